@@ -1,0 +1,1 @@
+"""Online: artifacts in; answers, metrics and stage times out."""

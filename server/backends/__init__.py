@@ -1,0 +1,62 @@
+"""The backends: what can run a model. One file each, one row in the table, one contract suite for all.
+
+A backend is a function ``load(path, options) -> Session``. Its module, and with it the heavy dependency, is imported
+only when a model asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import BrokenArtifact
+from ..tensors import Array, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """``threads``: intra-op threads that one ``run`` may use."""
+
+    threads: int = 1
+
+
+class Session(Protocol):
+    """A loaded model. ``run`` may be called from several threads at once."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        """Arrays in the order of ``spec.inputs`` to arrays in the order of ``spec.outputs``.
+
+        Raises UnprocessableInput when the model refuses the values, OutOfMemory, or ModelFailed for all else.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. No run may follow."""
+        ...
+
+
+Loader = Callable[[Path, BackendOptions], Session]
+
+BACKENDS: dict[str, str] = {
+    "onnxruntime": "server.backends.onnxruntime:load",
+    "fake": "server.backends.fake:load",
+}
+
+
+def loader(name: str) -> Loader:
+    """The backend's load function. Raises BrokenArtifact for a name that is not in the table."""
+    try:
+        module, _, attribute = BACKENDS[name].partition(":")
+    except KeyError as error:
+        raise BrokenArtifact(f"unknown backend {name!r}; this build has {', '.join(sorted(BACKENDS))}") from error
+    try:
+        load: Loader = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise BrokenArtifact(f"backend {name!r} needs the package {error.name}, which is not installed") from error
+    return load

@@ -1,0 +1,74 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, UnprocessableInput
+from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
+from . import BackendOptions
+
+
+class OnnxRuntimeSession:
+    """One ``InferenceSession``; it releases the GIL while it computes, and may be called from several threads."""
+
+    __slots__ = ("_input_names", "_output_names", "_run", "spec")
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.spec = ModelSpec(
+            tuple(_spec(node) for node in session.get_inputs()),
+            tuple(_spec(node) for node in session.get_outputs()),
+        )
+        self._input_names = [spec.name for spec in self.spec.inputs]
+        self._output_names = [spec.name for spec in self.spec.outputs]
+        self._run: Any = session.run
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        try:
+            outputs: list[Array] = self._run(self._output_names, dict(zip(self._input_names, batch, strict=True)))
+        except ort_errors.InvalidArgument as error:
+            raise UnprocessableInput("the model refuses these values, for example an index out of range") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or "allocate" in str(error).lower():
+                raise OutOfMemory("not enough memory to run the model on this batch") from error
+            raise ModelFailed("the model failed while computing; the server's log has the details") from error
+        return outputs
+
+    def close(self) -> None:
+        self._run = _closed
+
+
+def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
+    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
+
+    Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason.
+    """
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {error}") from error
+    return OnnxRuntimeSession(session)
+
+
+def _spec(node: Any) -> TensorSpec:
+    try:
+        dtype = BY_ONNX[node.type]
+    except KeyError as error:
+        raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served") from error
+    shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+    return TensorSpec(node.name, dtype, shape)
+
+
+def _closed(*_: Any) -> list[Array]:
+    raise ModelFailed("this model has been unloaded")

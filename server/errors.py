@@ -1,0 +1,127 @@
+"""Everything that can go wrong with a request, a model or a start-up, as exceptions with stable codes.
+
+No HTTP here: ``protocols.failure`` maps each class to a status code, in one place.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SlipwayError(Exception):
+    """Root of all our errors.
+
+    ``str(error)`` is written for the caller: what was wrong, where, and what to do. It never holds a path of the
+    server, a traceback or another caller's data.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+
+class MalformedInput(SlipwayError):
+    """The bytes cannot be read as what they claim to be, or do not fit the model's inputs."""
+
+    code = "malformed_input"
+
+
+class UnknownModel(SlipwayError):
+    """No model, or no version of it, by that name."""
+
+    code = "unknown_model"
+
+
+class NotAcceptable(SlipwayError):
+    """No codec can write what ``Accept`` asks for, or not these outputs."""
+
+    code = "not_acceptable"
+
+
+class SlowRequest(SlipwayError):
+    """The client did not finish sending its request in time."""
+
+    code = "slow_request"
+    retryable = True
+
+
+class AlreadyLoaded(SlipwayError):
+    """The model is there already."""
+
+    code = "already_loaded"
+
+
+class BodyTooLarge(SlipwayError):
+    """The body exceeds the configured limit."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMedia(SlipwayError):
+    """No codec reads this media type or content encoding."""
+
+    code = "unsupported_media_type"
+
+
+class UnprocessableInput(SlipwayError):
+    """Well-formed, of the right shape and type, and still not something to compute with (NaN, out of range)."""
+
+    code = "unprocessable_input"
+
+
+class Overloaded(SlipwayError):
+    """Admission says no: the predicted finish is too late, or the queue is full.
+
+    ``retry_after_s`` is the predicted time until the same request would be admitted, in whole seconds, at least 1.
+    """
+
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ClientGone(SlipwayError):
+    """The client left before its answer was ready. Counted, never sent."""
+
+    code = "client_gone"
+
+
+class ModelFailed(SlipwayError):
+    """The model itself failed on this input, or the device died under it."""
+
+    code = "model_failed"
+
+
+class NotReady(SlipwayError):
+    """Not loaded yet, or draining."""
+
+    code = "not_ready"
+    retryable = True
+
+
+class DeadlineExceeded(SlipwayError):
+    """The request's own deadline passed before it could be computed."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class OutOfMemory(SlipwayError):
+    """Not enough memory for this model or this batch."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
+class BrokenArtifact(SlipwayError):
+    """A model directory that cannot be served: what is wrong with it, and in which file of it."""
+
+    code = "broken_artifact"
+
+
+class BadSetting(SlipwayError):
+    """A setting that does not exist or has an impossible value."""
+
+    code = "bad_setting"

@@ -1,0 +1,94 @@
+"""The measured cost table: how long a run takes, by batch size. Everything that is decided is decided from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+FORGETTING = 0.1
+"""Weight of a new measurement against the memory of the earlier ones."""
+
+OUTLIER = 4.0
+"""A single run counts as at most this many times the estimate: a preempted thread is not a slower model."""
+
+WORTH_IT = 0.97
+"""A larger batch has to beat this share of the best throughput's inverse: otherwise the smaller one answers sooner."""
+
+STALE = 0.05
+"""Predictions are computed anew when a measurement has moved by this share."""
+
+
+class CostTable:
+    """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
+
+    Between measured sizes the prediction is linear, beyond the largest it is proportional, and it never falls with
+    size. Steps (a kernel's tile, a padding bucket) are kept as measured: no line is fitted through them.
+    """
+
+    def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
+        """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep, at least one."""
+        self.max_batch_size = max_batch_size
+        self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
+        if not self._measured:
+            raise ValueError("a cost table starts from at least one measurement")
+        self._predicted: list[float] = []
+        self._efficient: list[int] = []
+        self._rebuild()
+
+    def record(self, rows: int, duration_ns: int) -> None:
+        """Learn from one run of ``rows`` rows."""
+        expected = self._predicted[rows]
+        known = self._measured.get(rows, expected)
+        learnt = known + FORGETTING * (min(float(duration_ns), OUTLIER * known) - known)
+        self._measured[rows] = learnt
+        if abs(learnt - expected) > STALE * expected:
+            self._rebuild()
+
+    def predict_ns(self, rows: int) -> int:
+        """Nanoseconds that ``rows`` rows will take, in as many runs as they need."""
+        full, rest = divmod(rows, self.max_batch_size)
+        return int(full * self._predicted[self.max_batch_size] + (self._predicted[rest] if rest else 0.0))
+
+    def efficient_rows(self, waiting: int) -> int:
+        """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is the best within 3 %."""
+        return self._efficient[waiting if waiting < self.max_batch_size else self.max_batch_size]
+
+    @property
+    def row_ns(self) -> float:
+        """Nanoseconds a row at the most efficient batch size: the inverse of the capacity."""
+        return self._row_ns
+
+    def points(self) -> list[tuple[int, int]]:
+        """(batch size, nanoseconds) as measured up to now, by size."""
+        return [(size, int(ns)) for size, ns in sorted(self._measured.items())]
+
+    def _rebuild(self) -> None:
+        sizes = sorted(self._measured)
+        predicted = [0.0]
+        for rows in range(1, self.max_batch_size + 1):
+            predicted.append(max(predicted[-1], self._interpolate(sizes, rows)))
+        self._predicted = predicted
+
+        best_ns = predicted[1]
+        efficient = [0]
+        choice = 1
+        for rows in range(1, self.max_batch_size + 1):
+            row_ns = predicted[rows] / rows
+            if row_ns < WORTH_IT * (predicted[choice] / choice):
+                choice = rows
+            best_ns = min(best_ns, row_ns)
+            efficient.append(choice)
+        self._efficient = efficient
+        self._row_ns = best_ns
+
+    def _interpolate(self, sizes: list[int], rows: int) -> float:
+        below = [size for size in sizes if size <= rows]
+        above = [size for size in sizes if size >= rows]
+        if not below:
+            return self._measured[above[0]]
+        if not above:
+            return self._measured[below[-1]] * rows / below[-1]
+        low, high = below[-1], above[0]
+        if low == high:
+            return self._measured[low]
+        share = (rows - low) / (high - low)
+        return self._measured[low] * (1 - share) + self._measured[high] * share
