@@ -1,0 +1,41 @@
+# Slipway. `make demo` and `make test` set up everything that they need; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+demo: $(VENV)/.all ## train a model on real digits, optimize it, serve it, ask it, load it
+	@$(BIN)/python -m examples.digits.demo
+
+test: $(VENV)/.all ## every test that this machine can run
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.all ## linter, formatter, strict types, direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.all ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.all ## regenerate the pages that are made from the code
+	@$(BIN)/python -m server.settings > docs/operations-settings.md
+
+clean: ## forget the virtual environment and everything built
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.all: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
+	@$(PIP) install -q --progress-bar on -c constraints.txt -e ".[serve,optimize,bench,examples,dev]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""The image, and everything that puts it somewhere."""

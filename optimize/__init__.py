@@ -1,0 +1,1 @@
+"""Offline: a trained model and evaluation data in; one verified artifact and the evidence for it out."""
