@@ -28,7 +28,7 @@ format: $(VENV)/.all ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.all ## regenerate the pages that are made from the code
-	@$(BIN)/python -m server.settings > docs/operations-settings.md
+	@$(BIN)/python -m server.settings > docs/settings.md
 
 clean: ## forget the virtual environment and everything built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
