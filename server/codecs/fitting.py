@@ -21,13 +21,14 @@ _plans: dict[int, Plan] = {}
 class Plan:
     """What the codecs want to know about a model at every request, computed once."""
 
-    __slots__ = ("batchable", "names", "readers", "single", "spec")
+    __slots__ = ("batchable", "by_name", "names", "readers", "single", "spec")
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
         self.batchable = spec.batchable
         self.readers = tuple(NestedReader(tensor) for tensor in spec.inputs)
-        self.names = frozenset(tensor.name for tensor in spec.inputs)
+        self.by_name = {reader.spec.name: reader for reader in self.readers}
+        self.names = self.by_name.keys()
         self.single = self.readers[0] if len(self.readers) == 1 else None
 
     def rows(self, arrays: Sequence[Array]) -> int:
@@ -52,13 +53,19 @@ class Plan:
     def arrange(self, named: Mapping[str, T]) -> list[T]:
         """The values in the model's order. Raises MalformedInput for an unknown or a missing input."""
         if named.keys() != self.names:
-            wanted = ", ".join(f'"{tensor.name}"' for tensor in self.spec.inputs)
             for name in named:
                 if name not in self.names:
-                    raise MalformedInput(f"unknown input {shown(name)}; the model has {wanted}")
-            missing = next(tensor.name for tensor in self.spec.inputs if tensor.name not in named)
-            raise MalformedInput(f'input "{missing}" is missing; the model has {wanted}')
+                    raise self.unknown(name)
+            missing = next(name for name in self.names if name not in named)
+            raise MalformedInput(f'input "{missing}" is missing; the model has {self._known()}')
         return [named[tensor.name] for tensor in self.spec.inputs]
+
+    def unknown(self, name: str) -> MalformedInput:
+        """The complaint about an input that the model does not have."""
+        return MalformedInput(f"unknown input {shown(name)}; the model has {self._known()}")
+
+    def _known(self) -> str:
+        return ", ".join(f'"{name}"' for name in self.names)
 
 
 def plan_for(spec: ModelSpec) -> Plan:

@@ -55,13 +55,17 @@ class NestedReader:
             array = self._read_rows(nested) if self._pack is not None else self._read_any(nested)
         except _UNFIT:
             array = None
-        if array is None or booleans or array.size == 0:
-            fault = _fault(nested, self.spec, 0, "", {})
-            if fault is not None:
-                raise MalformedInput(_with_shape(fault, nested, self.spec))
-        if array is None:
-            raise MalformedInput(f'input "{self.spec.name}" does not fit {_described(self.spec)}')
-        return array
+        return _checked(array, nested, self.spec, booleans)
+
+    def read_flat(self, values: list[Any], booleans: bool = True) -> Array:
+        """The array of shape [n] of a flat list, whatever the spec's shape. Raises MalformedInput."""
+        try:
+            array = self._from_flat(values)
+        except _UNFIT:
+            array = None
+        if array is not None and not booleans:
+            return array
+        return _checked(array, values, TensorSpec(self.spec.name, self.spec.dtype, (len(values),)), booleans)
 
     def _read_rows(self, rows: Any) -> Array:
         pack = self._pack
@@ -113,6 +117,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
+def _checked(array: Array | None, nested: Any, spec: TensorSpec, booleans: bool) -> Array:
+    """``array``, or the reason why there is none; an empty one may stand for something that is not a list."""
+    if array is None or booleans or array.size == 0:
+        fault = _fault(nested, spec, 0, "", {})
+        if fault is not None:
+            raise MalformedInput(_with_shape(fault, nested, spec))
+    if array is None:
+        raise MalformedInput(f'input "{spec.name}" is not {spec.dtype.name} {describe_shape(spec.shape)}')
+    return array
+
+
 def _fault(value: Any, spec: TensorSpec, axis: int, where: str, sizes: dict[int, int]) -> str | None:
     """The first thing that keeps ``value`` from being this axis of ``spec``, or None. Recursion ends at the rank."""
     if axis == len(spec.shape):
@@ -161,10 +176,6 @@ def _with_shape(fault: str, nested: Any, spec: TensorSpec) -> str:
     return (
         f'input "{spec.name}" has shape {describe_shape(tuple(have))}, expected {describe_shape(spec.shape)}: {fault}'
     )
-
-
-def _described(spec: TensorSpec) -> str:
-    return f"{spec.dtype.name} {describe_shape(spec.shape)}"
 
 
 def _at(where: str) -> str:
