@@ -29,7 +29,7 @@ format: $(VENV)/.all ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.all ## regenerate the pages that are made from the code
-	@$(BIN)/python -m server.settings > docs/operations-settings.md
+	@$(BIN)/python -m server.settings > docs/settings.md
 
 image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
 	@$(PYTHON) -m container.image --tag $(IMAGE)

@@ -1,26 +1,35 @@
-"""What travels: the head of a request, and what a codec made of its body."""
+"""What travels: the head of a request, what a codec made of its body, and the request as the scheduler sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .errors import SlipwayError
 from .tensors import Array
 
 Headers = list[tuple[bytes, bytes]]
 
 STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode", "send")
 
+NEVER = 1 << 62
+"""A deadline in nanoseconds that no clock reaches."""
+
 
 class Head:
-    """Method, path and headers of a request; header names are lower case, all as raw bytes."""
+    """Method, path and headers of a request; header names are lower case, all as raw bytes.
 
-    __slots__ = ("headers", "method", "path")
+    ``begun_ns`` and ``received_ns`` (``perf_counter_ns``) are when its first byte and the last of its body arrived.
+    """
 
-    def __init__(self, method: bytes, path: bytes, headers: Headers) -> None:
+    __slots__ = ("begun_ns", "headers", "method", "path", "received_ns")
+
+    def __init__(self, method: bytes, path: bytes, headers: Headers, begun_ns: int = 0, received_ns: int = 0) -> None:
         self.method = method
         self.path = path
         self.headers = headers
+        self.begun_ns = begun_ns
+        self.received_ns = received_ns
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
@@ -58,3 +67,61 @@ class Payload:
         self.parameters = parameters
         self.wanted = wanted
         self.notes = notes
+
+
+class InferRequest:
+    """One request on its way through the scheduler, and the times at which it passed each station.
+
+    It ends in exactly one call of ``done``, on the event loop, with either ``outputs`` (arrays in the order of the
+    model's outputs, ``rows`` rows each) or ``error`` set. ``context`` is whatever the submitter wants to find again.
+    Setting ``abandoned`` asks that it is not run any more: nobody waits for the answer.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "arrays",
+        "assembled_ns",
+        "computed_ns",
+        "context",
+        "cursor",
+        "deadline_ns",
+        "decoded_ns",
+        "done",
+        "ended",
+        "error",
+        "held_ns",
+        "outputs",
+        "parts",
+        "picked_ns",
+        "rows",
+        "run_rows",
+        "scattered_ns",
+    )
+
+    def __init__(
+        self,
+        arrays: tuple[Array, ...],
+        rows: int,
+        done: Callable[[InferRequest], None],
+        context: Any = None,
+        deadline_ns: int = NEVER,
+        decoded_ns: int = 0,
+    ) -> None:
+        self.arrays = arrays
+        self.rows = rows
+        self.done = done
+        self.context = context
+        self.deadline_ns = deadline_ns
+        self.decoded_ns = decoded_ns
+        self.abandoned = False
+        self.ended = False
+        self.cursor = 0  # rows that are in a batch already
+        self.parts: list[tuple[int, list[Array]]] | None = None  # (first row, outputs) when split over batches
+        self.outputs: list[Array] | None = None
+        self.error: SlipwayError | None = None
+        self.held_ns = 0
+        self.picked_ns = 0
+        self.assembled_ns = 0
+        self.computed_ns = 0
+        self.scattered_ns = 0
+        self.run_rows = 0

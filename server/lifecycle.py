@@ -1,0 +1,48 @@
+"""The lifecycle: STARTING -> READY -> DRAINING -> STOPPED, or FAILED with the reason."""
+
+from __future__ import annotations
+
+import enum
+
+from .errors import NotReady
+
+
+class Phase(enum.Enum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+ALLOWED = {
+    Phase.STARTING: {Phase.READY, Phase.DRAINING, Phase.FAILED},
+    Phase.READY: {Phase.DRAINING, Phase.FAILED},
+    Phase.DRAINING: {Phase.STOPPED, Phase.FAILED},
+    Phase.STOPPED: set(),
+    Phase.FAILED: {Phase.STOPPED},
+}
+
+
+class Lifecycle:
+    """Where the server stands. Only moves forward."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+        self.reason = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether /ping says 200."""
+        return self.phase is Phase.READY
+
+    def move(self, phase: Phase, reason: str = "") -> None:
+        """Enter a phase. A move that is not forward is ignored: a second SIGTERM, a load that ends during the drain."""
+        if phase in ALLOWED[self.phase]:
+            self.phase = phase
+            self.reason = reason
+
+    def require_ready(self) -> None:
+        """Raises NotReady, saying why, unless /ping says 200."""
+        if not self.ready:
+            raise NotReady(f"the server is {self.phase.value}" + (f": {self.reason}" if self.reason else ""))

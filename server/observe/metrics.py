@@ -1,0 +1,218 @@
+"""The metrics of one model and of the server: counted on the hot path for next to nothing, shaped when scraped.
+
+A request leaves its ten time stamps in a flat buffer of integers; histograms are made from the buffer by numpy, a few
+hundred requests at a time or at a scrape. Nothing is looked up, locked or formatted for each request.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from ..request import STAGES, InferRequest
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+BOUNDS_S = (
+    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+BOUNDS_NS = np.array([bound * 1e9 for bound in BOUNDS_S])
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STAMPS = 10
+PENDING_REQUESTS = 512
+
+
+class StageClock:
+    """Histograms of the nine stages and of the whole, over the requests that were answered."""
+
+    def __init__(self) -> None:
+        self._pending = array("q")
+        self._series = len(STAGES) + 1
+        self._counts: NDArray[np.int64] = np.zeros((self._series, len(BOUNDS_NS) + 1), np.int64)
+        self._sums_ns: NDArray[np.int64] = np.zeros(self._series, np.int64)
+
+    def record(self, request: InferRequest, begun_ns: int, received_ns: int, encoded_ns: int, sent_ns: int) -> None:
+        """Keep the time stamps of one answered request."""
+        self._pending.extend(
+            (
+                begun_ns,
+                received_ns,
+                request.decoded_ns,
+                request.held_ns,
+                request.picked_ns,
+                request.assembled_ns,
+                request.computed_ns,
+                request.scattered_ns,
+                encoded_ns,
+                sent_ns,
+            )
+        )
+        if len(self._pending) >= STAMPS * PENDING_REQUESTS:
+            self._fold()
+
+    def histograms(self) -> Iterator[tuple[str, list[int], float]]:
+        """(stage or ``total``, cumulative bucket counts, sum in seconds)."""
+        self._fold()
+        for index, stage in enumerate((*STAGES, "total")):
+            yield stage, np.cumsum(self._counts[index]).tolist(), float(self._sums_ns[index]) / 1e9
+
+    def _fold(self) -> None:
+        if not self._pending:
+            return
+        durations = stage_durations_ns(np.frombuffer(self._pending, np.int64).reshape(-1, STAMPS))
+        self._pending = array("q")
+        bucket = np.searchsorted(BOUNDS_NS, durations)
+        width = len(BOUNDS_NS) + 1
+        flat = (bucket + np.arange(self._series) * width).ravel()
+        self._counts += np.bincount(flat, minlength=self._series * width).reshape(self._series, width)
+        self._sums_ns += durations.sum(axis=0)
+
+
+def stage_durations_ns(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Time stamps [requests, 10] to durations [requests, nine stages and their sum], in nanoseconds.
+
+    The stages of a request add up to its total by construction: each begins where the one before it ended.
+    """
+    begun, received, decoded, held, picked, assembled, computed, scattered, encoded, sent = stamps.T
+    return np.stack(
+        (
+            received - begun,
+            decoded - received,
+            picked - decoded - held,
+            held,
+            assembled - picked,
+            computed - assembled,
+            scattered - computed,
+            encoded - scattered,
+            sent - encoded,
+            sent - begun,
+        ),
+        axis=1,
+    )
+
+
+class ModelMetrics:
+    """The counters of one version of one model; ``waiting_rows`` is asked at each scrape."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self.labels = (model, version)
+        self.stages = StageClock()
+        self.answers: Counter[str] = Counter()
+        self.batch_rows: Counter[int] = Counter()
+        self.failed_slices = 0
+        self.waiting_rows: Callable[[], int] = lambda: 0
+        self.backlog_ns: Callable[[], int] = lambda: 0
+        self.load_seconds = 0.0
+        self.costs: Callable[[], Sequence[tuple[int, int]]] = lambda: ()
+
+    def record_batch(self, rows: int, failed_slices: int) -> None:
+        self.batch_rows[rows] += 1
+        self.failed_slices += failed_slices
+
+
+class Metrics(Collector):
+    """Everything that ``/metrics`` shows, over all models."""
+
+    def __init__(self, ready: Callable[[], bool], version: str) -> None:
+        self._ready = ready
+        self._version = version
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self.refused: Counter[str] = Counter()
+        """Error codes of requests that no model saw: unknown model, oversize body, ..."""
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def model(self, name: str, version: str) -> ModelMetrics:
+        """The metrics of a model, created when first asked for."""
+        return self._models.setdefault((name, version), ModelMetrics(name, version))
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Any]:
+        info = GaugeMetricFamily("slipway_build_info", "Always 1; the label tells the version", labels=["version"])
+        info.add_metric([self._version], 1)
+        yield info
+        yield GaugeMetricFamily("slipway_ready", "1 when /ping answers 200", value=float(self._ready()))
+        refused = CounterMetricFamily(
+            "slipway_refused", "Requests that were refused before any model saw them", labels=["code"]
+        )
+        for code, count in self.refused.items():
+            refused.add_metric([code], count)
+        yield refused
+        yield from self._requests()
+        yield from self._stages()
+        yield from self._batches()
+        yield from self._queues()
+
+    def _requests(self) -> Iterator[Any]:
+        family = CounterMetricFamily(
+            "slipway_requests",
+            "Requests by outcome: ok, or the code of the error",
+            labels=["model", "version", "outcome"],
+        )
+        for one in self._models.values():
+            for outcome, count in one.answers.items():
+                family.add_metric([*one.labels, outcome], count)
+        yield family
+
+    def _stages(self) -> Iterator[Any]:
+        stages = HistogramMetricFamily(
+            "slipway_stage_seconds", "Time of answered requests in each stage", labels=["model", "version", "stage"]
+        )
+        totals = HistogramMetricFamily(
+            "slipway_request_seconds",
+            "Time of answered requests from their first byte to the last of the answer handed over",
+            labels=["model", "version"],
+        )
+        for one in self._models.values():
+            for stage, counts, total_s in one.stages.histograms():
+                buckets = list(zip((*(str(bound) for bound in BOUNDS_S), "+Inf"), counts, strict=True))
+                if stage == "total":
+                    totals.add_metric(one.labels, buckets, total_s)
+                else:
+                    stages.add_metric([*one.labels, stage], buckets, total_s)
+        yield stages
+        yield totals
+
+    def _batches(self) -> Iterator[Any]:
+        sizes = HistogramMetricFamily("slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"])
+        for one in self._models.values():
+            counts = [sum(n for rows, n in one.batch_rows.items() if rows <= bound) for bound in BATCH_BOUNDS]
+            total = sum(rows * n for rows, n in one.batch_rows.items())
+            names = (*(str(float(bound)) for bound in BATCH_BOUNDS), "+Inf")
+            sizes.add_metric(
+                one.labels, list(zip(names, (*counts, sum(one.batch_rows.values())), strict=True)), float(total)
+            )
+        yield sizes
+
+    def _queues(self) -> Iterator[Any]:
+        rows = GaugeMetricFamily("slipway_queue_rows", "Rows that wait", labels=["model", "version"])
+        backlog = GaugeMetricFamily(
+            "slipway_backlog_seconds", "Predicted wait of a request that arrives now", labels=["model", "version"]
+        )
+        load = GaugeMetricFamily(
+            "slipway_load_seconds", "Time that loading and warming up took", labels=["model", "version"]
+        )
+        cost = GaugeMetricFamily(
+            "slipway_cost_seconds",
+            "Measured time of a run, by batch size, as the scheduler has learnt it",
+            labels=["model", "version", "batch_size"],
+        )
+        for one in self._models.values():
+            rows.add_metric(one.labels, one.waiting_rows())
+            backlog.add_metric(one.labels, one.backlog_ns() / 1e9)
+            load.add_metric(one.labels, one.load_seconds)
+            for size, cost_ns in one.costs():
+                cost.add_metric([*one.labels, str(size)], cost_ns / 1e9)
+        yield from (rows, backlog, load, cost)

@@ -1,0 +1,173 @@
+"""The executors: who runs batches. Threads that own an instance each, or the event loop itself for tiny models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter_ns
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import ModelFailed, SlipwayError
+from ..tensors import Array
+from .queue import Batch, Slice
+
+log = logging.getLogger("slipway.executor")
+
+RunModel = Callable[[tuple[Array, ...]], list[Array]]
+Failures = list[tuple[Slice, SlipwayError]]
+Pull = Callable[[Batch | None], Batch | None]
+Finish = Callable[[Batch, Failures], None]
+
+INLINE_BATCHES = 16
+"""Batches in a row before the event loop looks at its sockets again."""
+
+
+class Executor(Protocol):
+    """Runs what it pulls.
+
+    ``pull(finished)`` hands back the batch that has just been run (None: the executor was asleep) and answers with the
+    next one, or with None: sleep until woken. ``finish`` is called on the event loop, once for each batch.
+    """
+
+    def wake(self) -> None:
+        """There is work, and an instance that sleeps and has not been woken yet."""
+        ...
+
+    def stop(self) -> None:
+        """End after the batches that are running; blocks until they have ended."""
+        ...
+
+
+def run(batch: Batch, model: RunModel, clock: Callable[[], int] = perf_counter_ns) -> Failures:
+    """Run a batch, stamping it. Returns the slices that failed; ``batch`` is left with those that did not.
+
+    A failed batch is halved and each half tried again, so that one poisonous row fails alone.
+    """
+    try:
+        batch.arrays = assemble(batch.slices)
+        batch.assembled_ns = clock()
+        batch.outputs = _checked(model(batch.arrays), batch)
+    except BaseException as error:  # noqa: BLE001 - whatever a model does, sys.exit too, its batch gets an answer
+        failures = _bisect(batch, model, error)
+    else:
+        failures = []
+    batch.computed_ns = clock()
+    batch.assembled_ns = batch.assembled_ns or batch.computed_ns
+    return failures
+
+
+def assemble(slices: list[Slice]) -> tuple[Array, ...]:
+    """The input arrays of a batch. A request that runs alone is not copied."""
+    request, start, stop = slices[0]
+    if len(slices) == 1:
+        whole = start == 0 and stop == request.rows
+        return request.arrays if whole else tuple(array[start:stop] for array in request.arrays)
+    return tuple(
+        np.concatenate([request.arrays[index][start:stop] for request, start, stop in slices])
+        for index in range(len(request.arrays))
+    )
+
+
+def _checked(outputs: list[Array], batch: Batch) -> list[Array]:
+    if len(batch.slices) > 1 and any(array.shape[:1] != (batch.rows,) for array in outputs):
+        raise ModelFailed("the model returned another number of rows than it was given")
+    return outputs
+
+
+def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
+    slices = batch.slices
+    if len(slices) == 1:
+        batch.slices = []
+        if not isinstance(error, SlipwayError):
+            log.error("the model failed", exc_info=error)
+            error = ModelFailed("the model failed on this input; the server's log has the details")
+        elif error.__cause__ is not None:
+            log.error("%s: %s", error, error.__cause__)
+        return [(slices[0], error)]
+    log.warning("a batch of %d rows failed; its halves are tried again: %s", batch.rows, error)
+    middle = len(slices) // 2
+    halves = []
+    failures: Failures = []
+    for part in (slices[:middle], slices[middle:]):
+        half = Batch(batch.bucket, part, sum(stop - start for _, start, stop in part), batch.picked_ns)
+        failures += run(half, model)
+        halves.append(half)
+    batch.slices = [one for half in halves for one in half.slices]
+    computed = [half.outputs for half in halves if half.slices]
+    batch.outputs = (
+        [np.concatenate(parts) for parts in zip(*computed, strict=True)]
+        if len(computed) > 1
+        else (computed[0] if computed else [])
+    )
+    return failures
+
+
+class ThreadExecutor:
+    """One thread for each instance: it pulls a batch when it can start one, and sleeps when there is none."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, model: RunModel, pull: Pull, finish: Finish, instances: int, name: str
+    ) -> None:
+        self._loop = loop
+        self._model = model
+        self._pull = pull
+        self._finish = finish
+        self._wakes: SimpleQueue[bool] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"{name}-{index}", daemon=True) for index in range(instances)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        self._wakes.put(True)
+
+    def stop(self) -> None:
+        for _ in self._threads:
+            self._wakes.put(False)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        while self._wakes.get():
+            batch = self._pull(None)
+            while batch is not None:
+                failures = run(batch, self._model)
+                try:
+                    self._loop.call_soon_threadsafe(self._finish, batch, failures)
+                except RuntimeError:
+                    log.warning("the event loop is closed; the answers of %d rows are lost", batch.rows)
+                batch = self._pull(batch)
+
+
+class InlineExecutor:
+    """Runs batches on the event loop, after it has read what all sockets had for it: no thread hop.
+
+    For models that take less time than the hop. Requests that arrive together still share a batch.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, model: RunModel, pull: Pull, finish: Finish) -> None:
+        self._loop = loop
+        self._model = model
+        self._pull = pull
+        self._finish = finish
+
+    def wake(self) -> None:
+        self._loop.call_soon(self._serve, None)
+
+    def stop(self) -> None:
+        """Nothing to end: what has been woken runs on the loop."""
+
+    def _serve(self, finished: Batch | None) -> None:
+        for _ in range(INLINE_BATCHES):
+            batch = self._pull(finished)
+            if batch is None:
+                return
+            self._finish(batch, run(batch, self._model))
+            finished = batch
+        self._loop.call_soon(self._serve, finished)

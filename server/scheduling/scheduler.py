@@ -1,0 +1,214 @@
+"""The scheduler of one model: admits requests, hands batches to the executor, and ends every request exactly once.
+
+``submit`` and all callbacks run on the event loop; ``_pull`` runs where the executor runs. The queue is shared between
+them under a lock that is held for microseconds, so that an instance that has finished takes its next batch at once
+instead of waiting for the loop (``docs/decisions/0002-executors-pull-under-a-lock.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Hashable
+from time import perf_counter_ns
+
+import numpy as np
+
+from ..errors import ClientGone, NotReady, Overloaded
+from ..request import NEVER, InferRequest
+from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor
+from .queue import Batch, BatchQueue
+
+OnBatch = Callable[[Batch, int], None]
+
+
+class Scheduler:
+    """Requests in, each back through its ``done`` with outputs or an error."""
+
+    def __init__(
+        self,
+        queue: BatchQueue,
+        model: RunModel,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        instances: int,
+        inline: bool,
+        max_queue_ns: int,
+        on_batch: OnBatch,
+        clock: Callable[[], int] = perf_counter_ns,
+        name: str = "model",
+    ) -> None:
+        """``max_queue_ns``: the predicted wait at which admission says no. ``on_batch(batch, failed slices)`` is told of
+        every batch, for the metrics."""
+        self._queue = queue
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._max_queue_ns = max_queue_ns
+        self._on_batch = on_batch
+        self._clock = clock
+        self._waking = 0
+        self._stopped = False
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_ns = NEVER
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._executor: Executor = (
+            InlineExecutor(loop, model, self._pull, self._finish)
+            if inline
+            else ThreadExecutor(loop, model, self._pull, self._finish, instances, name)
+        )
+
+    def submit(self, request: InferRequest, shape: Hashable = None) -> None:
+        """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
+
+        This is the only place that says no: a request that was admitted ends in one call of its ``done``.
+        """
+        now_ns = self._clock()
+        with self._lock:
+            self._admit(request, shape, now_ns)
+            self._queue.push(request, shape, now_ns)
+            wake = self._queue.idle_instances > self._waking
+            if wake:
+                self._waking += 1
+        if wake:
+            self._executor.wake()
+        if request.deadline_ns < self._deadline_ns:
+            self._arm_deadline(request.deadline_ns, now_ns)
+
+    def backlog_ns(self) -> int:
+        """Predicted wait of a request that arrives now."""
+        with self._lock:
+            return self._queue.backlog_ns(self._clock())
+
+    @property
+    def waiting_rows(self) -> int:
+        with self._lock:
+            return self._queue.waiting_rows
+
+    def cost_points(self) -> list[tuple[int, int]]:
+        """(batch size, nanoseconds) as learnt up to now, for the model's usual shape."""
+        with self._lock:
+            return self._queue.cost(None).points()
+
+    def stop(self) -> None:
+        """End the executor after its running batches (blocking); whatever still waits gets NotReady."""
+        self._stopped = True
+        self._executor.stop()
+        for timer in (self._deadline_timer, self._hold_timer):
+            if timer is not None:
+                timer.cancel()
+        with self._lock:
+            left = self._queue.clear()
+        for request in left:
+            request.error = NotReady("the model was unloaded before the request could run")
+            self._end(request)
+
+    def _admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
+        if self._stopped:
+            raise NotReady("the model is being unloaded")
+        wait_ns = self._queue.backlog_ns(now_ns)
+        if wait_ns > self._max_queue_ns:
+            raise Overloaded(
+                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", _seconds(wait_ns - self._max_queue_ns)
+            )
+        if request.deadline_ns != NEVER:
+            finish_ns = now_ns + wait_ns + self._queue.cost(shape).predict_ns(request.rows)
+            if finish_ns > request.deadline_ns:
+                late_ns = finish_ns - request.deadline_ns
+                raise Overloaded(
+                    f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", _seconds(late_ns)
+                )
+
+    def _pull(self, finished: Batch | None) -> Batch | None:
+        with self._lock:
+            if finished is None:
+                self._waking -= 1
+            else:
+                self._queue.release(finished)
+            batch = None if self._stopped else self._queue.pull(self._clock())
+            dead = self._queue.take_dead()
+            hold_ns = self._queue.wake_ns() if batch is None else NEVER
+        if dead:
+            self._loop.call_soon_threadsafe(self._end_all, dead)
+        if hold_ns != NEVER:
+            self._loop.call_soon_threadsafe(self._arm_hold, hold_ns)
+        return batch
+
+    def _finish(self, batch: Batch, failures: Failures) -> None:
+        """Give every request of a batch its rows."""
+        self._on_batch(batch, len(failures))
+        alone = len(batch.slices) == 1
+        offset = 0
+        for request, start, stop in batch.slices:
+            rows = stop - start
+            outputs = batch.outputs if alone else [array[offset : offset + rows] for array in batch.outputs]
+            offset += rows
+            request.assembled_ns = batch.assembled_ns
+            request.computed_ns = batch.computed_ns
+            request.run_rows = batch.rows
+            if rows == request.rows:
+                request.outputs = outputs
+            elif not self._rejoin(request, start, outputs):
+                continue
+            request.scattered_ns = self._clock()
+            self._end(request)
+        for (request, _, _), error in failures:
+            request.error = error
+            request.abandoned = True
+            self._end(request)
+
+    def _rejoin(self, request: InferRequest, start: int, outputs: list[np.ndarray]) -> bool:
+        """Keep one part of a request that was split; True when it was the last."""
+        request.parts = request.parts or []
+        request.parts.append((start, outputs))
+        if sum(len(part[0]) for _, part in request.parts) < request.rows:
+            return False
+        ordered = [part for _, part in sorted(request.parts, key=lambda pair: pair[0])]
+        request.outputs = [np.concatenate(arrays) for arrays in zip(*ordered, strict=True)]
+        return True
+
+    def _end(self, request: InferRequest) -> None:
+        if request.ended:
+            return
+        request.ended = True
+        if request.abandoned and request.error is None:
+            request.error = ClientGone("the client closed the connection before its answer was ready")
+        request.done(request)
+
+    def _end_all(self, requests: list[InferRequest]) -> None:
+        for request in requests:
+            self._end(request)
+
+    def _arm_hold(self, wake_ns: int) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer = self._loop.call_later(max(wake_ns - self._clock(), 0) / 1e9, self._release_hold)
+
+    def _release_hold(self) -> None:
+        with self._lock:
+            wake = self._queue.idle_instances > self._waking
+            if wake:
+                self._waking += 1
+        if wake:
+            self._executor.wake()
+
+    def _arm_deadline(self, deadline_ns: int, now_ns: int) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_ns = deadline_ns
+        self._deadline_timer = self._loop.call_later(max(deadline_ns - now_ns, 0) / 1e9, self._expire)
+
+    def _expire(self) -> None:
+        now_ns = self._clock()
+        with self._lock:
+            following_ns = self._queue.expire(now_ns)
+            dead = self._queue.take_dead()
+        self._deadline_timer = None
+        self._deadline_ns = NEVER
+        if following_ns != NEVER:
+            self._arm_deadline(following_ns, now_ns)
+        self._end_all(dead)
+
+
+def _seconds(wait_ns: int) -> int:
+    """Retry-After: whole seconds, rounded up, at least one."""
+    return max(-(-wait_ns // 1_000_000_000), 1)

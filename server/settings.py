@@ -1,0 +1,352 @@
+"""The settings: every option exactly once, with its default, flag, environment variables, file key and help text.
+
+Sources, strongest first: command-line flag, ``SLIPWAY_*`` variable, ``SAGEMAKER_*`` alias, TOML file, default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import BadSetting
+
+PREFIX = "SLIPWAY_"
+SECONDS = 1_000.0
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A variable of the SageMaker platform or its toolkits that means one of our options."""
+
+    name: str
+    read: Callable[[str], Any]
+
+
+def _seconds_as_ms(text: str) -> float:
+    return float(text) * SECONDS
+
+
+def _ms_as_us(text: str) -> int:
+    return int(float(text) * 1_000)
+
+
+def _python_level(text: str) -> str:
+    return LOG_LEVELS[min(max(int(text) // 10 - 1, 0), 3)]
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    group: str,
+    aliases: tuple[Alias, ...] = (),
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+) -> Any:
+    """Declare one option; its type is the default's."""
+    metadata = {"text": text, "group": group, "aliases": aliases, "choices": choices, "least": least}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The values that a server runs with. Plain data: read once, passed on."""
+
+    model: str = option(
+        "/opt/ml/model", "directory of the artifact (or with a bare model.onnx in it), or an ONNX file", group="model"
+    )
+    name: str = option("", "name to serve the model under; empty: the manifest's", group="model")
+    verify_digests: bool = option(True, "compare every file with its SHA-256 in the manifest at load", group="model")
+
+    host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")
+    port: int = option(
+        8080,
+        "port to listen on; 0 takes a free one",
+        group="http",
+        aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
+        least=0,
+    )
+    backlog: int = option(2048, "connections that may wait to be accepted", group="http", least=1)
+    max_body_mb: float = option(
+        30.0,
+        "largest request body, in megabytes; 0 lifts the limit",
+        group="http",
+        aliases=(Alias("SAGEMAKER_MAX_PAYLOAD_IN_MB", float),),
+        least=0,
+    )
+    read_timeout_s: float = option(
+        30.0, "a request that is not complete after this long gets 408", group="http", least=0.1
+    )
+    keep_alive_s: float = option(120.0, "an idle connection is closed after this long", group="http", least=1)
+    default_accept: str = option(
+        "application/json",
+        "media type of answers to requests without an Accept header, or with */*",
+        group="http",
+        aliases=(Alias("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", str),),
+    )
+    default_content_type: str = option(
+        "", "media type of bodies without a Content-Type; empty: they get 415", group="http"
+    )
+
+    max_batch_size: int = option(
+        0,
+        "most rows in one run; 0: the manifest's, or 32",
+        group="scheduling",
+        aliases=(Alias("SAGEMAKER_TS_BATCH_SIZE", int),),
+        least=0,
+    )
+    max_queue_delay_us: int = option(
+        0,
+        "how long a batch may wait for company while an instance is idle; 0: never",
+        group="scheduling",
+        aliases=(Alias("SAGEMAKER_TS_MAX_BATCH_DELAY", _ms_as_us),),
+        least=0,
+    )
+    max_queue_ms: float = option(
+        1_000.0, "predicted wait at which new requests are refused with 429", group="scheduling", least=1
+    )
+    deadline_ms: float = option(
+        0.0,
+        "deadline of a request that names none, counted from its first byte; 0: none",
+        group="scheduling",
+        aliases=(
+            Alias("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", _seconds_as_ms),
+            Alias("SAGEMAKER_MODEL_SERVER_TIMEOUT", _seconds_as_ms),
+        ),
+        least=0,
+    )
+    instances: int = option(
+        0,
+        "runs of the model side by side; 0: the manifest's, or one",
+        group="scheduling",
+        aliases=(Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),),
+        least=0,
+    )
+    threads: int = option(
+        0,
+        "threads of one run; 0: the manifest's, or the cores of this process over instances",
+        group="scheduling",
+        least=0,
+    )
+    inline_below_us: int = option(
+        200,
+        "a model whose single-row run is faster than this runs on the event loop itself",
+        group="scheduling",
+        least=0,
+    )
+
+    drain_grace_s: float = option(
+        0.0, "after SIGTERM, keep answering new requests this long while /ping says 503", group="lifecycle", least=0
+    )
+    drain_timeout_s: float = option(
+        20.0, "after the grace, wait this long for running requests", group="lifecycle", least=0
+    )
+    log_level: str = option(
+        "info",
+        "least severe message that is logged",
+        group="lifecycle",
+        choices=LOG_LEVELS,
+        aliases=(Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", _python_level),),
+    )
+    access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
+
+
+FIELDS = {one.name: one for one in dataclasses.fields(Settings)}
+CONFIG = "config"
+CONFIG_HELP = "TOML file with any of these options, spelt with underscores"
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def from_process(argv: Sequence[str] | None = None) -> Settings:
+    """Settings of this process. Prints help, or one line on a bad setting, and exits (0 or 2)."""
+    try:
+        return read(sys.argv[1:] if argv is None else argv, os.environ)
+    except BadSetting as error:
+        print(f"slipway: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        raise SystemExit(2) from None
+
+
+def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Merge all sources. Raises BadSetting for an unknown name, naming the nearest, or an impossible value."""
+    flags = _flags(argv)
+    variables = _variables(environ)
+    config = flags.pop(CONFIG, None) or variables.pop(CONFIG, None)
+    layers = [_file(config) if config else {}, _aliases(environ), variables, flags]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values.update(layer)
+    return Settings(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadSetting(f"{message}; see --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="serve.py",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Serve a model: SageMaker's /ping and /invocations, the Open Inference Protocol under /v2,\n"
+        "Prometheus metrics under /metrics and the API's documentation under /docs, all on one port.",
+        epilog="Every option is also an environment variable (--max-queue-ms is SLIPWAY_MAX_QUEUE_MS) and a key of\n"
+        "the file that --config names (max_queue_ms = 500). Flags win over variables, variables over the file.\n\n"
+        "examples:\n"
+        "  python serve.py --model build/digits\n"
+        "  python serve.py --model model.onnx --port 9000 --instances 2 --threads 1\n"
+        "  SLIPWAY_LOG_LEVEL=debug python serve.py --config slipway.toml",
+    )
+    parser.add_argument("command", nargs="?", choices=["serve"], help="accepted and ignored: what SageMaker passes")
+    parser.add_argument(flag(CONFIG), metavar="FILE", help=CONFIG_HELP)
+    groups: dict[str, Any] = {}
+    for one in FIELDS.values():
+        group = one.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        shown = "on" if one.default is True else "off" if one.default is False else one.default
+        text = one.metadata["text"] + (f" (default: {shown})" if shown != "" else "")
+        if isinstance(one.default, bool):
+            groups[group].add_argument(flag(one.name), action=argparse.BooleanOptionalAction, help=text)
+        else:
+            metavar = "|".join(one.metadata["choices"]) or type(one.default).__name__.upper()
+            groups[group].add_argument(flag(one.name), metavar=metavar, help=text.replace("%", "%%"))
+    return parser
+
+
+def _flags(argv: Sequence[str]) -> dict[str, Any]:
+    parser = _parser()
+    known = [name for action in parser._actions for name in action.option_strings]
+    for argument in argv:
+        # Looked at before parsing: argparse would call the value of a mistyped flag the mistake.
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            raise BadSetting(_nearest("option", name, known))
+    given = {name: value for name, value in vars(parser.parse_args(list(argv))).items() if name != "command"}
+    return {name: _value(name, value, flag(name)) for name, value in given.items()}
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = {variable(name): name for name in (*FIELDS, CONFIG)}
+    values = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name not in known:
+            raise BadSetting(_nearest("environment variable", name, list(known)))
+        values[known[name]] = _value(known[name], text, name)
+    return values
+
+
+def _aliases(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for one in FIELDS.values():
+        for alias in one.metadata["aliases"]:
+            text = environ.get(alias.name)
+            if text and one.name not in values:
+                try:
+                    values[one.name] = _value(one.name, alias.read(text), alias.name)
+                except ValueError as error:
+                    raise BadSetting(f"{alias.name}={text!r} is not a number") from error
+    return values
+
+
+def _file(path: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSetting(f"cannot read {flag(CONFIG)} {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path} is not TOML: {error}") from error
+    for name in content:
+        if name not in FIELDS:
+            raise BadSetting(_nearest(f"key in {path}", name, list(FIELDS)))
+    return {name: _value(name, value, f"{name} in {path}") for name, value in content.items()}
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    """Convert and check a value against the option's default type, its choices and its least value."""
+    if name == CONFIG:
+        return value
+    one = FIELDS[name]
+    kind: Callable[[Any], Any] = type(one.default)
+    if kind is bool:
+        return _truth(value, where)
+    if isinstance(value, (bool, list, dict)):
+        raise BadSetting(f"{where} must be {_kind(kind)}, got {value!r}")
+    try:
+        converted = kind(value)
+    except ValueError as error:
+        raise BadSetting(f"{where} must be {_kind(kind)}, got {value!r}") from error
+    choices, least = one.metadata["choices"], one.metadata["least"]
+    if choices and converted not in choices:
+        raise BadSetting(f"{where} must be one of {', '.join(choices)}, got {value!r}")
+    if least is not None and not converted >= least:
+        raise BadSetting(f"{where} must be at least {least}, got {value!r}")
+    if name == "port" and converted > 65_535:
+        raise BadSetting(f"{where} must be at most 65535, got {value!r}")
+    return converted
+
+
+def _truth(value: Any, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise BadSetting(f"{where} must be true or false, got {value!r}")
+
+
+def _kind(kind: Callable[[Any], Any]) -> str:
+    return "a whole number" if kind is int else "a number" if kind is float else "text"
+
+
+def _nearest(what: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; the nearest is {close[0]}" if close else ""
+    return f"unknown {what} {name}{hint}; see --help for all"
+
+
+def as_markdown() -> str:
+    """The settings as a page of Markdown: how ``docs/settings.md`` is made."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated from `server/settings.py` by `make docs`. Strongest first: flag, `SLIPWAY_*` variable,",
+        "`SAGEMAKER_*` variable, TOML file (`--config`), default.",
+    ]
+    group = ""
+    for one in FIELDS.values():
+        if one.metadata["group"] != group:
+            group = one.metadata["group"]
+            lines += ["", f"## {group}", "", "| flag and variable | default | meaning |", "|---|---|---|"]
+        also = "".join(f", also `{alias.name}`" for alias in one.metadata["aliases"])
+        choices = "".join(f" `{choice}`" for choice in one.metadata["choices"])
+        text = one.metadata["text"] + (f":{choices}" if choices else "")
+        default = "on" if one.default is True else "off" if one.default is False else one.default
+        shown = f"`{default}`" if default != "" else "none"
+        lines.append(f"| `{flag(one.name)}` `{variable(one.name)}`{also} | {shown} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown())
