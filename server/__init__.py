@@ -1,1 +1,3 @@
 """Online: artifacts in; answers, metrics and stage times out."""
+
+VERSION = "0.1.0"

@@ -214,7 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         "  python serve.py --model model.onnx --port 9000 --instances 2 --threads 1\n"
         "  SLIPWAY_LOG_LEVEL=debug python serve.py --config slipway.toml",
     )
-    parser.add_argument("command", nargs="?", choices=["serve"], help="accepted and ignored: what SageMaker passes")
+    parser.add_argument(
+        "command", nargs="?", choices=["serve"], default="serve", help="accepted and ignored: what SageMaker passes"
+    )
     parser.add_argument(flag(CONFIG), metavar="FILE", help=CONFIG_HELP)
     groups: dict[str, Any] = {}
     for one in FIELDS.values():

@@ -186,7 +186,9 @@ class Metrics(Collector):
         yield totals
 
     def _batches(self) -> Iterator[Any]:
-        sizes = HistogramMetricFamily("slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"])
+        sizes = HistogramMetricFamily(
+            "slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"]
+        )
         for one in self._models.values():
             counts = [sum(n for rows, n in one.batch_rows.items() if rows <= bound) for bound in BATCH_BOUNDS]
             total = sum(rows * n for rows, n in one.batch_rows.items())

@@ -38,8 +38,8 @@ class Scheduler:
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
-        """``max_queue_ns``: the predicted wait at which admission says no. ``on_batch(batch, failed slices)`` is told of
-        every batch, for the metrics."""
+        """``max_queue_ns``: the predicted wait at which admission says no. ``on_batch(batch, failed slices)`` is told
+        of every batch, for the metrics."""
         self._queue = queue
         self._loop = loop
         self._lock = threading.Lock()
@@ -90,9 +90,12 @@ class Scheduler:
             return self._queue.cost(None).points()
 
     def stop(self) -> None:
-        """End the executor after its running batches (blocking); whatever still waits gets NotReady."""
+        """Refuse new requests and end the executor after its running batches. Blocks: not for the event loop."""
         self._stopped = True
         self._executor.stop()
+
+    def abandon(self) -> None:
+        """After :meth:`stop`, on the event loop: whatever still waits gets NotReady."""
         for timer in (self._deadline_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()

@@ -1,0 +1,126 @@
+"""The FastAPI application: documentation, and every route for the requests that do not take the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter_ns
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from ..errors import BodyTooLarge, SlipwayError
+from ..protocols import NO_HEADERS, Route
+from ..protocols.failure import body_of, reply_failure, request_id
+from ..request import Head, Headers
+
+DESCRIPTION = """
+SageMaker's container contract and the Open Inference Protocol on one port.
+
+Errors are one small JSON object: `error` (what was wrong and what to do), `code` (stable), `request_id`.
+"""
+
+
+def build(routes: Iterable[Route], version: str, max_body_bytes: int) -> FastAPI:
+    """All routes as a FastAPI application; the handlers are the ones of the hot path."""
+    app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, redoc_url=None)
+    for route in routes:
+        extra = {"requestBody": route.request_body} if route.request_body else None
+        app.add_api_route(
+            route.path,
+            _endpoint(route, max_body_bytes),
+            methods=list(route.methods),
+            name=route.summary,
+            summary=route.summary,
+            description=route.description,
+            tags=[route.tag],
+            response_class=Response,
+            openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
+            operation_id=f"{route.methods[0].lower()}_{route.path.strip('/').replace('/', '_')}",
+        )
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _our_fault)
+    return app
+
+
+def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        begun_ns = perf_counter_ns()
+        head = Head(request.method.encode(), request.scope["raw_path"], list(request.scope["headers"]), begun_ns)
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def reply(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
+            if not answer.done():
+                answer.set_result(_response(status, content_type, body, headers))
+
+        body = await _body(request, max_body_bytes)
+        if body is None:
+            limit = max_body_bytes / 1e6
+            error = BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with")
+            reply_failure(error, head, reply)
+            return await answer
+        head.received_ns = perf_counter_ns()
+        pending = route.bind(dict(request.path_params))(head, body, reply)
+        if not answer.done():
+            left = asyncio.ensure_future(_disconnect(request))
+            await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+            left.cancel()
+            if not answer.done() and pending is not None:
+                pending.abandoned = True
+                return Response(status_code=499)
+        return await answer
+
+    return endpoint
+
+
+async def _body(request: Request, max_body_bytes: int) -> bytes | None:
+    """The body, or None when it exceeds the limit."""
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_body_bytes:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _response(status: int, content_type: bytes, body: bytes, headers: Headers) -> Response:
+    response = Response(body, status)
+    response.raw_headers.append((b"content-type", content_type))
+    response.raw_headers.extend(headers)
+    return response
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    """404 and 405 of routes that do not exist, in the shape of our other errors."""
+    code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    text = {
+        404: f"there is nothing at {request.url.path[:200]}; /docs lists what there is",
+        405: f"{request.method} is not allowed at {request.url.path[:200]}",
+    }
+    return _error(request, error.status_code, text.get(error.status_code, str(error.detail)), code, error.headers)
+
+
+async def _our_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it
+    return _error(request, 500, "the server failed; its log has the details", SlipwayError.code, None)
+
+
+def _error(request: Request, status: int, text: str, code: str, headers: Any) -> Response:
+    class Coded(SlipwayError):
+        pass
+
+    Coded.code = code
+    body = body_of(Coded(text), request_id(Head(b"", b"", list(request.scope["headers"]))))
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]

@@ -1,0 +1,45 @@
+"""The bytes of replies: status lines and heads that are put together once a second, not once a request."""
+
+from __future__ import annotations
+
+import http
+from email.utils import formatdate
+
+from ..request import Headers
+
+CLOSE = b"connection: close\r\n"
+
+
+class ReplyHeads:
+    """Ready-made beginnings of replies, up to the value of ``content-length``, for one second of ``date`` at a time."""
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[int, bytes], bytes] = {}
+        self._date = b""
+
+    def tick(self, now_s: float) -> None:
+        """Take over the time of day; to be called about once a second."""
+        self._date = formatdate(now_s, usegmt=True).encode()
+        self._heads.clear()
+
+    def reply(self, status: int, content_type: bytes, body: bytes, headers: Headers, close: bool) -> bytes:
+        """The whole reply."""
+        head = self._heads.get((status, content_type)) or self._head(status, content_type)
+        extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) if headers else b""
+        if close:
+            extra += CLOSE
+        return b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body)
+
+    def _head(self, status: int, content_type: bytes) -> bytes:
+        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: " % (
+            *(status, _phrase(status), self._date, content_type),
+        )
+        self._heads[status, content_type] = head
+        return head
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return http.HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Unknown"

@@ -1,0 +1,204 @@
+"""The composition root: builds everything, wires it, runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from . import VERSION
+from .codecs.media import Negotiator
+from .errors import BadSetting, SlipwayError
+from .http.protocol import HotPath, HotProtocol
+from .lifecycle import Lifecycle, Phase
+from .models import Models
+from .observe.metrics import Metrics
+from .protocols import Route
+from .protocols.admin import Admin
+from .protocols.open_inference import OpenInference
+from .protocols.sagemaker import SageMaker
+from .settings import Settings
+
+log = logging.getLogger("slipway")
+
+UNLIMITED = 1 << 62
+STOPPED, FAILED = 0, 1
+
+
+def launch(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. The first fatal cause is the last line of the log."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        with listen(settings.host, settings.port, settings.backlog) as sock:
+            return uvloop.run(Slipway(settings).run(sock))
+    except SlipwayError as error:
+        log.critical("cannot serve: %s", error)
+        return FAILED
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
+    """A listening socket. Raises BadSetting when the address is taken or is not ours."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        raise BadSetting(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from error
+    with sock:
+        yield sock
+
+
+class Slipway:
+    """One server process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lifecycle = Lifecycle()
+        self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
+        self._models = Models(settings, self._metrics)
+        self._hot = HotPath(
+            self._lifecycle,
+            max_body_bytes=int(settings.max_body_mb * 1e6) or UNLIMITED,
+            read_timeout_s=settings.read_timeout_s,
+            keep_alive_s=settings.keep_alive_s,
+            access_log=settings.access_log,
+        )
+        self._routes = self._build_routes()
+        self._server = Server(self._config(), self._hot, self._terminate)
+        self._code = STOPPED
+
+    async def run(self, sock: socket.socket) -> int:
+        """Listen at once, load the model beside it, serve, drain; returns the exit code."""
+        loading = asyncio.ensure_future(self._load())
+        host, port = sock.getsockname()[:2]
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        await self._server.serve(sockets=[sock])
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+        await self._models.close()
+        self._lifecycle.move(Phase.STOPPED)
+        log.info("stopped")
+        return self._code
+
+    async def _load(self) -> None:
+        try:
+            model = await self._models.load(Path(self._settings.model))
+        except SlipwayError as error:
+            log.critical("cannot serve: %s", error)
+        except Exception:
+            log.exception("cannot serve: loading %s failed", self._settings.model)
+        else:
+            self._bind(model.name, model.version)
+            self._lifecycle.move(Phase.READY)
+            return
+        self._code = FAILED
+        self._lifecycle.move(Phase.FAILED, "the model could not be loaded")
+        self._server.should_exit = True
+
+    def _build_routes(self) -> list[Route]:
+        settings = self._settings
+        negotiator = Negotiator(
+            default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
+        )
+        routes = [
+            *SageMaker(self._models, self._lifecycle, negotiator, self._metrics).routes(),
+            *OpenInference(self._models, self._lifecycle, self._metrics, VERSION).routes(),
+            *Admin(self._metrics).routes(),
+        ]
+        for route in routes:
+            if "{" not in route.path:
+                self._enter(route.path, route, {})
+        return routes
+
+    def _bind(self, name: str, version: str) -> None:
+        """Put the routes of a model into the hot table."""
+        path = {"name": name, "version": version}
+        for route in self._routes:
+            if "{" in route.path:
+                self._enter(route.path.format(**path), route, path)
+
+    def _enter(self, path: str, route: Route, values: dict[str, str]) -> None:
+        wanted = {key: value for key, value in values.items() if "{" + key + "}" in route.path}
+        self._hot.table[path.encode()] = {method.encode(): route.bind(wanted) for method in route.methods}
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            LateApp(self._routes, self._hot.max_body_bytes),
+            http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=self._settings.backlog,
+            timeout_keep_alive=int(self._settings.keep_alive_s),
+            timeout_graceful_shutdown=int(self._settings.drain_timeout_s),
+        )
+
+    def _terminate(self, received: signal.Signals) -> None:
+        """First signal: drain, SIGTERM with the grace. Second: stop without waiting."""
+        if self._lifecycle.phase is Phase.DRAINING:
+            self._server.force_exit = self._server.should_exit = True
+            return
+        self._lifecycle.move(Phase.DRAINING)
+        grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
+        log.info("%s: draining%s", received.name, f", new requests are answered for {grace_s:g} s" if grace_s else "")
+        asyncio.get_running_loop().call_later(grace_s, setattr, self._server, "should_exit", True)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our signals (exit code 0 after a drain) and our clock for the heads of replies."""
+
+    def __init__(self, config: uvicorn.Config, hot: HotPath, terminate: Callable[[signal.Signals], None]) -> None:
+        super().__init__(config)
+        self._hot = hot
+        self._terminate = terminate
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGTERM, signal.SIGINT)
+        for one in caught:
+            loop.add_signal_handler(one, self._terminate, one)
+        try:
+            yield
+        finally:
+            for one in caught:
+                loop.remove_signal_handler(one)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._hot.heads.tick(time.time())
+        return await super().on_tick(counter)
+
+
+class LateApp:
+    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it."""
+
+    def __init__(self, routes: list[Route], max_body_bytes: int) -> None:
+        self._routes = routes
+        self._max_body_bytes = max_body_bytes
+        self._app: object = None
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        if self._app is None:
+            from .http.app import build
+
+            self._app = build(self._routes, VERSION, self._max_body_bytes)
+        await self._app(scope, receive, send)  # type: ignore[operator]

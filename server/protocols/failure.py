@@ -1,0 +1,65 @@
+"""From an error of ours to an HTTP answer: the one place where codes become status codes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import orjson
+
+from .. import errors
+from ..errors import SlipwayError
+from ..request import Head, Headers
+from . import JSON, Reply
+
+STATUS: dict[type[SlipwayError], int] = {
+    errors.MalformedInput: 400,
+    errors.UnknownModel: 404,
+    errors.NotAcceptable: 406,
+    errors.SlowRequest: 408,
+    errors.AlreadyLoaded: 409,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.UnprocessableInput: 422,
+    errors.Overloaded: 429,
+    errors.ClientGone: 499,
+    errors.SlipwayError: 500,
+    errors.ModelFailed: 500,
+    errors.NotReady: 503,
+    errors.DeadlineExceeded: 504,
+    errors.OutOfMemory: 507,
+}
+
+REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
+LONGEST_ID = 128
+
+_process = os.urandom(4).hex()
+_numbers = itertools.count(1)
+
+
+def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
+    """Send an error as one small JSON object: ``error`` (the message), ``code``, ``request_id``."""
+    headers: Headers = []
+    if isinstance(error, errors.Overloaded):
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    elif isinstance(error, errors.NotReady):
+        headers.append((b"retry-after", b"1"))
+    reply(status_of(error), JSON, body_of(error, request_id(head)), headers)
+
+
+def status_of(error: SlipwayError) -> int:
+    """The status code of an error; what is not in the table is a fault of ours."""
+    return STATUS.get(type(error), 500)
+
+
+def body_of(error: SlipwayError, identity: str) -> bytes:
+    return orjson.dumps({"error": str(error), "code": error.code, "request_id": identity})
+
+
+def request_id(head: Head) -> str:
+    """The caller's own id of the request, or a new one."""
+    for name in REQUEST_ID_HEADERS:
+        value = head.get(name)
+        if value:
+            return value[:LONGEST_ID].decode("latin-1")
+    return f"{_process}-{next(_numbers):x}"

@@ -1,0 +1,156 @@
+"""The one way from a body to an answer, under every protocol: decode, schedule, encode, reply, account."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from time import perf_counter_ns
+
+from ..codecs import Codec
+from ..errors import ClientGone, MalformedInput, SlipwayError
+from ..models import ServedModel
+from ..request import NEVER, Head, InferRequest, Payload
+from . import Reply
+from .failure import reply_failure
+
+log = logging.getLogger("slipway.inference")
+
+NO_PARAMETERS: Mapping[str, str] = {}
+TIMING = b"x-slipway-timing"
+CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
+TIMING_WORD = b"slipway-timing"
+DEADLINE = b"x-request-deadline-ms"
+SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE))
+HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
+"""``send`` ends after the header has left; it is in the histograms only."""
+
+
+class Exchange:
+    """What has to be remembered between a request and its answer."""
+
+    __slots__ = ("carrier", "head", "model", "payload", "reply", "writer")
+
+    def __init__(
+        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec, carrier: bytes
+    ) -> None:
+        self.model = model
+        self.head = head
+        self.reply = reply
+        self.payload = payload
+        self.writer = writer
+        self.carrier = carrier
+
+
+def infer(
+    model: ServedModel,
+    head: Head,
+    body: bytes,
+    reply: Reply,
+    reader: Codec,
+    writer: Codec,
+    parameters: Mapping[str, str] = NO_PARAMETERS,
+) -> InferRequest | None:
+    """Answer an inference request, now when it is refused, later when it is admitted."""
+    try:
+        payload = reader.decode(body, head, parameters, model.spec)
+        carrier, deadline_ns = _wishes(head, payload, model)
+        request = InferRequest(
+            payload.arrays,
+            payload.rows,
+            _finish,
+            Exchange(model, head, reply, payload, writer, carrier),
+            deadline_ns,
+            perf_counter_ns(),
+        )
+        model.submit(request)
+    except SlipwayError as error:
+        model.metrics.answers[error.code] += 1
+        reply_failure(error, head, reply)
+        return None
+    return request
+
+
+def _finish(request: InferRequest) -> None:
+    """Called by the scheduler, once: encode the outputs and send them, or the error."""
+    exchange: Exchange = request.context
+    model, head = exchange.model, exchange.head
+    outputs = request.outputs
+    if outputs is None or request.abandoned:
+        _fail(request, exchange)
+        return
+    try:
+        body, content_type, headers = exchange.writer.encode(
+            outputs, exchange.payload, model.spec, model.name, model.version
+        )
+    except SlipwayError as error:
+        request.error = error
+        _fail(request, exchange)
+        return
+    except Exception as error:
+        log.exception("an answer of model %s could not be encoded", model.name)
+        request.error = SlipwayError("the answer could not be encoded; the server's log has the details")
+        request.error.__cause__ = error
+        _fail(request, exchange)
+        return
+    encoded_ns = perf_counter_ns()
+    if exchange.carrier:
+        headers = [*headers, _timing(request, head, encoded_ns, exchange.carrier)]
+    exchange.reply(200, content_type, body, headers)
+    metrics = model.metrics
+    metrics.answers["ok"] += 1
+    metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+
+
+def _fail(request: InferRequest, exchange: Exchange) -> None:
+    error = request.error or ClientGone("the client closed the connection before its answer was ready")
+    exchange.model.metrics.answers[error.code] += 1
+    if not isinstance(error, ClientGone):
+        reply_failure(error, exchange.head, exchange.reply)
+
+
+def _wishes(head: Head, payload: Payload, model: ServedModel) -> tuple[bytes, int]:
+    """What the request asks for beside its answer: the header that carries stage times, and a deadline."""
+    carrier = b""
+    allowed_ns = model.deadline_ns
+    for name, value in head.headers:
+        if name not in SPECIAL:
+            continue
+        if name == TIMING and value not in (b"", b"0"):
+            carrier = TIMING
+        elif name == CUSTOM_ATTRIBUTES and TIMING_WORD in value:
+            carrier = carrier or CUSTOM_ATTRIBUTES
+        elif name == DEADLINE:
+            allowed_ns = _positive(value.decode("latin-1"), "the header X-Request-Deadline-Ms", 1e6)
+    if payload.parameters and "timeout" in payload.parameters:
+        allowed_ns = _positive(payload.parameters["timeout"], "the parameter timeout, in microseconds,", 1e3)
+    return carrier, head.begun_ns + allowed_ns if allowed_ns else NEVER
+
+
+def _positive(value: object, what: str, unit_ns: float) -> int:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < 1e12:
+        raise MalformedInput(f"{what} must be a positive number, got {str(value)[:40]!r}")
+    return max(int(number * unit_ns), 1)
+
+
+def _timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) -> tuple[bytes, bytes]:
+    """The stage times as ``Server-Timing`` (milliseconds), or in SageMaker's custom attributes (microseconds)."""
+    durations_ns = (
+        head.received_ns - head.begun_ns,
+        request.decoded_ns - head.received_ns,
+        request.picked_ns - request.decoded_ns - request.held_ns,
+        request.held_ns,
+        request.assembled_ns - request.picked_ns,
+        request.computed_ns - request.assembled_ns,
+        request.scattered_ns - request.computed_ns,
+        encoded_ns - request.scattered_ns,
+    )
+    pairs = zip(HEADER_STAGES, durations_ns, strict=True)
+    if carrier == CUSTOM_ATTRIBUTES:
+        text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs)
+        return CUSTOM_ATTRIBUTES, f"{text},batch={request.run_rows}".encode()
+    text = ", ".join(f"{stage};dur={ns / 1e6:.4f}" for stage, ns in pairs)
+    return b"server-timing", f'{text}, batch;desc="{request.run_rows}"'.encode()

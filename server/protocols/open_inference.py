@@ -1,0 +1,124 @@
+"""The Open Inference Protocol, version 2, over HTTP: health, metadata, infer (JSON and binary tensors)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ..codecs.open_inference import OpenInference as Codec
+from ..errors import SlipwayError
+from ..lifecycle import Lifecycle, Phase
+from ..models import Models, ServedModel
+from ..observe.metrics import Metrics
+from ..request import Head, InferRequest
+from . import JSON, Handler, Reply, Route
+from .failure import reply_failure
+from .inference import infer
+
+EXTENSIONS = ["binary_tensor_data", "parameters"]
+PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
+TAG = "Open Inference Protocol"
+ROOT = "/v2/models/{name}"
+VERSIONED = ROOT + "/versions/{version}"
+
+INFER_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "example": {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.0, 1.0]}]}
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+class OpenInference:
+    """The routes under ``/v2``, over all models."""
+
+    def __init__(self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str) -> None:
+        self._models = models
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._server = {"name": "slipway", "version": version, "extensions": EXTENSIONS}
+        self._codec = Codec()
+
+    def routes(self) -> list[Route]:
+        get = ("GET",)
+        both = [
+            ("", get, self._metadata, "Inputs, outputs and platform of a model", None),
+            ("/ready", get, self._ready, "Whether the model answers", None),
+            ("/infer", ("POST",), self._infer, "Ask a model by name", INFER_BODY),
+        ]
+        return [
+            Route("/v2", get, lambda _: self.server, "Name, version and extensions of the server", TAG),
+            Route("/v2/health/live", get, lambda _: self.live, "200 while the process answers", TAG),
+            Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models answer, else 503", TAG),
+            *(
+                Route(root + tail, methods, bind, text, TAG, request_body=body)
+                for root in (ROOT, VERSIONED)
+                for tail, methods, bind, text, body in both
+            ),
+        ]
+
+    def server(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+        reply(200, JSON, orjson.dumps(self._server))
+
+    def live(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+        reply(200 if self._lifecycle.phase is not Phase.FAILED else 503, JSON, b'{"live":true}')
+
+    def ready(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+        try:
+            self._lifecycle.require_ready()
+        except SlipwayError as error:
+            reply_failure(error, head, reply)
+        else:
+            reply(200, JSON, b'{"live":true,"ready":true}')
+
+    def _infer(self, path: dict[str, str]) -> Handler:
+        name, version = path["name"], path.get("version")
+
+        def handle(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+            model = self._find(name, version, head, reply)
+            return infer(model, head, body, reply, self._codec, self._codec) if model is not None else None
+
+        return handle
+
+    def _metadata(self, path: dict[str, str]) -> Handler:
+        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
+            model = self._find(path["name"], path.get("version"), head, reply)
+            if model is not None:
+                reply(200, JSON, orjson.dumps(describe(model)))
+
+        return handle
+
+    def _ready(self, path: dict[str, str]) -> Handler:
+        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
+            model = self._find(path["name"], path.get("version"), head, reply)
+            if model is not None:
+                ready = self._lifecycle.ready
+                reply(200 if ready else 503, JSON, orjson.dumps({"name": model.name, "ready": ready}))
+
+        return handle
+
+    def _find(self, name: str, version: str | None, head: Head, reply: Reply) -> ServedModel | None:
+        try:
+            if self._lifecycle.phase is Phase.STARTING:
+                self._lifecycle.require_ready()
+            return self._models.get(name, version)
+        except SlipwayError as error:
+            self._metrics.refused[error.code] += 1
+            reply_failure(error, head, reply)
+            return None
+
+
+def describe(model: ServedModel) -> dict[str, Any]:
+    """The metadata document of a model."""
+    backend = model.artifact.manifest.backend
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": PLATFORMS.get(backend, backend),
+        "inputs": [spec.to_json() for spec in model.spec.inputs],
+        "outputs": [spec.to_json() for spec in model.spec.outputs],
+    }
