@@ -35,7 +35,7 @@ image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
 	@$(PYTHON) -m container.image --tag $(IMAGE)
 
 test-container: $(VENV)/.all ## build the image and test it in containers; needs a docker engine
-	@$(BIN)/python -m pytest tests/container --run-container
+	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
 
 clean: ## forget the virtual environment and everything built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
