@@ -81,6 +81,7 @@ def _checked(outputs: list[Array], batch: Batch) -> list[Array]:
 
 def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
     slices = batch.slices
+    batch.bucket = None  # what a failure took teaches nothing about the cost of a run
     if len(slices) == 1:
         batch.slices = []
         if not isinstance(error, SlipwayError):
@@ -94,7 +95,7 @@ def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
     halves = []
     failures: Failures = []
     for part in (slices[:middle], slices[middle:]):
-        half = Batch(batch.bucket, part, sum(stop - start for _, start, stop in part), batch.picked_ns)
+        half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns)
         failures += run(half, model)
         halves.append(half)
     batch.slices = [one for half in halves for one in half.slices]

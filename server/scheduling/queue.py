@@ -172,7 +172,7 @@ class BatchQueue:
         request = bucket.heap[0][3]
         rest = request.rows - request.cursor
         if request.abandoned:
-            request.error = ClientGone("the client closed the connection before its answer was ready")
+            request.error = request.error or ClientGone("the client closed the connection before its answer was ready")
         elif now_ns >= request.deadline_ns:
             request.error = DeadlineExceeded("the deadline passed while the request waited; nothing was computed")
         elif request.deadline_ns != NEVER and now_ns + bucket.cost.predict_ns(rest) > request.deadline_ns:

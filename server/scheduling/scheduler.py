@@ -8,6 +8,7 @@ instead of waiting for the loop (``docs/decisions/0002-executors-pull-under-a-lo
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from time import perf_counter_ns
@@ -18,6 +19,8 @@ from ..errors import ClientGone, NotReady, Overloaded
 from ..request import NEVER, InferRequest
 from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor
 from .queue import Batch, BatchQueue
+
+log = logging.getLogger("slipway.scheduler")
 
 OnBatch = Callable[[Batch, int], None]
 
@@ -175,7 +178,10 @@ class Scheduler:
         request.ended = True
         if request.abandoned and request.error is None:
             request.error = ClientGone("the client closed the connection before its answer was ready")
-        request.done(request)
+        try:
+            request.done(request)
+        except Exception:
+            log.exception("an answer could not be delivered; its neighbours in the batch still are")
 
     def _end_all(self, requests: list[InferRequest]) -> None:
         for request in requests:

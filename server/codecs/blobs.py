@@ -1,0 +1,69 @@
+"""Tensors as raw little-endian bytes, row-major; strings each behind their length."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from ..errors import MalformedInput, NotAcceptable
+from ..tensors import Array, TensorSpec, describe_shape
+from .fitting import check_finite
+
+_LENGTH_BYTES = 4
+
+
+def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> Array:
+    """The array of a blob: a read-only view where the bytes lie aligned.
+
+    Raises MalformedInput when the size or a value is impossible, UnprocessableInput for NaN and infinity.
+    """
+    if tensor.dtype.itemsize == 0:
+        return _read_strings(blob, shape, tensor)
+    want = prod(shape) * tensor.dtype.itemsize
+    if len(blob) != want:
+        raise MalformedInput(
+            f'input "{tensor.name}" has {len(blob)} bytes, {tensor.dtype.name} {describe_shape(shape)} needs {want}'
+        )
+    dtype = tensor.dtype.numpy
+    if dtype.kind == "b" and max(blob, default=0) > 1:
+        raise MalformedInput(f'input "{tensor.name}": a BOOL is a byte 0 or 1, and one is {max(blob)}')
+    array: Array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
+    check_finite(array, tensor)
+    return np.require(array, dtype, ("C", "A"))
+
+
+def write_blob(array: Array) -> bytes:
+    """Raises NotAcceptable for an object that is neither text nor bytes."""
+    if array.dtype.kind != "O":
+        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    parts: list[bytes] = []
+    for value in array.reshape(-1).tolist():
+        raw = value.encode() if isinstance(value, str) else value
+        if not isinstance(raw, bytes):
+            raise NotAcceptable(f"an output of strings holds a {type(value).__name__}")
+        parts += (len(raw).to_bytes(_LENGTH_BYTES, "little"), raw)
+    return b"".join(parts)
+
+
+def _read_strings(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> Array:
+    values: list[str] = []
+    at = 0
+    while at < len(blob):
+        end = at + _LENGTH_BYTES + int.from_bytes(blob[at : at + _LENGTH_BYTES], "little")
+        if at + _LENGTH_BYTES > len(blob) or end > len(blob):
+            raise MalformedInput(
+                f'input "{tensor.name}": string {len(values)} does not end within the {len(blob)} bytes'
+            )
+        try:
+            values.append(str(blob[at + _LENGTH_BYTES : end], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise MalformedInput(f'input "{tensor.name}": string {len(values)} is not UTF-8') from error
+        at = end
+    if len(values) != prod(shape):
+        raise MalformedInput(
+            f'input "{tensor.name}" has {len(values)} strings, shape {describe_shape(shape)} needs {prod(shape)}'
+        )
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array.reshape(shape)

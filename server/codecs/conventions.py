@@ -1,0 +1,150 @@
+"""The conventions of JSON bodies: where each keeps its tensors, and how its reply is phrased.
+
+A reply mirrors its request: ``instances`` and MLflow's data frames are answered with ``predictions``, ``inputs`` with
+``outputs``, a bare list with a bare list. Keys that carry no tensors (``parameters``, ``signature_name``) are ignored.
+
+Every list of rows holds whole batches. Only ``inputs`` and the bare list, whose users think of one example, may leave
+the batch axis out: an array of exactly one axis less is one row. In ``instances`` that would hide a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import MalformedInput
+from ..request import Payload
+from ..tensors import Array
+from .fitting import Plan
+from .nested import NestedReader, depth, shown
+
+INSTANCES, COLUMNS, BARE = "instances", "columns", "bare"
+
+_Read = Callable[[Any, Plan, bool], "tuple[Array, ...]"]
+
+
+def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
+    """A parsed JSON document as a payload. Raises MalformedInput."""
+    if type(document) is list:
+        return plan.payload(_lenient(document, plan, booleans), BARE)
+    if type(document) is not dict:
+        raise MalformedInput(f"the body must be a JSON object or list, got {shown(document)}")
+    present = [key for key in _CONVENTIONS if key in document]
+    if len(present) != 1:
+        known = ", ".join(f'"{key}"' for key in _CONVENTIONS)
+        problem = f"has {' and '.join(present)} together" if present else "has none of the known keys"
+        raise MalformedInput(f"the JSON object {problem}; expected exactly one of {known}, or a bare list of rows")
+    read, style = _CONVENTIONS[present[0]]
+    return plan.payload(read(document[present[0]], plan, booleans), style)
+
+
+def _instances(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    if type(rows) is not list:
+        raise MalformedInput(f'"instances" must be a list of rows, got {shown(rows)}')
+    if rows and type(rows[0]) is dict:
+        return _named_rows(rows, plan, booleans)
+    return (_only(plan).read(rows, booleans),)
+
+
+def _inputs(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    if type(value) is dict:
+        return _columns(value, plan, booleans)
+    return _lenient(value, plan, booleans)
+
+
+def _lenient(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    if type(value) is list and value and type(value[0]) is dict:
+        return _named_rows(value, plan, booleans)
+    reader = _only(plan)
+    if plan.batchable and depth(value) == len(reader.spec.shape) - 1:
+        value = [value]
+    return (reader.read(value, booleans),)
+
+
+def _frame_split(frame: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    columns, rows = (frame.get("columns"), frame.get("data")) if type(frame) is dict else (None, None)
+    if type(rows) is not list or type(columns) is not list or not all(type(name) is str for name in columns):
+        raise MalformedInput('"dataframe_split" must be an object with "columns" (names) and "data" (a list of rows)')
+    if len(set(columns)) != len(columns):
+        raise MalformedInput('"dataframe_split" names a column twice')
+    for index, row in enumerate(rows):
+        if type(row) is not list or len(row) != len(columns):
+            raise MalformedInput(
+                f'"dataframe_split": row {index} must be a list of {len(columns)} values, one a column'
+            )
+    if plan.single is not None and set(columns) != plan.names:
+        return (plan.single.read(rows, booleans),)
+    cells = {name: [row[index] for row in rows] for index, name in enumerate(columns)}
+    return _columns(cells, plan, booleans)
+
+
+def _frame_records(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    if type(rows) is not list or not rows or not all(type(row) is dict for row in rows):
+        raise MalformedInput('"dataframe_records" must be a list of objects, one a row, and not empty')
+    columns = list(rows[0])
+    if plan.single is None or set(columns) == plan.names:
+        return _named_rows(rows, plan, booleans)
+    _check_same_names(rows)
+    # One matrix: the first record gives the order of the columns.
+    return (plan.single.read([[row[name] for name in columns] for row in rows], booleans),)
+
+
+def _named_rows(rows: Sequence[Any], plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    """Rows that are objects: ``{input: value}``, or for a single input the built-in algorithms' ``features``."""
+    _check_same_names(rows)
+    if plan.single is not None and rows[0].keys() != plan.names:
+        features = [_features(row, index, plan) for index, row in enumerate(rows)]
+        return (plan.single.read(features, booleans),)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    if plan.batchable:
+        return _columns(columns, plan, booleans)
+    if len(rows) != 1:
+        raise MalformedInput(f"the model has no batch axis and takes one row a request, got {len(rows)}")
+    return _columns({name: values[0] for name, values in columns.items()}, plan, booleans)
+
+
+def _check_same_names(rows: Sequence[Any]) -> None:
+    for index, row in enumerate(rows):
+        if type(row) is not dict or row.keys() != rows[0].keys():
+            raise MalformedInput(f"row {index} does not have the same names as row 0; got {shown(row)}")
+
+
+def _features(row: dict[str, Any], index: int, plan: Plan) -> Any:
+    data = row.get("data")
+    features = data.get("features") if type(data) is dict else row.get("features")
+    if type(features) is dict:
+        if "keys" in features:
+            raise MalformedInput(f"row {index} is sparse (it has keys); send all values")
+        features = features.get("values")
+    if features is None:
+        (name,) = plan.names
+        raise MalformedInput(f'row {index} must be a list, or an object with "{name}" or "features", got {shown(row)}')
+    return features
+
+
+def _columns(columns: Mapping[str, Any], plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    values = plan.arrange(columns)
+    return tuple(
+        reader.read(_as_column(value, reader), booleans) for reader, value in zip(plan.readers, values, strict=True)
+    )
+
+
+def _as_column(values: Any, reader: NestedReader) -> Any:
+    """Cells of a table for an input of one feature: ``[1, 2]`` is what ``[[1], [2]]`` means."""
+    flat = reader.spec.shape == (-1, 1) and type(values) is list and depth(values) == 1
+    return [[value] for value in values] if flat else values
+
+
+def _only(plan: Plan) -> NestedReader:
+    if plan.single is None:
+        names = ", ".join(f'"{tensor.name}"' for tensor in plan.spec.inputs)
+        raise MalformedInput(f"the model has several inputs ({names}): send each row as an object with these names")
+    return plan.single
+
+
+_CONVENTIONS: dict[str, tuple[_Read, str]] = {
+    "instances": (_instances, INSTANCES),
+    "inputs": (_inputs, COLUMNS),
+    "dataframe_split": (_frame_split, INSTANCES),
+    "dataframe_records": (_frame_records, INSTANCES),
+}

@@ -1,0 +1,146 @@
+"""Fitting arrays to a model: names, shapes, dtypes, finite values, rows; and what is worth precomputing per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from ..errors import MalformedInput, UnprocessableInput
+from ..request import Payload
+from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from .nested import NestedReader, shown
+
+T = TypeVar("T")
+
+_MAX_PLANS = 256
+_plans: dict[int, Plan] = {}
+
+
+class Plan:
+    """What the codecs want to know about a model at every request, computed once."""
+
+    __slots__ = ("batchable", "by_name", "names", "readers", "single", "spec")
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.batchable = spec.batchable
+        self.readers = tuple(NestedReader(tensor) for tensor in spec.inputs)
+        self.by_name = {reader.spec.name: reader for reader in self.readers}
+        self.names = self.by_name.keys()
+        self.single = self.readers[0] if len(self.readers) == 1 else None
+
+    def rows(self, arrays: Sequence[Array]) -> int:
+        """The size of the batch axis that all arrays share; 1 for a model without one. Raises MalformedInput."""
+        if not self.batchable:
+            return 1
+        rows = len(arrays[0])
+        for tensor, array in zip(self.spec.inputs, arrays, strict=True):
+            if len(array) != rows:
+                first = self.spec.inputs[0].name
+                raise MalformedInput(
+                    f'input "{tensor.name}" has {len(array)} rows, input "{first}" has {rows}; all need the same number'
+                )
+        if rows == 0:
+            raise MalformedInput("the request has no rows; send at least one")
+        return rows
+
+    def payload(self, arrays: tuple[Array, ...], style: str = "") -> Payload:
+        """The payload of arrays that fit. Raises MalformedInput when their rows disagree or there are none."""
+        return Payload(arrays, self.rows(arrays), style)
+
+    def arrange(self, named: Mapping[str, T]) -> list[T]:
+        """The values in the model's order. Raises MalformedInput for an unknown or a missing input."""
+        if named.keys() != self.names:
+            for name in named:
+                if name not in self.names:
+                    raise self.unknown(name)
+            missing = next(name for name in self.names if name not in named)
+            raise MalformedInput(f'input "{missing}" is missing; the model has {self._known()}')
+        return [named[tensor.name] for tensor in self.spec.inputs]
+
+    def unknown(self, name: str) -> MalformedInput:
+        """The complaint about an input that the model does not have."""
+        return MalformedInput(f"unknown input {shown(name)}; the model has {self._known()}")
+
+    def _known(self) -> str:
+        return ", ".join(f'"{name}"' for name in self.names)
+
+
+def plan_for(spec: ModelSpec) -> Plan:
+    """The plan of a model. Remembered by identity: hashing a spec would cost more than all the rest of a decode."""
+    plan = _plans.get(id(spec))
+    if plan is None:
+        if len(_plans) >= _MAX_PLANS:  # models come and go; the plan keeps its spec alive, so an id never changes hands
+            _plans.clear()
+        plan = _plans[id(spec)] = Plan(spec)
+    return plan
+
+
+def check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
+    """Raises MalformedInput unless the spec accepts the shape."""
+    if not spec.accepts(shape):
+        raise MalformedInput(
+            f'input "{spec.name}" has shape {describe_shape(shape)}, expected {describe_shape(spec.shape)}'
+        )
+
+
+def check_finite(array: Array, spec: TensorSpec) -> None:
+    """Raises UnprocessableInput naming the first NaN or infinity of a float array."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        value = "NaN" if np.isnan(array[place]) else "infinite"
+        where = "".join(f"[{index}]" for index in place)
+        raise UnprocessableInput(f'input "{spec.name}" is {value}{where and " at "}{where}; send finite numbers')
+
+
+def fit(array: Array, spec: TensorSpec) -> Array:
+    """``array`` as the model wants it: shape checked, finite, native byte order, C-contiguous, aligned, of its dtype.
+
+    Casts: between floats and between integers when every value is in range, and integers to floats; nothing else.
+    The result is the array itself when nothing had to change. Raises MalformedInput or UnprocessableInput.
+    """
+    check_shape(array.shape, spec)
+    want = spec.dtype.numpy
+    if want.kind == "O":
+        array = _strings(array, spec)
+    elif array.dtype != want:
+        check_finite(array, spec)
+        array = _cast(array, spec)
+    else:
+        check_finite(array, spec)
+    return np.require(array, want, ("C", "A"))
+
+
+def _cast(array: Array, spec: TensorSpec) -> Array:
+    have, want = array.dtype, spec.dtype.numpy
+    if have.kind + want.kind not in ("ff", "ii", "uu", "iu", "ui", "if", "uf"):
+        raise MalformedInput(
+            f'input "{spec.name}" has dtype {have.name}, expected {want.name}; convert it before sending'
+        )
+    with np.errstate(over="ignore"):
+        cast: Array = array.astype(want)
+    lost = np.isinf(cast) if want.kind == "f" else (cast != array) | ((cast < 0) != (array < 0))
+    if lost.any():
+        place = tuple(int(index) for index in np.argwhere(lost)[0])
+        where = "".join(f"[{index}]" for index in place)
+        raise MalformedInput(
+            f'input "{spec.name}": {array[place]}{where and " at "}{where} is out of the range of {want.name}'
+        )
+    return cast
+
+
+def _strings(array: Array, spec: TensorSpec) -> Array:
+    if array.dtype.kind == "O":
+        return array
+    if array.dtype.kind not in "US":
+        raise MalformedInput(f'input "{spec.name}" has dtype {array.dtype.name}, expected strings')
+    strings = np.empty(array.shape, object)
+    try:
+        texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+        strings[...] = texts
+        "".join(strings.flat).encode()
+    except (UnicodeError, ValueError) as error:
+        raise MalformedInput(f'input "{spec.name}" holds bytes that are not text in UTF-8') from error
+    return strings

@@ -1,0 +1,188 @@
+"""Nested lists to tensors: one packed write per row when they fit, an exact complaint when they do not.
+
+``struct`` is stricter than an array constructor and faster: it refuses strings, null, floats for integers and numbers
+out of range by itself. The one thing it lets through is a boolean for a number, so the caller says whether the body
+can hold one at all.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from ..errors import MalformedInput
+from ..tensors import Array, TensorSpec, describe_shape
+
+# "=": native order, standard sizes, and overflow is an error; without it an overflowing float32 becomes infinite.
+_CODES = {
+    "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
+    "FP16": "e", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+
+_UNFIT = (struct.error, OverflowError, TypeError, ValueError, LookupError)
+_SHOWN_CHARACTERS = 40
+
+
+def may_hold_booleans(body: bytes) -> bool:
+    """Whether a JSON text could hold ``true`` or ``false``; single bytes are searched first, they cost nothing."""
+    return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
+
+
+class NestedReader:
+    """Reads the nested lists of one input. Stateless once built."""
+
+    __slots__ = ("_code", "_dtype", "_height", "_pack", "_width", "spec")
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        self._dtype = spec.dtype.numpy
+        self._code = _CODES.get(spec.dtype.name)
+        fixed_rows = len(spec.shape) == 2 and spec.shape[1] > 0 and self._code is not None
+        self._height, self._width = spec.shape if fixed_rows else (0, 0)
+        self._pack = struct.Struct(f"={self._width}{self._code}").pack if fixed_rows else None
+
+    def read(self, nested: Any, booleans: bool = True) -> Array:
+        """The array of ``nested``, of the spec's dtype and a shape it accepts; it may be read-only.
+
+        ``booleans``: whether the lists could hold a boolean. Raises MalformedInput naming the first odd place.
+        """
+        try:
+            array = self._read_rows(nested) if self._pack is not None else self._read_any(nested)
+        except _UNFIT:
+            array = None
+        return _checked(array, nested, self.spec, booleans)
+
+    def read_flat(self, values: list[Any], booleans: bool = True) -> Array:
+        """The array of shape [n] of a flat list, whatever the spec's shape. Raises MalformedInput."""
+        try:
+            array = self._from_flat(values)
+        except _UNFIT:
+            array = None
+        if array is not None and not booleans:
+            return array
+        return _checked(array, values, TensorSpec(self.spec.name, self.spec.dtype, (len(values),)), booleans)
+
+    def _read_rows(self, rows: Any) -> Array:
+        pack = self._pack
+        assert pack is not None
+        count = len(rows)
+        if self._height not in (-1, count):
+            raise ValueError
+        data = pack(*rows[0]) if count == 1 else b"".join([pack(*row) for row in rows])
+        return np.ndarray((count, self._width), self._dtype, data)
+
+    def _read_any(self, nested: Any) -> Array:
+        values, sizes = [nested], []
+        for want in self.spec.shape:
+            size = len(values[0]) if want == -1 and values else max(want, 0)
+            if not all(type(value) is list and len(value) == size for value in values):
+                raise ValueError
+            sizes.append(size)
+            values = list(chain.from_iterable(values))
+        return self._from_flat(values).reshape(sizes)
+
+    def _from_flat(self, values: list[Any]) -> Array:
+        if self._code is not None:
+            return np.ndarray(len(values), self._dtype, struct.pack(f"={len(values)}{self._code}", *values))
+        allowed = str if self._dtype.kind == "O" else (bool, int)
+        if not all(isinstance(value, allowed) for value in values):
+            raise TypeError
+        if self._dtype.kind != "O" and not all(value in (0, 1) for value in values):
+            raise ValueError
+        array = np.empty(len(values), self._dtype)
+        array[:] = values
+        return array
+
+
+def depth(nested: Any) -> int:
+    """How deep the lists are nested, following first elements."""
+    levels = 0
+    while type(nested) is list:
+        levels += 1
+        nested = nested[0] if nested else None
+    return levels
+
+
+def shown(value: Any) -> str:
+    """A JSON value as error messages show it: its text, cut when long."""
+    try:
+        text = orjson.dumps(value).decode()
+    except (TypeError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _checked(array: Array | None, nested: Any, spec: TensorSpec, booleans: bool) -> Array:
+    """``array``, or the reason why there is none; an empty one may stand for something that is not a list."""
+    if array is None or booleans or array.size == 0:
+        fault = _fault(nested, spec, 0, "", {})
+        if fault is not None:
+            raise MalformedInput(_with_shape(fault, nested, spec))
+    if array is None:
+        raise MalformedInput(f'input "{spec.name}" is not {spec.dtype.name} {describe_shape(spec.shape)}')
+    return array
+
+
+def _fault(value: Any, spec: TensorSpec, axis: int, where: str, sizes: dict[int, int]) -> str | None:
+    """The first thing that keeps ``value`` from being this axis of ``spec``, or None. Recursion ends at the rank."""
+    if axis == len(spec.shape):
+        return _leaf_fault(value, spec, where)
+    if type(value) is not list:
+        return f"expected a list{_at(where)}, got {shown(value)}"
+    want = spec.shape[axis]
+    size = sizes.setdefault(axis, len(value)) if want == -1 else want
+    if len(value) != size:
+        return f"{_place(where)} has {len(value)} values, expected {size}"
+    for index, item in enumerate(value):
+        fault = _fault(item, spec, axis + 1, f"{where}[{index}]", sizes)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _leaf_fault(value: Any, spec: TensorSpec, where: str) -> str | None:
+    dtype = spec.dtype
+    code = _CODES.get(dtype.name)
+    if code is None:
+        fits = isinstance(value, str) if dtype.numpy.kind == "O" else isinstance(value, int) and value in (0, 1)
+        word = "a string" if dtype.numpy.kind == "O" else "true or false"
+    elif isinstance(value, bool) or not isinstance(value, int if dtype.numpy.kind in "iu" else (int, float)):
+        fits, word = False, f"{'an integer' if dtype.numpy.kind in 'iu' else 'a number'} ({dtype.name})"
+    else:
+        fits, word = _packs(code, value), f"a number within the range of {dtype.name}"
+    return None if fits else f"expected {word}{_at(where)}, got {shown(value)}"
+
+
+def _packs(code: str, value: float) -> bool:
+    try:
+        struct.pack("=" + code, value)
+    except _UNFIT:
+        return False
+    return True
+
+
+def _with_shape(fault: str, nested: Any, spec: TensorSpec) -> str:
+    have, value = [], nested
+    while type(value) is list:
+        have.append(len(value))
+        value = value[0] if value else None
+    if spec.accepts(tuple(have)):
+        return f'input "{spec.name}": {fault}'
+    return (
+        f'input "{spec.name}" has shape {describe_shape(tuple(have))}, expected {describe_shape(spec.shape)}: {fault}'
+    )
+
+
+def _at(where: str) -> str:
+    return f" at {where}" if where else ""
+
+
+def _place(where: str) -> str:
+    if not where:
+        return "it"
+    return f"row {where[1:-1]}" if where.count("[") == 1 else where

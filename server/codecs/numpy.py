@@ -1,0 +1,169 @@
+"""application/x-npy and application/x-npz: NumPy's own files, never with pickle.
+
+Dtypes: the model's own, or a cast between floats, between integers, or from integers to floats, with every value in
+range (NumPy users send float64 and int64 by default). Either byte order, C or Fortran order.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import MalformedInput, NotAcceptable
+from ..request import Head, Payload
+from ..tensors import Array, ModelSpec
+from . import Encoded
+from .fitting import fit, plan_for
+from .nested import shown
+
+_MAGIC = b"\x93NUMPY"
+_MAX_EXPANDED_BYTES = 256 * 1024 * 1024
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MAX_RANK = 32
+_MAX_REMEMBERED = 256
+
+# The header is a Python literal by definition. Three patterns read what writers write; nothing is evaluated.
+_DESCR = re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z?]\d*)['"]""")
+_FORTRAN = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
+_SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d\s,L]{0,640})\)""")
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+               struct.error, OverflowError, IndexError)  # fmt: skip
+
+_Layout = tuple["np.dtype[Any]", tuple[int, ...], bool]
+
+
+class Npy:
+    """One array, for a model of one input; replies with one output."""
+
+    media_types: tuple[str, ...] = ("application/x-npy",)
+
+    def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
+        """Read an array: a read-only view of the body where dtype and order are the model's.
+
+        Raises MalformedInput or UnprocessableInput.
+        """
+        plan = plan_for(spec)
+        if plan.single is None:
+            raise MalformedInput("application/x-npy holds one input and the model has several; send application/x-npz")
+        return plan.payload((fit(read_array(body), plan.single.spec),))
+
+    def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
+        """Write the one output; strings as fixed-width Unicode. Raises NotAcceptable for several outputs."""
+        chosen = payload.wanted if payload.wanted is not None else range(len(outputs))
+        if len(chosen) != 1:
+            raise NotAcceptable(f"application/x-npy holds one output, not {len(chosen)}; ask for application/x-npz")
+        return _npy(outputs[chosen[0]]), b"application/x-npy", []
+
+
+class Npz:
+    """Arrays by name; for a model of one input the name of a single member does not matter."""
+
+    media_types: tuple[str, ...] = ("application/x-npz",)
+
+    def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
+        """``max_expanded_bytes``: what the members may expand to, all together."""
+        self._max_expanded_bytes = max_expanded_bytes
+
+    def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
+        """Read the members. Raises MalformedInput or UnprocessableInput."""
+        plan = plan_for(spec)
+        members = self._members(body)
+        if plan.single is not None and len(members) == 1:
+            members = {plan.single.spec.name: next(iter(members.values()))}
+        ordered = plan.arrange(members)
+        return plan.payload(tuple(fit(read_array(raw), s) for raw, s in zip(ordered, spec.inputs, strict=True)))
+
+    def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
+        """Write all outputs asked for, uncompressed, each under its name."""
+        chosen = payload.wanted if payload.wanted is not None else range(len(outputs))
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            for index in chosen:
+                # Entries made by hand carry no clock: the same outputs are the same bytes.
+                archive.writestr(zipfile.ZipInfo(spec.outputs[index].name + ".npy"), _npy(outputs[index]))
+        return body.getvalue(), b"application/x-npz", []
+
+    def _members(self, body: bytes) -> dict[str, bytes]:
+        members: dict[str, bytes] = {}
+        try:
+            with zipfile.ZipFile(io.BytesIO(body)) as archive:
+                entries = archive.infolist()
+                if sum(entry.file_size for entry in entries) > self._max_expanded_bytes:
+                    raise MalformedInput(f"the archive expands beyond {self._max_expanded_bytes} bytes")
+                for entry in entries:
+                    name = entry.filename.removesuffix(".npy")
+                    if name in members:
+                        raise MalformedInput(f"input {shown(name)} is in the archive twice")
+                    if entry.compress_type not in _COMPRESSIONS:
+                        raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
+                    with archive.open(entry) as member:
+                        # Declared sizes can lie: without a size here, all of a member is expanded before it is cut.
+                        members[name] = member.read(entry.file_size)
+        except _BROKEN_ZIP as error:
+            raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
+        return members
+
+
+def read_array(data: bytes) -> Array:
+    """The array of an npy file: a read-only view of ``data``, whatever its order. Raises MalformedInput."""
+    if data[:6] != _MAGIC or len(data) < 12:
+        raise MalformedInput("the body is not an npy file; write it with numpy.save")
+    start, size = (
+        (10, int.from_bytes(data[8:10], "little")) if data[6] == 1 else (12, int.from_bytes(data[8:12], "little"))
+    )
+    if data[6] not in (1, 2, 3) or start + size > len(data):
+        raise MalformedInput(f"the npy file has version {data[6]} and a header of {size} bytes, which does not fit it")
+    dtype, shape, fortran = _layout(data[start : start + size])
+    want, have = prod(shape) * dtype.itemsize, len(data) - start - size
+    if want != have:
+        raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")
+    return np.ndarray(shape, dtype, data, start + size, order="F" if fortran else "C")
+
+
+_layouts: dict[bytes, _Layout] = {}
+
+
+def _layout(header: bytes) -> _Layout:
+    """What a header says. Remembered: one client sends the same header again and again."""
+    found = _layouts.get(header)
+    if found is None:
+        found = _parse_layout(header)
+        if len(_layouts) >= _MAX_REMEMBERED:
+            _layouts.clear()
+        if len(header) <= 1024:
+            _layouts[header] = found
+    return found
+
+
+def _parse_layout(header: bytes) -> _Layout:
+    descr, fortran, shape = _DESCR.search(header), _FORTRAN.search(header), _SHAPE.search(header)
+    if descr is not None and descr[1].lstrip(b"<>|=").startswith(b"O"):
+        raise MalformedInput(
+            "the array holds Python objects, which need pickle and are never read; send strings as str_"
+        )
+    if descr is None or fortran is None or shape is None:
+        raise MalformedInput(
+            "the npy header is not understood; only plain arrays of numbers, booleans or strings are read"
+        )
+    try:
+        dtype = np.dtype(descr[1].decode())
+        sizes = tuple(int(size.rstrip(b"L")) for size in shape[1].replace(b" ", b"").split(b",") if size.strip())
+    except (TypeError, ValueError) as error:
+        raise MalformedInput(f"the npy header has dtype {shown(descr[1].decode())}, which is not read") from error
+    if dtype.kind not in "biufUS" or dtype.itemsize == 0 or len(sizes) > _MAX_RANK:
+        raise MalformedInput(f"arrays of dtype {dtype.str} and {len(sizes)} axes are not read")
+    return dtype, sizes, fortran[1] == b"True"
+
+
+def _npy(array: Array) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, array.astype(np.str_) if array.dtype.kind == "O" else array, allow_pickle=False)
+    return out.getvalue()

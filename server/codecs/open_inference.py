@@ -1,0 +1,256 @@
+"""The Open Inference Protocol's infer request and response: JSON, with tensors in JSON or as binary behind it.
+
+The binary layout is JSON, then one blob per binary tensor in order; the length of the JSON comes in a header, or, where
+headers are dropped on the way, in the media type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import MalformedInput, NotAcceptable
+from ..request import Head, Headers, Payload
+from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from . import Encoded
+from .blobs import read_blob, write_blob
+from .documents import dump, parse
+from .fitting import check_shape, plan_for
+from .nested import NestedReader, may_hold_booleans, shown
+
+STYLE = "open_inference"
+LENGTH_HEADER = b"inference-header-content-length"
+MEDIA_TYPE = "application/vnd.sagemaker-triton.binary+json"
+_LENGTH_PARAMETER = "json-header-size"
+_NO_BLOBS = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrasing:
+    """How to write the reply: which of ``spec.outputs`` as binary, and whether the length goes in the media type."""
+
+    binary: tuple[bool, ...]
+    by_media_type: bool
+
+
+class OpenInference:
+    """Reads bodies of any Content-Type: clients of this protocol send none, or application/octet-stream."""
+
+    media_types: tuple[str, ...] = (MEDIA_TYPE,)
+
+    def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
+        """Read a request: JSON, JSON with blobs, or (length 0) the bytes of the only input.
+
+        Raises MalformedInput or UnprocessableInput.
+        """
+        by_media_type = _LENGTH_PARAMETER in parameters
+        given = parameters[_LENGTH_PARAMETER] if by_media_type else head.get(LENGTH_HEADER)
+        length = len(body) if given is None else _length(given, len(body))
+        if length == 0 and given is not None:
+            return _read_raw(body, spec, by_media_type)
+        document = parse(body if length == len(body) else body[:length])
+        return read_inputs(document, spec, memoryview(body)[length:], by_media_type, may_hold_booleans(body))
+
+    def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
+        """Write the outputs asked for; all in binary for a request of another format.
+
+        Raises NotAcceptable when an output that must be JSON holds NaN, infinity or what is not text.
+        """
+        phrasing = payload.notes
+        if not isinstance(phrasing, Phrasing):
+            phrasing = Phrasing((True,) * len(outputs), by_media_type=True)
+        rows, blobs = [], []
+        for index in payload.wanted if payload.wanted is not None else range(len(outputs)):
+            array, tensor = outputs[index], spec.outputs[index]
+            row: dict[str, Any] = {"name": tensor.name, "datatype": tensor.dtype.name, "shape": array.shape}
+            if phrasing.binary[index]:
+                blobs.append(write_blob(array))
+                row["parameters"] = {"binary_data_size": len(blobs[-1])}
+            else:
+                row["data"] = _json_data(array, tensor)
+            rows.append(row)
+        reply: dict[str, Any] = {"model_name": name, "model_version": version}
+        if payload.request_id is not None:
+            reply["id"] = payload.request_id
+        reply["outputs"] = rows
+        text = dump(reply)
+        return _framed(text, blobs, phrasing.by_media_type) if blobs else (text, b"application/json", [])
+
+
+def is_open_inference(document: Any) -> bool:
+    """Whether a JSON document is this protocol's: all inputs are objects with a name and a datatype."""
+    inputs = document.get("inputs") if type(document) is dict else None
+    return (
+        type(inputs) is list
+        and bool(inputs)
+        and all(type(row) is dict and "name" in row and "datatype" in row for row in inputs)
+    )
+
+
+def read_inputs(
+    document: Any,
+    spec: ModelSpec,
+    blobs: memoryview = _NO_BLOBS,
+    by_media_type: bool = False,
+    booleans: bool = True,
+) -> Payload:
+    """A parsed request and the bytes behind it. Raises MalformedInput or UnprocessableInput."""
+    if type(document) is not dict or type(document.get("inputs")) is not list:
+        raise MalformedInput('the body must be a JSON object with "inputs", a list of tensors')
+    plan = plan_for(spec)
+    arrays: dict[str, Array] = {}
+    taken = 0
+    for row in document["inputs"]:
+        name = row.get("name") if type(row) is dict else None
+        if type(name) is not str:
+            raise MalformedInput(f"an input must be an object with a name, got {shown(row)}")
+        if name in arrays:
+            raise MalformedInput(f"input {shown(name)} is given twice")
+        if name not in plan.names:
+            raise plan.unknown(name)
+        arrays[name], size = _read_tensor(row, plan.by_name[name], blobs[taken:], booleans)
+        taken += size
+    if taken != len(blobs):
+        raise MalformedInput(f"the inputs announce {taken} bytes of binary data, and {len(blobs)} follow the JSON")
+    payload = plan.payload(tuple(plan.arrange(arrays)), STYLE)
+    payload.parameters = _object(document, "parameters")
+    payload.request_id = _request_id(document)
+    payload.wanted, payload.notes = _wanted(document, payload.parameters, spec, by_media_type)
+    return payload
+
+
+def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, booleans: bool) -> tuple[Array, int]:
+    """The array, and how many bytes of ``blob`` were its own."""
+    tensor = reader.spec
+    if row.get("datatype") != tensor.dtype.name:
+        raise MalformedInput(
+            f'input "{tensor.name}" has datatype {shown(row.get("datatype"))}, expected {tensor.dtype.name}'
+        )
+    shape = row.get("shape")
+    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
+        raise MalformedInput(f'input "{tensor.name}": shape must be a list of sizes, got {shown(shape)}')
+    check_shape(tuple(shape), tensor)
+    size = _object(row, "parameters").get("binary_data_size")
+    if (size is None) == ("data" not in row):
+        raise MalformedInput(f'input "{tensor.name}" needs either "data" or the parameter binary_data_size')
+    if size is None:
+        return _read_data(row["data"], tuple(shape), reader, booleans), 0
+    if type(size) is not int or not 0 <= size <= len(blob):
+        raise MalformedInput(
+            f'input "{tensor.name}": binary_data_size is {shown(size)}, and {len(blob)} bytes are left of the body'
+        )
+    return read_blob(blob[:size], tuple(shape), tensor), size
+
+
+def _read_data(data: Any, shape: tuple[int, ...], reader: NestedReader, booleans: bool) -> Array:
+    """Flat, or nested in just this shape."""
+    name = reader.spec.name
+    if type(data) is not list:
+        raise MalformedInput(f'input "{name}": data must be a list, got {shown(data)}')
+    if data and type(data[0]) is list:
+        array = reader.read(data, booleans)
+        if array.shape != shape:
+            raise MalformedInput(
+                f'input "{name}": data is nested as {describe_shape(array.shape)}, its shape is {describe_shape(shape)}'
+            )
+        return array
+    if len(data) != prod(shape):
+        raise MalformedInput(
+            f'input "{name}": data has {len(data)} values, shape {describe_shape(shape)} needs {prod(shape)}'
+        )
+    return reader.read_flat(data, booleans).reshape(shape)
+
+
+def _read_raw(body: bytes, spec: ModelSpec, by_media_type: bool) -> Payload:
+    """The body is the one input, of one row; at most one further axis may be variable, and follows from the length."""
+    plan = plan_for(spec)
+    tensor = spec.inputs[0]
+    shape = (1, *tensor.shape[1:]) if tensor.shape[:1] == (-1,) else tensor.shape
+    if plan.single is None or shape.count(-1) > 1:
+        raise MalformedInput("a raw request needs a model of one input with at most one variable axis; send JSON")
+    if tensor.dtype.itemsize == 0:
+        array = read_blob(
+            memoryview(len(body).to_bytes(4, "little") + body), tuple(max(size, 1) for size in shape), tensor
+        )
+    else:
+        fixed = prod(size for size in shape if size != -1) * tensor.dtype.itemsize
+        variable = len(body) // fixed if fixed else 0
+        array = read_blob(memoryview(body), tuple(variable if size == -1 else size for size in shape), tensor)
+    payload = plan.payload((array,), STYLE)
+    payload.notes = Phrasing((True,) * len(spec.outputs), by_media_type)
+    return payload
+
+
+def _wanted(
+    document: dict[str, Any], parameters: Mapping[str, Any], spec: ModelSpec, by_media_type: bool
+) -> tuple[tuple[int, ...] | None, Phrasing]:
+    default = parameters.get("binary_data_output", False) is True
+    binary = [default] * len(spec.outputs)
+    asked = document.get("outputs")
+    if asked is None or asked == []:
+        return None, Phrasing(tuple(binary), by_media_type)
+    if type(asked) is not list or not all(type(row) is dict for row in asked):
+        raise MalformedInput(f'"outputs" must be a list of objects, got {shown(asked)}')
+    index_of = {tensor.name: index for index, tensor in enumerate(spec.outputs)}
+    wanted = []
+    for row in asked:
+        name = row.get("name")
+        index = index_of.get(name) if type(name) is str else None
+        if index is None or index in wanted:
+            known = ", ".join(f'"{name}"' for name in index_of)
+            raise MalformedInput(f"output {shown(name)} is unknown or asked for twice; the model has {known}")
+        own = _object(row, "parameters")
+        if own.get("classification"):
+            raise MalformedInput(f"output {shown(name)}: the classification extension is not supported")
+        binary[index] = own.get("binary_data", default) is True
+        wanted.append(index)
+    return tuple(wanted), Phrasing(tuple(binary), by_media_type)
+
+
+def _json_data(array: Array, tensor: TensorSpec) -> Any:
+    if array.dtype.kind == "O":
+        values = array.reshape(-1).tolist()
+        if not all(isinstance(value, str) for value in values):
+            raise NotAcceptable(f'output "{tensor.name}" is not text; ask for it with binary_data')
+        return values
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise NotAcceptable(f'output "{tensor.name}" holds NaN or infinity, which JSON cannot; ask for binary_data')
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _framed(text: bytes, blobs: list[bytes], by_media_type: bool) -> Encoded:
+    body = b"".join([text, *blobs])
+    if by_media_type:
+        return body, f"{MEDIA_TYPE};{_LENGTH_PARAMETER}={len(text)}".encode(), []
+    headers: Headers = [(LENGTH_HEADER, str(len(text)).encode())]
+    return body, b"application/octet-stream", headers
+
+
+def _length(text: str | bytes, body_bytes: int) -> int:
+    raw = text.encode("latin-1", "replace") if isinstance(text, str) else text
+    if not raw.isdigit() or len(raw) > 18 or int(raw) > body_bytes:
+        raise MalformedInput(
+            f"the length of the JSON must be a number of bytes, at most the body's {body_bytes}; "
+            f"got {shown(raw.decode('latin-1'))}"
+        )
+    return int(raw)
+
+
+def _object(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = row.get(key)
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise MalformedInput(f'"{key}" must be an object, got {shown(value)}')
+    return value
+
+
+def _request_id(document: dict[str, Any]) -> str | None:
+    request_id = document.get("id")
+    if request_id is not None and type(request_id) is not str:
+        raise MalformedInput(f'"id" must be a string, got {shown(request_id)}')
+    return request_id

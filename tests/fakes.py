@@ -1,0 +1,109 @@
+"""Fakes that behave like the real thing, with time that moves only when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class FakeTimer:
+    def __init__(self, when_ns: int, callback: Callable[[], Any]) -> None:
+        self.when_ns = when_ns
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def __lt__(self, other: FakeTimer) -> bool:
+        return self.when_ns < other.when_ns
+
+
+class FakeLoop:
+    """An event loop turned by hand: ``turn`` runs what is due now, ``advance`` lets time pass first."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000_000_000
+        self._ready: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._timers: list[FakeTimer] = []
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._ready.append((callback, args))
+
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._ready.append((callback, args))
+
+    def call_later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> FakeTimer:
+        timer = FakeTimer(self.now_ns + round(delay_s * 1e9), lambda: callback(*args))
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def turn(self) -> None:
+        """Run callbacks until none is due."""
+        while True:
+            while self._timers and self._timers[0].when_ns <= self.now_ns:
+                timer = heapq.heappop(self._timers)
+                if not timer.is_cancelled:
+                    self._ready.append((timer.callback, ()))
+            if not self._ready:
+                return
+            callback, args = self._ready.popleft()
+            callback(*args)
+
+    def advance(self, ns: int) -> None:
+        self.now_ns += ns
+        self.turn()
+
+    @property
+    def armed(self) -> list[FakeTimer]:
+        return [timer for timer in self._timers if not timer.is_cancelled]
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written; knows whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+        self.ended = False
+        self.paused = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed, "written after close"
+        self.written += bytes(data)
+
+    def take(self) -> bytes:
+        """What was written since this was last asked."""
+        written, self.written = self.written, b""
+        return written
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8080)}.get(name, default)

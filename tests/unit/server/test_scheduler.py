@@ -1,0 +1,287 @@
+"""The scheduler: admission, completion, deadlines and holds, on a loop that is turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded
+from server.request import NEVER, InferRequest
+from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.scheduler import Scheduler
+from server.tensors import Array
+from tests.fakes import FakeLoop
+
+MS = 1_000_000
+
+
+class Bench:
+    """A scheduler with an inline model that takes ``cost_ms`` of fake time and doubles its input."""
+
+    def __init__(self, cost_ms: int = 1, largest: int = 8, max_delay_ms: int = 0, max_queue_ms: int = 100) -> None:
+        self.loop = FakeLoop()
+        self.cost_ns = cost_ms * MS
+        self.batches: list[int] = []
+        self.answered: list[InferRequest] = []
+        seeds = [(1, float(self.cost_ns)), (largest, float(self.cost_ns))]
+        self.scheduler = Scheduler(
+            BatchQueue(largest, seeds, max_delay_ns=max_delay_ms * MS),
+            self.model,
+            cast(Any, self.loop),
+            instances=1,
+            inline=True,
+            max_queue_ns=max_queue_ms * MS,
+            on_batch=self.on_batch,
+            clock=self.loop.clock,
+        )
+
+    def model(self, arrays: tuple[Array, ...]) -> list[Array]:
+        self.loop.now_ns += self.cost_ns
+        if (arrays[0] == 666).any():
+            raise ModelFailed("poison")
+        return [arrays[0] * 2]
+
+    def on_batch(self, batch: Batch, _failed: int) -> None:
+        self.batches.append(batch.rows)
+
+    def submit(self, value: float = 1, rows: int = 1, deadline_ms: float | None = None) -> InferRequest:
+        deadline_ns = NEVER if deadline_ms is None else self.loop.now_ns + int(deadline_ms * MS)
+        array = np.full((rows, 2), value, np.float32)
+        request = InferRequest((array,), rows, self.answered.append, deadline_ns=deadline_ns)
+        self.scheduler.submit(request)
+        return request
+
+
+def value_of(request: InferRequest) -> float:
+    assert request.outputs is not None, request.error
+    return float(request.outputs[0][0, 0])
+
+
+def test_requests_of_one_turn_of_the_loop_share_a_batch() -> None:
+    bench = Bench()
+    requests = [bench.submit(value) for value in range(5)]
+    bench.loop.turn()
+    assert bench.batches == [5]
+    assert [value_of(request) for request in requests] == [0, 2, 4, 6, 8]
+    assert bench.answered == requests
+
+
+def test_a_lone_request_waits_for_nobody() -> None:
+    bench = Bench()
+    request = bench.submit(3)
+    bench.loop.turn()
+    assert value_of(request) == 6
+    assert request.held_ns == 0
+    assert bench.loop.armed == []
+
+
+def test_one_poisonous_request_fails_alone() -> None:
+    bench = Bench()
+    requests = [bench.submit(value) for value in (1, 666, 3)]
+    bench.loop.turn()
+    assert isinstance(requests[1].error, ModelFailed)
+    assert [value_of(requests[0]), value_of(requests[2])] == [2, 6]
+    assert len(bench.answered) == 3
+
+
+def test_a_request_that_leaves_does_not_disturb_the_others_of_its_batch() -> None:
+    bench = Bench()
+    requests = [bench.submit(value) for value in (1, 2, 3)]
+    requests[1].abandoned = True
+    bench.loop.turn()
+    assert bench.batches == [2]
+    assert isinstance(requests[1].error, ClientGone)
+    assert [value_of(requests[0]), value_of(requests[2])] == [2, 6]
+
+
+def test_an_answer_that_cannot_be_delivered_does_not_disturb_the_others() -> None:
+    bench = Bench()
+    first = bench.submit(1)
+
+    def explode(_: InferRequest) -> None:
+        raise RuntimeError("the connection broke in an unexpected way")
+
+    first.done = explode
+    second = bench.submit(2)
+    bench.loop.turn()
+    assert value_of(second) == 4
+
+
+def test_a_request_larger_than_a_batch_is_rejoined_in_order() -> None:
+    bench = Bench(largest=4)
+    array = np.arange(20, dtype=np.float32).reshape(10, 2)
+    request = InferRequest((array,), 10, bench.answered.append)
+    bench.scheduler.submit(request)
+    bench.loop.turn()
+    assert bench.batches == [4, 4, 2]
+    assert request.outputs is not None
+    np.testing.assert_array_equal(request.outputs[0], array * 2)
+    assert bench.answered == [request]
+
+
+def test_a_split_request_with_a_poisonous_row_ends_once() -> None:
+    bench = Bench(largest=2)
+    array = np.ones((6, 2), np.float32)
+    array[2] = 666
+    request = InferRequest((array,), 6, bench.answered.append)
+    bench.scheduler.submit(request)
+    bench.loop.turn()
+    assert bench.answered == [request]
+    assert isinstance(request.error, ModelFailed)
+
+
+def test_admission_refuses_what_would_wait_too_long_with_a_time_to_come_back() -> None:
+    bench = Bench(cost_ms=1_000, largest=1, max_queue_ms=3_000)
+    for _ in range(4):
+        bench.submit()
+    with pytest.raises(Overloaded) as caught:
+        bench.submit()
+    assert caught.value.retry_after_s == 1
+    bench.loop.turn()
+    assert len(bench.answered) == 4
+
+
+def test_admission_refuses_what_cannot_meet_its_deadline() -> None:
+    bench = Bench(cost_ms=10)
+    with pytest.raises(Overloaded, match="after the deadline"):
+        bench.submit(deadline_ms=5)
+    bench.submit(deadline_ms=15)
+    bench.loop.turn()
+    assert len(bench.answered) == 1
+
+
+def test_a_deadline_that_passes_in_the_queue_is_answered_when_it_passes() -> None:
+    """The instance never comes back to pull: only the timer can answer."""
+    bench = Bench(cost_ms=10, largest=1)
+    bench.scheduler._executor = cast(Any, StuckExecutor())
+    request = bench.submit(deadline_ms=30)
+    bench.loop.advance(29 * MS)
+    assert bench.answered == []
+    bench.loop.advance(1 * MS)
+    assert bench.answered == [request]
+    assert isinstance(request.error, DeadlineExceeded)
+
+
+class StuckExecutor:
+    def wake(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_hold_ends_with_its_delay() -> None:
+    bench = Bench(max_delay_ms=5)
+    request = bench.submit(1)
+    bench.loop.turn()
+    assert bench.batches == []
+    bench.submit(2)
+    bench.loop.advance(5 * MS)
+    assert bench.batches == [2]
+    assert request.held_ns == 5 * MS
+
+
+def test_after_stop_nothing_is_admitted_and_what_waits_is_told() -> None:
+    bench = Bench()
+    waiting = bench.submit()
+    bench.scheduler.stop()
+    bench.scheduler.abandon()
+    assert isinstance(waiting.error, NotReady)
+    with pytest.raises(NotReady):
+        bench.submit()
+    bench.loop.turn()
+    assert bench.answered == [waiting]
+
+
+def test_ten_times_the_capacity_gives_only_refusals_and_bounded_memory() -> None:
+    """Goodput stays what the model can do, whatever is offered; the queue does not grow with the offer."""
+    bench = Bench(cost_ms=8, largest=8, max_queue_ms=40)
+    refused = 0
+    deepest = 0
+    for _ in range(1_000):
+        for _ in range(10):
+            try:
+                bench.submit()
+            except Overloaded:
+                refused += 1
+        deepest = max(deepest, bench.scheduler.waiting_rows)
+        bench.loop.turn()
+    assert deepest <= 8 * 40 // 8 + 8
+    assert refused + len(bench.answered) == 10_000
+    assert all(request.error is None for request in bench.answered)
+
+
+@given(
+    plan=st.lists(
+        st.tuples(st.sampled_from([1, 2, 5, 666]), st.integers(1, 6), st.none() | st.integers(1, 30), st.booleans()),
+        max_size=40,
+    ),
+    turns=st.integers(1, 5),
+)
+@settings(derandomize=True, max_examples=100, deadline=None)
+def test_every_admitted_request_ends_in_exactly_one_answer(
+    plan: list[tuple[float, int, int | None, bool]], turns: int
+) -> None:
+    bench = Bench(largest=4)
+    admitted = []
+    for index, (value, rows, deadline_ms, leaves) in enumerate(plan):
+        try:
+            request = bench.submit(value, rows, deadline_ms)
+        except Overloaded:
+            continue
+        admitted.append((value, request))
+        request.abandoned = leaves
+        if index % turns == 0:
+            bench.loop.turn()
+    bench.loop.advance(10_000 * MS)
+    assert sorted(map(id, bench.answered)) == sorted(id(request) for _, request in admitted)
+    for value, request in admitted:
+        if request.error is None:
+            assert request.outputs is not None
+            np.testing.assert_array_equal(request.outputs[0], np.full((request.rows, 2), value * 2, np.float32))
+
+
+def test_threads_answer_every_request_of_many_at_once() -> None:
+    """Real threads, a real loop: rows come back to the requests that they belong to."""
+
+    async def scenario() -> list[float]:
+        loop = asyncio.get_running_loop()
+        used: set[str] = set()
+
+        def model(arrays: tuple[Array, ...]) -> list[Array]:
+            used.add(threading.current_thread().name)
+            return [arrays[0] * 2]
+
+        scheduler = Scheduler(
+            BatchQueue(8, [(1, 1e6), (8, 1e6)], instances=2),
+            model,
+            loop,
+            instances=2,
+            inline=False,
+            max_queue_ns=10**12,
+            on_batch=lambda *_: None,
+        )
+        futures = []
+        for value in range(500):
+            future: asyncio.Future[float] = loop.create_future()
+            request = InferRequest(
+                (np.full((1, 2), value, np.float32),),
+                1,
+                lambda request, future=future: future.set_result(value_of(request)),  # type: ignore[misc]
+            )
+            scheduler.submit(request)
+            futures.append(future)
+            if value % 50 == 0:
+                await asyncio.sleep(0)
+        answers = await asyncio.gather(*futures)
+        await loop.run_in_executor(None, scheduler.stop)
+        assert all(name.startswith("model-") for name in used)
+        return answers
+
+    assert asyncio.run(scenario()) == [value * 2 for value in range(500)]
