@@ -93,7 +93,8 @@ class Slipway:
             await loading
         await self._models.close()
         self._lifecycle.move(Phase.STOPPED)
-        log.info("stopped")
+        if self._code == STOPPED:
+            log.info("stopped")
         return self._code
 
     async def _load(self) -> None:

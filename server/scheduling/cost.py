@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 
 FORGETTING = 0.1
@@ -14,7 +15,10 @@ WORTH_IT = 0.97
 """A larger batch has to beat this share of the best throughput's inverse: otherwise the smaller one answers sooner."""
 
 STALE = 0.05
-"""Predictions are computed anew when a measurement has moved by this share."""
+"""Predictions are computed anew when a measurement has moved by this share,"""
+
+RENEWAL_NS = 10_000_000
+"""and after at least this much time spent in runs: for a tiny model renewing costs as much as a run."""
 
 
 class CostTable:
@@ -30,6 +34,7 @@ class CostTable:
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
         if not self._measured:
             raise ValueError("a cost table starts from at least one measurement")
+        self._spent_ns = 0
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
@@ -40,7 +45,8 @@ class CostTable:
         known = self._measured.get(rows, expected)
         learnt = known + FORGETTING * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
-        if abs(learnt - expected) > STALE * expected:
+        self._spent_ns += duration_ns
+        if self._spent_ns >= RENEWAL_NS and abs(learnt - expected) > STALE * expected:
             self._rebuild()
 
     def predict_ns(self, rows: int) -> int:
@@ -62,6 +68,7 @@ class CostTable:
         return [(size, int(ns)) for size, ns in sorted(self._measured.items())]
 
     def _rebuild(self) -> None:
+        self._spent_ns = 0
         sizes = sorted(self._measured)
         predicted = [0.0]
         for rows in range(1, self.max_batch_size + 1):
@@ -81,14 +88,12 @@ class CostTable:
         self._row_ns = best_ns
 
     def _interpolate(self, sizes: list[int], rows: int) -> float:
-        below = [size for size in sizes if size <= rows]
-        above = [size for size in sizes if size >= rows]
-        if not below:
-            return self._measured[above[0]]
-        if not above:
-            return self._measured[below[-1]] * rows / below[-1]
-        low, high = below[-1], above[0]
-        if low == high:
-            return self._measured[low]
+        place = bisect.bisect_left(sizes, rows)
+        if place == len(sizes):
+            return self._measured[sizes[-1]] * rows / sizes[-1]
+        high = sizes[place]
+        if high == rows or place == 0:
+            return self._measured[high]
+        low = sizes[place - 1]
         share = (rows - low) / (high - low)
         return self._measured[low] * (1 - share) + self._measured[high] * share

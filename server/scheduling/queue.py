@@ -106,10 +106,14 @@ class BatchQueue:
 
     def backlog_ns(self, now_ns: int) -> int:
         """Predicted time until a request that arrived now would start."""
-        waiting = sum(bucket.rows * bucket.cost.row_ns for bucket in self._buckets.values()) / self._instances
+        waiting_ns = 0.0
+        for bucket in self._buckets.values():
+            if bucket.rows:
+                waiting_ns += bucket.rows * bucket.cost.row_ns
+        waiting_ns /= self._instances
         if len(self._running) >= self._instances:
-            waiting += max(min(self._running.values()) - now_ns, 0)
-        return int(waiting)
+            waiting_ns += max(min(self._running.values()) - now_ns, 0)
+        return int(waiting_ns)
 
     def cost(self, shape: Hashable) -> CostTable:
         """The cost table of a shape."""
