@@ -53,7 +53,8 @@ def status_of(error: SlipwayError) -> int:
 
 
 def body_of(error: SlipwayError, identity: str) -> bytes:
-    return orjson.dumps({"error": str(error), "code": error.code, "request_id": identity})
+    message = str(error).encode(errors="replace").decode()  # it may quote a half of a surrogate pair, which JSON cannot
+    return orjson.dumps({"error": message, "code": error.code, "request_id": identity})
 
 
 def request_id(head: Head) -> str:
