@@ -17,6 +17,7 @@ from server.observe.metrics import (
     CONTENT_TYPE,
     PENDING_REQUESTS,
     Metrics,
+    ModelMetrics,
     StageClock,
     stage_durations_ns,
 )
@@ -113,6 +114,12 @@ def scrape(metrics: Metrics) -> Samples:
     return samples
 
 
+def add(metrics: Metrics, name: str, version: str = "1") -> ModelMetrics:
+    model = ModelMetrics(name, version)
+    metrics.add(model)
+    return model
+
+
 def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
@@ -138,7 +145,7 @@ def test_readiness_is_asked_at_each_scrape() -> None:
 
 
 def test_every_family_of_ours_has_our_prefix_and_help(metrics: Metrics) -> None:
-    metrics.model("m", "1").answers["ok"] += 1
+    add(metrics, "m").answers["ok"] += 1
     families = list(text_string_to_metric_families(metrics.exposition().decode()))
     ours = [family for family in families if not family.name.startswith("process_")]
     assert ours
@@ -148,9 +155,8 @@ def test_every_family_of_ours_has_our_prefix_and_help(metrics: Metrics) -> None:
 
 
 def test_answers_are_counted_by_outcome_and_model(metrics: Metrics) -> None:
-    metrics.model("m", "1").answers["ok"] += 3
-    metrics.model("m", "1").answers["overloaded"] += 1
-    metrics.model("n", "2").answers["ok"] += 2
+    add(metrics, "m").answers.update({"ok": 3, "overloaded": 1})
+    add(metrics, "n", "2").answers["ok"] += 2
     metrics.refused["unknown_model"] += 4
     samples = scrape(metrics)
     assert value(samples, "slipway_requests_total", model="m", version="1", outcome="ok") == 3
@@ -160,7 +166,7 @@ def test_answers_are_counted_by_outcome_and_model(metrics: Metrics) -> None:
 
 
 def test_stage_histograms_are_exposed_with_the_total_apart(metrics: Metrics) -> None:
-    clock = metrics.model("m", "1").stages
+    clock = add(metrics, "m").stages
     record(clock, (20_000,) * 9)
     samples = scrape(metrics)
     for stage in STAGES:
@@ -177,9 +183,9 @@ def test_stage_histograms_are_exposed_with_the_total_apart(metrics: Metrics) -> 
 @given(st.lists(st.integers(1, 400), max_size=20))
 def test_batch_sizes_agree_with_counting_by_hand(sizes: list[int]) -> None:
     metrics = Metrics(lambda: True, "1")
+    model = add(metrics, "m")
     for rows in sizes:
-        metrics.model("m", "1").record_batch(rows, 0)
-    metrics.model("m", "1")
+        model.record_batch(rows, 0)
     samples = scrape(metrics)
     labels = {"model": "m", "version": "1"}
     for bound in BATCH_BOUNDS:
@@ -191,7 +197,7 @@ def test_batch_sizes_agree_with_counting_by_hand(sizes: list[int]) -> None:
 
 
 def test_what_waits_and_what_runs_cost_is_asked_at_each_scrape(metrics: Metrics) -> None:
-    model = metrics.model("m", "1")
+    model = add(metrics, "m")
     waiting = itertools.count(5)
     model.waiting_rows = lambda: next(waiting)
     model.backlog_ns = lambda: 1_500_000
@@ -209,7 +215,7 @@ def test_what_waits_and_what_runs_cost_is_asked_at_each_scrape(metrics: Metrics)
 
 def test_labels_are_escaped(metrics: Metrics) -> None:
     name = 'a "quoted"\nback\\slash'
-    metrics.model(name, "1").answers["ok"] += 1
+    add(metrics, name).answers["ok"] += 1
     assert value(scrape(metrics), "slipway_requests_total", model=name, version="1", outcome="ok") == 1
 
 
@@ -219,7 +225,20 @@ def test_two_servers_in_one_process_count_apart() -> None:
     assert ("slipway_refused_total", frozenset({("code", "x")})) not in scrape(other)
 
 
-def test_slices_that_failed_are_counted(metrics: Metrics) -> None:
-    metrics.model("m", "1").record_batch(8, 2)
-    metrics.model("m", "1").record_batch(4, 1)
-    assert metrics.model("m", "1").failed_slices == 3
+def test_slices_that_failed_are_counted() -> None:
+    model = ModelMetrics("m", "1")
+    model.record_batch(8, 2)
+    model.record_batch(4, 1)
+    assert model.failed_slices == 3
+
+
+def test_a_model_is_shown_from_when_it_is_added_until_it_is_removed(metrics: Metrics) -> None:
+    def shown() -> set[str]:
+        return {dict(labels)["model"] for _, labels in scrape(metrics) if "model" in dict(labels)}
+
+    m, n = add(metrics, "m"), add(metrics, "n")
+    assert shown() == {"m", "n"}
+    metrics.remove(m)
+    assert shown() == {"n"}
+    metrics.remove(n)
+    assert shown() == set()
