@@ -1,0 +1,57 @@
+"""The passes: files in, files out, one record of what was done. One file each, one row in the table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..dataset import Dataset
+from ..hardware import Hardware
+
+
+@dataclass(frozen=True, slots=True)
+class PassJob:
+    """What a pass gets: the reference, a directory of its own to write into, and the row of its candidate."""
+
+    reference: Path
+    workdir: Path
+    options: Mapping[str, str | bool]
+    calibration: Dataset
+    hardware: Hardware
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What a pass did: the file it made, the options that took effect, and what its libraries had to say."""
+
+    path: Path
+    applied: Mapping[str, str | int | bool]
+    said: tuple[str, ...] = ()
+
+
+Apply = Callable[[PassJob], PassRecord]
+
+PASSES: dict[str, str] = {
+    "dynamic_int8_from_float32": "optimize.passes.dynamic_int8_from_float32:apply",
+    "static_qdq_from_float32": "optimize.passes.static_qdq_from_float32:apply",
+}
+
+
+def resolve(name: str) -> Apply:
+    """The function of a pass, whose libraries are imported now and not earlier."""
+    module, _, attribute = PASSES[name].partition(":")
+    apply: Apply = getattr(importlib.import_module(module), attribute)
+    return apply
+
+
+def quantized_nodes(before: Path, after: Path, operators: frozenset[str]) -> int:
+    """How many nodes of these types the pass replaced or wrapped: 0 means that the candidate is the reference."""
+    import onnx
+
+    if not any(node.op_type in operators for node in onnx.load(before, load_external_data=False).graph.node):
+        return 0
+    signs = {"DynamicQuantizeLinear", "QuantizeLinear", "MatMulInteger", "QAttention", "DynamicQuantizeMatMul"}
+    return sum(node.op_type in signs for node in onnx.load(after, load_external_data=False).graph.node)
