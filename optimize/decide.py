@@ -80,8 +80,13 @@ def not_faster(ratio: Interval) -> str | None:
 
 
 def beaten(ratio: Interval, winner: str, winning: Interval) -> str:
-    """Why a candidate that would do is not the one."""
+    """Why a candidate that would do is not the one: it is slower."""
     return f"slower than {winner}: {ratio.value:.2f}x against {winning.value:.2f}x"
+
+
+def tied(sqnr_db: float, winner: str, winning_sqnr_db: float) -> str:
+    """Why a candidate that would do is not the one: it is as fast, and its outputs are further from the reference's."""
+    return f"as fast as {winner}, but less exact: signal to noise {sqnr_db:.1f} dB against {winning_sqnr_db:.1f} dB"
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -91,7 +96,7 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 
 def layouts(cores: int, threads: Sequence[int]) -> list[tuple[int, int]]:
-    """(instances, threads) worth measuring: the cores shared out among instances of each thread count, and one alone."""
+    """(instances, threads) worth measuring: the cores shared out among instances of each count, and one alone."""
     shared = {(max(1, cores // count), count) for count in threads if count <= cores}
     return sorted(shared | {(1, count) for count in threads})
 

@@ -174,7 +174,7 @@ def prove(source: ReferenceModel, data: Dataset, path: Path, batch_sizes: Sequen
                 got = session.run([batch[name] for name in names])
             except SlipwayError as error:
                 raise NotProven(
-                    f"the exported graph does not run at batch size {batch_size}, its batch axis is specialised: {error}"
+                    f"the exported graph is specialised, it does not run at batch size {batch_size}: {error}"
                 ) from error
             differences.append((batch_size, _compare(source.outputs, expected, got, batch_size)))
     finally:

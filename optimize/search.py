@@ -146,8 +146,11 @@ def _choose(judged: Sequence[Outcome], timings: Mapping[Cell, Timing], rule: Rul
     home = decide.best_cell(timings, FLOAT32, rule.objective)
     timed = [_timed(outcome, timings, home, rule) for outcome in judged]
     rivals = [outcome for outcome in timed[1:] if not outcome.reason]
-    winner = max(rivals, key=_strength, default=timed[0])
-    return tuple(_verdict(outcome, winner, rule) for outcome in timed)
+    fastest = max(rivals, key=lambda rival: rival.speed_up.value if rival.speed_up else 0.0, default=timed[0])
+    peers = [rival for rival in rivals if _as_fast(rival, fastest, timings, rule.seed)]
+    winner = max(peers, key=_exactness, default=timed[0])
+    names = {peer.name for peer in peers}
+    return tuple(_verdict(outcome, winner, rule, tied=outcome.name in names) for outcome in timed)
 
 
 def _timed(outcome: Outcome, timings: Mapping[Cell, Timing], home: Cell, rule: Rule) -> Outcome:
@@ -159,15 +162,26 @@ def _timed(outcome: Outcome, timings: Mapping[Cell, Timing], home: Cell, rule: R
     return replace(outcome, cell=cell, speed_up=ratio, reason=reason)
 
 
-def _strength(outcome: Outcome) -> float:
-    return outcome.speed_up.value if outcome.speed_up else 0.0
+def _as_fast(outcome: Outcome, fastest: Outcome, timings: Mapping[Cell, Timing], seed: int) -> bool:
+    """Whether the rounds cannot tell the two apart; then the more exact one is the better choice."""
+    if outcome.cell is None or fastest.cell is None:
+        return False
+    return decide.speed_up(timings, outcome.cell, fastest.cell, seed).high >= 1
 
 
-def _verdict(outcome: Outcome, winner: Outcome, rule: Rule) -> Outcome:
+def _exactness(outcome: Outcome) -> float:
+    return -np.inf if outcome.sqnr_db is None else outcome.sqnr_db
+
+
+def _verdict(outcome: Outcome, winner: Outcome, rule: Rule, *, tied: bool) -> Outcome:
     if outcome.name == winner.name:
         if winner.name == FLOAT32:
             return replace(outcome, chosen=True, reason="chosen: nothing that is accurate enough is faster")
         return replace(outcome, chosen=True, reason=f"chosen: accurate enough, and the best {rule.objective}")
     if outcome.reason or outcome.speed_up is None or winner.speed_up is None:
         return outcome
+    if outcome.name == FLOAT32:
+        return replace(outcome, reason=f"the reference: {winner.name} is {winner.speed_up.value:.2f}x as fast")
+    if tied:
+        return replace(outcome, reason=decide.tied(_exactness(outcome), winner.name, _exactness(winner)))
     return replace(outcome, reason=decide.beaten(outcome.speed_up, winner.name, winner.speed_up))

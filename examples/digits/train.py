@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ CALIBRATION_ROWS, HELD_OUT_ROWS = 200, 540
 BATCH = 64
 PEAK_RATE = 3e-3
 LEAST_ACCURACY = 0.975
-"""What this network reaches with any seed; less means that something is wrong with the installation."""
+"""Every seed that was tried reaches 98 %; less than this means that something is wrong with the installation."""
 
 FILES = ("weights.safetensors", "calibration.npz", "eval.npz")
 
@@ -53,8 +53,8 @@ def load(seed: int) -> tuple[Digits, Digits, Digits]:
     return training, calibration, held_out
 
 
-def train(data: Digits, epochs: int, seed: int) -> Iterator[tuple[int, float, DigitsNet]]:
-    """Train a new model; gives (epochs done, mean loss of the epoch, the model) after each epoch."""
+def train(data: Digits, epochs: int, seed: int, report: Callable[[int, float], None]) -> DigitsNet:
+    """Train a new model; ``report`` hears (epochs done, mean loss of the last one) after each epoch."""
     torch.manual_seed(seed)
     model = DigitsNet()
     images, labels = torch.from_numpy(data.image), torch.from_numpy(data.labels)
@@ -63,14 +63,15 @@ def train(data: Digits, epochs: int, seed: int) -> Iterator[tuple[int, float, Di
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=epochs * steps)
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(labels)).split(BATCH):
+        for rows in torch.randperm(len(labels)).chunk(steps):
             optimizer.zero_grad()
             loss = cross_entropy(model.logits(images[rows]), labels[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             total += loss.item() * len(rows)
-        yield epoch + 1, total / len(labels), model
+        report(epoch + 1, total / len(labels))
+    return model
 
 
 def accuracy(model: DigitsNet, data: Digits) -> float:
@@ -93,8 +94,11 @@ def main(arguments: Sequence[str]) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("loss {task.fields[loss]}"))
     with Progress(*columns, TimeElapsedColumn(), disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"Training on {len(training.labels):,} digits", total=options.epochs, loss="")
-        for epoch, loss, model in train(training, options.epochs, options.seed):
-            progress.update(task, completed=epoch, loss=f"{loss:.4f}")
+
+        def report(epochs_done: int, loss: float) -> None:
+            progress.update(task, completed=epochs_done, loss=f"{loss:.4f}")
+
+        model = train(training, options.epochs, options.seed, report)
     reached = accuracy(model, held_out)
 
     options.output.mkdir(parents=True, exist_ok=True)
