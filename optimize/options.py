@@ -108,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="rows for quantization ranges; without it a seeded fifth of --eval (512 rows at most) is reserved for that "
-        "and not evaluated on",
+        help="rows for quantization ranges; without it a seeded fifth of --eval (512 rows at most) is reserved for "
+        "that and not evaluated on",
     )
     model.add_argument("--outputs", default="", metavar="NAMES", help="names of the outputs, if forward() gives none")
     model.add_argument("--labels", default="", metavar="NAMES", help="names of the classes: a,b,c or a file of lines")

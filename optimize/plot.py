@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 760, 300
-LEFT, RIGHT, TOP, BOTTOM = 86, 150, 20, 46
-LINE = 15
+LEFT, RIGHT, TOP, BOTTOM = 86, 210, 26, 46
+LINE, APART = 19, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ def draw(points: Sequence[Point], metric: str, limit: float) -> str:
     x = _Scale(0.0, 1.1 * max(point.row_us for point in points), LEFT, WIDTH - RIGHT)
     y = _Scale(lowest - margin, highest + margin, TOP, HEIGHT - BOTTOM)
     parts = [_axes(x, y, metric), _limit(y, limit)]
-    labels = _spread([y(point.drop) - 8 for point in points])
-    parts += [_point(point, x, y, at) for point, at in zip(points, labels, strict=True)]
+    # The winner is drawn last, above those that are as fast.
+    parts += [_point(point, x, y) for point in sorted(points, key=lambda point: point.chosen)]
+    parts += [_numbers(points, x, y), _legend(points)]
     title = escape(f"Drop of {metric} against time per row")
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
@@ -80,24 +81,39 @@ def _limit(y: _Scale, limit: float) -> str:
     return (
         f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
         f'<text class="soft" x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{limit:.3g}</text>'
-        f'<text class="soft" x="{WIDTH - RIGHT + 8}" y="{at + 4}">allowed drop</text>'
+        f'<text class="soft" x="{WIDTH - RIGHT + 18}" y="{at + 4}">allowed drop</text>'
+    )
+
+
+def _legend(points: Sequence[Point]) -> str:
+    return "".join(
+        f'<text class="{"winner" if point.chosen else "name"}" x="{WIDTH - RIGHT + 18}" y="{TOP + 12 + LINE * at}">'
+        f"{at + 1} {escape(point.name)}</text>"
+        for at, point in enumerate(points)
     )
 
 
 def _spread(wanted: Sequence[float]) -> list[float]:
-    """Heights for labels, in the order of ``wanted``: each at its place or as little below as keeps them apart."""
+    """Places for marks, in the order of ``wanted``: each where it should be or as little after as keeps them apart."""
     placed = [0.0] * len(wanted)
     previous = float("-inf")
     for position in sorted(range(len(wanted)), key=lambda position: wanted[position]):
-        previous = placed[position] = max(wanted[position], previous + LINE)
+        previous = placed[position] = round(max(wanted[position], previous + APART), 1)
     return placed
 
 
-def _point(point: Point, x: _Scale, y: _Scale, label_at: float) -> str:
+def _point(point: Point, x: _Scale, y: _Scale) -> str:
     across, down = x(point.row_us), y(point.drop)
     kind = "winner" if point.chosen else "dot"
     return (
         f'<line class="bar" x1="{across}" x2="{across}" y1="{y(point.low)}" y2="{y(point.high)}"/>'
         f'<circle class="{kind}" cx="{across}" cy="{down}" r="{6 if point.chosen else 4.5}"/>'
-        f'<text x="{across + 10}" y="{label_at}">{escape(point.name)}</text>'
+    )
+
+
+def _numbers(points: Sequence[Point], x: _Scale, y: _Scale) -> str:
+    places = _spread([x(point.row_us) for point in points])
+    return "".join(
+        f'<text x="{place}" y="{y(point.drop) - 11:.1f}" text-anchor="middle">{at + 1}</text>'
+        for at, (point, place) in enumerate(zip(points, places, strict=True))
     )

@@ -90,15 +90,15 @@ def _candidates(evidence: Row) -> str:
                 _with_interval(accuracy and accuracy["score"], ".4f"),
                 _with_interval(accuracy and accuracy["drop"], "+.4f"),
                 _with_interval(speed, ".2f", "x"),
-                f"batch {at['batch_size']}, {at['threads']} thread(s)" if at else "not timed",
+                _best(at) if at else "not timed",
                 escape(row["reason"]),
             )
         )
     chosen = [bool(row["chosen"]) for row in evidence["candidates"]]
     heads = ("candidate", metric, "drop", "speed-up", "at its best", "verdict")
     note = (
-        "Intervals hold 95 % of seeded bootstrap resamples. Drops are paired by row, speed-ups by round, each candidate "
-        "at its own best cell. A candidate passes when the upper end of its drop is within the allowance."
+        "Intervals hold 95 % of seeded bootstrap resamples. Drops are paired by row, speed-ups by round, each "
+        "candidate at its own best cell. A candidate passes when the upper end of its drop is within the allowance."
     )
     return _table(heads, rows, chosen, numbers=(1, 2, 3)) + f'<p class="soft">{note}</p>'
 
@@ -182,6 +182,10 @@ def _said(evidence: Row) -> str:
 
 def _cell(row: Row) -> tuple[int, int]:
     return row["batch_size"], row["threads"]
+
+
+def _best(at: Row) -> str:
+    return f'batch {at["batch_size"]}<span class="interval">{at["threads"]} thread{"s" * (at["threads"] > 1)}</span>'
 
 
 def _specs(specs: Iterable[TensorSpec]) -> str:
