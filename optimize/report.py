@@ -65,7 +65,7 @@ def _verdict(manifest: Manifest) -> str:
     figures = [
         (f"{chosen['accuracy']['score']['value']:.4g}", f"{metric} on {chosen['accuracy']['rows']} held-out rows"),
         (
-            f"{chosen['accuracy']['drop']['value']:+.3g}",
+            f"{chosen['accuracy']['drop']['value']:.3g}",
             f"drop, of {evidence['max_drop']['asked']} allowed",
         ),
         (f"{chosen['speed_up']['value']:.2f}x", f"{evidence['objective']} against float32"),

@@ -91,6 +91,8 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(available_cores())
 
     training, calibration, held_out = load(options.seed)
+    if not sys.stdout.isatty():
+        print(f"Training on {len(training.labels):,} digits: {options.epochs} epochs, some seconds", flush=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("loss {task.fields[loss]}"))
     with Progress(*columns, TimeElapsedColumn(), disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"Training on {len(training.labels):,} digits", total=options.epochs, loss="")
