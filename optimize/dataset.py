@@ -79,6 +79,8 @@ def read(path: Path) -> Dataset:
         raise BadInput(
             f"{path} does not exist: give an .npz file with an array per input and, for most metrics, labels"
         )
+    if not zipfile.is_zipfile(path):
+        raise BadInput(f"{path} is not an .npz file: write one with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

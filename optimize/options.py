@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +68,6 @@ def parse(arguments: Sequence[str]) -> Options:
     """Read the command line. Raises BadInput; ends the process for ``--help``."""
     given = _parser().parse_args(arguments)
     output: Path = given.output
-    name = given.name or output.resolve().name
-    if not name or not all(sign.isalnum() or sign in "-_." for sign in name):
-        raise BadInput(f"--name {name!r}: letters, digits, '-', '_' and '.' make a name that fits into a URL")
     return Options(
         source=given.source,
         evaluation=given.eval,
@@ -80,13 +79,13 @@ def parse(arguments: Sequence[str]) -> Options:
         objective=given.objective,
         batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
         threads=_sizes("--threads", given.threads) if given.threads else thread_counts(available_cores()),
-        rounds=_at_least_one("--rounds", given.rounds),
-        budget_s=_at_least_one("--budget", given.budget),
-        name=name,
-        version=given.version,
+        rounds=_at_least("--rounds", given.rounds, 1),
+        budget_s=_at_least("--budget", given.budget, 1),
+        name=_word("--name", given.name or output.resolve().name),
+        version=_word("--version", given.version),
         labels=_labels(given.labels),
         outputs=tuple(part.strip() for part in given.outputs.split(",") if part.strip()),
-        seed=given.seed,
+        seed=_at_least("--seed", given.seed, 0),
         force=given.force,
     )
 
@@ -170,10 +169,16 @@ def _sizes(option: str, text: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _at_least_one(option: str, number: Number) -> Number:
-    if not number >= 1:
-        raise BadInput(f"{option} {number}: at least 1")
+def _at_least(option: str, number: Number, least: int) -> Number:
+    if not least <= number < math.inf:
+        raise BadInput(f"{option} {number}: at least {least}")
     return number
+
+
+def _word(option: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        raise BadInput(f"{option} {text!r}: letters, digits, '-', '_' and '.' are what fits into a URL")
+    return text
 
 
 def _labels(text: str) -> tuple[str, ...]:

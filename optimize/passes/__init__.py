@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..dataset import Dataset
+from ..errors import PassFailed
 from ..hardware import Hardware
 
 
@@ -47,11 +48,14 @@ def resolve(name: str) -> Apply:
     return apply
 
 
-def quantized_nodes(before: Path, after: Path, operators: frozenset[str]) -> int:
-    """How many nodes of these types the pass replaced or wrapped: 0 means that the candidate is the reference."""
+def failed(error: Exception) -> PassFailed:
+    """What a quantizer raised, in one line; its libraries write paragraphs."""
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return PassFailed(f"the quantizer failed with {type(error).__name__}: {lines[0]}")
+
+
+def contains(path: Path, operators: frozenset[str]) -> bool:
+    """Whether the graph in this file has a node of one of these types."""
     import onnx
 
-    if not any(node.op_type in operators for node in onnx.load(before, load_external_data=False).graph.node):
-        return 0
-    signs = {"DynamicQuantizeLinear", "QuantizeLinear", "MatMulInteger", "QAttention", "DynamicQuantizeMatMul"}
-    return sum(node.op_type in signs for node in onnx.load(after, load_external_data=False).graph.node)
+    return any(node.op_type in operators for node in onnx.load(path, load_external_data=False).graph.node)

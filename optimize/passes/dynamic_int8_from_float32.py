@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from .. import quiet
 from ..errors import PassFailed
-from . import PassJob, PassRecord, quantized_nodes
+from . import PassJob, PassRecord, contains, failed
 
 OPERATORS = frozenset({"MatMul", "Gemm", "Attention"})
 """Convolutions are left out: their dynamic form runs on a slow kernel. Gemm is rewritten to MatMul by the quantizer."""
+
+QUANTIZED = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QAttention"})
 
 
 def apply(job: PassJob) -> PassRecord:
@@ -15,6 +17,8 @@ def apply(job: PassJob) -> PassRecord:
 
     Raises PassFailed when the quantizer does, or when there is nothing in the graph to quantize.
     """
+    if not contains(job.reference, OPERATORS):
+        raise PassFailed("nothing to quantize: the graph has no matrix product")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = job.workdir / "model.onnx"
@@ -31,7 +35,7 @@ def apply(job: PassJob) -> PassRecord:
                 reduce_range=reduce_range,
             )
         except Exception as error:
-            raise PassFailed(f"the quantizer failed with {type(error).__name__}: {error}") from error
-    if not quantized_nodes(job.reference, target, OPERATORS):
-        raise PassFailed("nothing to quantize: the graph has no matrix product with constant weights")
+            raise failed(error) from error
+    if not contains(target, QUANTIZED):
+        raise PassFailed("nothing to quantize: no matrix product of the graph has constant weights")
     return PassRecord(target, {"per_channel": per_channel, "reduce_range": reduce_range}, tuple(said))

@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import quiet
 from ..calibration import Feed
 from ..errors import PassFailed
-from . import PassJob, PassRecord, quantized_nodes
+from . import PassJob, PassRecord, contains, failed
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """What int8 is for."""
@@ -26,6 +26,8 @@ def apply(job: PassJob) -> PassRecord:
 
     Raises PassFailed when the quantizer does, or when there is nothing in the graph to quantize.
     """
+    if not contains(job.reference, COMPUTE):
+        raise PassFailed("nothing to quantize: the graph has no convolution and no matrix product")
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
@@ -50,11 +52,9 @@ def apply(job: PassJob) -> PassRecord:
                 calibrate_method=methods[calibrate],
             )
         except Exception as error:
-            raise PassFailed(f"the quantizer failed with {type(error).__name__}: {error}") from error
+            raise failed(error) from error
         finally:
             (job.workdir / "prepared.onnx").unlink(missing_ok=True)
-    if not quantized_nodes(job.reference, target, COMPUTE):
-        raise PassFailed("nothing to quantize: the graph has no convolution and no matrix product")
     applied: dict[str, str | int | bool] = {
         "calibrate": calibrate,
         "calibration_rows": feed.rows,

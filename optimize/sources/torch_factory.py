@@ -152,7 +152,7 @@ def _digest_of_code(factory: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    return f"of type {type(value).__name__}"
+    return f"an object of type {type(value).__name__}"
 
 
 def _brief(error: Exception) -> str:
