@@ -18,13 +18,15 @@ MOST_ROWS = 512
 class Feed:
     """The quantizer's ``CalibrationDataReader``: batches of real rows, then None.
 
-    Batches are all of one size: the histogram methods stack what they collect. At most ``MOST_ROWS`` seeded rows.
+    Batches are all of one size, because the histogram methods stack what they collect: of the seeded rows, at most
+    ``MOST_ROWS``, those beyond the last full batch are left out. ``rows`` is the number that is used.
     """
 
     def __init__(self, data: Dataset, seed: int) -> None:
-        order = np.random.default_rng(seed).permutation(data.rows)[:MOST_ROWS]
-        self.rows = len(order)
-        self._data = data.take(order)
+        most = min(data.rows, MOST_ROWS)
+        self._size = min(BATCH, most)
+        self.rows = most - most % self._size
+        self._data = data.take(np.random.default_rng(seed).permutation(data.rows)[: self.rows])
         self._batches = self._iterate()
 
     def get_next(self) -> dict[str, Array] | None:
@@ -34,6 +36,5 @@ class Feed:
         self._batches = self._iterate()
 
     def _iterate(self) -> Iterator[dict[str, Array]]:
-        size = min(BATCH, self._data.rows)
-        for offset in range(0, self._data.rows - size + 1, size):
-            yield self._data.batch(size, offset)
+        for offset in range(0, self.rows, self._size):
+            yield self._data.batch(self._size, offset)

@@ -47,16 +47,11 @@ def best_cell(timings: Timings, candidate: str, objective: Objective) -> Cell:
     cells = [cell for cell in timings if cell.candidate == candidate]
     smallest = min(cell.batch_size for cell in cells)
     eligible = [cell for cell in cells if objective == "throughput" or cell.batch_size == smallest]
-    best: Cell | None = None
-    for cell in sorted(eligible, key=lambda cell: (cell.threads, cell.batch_size)):
-        if best is None:
-            best = cell
-            continue
+    best, *others = sorted(eligible, key=lambda cell: (cell.threads, cell.batch_size))
+    for cell in others:
         needed = THREAD_GAIN if cell.threads > best.threads else WORTH_IT
         if _rows_per_s(timings, cell) >= needed * _rows_per_s(timings, best):
             best = cell
-    if best is None:
-        raise ValueError(f"{candidate} was not measured")
     return best
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from server import artifact
 from server.artifact import Artifact, Batching, CostPoint, Manifest
-from server.backends import BackendOptions, loader
+from server.backends import BackendOptions, Session, loader
 from server.tensors import Array
 
 from . import report
@@ -90,7 +90,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     shutil.copyfile(chosen.record.path, root / MODEL)
     session = loader(BACKEND)(root / MODEL, BackendOptions())
     try:
-        difference = _write_samples(root / artifact.SAMPLES, findings, data, session.run)
+        difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
         spec = session.spec
     finally:
         session.close()
@@ -112,7 +112,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     return artifact.write(root, manifest)
 
 
-def _write_samples(path: Path, findings: Findings, data: Dataset, run: Any) -> float:
+def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session) -> float:
     """Returns the largest absolute difference between the chosen file's answers and the reference's."""
     rows = min(SAMPLE_ROWS, data.rows)
     inputs = data.batch(rows)
@@ -120,8 +120,8 @@ def _write_samples(path: Path, findings: Findings, data: Dataset, run: Any) -> f
     arrays: dict[str, Array] = {f"input:{name}": array for name, array in inputs.items()}
     arrays |= {f"output:{name}": array for name, array in expected.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
-    answers: list[Array] = run(list(inputs.values()))
-    return largest_difference(answers, list(expected.values()))
+    answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
+    return largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
 
 
 def largest_difference(got: list[Array], expected: list[Array]) -> float:

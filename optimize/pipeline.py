@@ -35,8 +35,8 @@ CLASSIFIES = frozenset({"accuracy", "agreement"})
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
-    """The search's bench on real files: passes, the backend, the clock."""
+class LocalWorkbench:
+    """The search's workbench on real files: passes, the backend, the clock."""
 
     workdir: Path
     reference: Path
@@ -118,7 +118,7 @@ def _search(options: Options, split: Split, machine: Hardware, rule: Rule, refer
     plan = Plan(options.batch_sizes, options.threads, options.rounds, options.budget_s, options.seed)
     rows = candidates.CANDIDATES
     with display.stage("Building, judging and timing candidates") as stage:
-        bench = Workbench(reference.parent, reference, split, machine, plan, stage.count)
+        bench = LocalWorkbench(reference.parent, reference, split, machine, plan, stage.count)
         found = search(reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
     return found

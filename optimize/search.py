@@ -28,7 +28,7 @@ LEAST_SQNR_DB = 0.0
 """Below this the error is larger than the signal: a broken conversion, whatever the metric would say of it."""
 
 
-class Bench(Protocol):
+class Workbench(Protocol):
     """What the search has done for it, all that takes time or touches files."""
 
     def build(self, candidate: Candidate) -> PassRecord:
@@ -88,7 +88,9 @@ class Search:
 Announce = Callable[[str], None]
 
 
-def search(reference: Path, candidates: Sequence[Candidate], bench: Bench, rule: Rule, announce: Announce) -> Search:
+def search(
+    reference: Path, candidates: Sequence[Candidate], bench: Workbench, rule: Rule, announce: Announce
+) -> Search:
     """Try ``candidates`` against the float32 file ``reference``; ``announce`` hears the name of each as its turn comes.
 
     A candidate leaves at the first of: its pass fails, the cheap gate, the metric gate, the measurement. Raises
@@ -107,7 +109,7 @@ def search(reference: Path, candidates: Sequence[Candidate], bench: Bench, rule:
     return Search(_choose(judged, timings, rule), timings, expected)
 
 
-def _judge(candidate: Candidate, bench: Bench, rule: Rule, expected: Outputs, reference: Accuracy) -> Outcome:
+def _judge(candidate: Candidate, bench: Workbench, rule: Rule, expected: Outputs, reference: Accuracy) -> Outcome:
     """Build a candidate and pass it through the gates."""
     outcome = Outcome(candidate.name, candidate.about)
     try:

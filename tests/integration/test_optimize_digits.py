@@ -74,7 +74,7 @@ def test_every_candidate_has_its_reason_and_its_record(optimized: Path) -> None:
     assert {"float32", "dynamic_int8", "static_int8"} <= set(rows)
     assert all(row["reason"] for row in rows.values())
     assert sum(row["chosen"] for row in rows.values()) == 1
-    assert rows["static_int8"]["applied"]["calibration_rows"] == 200
+    assert rows["static_int8"]["applied"]["calibration_rows"] == 192
     assert rows["static_int8"]["sqnr_db"] > 20
 
 

@@ -89,8 +89,3 @@ def test_the_smallest_layout_within_five_percent_wins() -> None:
     rows = [Layout(1, 1, 100), Layout(1, 2, 104), Layout(2, 1, 190), Layout(4, 1, 195)]
     assert decide.best_layout(rows) == rows[2]
     assert decide.best_layout(rows[:2]) == rows[0]
-
-
-def test_a_candidate_without_timings_is_a_fault_of_ours() -> None:
-    with pytest.raises(ValueError, match=r"sequence|empty|not measured"):
-        decide.best_cell({}, "c", "latency")

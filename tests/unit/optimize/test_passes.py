@@ -69,8 +69,8 @@ def test_the_sign_of_activations_follows_the_processor(machine: Hardware, sign: 
     assert apply(replace(job, hardware=machine), static()).applied["activations"] == sign
 
 
-def test_calibration_rows_are_capped_by_what_there_is(job: PassJob) -> None:
-    assert apply(job, static()).applied["calibration_rows"] == 40
+def test_the_record_counts_the_rows_that_calibrated(job: PassJob) -> None:
+    assert apply(job, static()).applied["calibration_rows"] == 32
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
