@@ -22,8 +22,9 @@ Nanoseconds = NDArray[np.int64]
 class Percentile:
     """One percentile of latency, in ms.
 
-    ``value_ms`` is None below ``min_samples``: too few to say. ``at_least`` marks a value that a time-out put there: the
-    truth is that or more. ``low_ms`` and ``high_ms`` enclose a 95 % interval, made by ``method``; None where there is none.
+    ``value_ms`` is None below ``min_samples``: too few to say. ``at_least`` marks a value that a time-out put there:
+    the truth is that or more. ``low_ms`` and ``high_ms`` enclose a 95 % interval, made by ``method``; None where there
+    is none.
     """
 
     quantile: float
@@ -92,7 +93,7 @@ def percentile(latency_ns: Nanoseconds, quantile: float, timeout_ns: int | None 
 
 
 def interval(latency_ns: Nanoseconds, quantile: float, seed: int = 0) -> tuple[float, float, str]:
-    """A 95 % interval in ns, and the name of the method: by sections of time where they are long enough, else by blocks.
+    """A 95 % interval in ns and its method's name: by sections of time where they are long enough, else by blocks.
 
     Neighbouring requests share a queue, so an interval from the binomial distribution, or from resampling single
     requests, is several times too narrow; both methods here keep neighbours together.

@@ -46,6 +46,8 @@ def calibrate(payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: 
         shot = engine.Shot(place, place.request(payload, carrier), carrier, timeout_s=5.0, max_connections=32)
         floor = engine.run_closed(shot, users=1, duration_s=seconds * 0.2)
         ceiling = engine.run_closed(shot, users=32, duration_s=seconds * 0.8)
+    if floor.interrupted or ceiling.interrupted:
+        raise KeyboardInterrupt  # the engine takes Ctrl-C for a wish to see what there is; here there is nothing yet
     return Calibration(_median_us(floor), _rate_per_s(ceiling))
 
 
@@ -53,7 +55,9 @@ def calibrate(payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: 
 def echo_server() -> Iterator[str]:
     """The URL of an echo server in a process of its own, gone when the block ends."""
     command = [sys.executable, "-m", "bench.load.echo_server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         port = process.stdout.readline().strip()

@@ -31,9 +31,9 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Writes ``wire`` for each request and reads one reply to it.
 
-    The parser calls back into this object (``on_*``); those only note what they see, and ``data_received`` acts when the
-    parser has returned: otherwise the next request would be sent from inside the parser, and bytes that follow a reply
-    would be taken for the reply to the next request.
+    The parser calls back into this object (``on_*``); those only note what they see, and ``data_received`` acts when
+    the parser has returned: otherwise the next request would be sent from inside the parser, and bytes that follow a
+    reply would be taken for the reply to the next request.
     """
 
     def __init__(self, owner: Owner, wire: bytes, carrier: Carrier, clock: Clock) -> None:
@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._complete = False
+        self._keep_alive = False
         self._surplus = False
         self._delimited = False
         self._headers_seen = False
@@ -76,8 +77,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # --- asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         # With no buffer allowed, resume_writing marks the instant at which a large body has left for the kernel.
@@ -103,7 +102,7 @@ class Connection(asyncio.Protocol):
             self._end(request, self._broken(f"the reply is not HTTP/1.1: {error}"), now_ns, keep=False)
             return
         if self._complete:
-            self._end(request, self._answered(), now_ns, keep=self._parser.should_keep_alive() and not self._surplus)
+            self._end(request, self._answered(), now_ns, keep=self._keep_alive and not self._surplus)
 
     def connection_lost(self, exc: Exception | None) -> None:
         now_ns = self._clock()
@@ -119,8 +118,6 @@ class Connection(asyncio.Protocol):
                 ending = Ending(Outcome.CONNECTION, detail=why.encode())
             self._end(request, ending, now_ns, keep=False)
         self._owner.closed(self)
-
-    # --- httptools
 
     def on_message_begin(self) -> None:
         self._surplus = self._complete
@@ -146,8 +143,8 @@ class Connection(asyncio.Protocol):
             self._reset()  # an interim answer (100 Continue, 103 Early Hints): the real one follows
         else:
             self._complete = True
-
-    # --- endings
+            # Only now: the parser forgets the headers as soon as this returns.
+            self._keep_alive = self._parser.should_keep_alive()
 
     def _answered(self) -> Ending:
         outcome = Outcome.OK if 200 <= self._status < 300 else Outcome.STATUS

@@ -55,7 +55,8 @@ class RawRun:
     """Everything that a load saw. ``columns`` as in ``measurements.COLUMNS``, in schedule order.
 
     ``scheduled_ns``: int64, the intended instants that a complete run sends (empty for a closed loop).
-    ``generator_cpu`` is the share of one core, 1.0 = all of it, while requests were being sent.
+    ``generator_cpu`` is the share of one core, 1.0 = all of it, while requests were being sent. ``abandoned``: requests
+    in flight when Ctrl-C came; nothing more is known of them.
     """
 
     columns: dict[str, NDArray[np.int64]]
@@ -66,6 +67,7 @@ class RawRun:
     cap_hits: int
     exhausted: bool
     interrupted: bool
+    abandoned: int
 
 
 Watch = Callable[[Snapshot], None]
@@ -134,7 +136,7 @@ class _Load:
     def _stop(self) -> None:
         raise NotImplementedError
 
-    def _ended(self, request: Request, outcome: Outcome) -> None:
+    def _ended(self, _outcome: Outcome) -> None:
         raise NotImplementedError
 
     async def run(self, watch: Watch | None, warm_connections: int) -> RawRun:
@@ -159,6 +161,7 @@ class _Load:
             cap_hits=self._pool.cap_hits,
             exhausted=self._pool.exhausted,
             interrupted=self._interrupted,
+            abandoned=self._pool.in_flight,
         )
 
     async def _housekeeping(self, watch: Watch | None) -> None:
@@ -202,7 +205,7 @@ class _OpenLoop(_Load):
     def _stop(self) -> None:
         self._timer.close()
 
-    def _ended(self, request: Request, outcome: Outcome) -> None:
+    def _ended(self, _outcome: Outcome) -> None:
         if not self._sending and self._pool.in_flight == 0:
             self._over.set()
 
@@ -236,8 +239,8 @@ class _ClosedLoop(_Load):
     def _stop(self) -> None:
         pass
 
-    def _ended(self, request: Request, outcome: Outcome) -> None:
-        if outcome == Outcome.CONNECTION:
+    def _ended(self, _outcome: Outcome) -> None:
+        if _outcome == Outcome.CONNECTION:
             asyncio.get_running_loop().call_later(RETRY_AFTER_FAILURE_S, self._send_next)
         else:
             self._send_next()

@@ -34,7 +34,7 @@ class Pool:
         timeout_ns: int,
         clock: Clock,
         measurements: Measurements,
-        ended: Callable[[Request, Outcome], None],
+        ended: Callable[[Outcome], None],
     ) -> None:
         self.measurements = measurements
         self.in_flight = 0
@@ -56,6 +56,7 @@ class Pool:
         self._opening: set[asyncio.Task[None]] = set()
         # Not len(_opening): a task outlives the connection that it has made by a turn of the loop.
         self._coming = 0
+        self._all_closed = asyncio.Event()
         self._tls = target.tls_context()
 
     async def open(self, count: int) -> None:
@@ -100,13 +101,12 @@ class Pool:
         await asyncio.gather(*self._opening, return_exceptions=True)
         for connection in tuple(self._connections):
             connection.abort()
-        while self._connections:
-            await asyncio.sleep(0)
-
-    # --- the connections' owner
+        if self._connections:
+            await self._all_closed.wait()
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._all_closed.clear()
         self._coming -= 1
         self._ready(connection)
 
@@ -118,9 +118,9 @@ class Pool:
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if not self._connections:
+            self._all_closed.set()
         self._grow_for_waiting()
-
-    # --- inside
 
     def _ready(self, connection: Connection) -> None:
         while self._waiting:
@@ -138,7 +138,7 @@ class Pool:
         request.done = True
         self.in_flight -= 1
         self.measurements.add(request, ending, last_byte_ns)
-        self._ended(request, ending.outcome)
+        self._ended(ending.outcome)
 
     def _grow_for_waiting(self) -> bool:
         """One more connection if more requests wait than connections are coming; False when the cap forbids it."""

@@ -35,7 +35,12 @@ def make(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Timer
 class _TimerSpec(ctypes.Structure):
     """``struct itimerspec``: interval and first expiry, each in seconds and nanoseconds."""
 
-    _fields_ = (("every_s", ctypes.c_long), ("every_ns", ctypes.c_long), ("at_s", ctypes.c_long), ("at_ns", ctypes.c_long))
+    _fields_ = (
+        ("every_s", ctypes.c_long),
+        ("every_ns", ctypes.c_long),
+        ("at_s", ctypes.c_long),
+        ("at_ns", ctypes.c_long),
+    )
 
 
 class KernelTimer:
