@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +48,9 @@ def show(record: RunRecord, console: Console) -> None:
     state, style = ("valid", "green") if record.validity.ok else ("INVALID", "red")
     state += ", PARTIAL (interrupted)" if record.partial else ""
     console.print(
-        Panel(Group(*parts), title=f"{record.target.url}  [{style}]{state}[/]", title_align="left", padding=(1, 2))
+        Panel(
+            Group(*parts), title=f"{escape(record.target.url)}  [{style}]{state}[/]", title_align="left", padding=(1, 2)
+        )
     )
 
 
@@ -60,7 +63,7 @@ def _facts(record: RunRecord) -> RenderableType:
     offered = f"offered {rates.offered_per_s:,.1f}/s, " if rates.offered_per_s is not None else ""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("Load", f"{kind}; {load.duration_s:g} s after {load.warmup_s:g} s of warm-up")
-    grid.add_row("Payload", f"{load.payload.name}, {load.payload.bytes:,} bytes, {load.payload.content_type}")
+    grid.add_row("Payload", escape(f"{load.payload.name}, {load.payload.bytes:,} bytes, {load.payload.content_type}"))
     goodput = f"{rates.goodput_per_s:,.1f}/s answered with success"
     grid.add_row("Rate", f"{offered}sent {rates.sent_per_s:,.1f}/s, {goodput} ({record.window.requests:,} requests)")
     return grid
@@ -94,7 +97,7 @@ def _interval(one: Percentile) -> str:
     if one.low_ms is None:
         return ""
     high = f"{one.high_ms:,.3f}" if one.high_ms is not None else "the time limit or more"
-    return f"[{one.low_ms:,.3f}, {high}]".replace("[", "\\[")
+    return escape(f"[{one.low_ms:,.3f}, {high}]")
 
 
 def _stages(record: RunRecord) -> RenderableType:

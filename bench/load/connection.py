@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._complete = False
+        self._answer: Ending | None = None
         self._keep_alive = False
         self._surplus = False
         self._delimited = False
@@ -99,10 +99,11 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._end(request, self._broken(f"the reply is not HTTP/1.1: {error}"), now_ns, keep=False)
+            ending = self._answer or self._broken(f"the reply is not HTTP/1.1: {error}")
+            self._end(request, ending, now_ns, keep=False)
             return
-        if self._complete:
-            self._end(request, self._answered(), now_ns, keep=self._keep_alive and not self._surplus)
+        if self._answer is not None:
+            self._end(request, self._answer, now_ns, keep=self._keep_alive and not self._surplus)
 
     def connection_lost(self, exc: Exception | None) -> None:
         now_ns = self._clock()
@@ -120,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._owner.closed(self)
 
     def on_message_begin(self) -> None:
-        self._surplus = self._complete
+        self._surplus = self._answer is not None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
@@ -142,8 +143,8 @@ class Connection(asyncio.Protocol):
         if self._status < 200:
             self._reset()  # an interim answer (100 Continue, 103 Early Hints): the real one follows
         else:
-            self._complete = True
-            # Only now: the parser forgets the headers as soon as this returns.
+            # Both now: surplus bytes would change the one, and the parser forgets the other when this returns.
+            self._answer = self._answer or self._answered()
             self._keep_alive = self._parser.should_keep_alive()
 
     def _answered(self) -> Ending:

@@ -101,7 +101,7 @@ async def closed_loop(
 ) -> RawRun:
     """``users`` callers, each sending when its last reply has come: a slow server is asked less, and looks better.
 
-    The intended instant of a request is the end of the one before it.
+    A request is intended at the instant at which its caller gets to send it: there is no schedule to be late for.
     """
     return await _ClosedLoop(shot, users, duration_s, clock).run(watch, warm_connections=users)
 
@@ -146,7 +146,8 @@ class _Load:
                 await self._pool.open(warm_connections)
                 self._start_ns = self._measurements.start_ns = self._clock() + LEAD_NS
                 self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
-                self._start()
+                if not self._interrupted:
+                    self._start()
                 while not self._over.is_set():
                     await self._housekeeping(watch)
             finally:

@@ -17,6 +17,7 @@ import gevent
 import locust.stats
 from gevent.pool import Group
 from locust import FastHttpUser, task
+from locust.user.task import LOCUST_STATE_RUNNING
 
 from . import payload
 from .schedule import ARRIVALS
@@ -83,7 +84,7 @@ class OpenLoopUser(FastHttpUser):
             due_s = start_s + offset_s
             wait_s = due_s - time.perf_counter()
             gevent.sleep(max(wait_s, 0))
-            if self._state != "running":
+            if self._state != LOCUST_STATE_RUNNING:
                 return
             self._in_flight.start(gevent.Greenlet(self._send, due_s))
 

@@ -58,7 +58,7 @@ class Target:
 
 def parse(url: str) -> Target:
     """A URL, or ``host:port`` for short; a bare server gets ``/invocations``. Raises Unusable."""
-    if not url.isascii() or any(sign <= " " or sign == "\x7f" for sign in url):
+    if not url.isascii() or any(sign <= " " or sign in '"\\<>\x7f' for sign in url):
         raise Unusable(f"the URL {url!r} has characters that must be percent-encoded")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
