@@ -65,18 +65,18 @@ def _run(asked: argparse.Namespace, arguments: Sequence[str]) -> int:
         record.write(asked.output, result, raw.columns)
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(record.to_json(result).decode())
+        for reason in result.validity.reasons:
+            print(f"bench: the run is invalid: {reason}", file=sys.stderr)
     else:
         card.show(result, Console())
     return _status(result, asked.max_errors)
 
 
 def _status(result: record.RunRecord, max_errors_percent: float | None) -> int:
-    """The exit status, and a line for each thing that a script's log should say."""
+    """The exit status, and a line on standard error for what neither card nor JSON says."""
     if result.partial:
         print("bench: interrupted: the result is partial", file=sys.stderr)
         return INTERRUPTED
-    for reason in result.validity.reasons:
-        print(f"bench: the run is invalid: {reason}", file=sys.stderr)
     failed_percent = 100 * sum(one.share for one in result.errors)
     if max_errors_percent is not None and failed_percent > max_errors_percent:
         print(f"bench: {failed_percent:.2f} % of requests failed, limit {max_errors_percent:g} %", file=sys.stderr)

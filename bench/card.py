@@ -29,6 +29,7 @@ SIGNS = {
     RESIDUAL: (".", "white"),
 }
 MIN_SHARE_SHOWN = 0.005
+MAX_BATCH_SIZES = 8
 
 
 def show(record: RunRecord, console: Console) -> None:
@@ -113,7 +114,8 @@ def _stages(record: RunRecord) -> RenderableType:
             sign, style = SIGNS[name]
             cells = [f"{band.terms_ms[name]:,.3f} ms {band.terms_ms[name] / band.total_ms:4.0%}" for band in bands]
             legend.add_row(Text(sign, style=style), term_title(name, record.stages.server), *cells)
-    notes = [Text(note, style="yellow") for note in _stage_notes(record)]
+    notes = [Text(fact, style="dim") for fact in _stage_facts(record)]
+    notes += [Text(note, style="yellow") for note in _stage_notes(record)]
     return Group(Text("Where the time went (requests around p50 and p99)"), grid, legend, *notes)
 
 
@@ -156,10 +158,22 @@ def _stage_notes(record: RunRecord) -> list[str]:
         notes.append(f"{told.unaccounted:,} answers are not in this account: the server told no stages for them.")
     if told.contradictions:
         notes.append(f"In {told.contradictions:,} requests the server claims more time than passed here.")
-    if record.batches:
-        sizes = ", ".join(f"{size}: {count:,}" for size, count in record.batches.items())
-        notes.append(f"Requests by batch size: {sizes}")
     return notes
+
+
+def _stage_facts(record: RunRecord) -> list[str]:
+    facts = []
+    send_ms = record.server.get("stage_means_ms", {}).get("send")
+    if send_ms is not None:
+        facts.append(
+            f"The server's own send, after its header, took {send_ms:,.3f} ms on average: part of the last term."
+        )
+    if record.batches:
+        frequent = sorted(record.batches, key=lambda size: -record.batches[size])[:MAX_BATCH_SIZES]
+        sizes = ", ".join(f"{size}: {record.batches[size]:,}" for size in sorted(frequent, key=int))
+        rest = sum(record.batches.values()) - sum(record.batches[size] for size in frequent)
+        facts.append(f"Requests by batch size: {sizes}{f', others: {rest:,}' if rest else ''}")
+    return facts
 
 
 def _invalid(record: RunRecord) -> RenderableType:

@@ -95,9 +95,7 @@ def build(
         latency=_latency(window, plan, verdict.ok),
         throughput=_throughput(raw, window, plan, from_ns),
         errors=_errors(raw, window),
-        stages=record.StagesRecord(
-            account.with_server, len(account.total_ns), account.unaccounted, account.contradictions, bands
-        ),
+        stages=_stages(account, bands),
         tail=_tail(bands),
         sentence=text,
         batches={str(size): count for size, count in stages.batch_sizes(account).items()},
@@ -215,6 +213,11 @@ def _words(detail: bytes) -> tuple[str | None, str]:
 def _bands(account: stages.Account) -> dict[str, stages.Band]:
     found = [stages.mean(account), *(stages.at_quantile(account, quantile) for quantile in stages.QUANTILES)]
     return {band.name: band for band in found if band is not None}
+
+
+def _stages(account: stages.Account, bands: dict[str, stages.Band]) -> record.StagesRecord:
+    count = len(account.total_ns)
+    return record.StagesRecord(account.with_server, count, account.unaccounted, account.contradictions, bands)
 
 
 def _tail(bands: dict[str, stages.Band]) -> record.TailRecord | None:

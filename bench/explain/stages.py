@@ -56,7 +56,8 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     """The account of every request that was answered with success.
 
     Per request: total = send_lag + connect + write + residual + sum(server stages). ``send_lag``: the generator was
-    late. ``connect``: waiting for a free connection. ``write``: until the last byte left for the kernel.
+    late. ``connect``: waiting for a free connection. ``write``: until the last byte left
+    for the kernel, less what the server spent meanwhile.
     """
     answered = columns["outcome"] == Outcome.OK
     complete = answered & (columns["sent_ns"] != MISSING)
@@ -68,7 +69,10 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     due, picked, send, sent, last = (
         columns[f"{name}_ns"][rows] for name in ("due", "picked", "send", "sent", "last_byte")
     )
-    client_ns = np.stack([picked - due, send - picked, sent - send], axis=1)
+    # The server works on what has arrived while the call that wrote it has not returned yet, above all on a machine
+    # that both share. Time that both claim is the server's.
+    write_ns = np.clip(last - send - server_ns.sum(axis=1), 0, sent - send)
+    client_ns = np.stack([picked - due, send - picked, write_ns], axis=1)
     total_ns = last - due
     residual_ns = total_ns - client_ns.sum(axis=1) - server_ns.sum(axis=1)
     return Account(
