@@ -158,15 +158,13 @@ class Pool:
     async def _connect(self) -> None:
         target = self._target
         loop = asyncio.get_running_loop()
+        connection = Connection(self, self._wire, self._carrier, self._clock)
         try:
             async with asyncio.timeout(self._timeout_ns / NS_PER_S):
-                await loop.create_connection(
-                    lambda: Connection(self, self._wire, self._carrier, self._clock),
-                    target.host,
-                    target.port,
-                    ssl=self._tls,
-                )
+                await loop.create_connection(lambda: connection, target.host, target.port, ssl=self._tls)
         except OSError as error:  # TimeoutError is one
+            if connection.usable:
+                return  # it opened in the very turn in which the time was up
             self._coming -= 1
             if error.errno in EXHAUSTED:
                 self.exhausted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -127,6 +128,15 @@ def test_wrong_arguments_are_2(arguments: list[str]) -> None:
     assert "error:" in done.stderr
 
 
+def test_the_command_line_stays_free_of_gevent() -> None:
+    """Importing locust patches sockets and threads of the whole process."""
+    code = "import sys, bench.__main__; print([name for name in ('gevent', 'locust', 'server') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_names_every_command_and_shows_examples() -> None:
     assert all(word in bench("--help").stdout for word in ("run", "calibrate", "locustfile"))
     assert "examples:" in bench("run", "--help").stdout
@@ -160,6 +170,30 @@ def test_calibration_reports_a_floor_and_a_ceiling() -> None:
     done = bench("calibrate", "--seconds", "0.5")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["floor", "ceiling", "usable"]
+
+
+def test_a_rate_beyond_the_generator_is_refused(server: str, body: str) -> None:
+    done = bench("run", server, "--payload", body, "--rate", "1000000", "--duration", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "lower --rate to" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a pseudo-terminal that ends like Linux's")
+def test_a_terminal_gets_the_card_and_a_progress_line(server: str, body: str) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "bench", "run", server, "--payload", body, "--rate", "100", "--duration", "0.6"]
+    with subprocess.Popen([*command, "--warmup", "0", "--skip-calibration"], cwd=ROOT, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal reads
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    text = shown.decode()
+    assert "of 0.6 s" in text
+    assert "open loop, poisson arrivals" in text
+    assert "Again" in text
+    assert "schema" not in text
 
 
 def test_the_probe_survives_a_server_without_answers(server: str) -> None:
