@@ -6,7 +6,7 @@ import asyncio
 import logging
 import statistics
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -125,7 +125,9 @@ class Models:
         name = self._settings.name or manifest.name
         metrics = self._metrics.model(name, manifest.version)
         max_batch_size, seeds = warm_up(session, artifact, batching)
-        inline, max_batch_size = _inline(seeds, max_batch_size, batching, self._settings)
+        inline, max_batch_size = _inline(seeds, max_batch_size, self._settings)
+        if inline:
+            batching = replace(batching, instances=1)
         scheduler = Scheduler(
             BatchQueue(
                 max_batch_size, seeds, batching.instances, max_delay_ns=self._settings.max_queue_delay_us * 1_000
@@ -255,12 +257,14 @@ def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
     return samples
 
 
-def _inline(
-    seeds: list[tuple[int, float]], max_batch_size: int, batching: Batching, settings: Settings
-) -> tuple[bool, int]:
-    """Whether the model runs on the event loop, and the largest batch size if it does."""
+def _inline(seeds: list[tuple[int, float]], max_batch_size: int, settings: Settings) -> tuple[bool, int]:
+    """Whether the model runs on the event loop, and the largest batch size if it does.
+
+    What the manifest says of instances does not count for so small a model: measured without a server around it, two
+    instances win; behind one, the hop to a thread costs more than the run. Two that are asked for are given.
+    """
     limit_ns = settings.inline_below_us * 1_000
-    if batching.instances > 1 or seeds[0][1] > limit_ns:
+    if settings.instances > 1 or seeds[0][1] > limit_ns:
         return False, max_batch_size
     fitting = [size for size, ns in seeds if ns <= INLINE_LIMIT * limit_ns]
     return True, max(fitting, default=1)
