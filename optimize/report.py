@@ -187,7 +187,7 @@ def _cell(row: Row) -> tuple[int, int]:
 
 
 def _differing(accuracy: Row | None) -> str:
-    return f'<span class="interval">{accuracy["differing"]} rows differ</span>' if accuracy else ""
+    return f'<span class="interval">rows that differ: {accuracy["differing"]}</span>' if accuracy else ""
 
 
 def _best(at: Row) -> str:

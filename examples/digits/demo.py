@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ HOST = "127.0.0.1"
 READY_WITHIN_S, POLL_S = 60.0, 0.1
 DRAIN_WITHIN_S = 30.0
 RATE, LOAD_S = 200, 5
+UNTRUSTED = 1
+"""How ``bench`` ends when the machine was too busy for figures that can be trusted."""
 
 
 class DemoFailed(Exception):
@@ -99,7 +102,7 @@ def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """
     _headline(3, "Serve it")
     command = [sys.executable, "serve.py", "--model", str(artifact), "--port", str(port)]
-    print(f"$ python {' '.join(command[1:])}", flush=True)
+    print(f"$ python {shlex.join(command[1:])}", flush=True)
     # A session of its own: Ctrl-C reaches only us, and we pass it on once. Twice would cut the drain short.
     server = subprocess.Popen(command, start_new_session=True)
     try:
@@ -185,7 +188,11 @@ def load(places: Places, port: int) -> None:
     """Step 5: a load from outside, and where its latency comes from."""
     _headline(5, f"Load it with {RATE} requests a second, and see where the time goes")
     command = [sys.executable, "-m", "bench", "run", f"http://{HOST}:{port}", "--payload", str(places.payload)]
-    _run("the load test", [*command, "--rate", str(RATE), "--duration", str(LOAD_S)])
+    code = _show([*command, "--rate", str(RATE), "--duration", str(LOAD_S)])
+    if code == UNTRUSTED:
+        print("The load test does not trust its own figures, for the reason above. The demo goes on.", flush=True)
+    elif code:
+        raise DemoFailed(f"the load test ended with exit code {code}; its reason is above")
 
 
 def stay(places: Places, port: int, server: subprocess.Popen[bytes]) -> None:
@@ -229,10 +236,15 @@ def _ping(port: int) -> int:
 
 
 def _run(what: str, command: Sequence[str]) -> None:
-    print(f"$ python {' '.join(command[1:])}", flush=True)
-    code = subprocess.run(command, check=False).returncode
+    code = _show(command)
     if code:
         raise DemoFailed(f"{what} ended with exit code {code}; its reason is above")
+
+
+def _show(command: Sequence[str]) -> int:
+    """Run a command of this Python with its output where ours goes; returns its exit code."""
+    print(f"$ python {shlex.join(command[1:])}", flush=True)
+    return subprocess.run(command, check=False).returncode
 
 
 def _headline(step: int, text: str) -> None:

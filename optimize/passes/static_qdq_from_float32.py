@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from .. import quiet
@@ -28,51 +29,55 @@ def apply(job: PassJob) -> PassRecord:
     """
     if not contains(job.reference, COMPUTE):
         raise PassFailed("nothing to quantize: the graph has no convolution and no matrix product")
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
-    calibrate = str(job.options["calibrate"])
     target = job.workdir / "model.onnx"
-    reduce_range = not job.hardware.has_int8_dot
-    arm = job.hardware.architecture in ("aarch64", "arm64")
+    prepared = job.workdir / "prepared.onnx"
     feed = Feed(job.calibration, job.seed)
+    applied: dict[str, str | int | bool] = {
+        "calibrate": str(job.options["calibrate"]),
+        "calibration_rows": feed.rows,
+        "activations": "int8" if job.hardware.architecture in ("aarch64", "arm64") else "uint8",
+        "per_channel": True,
+        "reduce_range": not job.hardware.has_int8_dot,
+    }
     with quiet.captured() as said:
         try:
-            prepared, symbolic = _prepare(job.reference, job.workdir / "prepared.onnx")
-            quantize_static(
-                prepared,
-                target,
-                feed,
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=sorted(COMPUTE | CARRY),
-                per_channel=True,
-                reduce_range=reduce_range,
-                activation_type=QuantType.QInt8 if arm else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=methods[calibrate],
-            )
+            applied["symbolic_shape_inference"] = _prepare(job.reference, prepared)
+            _quantize(prepared, target, feed, applied)
         except Exception as error:
             raise failed(error) from error
         finally:
-            (job.workdir / "prepared.onnx").unlink(missing_ok=True)
-    applied: dict[str, str | int | bool] = {
-        "calibrate": calibrate,
-        "calibration_rows": feed.rows,
-        "activations": "int8" if arm else "uint8",
-        "per_channel": True,
-        "reduce_range": reduce_range,
-        "symbolic_shape_inference": symbolic,
-    }
+            prepared.unlink(missing_ok=True)
     return PassRecord(target, applied, tuple(said))
 
 
-def _prepare(reference: Path, prepared: Path) -> tuple[Path, bool]:
-    """Fold constants and infer shapes, which the quantizer wants; without the symbolic part where that gives up."""
+def _quantize(prepared: Path, target: Path, feed: Feed, applied: Mapping[str, str | int | bool]) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
+    quantize_static(
+        prepared,
+        target,
+        feed,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=sorted(COMPUTE | CARRY),
+        per_channel=applied["per_channel"],
+        reduce_range=applied["reduce_range"],
+        activation_type=QuantType.QInt8 if applied["activations"] == "int8" else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=methods[str(applied["calibrate"])],
+    )
+
+
+def _prepare(reference: Path, prepared: Path) -> bool:
+    """Fold constants and infer shapes, which the quantizer wants; without the symbolic part where that gives up.
+
+    Returns whether the symbolic part was used.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     try:
         quant_pre_process(reference, prepared)
     except Exception:  # noqa: BLE001 - the symbolic inference raises plain Exception on shapes that it cannot follow
         quant_pre_process(reference, prepared, skip_symbolic_shape=True)
-        return prepared, False
-    return prepared, True
+        return False
+    return True

@@ -87,6 +87,22 @@ def test_a_graph_without_products_has_nothing_to_quantize(candidate: Candidate, 
         apply(replace(job, reference=path), candidate)
 
 
+def test_shapes_that_cannot_be_followed_symbolically_are_no_obstacle(
+    job: PassJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxruntime.quantization import shape_inference
+
+    real = shape_inference.quant_pre_process
+
+    def gives_up(source: Path, target: Path, skip_symbolic_shape: bool = False) -> None:
+        if not skip_symbolic_shape:
+            raise Exception("Incomplete symbolic shape inference")
+        real(source, target, skip_symbolic_shape=True)
+
+    monkeypatch.setattr(shape_inference, "quant_pre_process", gives_up)
+    assert apply(job, static()).applied["symbolic_shape_inference"] is False
+
+
 def test_a_quantizer_that_fails_says_why_in_one_line_and_leaves_no_files(job: PassJob) -> None:
     misfit = Dataset({"image": np.zeros((16, 1, 5, 5), np.float32)}, None, "")
     with pytest.raises(PassFailed, match="the quantizer failed with InvalidArgument") as caught:
