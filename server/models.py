@@ -8,7 +8,7 @@ import statistics
 import zipfile
 import zlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -143,7 +143,9 @@ class Models:
             )
         name = settings.name or manifest.name
         max_batch_size, seeds = warm_up(session, artifact, batching)
-        inline, max_batch_size = _inline(seeds, max_batch_size, batching, settings)
+        inline, max_batch_size = _inline(seeds, max_batch_size, settings)
+        if inline:
+            batching = replace(batching, instances=1)
         metrics = ModelMetrics(name, manifest.version)
         scheduler = Scheduler(
             BatchQueue(max_batch_size, seeds, batching.instances, max_delay_ns=settings.max_queue_delay_us * 1_000),
@@ -273,12 +275,14 @@ def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
     return samples
 
 
-def _inline(
-    seeds: list[tuple[int, float]], max_batch_size: int, batching: Batching, settings: Settings
-) -> tuple[bool, int]:
-    """Whether the model runs on the event loop, and the largest batch size if it does."""
+def _inline(seeds: list[tuple[int, float]], max_batch_size: int, settings: Settings) -> tuple[bool, int]:
+    """Whether the model runs on the event loop, and the largest batch size if it does.
+
+    What the manifest says of instances does not count for so small a model: measured without a server around it, two
+    instances win; behind one, the hop to a thread costs more than the run. Two that are asked for are given.
+    """
     limit_ns = settings.inline_below_us * 1_000
-    if batching.instances > 1 or seeds[0][1] > limit_ns:
+    if settings.instances > 1 or seeds[0][1] > limit_ns:
         return False, max_batch_size
     fitting = [size for size, ns in seeds if ns <= INLINE_LIMIT * limit_ns]
     return True, min(max(fitting, default=1), max_batch_size)

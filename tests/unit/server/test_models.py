@@ -316,8 +316,8 @@ class TestWarmUp:
 class TestInline:
     LIMIT_NS = Settings().inline_below_us * 1000
 
-    def inline(self, costs_ns: dict[int, float], largest: int = 8, instances: int = 1) -> tuple[bool, int]:
-        return _inline(list(costs_ns.items()), largest, Batching((1,), instances), Settings())
+    def inline(self, costs_ns: dict[int, float], largest: int = 8, instances: int = 0) -> tuple[bool, int]:
+        return _inline(list(costs_ns.items()), largest, Settings(instances=instances))
 
     def test_a_tiny_model_runs_on_the_loop(self) -> None:
         assert self.inline({1: self.LIMIT_NS, 8: self.LIMIT_NS}) == (True, 8)
@@ -325,8 +325,9 @@ class TestInline:
     def test_a_model_above_the_limit_does_not(self) -> None:
         assert self.inline({1: self.LIMIT_NS + 1, 8: 9 * self.LIMIT_NS}) == (False, 8)
 
-    def test_several_instances_need_threads(self) -> None:
-        assert self.inline({1: 1}, instances=2) == (False, 8)
+    def test_several_instances_that_are_asked_for_need_threads(self) -> None:
+        assert self.inline({1: 1, 8: 1}, instances=1) == (True, 8)
+        assert self.inline({1: 1, 8: 1}, instances=2) == (False, 8)
 
     def test_batches_on_the_loop_are_no_larger_than_the_loop_can_bear(self) -> None:
         limit = INLINE_LIMIT * self.LIMIT_NS
@@ -336,7 +337,7 @@ class TestInline:
         assert self.inline({1: 1000, 2: 1000, 4: 1000}, largest=1) == (True, 1)
 
     def test_inline_can_be_switched_off(self) -> None:
-        assert _inline([(1, 1.0)], 8, Batching((1,)), Settings(inline_below_us=0)) == (False, 8)
+        assert _inline([(1, 1.0)], 8, Settings(inline_below_us=0)) == (False, 8)
 
 
 INLINE = Settings(inline_below_us=1_000_000)
@@ -373,6 +374,17 @@ class TestLoad:
             model = await models.load(write_fake(tmp_path))
             assert (model.name, model.deadline_ns, model.max_batch_size) == ("mine", 1_500_000, 2)
             assert options == [BackendOptions(threads=3)]
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_a_tiny_model_answers_on_the_loop_whatever_instances_its_manifest_names(self, tmp_path: Path) -> None:
+        async def go() -> None:
+            models, _ = models_of(INLINE)
+            model = await models.load(write_fake(tmp_path, batching=Batching((1, 2), instances=3)))
+            assert not [one for one in threading.enumerate() if one.name.startswith("m-")]
+            rows = np.ones((5, 4), np.float32)
+            np.testing.assert_array_equal(await ask(model, rows), rows * 2)
             await models.close()
 
         asyncio.run(go())
