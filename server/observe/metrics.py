@@ -201,6 +201,14 @@ class Metrics(Collector):
                 one.labels, list(zip(names, (*counts, sum(one.batch_rows.values())), strict=True)), float(total)
             )
         yield sizes
+        failed = CounterMetricFamily(
+            "slipway_failed_slices",
+            "Requests, or parts of large ones, that a run of the model failed on",
+            labels=["model", "version"],
+        )
+        for one in self._models.values():
+            failed.add_metric(one.labels, one.failed_slices)
+        yield failed
 
     def _queues(self) -> Iterator[Any]:
         rows = GaugeMetricFamily("slipway_queue_rows", "Rows that wait", labels=["model", "version"])

@@ -48,8 +48,8 @@ def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
 
 
 def status_of(error: SlipwayError) -> int:
-    """The status code of an error; what is not in the table is a fault of ours."""
-    return STATUS.get(type(error), 500)
+    """The status code of an error: its class's, or that of the nearest class above it."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def body_of(error: SlipwayError, identity: str) -> bytes:
