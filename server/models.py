@@ -50,10 +50,14 @@ class ServedModel:
     metrics: ModelMetrics
     max_batch_size: int
     fixed_shapes: bool
+    rowwise: bool
+    """Whether there is one row of output for each row of input. If not, a request runs whole, and alone."""
     deadline_ns: int
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""
+        if not self.rowwise:
+            request.rows = 1
         shape: Hashable = None
         if not self.fixed_shapes:
             shape = tuple(array.shape[1:] for array in request.arrays)
@@ -124,7 +128,7 @@ class Models:
             )
         name = self._settings.name or manifest.name
         metrics = self._metrics.model(name, manifest.version)
-        max_batch_size, seeds = warm_up(session, artifact, batching)
+        max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
         inline, max_batch_size = _inline(seeds, max_batch_size, batching, self._settings)
         scheduler = Scheduler(
             BatchQueue(
@@ -159,6 +163,7 @@ class Models:
             metrics=metrics,
             max_batch_size=max_batch_size,
             fixed_shapes=all(-1 not in spec.shape[1:] for spec in session.spec.inputs),
+            rowwise=rowwise,
             deadline_ns=int(self._settings.deadline_ms * 1e6),
         )
 
@@ -197,10 +202,11 @@ def plan(manifest: Manifest, settings: Settings) -> Batching:
     return Batching(sizes, instances, threads)
 
 
-def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]]]:
+def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]], bool]:
     """Run every batch size, so that no request pays for first-time allocation.
 
-    Returns the largest batch size that the model can really take, and (batch size, nanoseconds) for the cost table.
+    Returns the largest batch size that the model can really take, (batch size, nanoseconds) for the cost table, and
+    whether the model gives one row of output for each row of input.
     Raises BrokenArtifact when the model cannot run its own samples.
     """
     sample = _samples(session.spec, artifact)
@@ -218,11 +224,11 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
             break
         if session.spec.batchable and any(array.shape[:1] != (size,) for array in outputs):
             log.warning("outputs do not have one row for each row of input: requests will not share a run")
-            return 1, seeds or [(1, UNMEASURED_NS)]
+            return 1, [one for one in seeds if one[0] == 1] or [(1, UNMEASURED_NS)], False
         seeds.append((size, _measure(session, inputs)))
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
             break
-    return max(sizes), seeds or [(1, UNMEASURED_NS)]
+    return max(sizes), seeds or [(1, UNMEASURED_NS)], True
 
 
 def _measure(session: Session, inputs: list[Array]) -> float:
