@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
@@ -202,16 +202,23 @@ class Server(uvicorn.Server):
 
 
 class LateApp:
-    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it."""
+    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it.
+
+    It is built on another thread: the import takes half a second, in which hot requests are still to be answered.
+    """
 
     def __init__(self, routes: list[Route], max_body_bytes: int) -> None:
         self._routes = routes
         self._max_body_bytes = max_body_bytes
-        self._app: object = None
+        self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
         if self._app is None:
-            from .http.app import build
+            self._app = asyncio.get_running_loop().run_in_executor(None, self._build)
+        app = await asyncio.shield(self._app)
+        await app(scope, receive, send)
 
-            self._app = build(self._routes, VERSION, self._max_body_bytes)
-        await self._app(scope, receive, send)  # type: ignore[operator]
+    def _build(self) -> Callable[..., Awaitable[None]]:
+        from .http.app import build
+
+        return build(self._routes, VERSION, self._max_body_bytes)
