@@ -280,7 +280,7 @@ class HotProtocol(HttpToolsProtocol):
         self._handler = None
         self._chunks = []
         self._forsake_cold()
-        head = Head(b"", self.url if self._receiving else b"", [])
+        head = Head(b"", self.url, self.headers) if self._receiving else Head(b"", b"", [])
 
         def handler(head: Head, _body: bytes, reply: Any) -> None:
             reply_failure(error, head, reply)
@@ -327,7 +327,9 @@ class HotProtocol(HttpToolsProtocol):
         idle_s = (perf_counter_ns() - self._last_ns) / 1e9
         left_s = self._hot.keep_alive_s - idle_s
         busy = self._active or self._receiving
-        if left_s <= 0 and not busy:
+        if left_s <= 0 and self.flow.write_paused:
+            self.transport.abort()  # its client does not read: closing would wait for it for ever
+        elif left_s <= 0 and not busy:
             self.transport.close()
         else:
             self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)
