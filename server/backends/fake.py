@@ -2,11 +2,12 @@
 
 The file is a small JSON object; all fields are optional::
 
-    {"width": 4, "poison": 666, "exit": 667, "spend_us": 0, "spend_us_per_row": 0, "wait_us": 0, "load_us": 0}
+    {"width": 4, "poison": 666, "exit": 667, "stall": 668,
+     "spend_us": 0, "spend_us_per_row": 0, "wait_us": 0, "load_us": 0}
 
 A row that holds the value ``poison`` makes the whole run fail, as a real model's bad index would; ``exit`` raises
-SystemExit, as a user's code might. ``spend_us`` holds the interpreter, ``wait_us`` does not: the one is a model in
-Python, the other one in native code. ``load_us`` is how long the loading takes.
+SystemExit, as a user's code might; ``stall`` takes a minute. ``spend_us`` holds the interpreter, ``wait_us`` does not:
+the one is a model in Python, the other one in native code. ``load_us`` is how long the loading takes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class FakeSession:
         self.spec = ModelSpec((TensorSpec("x", dtype, (-1, width)),), (TensorSpec("y", dtype, (-1, width)),))
         self._poison = fields.get("poison")
         self._exit = fields.get("exit")
+        self._stall = fields.get("stall")
         self._spend_us = float(fields.get("spend_us", 0))
         self._spend_us_per_row = float(fields.get("spend_us_per_row", 0))
         self._wait_us = float(fields.get("wait_us", 0))
@@ -46,6 +48,8 @@ class FakeSession:
             raise ModelFailed("a row held the poison")
         if self._exit is not None and (x == self._exit).any():
             raise SystemExit("a row asked for the end")
+        if self._stall is not None and (x == self._stall).any():
+            sleep(60)
         if self._wait_us:
             sleep(self._wait_us / 1e6)
         while perf_counter_ns() < until_ns:
