@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import statistics
 from collections.abc import Hashable
@@ -103,9 +105,9 @@ class Models:
 
     async def unload(self, name: str) -> None:
         """Take a model away: no new requests, running batches end, memory is given back."""
-        model = self.get(name)
-        del self._models[name]
-        await self._close(model)
+        self.get(name)
+        await self._close(self._models.pop(name))
+        await asyncio.get_running_loop().run_in_executor(None, _give_back)
 
     async def close(self) -> None:
         for model in self.all():
@@ -129,6 +131,7 @@ class Models:
         name = self._settings.name or manifest.name
         metrics = self._metrics.model(name, manifest.version)
         max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
+        _trim()
         inline, max_batch_size = _inline(seeds, max_batch_size, batching, self._settings)
         scheduler = Scheduler(
             BatchQueue(
@@ -166,6 +169,19 @@ class Models:
             rowwise=rowwise,
             deadline_ns=int(self._settings.deadline_ms * 1e6),
         )
+
+
+def _give_back() -> None:
+    """Free what is left of a model: a scheduler and its executor know each other, so only the collector ends them."""
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    """Give freed memory back to the system: glibc keeps it for later use of its own, weights and copies of them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def open_artifact(path: Path, settings: Settings) -> Artifact:
