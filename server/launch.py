@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
 
 import uvicorn
 import uvloop
@@ -33,6 +36,9 @@ log = logging.getLogger("slipway")
 
 UNLIMITED = 1 << 62
 STOPPED, FAILED = 0, 1
+
+CLOSE_S = 1.0
+"""How long, after the drain, a batch that nobody waits for any more may hold up the end."""
 
 
 def launch(settings: Settings) -> int:
@@ -63,6 +69,13 @@ def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
         yield sock
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once. Threads in native code (a load, a batch) can neither be interrupted nor be left running
+    while the interpreter is taken down around them."""
+    logging.shutdown()
+    os._exit(code)
+
+
 class Slipway:
     """One server process."""
 
@@ -88,13 +101,15 @@ class Slipway:
         host, port = sock.getsockname()[:2]
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await self._server.serve(sockets=[sock])
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
-        await self._models.close()
+        if not loading.done():
+            log.info("stopped while the model was loading")
+            leave(STOPPED)
+        _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
             log.info("stopped")
+        if running:
+            leave(self._code)
         return self._code
 
     async def _load(self) -> None:
@@ -102,7 +117,7 @@ class Slipway:
             model = await self._models.load(Path(self._settings.model))
         except SlipwayError as error:
             log.critical("cannot serve: %s", error)
-        except Exception:
+        except (Exception, SystemExit):  # a user's code runs at load; it may well call sys.exit
             log.exception("cannot serve: loading %s failed", self._settings.model)
         else:
             self._bind(model.name, model.version)
@@ -130,9 +145,10 @@ class Slipway:
     def _bind(self, name: str, version: str) -> None:
         """Put the routes of a model into the hot table."""
         path = {"name": name, "version": version}
+        in_url = {key: quote(value, safe="") for key, value in path.items()}
         for route in self._routes:
             if "{" in route.path:
-                self._enter(route.path.format(**path), route, path)
+                self._enter(route.path.format(**in_url), route, path)
 
     def _enter(self, path: str, route: Route, values: dict[str, str]) -> None:
         wanted = {key: value for key, value in values.items() if "{" + key + "}" in route.path}
@@ -155,8 +171,8 @@ class Slipway:
     def _terminate(self, received: signal.Signals) -> None:
         """First signal: drain, SIGTERM with the grace. Second: stop without waiting."""
         if self._lifecycle.phase is Phase.DRAINING:
-            self._server.force_exit = self._server.should_exit = True
-            return
+            log.warning("%s again: stopping without waiting for running requests", received.name)
+            leave(FAILED)
         self._lifecycle.move(Phase.DRAINING)
         grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
         log.info("%s: draining%s", received.name, f", new requests are answered for {grace_s:g} s" if grace_s else "")
@@ -173,15 +189,11 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Ours until the process ends: the second signal may well come after the last connection has gone."""
         loop = asyncio.get_running_loop()
-        caught = (signal.SIGTERM, signal.SIGINT)
-        for one in caught:
+        for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, self._terminate, one)
-        try:
-            yield
-        finally:
-            for one in caught:
-                loop.remove_signal_handler(one)
+        yield
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
@@ -190,16 +202,23 @@ class Server(uvicorn.Server):
 
 
 class LateApp:
-    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it."""
+    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it.
+
+    It is built on another thread: the import takes half a second, in which hot requests are still to be answered.
+    """
 
     def __init__(self, routes: list[Route], max_body_bytes: int) -> None:
         self._routes = routes
         self._max_body_bytes = max_body_bytes
-        self._app: object = None
+        self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
         if self._app is None:
-            from .http.app import build
+            self._app = asyncio.get_running_loop().run_in_executor(None, self._build)
+        app = await asyncio.shield(self._app)
+        await app(scope, receive, send)
 
-            self._app = build(self._routes, VERSION, self._max_body_bytes)
-        await self._app(scope, receive, send)  # type: ignore[operator]
+    def _build(self) -> Callable[..., Awaitable[None]]:
+        from .http.app import build
+
+        return build(self._routes, VERSION, self._max_body_bytes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import statistics
 import zipfile
@@ -55,10 +57,14 @@ class ServedModel:
     metrics: ModelMetrics
     max_batch_size: int
     fixed_shapes: bool
+    rowwise: bool
+    """Whether there is one row of output for each row of input. If not, a request runs whole, and alone."""
     deadline_ns: int
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""
+        if not self.rowwise:
+            request.rows = 1
         shape: Hashable = None
         if not self.fixed_shapes:
             shape = tuple(array.shape[1:] for array in request.arrays)
@@ -109,6 +115,8 @@ class Models:
         del self._models[name]
         self._metrics.remove(model.metrics)
         await self._close(model)
+        del model
+        await asyncio.get_running_loop().run_in_executor(None, _give_back)
 
     async def close(self) -> None:
         for model in self.all():
@@ -142,7 +150,8 @@ class Models:
                 f"{manifest.model} has other inputs or outputs than the manifest says: export it again"
             )
         name = settings.name or manifest.name
-        max_batch_size, seeds = warm_up(session, artifact, batching)
+        max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
+        _trim()
         inline, max_batch_size = _inline(seeds, max_batch_size, settings)
         if inline:
             batching = replace(batching, instances=1)
@@ -175,8 +184,22 @@ class Models:
             metrics=metrics,
             max_batch_size=max_batch_size,
             fixed_shapes=all(-1 not in spec.shape[1:] for spec in session.spec.inputs),
+            rowwise=rowwise,
             deadline_ns=int(settings.deadline_ms * 1e6),
         )
+
+
+def _give_back() -> None:
+    """Free what is left of a model: a scheduler and its executor know each other, so only the collector ends them."""
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    """Give freed memory back to the system: glibc keeps it for later use of its own, weights and copies of them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def open_artifact(path: Path, settings: Settings) -> Artifact:
@@ -212,10 +235,11 @@ def plan(manifest: Manifest, settings: Settings) -> Batching:
     return Batching(sizes, instances, threads)
 
 
-def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]]]:
+def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]], bool]:
     """Run every batch size, so that no request pays for first-time allocation.
 
-    Returns the largest batch size that the model can really take, and (batch size, nanoseconds) for the cost table.
+    Returns the largest batch size that the model can really take, (batch size, nanoseconds) for the cost table, and
+    whether the model gives one row of output for each row of input.
     Raises BrokenArtifact when the model cannot run its own samples.
     """
     sample = _samples(session.spec, artifact)
@@ -231,16 +255,16 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
                 raise BrokenArtifact(f"the model cannot run its own samples at batch size {size}: {error}") from error
             if seeds:
                 log.warning("the model refuses %d rows: batches stay at what it takes; %s", size, error)
-                return seeds[-1][0], seeds
+                return seeds[-1][0], seeds, True
             log.warning("no warm-up: the model refuses made-up inputs; costs will be learnt; %s", error)
             break
         if session.spec.batchable and any(array.shape[:1] != (size,) for array in outputs):
             log.warning("outputs do not have one row for each row of input: requests will not share a run")
-            return 1, [seed for seed in seeds if seed[0] == 1] or [(1, UNMEASURED_NS)]
+            return 1, [one for one in seeds if one[0] == 1] or [(1, UNMEASURED_NS)], False
         seeds.append((size, _measure(session, inputs)))
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
             break
-    return max(sizes), seeds or [(1, UNMEASURED_NS)]
+    return max(sizes), seeds or [(1, UNMEASURED_NS)], True
 
 
 def _measure(session: Session, inputs: list[Array]) -> float:

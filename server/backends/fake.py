@@ -2,9 +2,12 @@
 
 The file is a small JSON object; all fields are optional::
 
-    {"width": 4, "poison": 666, "spend_us": 0, "spend_us_per_row": 0}
+    {"width": 4, "poison": 666, "exit": 667, "stall": 668,
+     "spend_us": 0, "spend_us_per_row": 0, "wait_us": 0, "load_us": 0}
 
-A row that holds the value ``poison`` makes the whole run fail, as a real model's bad index would.
+A row that holds the value ``poison`` makes the whole run fail, as a real model's bad index would; ``exit`` raises
+SystemExit, as a user's code might; ``stall`` takes a minute. ``spend_us`` holds the interpreter, ``wait_us`` does not:
+the one is a model in Python, the other one in native code. ``load_us`` is how long the loading takes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
+from typing import Any
 
 from ..errors import BrokenArtifact, ModelFailed, UnprocessableInput
 from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
@@ -22,13 +26,18 @@ from . import BackendOptions
 class FakeSession:
     """``outputs = 2 * inputs``, float32 [any, width]."""
 
-    def __init__(self, width: int, poison: float | None, spend_us: float, spend_us_per_row: float) -> None:
+    def __init__(self, fields: dict[str, Any]) -> None:
         dtype = BY_NAME["FP32"]
+        width = int(fields.get("width", 4))
         self.spec = ModelSpec((TensorSpec("x", dtype, (-1, width)),), (TensorSpec("y", dtype, (-1, width)),))
-        self._poison = poison
-        self._spend_us = spend_us
-        self._spend_us_per_row = spend_us_per_row
+        self._poison = fields.get("poison")
+        self._exit = fields.get("exit")
+        self._stall = fields.get("stall")
+        self._spend_us = float(fields.get("spend_us", 0))
+        self._spend_us_per_row = float(fields.get("spend_us_per_row", 0))
+        self._wait_us = float(fields.get("wait_us", 0))
         self._open = True
+        sleep(float(fields.get("load_us", 0)) / 1e6)
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
         if not self._open:
@@ -40,6 +49,12 @@ class FakeSession:
         until_ns = perf_counter_ns() + int(1_000 * (self._spend_us + self._spend_us_per_row * len(x)))
         if self._poison is not None and (x == self._poison).any():
             raise ModelFailed("a row held the poison")
+        if self._exit is not None and (x == self._exit).any():
+            raise SystemExit("a row asked for the end")
+        if self._stall is not None and (x == self._stall).any():
+            sleep(60)
+        if self._wait_us:
+            sleep(self._wait_us / 1e6)
         while perf_counter_ns() < until_ns:
             pass
         return [x * 2]
@@ -51,13 +66,7 @@ class FakeSession:
 def load(path: Path, options: BackendOptions) -> FakeSession:  # noqa: ARG001 - threads mean nothing here
     """Raises BrokenArtifact when the file is not such an object."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return FakeSession(
-            int(fields.get("width", 4)),
-            fields.get("poison"),
-            float(fields.get("spend_us", 0)),
-            float(fields.get("spend_us_per_row", 0)),
-        )
+        return FakeSession(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BrokenArtifact(f"cannot read {path.name}: {error.strerror}") from error
     except (ValueError, AttributeError, TypeError) as error:

@@ -69,8 +69,8 @@ def _by_name(outputs: Sequence[Array], payload: Payload, spec: ModelSpec) -> Any
     named = {spec.outputs[index].name: outputs[index] for index in chosen}
     if payload.style == COLUMNS:
         return named
-    if not spec.batchable:
-        return [named]
+    if not spec.batchable or any(array.shape[:1] != (payload.rows,) for array in named.values()):
+        return [named]  # there is no row of output for each row of input
     return [{name: array[row] for name, array in named.items()} for row in range(payload.rows)]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from ..errors import BodyTooLarge, SlipwayError
 from ..protocols import NO_HEADERS, Route
@@ -27,18 +29,19 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int) -> FastAPI
     app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, redoc_url=None)
     for route in routes:
         extra = {"requestBody": route.request_body} if route.request_body else None
-        app.add_api_route(
-            route.path,
-            _endpoint(route, max_body_bytes),
-            methods=list(route.methods),
-            name=route.summary,
-            summary=route.summary,
-            description=route.description,
-            tags=[route.tag],
-            response_class=Response,
-            openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
-            operation_id=f"{route.methods[0].lower()}_{route.path.strip('/').replace('/', '_')}",
-        )
+        for method in route.methods:  # one by one: an operation's id has to be unique in the document
+            app.add_api_route(
+                route.path,
+                _endpoint(route, max_body_bytes),
+                methods=[method],
+                name=route.summary,
+                summary=route.summary,
+                description=route.description,
+                tags=[route.tag],
+                response_class=Response,
+                openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
+                operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
+            )
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
     return app
@@ -54,7 +57,10 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
             if not answer.done():
                 answer.set_result(_response(status, content_type, body, headers))
 
-        body = await _body(request, max_body_bytes)
+        try:
+            body = await _body(request, max_body_bytes)
+        except ClientDisconnect:
+            return Response(status_code=499)
         if body is None:
             limit = max_body_bytes / 1e6
             error = BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with")
@@ -105,7 +111,14 @@ async def _http_error(request: Request, error: Any) -> Response:
         404: f"there is nothing at {request.url.path[:200]}; /docs lists what there is",
         405: f"{request.method} is not allowed at {request.url.path[:200]}",
     }
-    return _error(request, error.status_code, text.get(error.status_code, str(error.detail)), code, error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return _error(request, error.status_code, text.get(error.status_code, str(error.detail)), code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes at this URL."""
+    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in found for method in route.methods}))
 
 
 async def _our_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it

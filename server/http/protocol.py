@@ -93,12 +93,15 @@ class HotProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # no other protocol is spoken here: the request is answered as plain HTTP/1.1
-        except httptools.HttpParserError:
-            self._refuse(MalformedInput("this is not a well-formed HTTP/1.1 request"))
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as wish:
+                data = self._without_upgrade(data[wish.args[0] :])
+            except httptools.HttpParserError:
+                self._refuse(MalformedInput("this is not a well-formed HTTP/1.1 request"))
+                break
         if self._receiving:
             if self._read_timer is None:
                 self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
@@ -112,9 +115,15 @@ class HotProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._handler = None
         self._receiving = True
+        self._size = 0
         self._begun_ns = perf_counter_ns()
+        if self._read_timer is not None:  # of the request before this one, which was complete in time
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it comes again, without that wish
         methods = self._table.get(self.url)
         if methods is not None:
             self._handler = methods.get(self.parser.get_method())
@@ -122,38 +131,38 @@ class HotProtocol(HttpToolsProtocol):
             self._begin_cold()
             return
         self._chunks = []
-        self._size = 0
         if self.expect_100_continue:
             self._invite_body()
 
     def on_body(self, body: bytes) -> None:
-        if self._handler is None:
-            if not self._refused:
-                super().on_body(body)
+        if self._refused:
             return
-        self._chunks.append(body)
         self._size += len(body)
         if self._size > self._hot.max_body_bytes:
             self._refuse_body()
+        elif self._handler is None:
+            super().on_body(body)
+        else:
+            self._chunks.append(body)
 
     def on_message_complete(self) -> None:
         self._receiving = False
         if self._handler is None:
-            if not self._refused:
+            if not self._refused and not self.parser.should_upgrade():
                 super().on_message_complete()
             return
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         head = Head(self.parser.get_method(), self.url, self.headers, self._begun_ns, perf_counter_ns())
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        if self._active:
+        if self._active or self.flow.write_paused:
             self._queue(self._start, self._handler, head, body, keep_alive)
         else:
             self._start(self._handler, head, body, keep_alive)
 
     def shutdown(self) -> None:
         """The server stops: end now if nothing is under way, else after the answer."""
-        if not self._active and not self._waiting:
+        if not (self._active or self._waiting or self._receiving):
             self.transport.close()
             return
         self._keep_alive = False
@@ -240,13 +249,15 @@ class HotProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if self._active:
+        if self._active or self.flow.write_paused:
             self._queue(self._start_cold, cycle, app)
         else:
             self._start_cold(cycle, app)
 
     def _start_cold(self, cycle: Any, app: Any) -> None:
         self._active = True
+        if self._hot.lifecycle.phase is Phase.DRAINING:
+            cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)
 
     def _invite_body(self) -> None:
@@ -268,7 +279,8 @@ class HotProtocol(HttpToolsProtocol):
         self._refused = True
         self._handler = None
         self._chunks = []
-        head = Head(b"", self.url if self._receiving else b"", [])
+        self._forsake_cold()
+        head = Head(b"", self.url, self.headers) if self._receiving else Head(b"", b"", [])
 
         def handler(head: Head, _body: bytes, reply: Any) -> None:
             reply_failure(error, head, reply)
@@ -277,6 +289,33 @@ class HotProtocol(HttpToolsProtocol):
             self._queue(self._start, handler, head, b"", False)
         else:
             self._start(handler, head, b"", False)
+
+    def _forsake_cold(self) -> None:
+        """A cold request whose body will not be complete: its place in the order is the refusal's."""
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body or cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self._waiting and self._waiting[-1][1][0] is cycle:
+            self._waiting.pop()
+        else:
+            self._active = False
+
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """The request that has just been parsed, without its wish for another protocol, and what followed its head.
+
+        No other protocol is spoken here, so the wish is ignored (RFC 9110, 7.8). But the parser ends such a request
+        after its head, and some clients send the wish with every first request of a connection, body or not.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(MalformedInput("this server is no proxy"))
+            return b""
+        version = self.parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n" % (method, self.url, version)
+        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+        return b"%b%b\r\n%b" % (head, fields, rest)
 
     def _read_expired(self) -> None:
         self._read_timer = None
@@ -288,7 +327,9 @@ class HotProtocol(HttpToolsProtocol):
         idle_s = (perf_counter_ns() - self._last_ns) / 1e9
         left_s = self._hot.keep_alive_s - idle_s
         busy = self._active or self._receiving
-        if left_s <= 0 and not busy:
+        if left_s <= 0 and self.flow.write_paused:
+            self.transport.abort()  # its client does not read: closing would wait for it for ever
+        elif left_s <= 0 and not busy:
             self.transport.close()
         else:
             self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)

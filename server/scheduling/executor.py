@@ -43,15 +43,16 @@ class Executor(Protocol):
         ...
 
 
-def run(batch: Batch, model: RunModel, clock: Callable[[], int] = perf_counter_ns) -> Failures:
+def run(batch: Batch, model: RunModel, clock: Callable[[], int] = perf_counter_ns, shared: bool = False) -> Failures:
     """Run a batch, stamping it. Returns the slices that failed; ``batch`` is left with those that did not.
 
-    A failed batch is halved and each half tried again, so that one poisonous row fails alone.
+    A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
+    will be put together with others.
     """
     try:
         batch.arrays = assemble(batch.slices)
         batch.assembled_ns = clock()
-        batch.outputs = _checked(model(batch.arrays), batch)
+        batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - whatever a model does, sys.exit too, its batch gets an answer
         failures = _bisect(batch, model, error)
     else:
@@ -73,8 +74,11 @@ def assemble(slices: list[Slice]) -> tuple[Array, ...]:
     )
 
 
-def _checked(outputs: list[Array], batch: Batch) -> list[Array]:
-    if len(batch.slices) > 1 and any(array.shape[:1] != (batch.rows,) for array in outputs):
+def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:
+    """Outputs as they are for a whole request alone; where rows are cut or joined, there must be one for each."""
+    request, start, stop = batch.slices[0]
+    whole = len(batch.slices) == 1 and stop - start == request.rows
+    if (shared or not whole) and any(array.shape[:1] != (batch.rows,) for array in outputs):
         raise ModelFailed("the model returned another number of rows than it was given")
     return outputs
 
@@ -96,7 +100,7 @@ def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
     failures: Failures = []
     for part in (slices[:middle], slices[middle:]):
         half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns)
-        failures += run(half, model)
+        failures += run(half, model, shared=True)
         halves.append(half)
     batch.slices = [one for half in halves for one in half.slices]
     computed = [half.outputs for half in halves if half.slices]

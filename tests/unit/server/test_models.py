@@ -213,7 +213,7 @@ class TestWarmUp:
 
     def test_every_batch_size_is_run_and_measured(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 1000 + 10 * rows)
-        largest, seeds = warm_up(session, declared(), self.SIZES)
+        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
         assert largest == 8
         assert seeds == [(size, 1000 + 10 * size) for size in self.SIZES.batch_sizes]
         assert len(session.seen) == 4 * (1 + WARM_RUNS)
@@ -221,11 +221,11 @@ class TestWarmUp:
     def test_the_cost_is_the_median_without_the_first_run(self, clock: Clock) -> None:
         costs = iter([999 * MS // 10, 5, 1, 9, 7, 3])
         session = Scripted(clock, cost_ns=lambda rows: next(costs))
-        assert warm_up(session, declared(), Batching((1,))) == (1, [(1, 5)])
+        assert warm_up(session, declared(), Batching((1,))) == (1, [(1, 5)], True)
 
     def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS // 5 * rows)
-        largest, seeds = warm_up(session, declared(), self.SIZES)
+        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
         assert largest == 8
         assert [size for size, _ in seeds] == [1, 2]
         assert session.sizes == [1, 2]
@@ -243,23 +243,23 @@ class TestWarmUp:
 
     def test_a_model_without_a_batch_axis_is_run_as_it_is(self, clock: Clock) -> None:
         session = Scripted(clock, spec(inputs=(2, 4), outputs=(2, 4)), cost_ns=lambda rows: 70)
-        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)])
+        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)], True)
         assert session.seen[0][0].shape == (2, 4)
 
     def test_a_model_that_returns_other_rows_than_it_got_never_shares_a_run(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, rows_out=lambda rows: min(rows, 2))
-        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)])
+        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)], False)
 
     def test_also_when_its_smallest_size_is_not_one(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, rows_out=lambda rows: min(rows, 4))
-        assert warm_up(session, bare(), Batching((4, 8))) == (1, [(1, UNMEASURED_NS)])
+        assert warm_up(session, bare(), Batching((4, 8))) == (1, [(1, UNMEASURED_NS)], False)
 
     def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: Clock) -> None:
-        assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (8, [(1, UNMEASURED_NS)])
+        assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (8, [(1, UNMEASURED_NS)], True)
 
     def test_a_bare_model_that_refuses_a_size_is_never_given_one_above_its_largest(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, largest=2)
-        assert warm_up(session, bare(), self.SIZES) == (2, [(1, 70), (2, 70)])
+        assert warm_up(session, bare(), self.SIZES) == (2, [(1, 70), (2, 70)], True)
 
     def test_an_artifact_that_cannot_run_a_size_that_it_names_is_broken(self, clock: Clock) -> None:
         with pytest.raises(BrokenArtifact, match="cannot run its own samples at batch size 4: too many rows"):
