@@ -110,8 +110,9 @@ class Models:
         await asyncio.get_running_loop().run_in_executor(None, _give_back)
 
     async def close(self) -> None:
-        for model in self.all():
-            await self.unload(model.name)
+        """Unload all, at the end of the process: the system gets its memory back anyway."""
+        for name in list(self._models):
+            await self._close(self._models.pop(name))
 
     async def _close(self, model: ServedModel) -> None:
         await asyncio.get_running_loop().run_in_executor(None, model.scheduler.stop)
