@@ -82,7 +82,9 @@ CASES: dict[str, Case] = {
     "no media type": (b"[]", {}, 415, "unsupported_media_type"),
     "a media type that is none": (b"[]", {"Content-Type": "json"}, 415, "unsupported_media_type"),
     "unknown Accept": (b"[]", {**JSON, "Accept": "text/html"}, 406, "not_acceptable"),
-    "a charset that JSON has not": (b"[]", {"Content-Type": "application/json; charset=utf-16"}, 400, "malformed_input"),
+    "a charset that JSON has not": (
+        b"[]", {"Content-Type": "application/json; charset=utf-16"}, 400, "malformed_input",
+    ),
     "oversize": (b" " * (LIMIT + 1), JSON, 413, "body_too_large"),
 }  # fmt: skip
 
