@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+IMAGE ?= slipway:latest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test check format docs image test-container clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -29,6 +30,12 @@ format: $(VENV)/.all ## rewrite the code in the house format
 
 docs: $(VENV)/.all ## regenerate the pages that are made from the code
 	@$(BIN)/python -m server.settings > docs/settings.md
+
+image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
+	@$(PYTHON) -m container.image --tag $(IMAGE)
+
+test-container: $(VENV)/.all ## build the image and test it in containers; needs a docker engine
+	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
 
 clean: ## forget the virtual environment and everything built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

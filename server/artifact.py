@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from .errors import BrokenArtifact
 from .tensors import ModelSpec, TensorSpec
@@ -14,6 +15,16 @@ from .tensors import ModelSpec, TensorSpec
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
 SCHEMA = 1
+
+Kind = TypeVar("Kind")
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    int: ((int,), "a whole number, {} or more"),
+    float: ((float, int), "a number, {} or more"),
+    list: ((list,), "a list"),
+    dict: ((dict,), "an object"),
+}
+"""What a field may hold: the types that JSON gives it, and how to say so. A bool is no number here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +113,23 @@ class Manifest:
             raise BrokenArtifact(
                 f"{MANIFEST} has schema {body.get('schema')!r}, this build reads {SCHEMA}: run optimize again"
             )
-        try:
-            return cls(
-                name=str(body["name"]),
-                version=str(body["version"]),
-                task=str(body.get("task", "")),
-                backend=str(body["backend"]),
-                model=_inside(body["model"]),
-                spec=ModelSpec(
-                    tuple(TensorSpec.from_json(row) for row in body["inputs"]),
-                    tuple(TensorSpec.from_json(row) for row in body["outputs"]),
-                ),
-                labels=tuple(str(label) for label in body.get("labels", ())),
-                batching=_batching(body.get("batching")),
-                cost=tuple(
-                    CostPoint(int(row["batch_size"]), float(row["p50_us"]), float(row["p95_us"]))
-                    for row in body.get("cost", ())
-                ),
-                files=tuple(
-                    ArtifactFile(_inside(row["path"]), int(row["bytes"]), str(row["sha256"]))
-                    for row in body.get("files", ())
-                ),
-                evidence=dict(body.get("evidence", {})),
-                provenance=dict(body.get("provenance", {})),
-            )
-        except KeyError as error:
-            raise BrokenArtifact(f"{MANIFEST} lacks the field {error.args[0]!r}") from error
-        except (TypeError, ValueError) as error:
-            raise BrokenArtifact(f"{MANIFEST} has a field of the wrong type: {error}") from error
+        return cls(
+            name=_take(body, "name", str),
+            version=_take(body, "version", str),
+            task=_take(body, "task", str, ""),
+            backend=_take(body, "backend", str),
+            model=_inside(_take(body, "model", str)),
+            spec=ModelSpec(
+                tuple(TensorSpec.from_json(row) for row in _each(body, "inputs", dict)),
+                tuple(TensorSpec.from_json(row) for row in _each(body, "outputs", dict)),
+            ),
+            labels=tuple(_each(body, "labels", str, [])),
+            batching=None if body.get("batching") is None else _batching(_take(body, "batching", dict)),
+            cost=tuple(_cost(row) for row in _each(body, "cost", dict, [])),
+            files=tuple(_file(row) for row in _each(body, "files", dict, [])),
+            evidence=_take(body, "evidence", dict, {}),
+            provenance=_take(body, "provenance", dict, {}),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def read(path: Path) -> Artifact:
         raise BrokenArtifact(f"cannot read {manifest_path}: {error}") from error
     try:
         body = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenArtifact(f"{manifest_path} is not JSON: {error}") from error
     manifest = Manifest.from_json(body)
     for name in (manifest.model, *(row.path for row in manifest.files)):
@@ -169,27 +169,30 @@ def read(path: Path) -> Artifact:
 
 
 def verify(artifact: Artifact) -> None:
-    """Raises BrokenArtifact when a file differs from its size or SHA-256 in the manifest."""
+    """Raises BrokenArtifact when a file cannot be read, or differs from its size or SHA-256 in the manifest."""
     for row in artifact.manifest.files:
         path = artifact.root / row.path
-        size = path.stat().st_size
+        try:
+            size, sha256 = path.stat().st_size, digest(path)
+        except OSError as error:
+            raise BrokenArtifact(f"cannot read {row.path}: {error.strerror}") from error
         if size != row.bytes:
             raise BrokenArtifact(f"{row.path} has {size} bytes, the manifest says {row.bytes}: copy it again")
-        if digest(path) != row.sha256:
+        if sha256 != row.sha256:
             raise BrokenArtifact(f"{row.path} differs from its SHA-256 in the manifest: copy it again")
 
 
 def write(root: Path, manifest: Manifest) -> Artifact:
     """Write ``manifest.json`` beside the files that are already in ``root``, with their sizes and digests."""
+    final, partial = root / MANIFEST, root / (MANIFEST + ".partial")
     files = tuple(
         ArtifactFile(path.relative_to(root).as_posix(), path.stat().st_size, digest(path))
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path not in (final, partial)
     )
     complete = replace(manifest, files=files)
-    partial = root / (MANIFEST + ".partial")
     partial.write_text(json.dumps(complete.to_json(), indent=2) + "\n", encoding="utf-8")
-    partial.replace(root / MANIFEST)
+    partial.replace(final)
     return Artifact(root, complete)
 
 
@@ -199,19 +202,46 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _inside(path: Any) -> str:
+def _inside(path: str) -> str:
     """A path that stays inside the artifact; a manifest is input, and may come from anywhere."""
-    pure = PurePosixPath(str(path))
+    pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise BrokenArtifact(f"{MANIFEST} names {str(path)!r}, which is not a file inside the artifact")
+        raise BrokenArtifact(f"{MANIFEST} names {path!r}, which is not a file inside the artifact")
     return pure.as_posix()
 
 
-def _batching(row: Any) -> Batching | None:
-    if row is None:
-        return None
-    sizes = tuple(sorted({int(size) for size in row["batch_sizes"]}))
-    batching = Batching(sizes, int(row["instances"]), int(row["threads"]))
-    if not sizes or sizes[0] < 1 or batching.instances < 1 or batching.threads < 1:
-        raise BrokenArtifact(f"{MANIFEST} has impossible batching values: {row!r}")
-    return batching
+def _batching(row: dict[str, Any]) -> Batching:
+    sizes = tuple(sorted(set(_each(row, "batch_sizes", int, least=1))))
+    if not sizes:
+        raise BrokenArtifact(f"{MANIFEST}: 'batch_sizes' must not be empty")
+    return Batching(sizes, _take(row, "instances", int, least=1), _take(row, "threads", int, least=1))
+
+
+def _cost(row: dict[str, Any]) -> CostPoint:
+    return CostPoint(_take(row, "batch_size", int, least=1), _take(row, "p50_us", float), _take(row, "p95_us", float))
+
+
+def _file(row: dict[str, Any]) -> ArtifactFile:
+    return ArtifactFile(_inside(_take(row, "path", str)), _take(row, "bytes", int), _take(row, "sha256", str))
+
+
+def _take(row: dict[str, Any], name: str, kind: type[Kind], default: Kind | None = None, least: int = 0) -> Kind:
+    """A field of a JSON object. Raises BrokenArtifact, naming it, when it is missing or not of that kind."""
+    if name not in row and default is None:
+        raise BrokenArtifact(f"{MANIFEST} lacks the field {name!r}")
+    return _checked(row.get(name, default), name, kind, least)
+
+
+def _each(
+    row: dict[str, Any], name: str, kind: type[Kind], default: list[Any] | None = None, least: int = 0
+) -> list[Kind]:
+    """A field that is a list of values of one kind."""
+    return [_checked(value, name, kind, least) for value in _take(row, name, list, default)]
+
+
+def _checked(value: Any, name: str, kind: type[Kind], least: int) -> Kind:
+    kinds, what = KINDS[kind]
+    fits = type(value) in kinds and (kind not in (int, float) or least <= value < math.inf)
+    if not fits:
+        raise BrokenArtifact(f"{MANIFEST}: {name!r} must be {what.format(least)}, got {repr(value)[:80]}")
+    return cast(Kind, value)

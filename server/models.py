@@ -7,8 +7,10 @@ import ctypes
 import gc
 import logging
 import statistics
+import zipfile
+import zlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -37,6 +39,9 @@ INLINE_LIMIT = 5
 
 UNMEASURED_NS = 1_000_000
 """The cost that a model starts from when no input for a warm-up can be made up."""
+
+UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is no archive of plain arrays."""
 
 
 @dataclass(slots=True)
@@ -101,11 +106,14 @@ class Models:
             await self._close(model)
             raise AlreadyLoaded(f"a model named {model.name!r} is loaded already")
         self._models[model.name] = model
+        self._metrics.add(model.metrics)
         return model
 
     async def unload(self, name: str) -> None:
         """Take a model away: no new requests, running batches end, memory is given back."""
-        self.get(name)
+        model = self.get(name)
+        self._metrics.remove(model.metrics)
+        del model
         await self._close(self._models.pop(name))
         await asyncio.get_running_loop().run_in_executor(None, _give_back)
 
@@ -122,40 +130,49 @@ class Models:
     def _build(self, path: Path, loop: asyncio.AbstractEventLoop) -> ServedModel:
         begun_ns = perf_counter_ns()
         artifact = open_artifact(path, self._settings)
-        manifest = artifact.manifest
-        batching = plan(manifest, self._settings)
-        session = loader(manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        batching = plan(artifact.manifest, self._settings)
+        session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        try:
+            model = self._wire(artifact, session, batching, loop)
+        except BaseException:
+            session.close()
+            raise
+        model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
+        log.info("model %s is ready after %.2f s", model.name, model.metrics.load_seconds)
+        return model
+
+    def _wire(
+        self, artifact: Artifact, session: Session, batching: Batching, loop: asyncio.AbstractEventLoop
+    ) -> ServedModel:
+        manifest, settings = artifact.manifest, self._settings
         if artifact.declared and session.spec != manifest.spec:
             raise BrokenArtifact(
                 f"{manifest.model} has other inputs or outputs than the manifest says: export it again"
             )
-        name = self._settings.name or manifest.name
-        metrics = self._metrics.model(name, manifest.version)
+        name = settings.name or manifest.name
         max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
         _trim()
-        inline, max_batch_size = _inline(seeds, max_batch_size, batching, self._settings)
+        inline, max_batch_size = _inline(seeds, max_batch_size, settings)
+        if inline:
+            batching = replace(batching, instances=1)
+        metrics = ModelMetrics(name, manifest.version)
         scheduler = Scheduler(
-            BatchQueue(
-                max_batch_size, seeds, batching.instances, max_delay_ns=self._settings.max_queue_delay_us * 1_000
-            ),
+            BatchQueue(max_batch_size, seeds, batching.instances, max_delay_ns=settings.max_queue_delay_us * 1_000),
             session.run,
             loop,
             instances=batching.instances,
             inline=inline,
-            max_queue_ns=max(int(self._settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
+            max_queue_ns=max(int(settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
             on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
             name=name,
         )
         metrics.waiting_rows = lambda: scheduler.waiting_rows
         metrics.backlog_ns = scheduler.backlog_ns
         metrics.costs = scheduler.cost_points
-        metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
         log.info(
-            "model %s version %s: %s, %d instances x %d threads, batches to %d, %.0f us a row alone, %.0f at best%s; "
-            "ready after %.2f s",
+            "model %s version %s: %s, %d instances x %d threads, batches to %d, %.0f us a row alone, %.0f at best%s",
             *(name, manifest.version, manifest.backend, batching.instances, batching.threads, max_batch_size),
             *(seeds[0][1] / 1e3, min(ns / size for size, ns in seeds) / 1e3, ", inline" if inline else ""),
-            metrics.load_seconds,
         )
         return ServedModel(
             name=name,
@@ -168,7 +185,7 @@ class Models:
             max_batch_size=max_batch_size,
             fixed_shapes=all(-1 not in spec.shape[1:] for spec in session.spec.inputs),
             rowwise=rowwise,
-            deadline_ns=int(self._settings.deadline_ms * 1e6),
+            deadline_ns=int(settings.deadline_ms * 1e6),
         )
 
 
@@ -202,8 +219,7 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
         raise BrokenArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
     if path.suffix != ".onnx":
         raise BrokenArtifact(f"{path} is not an .onnx file")
-    stem = "model" if path.stem == "model" else path.stem
-    bare = Manifest(stem, "1", "onnxruntime", path.name, ModelSpec((), ()))
+    bare = Manifest(path.stem, "1", "onnxruntime", path.name, ModelSpec((), ()))
     return Artifact(path.parent, bare, declared=False)
 
 
@@ -237,7 +253,10 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
         except SlipwayError as error:
             if artifact.declared:
                 raise BrokenArtifact(f"the model cannot run its own samples at batch size {size}: {error}") from error
-            log.warning("no warm-up: the model refuses made-up inputs at batch size %d; costs will be learnt", size)
+            if seeds:
+                log.warning("the model refuses %d rows: batches stay at what it takes; %s", size, error)
+                return seeds[-1][0], seeds, True
+            log.warning("no warm-up: the model refuses made-up inputs; costs will be learnt; %s", error)
             break
         if session.spec.batchable and any(array.shape[:1] != (size,) for array in outputs):
             log.warning("outputs do not have one row for each row of input: requests will not share a run")
@@ -264,11 +283,13 @@ def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
     """Real inputs where the artifact has some; zeros, and eight of everything variable, where it has not."""
     path = artifact.root / artifacts.SAMPLES
     if artifact.declared and path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            try:
-                return [np.ascontiguousarray(stored[f"input:{one.name}"], one.dtype.numpy) for one in spec.inputs]
-            except KeyError as error:
-                raise BrokenArtifact(f"{artifacts.SAMPLES} lacks an input: {error}") from error
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return [np.asarray(stored[f"input:{one.name}"], one.dtype.numpy, order="C") for one in spec.inputs]
+        except KeyError as error:
+            raise BrokenArtifact(f"{artifacts.SAMPLES} lacks an input: {error}") from error
+        except UNREADABLE as error:
+            raise BrokenArtifact(f"{artifacts.SAMPLES} cannot be read: {error}") from error
     samples = []
     for one in spec.inputs:
         shape = tuple(8 if size == -1 else size for size in one.shape)
@@ -278,12 +299,14 @@ def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
     return samples
 
 
-def _inline(
-    seeds: list[tuple[int, float]], max_batch_size: int, batching: Batching, settings: Settings
-) -> tuple[bool, int]:
-    """Whether the model runs on the event loop, and the largest batch size if it does."""
+def _inline(seeds: list[tuple[int, float]], max_batch_size: int, settings: Settings) -> tuple[bool, int]:
+    """Whether the model runs on the event loop, and the largest batch size if it does.
+
+    What the manifest says of instances does not count for so small a model: measured without a server around it, two
+    instances win; behind one, the hop to a thread costs more than the run. Two that are asked for are given.
+    """
     limit_ns = settings.inline_below_us * 1_000
-    if batching.instances > 1 or seeds[0][1] > limit_ns:
+    if settings.instances > 1 or seeds[0][1] > limit_ns:
         return False, max_batch_size
     fitting = [size for size, ns in seeds if ns <= INLINE_LIMIT * limit_ns]
-    return True, max(fitting, default=1)
+    return True, min(max(fitting, default=1), max_batch_size)

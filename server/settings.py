@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import sys
 import tomllib
@@ -186,11 +187,12 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Merge all sources. Raises BadSetting for an unknown name, naming the nearest, or an impossible value."""
     flags = _flags(argv)
     variables = _variables(environ)
-    config = flags.pop(CONFIG, None) or variables.pop(CONFIG, None)
+    config = (variables | flags).get(CONFIG)
     layers = [_file(config) if config else {}, _aliases(environ), variables, flags]
     values: dict[str, Any] = {}
     for layer in layers:
         values.update(layer)
+    values.pop(CONFIG, None)
     return Settings(**values)
 
 
@@ -224,12 +226,12 @@ def _parser() -> argparse.ArgumentParser:
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         shown = "on" if one.default is True else "off" if one.default is False else one.default
-        text = one.metadata["text"] + (f" (default: {shown})" if shown != "" else "")
+        text = (one.metadata["text"] + (f" (default: {shown})" if shown != "" else "")).replace("%", "%%")
         if isinstance(one.default, bool):
             groups[group].add_argument(flag(one.name), action=argparse.BooleanOptionalAction, help=text)
         else:
             metavar = "|".join(one.metadata["choices"]) or type(one.default).__name__.upper()
-            groups[group].add_argument(flag(one.name), metavar=metavar, help=text.replace("%", "%%"))
+            groups[group].add_argument(flag(one.name), metavar=metavar, help=text)
     return parser
 
 
@@ -265,7 +267,7 @@ def _aliases(environ: Mapping[str, str]) -> dict[str, Any]:
             if text and one.name not in values:
                 try:
                     values[one.name] = _value(one.name, alias.read(text), alias.name)
-                except ValueError as error:
+                except (ValueError, OverflowError) as error:
                     raise BadSetting(f"{alias.name}={text!r} is not a number") from error
     return values
 
@@ -291,11 +293,9 @@ def _value(name: str, value: Any, where: str) -> Any:
     kind: Callable[[Any], Any] = type(one.default)
     if kind is bool:
         return _truth(value, where)
-    if isinstance(value, (bool, list, dict)):
-        raise BadSetting(f"{where} must be {_kind(kind)}, got {value!r}")
     try:
-        converted = kind(value)
-    except ValueError as error:
+        converted = _converted(kind, value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadSetting(f"{where} must be {_kind(kind)}, got {value!r}") from error
     choices, least = one.metadata["choices"], one.metadata["least"]
     if choices and converted not in choices:
@@ -304,6 +304,18 @@ def _value(name: str, value: Any, where: str) -> Any:
         raise BadSetting(f"{where} must be at least {least}, got {value!r}")
     if name == "port" and converted > 65_535:
         raise BadSetting(f"{where} must be at most 65535, got {value!r}")
+    return converted
+
+
+def _converted(kind: Callable[[Any], Any], value: Any) -> Any:
+    """Raises TypeError, ValueError or OverflowError unless nothing is lost, and for what is not finite."""
+    if isinstance(value, (bool, list, dict)):
+        raise TypeError
+    converted = kind(value)
+    if kind is not str and not math.isfinite(converted):
+        raise OverflowError
+    if isinstance(value, float) and kind is int and converted != value:
+        raise ValueError
     return converted
 
 

@@ -71,15 +71,16 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, row: Any) -> TensorSpec:
-        """Raises BrokenArtifact when a field is missing or the datatype is not in the table."""
-        try:
-            dtype = BY_NAME[row["datatype"]]
-            return cls(str(row["name"]), dtype, tuple(int(size) for size in row["shape"]))
-        except (KeyError, TypeError, ValueError) as error:
-            known = ", ".join(BY_NAME)
-            raise BrokenArtifact(
-                f"a tensor needs a name, a shape of integers and a datatype out of {known}; got {row!r}"
-            ) from error
+        """Raises BrokenArtifact when a field is missing or wrong, or the datatype is not in the table."""
+        match row:
+            case {"name": str(name), "datatype": str(datatype), "shape": list(shape)} if datatype in BY_NAME and all(
+                type(size) is int and size >= -1 for size in shape
+            ):
+                return cls(name, BY_NAME[datatype], tuple(shape))
+        raise BrokenArtifact(
+            f"a tensor needs a name, a shape of whole numbers (-1 for any size) and a datatype out of "
+            f"{', '.join(BY_NAME)}; got {row!r}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ BACKENDS: dict[str, str] = {
 
 
 def loader(name: str) -> Loader:
-    """The backend's load function. Raises BrokenArtifact for a name that is not in the table."""
+    """The backend's load function. Raises BrokenArtifact for a name that is not in the table, or cannot be imported."""
     try:
         module, _, attribute = BACKENDS[name].partition(":")
     except KeyError as error:
@@ -59,4 +59,6 @@ def loader(name: str) -> Loader:
         load: Loader = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise BrokenArtifact(f"backend {name!r} needs the package {error.name}, which is not installed") from error
+    except ImportError as error:
+        raise BrokenArtifact(f"backend {name!r} cannot be loaded: {error}") from error
     return load

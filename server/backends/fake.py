@@ -18,8 +18,8 @@ from pathlib import Path
 from time import perf_counter_ns, sleep
 from typing import Any
 
-from ..errors import BrokenArtifact, ModelFailed
-from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec
+from ..errors import BrokenArtifact, ModelFailed, UnprocessableInput
+from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
 from . import BackendOptions
 
 
@@ -42,7 +42,10 @@ class FakeSession:
     def run(self, batch: Sequence[Array]) -> list[Array]:
         if not self._open:
             raise ModelFailed("this model has been unloaded")
-        (x,) = batch
+        (expected,) = self.spec.inputs
+        if len(batch) != 1 or batch[0].dtype != expected.dtype.numpy or not expected.accepts(batch[0].shape):
+            raise UnprocessableInput(f"the fake model takes one float32 array {describe_shape(expected.shape)}")
+        x = batch[0]
         until_ns = perf_counter_ns() + int(1_000 * (self._spend_us + self._spend_us_per_row * len(x)))
         if self._poison is not None and (x == self._poison).any():
             raise ModelFailed("a row held the poison")
@@ -64,5 +67,7 @@ def load(path: Path, options: BackendOptions) -> FakeSession:  # noqa: ARG001 - 
     """Raises BrokenArtifact when the file is not such an object."""
     try:
         return FakeSession(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BrokenArtifact(f"cannot read {path.name}: {error.strerror}") from error
     except (ValueError, AttributeError, TypeError) as error:
         raise BrokenArtifact(f"{path.name} is not a description of a fake model: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, UnprocessableInput
+from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
 from . import BackendOptions
 
@@ -31,6 +31,8 @@ class OnnxRuntimeSession:
     def run(self, batch: Sequence[Array]) -> list[Array]:
         try:
             outputs: list[Array] = self._run(self._output_names, dict(zip(self._input_names, batch, strict=True)))
+        except SlipwayError:
+            raise  # closed
         except ort_errors.InvalidArgument as error:
             raise UnprocessableInput("the model refuses these values, for example an index out of range") from error
         except Exception as error:
@@ -57,7 +59,8 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
     try:
         session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {reason}") from error
     return OnnxRuntimeSession(session)
 
 

@@ -15,11 +15,11 @@ class ReplyHeads:
 
     def __init__(self) -> None:
         self._heads: dict[tuple[int, bytes], bytes] = {}
-        self._date = b""
+        self._date = b""  # the whole line; none before the first tick, rather than an empty one
 
     def tick(self, now_s: float) -> None:
         """Take over the time of day; to be called about once a second."""
-        self._date = formatdate(now_s, usegmt=True).encode()
+        self._date = b"date: %b\r\n" % formatdate(now_s, usegmt=True).encode()
         self._heads.clear()
 
     def reply(self, status: int, content_type: bytes, body: bytes, headers: Headers, close: bool) -> bytes:
@@ -31,7 +31,7 @@ class ReplyHeads:
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body)
 
     def _head(self, status: int, content_type: bytes) -> bytes:
-        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: " % (
+        head = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: " % (
             *(status, _phrase(status), self._date, content_type),
         )
         self._heads[status, content_type] = head

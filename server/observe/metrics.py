@@ -131,9 +131,13 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def model(self, name: str, version: str) -> ModelMetrics:
-        """The metrics of a model, created when first asked for."""
-        return self._models.setdefault((name, version), ModelMetrics(name, version))
+    def add(self, model: ModelMetrics) -> None:
+        """Show a model from now on. On the event loop only, as scrapes are."""
+        self._models[model.labels] = model
+
+    def remove(self, model: ModelMetrics) -> None:
+        """Show a model no longer, and forget it: it holds on to its scheduler."""
+        del self._models[model.labels]
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""
@@ -197,6 +201,14 @@ class Metrics(Collector):
                 one.labels, list(zip(names, (*counts, sum(one.batch_rows.values())), strict=True)), float(total)
             )
         yield sizes
+        failed = CounterMetricFamily(
+            "slipway_failed_slices",
+            "Requests, or parts of large ones, that a run of the model failed on",
+            labels=["model", "version"],
+        )
+        for one in self._models.values():
+            failed.add_metric(one.labels, one.failed_slices)
+        yield failed
 
     def _queues(self) -> Iterator[Any]:
         rows = GaugeMetricFamily("slipway_queue_rows", "Rows that wait", labels=["model", "version"])

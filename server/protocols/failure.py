@@ -48,12 +48,13 @@ def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
 
 
 def status_of(error: SlipwayError) -> int:
-    """The status code of an error; what is not in the table is a fault of ours."""
-    return STATUS.get(type(error), 500)
+    """The status code of an error: its class's, or that of the nearest class above it."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def body_of(error: SlipwayError, identity: str) -> bytes:
-    return orjson.dumps({"error": str(error), "code": error.code, "request_id": identity})
+    message = str(error).encode(errors="replace").decode()  # it may quote a half of a surrogate pair, which JSON cannot
+    return orjson.dumps({"error": message, "code": error.code, "request_id": identity})
 
 
 def request_id(head: Head) -> str:

@@ -12,7 +12,7 @@ OUTLIER = 4.0
 """A single run counts as at most this many times the estimate: a preempted thread is not a slower model."""
 
 WORTH_IT = 0.97
-"""A larger batch has to beat this share of the best throughput's inverse: otherwise the smaller one answers sooner."""
+"""A batch size is good enough when its throughput is this share of the best: the smaller one answers sooner."""
 
 STALE = 0.05
 """Predictions are computed anew when a measurement has moved by this share,"""
@@ -24,8 +24,9 @@ RENEWAL_NS = 10_000_000
 class CostTable:
     """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
 
-    Between measured sizes the prediction is linear, beyond the largest it is proportional, and it never falls with
-    size. Steps (a kernel's tile, a padding bucket) are kept as measured: no line is fitted through them.
+    Between measured sizes the prediction is linear, below the smallest it is that one's, beyond the largest it is
+    proportional, and it never falls with size. Steps (a kernel's tile, a padding bucket) are kept as measured: no line
+    is fitted through them.
     """
 
     def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
@@ -35,13 +36,14 @@ class CostTable:
         if not self._measured:
             raise ValueError("a cost table starts from at least one measurement")
         self._spent_ns = 0
+        self._built: dict[int, float] = {}  # what was measured when the predictions were computed
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
 
     def record(self, rows: int, duration_ns: int) -> None:
         """Learn from one run of ``rows`` rows."""
-        expected = self._predicted[rows]
+        expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
         learnt = known + FORGETTING * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
@@ -55,7 +57,7 @@ class CostTable:
         return int(full * self._predicted[self.max_batch_size] + (self._predicted[rest] if rest else 0.0))
 
     def efficient_rows(self, waiting: int) -> int:
-        """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is the best within 3 %."""
+        """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is within 3 % of the best."""
         return self._efficient[waiting if waiting < self.max_batch_size else self.max_batch_size]
 
     @property
@@ -69,6 +71,7 @@ class CostTable:
 
     def _rebuild(self) -> None:
         self._spent_ns = 0
+        self._built = dict(self._measured)
         sizes = sorted(self._measured)
         predicted = [0.0]
         for rows in range(1, self.max_batch_size + 1):
@@ -79,10 +82,9 @@ class CostTable:
         efficient = [0]
         choice = 1
         for rows in range(1, self.max_batch_size + 1):
-            row_ns = predicted[rows] / rows
-            if row_ns < WORTH_IT * (predicted[choice] / choice):
-                choice = rows
-            best_ns = min(best_ns, row_ns)
+            best_ns = min(best_ns, predicted[rows] / rows)
+            while WORTH_IT * predicted[choice] / choice > best_ns:
+                choice += 1
             efficient.append(choice)
         self._efficient = efficient
         self._row_ns = best_ns

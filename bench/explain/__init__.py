@@ -1,0 +1,1 @@
+"""Explanation: where the time of a request went."""

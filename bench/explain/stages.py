@@ -1,0 +1,120 @@
+"""Stages: the client's and the server's times of each request joined into one account that adds up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..load.measurements import Outcome
+from ..load.server_timing import MISSING, STAGES
+
+CLIENT_TERMS = ("send_lag", "connect", "write")
+RESIDUAL = "residual"
+TERMS = (*CLIENT_TERMS, *STAGES, RESIDUAL)
+"""The terms of a request's latency, in the order in which they pass; the residual is what nobody accounts for."""
+
+QUANTILES = (0.50, 0.90, 0.95, 0.99)
+MIN_BAND = 5
+# Two clocks read on two sides of a socket: below this a negative remainder is the reading, not a contradiction.
+CLOCK_TOLERANCE_NS = 50_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Where the time of each answered request went.
+
+    ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the reply's last byte,
+    and exactly the sum of the terms. ``batch``: int64 [n], MISSING where unknown. ``with_server``: the server told its
+    stages; if False those are zero and the residual is server and network in one. ``unaccounted``: answered requests
+    that are not among the n because the server's times were missing from them. ``contradictions``: requests of which
+    the server claims more time than passed here.
+    """
+
+    terms_ns: NDArray[np.int64]
+    total_ns: NDArray[np.int64]
+    batch: NDArray[np.int64]
+    with_server: bool
+    unaccounted: int
+    contradictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The mean account of ``count`` requests between two quantiles of latency, in ms; terms add up to ``total_ms``."""
+
+    name: str
+    low: float
+    high: float
+    count: int
+    total_ms: float
+    terms_ms: dict[str, float]
+
+
+def join(columns: dict[str, NDArray[np.int64]]) -> Account:
+    """The account of every request that was answered with success.
+
+    Per request: total = send_lag + connect + write + residual + sum(server stages). ``send_lag``: the generator was
+    late. ``connect``: waiting for a free connection. ``write``: until the last byte left
+    for the kernel, less what the server spent meanwhile.
+    """
+    answered = columns["outcome"] == Outcome.OK
+    complete = answered & (columns["sent_ns"] != MISSING)
+    stages = np.stack([columns[f"{stage}_ns"] for stage in STAGES], axis=1)
+    told = complete & (stages != MISSING).any(axis=1)
+    with_server = bool(told.any())
+    rows = told if with_server else complete
+    server_ns = np.maximum(stages[rows], 0)  # a stage that was not told of is in the residual
+    due, picked, send, sent, last = (
+        columns[f"{name}_ns"][rows] for name in ("due", "picked", "send", "sent", "last_byte")
+    )
+    # The server works on what has arrived while the call that wrote it has not returned yet, above all on a machine
+    # that both share. Time that both claim is the server's.
+    write_ns = np.clip(last - send - server_ns.sum(axis=1), 0, sent - send)
+    client_ns = np.stack([picked - due, send - picked, write_ns], axis=1)
+    total_ns = last - due
+    residual_ns = total_ns - client_ns.sum(axis=1) - server_ns.sum(axis=1)
+    return Account(
+        terms_ns=np.column_stack([client_ns, server_ns, residual_ns]),
+        total_ns=total_ns,
+        batch=columns["batch"][rows],
+        with_server=with_server,
+        unaccounted=int(answered.sum() - rows.sum()),
+        contradictions=int((residual_ns < -CLOCK_TOLERANCE_NS).sum()),
+    )
+
+
+def mean(account: Account) -> Band | None:
+    """The mean over all requests; None of none."""
+    return _band("mean", account, np.arange(len(account.total_ns)), 0.0, 1.0) if len(account.total_ns) else None
+
+
+def at_quantile(account: Account, quantile: float) -> Band | None:
+    """The mean account of the requests around a quantile; None if fewer than five lie there.
+
+    The band reaches 5 % to either side of the median and half way to the slowest request above p90 (98.5 to 99.5 % for
+    p99): a single request at the quantile would be an anecdote.
+    """
+    half = min(0.05, (1 - quantile) / 2)
+    low, high = round(quantile - half, 6), round(quantile + half, 6)
+    count = len(account.total_ns)
+    ranks = np.argsort(account.total_ns, kind="stable")[int(low * count) : int(np.ceil(high * count))]
+    return _band(f"p{quantile * 100:g}", account, ranks, low, high) if len(ranks) >= MIN_BAND else None
+
+
+def tail_contributions(median: Band, tail: Band) -> dict[str, float]:
+    """How many ms each term adds between two bands; the sum is the gap between their totals."""
+    return {name: tail.terms_ms[name] - median.terms_ms[name] for name in TERMS}
+
+
+def batch_sizes(account: Account) -> dict[int, int]:
+    """Batch size to the number of requests that were computed in one of that size."""
+    sizes, counts = np.unique(account.batch[account.batch > 0], return_counts=True)
+    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
+
+
+def _band(name: str, account: Account, rows: NDArray[np.intp], low: float, high: float) -> Band:
+    means_ms = account.terms_ns[rows].mean(axis=0) / 1e6
+    terms = dict(zip(TERMS, means_ms.tolist(), strict=True))
+    return Band(name, low, high, len(rows), float(account.total_ns[rows].mean()) / 1e6, terms)

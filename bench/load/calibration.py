@@ -1,0 +1,83 @@
+"""Calibration: the floor and the ceiling of the generator itself, against a server that does nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Unusable
+from . import engine, target
+from .measurements import Outcome
+from .payload import Payload
+from .server_timing import CARRIERS, Carrier
+
+USABLE_SHARE = 0.5
+"""Above this share of the ceiling the generator's own queueing shows up as latency (measured: lag grows fast)."""
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """``floor_us``: median latency of one caller, the least that any server can show here. ``ceiling_per_s``: the most
+    requests per second that the generator can send and read while the echo server runs on the same machine."""
+
+    floor_us: float
+    ceiling_per_s: float
+
+    @property
+    def usable_rate_per_s(self) -> float:
+        return USABLE_SHARE * self.ceiling_per_s
+
+
+def calibrate(payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: float = 1.0) -> Calibration:
+    """Load the echo server with this payload: a fifth of the time with one caller, the rest with 32.
+
+    Raises Unusable when the echo server does not start.
+    """
+    with echo_server() as url:
+        place = target.parse(url)
+        shot = engine.Shot(place, place.request(payload, carrier), carrier, timeout_s=5.0, max_connections=32)
+        floor = engine.run_closed(shot, users=1, duration_s=seconds * 0.2)
+        ceiling = engine.run_closed(shot, users=32, duration_s=seconds * 0.8)
+    if floor.interrupted or ceiling.interrupted:
+        raise KeyboardInterrupt  # the engine takes Ctrl-C for a wish to see what there is; here there is nothing yet
+    return Calibration(_median_us(floor), _rate_per_s(ceiling))
+
+
+@contextmanager
+def echo_server() -> Iterator[str]:
+    """The URL of an echo server in a process of its own, gone when the block ends."""
+    command = [sys.executable, "-m", "bench.load.echo_server"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        if not port:
+            raise Unusable("the echo server for the calibration did not start: see the lines above")
+        try:
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            process.stdin.close()
+            process.wait(timeout=10)
+
+
+def _median_us(run: engine.RawRun) -> float:
+    latency_ns = (run.columns["last_byte_ns"] - run.columns["due_ns"])[run.columns["outcome"] == Outcome.OK]
+    if not len(latency_ns):
+        raise Unusable("the echo server answered nothing: is 127.0.0.1 blocked here?")
+    return float(np.median(latency_ns)) / 1e3
+
+
+def _rate_per_s(run: engine.RawRun) -> float:
+    ended_ns = run.columns["last_byte_ns"][run.columns["outcome"] == Outcome.OK]
+    span_ns = int(ended_ns.max() - ended_ns.min()) if len(ended_ns) else 0
+    return (len(ended_ns) - 1) / (span_ns / 1e9) if span_ns else 0.0

@@ -1,0 +1,66 @@
+"""The echo server: the fastest HTTP server at hand, to learn what the generator itself can do.
+
+    python -m bench.load.echo_server
+
+prints its port and serves on 127.0.0.1 until its standard input closes, so that it never outlives whoever started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import cast
+
+from httptools import HttpParserError, HttpRequestParser
+
+_BODY = b'{"echo":true}'
+_TIMING = ", ".join(
+    f"{stage};dur=0.000"
+    for stage in ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
+)
+REPLY = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"Server-Timing: " + _TIMING.encode() + b', batch;desc="1"\r\n'
+    b"Content-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
+)
+"""As long as a real server's answer to the same question, stage times included, since reading them costs time too."""
+
+
+class EchoProtocol(asyncio.Protocol):
+    """Parses requests and answers each with ``REPLY``."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser = HttpRequestParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            if self._transport is not None:
+                self._transport.abort()
+
+    def on_message_complete(self) -> None:
+        if self._transport is not None:
+            self._transport.write(REPLY)
+
+
+async def serve() -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())

@@ -1,0 +1,121 @@
+"""Measurements: what was seen of every request, as one row of integers each."""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .server_timing import MISSING, NOTHING, STAGES
+
+COLUMNS = (
+    "index",  # place in the schedule, or order of sending in a closed loop
+    "due_ns",  # intended send instant
+    "picked_ns",  # the generator got to it: later than due only when the generator itself was late
+    "send_ns",  # write began: later than picked only when a connection had to be waited for
+    "sent_ns",  # the last byte left for the kernel
+    "first_byte_ns",
+    "last_byte_ns",  # the end of the reply, or of waiting for it
+    "outcome",
+    "status",
+    "bytes_in",  # of the reply's body
+    *(f"{stage}_ns" for stage in STAGES),
+    "batch",
+)
+"""Instants are ns since the start of the load, stage times are durations in ns; MISSING where nothing happened."""
+
+
+class Outcome(enum.IntEnum):
+    """How a request ended. Only OK has a latency that describes the service."""
+
+    OK = 0
+    STATUS = 1
+    TIMEOUT = 2
+    CONNECTION = 3
+    TRUNCATED = 4
+
+
+class Request:
+    """One request on its way. Hot: thousands exist at a time, so slots and no dataclass machinery."""
+
+    __slots__ = ("done", "due_ns", "first_byte_ns", "index", "picked_ns", "send_ns", "sent_ns")
+
+    def __init__(self, index: int, due_ns: int, picked_ns: int) -> None:
+        self.index = index
+        self.due_ns = due_ns
+        self.picked_ns = picked_ns
+        self.send_ns = MISSING
+        self.sent_ns = MISSING
+        self.first_byte_ns = MISSING
+        self.done = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a request ended: ``detail`` is the body of an error reply, or what went wrong without one."""
+
+    outcome: Outcome
+    status: int = 0
+    bytes_in: int = 0
+    timing: tuple[int, ...] = NOTHING
+    detail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first failure of its kind: enough to know what to look for, and bounded however many follow."""
+
+    index: int
+    detail: bytes
+
+
+def kind_of(outcome: int, status: int) -> str:
+    """The name under which failures are counted: the status code, or what happened instead of one."""
+    return str(status) if outcome == Outcome.STATUS else Outcome(outcome).name.lower()
+
+
+class Measurements:
+    """Rows in the order in which requests ended: 152 bytes each, and one ``Failure`` per kind."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self.start_ns = start_ns
+        self.failures: dict[str, Failure] = {}
+        self.failed = 0
+        self._rows = array("q")
+
+    def __len__(self) -> int:
+        return len(self._rows) // len(COLUMNS)
+
+    def add(self, request: Request, ending: Ending, last_byte_ns: int) -> None:
+        """Keep one finished request; instants are given on the generator's clock."""
+        start_ns = self.start_ns
+        self._rows.extend(
+            (
+                request.index,
+                request.due_ns - start_ns,
+                request.picked_ns - start_ns,
+                # Nothing that happened lies at or before MISSING: the clock counts from boot, the start is later.
+                request.send_ns - start_ns if request.send_ns != MISSING else MISSING,
+                request.sent_ns - start_ns if request.sent_ns != MISSING else MISSING,
+                request.first_byte_ns - start_ns if request.first_byte_ns != MISSING else MISSING,
+                last_byte_ns - start_ns,
+                ending.outcome,
+                ending.status,
+                ending.bytes_in,
+                *ending.timing,
+            )
+        )
+        if ending.outcome != Outcome.OK:
+            self.failed += 1
+            kind = kind_of(ending.outcome, ending.status)
+            if kind not in self.failures:
+                self.failures[kind] = Failure(request.index, ending.detail)
+
+    def columns(self) -> dict[str, NDArray[np.int64]]:
+        """Every column by name, int64 [n], a copy in schedule order."""
+        table = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, len(COLUMNS))
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        return {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(COLUMNS)}

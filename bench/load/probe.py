@@ -1,0 +1,93 @@
+"""The probe: what a server says of itself before and after a load."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ..errors import Unusable
+from .target import Target
+
+TIMEOUT_S = 3.0
+STAGE_METRIC = "slipway_stage_seconds"
+MAX_BODY_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """The server's own account of one stage since it started: seconds in all, and observations."""
+
+    seconds: float
+    count: float
+
+
+def reach(target: Target) -> None:
+    """Open and close one connection. Raises Unusable with the reason when there is nothing to load."""
+    try:
+        socket.create_connection((target.host, target.port), timeout=TIMEOUT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or "no answer"
+        raise Unusable(
+            f"cannot reach {target.root}: {reason}. Is the server running, and is the port right?"
+        ) from error
+
+
+def metadata(target: Target) -> dict[str, Any] | None:
+    """Open Inference metadata of the model that the path names; None for another path or a server that has none."""
+    if target.model is None:
+        return None
+    body = _get(target, f"/v2/models/{quote(target.model)}")
+    try:
+        found = json.loads(body) if body else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def stage_totals(target: Target) -> dict[str, StageTotals]:
+    """The server's stage histograms, summed over models; empty for a server that has none."""
+    body = _get(target, "/metrics")
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families(body or ""):
+            for sample in family.samples if family.name == STAGE_METRIC else ():
+                into = sums if sample.name.endswith("_sum") else counts if sample.name.endswith("_count") else None
+                stage = sample.labels.get("stage")
+                if into is not None and stage is not None:
+                    into[stage] = into.get(stage, 0.0) + sample.value
+    except ValueError:
+        return {}
+    return {stage: StageTotals(seconds, counts.get(stage, 0.0)) for stage, seconds in sums.items()}
+
+
+def stage_means_ms(before: dict[str, StageTotals], after: dict[str, StageTotals]) -> dict[str, float]:
+    """Mean ms of each stage between two looks, over everybody's requests: not only ours, and never a percentile."""
+    means = {}
+    for stage, total in after.items():
+        earlier = before.get(stage, StageTotals(0.0, 0.0))
+        count = total.count - earlier.count
+        if count > 0:
+            means[stage] = (total.seconds - earlier.seconds) / count * 1e3
+    return means
+
+
+def _get(target: Target, path: str) -> str | None:
+    """The body of a 200; None for anything else, because a load does not depend on it."""
+    make = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
+    connection = make(target.host, target.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        body = reply.read(MAX_BODY_BYTES)
+        return body.decode("utf-8", "replace") if reply.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,105 @@
+"""The command line: search, ``show`` and ``verify``; one line for what goes wrong, and an exit code."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from server.errors import SlipwayError
+
+from .errors import BadInput, OptimizeError
+from .options import OneLineParser, parse
+
+INTERRUPTED = 130
+LOG_WIDTH = 160
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    # A log has no width of its own, and wrapped tables are hard to search in.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    complaints = Console(stderr=True, highlight=False)
+    # A terminated run cleans up like an interrupted one.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if arguments[:1] == ["show"]:
+            return _show(_directory(arguments), console)
+        if arguments[:1] == ["verify"]:
+            return _verify(_directory(arguments), console)
+        return _optimize(arguments, console)
+    except KeyboardInterrupt:
+        complaints.print("interrupted: nothing was written", markup=False)
+        return INTERRUPTED
+    except SlipwayError as error:
+        complaints.print(f"error: {error}", markup=False, soft_wrap=True)
+        return error.exit_code if isinstance(error, OptimizeError) else 1
+
+
+def _optimize(arguments: Sequence[str], console: Console) -> int:
+    options = parse(arguments)
+    # Imported only now: --help and a mistyped option need not wait for the libraries.
+    from . import inspect, pipeline, report
+    from .package import REPORT
+    from .progress import Display
+
+    command = shlex.join(["python", "-m", "optimize", *arguments])
+    written = pipeline.run(options, command, Display(console))
+    console.print()
+    console.print(inspect.table(written.manifest))
+    console.print()
+    console.print(report.verdict(written.manifest), style="bold", soft_wrap=True)
+    console.print(f"Report: {written.root / REPORT}", soft_wrap=True)
+    console.print(f"Serve:  python serve.py --model {shlex.quote(str(written.root))}", soft_wrap=True)
+    return 0
+
+
+def _show(path: Path, console: Console) -> int:
+    from server import artifact
+
+    from . import inspect, report
+
+    manifest = artifact.read(path).manifest
+    if not inspect.has_evidence(manifest):
+        raise BadInput(f"{path} was not written by a search: its manifest holds no candidates")
+    console.print(inspect.table(manifest))
+    console.print()
+    console.print(report.verdict(manifest), style="bold", soft_wrap=True)
+    console.print(f"Made by: {manifest.provenance['command']}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _verify(path: Path, console: Console) -> int:
+    from . import inspect
+
+    result = inspect.verify(path)
+    for warning in result.warnings:
+        console.print(f"note: {warning}", markup=False, soft_wrap=True)
+    console.print(
+        f"ok: every digest fits, and {result.rows} samples differ from the reference by at most "
+        f"{result.difference:.3g} ({result.allowed:.3g} is allowed)",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _directory(arguments: Sequence[str]) -> Path:
+    parser = OneLineParser(prog=f"python -m optimize {arguments[0]}")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact")
+    path: Path = parser.parse_args(arguments[1:]).directory
+    if not path.is_dir():
+        raise BadInput(f"{path} is not a directory")
+    return path
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""The options of a search: every one once, with its default, its help and its check."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from server.cores import available_cores
+
+from .decide import Objective, thread_counts
+from .errors import BadInput
+
+DESCRIPTION = """\
+Takes a trained model, finds its fastest form that is still right on this machine, and writes an artifact that the
+server runs: the model, how to batch it, and the evidence (manifest.json, report.html).
+
+  python -m optimize SOURCE --weights w.safetensors --eval eval.npz --max-drop 1% --output build/name
+  python -m optimize show DIR      what was tried, and why the winner won
+  python -m optimize verify DIR    digests, and the samples against the reference's recorded answers"""
+
+EPILOG = """\
+Data files are .npz: an array for each input of the model under its name, rows on axis 0, and an array "labels" where
+the metric needs it. A candidate passes the metric when the 95 % interval of its drop stays within --max-drop.
+Exit codes: 0 done, 1 the model cannot be optimized, 2 something given cannot be used, 130 interrupted."""
+
+MOST_BATCH = 4096
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for, checked. ``threads`` are resolved for this machine."""
+
+    source: str
+    evaluation: Path
+    output: Path
+    weights: Path | None
+    calibration: Path | None
+    metric: str
+    max_drop: str
+    objective: Objective
+    batch_sizes: tuple[int, ...]
+    threads: tuple[int, ...]
+    rounds: int
+    budget_s: float
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    outputs: tuple[str, ...]
+    seed: int
+    force: bool
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see python -m optimize --help")
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line. Raises BadInput; ends the process for ``--help``."""
+    given = _parser().parse_args(arguments)
+    output: Path = given.output
+    return Options(
+        source=given.source,
+        evaluation=given.eval,
+        output=output,
+        weights=given.weights,
+        calibration=given.calibration,
+        metric=given.metric,
+        max_drop=given.max_drop,
+        objective=given.objective,
+        batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
+        threads=_sizes("--threads", given.threads) if given.threads else thread_counts(available_cores()),
+        rounds=_at_least("--rounds", given.rounds, 1),
+        budget_s=_at_least("--budget", given.budget, 1),
+        name=_word("--name", given.name or output.resolve().name),
+        version=_word("--version", given.version),
+        labels=_labels(given.labels),
+        outputs=tuple(part.strip() for part in given.outputs.split(",") if part.strip()),
+        seed=_at_least("--seed", given.seed, 0),
+        force=given.force,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m optimize",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="module:attribute, a function without arguments that builds a torch.nn.Module")
+    model = parser.add_argument_group("model and data")
+    model.add_argument("--weights", type=Path, metavar="FILE", help="safetensors file, loaded strictly")
+    model.add_argument("--eval", type=Path, required=True, metavar="FILE", help="held-out rows to judge candidates on")
+    model.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="rows for quantization ranges; without it a seeded fifth of --eval (512 rows at most) is reserved for "
+        "that and not evaluated on",
+    )
+    model.add_argument("--outputs", default="", metavar="NAMES", help="names of the outputs, if forward() gives none")
+    model.add_argument("--labels", default="", metavar="NAMES", help="names of the classes: a,b,c or a file of lines")
+    _add_choice(parser.add_argument_group("what counts"))
+    _add_measurement(parser.add_argument_group("measurement"))
+    artifact = parser.add_argument_group("artifact")
+    artifact.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
+    artifact.add_argument("--force", action="store_true", help="replace the directory when it is not empty")
+    artifact.add_argument("--name", default="", help="name to serve it under; default: the directory's name")
+    artifact.add_argument("--version", default="1", help="version to serve it under; default: %(default)s")
+    return parser
+
+
+def _add_choice(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--metric",
+        default="accuracy",
+        help="accuracy, mse, mae (need labels), agreement, cosine (against the reference), or module:function with "
+        "(outputs by name, labels) to one score per row; default: %(default)s",
+    )
+    group.add_argument(
+        "--max-drop",
+        default="1%",
+        metavar="DROP",
+        help="1%% of the reference's score, or 0.01 in the metric's own unit; default: 1%%",
+    )
+    group.add_argument(
+        "--objective",
+        choices=("throughput", "latency"),
+        default="throughput",
+        help="most rows a second over all batch sizes, or shortest run of the smallest one; default: %(default)s",
+    )
+
+
+def _add_measurement(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--batch-sizes", default="1,2,4,8,16,32", metavar="LIST", help="default: %(default)s")
+    group.add_argument(
+        "--threads", default="", metavar="LIST", help="default: powers of two up to this machine's cores"
+    )
+    group.add_argument("--rounds", type=int, default=20, help="interleaved rounds over all; default: %(default)s")
+    group.add_argument(
+        "--budget",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help="time that the rounds may take; default: %(default)s",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of everything random; default: %(default)s")
+
+
+def _sizes(option: str, text: str) -> tuple[int, ...]:
+    try:
+        sizes = sorted({int(part) for part in text.split(",")})
+    except ValueError as error:
+        raise BadInput(f"{option} {text!r}: whole numbers with commas between them, for example 1,2,4") from error
+    if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
+        raise BadInput(f"{option} {text!r}: numbers from 1 to {MOST_BATCH}")
+    return tuple(sizes)
+
+
+def _at_least(option: str, number: Number, least: int) -> Number:
+    if not least <= number < math.inf:
+        raise BadInput(f"{option} {number}: at least {least}")
+    return number
+
+
+def _word(option: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        raise BadInput(f"{option} {text!r}: letters, digits, '-', '_' and '.' are what fits into a URL")
+    return text
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    if "," not in text and Path(text).is_file():
+        return tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(part.strip() for part in text.split(",") if part.strip())

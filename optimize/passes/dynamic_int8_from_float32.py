@@ -1,0 +1,41 @@
+"""Pass: matrix products with int8 weights, activations quantized in every run. Needs no calibration."""
+
+from __future__ import annotations
+
+from .. import quiet
+from ..errors import PassFailed
+from . import PassJob, PassRecord, contains, failed
+
+OPERATORS = frozenset({"MatMul", "Gemm", "Attention"})
+"""Convolutions are left out: their dynamic form runs on a slow kernel. Gemm is rewritten to MatMul by the quantizer."""
+
+QUANTIZED = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QAttention"})
+
+
+def apply(job: PassJob) -> PassRecord:
+    """Weights signed 8-bit and symmetric, activations unsigned; 7-bit weights where the processor would saturate.
+
+    Raises PassFailed when the quantizer does, or when there is nothing in the graph to quantize.
+    """
+    if not contains(job.reference, OPERATORS):
+        raise PassFailed("nothing to quantize: the graph has no matrix product")
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = job.workdir / "model.onnx"
+    per_channel = bool(job.options["per_channel"])
+    reduce_range = not job.hardware.has_int8_dot
+    with quiet.captured() as said:
+        try:
+            quantize_dynamic(
+                job.reference,
+                target,
+                op_types_to_quantize=sorted(OPERATORS - {"Gemm"}),
+                weight_type=QuantType.QInt8,
+                per_channel=per_channel,
+                reduce_range=reduce_range,
+            )
+        except Exception as error:
+            raise failed(error) from error
+    if not contains(target, QUANTIZED):
+        raise PassFailed("nothing to quantize: no matrix product of the graph has constant weights")
+    return PassRecord(target, {"per_channel": per_channel, "reduce_range": reduce_range}, tuple(said))

@@ -1,0 +1,183 @@
+"""The pipeline: from options to an artifact, every step shown. The composition root of this package."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from server.artifact import Artifact
+from server.tensors import Array
+
+from . import candidates, dataset, decide, evaluate, hardware, measure, normalize, package, passes
+from .candidates import Candidate
+from .dataset import Dataset, Split
+from .hardware import Hardware
+from .measure import Cell, Layout, Plan, Timing
+from .options import Options
+from .passes import PassJob, PassRecord
+from .progress import Display
+from .search import Rule, Search, search
+from .sources import ReferenceModel, torch_factory
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
+
+TYPICAL_BATCH = 8
+LAYOUT_SHARE = 0.25
+"""The layouts are few: they get this share of the measurement's budget on top of it."""
+
+CLASSIFIES = frozenset({"accuracy", "agreement"})
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorkbench:
+    """The search's workbench on real files: passes, the backend, the clock."""
+
+    workdir: Path
+    reference: Path
+    data: Split
+    hardware: Hardware
+    plan: Plan
+    progress: measure.Progress
+
+    def build(self, candidate: Candidate) -> PassRecord:
+        directory = self.workdir / candidate.name
+        directory.mkdir()
+        job = PassJob(
+            self.reference, directory, candidate.options, self.data.calibration, self.hardware, self.plan.seed
+        )
+        return passes.resolve(candidate.recipe)(job)
+
+    def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        return evaluate.outputs(path, self.data.evaluation, max(self.plan.batch_sizes), max(self.plan.threads), limit)
+
+    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        return measure.measure(paths, self.data.evaluation, self.plan, self.progress)
+
+
+def run(options: Options, command: str, display: Display) -> Artifact:
+    """Do everything that ``options`` ask for and return the artifact in its place.
+
+    Raises BadInput for what cannot be used, ExportFailed and NotProven for a model that cannot be optimized. Nothing
+    is left behind unless it is complete.
+    """
+    with package.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
+        allowed = evaluate.allowance(options.max_drop)
+        source, split = _load(options, display)
+        metric = evaluate.metric(options.metric, split.evaluation.labels)
+        reference = Path(scratch) / "reference.onnx"
+        proof = _normalize(options, source, split, reference, display)
+        machine = hardware.detect()
+        rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
+        found = _search(options, split, machine, rule, reference, display)
+        layouts = _layouts(options, found, split.evaluation, machine, display)
+        findings = package.Findings(
+            search=found,
+            proof=proof,
+            layout=decide.best_layout(layouts) if layouts else _single(found),
+            layouts=tuple(layouts),
+            batch_sizes=options.batch_sizes,
+            asked=_asked(options, rule, found, split),
+            provenance=_provenance(options, command, source, split, machine),
+        )
+        task = "classification" if options.metric in CLASSIFIES or options.labels else ""
+        identity = package.Identity(options.name, options.version, task, options.labels)
+        with display.stage("Writing the artifact"):
+            written = package.write(root, identity, findings, split.evaluation)
+    return Artifact(options.output, written.manifest)
+
+
+def _load(options: Options, display: Display) -> tuple[ReferenceModel, Split]:
+    with display.stage(f"Loading {options.source}") as stage:
+        evaluation = dataset.read(options.evaluation)
+        calibration = dataset.read(options.calibration) if options.calibration else None
+        source = torch_factory.load(options.source, options.weights, evaluation, options.outputs)
+        inputs = source.inputs
+        split = dataset.split(
+            evaluation.select(inputs), calibration.select(inputs) if calibration else None, options.seed
+        )
+        stage.result = f"{split.evaluation.rows} rows to judge on, {split.calibration.rows} to calibrate on"
+    return source, split
+
+
+def _normalize(options: Options, source: ReferenceModel, split: Split, path: Path, display: Display) -> normalize.Proof:
+    sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
+    with display.stage("Exporting to ONNX and proving it equal to the source") as stage:
+        proof = normalize.normalize(source, split.evaluation, path, sizes)
+        at = ", ".join(str(size) for size, _ in proof.differences)
+        stage.result = f"largest difference {proof.worst:.2g} at batch sizes {at}"
+    return proof
+
+
+def _search(options: Options, split: Split, machine: Hardware, rule: Rule, reference: Path, display: Display) -> Search:
+    plan = Plan(options.batch_sizes, options.threads, options.rounds, options.budget_s, options.seed)
+    rows = candidates.CANDIDATES
+    with display.stage("Building, judging and timing candidates") as stage:
+        bench = LocalWorkbench(reference.parent, reference, split, machine, plan, stage.count)
+        found = search(reference, rows, bench, rule, stage.say)
+        stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
+    return found
+
+
+def _layouts(options: Options, found: Search, data: Dataset, machine: Hardware, display: Display) -> list[Layout]:
+    """How many instances to run at once, for throughput only: a lone request is answered by one."""
+    pairs = decide.layouts(machine.cores, options.threads)
+    chosen = found.chosen
+    if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
+        return []
+    plan = Plan((), (), options.rounds, max(1.0, LAYOUT_SHARE * options.budget_s), options.seed)
+    with display.stage("Sharing the cores among instances") as stage:
+        path, batch_size = chosen.record.path, chosen.cell.batch_size
+        layouts = measure.measure_layouts(path, data, batch_size, pairs, plan, stage.count)
+        best = decide.best_layout(layouts)
+        stage.result = f"{best.instances} x {best.threads} thread(s), {best.rows_per_s:,.0f} rows/s"
+    return layouts
+
+
+def _single(found: Search) -> Layout:
+    cell = found.chosen.cell
+    if cell is None:
+        raise ValueError("nothing was measured")
+    return Layout(1, cell.threads, cell.batch_size / found.timings[cell].p50_us * 1e6)
+
+
+def _asked(options: Options, rule: Rule, found: Search, split: Split) -> dict[str, Any]:
+    reference = found.reference.accuracy
+    return {
+        "metric": {"name": rule.metric.name, "higher_is_better": rule.metric.higher_is_better},
+        "max_drop": {
+            "asked": rule.allowed.text,
+            "limit": rule.allowed.limit(reference.score.value) if reference else None,
+        },
+        "objective": options.objective,
+        "data": {
+            "evaluation_rows": split.evaluation.rows,
+            "calibration_rows": split.calibration.rows,
+            "split": split.note,
+        },
+        "measurement": {
+            "rounds": options.rounds,
+            "budget_s": options.budget_s,
+            "threads": list(options.threads),
+        },
+    }
+
+
+def _provenance(
+    options: Options, command: str, source: ReferenceModel, split: Split, machine: Hardware
+) -> dict[str, Any]:
+    return {
+        "command": command,
+        "seed": options.seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": machine.to_json(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "source": {"reference": source.reference, "sha256": dict(source.digests)},
+        "evaluation": {"sha256": split.evaluation.sha256},
+        "calibration": {"sha256": split.calibration.sha256},
+    }

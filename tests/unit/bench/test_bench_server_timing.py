@@ -1,0 +1,42 @@
+"""Stage times in both carriers, and whatever else may stand in those headers."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.load.server_timing import CARRIERS, MISSING, NOTHING, STAGES
+
+times_us = st.lists(st.integers(0, 10**9), min_size=len(STAGES), max_size=len(STAGES))
+
+
+@settings(derandomize=True, deadline=None)
+@given(times=times_us, batch=st.integers(1, 512))
+def test_both_carriers_bring_back_what_was_planted(times: list[int], batch: int) -> None:
+    header = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in zip(STAGES, times, strict=True))
+    pairs = ",".join(f"{name}={us}" for name, us in zip(STAGES, times, strict=True))
+    expected = (*(us * 1000 for us in times), batch)
+    assert CARRIERS["header"].read(f'{header}, batch;desc="{batch}"'.encode()) == expected
+    assert CARRIERS["custom-attributes"].read(f"{pairs},batch={batch}".encode()) == expected
+
+
+@settings(derandomize=True, deadline=None)
+@given(value=st.binary(max_size=200))
+def test_no_bytes_break_the_reader(value: bytes) -> None:
+    for carrier in CARRIERS.values():
+        assert len(carrier.read(value)) == len(NOTHING)
+
+
+def test_unknown_names_and_broken_numbers_are_silence() -> None:
+    found = CARRIERS["header"].read(
+        b"cache;desc=hit, compute;dur=1.5, encode;dur=fast, decode;dur=-1, receive;dur=nan, cdn"
+    )
+    assert found[STAGES.index("compute")] == 1_500_000
+    assert sum(value != MISSING for value in found) == 1
+
+
+def test_the_custom_attributes_request_fits_sagemakers_limit() -> None:
+    (name, value), *_ = CARRIERS["custom-attributes"].request_headers
+    assert name == "X-Amzn-SageMaker-Custom-Attributes"
+    assert len(value) <= 1024
+    assert CARRIERS["none"].request_headers == ()

@@ -1,0 +1,94 @@
+"""Percentiles: exact, refused when there are too few samples, with intervals that know of queues."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bench import stats
+
+values = st.lists(st.integers(0, 10**12), min_size=1, max_size=400).map(lambda found: np.array(found, dtype=np.int64))
+quantiles = st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0])
+
+
+@settings(derandomize=True, deadline=None)
+@given(latency=values, quantile=quantiles)
+def test_a_percentile_is_the_smallest_value_that_covers_its_share(latency: NDArray[np.int64], quantile: float) -> None:
+    found = stats.order_statistic(np.sort(latency), quantile)
+    share = Fraction(str(quantile)) * len(latency)
+    assert found in latency
+    assert (latency <= found).sum() >= share
+    assert (latency < found).sum() < share
+
+
+@pytest.mark.parametrize(("quantile", "need"), [(0.90, 46), (0.95, 93), (0.99, 473), (0.999, 4742)])
+def test_floors_are_those_of_one_miss_at_95_percent(quantile: float, need: int) -> None:
+    assert stats.min_samples(quantile) == need
+
+
+@pytest.mark.parametrize(("quantile", "need"), [(0.90, 64), (0.95, 130), (0.99, 662)])
+def test_floors_at_99_percent_are_mlperfs(quantile: float, need: int) -> None:
+    assert stats.min_samples(quantile, 0.99) == need
+
+
+def test_below_its_floor_a_percentile_is_nothing() -> None:
+    found = stats.percentile(np.arange(472, dtype=np.int64), 0.99)
+    assert found.value_ms is None
+    assert found.low_ms is None
+    assert (found.samples, found.min_samples) == (472, 473)
+    assert stats.percentile(np.arange(473, dtype=np.int64), 0.99).value_ms is not None
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), count=st.sampled_from([100, 700, 5_000]), quantile=st.sampled_from([0.5, 0.9, 0.95]))
+def test_an_interval_encloses_its_percentile(seed: int, count: int, quantile: float) -> None:
+    latency = np.random.default_rng(seed).lognormal(15, 1, count).astype(np.int64)
+    found = stats.percentile(latency, quantile, seed=seed)
+    assert found.value_ms is not None
+    assert found.low_ms is not None
+    assert found.high_ms is not None
+    assert found.low_ms <= found.value_ms <= found.high_ms
+
+
+def test_the_method_follows_the_length_of_the_sections() -> None:
+    latency = np.random.default_rng(1).exponential(1e6, 20_000).astype(np.int64)
+    assert stats.percentile(latency, 0.99).method == "sections"
+    assert stats.percentile(latency[:1_000], 0.99).method == "block bootstrap"
+
+
+def test_the_same_run_gives_the_same_interval() -> None:
+    latency = np.random.default_rng(1).exponential(1e6, 500).astype(np.int64)
+    assert stats.percentile(latency, 0.9, seed=4) == stats.percentile(latency, 0.9, seed=4)
+
+
+def test_sections_cover_the_truth_of_independent_latencies() -> None:
+    random = np.random.default_rng(11)
+    truth_ns = -math.log(0.05) * 1e6
+    intervals = [stats.sectioned_interval(random.exponential(1e6, 20_000).astype(np.int64), 0.95) for _ in range(100)]
+    covered = sum(low <= truth_ns <= high for low, high in intervals)
+    assert covered >= 88  # 95 expected; 88 is three standard deviations below
+
+
+def test_a_correlated_run_has_a_wider_interval_than_the_same_values_shuffled() -> None:
+    random = np.random.default_rng(5)
+    busy = np.repeat(random.exponential(1e6, 100), 200)  # stretches in which everybody waits
+    latency = (busy + random.exponential(1e5, busy.size)).astype(np.int64)
+    together = np.subtract(*stats.sectioned_interval(latency, 0.95)[::-1])
+    shuffled = np.subtract(*stats.sectioned_interval(random.permutation(latency), 0.95)[::-1])
+    assert together > 3 * shuffled
+
+
+def test_time_outs_turn_a_percentile_into_a_lower_bound() -> None:
+    latency = np.full(1_000, 1_000_000, dtype=np.int64)
+    latency[::10] = 50_000_000  # one in ten was given up
+    assert not stats.percentile(latency, 0.5, timeout_ns=50_000_000).at_least
+    p95 = stats.percentile(latency, 0.95, timeout_ns=50_000_000)
+    assert p95.at_least
+    assert p95.value_ms == 50
+    assert p95.high_ms is None

@@ -1,0 +1,43 @@
+"""The machine: which flags matter, and what follows from their absence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optimize import hardware
+
+X86 = "processor\t: 0\nmodel name\t: Abacus 3\nflags\t\t: fpu avx2 {extra}\n\nprocessor\t: 1\nmodel name\t: Abacus 4\n"
+
+
+def cpuinfo(tmp_path: Path, text: str) -> hardware.Hardware:
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    return hardware.detect(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "int8"),
+    [
+        (X86.format(extra="avx512_vnni"), ("avx2", "avx512_vnni"), True),
+        (X86.format(extra="avx_vnni"), ("avx2", "avx_vnni"), True),
+        (X86.format(extra="sse2"), ("avx2",), False),
+        ("Features\t: fp asimd asimddp\n", ("asimddp",), True),
+        ("", (), False),
+    ],
+)
+def test_int8_dot_products_are_detected(tmp_path: Path, text: str, flags: tuple[str, ...], int8: bool) -> None:
+    found = cpuinfo(tmp_path, text)
+    assert found.flags == flags
+    assert found.has_int8_dot is int8
+
+
+def test_the_first_processor_names_the_machine(tmp_path: Path) -> None:
+    found = cpuinfo(tmp_path, X86.format(extra=""))
+    assert found.cpu == "Abacus 3"
+    assert found.cores >= 1
+
+
+def test_a_system_without_cpuinfo_is_treated_with_care(tmp_path: Path) -> None:
+    assert not hardware.detect(tmp_path / "absent").has_int8_dot

@@ -1,0 +1,108 @@
+"""The command line's exit codes, and the one line that goes with each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optimize import package, pipeline
+from optimize.__main__ import main
+from optimize.dataset import Dataset
+from optimize.errors import NotProven
+from optimize.package import Findings, Identity
+
+LEAST = ["here:there", "--eval", "e.npz", "--output", "unused"]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def raising(error: BaseException) -> object:
+    def run(*_: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written\n"),
+        (NotProven("output 'y' differs"), 1, "error: output 'y' differs\n"),
+    ],
+)
+def test_every_end_has_its_code_and_one_line(
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(pipeline, "run", raising(error))
+    assert main(LEAST) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_terminated_run_ends_like_an_interrupted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(LEAST) == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bogus"], "see python -m optimize --help"),
+        (["show"], "DIR"),
+        (["verify", "/does/not/exist"], "is not a directory"),
+        (LEAST, "e.npz does not exist"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_two(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show_and_verify(tmp_path: Path, findings: Findings, rows: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "out"
+    root.mkdir()
+    package.write(root, Identity("small", "3", "", ()), findings, rows)
+    assert main(["show", str(root)]) == 0
+    assert "fast is 2.00 times as fast" in capsys.readouterr().out
+    assert main(["verify", str(root)]) == 0
+    assert "ok: every digest fits" in capsys.readouterr().out
+    (root / "model.onnx").write_bytes(b"")
+    assert main(["verify", str(root)]) == 1
+
+
+def test_help_does_not_wait_for_heavy_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from optimize.options import parse\n"
+        "try: parse(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--max-drop" in result.stdout

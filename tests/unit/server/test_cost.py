@@ -1,0 +1,195 @@
+"""The cost table: predictions, the choice of a batch size, and learning from measurements."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.scheduling.cost import FORGETTING, OUTLIER, RENEWAL_NS, STALE, WORTH_IT, CostTable
+
+MAX = 24
+MS = 1_000_000
+nanoseconds = st.integers(10_000, 10**9)
+seeds = st.dictionaries(st.integers(1, MAX), nanoseconds, min_size=1, max_size=8)
+runs = st.lists(st.tuples(st.integers(1, MAX), nanoseconds), max_size=12)
+
+
+def table(measured: dict[int, int], max_batch_size: int = MAX) -> CostTable:
+    return CostTable(max_batch_size, [(size, float(ns)) for size, ns in measured.items()])
+
+
+def learnt(measured: dict[int, int], recorded: list[tuple[int, int]]) -> CostTable:
+    cost = table(measured)
+    for rows, duration_ns in recorded:
+        cost.record(rows, duration_ns)
+    return cost
+
+
+class Counting(CostTable):
+    """Counts how often predictions are computed anew."""
+
+    builds = 0
+
+    def _rebuild(self) -> None:
+        self.builds += 1
+        super()._rebuild()
+
+
+@settings(derandomize=True, max_examples=150)
+@given(seeds, runs, st.integers(1, 5 * MAX))
+def test_predictions_are_positive_and_never_fall_with_size(
+    measured: dict[int, int], recorded: list[tuple[int, int]], rows: int
+) -> None:
+    cost = learnt(measured, recorded)
+    assert cost.predict_ns(0) == 0
+    assert 0 < cost.predict_ns(rows) <= cost.predict_ns(rows + 1)
+
+
+@settings(derandomize=True, max_examples=150)
+@given(seeds)
+def test_predictions_are_linear_between_measurements_and_proportional_beyond_them(measured: dict[int, int]) -> None:
+    rising = dict(zip(sorted(measured), sorted(measured.values()), strict=True))
+    cost = table(rising)
+    sizes = sorted(rising)
+    for size in sizes:
+        assert cost.predict_ns(size) == rising[size]
+    for low, high in itertools.pairwise(sizes):
+        for rows in range(low, high + 1):
+            line = rising[low] + (rising[high] - rising[low]) * (rows - low) / (high - low)
+            assert cost.predict_ns(rows) == pytest.approx(line, abs=1)
+    for rows in range(1, sizes[0]):
+        assert cost.predict_ns(rows) == rising[sizes[0]]
+    for rows in range(sizes[-1], MAX + 1):
+        assert cost.predict_ns(rows) == pytest.approx(rising[sizes[-1]] * rows / sizes[-1], abs=1)
+
+
+@settings(derandomize=True, max_examples=50)
+@given(seeds, st.integers(0, 4), st.integers(0, MAX - 1))
+def test_more_rows_than_a_run_takes_are_predicted_as_several_runs(
+    measured: dict[int, int], full: int, rest: int
+) -> None:
+    cost = table(measured)
+    runs_ns = full * cost.predict_ns(MAX) + cost.predict_ns(rest)
+    assert cost.predict_ns(full * MAX + rest) == pytest.approx(runs_ns, abs=full + 1)
+
+
+@settings(derandomize=True, max_examples=200)
+@given(seeds, runs, st.integers(1, 3 * MAX))
+def test_the_size_to_run_is_the_smallest_whose_throughput_is_the_best_within_3_percent(
+    measured: dict[int, int], recorded: list[tuple[int, int]], waiting: int
+) -> None:
+    cost = learnt(measured, recorded)
+    row_ns = {size: cost.predict_ns(size) / size for size in range(1, min(waiting, MAX) + 1)}
+    chosen = cost.efficient_rows(waiting)
+    assert 1 <= chosen <= min(waiting, MAX)
+    slack = 1 + 3e-4  # predictions are told in whole nanoseconds, the smallest here is 10,000
+    assert WORTH_IT * row_ns[chosen] <= min(row_ns.values()) * slack
+    assert all(WORTH_IT * row_ns[size] * slack > min(row_ns.values()) for size in range(1, chosen))
+
+
+def test_the_smallest_good_size_is_found_also_where_throughput_creeps_up() -> None:
+    per_row = {1: 10_000, 2: 9_800, 3: 9_650}
+    cost = table({size: size * ns for size, ns in per_row.items()}, max_batch_size=3)
+    assert [cost.efficient_rows(waiting) for waiting in (1, 2, 3)] == [1, 1, 2]
+
+
+def test_nothing_waits_nothing_runs() -> None:
+    assert table({1: 100}).efficient_rows(0) == 0
+
+
+def test_a_model_whose_cost_does_not_depend_on_size_runs_all_that_waits() -> None:
+    cost = table({1: 1000, MAX: 1000})
+    assert [cost.efficient_rows(waiting) for waiting in (1, 7, MAX, MAX + 5)] == [1, 7, MAX, MAX]
+
+
+def test_a_model_that_gains_nothing_from_batches_runs_rows_alone() -> None:
+    assert table({1: 1000, MAX: MAX * 1000}).efficient_rows(MAX) == 1
+
+
+def test_a_step_is_kept_as_measured() -> None:
+    cost = table({1: 1000, 8: 1000, 9: 2000, 16: 2000}, max_batch_size=16)
+    assert [cost.predict_ns(rows) for rows in (8, 9)] == [1000, 2000]
+    assert [cost.efficient_rows(waiting) for waiting in (8, 9, 15, 16)] == [8, 8, 8, 8]
+
+
+@settings(derandomize=True, max_examples=100)
+@given(seeds, runs)
+def test_the_cost_of_a_row_is_the_least_over_all_sizes(
+    measured: dict[int, int], recorded: list[tuple[int, int]]
+) -> None:
+    cost = learnt(measured, recorded)
+    least = min(cost.predict_ns(size) / size for size in range(1, MAX + 1))
+    assert cost.row_ns == pytest.approx(least, abs=1)
+
+
+@settings(derandomize=True, max_examples=150)
+@given(seeds, st.integers(1, MAX), nanoseconds)
+def test_one_run_moves_the_memory_a_tenth_of_the_way_and_an_outlier_no_further_than_its_clip(
+    measured: dict[int, int], rows: int, duration_ns: int
+) -> None:
+    cost = table(measured)
+    before = dict(cost.points()).get(rows, cost.predict_ns(rows))
+    cost.record(rows, duration_ns)
+    after = dict(cost.points())[rows]
+    target = min(duration_ns, OUTLIER * before)
+    assert after == pytest.approx(before + FORGETTING * (target - before), rel=1e-3, abs=3)
+    assert after <= before * (1 + FORGETTING * (OUTLIER - 1)) + 3
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(seeds, st.integers(1, MAX), st.integers(MS, 1000 * MS))
+def test_repeated_runs_are_learnt(measured: dict[int, int], rows: int, duration_ns: int) -> None:
+    cost = table(measured)
+    for _ in range(400):
+        cost.record(rows, duration_ns)
+    assert dict(cost.points())[rows] == pytest.approx(duration_ns, rel=0.02, abs=2)
+    assert cost.predict_ns(rows) >= duration_ns * (1 - 2 * STALE)
+
+
+def test_predictions_follow_once_a_measurement_has_moved_enough() -> None:
+    cost = table({1: 20 * MS, 4: 80 * MS}, max_batch_size=4)
+    cost.record(1, 28 * MS)
+    assert cost.predict_ns(1) == 20 * MS
+    cost.record(1, 28 * MS)
+    assert cost.predict_ns(1) == 21.52 * MS
+
+
+def test_predictions_of_a_tiny_model_are_computed_anew_only_after_so_much_time_in_runs() -> None:
+    cost = Counting(2, [(1, 1000.0)])
+    for _ in range(RENEWAL_NS // 2000 - 1):
+        cost.record(1, 2000)
+    assert (cost.builds, cost.predict_ns(1)) == (1, 1000)
+    cost.record(1, 2000)
+    assert (cost.builds, cost.predict_ns(1)) == (2, 1999)  # ever nearer, never there
+
+
+def test_runs_that_take_what_they_took_compute_nothing_anew() -> None:
+    """Also where a larger size is faster than a smaller one, so that its prediction is above its measurement."""
+    cost = Counting(4, [(1, 10.0 * MS), (2, 30.0 * MS), (4, 20.0 * MS)])
+    for rows, took_ms in ((1, 10), (2, 30), (4, 20)) * 5:
+        cost.record(rows, took_ms * MS)
+    assert cost.builds == 1
+
+
+def test_a_size_that_was_never_measured_is_learnt_from_its_prediction_on() -> None:
+    cost = table({1: 10 * MS, 3: 30 * MS}, max_batch_size=3)
+    cost.record(2, 999 * MS)
+    assert dict(cost.points()) == {1: 10 * MS, 2: 26 * MS, 3: 30 * MS}
+    assert cost.predict_ns(2) == 26 * MS
+
+
+def test_points_are_told_by_size() -> None:
+    assert table({8: 80, 1: 10, 4: 40}).points() == [(1, 10), (4, 40), (8, 80)]
+
+
+def test_seeds_above_the_largest_batch_size_are_passed_over() -> None:
+    assert table({1: 10, 8: 80}, max_batch_size=4).points() == [(1, 10)]
+
+
+@pytest.mark.parametrize("measured", [{}, {8: 80}])
+def test_a_table_needs_a_measurement(measured: dict[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least one measurement"):
+        table(measured, max_batch_size=4)

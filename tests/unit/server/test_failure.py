@@ -1,0 +1,127 @@
+"""Errors and their way out: stable codes, one status each, a small JSON body, the caller's own request id."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from server import errors
+from server.errors import Overloaded, SlipwayError
+from server.protocols import NO_HEADERS
+from server.protocols.failure import LONGEST_ID, STATUS, body_of, reply_failure, request_id, status_of
+from server.request import Head, Headers
+
+CLASSES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, SlipwayError)]
+
+CONTRACT: dict[str, tuple[int, bool]] = {
+    # code: status, retryable. Clients rely on every row of it.
+    "internal": (500, False),
+    "malformed_input": (400, False),
+    "unknown_model": (404, False),
+    "not_acceptable": (406, False),
+    "slow_request": (408, True),
+    "already_loaded": (409, False),
+    "body_too_large": (413, False),
+    "unsupported_media_type": (415, False),
+    "unprocessable_input": (422, False),
+    "overloaded": (429, True),
+    "client_gone": (499, False),
+    "model_failed": (500, False),
+    "not_ready": (503, True),
+    "deadline_exceeded": (504, True),
+    "out_of_memory": (507, True),
+    "broken_artifact": (500, False),
+    "bad_setting": (500, False),
+}
+
+
+class Answer:
+    """A reply that remembers what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, bytes, dict[str, Any], Headers]] = []
+
+    def __call__(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        self.calls.append((status, content_type, json.loads(body), headers))
+
+
+def make(kind: type[SlipwayError], message: str = "what was wrong") -> SlipwayError:
+    return Overloaded(message, 7) if kind is Overloaded else kind(message)
+
+
+def head(*headers: tuple[bytes, bytes]) -> Head:
+    return Head(b"POST", b"/invocations", list(headers))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_code_status_and_retryable_are_as_documented(kind: type[SlipwayError]) -> None:
+    assert (status_of(make(kind)), kind.retryable) == CONTRACT[kind.code]
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    assert sorted(kind.code for kind in CLASSES) == sorted(CONTRACT)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_says_what_it_was_told_and_why_it_exists(kind: type[SlipwayError]) -> None:
+    assert str(make(kind)) == "what was wrong"
+    assert kind.__doc__
+
+
+def test_the_table_maps_errors_and_nothing_else_to_failures() -> None:
+    assert all(issubclass(kind, SlipwayError) and 400 <= status < 600 for kind, status in STATUS.items())
+
+
+def test_what_is_not_in_the_table_is_a_fault_of_ours() -> None:
+    class Unheard(SlipwayError):
+        """Nobody mapped it."""
+
+    assert status_of(Unheard("x")) == 500
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_answer_is_sent_once_as_one_small_object(kind: type[SlipwayError]) -> None:
+    answer = Answer()
+    reply_failure(make(kind), head((b"x-request-id", b"r1")), answer)
+    ((status, content_type, body, _),) = answer.calls
+    assert (status, content_type) == (CONTRACT[kind.code][0], b"application/json")
+    assert body == {"error": "what was wrong", "code": kind.code, "request_id": "r1"}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_only_overload_and_not_ready_say_when_to_come_back(kind: type[SlipwayError]) -> None:
+    answer = Answer()
+    reply_failure(make(kind), head(), answer)
+    expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": [(b"retry-after", b"1")]}
+    assert answer.calls[0][3] == expected.get(kind.code, [])
+
+
+def test_overload_carries_its_whole_seconds() -> None:
+    assert Overloaded("later", 3).retry_after_s == 3
+
+
+@pytest.mark.parametrize("message", ['say "no"', "line\nbreak", "ünïcode ✓", "lone \ud800 surrogate", "nul \0"])
+def test_any_message_makes_a_body(message: str) -> None:
+    body = json.loads(body_of(SlipwayError(message), "r1"))
+    assert body["error"] == message.replace("\ud800", "?")
+
+
+def test_sagemakers_id_wins_over_the_general_one() -> None:
+    general, own = (b"x-request-id", b"general"), (b"x-amzn-sagemaker-inference-id", b"own")
+    assert request_id(head(general, own)) == "own"
+    assert request_id(head(general)) == "general"
+    assert request_id(head((own[0], b""), general)) == "general"
+
+
+def test_an_id_of_any_bytes_is_cut_and_still_text() -> None:
+    assert request_id(head((b"x-request-id", b"\xff" * 500))) == "ÿ" * LONGEST_ID
+    json.loads(body_of(SlipwayError("x"), request_id(head((b"x-request-id", bytes(range(1, 256)))))))
+
+
+def test_requests_without_an_id_get_one_each() -> None:
+    made = [request_id(head()) for _ in range(100)]
+    assert len(set(made)) == 100
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", one) for one in made)
