@@ -37,7 +37,7 @@ log = logging.getLogger("slipway")
 UNLIMITED = 1 << 62
 STOPPED, FAILED = 0, 1
 
-CLOSE_S = 1.0
+CLOSE_S = 2.0
 """How long, after the drain, a batch that nobody waits for any more may hold up the end."""
 
 

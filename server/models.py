@@ -112,15 +112,15 @@ class Models:
     async def unload(self, name: str) -> None:
         """Take a model away: no new requests, running batches end, memory is given back."""
         model = self.get(name)
-        del self._models[name]
         self._metrics.remove(model.metrics)
-        await self._close(model)
         del model
+        await self._close(self._models.pop(name))
         await asyncio.get_running_loop().run_in_executor(None, _give_back)
 
     async def close(self) -> None:
-        for model in self.all():
-            await self.unload(model.name)
+        """Unload all, at the end of the process: the system gets its memory back anyway."""
+        for name in list(self._models):
+            await self._close(self._models.pop(name))
 
     async def _close(self, model: ServedModel) -> None:
         await asyncio.get_running_loop().run_in_executor(None, model.scheduler.stop)

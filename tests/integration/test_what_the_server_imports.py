@@ -49,13 +49,12 @@ def ask(port):
     seen["hot"] = top()
     seen["statuses"] += [send("GET", "/docs"), send("POST", "/invocations?cold=1", '{"instances":[[%s]]}' % row)]
     seen["cold"] = top()
+    print(json.dumps(seen), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 with launch.listen("127.0.0.1", 0, 16) as sock:
     threading.Thread(target=ask, args=sock.getsockname()[1:], daemon=True).start()
-    code = uvloop.run(launch.Slipway(settings).run(sock))
-print(json.dumps(seen))
-sys.exit(code)
+    sys.exit(uvloop.run(launch.Slipway(settings).run(sock)))
 """
 
 
