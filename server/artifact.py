@@ -15,6 +15,7 @@ from .tensors import ModelSpec, TensorSpec
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
 SCHEMA = 1
+USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
 
 Kind = TypeVar("Kind")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {
@@ -63,6 +64,29 @@ class Batching:
 
 
 @dataclass(frozen=True, slots=True)
+class VariableAxis:
+    """An axis of varying length, such as that of a text, that may be padded so that requests can share a run.
+
+    ``inputs``: name to (axis, fill value), ``outputs``: name to axis, both counted with the batch axis; what padding
+    added is cut off the outputs again. ``sizes``: the lengths that costs are measured and learnt for, by size.
+
+    Declaring it is a promise that the model's answer does not depend on the padding, as with an attention mask that is
+    filled with 0.
+    """
+
+    inputs: dict[str, tuple[int, float]]
+    outputs: dict[str, int] = field(default_factory=dict)
+    sizes: tuple[int, ...] = USUAL_LENGTHS
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "inputs": {name: {"axis": axis, "value": value} for name, (axis, value) in self.inputs.items()},
+            "outputs": self.outputs,
+            "sizes": list(self.sizes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What an artifact says of itself. ``evidence`` and ``provenance`` are for people and for ``optimize verify``;
     the server only passes them on."""
@@ -75,6 +99,7 @@ class Manifest:
     task: str = ""
     labels: tuple[str, ...] = ()
     batching: Batching | None = None
+    padding: VariableAxis | None = None
     cost: tuple[CostPoint, ...] = ()
     files: tuple[ArtifactFile, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +127,8 @@ class Manifest:
                 "instances": self.batching.instances,
                 "threads": self.batching.threads,
             }
+        if self.padding is not None:
+            body["padding"] = self.padding.to_json()
         return body
 
     @classmethod
@@ -125,6 +152,7 @@ class Manifest:
             ),
             labels=tuple(_each(body, "labels", str, [])),
             batching=None if body.get("batching") is None else _batching(_take(body, "batching", dict)),
+            padding=None if body.get("padding") is None else _padding(_take(body, "padding", dict)),
             cost=tuple(_cost(row) for row in _each(body, "cost", dict, [])),
             files=tuple(_file(row) for row in _each(body, "files", dict, [])),
             evidence=_take(body, "evidence", dict, {}),
@@ -208,6 +236,21 @@ def _inside(path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise BrokenArtifact(f"{MANIFEST} names {path!r}, which is not a file inside the artifact")
     return pure.as_posix()
+
+
+def _padding(row: dict[str, Any]) -> VariableAxis:
+    inputs, outputs = _take(row, "inputs", dict), _take(row, "outputs", dict, {})
+    filled = {name: _take(inputs, name, dict) for name in inputs}
+    if not filled:
+        raise BrokenArtifact(f"{MANIFEST}: the 'inputs' of 'padding' must not be empty")
+    return VariableAxis(
+        {
+            name: (_take(one, "axis", int, least=1), _take(one, "value", float, 0.0, least=-(1 << 62)))
+            for name, one in filled.items()
+        },
+        {name: _take(outputs, name, int, least=1) for name in outputs},
+        tuple(sorted(set(_each(row, "sizes", int, list(USUAL_LENGTHS), least=1)))),
+    )
 
 
 def _batching(row: dict[str, Any]) -> Batching:

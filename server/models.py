@@ -23,6 +23,7 @@ from .cores import available_cores
 from .errors import AlreadyLoaded, BrokenArtifact, SlipwayError, UnknownModel
 from .observe.metrics import Metrics, ModelMetrics
 from .request import InferRequest
+from .scheduling.padding import PaddedInput, Padding
 from .scheduling.queue import BatchQueue
 from .scheduling.scheduler import Scheduler
 from .settings import Settings
@@ -33,6 +34,9 @@ log = logging.getLogger("slipway.models")
 WARM_RUNS = 5
 WARM_BUDGET_NS = 500_000_000
 """The sweep stops at the batch size after which it has spent this much: a slow model should still start."""
+
+LENGTHS_BUDGET_NS = 2_000_000_000
+"""And so does the sweep over lengths."""
 
 INLINE_LIMIT = 5
 """A batch on the event loop may take this many times ``inline_below_us``, so that it never delays /ping for long."""
@@ -59,6 +63,7 @@ class ServedModel:
     fixed_shapes: bool
     rowwise: bool
     """Whether there is one row of output for each row of input. If not, a request runs whole, and alone."""
+    padding: Padding | None
     deadline_ns: int
 
     def submit(self, request: InferRequest) -> None:
@@ -66,7 +71,10 @@ class ServedModel:
         if not self.rowwise:
             request.rows = 1
         shape: Hashable = None
-        if not self.fixed_shapes:
+        if self.padding is not None:
+            request.length = self.padding.length(request.arrays)
+            shape = self.padding.shape(request.arrays)
+        elif not self.fixed_shapes:
             shape = tuple(array.shape[1:] for array in request.arrays)
         self.scheduler.submit(request, shape)
 
@@ -156,13 +164,17 @@ class Models:
         if inline:
             batching = replace(batching, instances=1)
         metrics = ModelMetrics(name, manifest.version)
+        padding = _padding(manifest, session.spec) if rowwise else None
+        sizes = warm_up_lengths(session, artifact, padding, max_batch_size) if padding is not None else {}
         scheduler = Scheduler(
-            BatchQueue(max_batch_size, seeds, batching.instances, max_delay_ns=settings.max_queue_delay_us * 1_000),
+            BatchQueue(max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes),
             session.run,
             loop,
             instances=batching.instances,
             inline=inline,
             max_queue_ns=max(int(settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
+            max_queue_bytes=int(settings.max_queue_mb * 1e6),
+            padding=padding,
             on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
             name=name,
         )
@@ -185,6 +197,7 @@ class Models:
             max_batch_size=max_batch_size,
             fixed_shapes=all(-1 not in spec.shape[1:] for spec in session.spec.inputs),
             rowwise=rowwise,
+            padding=padding,
             deadline_ns=int(settings.deadline_ms * 1e6),
         )
 
@@ -265,6 +278,47 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
             break
     return max(sizes), seeds or [(1, UNMEASURED_NS)], True
+
+
+def warm_up_lengths(
+    session: Session, artifact: Artifact, padding: Padding, max_batch_size: int
+) -> dict[int, list[tuple[int, float]]]:
+    """What one row and a full batch cost at every length that the manifest names, for the cost tables.
+
+    What does not fit into the budget is estimated as proportional to the longest length that was measured.
+    """
+    declared = artifact.manifest.padding
+    assert declared is not None
+    sample = _samples(session.spec, artifact)
+    costs: dict[int, list[tuple[int, float]]] = {}
+    measured = 0
+    begun_ns = perf_counter_ns()
+    for length in declared.sizes:
+        if measured and perf_counter_ns() - begun_ns > LENGTHS_BUDGET_NS:
+            costs[length] = [(rows, ns * length / measured) for rows, ns in costs[measured]]
+            continue
+        costs[length] = []
+        for rows in sorted({1, max_batch_size}):
+            inputs = [np.resize(array, (rows, *array.shape[1:])) for array in padding.stretch(sample, length)]
+            costs[length].append((rows, _measure(session, inputs)))
+        measured = length
+    return costs
+
+
+def _padding(manifest: Manifest, spec: ModelSpec) -> Padding | None:
+    """The manifest's variable axis by position. Raises BrokenArtifact for a tensor that the model does not have."""
+    axis = manifest.padding
+    if axis is None:
+        return None
+    inputs = {one.name: index for index, one in enumerate(spec.inputs)}
+    outputs = {one.name: index for index, one in enumerate(spec.outputs)}
+    unknown = [*(set(axis.inputs) - set(inputs)), *(set(axis.outputs) - set(outputs))]
+    if unknown:
+        raise BrokenArtifact(f"the padding of the manifest names {unknown[0]!r}, which the model does not have")
+    return Padding(
+        tuple(PaddedInput(inputs[name], at, value) for name, (at, value) in axis.inputs.items()),
+        tuple((outputs[name], at) for name, at in axis.outputs.items()),
+    )
 
 
 def _measure(session: Session, inputs: list[Array]) -> float:

@@ -15,6 +15,13 @@ STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute
 NEVER = 1 << 62
 """A deadline in nanoseconds that no clock reaches."""
 
+PATIENCE_NS = 2_500_000_000
+"""A request is ordered as if it had this much time, times its priority (1 is the most urgent), or its deadline if that
+is sooner: a less urgent one gets its turn when it has waited that much longer."""
+
+ORDINARY = 4
+"""The priority of a request that names none."""
+
 
 class Head:
     """Method, path and headers of a request; header names are lower case, all as raw bytes.
@@ -90,12 +97,15 @@ class InferRequest:
         "ended",
         "error",
         "held_ns",
+        "length",
         "outputs",
         "parts",
+        "patience_ns",
         "picked_ns",
         "rows",
         "run_rows",
         "scattered_ns",
+        "size_bytes",
     )
 
     def __init__(
@@ -113,6 +123,9 @@ class InferRequest:
         self.context = context
         self.deadline_ns = deadline_ns
         self.decoded_ns = decoded_ns
+        self.patience_ns = ORDINARY * PATIENCE_NS
+        self.length = 0  # of the padded axis; 0 when the model has none
+        self.size_bytes = 0
         self.abandoned = False
         self.ended = False
         self.cursor = 0  # rows that are in a batch already

@@ -115,6 +115,9 @@ class Settings:
     max_queue_ms: float = option(
         1_000.0, "predicted wait at which new requests are refused with 429", group="scheduling", least=1
     )
+    max_queue_mb: float = option(
+        256.0, "size of all waiting requests at which new ones are refused with 429", group="scheduling", least=1
+    )
     deadline_ms: float = option(
         0.0,
         "deadline of a request that names none, counted from its first byte; 0: none",

@@ -111,7 +111,7 @@ class ModelMetrics:
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
-        self.costs: Callable[[], Sequence[tuple[int, int]]] = lambda: ()
+        self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
 
     def record_batch(self, rows: int, failed_slices: int) -> None:
         self.batch_rows[rows] += 1
@@ -220,13 +220,13 @@ class Metrics(Collector):
         )
         cost = GaugeMetricFamily(
             "slipway_cost_seconds",
-            "Measured time of a run, by batch size, as the scheduler has learnt it",
-            labels=["model", "version", "batch_size"],
+            "Measured time of a run, by padded length (0: none) and batch size, as the scheduler has learnt it",
+            labels=["model", "version", "length", "batch_size"],
         )
         for one in self._models.values():
             rows.add_metric(one.labels, one.waiting_rows())
             backlog.add_metric(one.labels, one.backlog_ns() / 1e9)
             load.add_metric(one.labels, one.load_seconds)
-            for size, cost_ns in one.costs():
-                cost.add_metric([*one.labels, str(size)], cost_ns / 1e9)
+            for length, size, cost_ns in one.costs():
+                cost.add_metric([*one.labels, str(length), str(size)], cost_ns / 1e9)
         yield from (rows, backlog, load, cost)

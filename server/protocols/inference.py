@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from ..codecs import Codec
 from ..errors import ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
-from ..request import NEVER, Head, InferRequest, Payload
+from ..request import ORDINARY, PATIENCE_NS, Head, InferRequest, Payload
 from . import Reply
 from .failure import reply_failure
 
@@ -20,7 +20,9 @@ TIMING = b"x-slipway-timing"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TIMING_WORD = b"slipway-timing"
 DEADLINE = b"x-request-deadline-ms"
-SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE))
+PRIORITY = b"x-request-priority"
+LEAST_URGENT = 8
+SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY))
 HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
 """``send`` ends after the header has left; it is in the histograms only."""
 
@@ -30,15 +32,13 @@ class Exchange:
 
     __slots__ = ("carrier", "head", "model", "payload", "reply", "writer")
 
-    def __init__(
-        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec, carrier: bytes
-    ) -> None:
+    def __init__(self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec) -> None:
         self.model = model
         self.head = head
         self.reply = reply
         self.payload = payload
         self.writer = writer
-        self.carrier = carrier
+        self.carrier = b""  # the header that is to bring stage times
 
 
 def infer(
@@ -53,15 +53,10 @@ def infer(
     """Answer an inference request, now when it is refused, later when it is admitted."""
     try:
         payload = reader.decode(body, head, parameters, model.spec)
-        carrier, deadline_ns = _wishes(head, payload, model)
-        request = InferRequest(
-            payload.arrays,
-            payload.rows,
-            _finish,
-            Exchange(model, head, reply, payload, writer, carrier),
-            deadline_ns,
-            perf_counter_ns(),
-        )
+        exchange = Exchange(model, head, reply, payload, writer)
+        request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
+        _obey(exchange, request)
+        request.decoded_ns = perf_counter_ns()
         model.submit(request)
     except SlipwayError as error:
         model.metrics.answers[error.code] += 1
@@ -108,22 +103,39 @@ def _fail(request: InferRequest, exchange: Exchange) -> None:
         reply_failure(error, exchange.head, exchange.reply)
 
 
-def _wishes(head: Head, payload: Payload, model: ServedModel) -> tuple[bytes, int]:
-    """What the request asks for beside its answer: the header that carries stage times, and a deadline."""
-    carrier = b""
-    allowed_ns = model.deadline_ns
-    for name, value in head.headers:
+def _obey(exchange: Exchange, request: InferRequest) -> None:
+    """Take over what the caller asks for beside the answer: a carrier of stage times, a deadline, a priority.
+
+    Raises MalformedInput for a wish that makes no sense.
+    """
+    allowed_ns = exchange.model.deadline_ns
+    for name, value in exchange.head.headers:
         if name not in SPECIAL:
             continue
         if name == TIMING and value not in (b"", b"0"):
-            carrier = TIMING
+            exchange.carrier = TIMING
         elif name == CUSTOM_ATTRIBUTES and TIMING_WORD in value:
-            carrier = carrier or CUSTOM_ATTRIBUTES
+            exchange.carrier = exchange.carrier or CUSTOM_ATTRIBUTES
         elif name == DEADLINE:
             allowed_ns = _positive(value.decode("latin-1"), "the header X-Request-Deadline-Ms", 1e6)
-    if payload.parameters and "timeout" in payload.parameters:
-        allowed_ns = _positive(payload.parameters["timeout"], "the parameter timeout, in microseconds,", 1e3)
-    return carrier, head.begun_ns + allowed_ns if allowed_ns else NEVER
+        elif name == PRIORITY:
+            request.patience_ns = _patience_ns(value.decode("latin-1"))
+    parameters = exchange.payload.parameters
+    if parameters:
+        if "timeout" in parameters:
+            allowed_ns = _positive(parameters["timeout"], "the parameter timeout, in microseconds,", 1e3)
+        if "priority" in parameters:
+            request.patience_ns = _patience_ns(parameters["priority"])
+    if allowed_ns:
+        request.deadline_ns = exchange.head.begun_ns + allowed_ns
+
+
+def _patience_ns(value: object) -> int:
+    """Priorities are the Open Inference Protocol's: 1 is the most urgent, 0 means the ordinary one."""
+    text = str(value)
+    if not text.isdecimal() or int(text) > LEAST_URGENT:
+        raise MalformedInput(f"a priority must be a whole number from 0 to {LEAST_URGENT}, got {text[:40]!r}")
+    return (int(text) or ORDINARY) * PATIENCE_NS
 
 
 def _positive(value: object, what: str, unit_ns: float) -> int:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import ModelFailed, SlipwayError
+from ..errors import ModelFailed, OutOfMemory, SlipwayError
 from ..tensors import Array
+from .padding import Padding
 from .queue import Batch, Slice
 
 log = logging.getLogger("slipway.executor")
@@ -43,18 +44,24 @@ class Executor(Protocol):
         ...
 
 
-def run(batch: Batch, model: RunModel, clock: Callable[[], int] = perf_counter_ns, shared: bool = False) -> Failures:
+def run(
+    batch: Batch,
+    model: RunModel,
+    padding: Padding | None = None,
+    clock: Callable[[], int] = perf_counter_ns,
+    shared: bool = False,
+) -> Failures:
     """Run a batch, stamping it. Returns the slices that failed; ``batch`` is left with those that did not.
 
     A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
     will be put together with others.
     """
     try:
-        batch.arrays = assemble(batch.slices)
+        batch.arrays = assemble(batch, padding)
         batch.assembled_ns = clock()
         batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - whatever a model does, sys.exit too, its batch gets an answer
-        failures = _bisect(batch, model, error)
+        failures = _bisect(batch, model, padding, error)
     else:
         failures = []
     batch.computed_ns = clock()
@@ -62,12 +69,15 @@ def run(batch: Batch, model: RunModel, clock: Callable[[], int] = perf_counter_n
     return failures
 
 
-def assemble(slices: list[Slice]) -> tuple[Array, ...]:
+def assemble(batch: Batch, padding: Padding | None = None) -> tuple[Array, ...]:
     """The input arrays of a batch. A request that runs alone is not copied."""
+    slices = batch.slices
     request, start, stop = slices[0]
-    if len(slices) == 1:
+    if len(slices) == 1 and batch.length in (0, request.length):
         whole = start == 0 and stop == request.rows
         return request.arrays if whole else tuple(array[start:stop] for array in request.arrays)
+    if padding is not None and any(request.length != batch.length for request, _, _ in slices):
+        return padding.join(slices, batch.length)
     return tuple(
         np.concatenate([request.arrays[index][start:stop] for request, start, stop in slices])
         for index in range(len(request.arrays))
@@ -83,9 +93,12 @@ def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:
     return outputs
 
 
-def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
+def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:
     slices = batch.slices
-    batch.bucket = None  # what a failure took teaches nothing about the cost of a run
+    if isinstance(error, OutOfMemory):
+        batch.out_of_memory = True
+    else:
+        batch.bucket = None  # what a failure took teaches nothing about the cost of a run
     if len(slices) == 1:
         batch.slices = []
         if not isinstance(error, SlipwayError):
@@ -99,8 +112,8 @@ def _bisect(batch: Batch, model: RunModel, error: BaseException) -> Failures:
     halves = []
     failures: Failures = []
     for part in (slices[:middle], slices[middle:]):
-        half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns)
-        failures += run(half, model, shared=True)
+        half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns, batch.length)
+        failures += run(half, model, padding, shared=True)
         halves.append(half)
     batch.slices = [one for half in halves for one in half.slices]
     computed = [half.outputs for half in halves if half.slices]
@@ -116,10 +129,18 @@ class ThreadExecutor:
     """One thread for each instance: it pulls a batch when it can start one, and sleeps when there is none."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, model: RunModel, pull: Pull, finish: Finish, instances: int, name: str
+        self,
+        loop: asyncio.AbstractEventLoop,
+        model: RunModel,
+        pull: Pull,
+        finish: Finish,
+        instances: int,
+        name: str,
+        padding: Padding | None = None,
     ) -> None:
         self._loop = loop
         self._model = model
+        self._padding = padding
         self._pull = pull
         self._finish = finish
         self._wakes: SimpleQueue[bool] = SimpleQueue()
@@ -142,7 +163,7 @@ class ThreadExecutor:
         while self._wakes.get():
             batch = self._pull(None)
             while batch is not None:
-                failures = run(batch, self._model)
+                failures = run(batch, self._model, self._padding)
                 try:
                     self._loop.call_soon_threadsafe(self._finish, batch, failures)
                 except RuntimeError:
@@ -156,9 +177,17 @@ class InlineExecutor:
     For models that take less time than the hop. Requests that arrive together still share a batch.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, model: RunModel, pull: Pull, finish: Finish) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        model: RunModel,
+        pull: Pull,
+        finish: Finish,
+        padding: Padding | None = None,
+    ) -> None:
         self._loop = loop
         self._model = model
+        self._padding = padding
         self._pull = pull
         self._finish = finish
 
@@ -173,6 +202,6 @@ class InlineExecutor:
             batch = self._pull(finished)
             if batch is None:
                 return
-            self._finish(batch, run(batch, self._model))
+            self._finish(batch, run(batch, self._model, self._padding))
             finished = batch
         self._loop.call_soon(self._serve, finished)

@@ -8,18 +8,19 @@ arrivals still join it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 
 from ..errors import ClientGone, DeadlineExceeded
 from ..request import NEVER, InferRequest
 from ..tensors import Array
 from .cost import CostTable
 
-PATIENCE_NS = 10_000_000_000
-"""A request without a deadline is ordered as if it had this much time, so that hurried ones cannot starve it."""
-
 SWEEP_NS = 10_000_000
 """Least time between two looks for expired requests."""
+
+PADDING_PAYS = 1.03
+"""Padding has to beat running the most urgent shape alone by this factor."""
 
 KEPT_BUCKETS = 256
 """Shapes whose measured costs are remembered while nothing waits for them."""
@@ -30,13 +31,19 @@ Slice = tuple[InferRequest, int, int]
 class Batch:
     """Rows that run together: slices (request, first row, end row), of one shape bucket."""
 
-    __slots__ = ("arrays", "assembled_ns", "bucket", "computed_ns", "outputs", "picked_ns", "rows", "slices")
+    __slots__ = (
+        *("arrays", "assembled_ns", "bucket", "computed_ns", "length", "out_of_memory", "outputs"),
+        *("picked_ns", "rows", "slices"),
+    )
 
-    def __init__(self, bucket: Bucket | None, slices: list[Slice], rows: int, picked_ns: int) -> None:
+    def __init__(self, bucket: Bucket | None, slices: list[Slice], rows: int, picked_ns: int, length: int = 0) -> None:
+        """``length``: what the padded axis is padded to; 0 when nothing is."""
         self.bucket = bucket
         self.slices = slices
         self.rows = rows
         self.picked_ns = picked_ns
+        self.length = length
+        self.out_of_memory = False
         self.arrays: tuple[Array, ...] = ()
         self.outputs: list[Array] = []
         self.assembled_ns = 0
@@ -44,24 +51,53 @@ class Batch:
 
 
 class Bucket:
-    """Waiting requests of one shape, in the order in which they should run, and what running that shape costs."""
+    """Waiting requests of one shape, in the order in which they should run, and what running that shape costs.
 
-    __slots__ = ("cost", "heap", "rows")
+    ``size`` is the largest length of the padded axis that belongs here, 0 where nothing is padded. ``largest`` is the
+    most rows that the device has memory for, as learnt.
+    """
 
-    def __init__(self, cost: CostTable) -> None:
+    __slots__ = ("cost", "heap", "largest", "rows", "shape", "size")
+
+    def __init__(self, shape: Hashable, size: int, cost: CostTable) -> None:
+        self.shape = shape
+        self.size = size
         self.cost = cost
         self.heap: list[tuple[int, int, int, InferRequest]] = []
         self.rows = 0
+        self.largest = cost.max_batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Who would run together: in the shape of ``target``, ``rows`` rows, drawn from ``members`` in that order.
+
+    ``worth`` is the time that these rows would take in their own shapes at their best batch sizes, over the time that
+    this run takes: 1 is as good as it gets without padding.
+    """
+
+    target: Bucket
+    members: list[Bucket]
+    rows: int
+    worth: float
 
 
 class BatchQueue:
     """The waiting requests of one model, which has ``instances`` that can each run one batch at a time."""
 
     def __init__(
-        self, max_batch_size: int, seeds: Iterable[tuple[int, float]], instances: int = 1, max_delay_ns: int = 0
+        self,
+        max_batch_size: int,
+        seeds: Iterable[tuple[int, float]],
+        instances: int = 1,
+        max_delay_ns: int = 0,
+        sizes: Mapping[int, Iterable[tuple[int, float]]] | None = None,
     ) -> None:
+        """``seeds``: (rows, nanoseconds) to begin with. ``sizes``: the bucket sizes of the padded axis, each with seeds
+        of its own; a length beyond the largest gets a bucket for itself."""
         self._max_batch_size = max_batch_size
         self._seeds = list(seeds)
+        self._sizes = {size: list(own) for size, own in sorted((sizes or {}).items())}
         self._instances = instances
         self._max_delay_ns = max_delay_ns
         self._buckets: dict[Hashable, Bucket] = {}
@@ -70,15 +106,22 @@ class BatchQueue:
         self._held_ns = 0
         self._holding_since = 0
         self._dead: list[InferRequest] = []
+        self.waiting_bytes = 0
+        """Bytes of the arrays of everything that waits."""
 
     def push(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
-        """Let a request wait. ``shape`` tells which requests may share a run with it."""
-        bucket = self._bucket(shape)
-        order = min(request.deadline_ns, now_ns + PATIENCE_NS)
+        """Let a request wait. ``shape`` tells which requests may share a run with it, padded to one length or not.
+
+        Requests are ordered by deadline, or by when their patience ends if that is sooner: what is urgent goes first,
+        and whatever has waited for long enough becomes urgent.
+        """
+        bucket = self._bucket(shape, request.length)
+        order = min(request.deadline_ns, now_ns + request.patience_ns)
         self._sequence += 1
         request.held_ns = self._held_until(now_ns)
         heapq.heappush(bucket.heap, (order, self._sequence, now_ns, request))
         bucket.rows += request.rows
+        self.waiting_bytes += request.size_bytes
 
     def pull(self, now_ns: int) -> Batch | None:
         """The batch to start now, or None: nothing waits, or company is worth waiting for until :meth:`wake_ns`."""
@@ -93,16 +136,22 @@ class BatchQueue:
                 self._holding_since = self._holding_since or now_ns
                 return None
             self._end_hold(now_ns)
-            batch = self._form(bucket, self._size(bucket, now_ns), now_ns)
+            company = self._company(bucket)
+            batch = self._form(company, self._in_time(company, now_ns), now_ns)
             if batch is not None:
-                self._running[batch] = now_ns + bucket.cost.predict_ns(batch.rows)
+                self._running[batch] = now_ns + company.target.cost.predict_ns(batch.rows)
                 return batch
 
     def release(self, batch: Batch) -> None:
         """A batch has run: its instance is idle again, and the cost table learns from it."""
         del self._running[batch]
-        if batch.bucket is not None and batch.outputs:
-            batch.bucket.cost.record(batch.rows, batch.computed_ns - batch.picked_ns)
+        bucket = batch.bucket
+        if bucket is None:
+            return
+        if batch.out_of_memory:
+            bucket.largest = max(min(bucket.largest, batch.rows // 2), 1)
+        elif batch.outputs:
+            bucket.cost.record(batch.rows, batch.computed_ns - batch.picked_ns)
 
     def backlog_ns(self, now_ns: int) -> int:
         """Predicted time until a request that arrived now would start."""
@@ -115,9 +164,18 @@ class BatchQueue:
             waiting_ns += max(min(self._running.values()) - now_ns, 0)
         return int(waiting_ns)
 
-    def cost(self, shape: Hashable) -> CostTable:
+    def cost(self, shape: Hashable, length: int = 0) -> CostTable:
         """The cost table of a shape."""
-        return self._bucket(shape).cost
+        return self._bucket(shape, length).cost
+
+    def costs(self) -> list[tuple[int, CostTable]]:
+        """(bucket size, cost table): the oldest table of each size, size 0 where nothing is padded."""
+        if not self._buckets:
+            return [(0, CostTable(self._max_batch_size, self._seeds))]
+        tables: dict[int, CostTable] = {}
+        for bucket in self._buckets.values():
+            tables.setdefault(bucket.size, bucket.cost)
+        return sorted(tables.items())
 
     def wake_ns(self) -> int:
         """When a batch that is held back must start; NEVER when none is held."""
@@ -147,6 +205,7 @@ class BatchQueue:
         """Forget everything that waits, and return it."""
         waiting = [entry[3] for bucket in self._buckets.values() for entry in bucket.heap]
         self._buckets.clear()
+        self.waiting_bytes = 0
         return waiting
 
     @property
@@ -157,12 +216,14 @@ class BatchQueue:
     def idle_instances(self) -> int:
         return self._instances - len(self._running)
 
-    def _bucket(self, shape: Hashable) -> Bucket:
-        bucket = self._buckets.get(shape)
+    def _bucket(self, shape: Hashable, length: int) -> Bucket:
+        size = next((size for size in self._sizes if size >= length), length) if length else 0
+        bucket = self._buckets.get((shape, size))
         if bucket is None:
             if len(self._buckets) >= KEPT_BUCKETS:
                 self._buckets = {key: one for key, one in self._buckets.items() if one.heap}
-            bucket = self._buckets[shape] = Bucket(CostTable(self._max_batch_size, self._seeds))
+            cost = CostTable(self._max_batch_size, self._sizes.get(size) or self._seeds)
+            bucket = self._buckets[shape, size] = Bucket(shape, size, cost)
         return bucket
 
     def _most_urgent(self) -> Bucket | None:
@@ -185,37 +246,74 @@ class BatchQueue:
             return False
         heapq.heappop(bucket.heap)
         bucket.rows -= rest
+        self.waiting_bytes -= request.size_bytes
         self._dead.append(request)
         return True
 
-    def _size(self, bucket: Bucket, now_ns: int) -> int:
-        """The most efficient batch size that still meets the deadline of the head, which is the earliest."""
-        size = bucket.cost.efficient_rows(bucket.rows)
-        deadline_ns = bucket.heap[0][3].deadline_ns
-        while size > 1 and now_ns + bucket.cost.predict_ns(size) > deadline_ns:
-            size -= (size + 7) // 8
-        return size
+    def _company(self, urgent: Bucket) -> Company:
+        """Whether the most urgent bucket runs in its own shape, or padded together with longer or shorter ones."""
+        best = self._companions(urgent, [urgent])
+        if not urgent.size:
+            return best
+        family = [one for one in self._buckets.values() if one.heap and one.shape == urgent.shape]
+        for target in family if len(family) > 1 else ():
+            if target.size >= urgent.size:
+                others = [one for one in family if one is not urgent and one.size <= target.size]
+                members = [urgent, *sorted(others, key=lambda one: -one.size)]
+                company = self._companions(target, members)
+                if company.worth > best.worth * PADDING_PAYS:
+                    best = company
+        return best
 
-    def _form(self, bucket: Bucket, size: int, now_ns: int) -> Batch | None:
+    def _companions(self, target: Bucket, members: list[Bucket]) -> Company:
+        waiting = sum(one.rows for one in members)
+        rows = min(target.cost.efficient_rows(waiting), target.largest)
+        alone_ns, room = 0.0, rows
+        for one in members:
+            drawn = min(one.rows, room)
+            alone_ns += drawn * one.cost.row_ns
+            room -= drawn
+        return Company(target, members, rows, alone_ns / target.cost.predict_ns(rows))
+
+    def _in_time(self, company: Company, now_ns: int) -> int:
+        """The rows of a company that still meet the deadline of the head, which is the earliest of its bucket."""
+        rows = company.rows
+        cost = company.target.cost
+        deadline_ns = company.members[0].heap[0][3].deadline_ns
+        while rows > 1 and now_ns + cost.predict_ns(rows) > deadline_ns:
+            rows -= (rows + 7) // 8
+        return rows
+
+    def _form(self, company: Company, size: int, now_ns: int) -> Batch | None:
         slices: list[Slice] = []
         room = size
-        while room and bucket.heap:
+        for bucket in company.members:
+            room -= self._draw(bucket, room, now_ns, slices)
+        if not slices:
+            return None
+        length = max([request.length for request, _, _ in slices]) if company.target.size else 0
+        return Batch(company.target, slices, size - room, now_ns, length)
+
+    def _draw(self, bucket: Bucket, room: int, now_ns: int, slices: list[Slice]) -> int:
+        """Move up to ``room`` rows of a bucket into ``slices``; returns how many."""
+        left = room
+        while left and bucket.heap:
             request = bucket.heap[0][3]
             if (request.abandoned or request.deadline_ns != NEVER) and self._bury(bucket, now_ns):
                 continue
             start = request.cursor
-            stop = min(request.rows, start + room)
+            stop = min(request.rows, start + left)
             if stop == request.rows:
                 heapq.heappop(bucket.heap)
+                self.waiting_bytes -= request.size_bytes
             if start == 0:
                 request.picked_ns = now_ns
                 request.held_ns = self._held_ns - request.held_ns
             request.cursor = stop
             slices.append((request, start, stop))
-            room -= stop - start
-        rows = size - room
-        bucket.rows -= rows
-        return Batch(bucket, slices, rows, now_ns) if rows else None
+            left -= stop - start
+        bucket.rows -= room - left
+        return room - left
 
     def _holds(self, bucket: Bucket, now_ns: int) -> bool:
         if not self._max_delay_ns:

@@ -18,9 +18,12 @@ import numpy as np
 from ..errors import ClientGone, NotReady, Overloaded
 from ..request import NEVER, InferRequest
 from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor
+from .padding import Padding
 from .queue import Batch, BatchQueue
 
 log = logging.getLogger("slipway.scheduler")
+
+UNLIMITED = 1 << 62
 
 OnBatch = Callable[[Batch, int], None]
 
@@ -37,16 +40,21 @@ class Scheduler:
         instances: int,
         inline: bool,
         max_queue_ns: int,
+        max_queue_bytes: int = UNLIMITED,
+        padding: Padding | None = None,
         on_batch: OnBatch,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
-        """``max_queue_ns``: the predicted wait at which admission says no. ``on_batch(batch, failed slices)`` is told
+        """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
+        admission says no. ``on_batch(batch, failed slices)`` is told
         of every batch, for the metrics."""
         self._queue = queue
         self._loop = loop
         self._lock = threading.Lock()
         self._max_queue_ns = max_queue_ns
+        self._max_queue_bytes = max_queue_bytes
+        self._padding = padding
         self._on_batch = on_batch
         self._clock = clock
         self._waking = 0
@@ -55,9 +63,9 @@ class Scheduler:
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
         self._executor: Executor = (
-            InlineExecutor(loop, model, self._pull, self._finish)
+            InlineExecutor(loop, model, self._pull, self._finish, padding)
             if inline
-            else ThreadExecutor(loop, model, self._pull, self._finish, instances, name)
+            else ThreadExecutor(loop, model, self._pull, self._finish, instances, name, padding)
         )
 
     def submit(self, request: InferRequest, shape: Hashable = None) -> None:
@@ -66,6 +74,8 @@ class Scheduler:
         This is the only place that says no: a request that was admitted ends in one call of its ``done``.
         """
         now_ns = self._clock()
+        for array in request.arrays:
+            request.size_bytes += array.nbytes
         with self._lock:
             self._admit(request, shape, now_ns)
             self._queue.push(request, shape, now_ns)
@@ -87,10 +97,10 @@ class Scheduler:
         with self._lock:
             return self._queue.waiting_rows
 
-    def cost_points(self) -> list[tuple[int, int]]:
-        """(batch size, nanoseconds) as learnt up to now, for the model's usual shape."""
+    def cost_points(self) -> list[tuple[int, int, int]]:
+        """(bucket size, batch size, nanoseconds) as learnt up to now; bucket size 0 where nothing is padded."""
         with self._lock:
-            return self._queue.cost(None).points()
+            return [(size, *point) for size, cost in self._queue.costs() for point in cost.points()]
 
     def stop(self) -> None:
         """Refuse new requests and end the executor after its running batches. Blocks: not for the event loop."""
@@ -116,8 +126,12 @@ class Scheduler:
             raise Overloaded(
                 f"overloaded: the wait would be {wait_ns // 1_000_000} ms", _seconds(wait_ns - self._max_queue_ns)
             )
+        if self._queue.waiting_bytes and self._queue.waiting_bytes + request.size_bytes > self._max_queue_bytes:
+            waiting_mb = self._queue.waiting_bytes / 1e6
+            raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", _seconds(wait_ns))
         if request.deadline_ns != NEVER:
-            finish_ns = now_ns + wait_ns + self._queue.cost(shape).predict_ns(request.rows)
+            cost = self._queue.cost(shape, request.length)
+            finish_ns = now_ns + wait_ns + cost.predict_ns(request.rows)
             if finish_ns > request.deadline_ns:
                 late_ns = finish_ns - request.deadline_ns
                 raise Overloaded(
@@ -148,6 +162,8 @@ class Scheduler:
             rows = stop - start
             outputs = batch.outputs if alone else [array[offset : offset + rows] for array in batch.outputs]
             offset += rows
+            if self._padding is not None and request.length != batch.length:
+                outputs = self._padding.cut(outputs, request.length)
             request.assembled_ns = batch.assembled_ns
             request.computed_ns = batch.computed_ns
             request.run_rows = batch.rows

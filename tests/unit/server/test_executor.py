@@ -38,12 +38,12 @@ def poisoned_by(poison: float) -> object:
 
 def test_a_request_that_runs_alone_is_not_copied() -> None:
     request = one_row(1)
-    assert assemble([(request, 0, 1)])[0] is request.arrays[0]
+    assert assemble(Batch(None, [(request, 0, 1)], 1, 0))[0] is request.arrays[0]
 
 
 def test_part_of_a_request_is_a_view() -> None:
     request = InferRequest((np.arange(8, dtype=np.float32).reshape(4, 2),), 4, lambda _: None)
-    (part,) = assemble([(request, 1, 3)])
+    (part,) = assemble(Batch(None, [(request, 1, 3)], 2, 0))
     assert np.shares_memory(part, request.arrays[0])
     assert part.tolist() == [[2, 3], [4, 5]]
 

@@ -201,15 +201,15 @@ def test_what_waits_and_what_runs_cost_is_asked_at_each_scrape(metrics: Metrics)
     waiting = itertools.count(5)
     model.waiting_rows = lambda: next(waiting)
     model.backlog_ns = lambda: 1_500_000
-    model.costs = lambda: [(1, 20_000), (8, 50_000)]
+    model.costs = lambda: [(0, 1, 20_000), (0, 8, 50_000)]
     model.load_seconds = 0.25
     samples = scrape(metrics)
     labels = {"model": "m", "version": "1"}
     assert value(samples, "slipway_queue_rows", **labels) == 5
     assert value(samples, "slipway_backlog_seconds", **labels) == pytest.approx(1.5e-3)
     assert value(samples, "slipway_load_seconds", **labels) == 0.25
-    assert value(samples, "slipway_cost_seconds", **labels, batch_size="1") == pytest.approx(2e-5)
-    assert value(samples, "slipway_cost_seconds", **labels, batch_size="8") == pytest.approx(5e-5)
+    assert value(samples, "slipway_cost_seconds", **labels, length="0", batch_size="1") == pytest.approx(2e-5)
+    assert value(samples, "slipway_cost_seconds", **labels, length="0", batch_size="8") == pytest.approx(5e-5)
     assert value(scrape(metrics), "slipway_queue_rows", **labels) == 6
 
 
