@@ -213,9 +213,8 @@ class TestWarmUp:
 
     def test_every_batch_size_is_run_and_measured(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 1000 + 10 * rows)
-        largest, seeds, rowwise = warm_up(session, declared(), self.SIZES)
+        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
         assert largest == 8
-        assert rowwise
         assert seeds == [(size, 1000 + 10 * size) for size in self.SIZES.batch_sizes]
         assert len(session.seen) == 4 * (1 + WARM_RUNS)
 
@@ -226,9 +225,8 @@ class TestWarmUp:
 
     def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS // 5 * rows)
-        largest, seeds, rowwise = warm_up(session, declared(), self.SIZES)
+        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
         assert largest == 8
-        assert rowwise
         assert [size for size, _ in seeds] == [1, 2]
         assert session.sizes == [1, 2]
 
