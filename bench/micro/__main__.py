@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.micro import networks
+from bench.micro.decisions import figures
 from bench.micro.processes import (
     ROOT,
     SERVER_CORE,
@@ -168,7 +169,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start")
+    scenarios = ("hot", "compute", "start", "decisions")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -181,7 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as work:
         try:
             for name in options.scenario or scenarios:
-                if name == "start":
+                if name == "decisions":
+                    print(*figures(), sep="\n")
+                elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 else:
                     (hot if name == "hot" else compute)(Path(work), options.rounds, options.seconds)

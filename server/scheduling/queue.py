@@ -8,6 +8,7 @@ arrivals still join it.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -164,6 +165,12 @@ class BatchQueue:
             waiting_ns += max(min(self._running.values()) - now_ns, 0)
         return int(waiting_ns)
 
+    def finish_ns(self, rows: int, shape: Hashable, length: int, now_ns: int, wait_ns: int) -> int:
+        """When a request that arrived now would be answered: after the wait, in the batch that it would be in."""
+        bucket = self._bucket(shape, length)
+        company = bucket.cost.efficient_rows(bucket.rows + rows)
+        return now_ns + wait_ns + bucket.cost.predict_ns(max(rows, company))
+
     def cost(self, shape: Hashable, length: int = 0) -> CostTable:
         """The cost table of a shape."""
         return self._bucket(shape, length).cost
@@ -244,11 +251,14 @@ class BatchQueue:
             request.error = DeadlineExceeded("the request could not be computed before its deadline any more")
         else:
             return False
-        heapq.heappop(bucket.heap)
-        bucket.rows -= rest
+        self._remove_head(bucket)
+        return True
+
+    def _remove_head(self, bucket: Bucket) -> None:
+        request = heapq.heappop(bucket.heap)[3]
+        bucket.rows -= request.rows - request.cursor
         self.waiting_bytes -= request.size_bytes
         self._dead.append(request)
-        return True
 
     def _company(self, urgent: Bucket) -> Company:
         """Whether the most urgent bucket runs in its own shape, or padded together with longer or shorter ones."""
@@ -276,13 +286,31 @@ class BatchQueue:
         return Company(target, members, rows, alone_ns / target.cost.predict_ns(rows))
 
     def _in_time(self, company: Company, now_ns: int) -> int:
-        """The rows of a company that still meet the deadline of the head, which is the earliest of its bucket."""
-        rows = company.rows
+        """The rows of a company that still meet the deadline of its head, which is the earliest of its bucket.
+
+        Heads for whose sake the batch would become so small that more rows are lost later than they are worth are given
+        up: under overload every head is late, and serving each in the smallest batch would serve nobody else. The idea
+        is that of the early drop of Nexus (H. Shen et al., SOSP 2019).
+        """
+        bucket = company.members[0]
         cost = company.target.cost
-        deadline_ns = company.members[0].heap[0][3].deadline_ns
-        while rows > 1 and now_ns + cost.predict_ns(rows) > deadline_ns:
-            rows -= (rows + 7) // 8
-        return rows
+        kept = _fitting(cost, company.rows, bucket.heap[0][3].deadline_ns - now_ns)
+        if kept == company.rows or len(bucket.heap) == 1:
+            return kept
+        best, sacrifice, best_gain, lost = kept, 0, 0.0, 0
+        heads = heapq.nsmallest(company.rows + 1, bucket.heap)
+        for given_up, (head, following) in enumerate(itertools.pairwise(heads), start=1):
+            lost += head[3].rows - head[3].cursor
+            waiting = sum(one.rows for one in company.members) - lost
+            rows = _fitting(cost, min(company.rows, waiting), following[3].deadline_ns - now_ns)
+            gain = rows - lost - kept * cost.predict_ns(rows) / cost.predict_ns(kept)
+            if gain > best_gain:
+                best, sacrifice, best_gain = rows, given_up, gain
+        for _ in range(sacrifice):
+            request = bucket.heap[0][3]
+            request.error = DeadlineExceeded("the request was given up, so that those behind it are answered in time")
+            self._remove_head(bucket)
+        return best
 
     def _form(self, company: Company, size: int, now_ns: int) -> Batch | None:
         slices: list[Slice] = []
@@ -328,3 +356,10 @@ class BatchQueue:
         if self._holding_since:
             self._held_ns += now_ns - self._holding_since
             self._holding_since = 0
+
+
+def _fitting(cost: CostTable, rows: int, left_ns: int) -> int:
+    """The largest number of rows, at least one, that takes no longer than what is left."""
+    while rows > 1 and cost.predict_ns(rows) > left_ns:
+        rows -= (rows + 7) // 8
+    return rows

@@ -130,8 +130,7 @@ class Scheduler:
             waiting_mb = self._queue.waiting_bytes / 1e6
             raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", _seconds(wait_ns))
         if request.deadline_ns != NEVER:
-            cost = self._queue.cost(shape, request.length)
-            finish_ns = now_ns + wait_ns + cost.predict_ns(request.rows)
+            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns)
             if finish_ns > request.deadline_ns:
                 late_ns = finish_ns - request.deadline_ns
                 raise Overloaded(

@@ -132,6 +132,34 @@ def test_a_request_that_cannot_finish_in_time_is_not_begun() -> None:
     assert isinstance(queue.take_dead()[0].error, DeadlineExceeded)
 
 
+def test_a_late_head_is_given_up_when_that_saves_the_rest() -> None:
+    queue = BatchQueue(8, [(1, 5 * MS), (8, 12 * MS)])
+    head = request(deadline_ns=6 * MS)
+    others = [request(deadline_ns=40 * MS) for _ in range(8)]
+    for one in (head, *others):
+        queue.push(one, None, 1)
+    assert [one for one, _, _ in rows_of(queue.pull(1))] == others
+    assert queue.take_dead() == [head]
+    assert isinstance(head.error, DeadlineExceeded)
+
+
+def test_a_late_head_is_kept_when_giving_it_up_gains_nothing() -> None:
+    queue = BatchQueue(8, [(size, size * 5 * MS) for size in (1, 8)])
+    head, other = request(deadline_ns=6 * MS), request(deadline_ns=40 * MS)
+    queue.push(head, None, 1)
+    queue.push(other, None, 1)
+    assert rows_of(queue.pull(1))[0][0] is head
+    assert queue.take_dead() == []
+
+
+def test_the_predicted_finish_is_that_of_the_batch_that_a_request_would_be_in() -> None:
+    queue = BatchQueue(8, [(1, 5 * MS), (8, 12 * MS)])
+    assert queue.finish_ns(1, None, 0, 100, 0) == 100 + 5 * MS
+    for _ in range(7):
+        queue.push(request(), None, 1)
+    assert queue.finish_ns(1, None, 0, 100, 3 * MS) == 100 + 3 * MS + 12 * MS
+
+
 def test_an_abandoned_request_is_not_run_and_its_neighbours_are() -> None:
     queue = BatchQueue(8, FLAT)
     three = [request() for _ in range(3)]

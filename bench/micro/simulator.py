@@ -1,0 +1,101 @@
+"""The server's own queue, driven in virtual time: what its decisions alone are worth, without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from server.request import NEVER, InferRequest
+from server.scheduling.queue import Batch, BatchQueue
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request of one row: when it comes, its shape, the time that it has (0: no deadline)."""
+
+    at_ns: int
+    shape: str = ""
+    allowed_ns: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of all arrivals, and the rows of each batch."""
+
+    answered: int = 0
+    late: int = 0
+    refused: int = 0
+    expired: int = 0
+    deepest: int = 0
+    batches: list[int] = field(default_factory=list)
+    end_ns: int = 0
+
+    @property
+    def goodput(self) -> float:
+        """Answers in time, a second."""
+        return (self.answered - self.late) / (self.end_ns / SECOND)
+
+
+def poisson(rate: float, seconds: float, seed: int, **fields: Any) -> list[Arrival]:
+    """Arrivals with exponential gaps, ``rate`` a second."""
+    random = np.random.default_rng(seed)
+    times = np.cumsum(random.exponential(SECOND / rate, int(rate * seconds)))
+    return [Arrival(int(at), **fields) for at in times]
+
+
+def simulate(
+    arrivals: Sequence[Arrival],
+    queue: BatchQueue,
+    cost_ns: Callable[[Batch], int],
+    max_queue_ns: int = NEVER,
+) -> Outcome:
+    """One instance serves ``arrivals``; admission says no as the scheduler's does."""
+    outcome = Outcome()
+    running: Batch | None = None
+    finish_ns = 0
+    coming = iter(arrivals)
+    following = next(coming, None)
+    while following is not None or running is not None:
+        if running is not None and (following is None or finish_ns <= following.at_ns):
+            now_ns = finish_ns
+            _finish(running, now_ns, queue, outcome)
+            running = None
+        else:
+            assert following is not None
+            now_ns = following.at_ns
+            _arrive(following, queue, outcome, max_queue_ns)
+            following = next(coming, None)
+        if running is None:
+            running = queue.pull(now_ns)
+            outcome.expired += len(queue.take_dead())
+            if running is not None:
+                finish_ns = now_ns + cost_ns(running)
+        outcome.end_ns = now_ns
+    return outcome
+
+
+def _arrive(one: Arrival, queue: BatchQueue, outcome: Outcome, max_queue_ns: int) -> None:
+    deadline_ns = one.at_ns + one.allowed_ns if one.allowed_ns else NEVER
+    wait_ns = queue.backlog_ns(one.at_ns)
+    if wait_ns > max_queue_ns or queue.finish_ns(1, one.shape, 0, one.at_ns, wait_ns) > deadline_ns:
+        outcome.refused += 1
+        return
+    request = InferRequest((), 1, lambda _: None, deadline_ns=deadline_ns)
+    queue.push(request, one.shape, one.at_ns)
+    outcome.deepest = max(outcome.deepest, queue.waiting_rows)
+
+
+def _finish(batch: Batch, now_ns: int, queue: BatchQueue, outcome: Outcome) -> None:
+    batch.computed_ns = now_ns
+    batch.outputs = [np.empty(0)]
+    queue.release(batch)
+    outcome.batches.append(batch.rows)
+    for request, _, _ in batch.slices:
+        outcome.answered += 1
+        outcome.late += now_ns > request.deadline_ns
