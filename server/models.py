@@ -17,7 +17,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from . import artifact as artifacts
-from .artifact import Artifact, Batching, Manifest
+from .artifact import Artifact, Batching, CostPoint, Manifest
 from .backends import BackendOptions, Session, loader
 from .cores import available_cores
 from .errors import AlreadyLoaded, BrokenArtifact, SlipwayError, UnknownModel
@@ -32,7 +32,7 @@ from .tensors import Array, ModelSpec
 log = logging.getLogger("slipway.models")
 
 WARM_RUNS = 5
-WARM_BUDGET_NS = 500_000_000
+WARM_BUDGET_NS = 1_000_000_000
 """The sweep stops at the batch size after which it has spent this much: a slow model should still start."""
 
 LENGTHS_BUDGET_NS = 2_000_000_000
@@ -277,7 +277,20 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
         seeds.append((size, _measure(session, inputs)))
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
             break
-    return max(sizes), seeds or [(1, UNMEASURED_NS)], True
+    return max(sizes), _with_declared(seeds, artifact.manifest.cost) or [(1, UNMEASURED_NS)], True
+
+
+def _with_declared(seeds: list[tuple[int, float]], declared: tuple[CostPoint, ...]) -> list[tuple[int, float]]:
+    """Measured costs, and for sizes beyond them the manifest's, scaled by how this machine compares to its own.
+
+    Without them a slow model, whose sweep ends early, would never be seen to gain from larger batches.
+    """
+    known = {point.batch_size: point.p50_us * 1_000 for point in declared if point.p50_us > 0}
+    common = [size for size, _ in seeds if size in known]
+    if not common:
+        return seeds
+    scale = dict(seeds)[common[-1]] / known[common[-1]]
+    return [*seeds, *((size, ns * scale) for size, ns in sorted(known.items()) if size > seeds[-1][0])]
 
 
 def warm_up_lengths(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from ..codecs import Codec
-from ..errors import ClientGone, MalformedInput, SlipwayError
+from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
 from ..request import ORDINARY, PATIENCE_NS, Head, InferRequest, Payload
 from . import Reply
@@ -63,6 +63,12 @@ def infer(
         reply_failure(error, head, reply)
         return None
     return request
+
+
+def require_plain(encoding: bytes | None) -> None:
+    """Raises UnsupportedMedia for a compressed body: no codec would understand it."""
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMedia("Content-Encoding is not supported: send the body as it is")
 
 
 def _finish(request: InferRequest) -> None:

@@ -14,7 +14,7 @@ from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
-from .inference import infer
+from .inference import infer, require_plain
 
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
@@ -80,7 +80,15 @@ class OpenInference:
 
         def handle(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
             model = self._find(name, version, head, reply)
-            return infer(model, head, body, reply, self._codec, self._codec) if model is not None else None
+            if model is None:
+                return None
+            try:
+                require_plain(head.get(b"content-encoding"))
+            except SlipwayError as error:
+                model.metrics.answers[error.code] += 1
+                reply_failure(error, head, reply)
+                return None
+            return infer(model, head, body, reply, self._codec, self._codec)
 
         return handle
 

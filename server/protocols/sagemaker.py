@@ -12,7 +12,7 @@ from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from . import JSON, Reply, Route
 from .failure import reply_failure
-from .inference import infer
+from .inference import infer, require_plain
 
 HEALTHY = b'{"status":"healthy"}'
 
@@ -47,13 +47,16 @@ class SageMaker:
 
     def invocations(self, head: Head, body: bytes, reply: Reply) -> InferRequest | None:
         """Codecs by ``Content-Type`` and ``Accept``, the model by default."""
-        content_type = accept = None
+        content_type = accept = encoding = None
         for name, value in head.headers:
             if name == b"content-type":
                 content_type = value
             elif name == b"accept":
                 accept = value
+            elif name == b"content-encoding":
+                encoding = value
         try:
+            require_plain(encoding)
             codecs = self._negotiator.negotiate(content_type, accept)
             model = self._models.default()
         except SlipwayError as error:

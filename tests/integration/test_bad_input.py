@@ -79,6 +79,7 @@ CASES: dict[str, Case] = {
     ),
     "not an npz": (b"PK\x03\x04nonsense", {"Content-Type": "application/x-npz"}, 400, "malformed_input"),
     "unknown media type": (b"<a/>", {"Content-Type": "application/xml"}, 415, "unsupported_media_type"),
+    "a compressed body": (b"[]", {**JSON, "Content-Encoding": "gzip"}, 415, "unsupported_media_type"),
     "no media type": (b"[]", {}, 415, "unsupported_media_type"),
     "a media type that is none": (b"[]", {"Content-Type": "json"}, 415, "unsupported_media_type"),
     "unknown Accept": (b"[]", {**JSON, "Accept": "text/html"}, 406, "not_acceptable"),

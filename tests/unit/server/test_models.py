@@ -17,7 +17,7 @@ import pytest
 
 from server import artifact as artifacts
 from server import models as module
-from server.artifact import SAMPLES, Artifact, Batching, Manifest
+from server.artifact import SAMPLES, Artifact, Batching, CostPoint, Manifest
 from server.backends import BackendOptions, Session
 from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel, UnprocessableInput
 from server.models import (
@@ -253,6 +253,14 @@ class TestWarmUp:
     def test_also_when_its_smallest_size_is_not_one(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, rows_out=lambda rows: min(rows, 4))
         assert warm_up(session, bare(), Batching((4, 8))) == (1, [(1, UNMEASURED_NS)], False)
+
+    def test_sizes_beyond_the_sweep_come_from_the_manifest_scaled_to_this_machine(self, clock: Clock) -> None:
+        manifest_costs = (CostPoint(1, 10.0, 11.0), CostPoint(4, 20.0, 21.0), CostPoint(8, 30.0, 31.0))
+        session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS)
+        artifact = declared()
+        artifact = replace(artifact, manifest=replace(artifact.manifest, cost=manifest_costs))
+        _, seeds, _ = warm_up(session, artifact, self.SIZES)
+        assert seeds == [(1, WARM_BUDGET_NS), (4, 2 * WARM_BUDGET_NS), (8, 3 * WARM_BUDGET_NS)]
 
     def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: Clock) -> None:
         assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (8, [(1, UNMEASURED_NS)], True)
