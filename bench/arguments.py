@@ -21,6 +21,7 @@ from .presets import PRESETS
 from .progress import ProgressLine
 from .run import FAST, Plan
 
+Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
 Subparsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
@@ -158,7 +159,7 @@ def _template(path: Path | None) -> bytes | None:
 
 
 @contextmanager
-def progress(total_s: float) -> Iterator[Callable[[], Watch | None]]:
+def progress(total_s: float) -> Iterator[Watches]:
     """Makes progress lines of loads that take so long, on a terminal; the last one is taken away at the end."""
     lines: list[ProgressLine] = []
 

@@ -39,6 +39,10 @@ class Rung:
         return offered is not None and self.goodput_per_s < KEPT_UP * offered
 
 
+Measure = Callable[[float, int | None], Rung]
+"""Given a rate, and a seed if it should be another than the plan's."""
+
+
 def rung(record: RunRecord) -> Rung:
     """What a run says as one point of a curve."""
     return Rung(
@@ -72,7 +76,7 @@ def rates(text: str) -> tuple[float, ...]:
     return tuple(round(one, 3) for one in sorted(found))
 
 
-def climb(measure: Callable[[float], Rung], steps: Iterable[float]) -> list[Rung]:
+def climb(measure: Measure, steps: Iterable[float]) -> list[Rung]:
     """Every step in turn, ending after the first saturated one: beyond it there is only more queue.
 
     Where the generator was the limit, the step is measured again: other programs may have needed its machine.
@@ -85,13 +89,14 @@ def climb(measure: Callable[[float], Rung], steps: Iterable[float]) -> list[Rung
     return climbed
 
 
-def patiently(measure: Callable[[float], Rung], rate_per_s: float) -> Rung:
-    """The first measurement in which the generator was not the limit, or the last of ``ATTEMPTS``."""
-    found = measure(rate_per_s)
-    for _ in range(ATTEMPTS - 1):
+def patiently(measure: Measure, rate_per_s: float, seed: int | None = None) -> Rung:
+    """The first measurement in which the generator was not the limit, or the last of ``ATTEMPTS``, each with the next
+    seed."""
+    found = measure(rate_per_s, seed)
+    for attempt in range(1, ATTEMPTS):
         if not found.generator:
             break
-        found = measure(rate_per_s)
+        found = measure(rate_per_s, None if seed is None else seed + attempt)
     return found
 
 

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from .errors import Unusable
-from .ladder import Rung, capacity_per_s, rung
+from .ladder import Measure, Rung, capacity_per_s, rung
 from .load.engine import Watch
 from .record import RunRecord
 from .repeats import Columns
@@ -19,7 +19,6 @@ from .run import Plan, execute
 from .stats import Percentile
 
 SCHEMA = "slipway.bench.sweep/1"
-Measure = Callable[[float], Rung]
 Keep = Callable[[RunRecord, Columns], None]
 SHOWN = ("p50", "p95", "p99")
 
@@ -39,8 +38,9 @@ class SweepRecord:
 def runner(plan: Plan, watch: Callable[[], Watch | None], keep: Keep) -> Measure:
     """Runs the plan at the rate that it is given; ``keep`` gets all that came of it. Ctrl-C ends it for good."""
 
-    def measure(rate_per_s: float) -> Rung:
-        record, columns = execute(replace(plan, rate_per_s=rate_per_s, users=None, calibrate=False), watch())
+    def measure(rate_per_s: float, seed: int | None) -> Rung:
+        at_rate = replace(plan, rate_per_s=rate_per_s, users=None, calibrate=False)
+        record, columns = execute(at_rate if seed is None else replace(at_rate, seed=seed), watch())
         if record.partial:
             raise KeyboardInterrupt
         keep(record, columns)

@@ -180,8 +180,19 @@ def parse(spec: str) -> Process:
     except ValueError as error:
         raise Unusable(f"cannot read the arrivals {spec!r}: {error}; write {SPECS}") from error
     if name == "trace" and text:
-        return Recorded(spec, trace.read(Path(text)))
+        return _recorded(spec, text)
     raise Unusable(f"unknown arrivals {spec!r}: write {SPECS}")
+
+
+def _recorded(spec: str, text: str) -> Recorded:
+    """``FILE``, or ``FILE@2`` for twice as fast."""
+    name, at, speed = text.rpartition("@")
+    if not at or Path(text).exists():
+        return Recorded(spec, trace.read(Path(text)))
+    try:
+        return Recorded(spec, trace.faster(trace.read(Path(name)), _number(speed)))
+    except ValueError as error:
+        raise Unusable(f"cannot read the speed in {spec!r}: {error}; write trace:FILE@2") from error
 
 
 def _profile(spec: str, text: str) -> Profile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,7 @@ def test_samples_are_sent_as_they_are(tmp_path: Path) -> None:
 def test_metadata_is_read_or_refused() -> None:
     told = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]}
     assert generate.inputs(told) == TENSORS[:1]
+    broken: Mapping[str, object]
     for broken in ({}, {"inputs": []}, {"inputs": [{"name": "x", "datatype": "COMPLEX", "shape": [1]}]}):
         with pytest.raises(Unusable, match="--payload FILE"):
             generate.inputs(broken)
