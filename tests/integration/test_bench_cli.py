@@ -155,7 +155,7 @@ def test_the_command_line_stays_free_of_gevent() -> None:
 def test_help_names_every_command_and_shows_examples() -> None:
     shown = bench("--help").stdout
     for one in ("run", "sweep", "slo", "compare", "plan", "calibrate", "record", "replay", "locustfile"):
-        assert f"    {one} " in shown, one
+        assert f"    {one}" in shown, one
     assert "examples:" in bench("run", "--help").stdout
 
 
