@@ -96,13 +96,10 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         raise Unusable("--arrivals are those of an open loop: with --users, callers arrive when they are answered")
     if users is not None and users > asked.connections:
         raise Unusable(f"{users} users need as many connections: raise --connections from {asked.connections}")
-    endpoint = place = None
-    if asked.url.startswith(sagemaker.PREFIX):
-        endpoint = sagemaker.parse(asked.url, asked.region, asked.endpoint_url)
-        place = endpoint.target()
-    place = place or target.parse(asked.url)
+    named = asked.url.startswith(sagemaker.PREFIX)
+    endpoint = sagemaker.parse(asked.url, asked.region, asked.endpoint_url) if named else None
+    place = target.parse(asked.url) if endpoint is None else endpoint.target()
     default_s = preset.duration_s if preset is not None else default_duration_s
-    carrier = asked.carrier or ("header" if endpoint is None else "custom-attributes")
     form = wire.template(asked.method, asked.header, _template(asked.template))
     if endpoint is not None and form != wire.PLAIN:
         raise Unusable("--method, --header and --template do not go with sagemaker: InvokeEndpoint has its own form")
@@ -118,7 +115,7 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         seed=asked.seed,
         timeout_s=asked.timeout,
         connections=asked.connections,
-        carrier=CARRIERS[carrier],
+        carrier=CARRIERS[asked.carrier or ("header" if endpoint is None else "custom-attributes")],
         calibrate=not asked.skip_calibration,
         command=shlex.join(["python", "-m", "bench", *arguments]),
         repeats=getattr(asked, "repeat", 1),

@@ -116,10 +116,10 @@ def build(
     verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, plan.connections) for one in cut])
     account = stages.join(window)
     bands = _bands(account)
-    text = sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), account.with_server)
     latency = outcome.latency(window, quantiles(plan), plan.timeout_s, plan.seed, verdict.ok)
-    result = record.RunRecord(
-        id=f"{created:%Y%m%dT%H%M%SZ}-{hashlib.sha256(f'{created} {plan.command}'.encode()).hexdigest()[:8]}",
+    digest = hashlib.sha256(f"{created} {plan.command}".encode()).hexdigest()
+    return record.RunRecord(
+        id=f"{created:%Y%m%dT%H%M%SZ}-{digest[:8]}",
         created=created.isoformat(timespec="seconds"),
         tool=TOOL,
         command=plan.command,
@@ -136,12 +136,11 @@ def build(
         errors=outcome.errors(raws, window),
         stages=_stages(account, bands),
         tail=_tail(bands),
-        sentence=text,
+        sentence=sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), account.with_server),
         batches={str(size): count for size, count in stages.batch_sizes(account).items()},
         server=server or {},
         objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
-    )
-    return result, columns
+    ), columns
 
 
 def quantiles(plan: Plan) -> tuple[float, ...]:

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import slo
+from bench import ladder, slo, stats
+from bench.commands import slo as command
+from bench.errors import Unusable
+from bench.objective import Objective
 from tests.unit.bench.queues import true_capacity_per_s, waits_and_service_ms
 
 SERVICE_MS, LIMIT_MS = 1.0, 50.0
@@ -68,3 +71,17 @@ def test_the_fit_rises_keeps_the_mean_and_leaves_what_rises_alone(values: list[f
     assert (np.diff(curve) >= -1e-9).all()
     assert curve.mean() == pytest.approx(given_values.mean(), abs=1e-6)
     assert slo.isotonic(np.sort(given_values), weights) == pytest.approx(np.sort(given_values))
+
+
+def rung(value_ms: float | None, *, answered: float = 100.0, failed: float = 0.0) -> ladder.Rung:
+    found = stats.Percentile(0.99, value_ms, None, None, None, False, 500, 473)
+    return ladder.Rung(100.0, None, 1, 100.0, answered, failed, 500, {"p99": found}, False, ())
+
+
+def test_a_trial_that_failed_or_fell_behind_has_no_latency() -> None:
+    objective = Objective(0.99, 50)
+    assert command.latency_ms(rung(20.0), objective) == 20
+    assert command.latency_ms(rung(20.0, failed=0.01), objective) == math.inf
+    assert command.latency_ms(rung(20.0, answered=80.0), objective) == math.inf
+    with pytest.raises(Unusable, match="too few"):
+        command.latency_ms(rung(None), objective)
