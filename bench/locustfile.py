@@ -8,6 +8,8 @@ from .errors import Unusable
 from .load import payload
 from .load.target import Target
 
+ARRIVALS = ("poisson", "constant")
+"""Those without an end, since a locust run has none that a user could know."""
 TEMPLATE = '''"""Load {url} on a schedule, in locust. Written by `python -m bench locustfile`; edit it freely.
 
     locust -f THIS_FILE --headless -u 1 -t 30s      (or without --headless, for the web page on port 8089)

@@ -24,6 +24,8 @@ class ProgressLine:
         self._written = 0
 
     def __call__(self, now: Snapshot) -> None:
+        if now.elapsed_s < self._next_s - EVERY_S:
+            self._next_s = 0.0  # the next repeat
         if now.elapsed_s < self._next_s:
             return
         self._next_s = now.elapsed_s + EVERY_S

@@ -6,6 +6,7 @@ the schema that no command measures yet (verdicts, whatif, slo, plan) are absent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from .load.measurements import COLUMNS
 from .stats import Percentile
 from .validity import Validity
 
-SCHEMA = "slipway.bench.run/1"
+SCHEMA = "slipway.bench.run/2"
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class TargetRecord:
 
 @dataclass(frozen=True, slots=True)
 class PayloadRecord:
+    """A body, or a set of them: then ``bytes`` is the mean by weight, and the column ``payload`` counts from 0."""
+
     name: str
     content_type: str
     sha256: str
     bytes: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +62,36 @@ class LoadRecord:
     connections: int
     carrier: str
     payload: PayloadRecord
+    payloads: tuple[PayloadRecord, ...] = ()
+    engine: str = "fast"
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatRecord:
+    """One repetition: requests intended in [start_s, end_s) after the start of the first one were measured."""
+
+    number: int
+    seed: int
+    start_s: float
+    end_s: float
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRecord:
-    """What was measured: requests intended in [start_s, end_s) after the start. ``method``: how the cut was chosen."""
+    """What was measured, from the first repeat's start to the last one's end; between them lie the warm-ups.
+
+    ``method``: how the warm-up was cut. ``steady``: False when no steady state was found, None when nobody looked.
+    ``requests``: all that were measured.
+    """
 
     method: str
     start_s: float
     end_s: float
     requests: int
+    steady: bool | None = None
+    repeats: tuple[RepeatRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +113,22 @@ class ThroughputRecord:
 
     offered_per_s: float | None
     sent_per_s: float
+    goodput_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveRecord:
+    """Whether latency stays below ``limit_ms`` at ``quantile``.
+
+    ``state``: ``met`` or ``missed`` when the whole interval says so, ``undecided`` when it holds the limit, ``unknown``
+    when there were too few requests or the run is invalid. ``good_share``: of all requests of the window, errors
+    included, those answered with success within the limit; ``goodput_per_s``: how many per second that were.
+    """
+
+    quantile: float
+    limit_ms: float
+    state: str
+    good_share: float
     goodput_per_s: float
 
 
@@ -151,6 +192,7 @@ class RunRecord:
     sentence: str
     batches: dict[str, int]
     server: dict[str, dict[str, float]]
+    objective: ObjectiveRecord | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 
@@ -158,6 +200,14 @@ class RunRecord:
 def to_json(record: RunRecord) -> bytes:
     """The record as indented UTF-8 JSON."""
     return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def measured(columns: dict[str, NDArray[np.int64]], repeats: Sequence[RepeatRecord]) -> NDArray[np.bool_]:
+    """bool [n]: the rows inside the windows, as opposed to warm-ups."""
+    inside = np.zeros(len(columns["due_ns"]), dtype=np.bool_)
+    for one in repeats:
+        inside |= (columns["repeat"] == one.number) & (columns["due_ns"] >= round(one.start_s * NS_PER_S))
+    return inside
 
 
 def raw_path(path: Path) -> Path:

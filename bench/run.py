@@ -1,213 +1,226 @@
-"""A run: one load from what was asked for to the record of what happened."""
+"""A run: one load, once or repeated, from what was asked for to the record of what happened."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from . import environment, record, stats, validity
+from . import environment, objective, outcome, record, repeats, validity
 from .errors import Unusable
 from .explain import sentence, stages
-from .load import calibration, engine, probe, schedule
-from .load.engine import RawRun, Watch
-from .load.measurements import Outcome, kind_of
-from .load.payload import Payload
-from .load.schedule import NS_PER_S, Schedule
-from .load.server_timing import MISSING, Carrier
+from .load import arrivals, calibration, fleet, probe, schedule
+from .load.engine import RawRun, Shot, Watch
+from .load.payload_set import CYCLE, PayloadSet
+from .load.sagemaker import Endpoint
+from .load.schedule import Schedule
+from .load.server_timing import Carrier
 from .load.target import Target
+from .load.wire import PLAIN, Template, Wire, render
+from .repeats import Columns
 
 TOOL = "slipway bench 0.1.0"
-MAX_MESSAGE = 300
+FAST = "fast"
+AUTO_WARMUP_S = 2.0
+"""Time added for a warm-up that is cut where the rows say so; the cut may also be longer or shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for. Exactly one of ``rate_per_s`` (open loop) and ``users`` (closed loop) is set.
+    """What was asked for.
 
-    ``command`` reproduces the run. ``calibrate``: measure the generator's own limits first.
+    ``users`` makes a closed loop; otherwise ``arrivals`` come at ``rate_per_s``, or at their own rate (None).
+    ``warmup_s``: None for a cut chosen from the rows. ``command`` reproduces the run. ``calibrate``: measure the
+    generator's own limits first. ``repeats`` take the seeds from ``seed`` on. ``endpoint``: the SageMaker endpoint that
+    ``target`` is the address of.
     """
 
     target: Target
-    payload: Payload
+    payload: PayloadSet
     rate_per_s: float | None
     users: int | None
     arrivals: str
     duration_s: float
-    warmup_s: float
+    warmup_s: float | None
     seed: int
     timeout_s: float
     connections: int
     carrier: Carrier
     calibrate: bool
     command: str
+    repeats: int = 1
+    processes: int = 1
+    engine: str = FAST
+    template: Template = PLAIN
+    endpoint: Endpoint | None = None
+    objective: objective.Objective | None = None
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of one repeat, its warm-up included. Arrivals that have their own duration keep it."""
+        own_s = arrivals.parse(self.arrivals).duration_s if self.users is None else None
+        return own_s or self.duration_s + (AUTO_WARMUP_S if self.warmup_s is None else self.warmup_s)
 
 
-def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, RawRun]:
-    """Look, calibrate, load, look again. Raises Unusable when there is nothing to load, or nothing to load it with."""
-    arrivals = _schedule(plan)
+def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, Columns]:
+    """Look, calibrate, load, look again: the record and all raw rows.
+
+    Raises Unusable when there is nothing to load, or nothing to load it with.
+    """
+    schedules = _schedules(plan)
     probe.reach(plan.target)
-    limits = calibration.calibrate(plan.payload, plan.carrier) if plan.calibrate else None
-    _check_rate(plan, limits)
+    limits = calibrate(plan) if plan.calibrate else None
+    _check_rate(schedules, limits)
     env = environment.describe()
     metadata = probe.metadata(plan.target)
     before = probe.stage_totals(plan.target)
     created = datetime.now(UTC)
-    raw = _load(plan, arrivals, watch)
+    raws = load(plan, schedules, watch)
     told = {"stage_means_ms": probe.stage_means_ms(before, probe.stage_totals(plan.target))}
-    return build(plan, raw, env, created, limits, metadata, told), raw
+    return build(plan, raws, env, created, limits, metadata, told)
+
+
+def calibrate(plan: Plan) -> calibration.Calibration:
+    """What the generator can do with the largest body of this load, in as many processes."""
+    largest = max(plan.payload.payloads, key=lambda one: len(one.body))
+    return calibration.calibrate(largest, plan.carrier, processes=plan.processes)
+
+
+def load(plan: Plan, schedules: Sequence[Schedule | None], watch: Watch | None = None) -> list[RawRun]:
+    """Every repeat in turn; Ctrl-C ends the one it meets, and there is no next one."""
+    raws = []
+    for arrivals_of in schedules:
+        raw = fleet.run(shot(plan, arrivals_of), _what(plan, arrivals_of), plan.processes, watch)
+        raws.append(raw)
+        if raw.interrupted:
+            break
+    return raws
 
 
 def build(
     plan: Plan,
-    raw: RawRun,
+    raws: Sequence[RawRun],
     env: environment.Environment,
     created: datetime,
     limits: calibration.Calibration | None = None,
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
-) -> record.RunRecord:
-    """The record of a load that has happened; computes, and touches nothing."""
-    from_ns = round(plan.warmup_s * NS_PER_S)
-    window = {name: column[raw.columns["due_ns"] >= from_ns] for name, column in raw.columns.items()}
-    verdict = validity.judge(raw, window, from_ns, plan.connections)
+) -> tuple[record.RunRecord, Columns]:
+    """The record of a load that has happened, and its rows; computes, and touches nothing."""
+    cut = repeats.cut(raws, plan.seed, plan.warmup_s, plan.total_s)
+    columns = repeats.join(cut)
+    told, window = repeats.window(cut, columns)
+    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, plan.connections) for one in cut])
     account = stages.join(window)
     bands = _bands(account)
-    text = sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), account.with_server)
+    latency = outcome.latency(window, quantiles(plan), plan.timeout_s, plan.seed, verdict.ok)
+    digest = hashlib.sha256(f"{created} {plan.command}".encode()).hexdigest()
     return record.RunRecord(
-        id=f"{created:%Y%m%dT%H%M%SZ}-{hashlib.sha256(f'{created} {plan.command}'.encode()).hexdigest()[:8]}",
+        id=f"{created:%Y%m%dT%H%M%SZ}-{digest[:8]}",
         created=created.isoformat(timespec="seconds"),
         tool=TOOL,
         command=plan.command,
-        partial=raw.interrupted,
-        abandoned=raw.abandoned,
+        partial=any(raw.interrupted for raw in raws),
+        abandoned=sum(raw.abandoned for raw in raws),
         target=record.TargetRecord(plan.target.url, plan.target.model, metadata),
         load=_load_record(plan),
         env=env,
         calibration=limits,
         validity=verdict,
-        window=record.WindowRecord("as asked", plan.warmup_s, plan.warmup_s + plan.duration_s, len(window["index"])),
-        latency=_latency(window, plan, verdict.ok),
-        throughput=_throughput(raw, window, plan, from_ns),
-        errors=_errors(raw, window),
+        window=told,
+        latency=latency,
+        throughput=outcome.throughput(cut),
+        errors=outcome.errors(raws, window),
         stages=_stages(account, bands),
         tail=_tail(bands),
-        sentence=text,
+        sentence=sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), account.with_server),
         batches={str(size): count for size, count in stages.batch_sizes(account).items()},
         server=server or {},
-    )
+        objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
+    ), columns
 
 
-def _schedule(plan: Plan) -> Schedule | None:
-    if plan.rate_per_s is None:
-        return None
-    return schedule.build(plan.arrivals, plan.rate_per_s, plan.warmup_s + plan.duration_s, plan.seed)
+def quantiles(plan: Plan) -> tuple[float, ...]:
+    """Those of every record, and that of the objective."""
+    asked = () if plan.objective is None else (plan.objective.quantile,)
+    return tuple(sorted({*stages.QUANTILES, *asked}))
 
 
-def _check_rate(plan: Plan, limits: calibration.Calibration | None) -> None:
-    if limits is not None and plan.rate_per_s is not None and plan.rate_per_s > limits.usable_rate_per_s:
+def shot(plan: Plan, arrivals_of: Schedule | None) -> Shot:
+    """Where the load goes and what it carries. Raises Unusable for a trace that asks for unknown payloads."""
+    renew = None
+    if plan.endpoint is not None:
+        renew = functools.partial(plan.endpoint.wires, plan.payload.payloads, plan.carrier)
+        wires: tuple[Wire, ...] = renew()
+    else:
+        wires = tuple(render(plan.target, one, plan.carrier, plan.template) for one in plan.payload.payloads)
+    choices = plan.payload.choices(plan.seed, CYCLE if arrivals_of is None else len(arrivals_of.offsets_ns))
+    if arrivals_of is not None and any(arrivals_of.payload_names):
+        choices = plan.payload.named(arrivals_of.payload_names, choices)
+    return Shot(plan.target, wires, choices, plan.carrier, plan.timeout_s, plan.connections, renew)
+
+
+def _schedules(plan: Plan) -> list[Schedule | None]:
+    if plan.users is not None:
+        return [None] * plan.repeats
+    process = arrivals.parse(plan.arrivals)
+    seeds = range(plan.seed, plan.seed + plan.repeats)
+    return [schedule.build(process, plan.rate_per_s, plan.total_s, seed) for seed in seeds]
+
+
+def _what(plan: Plan, arrivals_of: Schedule | None) -> Schedule | fleet.Callers:
+    if arrivals_of is not None:
+        return arrivals_of
+    assert plan.users is not None
+    return fleet.Callers(plan.users, plan.total_s)
+
+
+def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:
+    rate = max((one.rate_per_s for one in schedules if one is not None), default=0.0)
+    if limits is not None and rate > limits.usable_rate_per_s:
         raise Unusable(
             f"the generator reaches {limits.ceiling_per_s:,.0f} requests/s here and can be trusted up to half of that: "
             f"lower --rate to {limits.usable_rate_per_s:,.0f}, or pass --skip-calibration and watch the send lag"
         )
 
 
-def _load(plan: Plan, arrivals: Schedule | None, watch: Watch | None) -> RawRun:
-    wire = plan.target.request(plan.payload, plan.carrier)
-    shot = engine.Shot(plan.target, wire, plan.carrier, plan.timeout_s, plan.connections)
-    if arrivals is not None:
-        return engine.run_open(shot, arrivals, watch)
-    assert plan.users is not None
-    return engine.run_closed(shot, plan.users, plan.warmup_s + plan.duration_s, watch)
-
-
 def _load_record(plan: Plan) -> record.LoadRecord:
-    body = plan.payload
-    is_open = plan.rate_per_s is not None
+    body, is_open = plan.payload, plan.users is None
+    rate = plan.rate_per_s
+    if is_open and rate is None:
+        rate = arrivals.parse(plan.arrivals).rate_per_s
+    warmup_s = AUTO_WARMUP_S if plan.warmup_s is None else plan.warmup_s
     return record.LoadRecord(
         mode="open" if is_open else "closed",
         arrivals=plan.arrivals if is_open else None,
-        rate_per_s=plan.rate_per_s,
+        rate_per_s=rate if is_open else None,
         users=plan.users,
         seed=plan.seed,
-        duration_s=plan.duration_s,
-        warmup_s=plan.warmup_s,
+        duration_s=plan.total_s - warmup_s,
+        warmup_s=warmup_s,
         timeout_s=plan.timeout_s,
         connections=plan.connections,
         carrier=plan.carrier.name,
-        payload=record.PayloadRecord(body.name, body.content_type, body.sha256, len(body.body)),
+        payload=record.PayloadRecord(body.name, body.content_type, body.sha256, round(body.mean_bytes)),
+        payloads=tuple(
+            record.PayloadRecord(one.name, one.content_type, one.sha256, len(one.body), weight)
+            for one, weight in zip(body.payloads, body.weights, strict=True)
+        ),
+        engine=plan.engine,
+        processes=plan.processes,
     )
 
 
-def _latency(window: dict[str, NDArray[np.int64]], plan: Plan, trusted: bool) -> record.LatencyRecord:
-    """Percentiles of answers, and of time-outs as at least the limit: without those, never answering pays off."""
-    counted = np.isin(window["outcome"], (Outcome.OK, Outcome.TIMEOUT))
-    due, last = window["due_ns"][counted], window["last_byte_ns"][counted]
-    sent = window["send_ns"][counted]
-    corrected = _percentiles(last - due, plan)
-    if not trusted:
-        return record.LatencyRecord(None, None, corrected)
-    # A request that was never sent has no uncorrected latency, which is what is wrong with that figure.
-    return record.LatencyRecord(corrected, _percentiles((last - sent)[sent != MISSING], plan), None)
-
-
-def _percentiles(latency_ns: NDArray[np.int64], plan: Plan) -> dict[str, stats.Percentile]:
-    limit_ns = round(plan.timeout_s * NS_PER_S)
-    found = (stats.percentile(latency_ns, quantile, limit_ns, plan.seed) for quantile in stages.QUANTILES)
-    return {f"p{one.quantile * 100:g}": one for one in found}
-
-
-def _throughput(raw: RawRun, window: dict[str, NDArray[np.int64]], plan: Plan, from_ns: int) -> record.ThroughputRecord:
-    answered_ns = window["last_byte_ns"][window["outcome"] == Outcome.OK]
-    sent_ns = window["send_ns"][window["send_ns"] != MISSING]
-    offered = None
-    if len(raw.scheduled_ns):
-        # A partial run offered what was due until it ended.
-        due_ns = raw.scheduled_ns[raw.scheduled_ns >= from_ns] if not raw.interrupted else window["due_ns"]
-        offered = _rate_per_s(due_ns, plan.duration_s)
-    return record.ThroughputRecord(
-        offered, _rate_per_s(sent_ns, plan.duration_s), _rate_per_s(answered_ns, plan.duration_s)
-    )
-
-
-def _rate_per_s(instants_ns: NDArray[np.int64], duration_s: float) -> float:
-    """Events per second from the first to the last, so that neither end of the window counts as idle time."""
-    span_ns = int(instants_ns.max() - instants_ns.min()) if len(instants_ns) else 0
-    return (len(instants_ns) - 1) / (span_ns / NS_PER_S) if span_ns else len(instants_ns) / duration_s
-
-
-def _errors(raw: RawRun, window: dict[str, NDArray[np.int64]]) -> tuple[record.ErrorRecord, ...]:
-    """Failures of the window by kind, most frequent first; the words are those of the first of the whole run."""
-    bad = window["outcome"] != Outcome.OK
-    pairs, counts = np.unique(np.stack([window["outcome"][bad], window["status"][bad]]), axis=1, return_counts=True)
-    by_kind: dict[str, int] = {}
-    for (outcome, status), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        kind = kind_of(outcome, status)
-        by_kind[kind] = by_kind.get(kind, 0) + count
-    found = []
-    for kind, count in sorted(by_kind.items(), key=lambda item: -item[1]):
-        first = raw.failures[kind]
-        code, message = _words(first.detail)
-        found.append(record.ErrorRecord(kind, count, count / len(bad), first.index, code, message))
-    return tuple(found)
-
-
-def _words(detail: bytes) -> tuple[str | None, str]:
-    """The server's ``code`` and ``error`` from the body of its answer, or the start of that body as it is."""
-    text = detail.decode("utf-8", "replace")
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = None
-    if isinstance(body, dict) and isinstance(body.get("error"), str):
-        code = body.get("code")
-        return code if isinstance(code, str) else None, body["error"][:MAX_MESSAGE]
-    return None, " ".join(text.split())[:MAX_MESSAGE]
+def _objective(
+    plan: Plan, latency: record.LatencyRecord, window: Columns, seconds: float
+) -> record.ObjectiveRecord | None:
+    if plan.objective is None:
+        return None
+    found = (latency.corrected or {}).get(objective.percentile_name(plan.objective.quantile))
+    return objective.judge(plan.objective, found, window, seconds)
 
 
 def _bands(account: stages.Account) -> dict[str, stages.Band]:

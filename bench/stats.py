@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,14 @@ SECTIONS = 20
 BLOCKS = 20
 RESAMPLES = 400
 CONFIDENCE = 0.95
-T_975_19 = 2.093024
-"""Student's t, 97.5 %, 19 degrees of freedom: the factor of a 95 % interval over 20 sections."""
+MIN_REPEATS = 3
+"""Two repeats make an interval twelve deviations wide: not worth its ink."""
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom.
+T_975 = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
+    2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
+    2.0452, 2.0423,
+)  # fmt: skip
 
 Nanoseconds = NDArray[np.int64]
 
@@ -68,17 +75,33 @@ def min_samples(quantile: float, confidence: float = CONFIDENCE) -> int:
     return low
 
 
-def percentile(latency_ns: Nanoseconds, quantile: float, timeout_ns: int | None = None, seed: int = 0) -> Percentile:
+def t_975(degrees: int) -> float:
+    """Student's t, 97.5 %: the factor of a two-sided 95 % interval. ``degrees`` of freedom, at least 1."""
+    if degrees <= len(T_975):
+        return T_975[degrees - 1]
+    # Cornish and Fisher's expansion around the normal's 1.959964, right to four digits above 30 degrees.
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def percentile(
+    latency_ns: Nanoseconds,
+    quantile: float,
+    timeout_ns: int | None = None,
+    seed: int = 0,
+    repeat: NDArray[np.int64] | None = None,
+) -> Percentile:
     """A percentile with its interval, from latencies [n] in the order of their intended instants.
 
     Values at or above ``timeout_ns`` are requests that were given up: they count as slow, by an unknown amount.
+    ``repeat`` [n]: which repetition of the load each is from; three or more make the interval.
     """
     need = min_samples(quantile)
     count = len(latency_ns)
     if count < need:
         return Percentile(quantile, None, None, None, None, False, count, need)
     value_ns = order_statistic(np.sort(latency_ns), quantile)
-    low_ns, high_ns, method = interval(latency_ns, quantile, seed)
+    low_ns, high_ns, method = interval(latency_ns, quantile, seed, repeat)
     limit_ns = math.inf if timeout_ns is None else timeout_ns
     return Percentile(
         quantile=quantile,
@@ -92,12 +115,19 @@ def percentile(latency_ns: Nanoseconds, quantile: float, timeout_ns: int | None 
     )
 
 
-def interval(latency_ns: Nanoseconds, quantile: float, seed: int = 0) -> tuple[float, float, str]:
-    """A 95 % interval in ns and its method's name: by sections of time where they are long enough, else by blocks.
+def interval(
+    latency_ns: Nanoseconds, quantile: float, seed: int = 0, repeat: NDArray[np.int64] | None = None
+) -> tuple[float, float, str]:
+    """A 95 % interval in ns and its method's name: over repeats where there are three, else over sections of time where
+    they are long enough, else by blocks.
 
     Neighbouring requests share a queue, so an interval from the binomial distribution, or from resampling single
-    requests, is several times too narrow; both methods here keep neighbours together.
+    requests, is several times too narrow; all methods here keep neighbours together.
     """
+    parts = [latency_ns[repeat == one] for one in np.unique(repeat)] if repeat is not None else []
+    if len(parts) >= MIN_REPEATS:
+        low, high = interval_over(parts, quantile)
+        return low, high, "repeats"
     if len(latency_ns) // SECTIONS >= min_samples(quantile, 0.5):
         low, high = sectioned_interval(latency_ns, quantile)
         return low, high, "sections"
@@ -106,16 +136,23 @@ def interval(latency_ns: Nanoseconds, quantile: float, seed: int = 0) -> tuple[f
 
 
 def sectioned_interval(latency_ns: Nanoseconds, quantile: float) -> tuple[float, float]:
+    """The interval over 20 consecutive sections, in ns: long against a queue's memory, nearly independent."""
+    return interval_over(np.array_split(latency_ns, SECTIONS), quantile)
+
+
+def interval_over(parts: Sequence[Nanoseconds], quantile: float) -> tuple[float, float]:
     """Sectioning (Asmussen and Glynn, Stochastic Simulation, 2007, III.5a), in ns.
 
-    The percentile of each of 20 consecutive sections; their spread around the percentile of the whole gives Student's
-    interval. Sections that are long against the queue's memory are nearly independent of each other.
+    The spread of the parts' percentiles around the percentile of all gives Student's interval. Around that and not
+    around their mean, since the percentile of a short part is biased and that of all is hardly so.
     """
-    whole = order_statistic(np.sort(latency_ns), quantile)
-    sections = [order_statistic(np.sort(part), quantile) for part in np.array_split(latency_ns, SECTIONS)]
-    spread = math.sqrt(sum((one - whole) ** 2 for one in sections) / (SECTIONS * (SECTIONS - 1)))
+    everything = np.concatenate(parts)
+    whole = order_statistic(np.sort(everything), quantile)
+    each = [order_statistic(np.sort(part), quantile) for part in parts if len(part)]
+    spread = math.sqrt(sum((one - whole) ** 2 for one in each) / (len(each) * (len(each) - 1)))
+    half = t_975(len(each) - 1) * spread
     # No latency was seen below the smallest one, however wide the spread says that the interval is.
-    return max(whole - T_975_19 * spread, float(latency_ns.min())), whole + T_975_19 * spread
+    return max(whole - half, float(everything.min())), whole + half
 
 
 def block_bootstrap_interval(latency_ns: Nanoseconds, quantile: float, seed: int = 0) -> tuple[float, float]:

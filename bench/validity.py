@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ class Validity:
     """``ok`` is False when a reason says why latency must not be trusted.
 
     ``schedule_kept``: share of the intended rate that was sent (None in a closed loop). ``lag``: from a request's
-    intended instant until the generator got to it. ``generator_cpu``: share of one core.
+    intended instant until the generator got to it. ``generator_cpu``: share of one core. ``generator_bound``: a reason
+    lies with the generator or its machine, and not with a server that cannot keep up.
     """
 
     ok: bool
@@ -34,6 +36,27 @@ class Validity:
     generator_cpu: float
     peak_in_flight: int
     cap_hits: int
+    generator_bound: bool = False
+
+
+def worst(each: Sequence[Validity]) -> Validity:
+    """The verdict on all repeats of a load: the worst of each figure. One invalid repeat makes the whole invalid."""
+    names = [f"repeat {number} of {len(each)}: " if len(each) > 1 else "" for number in range(1, len(each) + 1)]
+    reasons = tuple(name + why for name, one in zip(names, each, strict=True) for why in one.reasons)
+    kept = [one.schedule_kept for one in each if one.schedule_kept is not None]
+    p50 = [one.lag_p50_ms for one in each if one.lag_p50_ms is not None]
+    p99 = [one.lag_p99_ms for one in each if one.lag_p99_ms is not None]
+    return Validity(
+        ok=not reasons,
+        reasons=reasons,
+        schedule_kept=min(kept, default=None),
+        lag_p50_ms=max(p50, default=None),
+        lag_p99_ms=max(p99, default=None),
+        generator_cpu=max(one.generator_cpu for one in each),
+        peak_in_flight=max(one.peak_in_flight for one in each),
+        cap_hits=sum(one.cap_hits for one in each),
+        generator_bound=any(one.generator_bound for one in each),
+    )
 
 
 def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_connections: int) -> Validity:
@@ -41,9 +64,10 @@ def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_
     lag_ns = np.sort(columns["picked_ns"] - columns["due_ns"])
     lag_p50_ms, lag_p99_ms = (order_statistic(lag_ns, q) / 1e6 if len(lag_ns) else None for q in (0.5, 0.99))
     kept = schedule_kept(raw, columns, from_ns) if len(raw.scheduled_ns) else None
+    lag_reasons = _lag_reasons(lag_p99_ms, columns)
     reasons = [
         *_schedule_reasons(kept),
-        *_lag_reasons(lag_p99_ms, columns),
+        *lag_reasons,
         *_generator_reasons(raw, max_connections),
         *_answer_reasons(columns),
     ]
@@ -56,6 +80,7 @@ def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_
         generator_cpu=raw.generator_cpu,
         peak_in_flight=raw.peak_in_flight,
         cap_hits=raw.cap_hits,
+        generator_bound=bool(lag_reasons) or raw.generator_cpu > MAX_GENERATOR_CPU or raw.exhausted,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Unusable
-from . import engine, target
+from . import engine, fleet, target, wire
 from .measurements import Outcome
 from .payload import Payload
 from .server_timing import CARRIERS, Carrier
@@ -20,6 +20,7 @@ from .server_timing import CARRIERS, Carrier
 USABLE_SHARE = 0.5
 """Above this share of the ceiling the generator's own queueing shows up as latency (measured: lag grows fast)."""
 
+ONLY = np.zeros(1, dtype=np.uint16)
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -36,16 +37,22 @@ class Calibration:
         return USABLE_SHARE * self.ceiling_per_s
 
 
-def calibrate(payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: float = 1.0) -> Calibration:
-    """Load the echo server with this payload: a fifth of the time with one caller, the rest with 32.
+def calibrate(
+    payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: float = 1.0, processes: int = 1
+) -> Calibration:
+    """Load the echo server with this payload: a fifth of the time with one caller, the rest with 32 per process.
+
+    The echo server is one process: where it is slower than all generators together, the ceiling is its own.
 
     Raises Unusable when the echo server does not start.
     """
     with echo_server() as url:
         place = target.parse(url)
-        shot = engine.Shot(place, place.request(payload, carrier), carrier, timeout_s=5.0, max_connections=32)
-        floor = engine.run_closed(shot, users=1, duration_s=seconds * 0.2)
-        ceiling = engine.run_closed(shot, users=32, duration_s=seconds * 0.8)
+        wires = (wire.render(place, payload, carrier),)
+        users = 32 * processes
+        shot = engine.Shot(place, wires, ONLY, carrier, timeout_s=5.0, max_connections=users)
+        floor = fleet.run(shot, fleet.Callers(1, seconds * 0.2), 1)
+        ceiling = fleet.run(shot, fleet.Callers(users, seconds * 0.8), processes)
     if floor.interrupted or ceiling.interrupted:
         raise KeyboardInterrupt  # the engine takes Ctrl-C for a wish to see what there is; here there is nothing yet
     return Calibration(_median_us(floor), _rate_per_s(ceiling))

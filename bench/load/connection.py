@@ -29,17 +29,16 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Writes ``wire`` for each request and reads one reply to it.
+    """Writes each request's bytes and reads one reply to it.
 
     The parser calls back into this object (``on_*``); those only note what they see, and ``data_received`` acts when
     the parser has returned: otherwise the next request would be sent from inside the parser, and bytes that follow a
     reply would be taken for the reply to the next request.
     """
 
-    def __init__(self, owner: Owner, wire: bytes, carrier: Carrier, clock: Clock) -> None:
+    def __init__(self, owner: Owner, carrier: Carrier, clock: Clock) -> None:
         self.usable = False
         self._owner = owner
-        self._wire = wire
         self._carrier = carrier
         self._timing_header = carrier.reply_header
         self._clock = clock
@@ -66,7 +65,7 @@ class Connection(asyncio.Protocol):
         assert self._request is None
         self._request = request
         request.send_ns = self._clock()
-        transport.write(self._wire)
+        transport.write(request.wire)
         if transport.get_write_buffer_size() == 0:
             request.sent_ns = self._clock()
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import timer
+from . import looping, timer
+from .arrivals import NS_PER_S
 from .connection import Clock
 from .measurements import Failure, Measurements, Outcome, Request
 from .pool import Pool
-from .schedule import MAX_ARRIVALS, NS_PER_S, Schedule
+from .schedule import MAX_ARRIVALS, Schedule
 from .server_timing import Carrier
 from .target import Target
+from .wire import Wire
 
 HOUSEKEEPING_S = 0.02
 LEAD_NS = 20_000_000
@@ -27,17 +26,24 @@ LEAD_NS = 20_000_000
 MAX_BURST = 32
 # A refused connection must not become a busy loop of refused connections.
 RETRY_AFTER_FAILURE_S = 0.05
+RENEW_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Where to and with what: everything about a load except its timing. ``timeout_s`` is from the intended instant."""
+    """Where to and with what: everything about a load except its timing. ``timeout_s`` is from the intended instant.
+
+    ``choices``: which of ``wires`` a request carries, by its number and cyclic. ``renew`` makes wires anew, for those
+    whose signatures grow old; it runs in a thread every ``RENEW_S`` seconds.
+    """
 
     target: Target
-    wire: bytes
+    wires: tuple[Wire, ...]
+    choices: NDArray[np.uint16]
     carrier: Carrier
     timeout_s: float
     max_connections: int
+    renew: Callable[[], tuple[Wire, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,9 @@ class Snapshot:
 class RawRun:
     """Everything that a load saw. ``columns`` as in ``measurements.COLUMNS``, in schedule order.
 
-    ``scheduled_ns``: int64, the intended instants that a complete run sends (empty for a closed loop).
-    ``generator_cpu`` is the share of one core, 1.0 = all of it, while requests were being sent. ``abandoned``: requests
-    in flight when Ctrl-C came; nothing more is known of them.
+    ``start_ns``: the start of the load on the machine's monotonic clock. ``scheduled_ns``: int64, the intended instants
+    that a complete run sends (empty for a closed loop). ``generator_cpu`` is the share of one core, 1.0 = all of it,
+    while requests were being sent. ``abandoned``: requests in flight when Ctrl-C came; nothing more is known of them.
     """
 
     columns: dict[str, NDArray[np.int64]]
@@ -68,28 +74,35 @@ class RawRun:
     exhausted: bool
     interrupted: bool
     abandoned: int
+    start_ns: int = 0
 
 
 Watch = Callable[[Snapshot], None]
+Gate = Callable[[], Awaitable[int]]
+"""Awaited when all connections are open; gives the instant at which the load starts, for those who start together."""
 
 
 def run_open(shot: Shot, schedule: Schedule, watch: Watch | None = None) -> RawRun:
     """Send the schedule on a loop of its own (uvloop); Ctrl-C ends it early with what there is."""
-    return _run(open_loop(shot, schedule, watch))
+    return looping.run(open_loop(shot, schedule, watch))
 
 
 def run_closed(shot: Shot, users: int, duration_s: float, watch: Watch | None = None) -> RawRun:
     """Like ``run_open``, for ``closed_loop``."""
-    return _run(closed_loop(shot, users, duration_s, watch))
+    return looping.run(closed_loop(shot, users, duration_s, watch))
 
 
 async def open_loop(
-    shot: Shot, schedule: Schedule, watch: Watch | None = None, clock: Clock = time.perf_counter_ns
+    shot: Shot,
+    schedule: Schedule,
+    watch: Watch | None = None,
+    clock: Clock = time.perf_counter_ns,
+    gate: Gate | None = None,
 ) -> RawRun:
     """Send each request at its intended instant, whether or not earlier ones were answered."""
     load = _OpenLoop(shot, schedule, clock)
     # About the connections in use at 20 ms a reply; more are opened as they are needed.
-    return await load.run(watch, warm_connections=max(4, round(schedule.rate_per_s * 0.02)))
+    return await load.run(watch, gate, warm_connections=max(4, round(schedule.rate_per_s * 0.02)))
 
 
 async def closed_loop(
@@ -98,12 +111,13 @@ async def closed_loop(
     duration_s: float,
     watch: Watch | None = None,
     clock: Clock = time.perf_counter_ns,
+    gate: Gate | None = None,
 ) -> RawRun:
     """``users`` callers, each sending when its last reply has come: a slow server is asked less, and looks better.
 
     A request is intended at the instant at which its caller gets to send it: there is no schedule to be late for.
     """
-    return await _ClosedLoop(shot, users, duration_s, clock).run(watch, warm_connections=users)
+    return await _ClosedLoop(shot, users, duration_s, clock).run(watch, gate, warm_connections=users)
 
 
 class _Load:
@@ -115,7 +129,6 @@ class _Load:
         self._measurements = Measurements()
         self._pool = Pool(
             shot.target,
-            shot.wire,
             shot.carrier,
             max_connections=shot.max_connections,
             timeout_ns=round(shot.timeout_s * NS_PER_S),
@@ -123,6 +136,11 @@ class _Load:
             measurements=self._measurements,
             ended=self._ended,
         )
+        self._wires = shot.wires
+        self._choices = memoryview(shot.choices)  # type: ignore[arg-type]  # an array is a buffer
+        self._renew = shot.renew
+        self._renewed_ns = clock()
+        self._renewal: asyncio.Future[tuple[Wire, ...]] | None = None
         self._start_ns = 0
         self._sending = True
         self._cpu_s = 0.0
@@ -139,12 +157,18 @@ class _Load:
     def _ended(self, _outcome: Outcome) -> None:
         raise NotImplementedError
 
-    async def run(self, watch: Watch | None, warm_connections: int) -> RawRun:
+    def _request(self, index: int, due_ns: int, picked_ns: int) -> Request:
+        payload = self._choices[index % len(self._choices)]
+        wire = self._wires[payload]
+        return Request(index, due_ns, picked_ns, wire.numbered(index), payload, wire.body_bytes)
+
+    async def run(self, watch: Watch | None, gate: Gate | None, warm_connections: int) -> RawRun:
         loop = asyncio.get_running_loop()
-        with _interruptible(loop, self._interrupt), _without_collector():
+        with looping.interruptible(loop, self._interrupt), looping.without_collector():
             try:
                 await self._pool.open(warm_connections)
-                self._start_ns = self._measurements.start_ns = self._clock() + LEAD_NS
+                start_ns = await gate() if gate is not None else self._clock() + LEAD_NS
+                self._start_ns = self._measurements.start_ns = start_ns
                 self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
                 if not self._interrupted:
                     self._start()
@@ -157,12 +181,14 @@ class _Load:
             columns=self._measurements.columns(),
             failures=self._measurements.failures,
             scheduled_ns=self._scheduled_ns,
-            generator_cpu=self._cpu_s / self._wall_s if self._wall_s else 0.0,
+            # A share that had nothing to send has no load to speak of.
+            generator_cpu=self._cpu_s / self._wall_s if self._wall_s > HOUSEKEEPING_S else 0.0,
             peak_in_flight=self._pool.peak_in_flight,
             cap_hits=self._pool.cap_hits,
             exhausted=self._pool.exhausted,
             interrupted=self._interrupted,
             abandoned=self._pool.in_flight,
+            start_ns=self._start_ns,
         )
 
     async def _housekeeping(self, watch: Watch | None) -> None:
@@ -172,10 +198,18 @@ class _Load:
         except TimeoutError:
             now_ns = self._clock()
             self._pool.expire(now_ns)
+            self._renew_wires(now_ns)
             if watch is not None:
                 elapsed_s = (now_ns - self._start_ns) / NS_PER_S
                 rows = self._measurements
                 watch(Snapshot(elapsed_s, len(rows), rows.failed, self._pool.in_flight))
+
+    def _renew_wires(self, now_ns: int) -> None:
+        if self._renewal is not None and self._renewal.done():
+            self._wires, self._renewal = self._renewal.result(), None
+        if self._renew is not None and self._renewal is None and now_ns - self._renewed_ns > RENEW_S * NS_PER_S:
+            self._renewed_ns = now_ns
+            self._renewal = asyncio.get_running_loop().run_in_executor(None, self._renew)
 
     def _end_sending(self) -> None:
         """Nothing is sent after this; the generator's own load is what it was until here."""
@@ -198,6 +232,7 @@ class _OpenLoop(_Load):
         super().__init__(shot, clock, schedule.offsets_ns)
         self._due = memoryview(schedule.offsets_ns)  # type: ignore[arg-type]  # an array is a buffer
         self._next = 0
+        self._first, self._step = schedule.first, schedule.step
         self._timer = timer.make(asyncio.get_running_loop(), self._send_due)
 
     def _start(self) -> None:
@@ -216,7 +251,8 @@ class _OpenLoop(_Load):
         burst_end = self._next + MAX_BURST
         now_ns = self._clock()
         while self._next < count and self._next < burst_end and start_ns + due[self._next] <= now_ns:
-            self._pool.submit(Request(self._next, start_ns + due[self._next], now_ns))
+            index = self._first + self._next * self._step
+            self._pool.submit(self._request(index, start_ns + due[self._next], now_ns))
             self._next += 1
             now_ns = self._clock()
         if self._next < count:
@@ -233,7 +269,10 @@ class _ClosedLoop(_Load):
         self._sent = 0
 
     def _start(self) -> None:
-        self._start_ns = self._measurements.start_ns = self._clock()
+        wait_s = (self._start_ns - self._clock()) / NS_PER_S
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._start)
+            return
         for _ in range(self._users):
             self._send_next()
 
@@ -251,38 +290,5 @@ class _ClosedLoop(_Load):
         if not self._sending or now_ns - self._start_ns >= self._duration_ns or self._sent >= MAX_ARRIVALS:
             self._end_sending()
             return
-        self._pool.submit(Request(self._sent, now_ns, now_ns))
+        self._pool.submit(self._request(self._sent, now_ns, now_ns))
         self._sent += 1
-
-
-def _run(load: object) -> RawRun:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _interruptible(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls ``stop`` while the load runs, if this is a thread that may say so."""
-    try:
-        loop.add_signal_handler(signal.SIGINT, stop)
-    except (NotImplementedError, RuntimeError, ValueError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Requests hold no cycles, so the collector finds nothing; its pauses would be measured as the server's."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -20,10 +20,10 @@ from locust import FastHttpUser, task
 from locust.user.task import LOCUST_STATE_RUNNING
 
 from . import payload
-from .schedule import ARRIVALS
 from .server_timing import CARRIERS
 
 DIGITS = 4
+ARRIVALS = ("poisson", "constant")
 _number = itertools.count()
 
 

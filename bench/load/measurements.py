@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .server_timing import MISSING, NOTHING, STAGES
 
-COLUMNS = (
+ROW = (
     "index",  # place in the schedule, or order of sending in a closed loop
     "due_ns",  # intended send instant
     "picked_ns",  # the generator got to it: later than due only when the generator itself was late
@@ -22,10 +22,14 @@ COLUMNS = (
     "outcome",
     "status",
     "bytes_in",  # of the reply's body
+    "bytes_out",  # of the request's body
+    "payload",  # which of the load's payloads it carried
     *(f"{stage}_ns" for stage in STAGES),
     "batch",
 )
-"""Instants are ns since the start of the load, stage times are durations in ns; MISSING where nothing happened."""
+COLUMNS = ("repeat", *ROW)
+"""``repeat``: which repetition of the load, from 0. Instants are ns since the start of the first, stage times are
+durations in ns; MISSING where nothing happened."""
 
 
 class Outcome(enum.IntEnum):
@@ -41,10 +45,24 @@ class Outcome(enum.IntEnum):
 class Request:
     """One request on its way. Hot: thousands exist at a time, so slots and no dataclass machinery."""
 
-    __slots__ = ("done", "due_ns", "first_byte_ns", "index", "picked_ns", "send_ns", "sent_ns")
+    __slots__ = (
+        "bytes_out",
+        "done",
+        "due_ns",
+        "first_byte_ns",
+        "index",
+        "payload",
+        "picked_ns",
+        "send_ns",
+        "sent_ns",
+        "wire",
+    )
 
-    def __init__(self, index: int, due_ns: int, picked_ns: int) -> None:
+    def __init__(self, index: int, due_ns: int, picked_ns: int, wire: bytes, payload: int, bytes_out: int) -> None:
         self.index = index
+        self.wire = wire
+        self.payload = payload
+        self.bytes_out = bytes_out
         self.due_ns = due_ns
         self.picked_ns = picked_ns
         self.send_ns = MISSING
@@ -78,7 +96,7 @@ def kind_of(outcome: int, status: int) -> str:
 
 
 class Measurements:
-    """Rows in the order in which requests ended: 152 bytes each, and one ``Failure`` per kind."""
+    """Rows in the order in which requests ended: 8 bytes per column each, and one ``Failure`` per kind."""
 
     def __init__(self, start_ns: int = 0) -> None:
         self.start_ns = start_ns
@@ -87,7 +105,7 @@ class Measurements:
         self._rows = array("q")
 
     def __len__(self) -> int:
-        return len(self._rows) // len(COLUMNS)
+        return len(self._rows) // len(ROW)
 
     def add(self, request: Request, ending: Ending, last_byte_ns: int) -> None:
         """Keep one finished request; instants are given on the generator's clock."""
@@ -105,6 +123,8 @@ class Measurements:
                 ending.outcome,
                 ending.status,
                 ending.bytes_in,
+                request.bytes_out,
+                request.payload,
                 *ending.timing,
             )
         )
@@ -116,6 +136,7 @@ class Measurements:
 
     def columns(self) -> dict[str, NDArray[np.int64]]:
         """Every column by name, int64 [n], a copy in schedule order."""
-        table = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, len(COLUMNS))
+        table = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, len(ROW))
         table = table[np.argsort(table[:, 0], kind="stable")]
-        return {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(COLUMNS)}
+        named = {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(ROW)}
+        return {"repeat": np.zeros(len(table), dtype=np.int64), **named}

@@ -1,16 +1,17 @@
-"""The payload: the bytes that every request carries, and what they claim to be."""
+"""The payload: the bytes that a request carries, and what they claim to be."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Unusable
 
+JSON = "application/json"
 CONTENT_TYPES = {
-    ".json": "application/json",
+    ".json": JSON,
     ".jsonl": "application/jsonlines",
     ".csv": "text/csv",
     ".txt": "text/plain",
@@ -28,11 +29,15 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A request body. ``sha256`` is hexadecimal and names the body in results; ``name`` is the file it came from."""
+    """A request body. ``sha256`` is hexadecimal and names the body in results; ``name`` is the file it came from.
+
+    ``headers``: what a body of this kind needs besides its content type.
+    """
 
     name: str
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def sha256(self) -> str:

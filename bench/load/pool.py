@@ -27,7 +27,6 @@ class Pool:
     def __init__(
         self,
         target: Target,
-        wire: bytes,
         carrier: Carrier,
         *,
         max_connections: int,
@@ -42,7 +41,6 @@ class Pool:
         self.cap_hits = 0
         self.exhausted = False
         self._target = target
-        self._wire = wire
         self._carrier = carrier
         self._max_connections = max_connections
         self._timeout_ns = timeout_ns
@@ -158,7 +156,7 @@ class Pool:
     async def _connect(self) -> None:
         target = self._target
         loop = asyncio.get_running_loop()
-        connection = Connection(self, self._wire, self._carrier, self._clock)
+        connection = Connection(self, self._carrier, self._clock)
         try:
             async with asyncio.timeout(self._timeout_ns / NS_PER_S):
                 await loop.create_connection(lambda: connection, target.host, target.port, ssl=self._tls)

@@ -38,11 +38,12 @@ def reach(target: Target) -> None:
         ) from error
 
 
-def metadata(target: Target) -> dict[str, Any] | None:
-    """Open Inference metadata of the model that the path names; None for another path or a server that has none."""
-    if target.model is None:
+def metadata(target: Target, model: str | None = None) -> dict[str, Any] | None:
+    """Open Inference metadata of the model, or of the one that the path names; None where there is none."""
+    name = model or target.model
+    if name is None:
         return None
-    body = _get(target, f"/v2/models/{quote(target.model)}")
+    body = _get(target, f"/v2/models/{quote(name)}")
     try:
         found = json.loads(body) if body else None
     except ValueError:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Unusable
+from . import arrivals
+from .arrivals import Process, Recorded
 
-NS_PER_S = 1_000_000_000
 MAX_ARRIVALS = 5_000_000
-ARRIVALS = ("poisson", "constant")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
     """Arrivals of an open loop.
 
-    ``offsets_ns``: int64 [n], ascending, nanoseconds after the start of the load, all in [0, ``duration_s``).
-    They are fixed before the start and never moved: a request that is sent late is late.
+    ``offsets_ns``: int64 [n], ascending, nanoseconds after the start of the load, all in [0, ``duration_s``). They are
+    fixed before the start and never moved: a request that is sent late is late. ``first`` and ``step`` number them: the
+    i-th is request ``first + i * step`` of the whole load, of which this may be one process's share.
+    ``payload_names``: what each request of a trace asks to carry; empty where nobody asks.
     """
 
     arrivals: str
@@ -28,46 +30,55 @@ class Schedule:
     duration_s: float
     seed: int
     offsets_ns: NDArray[np.int64]
+    payload_names: tuple[str | None, ...] = field(default=())
+    first: int = 0
+    step: int = 1
+
+    def share(self, part: int, parts: int) -> Schedule:
+        """Every ``parts``-th arrival, from the ``part``-th: the shares together are exactly this schedule.
+
+        Dealt by index, and not drawn anew at rate / parts, so that a seed means the same load for any number of
+        processes, whatever the arrivals.
+        """
+        return Schedule(
+            self.arrivals,
+            self.rate_per_s / parts,
+            self.duration_s,
+            self.seed,
+            np.ascontiguousarray(self.offsets_ns[part::parts]),
+            self.payload_names,
+            part,
+            parts,
+        )
 
 
-def build(arrivals: str, rate_per_s: float, duration_s: float, seed: int) -> Schedule:
-    """The schedule of the named arrival process. Raises Unusable for a rate or duration that makes no load."""
-    if arrivals not in ARRIVALS:
-        raise Unusable(f"unknown arrivals {arrivals!r}: choose {' or '.join(ARRIVALS)}")
-    if not (math.isfinite(rate_per_s) and rate_per_s > 0):
-        raise Unusable(f"the rate must be a positive number of requests per second, not {rate_per_s:g}")
-    if not (math.isfinite(duration_s) and duration_s > 0):
-        raise Unusable(f"the duration must be a positive number of seconds, not {duration_s:g}")
-    if rate_per_s * duration_s > MAX_ARRIVALS:
+def build(spec: str | Process, rate_per_s: float | None, duration_s: float, seed: int) -> Schedule:
+    """The schedule of a process of arrivals, or of one as the user writes it.
+
+    ``duration_s`` is ignored by processes that have their own, and a rate beside theirs is refused. Raises Unusable for
+    a rate or duration that makes no load.
+    """
+    process = arrivals.parse(spec) if isinstance(spec, str) else spec
+    rate, lasts_s = _rate_per_s(process, rate_per_s), process.duration_s or duration_s
+    if not (math.isfinite(lasts_s) and lasts_s > 0):
+        raise Unusable(f"the duration must be a positive number of seconds, not {lasts_s:g}")
+    if rate * lasts_s > MAX_ARRIVALS:
         raise Unusable(
-            f"{rate_per_s:g} requests/s for {duration_s:g} s is more than {MAX_ARRIVALS:,} requests: "
+            f"{rate:g} requests/s for {lasts_s:g} s is more than {MAX_ARRIVALS:,} requests: "
             "shorten the run or lower the rate"
         )
-    if arrivals == "poisson":
-        offsets = poisson_offsets_ns(rate_per_s, duration_s, np.random.default_rng(seed))
-    else:
-        offsets = constant_offsets_ns(rate_per_s, duration_s)
-    return Schedule(arrivals, rate_per_s, duration_s, seed, offsets)
+    offsets = process.offsets_ns(rate, lasts_s, seed)
+    names = process.recorded.payloads if isinstance(process, Recorded) else ()
+    return Schedule(process.spec, rate, lasts_s, seed, offsets, names[: len(offsets)])
 
 
-def constant_offsets_ns(rate_per_s: float, duration_s: float) -> NDArray[np.int64]:
-    """Evenly spaced instants: the i-th is i / rate, so that rounding does not add up over the run."""
-    count = math.ceil(rate_per_s * duration_s)
-    offsets = np.floor(np.arange(count, dtype=np.float64) * (NS_PER_S / rate_per_s)).astype(np.int64)
-    return offsets[offsets < duration_s * NS_PER_S]
-
-
-def poisson_offsets_ns(rate_per_s: float, duration_s: float, random: np.random.Generator) -> NDArray[np.int64]:
-    """Independent exponential gaps: what many unrelated callers look like together.
-
-    The number of arrivals is itself random (Poisson, mean rate x duration); fixing it would hide the bursts.
-    """
-    mean = rate_per_s * duration_s
-    # Six standard deviations above the mean are enough in all but one of a billion runs; the loop covers that one.
-    chunk = int(mean + 6 * math.sqrt(mean)) + 16
-    instants_s = np.cumsum(random.exponential(1 / rate_per_s, chunk))
-    while instants_s[-1] < duration_s:
-        more = instants_s[-1] + np.cumsum(random.exponential(1 / rate_per_s, chunk))
-        instants_s = np.concatenate([instants_s, more])
-    offsets: NDArray[np.int64] = np.floor(instants_s * NS_PER_S).astype(np.int64)
-    return offsets[offsets < duration_s * NS_PER_S]
+def _rate_per_s(process: Process, asked: float | None) -> float:
+    if process.rate_per_s is not None:
+        if asked is not None:
+            raise Unusable(f"the arrivals {process.spec!r} have a rate of their own: leave --rate out")
+        return process.rate_per_s
+    if asked is None:
+        raise Unusable(f"the arrivals {process.spec!r} need a rate: give --rate")
+    if not (math.isfinite(asked) and asked > 0):
+        raise Unusable(f"the rate must be a positive number of requests per second, not {asked:g}")
+    return asked

@@ -1,4 +1,4 @@
-"""The target: where requests go, and the bytes of one on the wire."""
+"""The target: where requests go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import Unusable
-from .payload import Payload
-from .server_timing import Carrier
 
 DEFAULT_PATH = "/invocations"
 
@@ -42,18 +40,6 @@ class Target:
 
     def tls_context(self) -> ssl.SSLContext | None:
         return ssl.create_default_context() if self.tls else None
-
-    def request(self, payload: Payload, carrier: Carrier) -> bytes:
-        """The whole request, head and body: the same bytes every time, so that sending costs one write."""
-        head = [
-            f"POST {self.path} HTTP/1.1",
-            f"Host: {self.authority}",
-            f"Content-Type: {payload.content_type}",
-            f"Content-Length: {len(payload.body)}",
-            "Accept: */*",
-            *(f"{name}: {value}" for name, value in carrier.request_headers),
-        ]
-        return "\r\n".join([*head, "", ""]).encode("ascii") + payload.body
 
 
 def parse(url: str) -> Target:

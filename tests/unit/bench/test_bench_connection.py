@@ -44,7 +44,7 @@ class Bench:
         self.now_ns = 0
         self.events: list[tuple[Request, Ending, int]] = []
         self.transport = FakeTransport(room)
-        self.connection = Connection(self, b"POST / HTTP/1.1\r\n\r\n" * 10, CARRIERS["header"], lambda: self.now_ns)
+        self.connection = Connection(self, CARRIERS["header"], lambda: self.now_ns)
         self.connection.connection_made(self.transport)
 
     def opened(self, connection: Connection) -> None:
@@ -58,7 +58,7 @@ class Bench:
 
     def send(self, at_ns: int) -> Request:
         self.now_ns = at_ns
-        request = Request(0, due_ns=at_ns - 7, picked_ns=at_ns - 2)
+        request = Request(0, at_ns - 7, at_ns - 2, b"POST / HTTP/1.1\r\n\r\n" * 10, payload=0, bytes_out=0)
         self.connection.send(request)
         return request
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.load import engine, schedule, target
+from bench.load import engine, schedule, target, wire
+from bench.load.calibration import ONLY
 from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
 from bench.load.payload import Payload
@@ -24,7 +25,7 @@ PLANTED = (12_000, 4_000, 3_000, 2_000, 1_000, 10_000, 1_000, 2_000, 8)
 def shot(url: str, carrier: str = "header", timeout_s: float = 5.0, connections: int = 32) -> engine.Shot:
     place = target.parse(url)
     chosen = CARRIERS[carrier]
-    return engine.Shot(place, place.request(PAYLOAD, chosen), chosen, timeout_s, connections)
+    return engine.Shot(place, (wire.render(place, PAYLOAD, chosen),), ONLY, chosen, timeout_s, connections)
 
 
 def load(

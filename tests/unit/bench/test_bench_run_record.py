@@ -15,7 +15,7 @@ from rich.console import Console
 from bench import card, environment, record, validity
 from bench.errors import Unusable
 from bench.explain import stages
-from bench.load import schedule, target
+from bench.load import payload_set, schedule, target
 from bench.load.engine import RawRun, Snapshot
 from bench.load.measurements import COLUMNS, Failure, Outcome
 from bench.load.payload import Payload
@@ -25,7 +25,7 @@ from bench.run import Plan, build
 
 PLAN = Plan(
     target=target.parse("http://127.0.0.1:8080"),
-    payload=Payload("p.json", "application/json", b"{}"),
+    payload=payload_set.single(Payload("p.json", "application/json", b"{}")),
     rate_per_s=500.0,
     users=None,
     arrivals="poisson",
@@ -54,7 +54,7 @@ def healthy(**changes: Any) -> RawRun:
 
 
 def recorded(raw: RawRun, plan: Plan = PLAN) -> record.RunRecord:
-    return build(plan, raw, environment.describe(), CREATED)
+    return build(plan, [raw], environment.describe(), CREATED)[0]
 
 
 def text_of(found: record.RunRecord) -> str:

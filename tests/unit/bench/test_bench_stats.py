@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bench import stats
+from tests.unit.bench.queues import true_quantile_ms, waits_and_service_ms
 
 values = st.lists(st.integers(0, 10**12), min_size=1, max_size=400).map(lambda found: np.array(found, dtype=np.int64))
 quantiles = st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0])
@@ -92,3 +93,25 @@ def test_time_outs_turn_a_percentile_into_a_lower_bound() -> None:
     assert p95.at_least
     assert p95.value_ms == 50
     assert p95.high_ms is None
+
+
+def test_student_is_known_for_any_number_of_repeats() -> None:
+    known = {1: 12.7062, 4: 2.7764, 30: 2.0423, 31: 2.0395, 60: 2.0003, 1_000: 1.9623}
+    for degrees, value in known.items():
+        assert stats.t_975(degrees) == pytest.approx(value, abs=1e-3)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95, 0.99])
+def test_repeats_cover_the_truth_of_a_queue_at_80_percent_load(quantile: float) -> None:
+    """Five repeats of 10,000 requests each: neighbours share a queue, repeats do not."""
+    truth_ns = true_quantile_ms(800, 1.0, quantile) * 1e6
+    number = np.repeat(np.arange(5), 10_000)
+    covered = 0
+    for trial in range(60):
+        parts = [waits_and_service_ms(800, 1.0, 10_000, 100 * trial + one) for one in range(5)]
+        found = stats.percentile((np.concatenate(parts) * 1e6).astype(np.int64), quantile, repeat=number)
+        assert found.method == "repeats"
+        assert found.low_ms is not None
+        assert found.high_ms is not None
+        covered += found.low_ms <= truth_ns / 1e6 <= found.high_ms
+    assert covered / 60 >= 0.85

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import Unusable
-from bench.load import payload, target
+from bench.load import payload, target, wire
 from bench.load.server_timing import CARRIERS
 
 
@@ -37,8 +37,9 @@ def test_a_wrong_url_is_refused(given: str) -> None:
 
 
 def test_a_request_on_the_wire() -> None:
-    wire = target.parse("h:8080").request(payload.Payload("p", "text/csv", b"1,2\n"), CARRIERS["header"])
-    head, body = wire.split(b"\r\n\r\n")
+    made = wire.render(target.parse("h:8080"), payload.Payload("p", "text/csv", b"1,2\n"), CARRIERS["header"])
+    head, body = made.numbered(7).split(b"\r\n\r\n")
+    assert made.body_bytes == 4
     assert body == b"1,2\n"
     assert head.split(b"\r\n") == [
         b"POST /invocations HTTP/1.1",

@@ -1,0 +1,58 @@
+"""``bench record`` and ``bench replay``: a trace from an access log, and the same arrivals again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import arguments
+from ..errors import Unusable
+from ..exits import OK
+from ..load import access_log, trace
+from . import run as run_command
+
+
+def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("record", help="turn an access log into a trace")
+    command.add_argument("log", type=Path, metavar="LOG", help="of Slipway, nginx or Apache, or JSON lines")
+    command.add_argument("--path", metavar="PREFIX", help="only requests whose path begins so")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE.trace")
+    command.set_defaults(execute=record)
+    _add_replay(commands)
+
+
+def _add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("replay", help="send a trace's arrivals again")
+    command.add_argument("trace", type=Path, metavar="TRACE")
+    arguments.add_request(command)
+    command.add_argument("--speed", type=arguments.positive, default=1.0, metavar="X", help="2: twice as fast")
+    arguments.add_conditions(command, arguments.DEFAULT_DURATION_S, 0.0)
+    command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
+    command.add_argument("--max-errors", type=arguments.not_negative, metavar="PERCENT")
+    arguments.add_output(command, "the result, raw rows beside it as .npz,")
+    command.set_defaults(execute=replay)
+
+
+def record(asked: argparse.Namespace, _given: Sequence[str]) -> int:
+    try:
+        with asked.log.open(encoding="utf-8", errors="replace") as file:
+            found = access_log.read(file, asked.path)
+    except OSError as error:
+        raise Unusable(f"cannot read the log {str(asked.log)!r}: {error.strerror or error}") from error
+    made = trace.make(asked.log.name, found.arrivals)
+    trace.write(asked.output, made)
+    arguments.say(f"{len(found.arrivals):,} requests in {made.duration_s:,.1f} s, {made.rate_per_s:,.1f}/s")
+    if found.skipped:
+        arguments.say(f"{found.skipped:,} lines were not understood and left out")
+    if found.coarse:
+        arguments.say("the log has whole seconds: requests were spread at random within theirs")
+    return OK
+
+
+def replay(asked: argparse.Namespace, given: Sequence[str]) -> int:
+    arguments.check_output(asked.output)
+    if asked.duration is not None:
+        raise Unusable("a trace has a duration of its own: leave --duration out")
+    asked.arrivals = f"trace:{asked.trace}" + (f"@{asked.speed:g}" if asked.speed != 1 else "")
+    return run_command.measure(arguments.plan(asked, given), asked)

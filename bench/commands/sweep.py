@@ -1,0 +1,68 @@
+"""``bench sweep``: latency over offered load, one rate after another."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from .. import arguments, ladder, sweep
+from ..exits import INTERRUPTED, OK
+from ..load import probe
+from ..record import RunRecord
+from ..repeats import Columns
+from ..run import execute
+
+RUNG_S = 10.0
+
+
+def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("sweep", help="a curve of latency over rates, or over users")
+    arguments.add_request(command)
+    steps = command.add_mutually_exclusive_group(required=True)
+    steps.add_argument("--rates", metavar="50..800x5", help="requests/s: 50,100,200, or five in equal ratios")
+    steps.add_argument("--users", dest="callers", metavar="1,2,4", help="callers that wait for each answer")
+    arguments.add_arrivals(command)
+    arguments.add_conditions(command, RUNG_S, 1.0)
+    arguments.add_output(command)
+    command.set_defaults(execute=run)
+
+
+def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
+    arguments.check_output(asked.output)
+    plan = arguments.plan(asked, given, RUNG_S)
+    steps = ladder.rates(asked.rates or asked.callers)
+    probe.reach(plan.target)
+    seen: list[ladder.Rung] = []
+    status = OK
+
+    def keep(record: RunRecord, _columns: Columns) -> None:
+        found = ladder.rung(record)
+        seen.append(found)
+        arguments.say(f"{len(seen)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
+
+    with arguments.progress(plan.total_s) as watch:
+        try:
+            if asked.rates is not None:
+                seen = ladder.climb(sweep.runner(plan, watch, keep), steps)
+            else:
+                for users in steps:
+                    keep(*execute(replace(plan, users=round(users), calibrate=False), watch()))
+        except KeyboardInterrupt:
+            if not seen:
+                raise
+            arguments.say("interrupted: the curve is partial")
+            status = INTERRUPTED
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    result = sweep.summary(created, plan.command, plan.target.url, seen)
+    if asked.output is not None:
+        sweep.write_json(asked.output, result)
+    if asked.json or not sys.stdout.isatty():
+        sys.stdout.write(sweep.to_json(result).decode())
+    else:
+        Console().print(sweep.table(result))
+    return status
