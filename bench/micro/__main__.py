@@ -33,7 +33,7 @@ from bench.micro.processes import (
 )
 
 
-def hot(work: Path, rounds: int, seconds: float) -> None:
+def hot(work: Path, rounds: int, seconds: int) -> None:
     """A model that takes no time: requests a second at 32 connections, and p50 at one, against a bare ASGI echo."""
     model = work / "perceptron.onnx"
     networks.perceptron(model)
@@ -55,7 +55,7 @@ def hot(work: Path, rounds: int, seconds: float) -> None:
         print(f"hot: {failures} answers were not 200")
 
 
-def compute(work: Path, rounds: int, seconds: float) -> None:
+def compute(work: Path, rounds: int, seconds: int) -> None:
     """A model that takes over a millisecond: rows a second against a bare session, and the tail at 8 connections."""
     model = work / "convolutions.onnx"
     networks.convolutions(model)
@@ -148,7 +148,7 @@ for size in (1, 2, 4, 8):
 """
 
 
-def bare_session(model: Path, seconds: float) -> tuple[float, float, int]:
+def bare_session(model: Path, seconds: int) -> tuple[float, float, int]:
     """Best rows a second over batch sizes, median seconds of a single row, and that best size: on the server's core."""
     command = ["taskset", "-c", SERVER_CORE, sys.executable, "-c", BARE, str(model), str(seconds)]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default: 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default: 2)")
     parser.add_argument("--model", type=Path, help="for start: the model to start with, such as build/digits")
     options = parser.parse_args(argv)
     unknown = set(options.scenario) - set(scenarios)

@@ -75,13 +75,16 @@ def wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> flo
     raise Unmeasurable(f"no server on port {port}; its log: {log.read_text(errors='replace')[-2000:]}")
 
 
-def wrk(port: int, script: Path, connections: int, seconds: float) -> Load:
+def wrk(port: int, script: Path, connections: int, seconds: int) -> Load:
     """Closed-loop load by wrk on the load's core."""
     if shutil.which("wrk") is None:
         raise Unmeasurable("wrk is not installed; Debian has it as the package wrk")
     url = f"http://127.0.0.1:{port}/invocations"
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    out = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=True).stdout
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    done = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unmeasurable(f"wrk failed: {done.stderr.strip()}")
+    out = done.stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
     if rate is None:
