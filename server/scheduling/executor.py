@@ -24,8 +24,8 @@ Failures = list[tuple[Slice, SlipwayError]]
 Pull = Callable[[Batch | None], Batch | None]
 Finish = Callable[[Batch, Failures], None]
 
-INLINE_BATCHES = 16
-"""Batches in a row before the event loop looks at its sockets again."""
+INLINE_NS = 2_000_000
+"""After this long in batches of one model the event loop looks at its sockets, and at the other models, again."""
 
 
 class Executor(Protocol):
@@ -198,10 +198,10 @@ class InlineExecutor:
         """Nothing to end: what has been woken runs on the loop."""
 
     def _serve(self, finished: Batch | None) -> None:
-        for _ in range(INLINE_BATCHES):
-            batch = self._pull(finished)
-            if batch is None:
-                return
+        begun_ns = perf_counter_ns()
+        while (batch := self._pull(finished)) is not None:
             self._finish(batch, run(batch, self._model, self._padding))
             finished = batch
-        self._loop.call_soon(self._serve, finished)
+            if perf_counter_ns() - begun_ns > INLINE_NS:
+                self._loop.call_soon(self._serve, finished)
+                return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 from server.errors import ModelFailed, OutOfMemory, UnprocessableInput
 from server.request import InferRequest
-from server.scheduling.executor import assemble, run
+from server.scheduling.executor import INLINE_NS, InlineExecutor, assemble, run
 from server.scheduling.queue import Batch, BatchQueue, Slice
 from server.tensors import Array
+from tests.fakes import FakeLoop
 
 MS = 1_000_000
 
@@ -122,3 +126,28 @@ def test_a_model_that_drops_rows_is_found_out_before_rows_go_to_the_wrong_reques
     by_request: dict[InferRequest, Slice] = {one[0]: one for one in batch.slices}
     assert list(by_request) == requests
     assert batch.outputs[0][:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
+    loop = FakeLoop()
+    queue = BatchQueue(1, [(1, MS)])
+    order: list[str] = []
+
+    def slow(arrays: tuple[Array, ...]) -> list[Array]:
+        until_ns = perf_counter_ns() + 2 * INLINE_NS
+        while perf_counter_ns() < until_ns:
+            pass
+        order.append("batch")
+        return [arrays[0]]
+
+    def pull(finished: Batch | None) -> Batch | None:
+        if finished is not None:
+            queue.release(finished)
+        return queue.pull(1)
+
+    for _ in range(3):
+        queue.push(one_row(1), None, 1)
+    InlineExecutor(cast(Any, loop), slow, pull, lambda *_: None).wake()
+    loop.call_soon(order.append, "another")
+    loop.turn()
+    assert order == ["batch", "another", "batch", "batch"]
