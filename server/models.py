@@ -13,6 +13,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from . import artifact as artifacts
+from . import host
 from .artifact import Artifact, Batching, Manifest
 from .backends import BackendOptions, Session, loader
 from .cores import available_cores
@@ -117,6 +118,7 @@ class Models:
         artifact = open_artifact(path, self._settings)
         manifest = artifact.manifest
         batching = plan(manifest, self._settings)
+        compare_host(manifest)
         session = loader(manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
         if artifact.declared and session.spec != manifest.spec:
             raise BrokenArtifact(
@@ -185,6 +187,27 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
     stem = "model" if path.stem == "model" else path.stem
     bare = Manifest(stem, "1", "onnxruntime", path.name, ModelSpec((), ()))
     return Artifact(path.parent, bare, declared=False)
+
+
+def compare_host(manifest: Manifest) -> None:
+    """One warning when this host is not the one that the model was optimized on.
+
+    Raises BrokenArtifact where that would give wrong answers: weights that were packed for another processor.
+    """
+    differing = host.disagreements(manifest.provenance)
+    if not differing:
+        return
+    if manifest.provenance.get("prepacked"):
+        raise BrokenArtifact(
+            f"{manifest.name} holds weights packed for another host ({'; '.join(differing)}): run optimize here, or "
+            "with --portable"
+        )
+    log.warning(
+        "model %s was optimized on another host: %s; its answers hold, its speed and its rank among the candidates may "
+        "not: run optimize here",
+        manifest.name,
+        "; ".join(differing),
+    )
 
 
 def plan(manifest: Manifest, settings: Settings) -> Batching:
