@@ -58,6 +58,7 @@ class Options:
     outputs: tuple[str, ...]
     seed: int
     force: bool
+    portable: bool
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -93,6 +94,7 @@ def parse(arguments: Sequence[str]) -> Options:
         outputs=_names(given.outputs),
         seed=_at_least("--seed", given.seed, 0),
         force=given.force,
+        portable=given.portable,
     )
 
 
@@ -123,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     artifact = parser.add_argument_group("artifact")
     artifact.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     artifact.add_argument("--force", action="store_true", help="replace the directory when it is not empty")
+    artifact.add_argument(
+        "--portable",
+        action="store_true",
+        help="one file for all processors, instead of weights that are packed for this one and load faster",
+    )
     artifact.add_argument("--name", default="", help="name to serve it under; default: the directory's name")
     artifact.add_argument("--version", default="1", help="version to serve it under; default: %(default)s")
     return parser

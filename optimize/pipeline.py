@@ -16,20 +16,25 @@ from . import (
     dataset,
     decide,
     evaluate,
+    finish,
     hardware,
     isolation,
     measure,
     metrics,
     normalize,
     package,
+    passes,
+    profile,
     workbench,
 )
 from .dataset import Dataset, Split
+from .finish import Finished
 from .hardware import Hardware
 from .measure import Layout, Plan
 from .options import Options
+from .profile import OperatorTime
 from .progress import Display
-from .search import Rule, Search, search
+from .search import Outcome, Rule, Search, search
 from .sources import ReferenceModel, torch_factory
 from .workbench import Budget
 
@@ -55,6 +60,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
         found = _search(options, split, machine, rule, reference, display)
+        finished = _finish(options, found, split.evaluation, Path(scratch), display)
         layouts = _layouts(options, found, split.evaluation, machine, display)
         findings = package.Findings(
             search=found,
@@ -63,7 +69,9 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             layouts=tuple(layouts),
             batch_sizes=options.batch_sizes,
             asked=_asked(options, rule, found, split),
+            finished=finished,
             provenance=_provenance(options, command, source, split, machine),
+            operators=_operators(found, split.evaluation),
         )
         task = "classification" if metric.classifies or options.labels else ""
         identity = package.Identity(options.name, options.version, task, options.labels)
@@ -106,6 +114,31 @@ def _search(options: Options, split: Split, machine: Hardware, rule: Rule, refer
         found = search(bench.reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
     return found
+
+
+def _finish(options: Options, found: Search, data: Dataset, scratch: Path, display: Display) -> Finished:
+    with display.stage("Writing the winner so that it loads fast") as stage:
+        finished = finish.finish(_file(found.chosen), scratch / "finished", data, portable=options.portable)
+        loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
+        stage.result = f"{finished.bytes / 1e6:,.1f} MB load in {loads:.1f} ms; {finished.reason}"
+    return finished
+
+
+def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
+    """Time by operator of the reference and of the winner, where both run in ONNX Runtime."""
+    files = {outcome.name: _file(outcome) for outcome in (found.reference, found.chosen)}
+    return tuple(
+        row
+        for name, path in files.items()
+        if passes.backend_of(path) == "onnxruntime"
+        for row in profile.operators(name, path, data.batch(TYPICAL_BATCH))
+    )
+
+
+def _file(outcome: Outcome) -> Path:
+    if outcome.record is None:
+        raise ValueError(f"{outcome.name} has no file")
+    return outcome.record.path
 
 
 def _layouts(options: Options, found: Search, data: Dataset, machine: Hardware, display: Display) -> list[Layout]:

@@ -43,10 +43,11 @@ def disagreements(provenance: Mapping[str, Any], cpuinfo: Path = CPUINFO) -> lis
         if here - there:
             found.append(f"this processor also has {', '.join(sorted(here - there))}")
     versions = provenance.get("versions")
-    for name in RUNTIMES if isinstance(versions, Mapping) else ():
+    recorded: Mapping[str, Any] = versions if isinstance(versions, Mapping) else {}
+    for name in RUNTIMES:
         here_version = _version(name)
-        if name in versions and here_version is not None and here_version != versions[name]:
-            found.append(f"{name} is {here_version} here and was {versions[name]}")
+        if name in recorded and here_version is not None and here_version != recorded[name]:
+            found.append(f"{name} is {here_version} here and was {recorded[name]}")
     return found
 
 

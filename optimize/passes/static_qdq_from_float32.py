@@ -45,12 +45,26 @@ def apply(job: PassJob) -> PassRecord:
     with quiet.captured() as said:
         try:
             prepared, applied["symbolic_shape_inference"] = prepare(job.reference)
-            _quantize(prepared, target, feed, applied, nodes_that_make(prepared, job.keep_float))
+            _quantize(prepared, target, feed, applied, _left_out(prepared, job.keep_float))
         except PassFailed:
             raise
         except Exception as error:
             raise failed(error) from error
     return PassRecord(target, applied, tuple(said), float_graph=prepared)
+
+
+def _left_out(prepared: Path, keep_float: Sequence[str]) -> list[str]:
+    """The kept layers, and what carries values to them: an input that an addition has rounded already is no float."""
+    import onnx
+
+    kept = set(nodes_that_make(prepared, keep_float))
+    nodes = list(onnx.load(prepared, load_external_data=False).graph.node)
+    wanted = {name for node in nodes if node.name in kept for name in node.input}
+    for node in reversed(nodes):
+        if node.op_type in CARRY and wanted & set(node.output):
+            kept.add(node.name)
+            wanted.update(node.input)
+    return sorted(kept)
 
 
 def _activations(job: PassJob) -> str:
