@@ -36,7 +36,7 @@ def network(path: Path, outlier: float = 0.0) -> Path:
     rng = np.random.default_rng(3)
     shift = np.zeros(WIDTH, np.float32)
     shift[0] = outlier
-    weights = {f"w{at}": rng.normal(size=(WIDTH, WIDTH)).astype(np.float32) / 5 for at in range(4)}
+    weights: dict[str, Array] = {f"w{at}": rng.normal(size=(WIDTH, WIDTH)).astype(np.float32) / 5 for at in range(4)}
     weights["w2"][0] = 0
     weights["w4"] = rng.normal(size=(WIDTH, CLASSES)).astype(np.float32)
     nodes, at = [], "x"
@@ -49,7 +49,7 @@ def network(path: Path, outlier: float = 0.0) -> Path:
         if layer < 4:
             nodes.append(helper.make_node("Tanh", [made], [f"active{layer}"], name=f"tanh{layer}"))
             at = f"active{layer}"
-    constants = [numpy_helper.from_array(array, name) for name, array in {**weights, "shift": shift}.items()]
+    constants = [numpy_helper.from_array(array, name) for name, array in (weights | {"shift": shift}).items()]
     faces = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
         for name, size in (("x", WIDTH), ("y", CLASSES))

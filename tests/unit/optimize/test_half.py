@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ def chain(path: Path, nodes: list[onnx.NodeProto], constants: dict[str, Array], 
     return path
 
 
-def node(operator: str, inputs: str, made: str, **attributes: object) -> onnx.NodeProto:
+def node(operator: str, inputs: str, made: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(operator, inputs.split(), [made], name=f"{operator}_{made}", **attributes)
 
 
