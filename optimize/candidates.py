@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib.util import find_spec
 
 from .errors import BadInput
 
@@ -18,7 +19,8 @@ Option = str | int | bool
 class Candidate:
     """One row: the passes that make it, one after the other, and their options. ``about`` is for the report.
 
-    ``opt_in`` rows are tried when they are asked for by name.
+    ``opt_in`` rows are tried when they are asked for by name. The others are where ``package`` is installed and the
+    processor has one of ``flags``.
     """
 
     name: str
@@ -26,9 +28,12 @@ class Candidate:
     about: str
     options: Mapping[str, Option] = field(default_factory=dict)
     opt_in: bool = False
+    package: str = ""
+    flags: tuple[str, ...] = ()
 
 
 DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
+OPENVINO = "openvino_from_onnx"
 FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
 
 CANDIDATES: tuple[Candidate, ...] = (
@@ -86,6 +91,28 @@ CANDIDATES: tuple[Candidate, ...] = (
         {"bits": 4, "block": 32},
     ),
     Candidate(
+        "openvino",
+        (OPENVINO,),
+        "float32 in OpenVINO's runtime",
+        {"precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
+        "openvino_bf16",
+        (OPENVINO,),
+        "OpenVINO's runtime with products in bfloat16: nearly lossless",
+        {"precision": "bf16"},
+        package="openvino",
+        flags=("avx512_bf16", "amx_bf16"),
+    ),
+    Candidate(
+        "openvino_int8",
+        (STATIC, OPENVINO),
+        "the static int8 graph in OpenVINO's runtime",
+        {"calibrate": "minmax", "precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
         "float16",
         (HALF,),
         "half-precision floats, with float32 where values would not fit: for accelerators, no gain on a processor",
@@ -104,15 +131,23 @@ CANDIDATES: tuple[Candidate, ...] = (
 for reasons that no model changes."""
 
 
-def select(names: Sequence[str], table: Sequence[Candidate] = CANDIDATES) -> tuple[Candidate, ...]:
-    """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking.
+def select(
+    names: Sequence[str], flags: Sequence[str], table: Sequence[Candidate] = CANDIDATES
+) -> tuple[Candidate, ...]:
+    """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking and
+    can run on a processor with these ``flags``.
 
     Raises BadInput for a name that matches nothing.
     """
     if not names:
-        return tuple(row for row in table if not row.opt_in)
+        return tuple(row for row in table if not row.opt_in and _possible(row, flags))
     for name in names:
         if not any(fnmatch(row.name, name) for row in table):
             known = ", ".join(row.name for row in table)
             raise BadInput(f"--candidates {name!r} matches none of {known}")
     return tuple(row for row in table if any(fnmatch(row.name, name) for name in names))
+
+
+def _possible(row: Candidate, flags: Sequence[str]) -> bool:
+    installed = not row.package or find_spec(row.package) is not None
+    return installed and (not row.flags or bool(set(row.flags) & set(flags)))

@@ -31,8 +31,8 @@ BUDGET_S = 12.0
 ROWS = 32
 SHAPES: dict[str, Sequence[tuple[int, int]]] = {"minilm": ((1, 32), (8, 128)), "resnet50": ((1, 224),)}
 RECIPES = {
-    "minilm": ("dynamic_*", "fused*", "static_int8", "weights_*"),
-    "resnet50": ("static_int8", "static_int8_percentile"),
+    "minilm": ("dynamic_*", "fused*", "static_int8", "weights_*", "openvino*"),
+    "resnet50": ("static_int8", "static_int8_percentile", "openvino*"),
 }
 
 
@@ -91,7 +91,7 @@ def export(name: str, weights: Path | None, path: Path) -> None:
 def _build(name: str, reference: Path, calibration: Dataset, console: Console) -> dict[str, Path]:
     machine = hardware.detect()
     files: dict[str, Path] = {}
-    for candidate in select(RECIPES[name]):
+    for candidate in select(RECIPES[name], machine.flags):
         try:
             files[candidate.name] = _apply(candidate, reference, calibration, machine)
         except PassFailed as error:

@@ -56,7 +56,8 @@ class Finished:
 
 def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool) -> Finished:
     """Write the mapped form of ``model`` and keep it if it computes the same and loads faster; else keep ``model``."""
-    siblings = tuple(file for file in (model.with_name(f"{model.name}.data"),) if file.is_file())
+    beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
+    siblings = tuple(file for file in beside if file.is_file())
     plain = Finished((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
     if portable or backend_of(model) != "onnxruntime":
         return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")

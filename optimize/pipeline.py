@@ -104,7 +104,7 @@ def _normalize(options: Options, source: ReferenceModel, split: Split, path: Pat
 
 def _search(options: Options, split: Split, machine: Hardware, rule: Rule, reference: Path, display: Display) -> Search:
     plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
-    rows = candidates.select(options.candidates)
+    rows = candidates.select(options.candidates, machine.flags)
     folder = options.work or reference.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:

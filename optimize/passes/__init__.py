@@ -51,6 +51,7 @@ PASSES: dict[str, str] = {
     "half_from_float32": "optimize.passes.half_from_float32:apply",
     "leveled_from_float32": "optimize.passes.leveled_from_float32:apply",
     "nbits_from_float32": "optimize.passes.nbits_from_float32:apply",
+    "openvino_from_onnx": "optimize.passes.openvino_from_onnx:apply",
     "static_qdq_from_float32": "optimize.passes.static_qdq_from_float32:apply",
 }
 

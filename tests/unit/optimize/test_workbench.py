@@ -79,11 +79,11 @@ def test_the_budget_keeps_time_for_the_measurement() -> None:
 def test_candidates_are_asked_for_by_name() -> None:
     from optimize.candidates import select
 
-    assert not any(row.opt_in for row in select(()))
-    assert [row.name for row in select(("float16", "dynamic_*"))] == [
+    assert not any(row.opt_in for row in select((), ()))
+    assert [row.name for row in select(("float16", "dynamic_*"), ())] == [
         "dynamic_int8",
         "dynamic_int8_per_channel",
         "float16",
     ]
     with pytest.raises(BadInput, match="matches none of fused"):
-        select(("quick",))
+        select(("quick",), ())
