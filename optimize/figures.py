@@ -6,6 +6,7 @@ given: speed does not depend on them, likeness does.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,9 @@ RECIPES = {
 def main(name: str, weights: Path | None) -> None:
     """Export, make the candidates, and print their ratio to float32 and their cosine at each shape."""
     console = Console(highlight=False, width=120)
-    with tempfile.TemporaryDirectory() as scratch:
+    weights = weights.resolve() if weights else None
+    # The tools leave files behind in the folder that they are started in.
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         reference = Path(scratch) / "float32.onnx"
         with quiet.captured():
             export(name, weights, reference)

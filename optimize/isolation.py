@@ -92,6 +92,8 @@ def _child(
     # The parent hears of an interruption too, and ends the child.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The tools leave files behind in the folder that they are started in.
+    os.chdir(printed.parent)
     # Native code prints to the descriptors, not to sys.stderr.
     paper = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(paper, 1)

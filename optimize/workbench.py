@@ -156,6 +156,8 @@ def set_up(
     progress: measure.Progress,
 ) -> LocalWorkbench:
     """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
+    # The children work in a folder of their own.
+    folder = folder.resolve()
     home = folder / f"reference-{digest(reference)[:16]}"
     home.mkdir(parents=True, exist_ok=True)
     placed = home / "float32.onnx"

@@ -69,3 +69,13 @@ def test_memory_that_is_free_is_read_from_the_system(tmp_path: Path) -> None:
     meminfo.write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
     assert isolation.available_memory(meminfo) == 819_200
     assert isolation.available_memory(tmp_path / "none") == isolation.UNKNOWN_MEMORY_BYTES
+
+
+def litter() -> str:
+    Path("left_behind").write_text("by a tool")
+    return str(Path.cwd())
+
+
+def test_what_tools_leave_behind_vanishes() -> None:
+    assert not Path(isolation.call(ROOMY, litter)).exists()
+    assert not Path("left_behind").exists()
