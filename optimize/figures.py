@@ -53,7 +53,8 @@ def main(name: str, weights: Path | None) -> None:
         for label, path in files.items():
             done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
             mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
-            per = mapped / (path.stat().st_size / 1e8)
+            size_bytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            per = mapped / (size_bytes / 1e8)
             console.print(
                 f"{label:28} loads in {done.plain_ms:6.1f} ms plain, {mapped:6.1f} mapped: {per:.0f} / 100 MB"
             )
