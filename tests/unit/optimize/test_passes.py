@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optimize import passes
-from optimize.candidates import CANDIDATES, DYNAMIC, STATIC, Candidate
+from optimize.candidates import CANDIDATES, DYNAMIC, FUSED, STATIC, Candidate
 from optimize.dataset import Dataset
 from optimize.errors import PassFailed
 from optimize.evaluate import allowance, outputs, sqnr_db
@@ -36,7 +36,9 @@ def job(graph_file: Path, rows: Dataset, tmp_path: Path) -> PassJob:
 
 
 METHODS = ("minmax", "percentile", "entropy")
-INT8 = [row for row in CANDIDATES if "int8" in row.name and row.recipe[0] in (DYNAMIC, STATIC)]
+INT8 = [
+    row for row in CANDIDATES if "int8" in row.name and row.recipe[-1] in (DYNAMIC, STATIC) and row.recipe[0] != FUSED
+]
 
 
 def apply(job: PassJob, candidate: Candidate) -> PassRecord:
