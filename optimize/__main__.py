@@ -85,6 +85,9 @@ def _verify(path: Path, console: Console) -> int:
         f"{result.difference:.3g} ({result.allowed:.3g} is allowed)",
         soft_wrap=True,
     )
+    for speed in result.speeds:
+        ratio = speed.here_us / speed.recorded_us
+        console.print(f"batch {speed.batch_size}: {speed.here_us:,.1f} us here, {ratio:.2f} of what was recorded")
     return 0
 
 

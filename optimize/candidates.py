@@ -2,48 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from importlib.util import find_spec
+
+from .errors import BadInput
 
 FLOAT32 = "float32"
 """Name of the reference among the candidates: it takes part, and it is what remains when nobody beats it."""
 
+Option = str | int | bool
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row: the pass that makes it and that pass's options. ``about`` is for the report."""
+    """One row: the passes that make it, one after the other, and their options. ``about`` is for the report.
+
+    ``opt_in`` rows are tried when they are asked for by name. The others are where ``package`` is installed and the
+    processor has one of ``flags``.
+    """
 
     name: str
-    recipe: str
+    recipe: tuple[str, ...]
     about: str
-    options: Mapping[str, str | bool] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    opt_in: bool = False
+    package: str = ""
+    flags: tuple[str, ...] = ()
 
+
+DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
+OPENVINO = "openvino_from_onnx"
+FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
 
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
+        "fused",
+        (FUSED,),
+        "float32 with attention, normalisation and activation functions as single nodes",
+    ),
+    Candidate(
         "dynamic_int8",
-        "dynamic_int8_from_float32",
+        (DYNAMIC,),
         "matrix products in int8, ranges of activations found anew in every run",
         {"per_channel": False},
     ),
     Candidate(
         "dynamic_int8_per_channel",
-        "dynamic_int8_from_float32",
+        (DYNAMIC,),
         "the same with one weight scale for each output channel",
         {"per_channel": True},
     ),
     Candidate(
+        "fused_dynamic_int8",
+        (FUSED, DYNAMIC),
+        "fused nodes first, then matrix products in int8",
+        {"per_channel": True},
+    ),
+    Candidate(
         "static_int8",
-        "static_qdq_from_float32",
+        (STATIC,),
         "convolutions and matrix products in int8, ranges from the extremes seen in calibration",
         {"calibrate": "minmax"},
     ),
     Candidate(
         "static_int8_percentile",
-        "static_qdq_from_float32",
+        (STATIC,),
         "the same with ranges that leave out the rarest extremes",
         {"calibrate": "percentile"},
     ),
+    Candidate(
+        "static_int8_entropy",
+        (STATIC,),
+        "the same with the ranges that lose the least information",
+        {"calibrate": "entropy"},
+    ),
+    Candidate(
+        "weights_int8",
+        (NBITS,),
+        "weights in 8 bits by blocks, activations in float",
+        {"bits": 8, "block": 32},
+    ),
+    Candidate(
+        "weights_int4",
+        (NBITS,),
+        "weights in 4 bits by blocks, activations in float",
+        {"bits": 4, "block": 32},
+    ),
+    Candidate(
+        "openvino",
+        (OPENVINO,),
+        "float32 in OpenVINO's runtime",
+        {"precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
+        "openvino_bf16",
+        (OPENVINO,),
+        "OpenVINO's runtime with products in bfloat16: nearly lossless",
+        {"precision": "bf16"},
+        package="openvino",
+        flags=("avx512_bf16", "amx_bf16"),
+    ),
+    Candidate(
+        "openvino_int8",
+        (STATIC, OPENVINO),
+        "the static int8 graph in OpenVINO's runtime",
+        {"calibrate": "minmax", "precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
+        "float16",
+        (HALF,),
+        "half-precision floats, with float32 where values would not fit: for accelerators, no gain on a processor",
+        {"to": "float16"},
+        opt_in=True,
+    ),
+    Candidate(
+        "static_int8_signed",
+        (STATIC,),
+        "signed activations: the quantizer's default, half the speed of float32 on x86",
+        {"calibrate": "minmax", "activations": "int8"},
+        opt_in=True,
+    ),
 )
-"""Half-precision floats are missing on purpose: on a processor they bring casts and no speed. Signed 8-bit activations
-too: the quantizer's default, measured at half the speed of float32 on x86."""
+"""Signed 8-bit activations and half-precision floats are tried only when asked for: on x86 both are slower than float32
+for reasons that no model changes."""
+
+
+def select(
+    names: Sequence[str], flags: Sequence[str], table: Sequence[Candidate] = CANDIDATES
+) -> tuple[Candidate, ...]:
+    """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking and
+    can run on a processor with these ``flags``.
+
+    Raises BadInput for a name that matches nothing.
+    """
+    if not names:
+        return tuple(row for row in table if not row.opt_in and _possible(row, flags))
+    for name in names:
+        if not any(fnmatch(row.name, name) for row in table):
+            known = ", ".join(row.name for row in table)
+            raise BadInput(f"--candidates {name!r} matches none of {known}")
+    return tuple(row for row in table if any(fnmatch(row.name, name) for name in names))
+
+
+def _possible(row: Candidate, flags: Sequence[str]) -> bool:
+    installed = not row.package or find_spec(row.package) is not None
+    return installed and (not row.flags or bool(set(row.flags) & set(flags)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,6 +95,23 @@ def read(path: Path) -> Dataset:
         if array.dtype not in BY_NUMPY:
             raise BadInput(f"{name!r} in {path} has dtype {array.dtype}, which no model takes")
     return Dataset(_frozen(arrays), labels, digest(path))
+
+
+def store(data: Dataset, directory: Path) -> None:
+    """Write the rows where :func:`stored` finds them: other processes then map them instead of being sent copies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for position, array in enumerate(data.inputs.values()):
+        np.save(directory / f"{position}.npy", array)
+    (directory / "names.json").write_text(json.dumps({"names": list(data.inputs), "sha256": data.sha256}))
+
+
+def stored(directory: Path) -> Dataset:
+    """The rows that :func:`store` has written, without their labels, mapped into memory."""
+    index = json.loads((directory / "names.json").read_text())
+    arrays = {
+        name: np.load(directory / f"{position}.npy", mmap_mode="r") for position, name in enumerate(index["names"])
+    }
+    return Dataset(_frozen(arrays), None, index["sha256"])
 
 
 def _check_rows(path: Path, arrays: Mapping[str, Array]) -> None:

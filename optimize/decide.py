@@ -9,6 +9,7 @@ import numpy as np
 
 from . import bootstrap
 from .bootstrap import Interval
+from .candidates import FLOAT32
 from .evaluate import Accuracy, Allowance
 from .measure import Cell, Layout, Timings
 
@@ -19,6 +20,12 @@ WORTH_IT = 1.02
 
 THREAD_GAIN = 1.05
 """More threads or instances have to earn five percent: what they occupy is taken from everything else on the host."""
+
+FINALISTS = 5
+"""So many candidates, besides the reference, are measured at length."""
+
+BEHIND = 0.7
+"""Whoever reaches less than this share of the fastest in the heat does not reach the final, even if there is room."""
 
 
 def not_accurate(metric: str, accuracy: Accuracy, reference: Accuracy, allowed: Allowance) -> str | None:
@@ -60,6 +67,24 @@ def speed_up(timings: Timings, cell: Cell, reference: Cell, seed: int) -> Interv
     ours = cell.batch_size / np.array(timings[cell].rounds_us)
     theirs = reference.batch_size / np.array(timings[reference].rounds_us)
     return bootstrap.median(ours / theirs, seed)
+
+
+def left_behind(timings: Timings, objective: Objective) -> dict[str, str]:
+    """Candidates that a short measurement shows to be too slow for the long one, with the sentence for each.
+
+    The fastest ``FINALISTS`` go on, as far as they are within ``BEHIND`` of the first; the reference always does.
+    """
+    rates = {cell.candidate: 0.0 for cell in timings}
+    for name in rates:
+        rates[name] = _rows_per_s(timings, best_cell(timings, name, objective))
+    home = rates.pop(FLOAT32)
+    ordered = sorted(rates, key=lambda name: -rates[name])
+    fastest = max(rates.values())
+    return {
+        name: f"slower in the heat: {rates[name] / home:.2f}x against {fastest / home:.2f}x of {ordered[0]}"
+        for place, name in enumerate(ordered)
+        if place >= FINALISTS or rates[name] < BEHIND * fastest
+    }
 
 
 def not_faster(ratio: Interval) -> str | None:

@@ -1,9 +1,8 @@
-"""Evaluation: the metric on held-out rows, and how much of it a candidate loses against the reference."""
+"""Evaluation: a candidate's answers on held-out rows, and how much of the metric it loses against the reference."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,8 @@ from . import bootstrap
 from .bootstrap import Interval
 from .dataset import Dataset
 from .errors import BadInput
-from .sources.torch_factory import resolve
-
-Outputs = Mapping[str, Array]
-"""Arrays by output name, one row per evaluation row."""
-
-Scores = Callable[[Outputs, Outputs, Array | None], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """``scores``: (outputs, the reference's outputs, labels) to one float per row; the metric is their mean.
-
-    One score per row, because the difference to the reference is taken row by row: that is what makes a drop of half
-    a percent visible with a few hundred rows.
-    """
-
-    name: str
-    scores: Scores
-    higher_is_better: bool = True
-    needs_labels: bool = True
+from .metrics import Metric, Outputs
+from .passes import backend_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +60,7 @@ def outputs(path: Path, data: Dataset, batch_size: int, threads: int, limit: int
 
     Raises what the backend raises: BrokenArtifact when it does not load, ModelFailed when it does not run.
     """
-    session = loader("onnxruntime")(path, BackendOptions(threads=threads))
+    session = loader(backend_of(path))(path, BackendOptions(threads=threads))
     try:
         rows = data.rows if limit is None else min(limit, data.rows)
         parts = []
@@ -96,8 +77,35 @@ def compare(metric: Metric, candidate: Outputs, reference: Outputs, labels: Arra
     """Score a candidate and its paired drop. Raises BadInput when the metric does not give one float per row."""
     got = _scores(metric, candidate, reference, labels)
     base = _scores(metric, reference, reference, labels)
-    drop = base - got if metric.higher_is_better else got - base
-    return Accuracy(bootstrap.mean(got, seed), bootstrap.mean(drop, seed), len(got), int(np.count_nonzero(drop)))
+    rows = len(next(iter(reference.values())))
+    if got.ndim == 0:
+        return _whole(metric, candidate, reference, labels, seed)
+    differing = int(np.count_nonzero((got != base).reshape(rows, -1).any(axis=1)))
+    if metric.combine is not None:
+        combine = metric.combine
+        score, drop = bootstrap.paired(
+            lambda at: combine(got[at]), lambda at: combine(base[at]), rows, seed, bootstrap.RESAMPLES // 4
+        )
+        return Accuracy(score, drop if metric.higher_is_better else drop.negative(), rows, differing)
+    lost = base - got if metric.higher_is_better else got - base
+    return Accuracy(bootstrap.mean(got, seed), bootstrap.mean(lost, seed), rows, differing)
+
+
+def _whole(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array | None, seed: int) -> Accuracy:
+    """The same for a metric that gives one number for all rows: it is asked again for every resample."""
+
+    def over(outputs: Outputs, at: Array) -> float:
+        part = {name: array[at] for name, array in outputs.items()}
+        base = {name: array[at] for name, array in reference.items()}
+        return float(_scores(metric, part, base, None if labels is None else labels[at]))
+
+    rows = len(next(iter(reference.values())))
+    score, drop = bootstrap.paired(
+        lambda at: over(candidate, at), lambda at: over(reference, at), rows, seed, bootstrap.RESAMPLES // 10
+    )
+    differing = sum((candidate[name] != array).reshape(rows, -1).any(axis=1) for name, array in reference.items())
+    drop = drop if metric.higher_is_better else drop.negative()
+    return Accuracy(score, drop, rows, int(np.count_nonzero(differing)))
 
 
 def sqnr_db(candidate: Outputs, reference: Outputs) -> float:
@@ -121,85 +129,17 @@ def allowance(text: str) -> Allowance:
     return Allowance(number / 100 if percent else number, percent, text.strip())
 
 
-def metric(name: str, labels: Array | None) -> Metric:
-    """The metric of this name, or the function at ``module:function``. Raises BadInput when labels are missing."""
-    found = METRICS.get(name)
-    if found is None and ":" in name:
-        found = _custom(name)
-    if found is None:
-        raise BadInput(f"--metric {name!r} is not known: {', '.join(METRICS)}, or module:function")
-    if found.needs_labels and labels is None:
-        raise BadInput(f"--metric {name} needs an array 'labels' in the evaluation file; agreement and cosine do not")
-    return found
-
-
-def _custom(name: str) -> Metric:
-    function = resolve(name)
-    if not callable(function):
-        raise BadInput(f"--metric {name!r} is not a function")
-
-    def scores(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-        return np.asarray(function(dict(got), labels))
-
-    return Metric(name, scores, not getattr(function, "lower_is_better", False), needs_labels=False)
-
-
 def _scores(metric: Metric, got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+    """One number, or a number or several for each row. Raises BadInput for anything else."""
     try:
         scores = np.asarray(metric.scores(got, reference, labels), dtype=np.float64)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise BadInput(f"--metric {metric.name} fails on these outputs and labels: {error}") from error
     rows = len(next(iter(reference.values())))
-    if scores.shape != (rows,):
-        raise BadInput(f"--metric {metric.name} must give one score per row, [{rows}], not {list(scores.shape)}")
+    if scores.ndim > 0 and (scores.shape[0] != rows or (scores.ndim > 1 and metric.combine is None)):
+        raise BadInput(
+            f"--metric {metric.name} must give one score per row, [{rows}], or one for all, not {list(scores.shape)}"
+        )
     if not np.isfinite(scores).all():
         raise BadInput(f"--metric {metric.name} gives a score that is not finite")
     return scores
-
-
-def _first(outputs: Outputs) -> Array:
-    return next(iter(outputs.values()))
-
-
-def _accuracy(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.asarray(_first(got).argmax(axis=-1) == labels)
-
-
-def _agreement(got: Outputs, reference: Outputs, _: Array | None) -> Array:
-    same = np.asarray(_first(got).argmax(axis=-1) == _first(reference).argmax(axis=-1))
-    return np.asarray(same.reshape(len(same), -1).mean(axis=1))
-
-
-def _cosine(got: Outputs, reference: Outputs, _: Array | None) -> Array:
-    left = _first(got).reshape(len(_first(got)), -1).astype(np.float64)
-    right = _first(reference).reshape(len(left), -1).astype(np.float64)
-    norms: Array = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray(np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(np.float64).tiny))
-
-
-def _errors(got: Outputs, labels: Array | None) -> Array:
-    first = _first(got).astype(np.float64)
-    return (first - np.asarray(labels, dtype=np.float64).reshape(first.shape)).reshape(len(first), -1)
-
-
-def _mse(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.asarray(np.square(_errors(got, labels)).mean(axis=1))
-
-
-def _mae(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.asarray(np.abs(_errors(got, labels)).mean(axis=1))
-
-
-METRICS: dict[str, Metric] = {
-    row.name: row
-    for row in (
-        Metric("accuracy", _accuracy),
-        Metric("mse", _mse, higher_is_better=False),
-        Metric("mae", _mae, higher_is_better=False),
-        Metric("agreement", _agreement, needs_labels=False),
-        Metric("cosine", _cosine, needs_labels=False),
-    )
-}
-"""All look at the first output: ``accuracy`` is the share of rows whose largest value is at the label, ``mse`` and
-``mae`` the errors against the labels, ``agreement`` the share of rows with the reference's own answer, ``cosine`` the
-likeness to the reference's vectors."""

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server import host
 from server.cores import available_cores
-
-CPUINFO = Path("/proc/cpuinfo")
-
-NOTEWORTHY = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
-"""Flags that decide which kernels ONNX Runtime picks; a host that differs in one may rank candidates differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """``flags`` are the noteworthy ones of this processor, in the order of ``NOTEWORTHY``."""
+    """``flags`` are the noteworthy ones of this processor, in the order of ``server.host``."""
 
     cpu: str
     architecture: str
@@ -36,16 +32,7 @@ class Hardware:
         return {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
 
 
-def detect(cpuinfo: Path = CPUINFO) -> Hardware:
+def detect(cpuinfo: Path = host.CPUINFO) -> Hardware:
     """Read this machine. A system without ``/proc/cpuinfo`` has no known flags, hence the careful choices."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip().lower(), value.strip())
-    present = set((fields.get("flags") or fields.get("features") or "").split())
-    model = fields.get("model name") or platform.processor() or "unknown processor"
-    return Hardware(model, platform.machine(), tuple(flag for flag in NOTEWORTHY if flag in present), available_cores())
+    model, flags = host.processor(cpuinfo)
+    return Hardware(model, platform.machine(), flags, available_cores())

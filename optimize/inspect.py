@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,35 @@ from rich.table import Table
 
 from server import artifact
 from server.artifact import Artifact, Manifest
-from server.backends import BackendOptions, loader
+from server.backends import BackendOptions, Session, loader
 from server.errors import BrokenArtifact
 
 from . import hardware
 from .package import largest_difference
+
+TIMED_RUNS = 9
+
+NOTED = 1.5
+"""Times the recorded median from which on a slower run is worth a note."""
 
 SLACK = 2.0
 """How many times the recorded difference is still the same model: other processors round int8 sums elsewhere."""
 
 FLOAT_NOISE = 1e-4
 """The difference that any two machines may show, relative to the largest value of the outputs."""
+
+
+Stopwatch = Callable[[Session, Sequence[Any]], float]
+"""Median microseconds of a run of a session on a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A run at ``batch_size``: microseconds here, and those in the manifest."""
+
+    batch_size: int
+    here_us: float
+    recorded_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,7 @@ class Verified:
     allowed: float
     rows: int
     warnings: tuple[str, ...]
+    speeds: tuple[Speed, ...] = ()
 
 
 def table(manifest: Manifest) -> Table:
@@ -57,8 +78,20 @@ def has_evidence(manifest: Manifest) -> bool:
     return bool(manifest.evidence.get("candidates"))
 
 
-def verify(path: Path) -> Verified:
-    """Check every digest, then run the samples and compare with the reference's recorded answers.
+def median_us(session: Session, batch: Sequence[Any]) -> float:
+    """Of a few runs, after one that plans the memory."""
+    session.run(batch)
+    taken = []
+    for _ in range(TIMED_RUNS):
+        begun = time.perf_counter_ns()
+        session.run(batch)
+        taken.append((time.perf_counter_ns() - begun) / 1e3)
+    return float(np.median(taken))
+
+
+def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
+    """Check every digest, run the samples and compare with the reference's recorded answers, and time every batch size
+    against the manifest's costs.
 
     Raises BrokenArtifact: a file differs, there are no samples, or the answers are further away than they were when
     the artifact was made (twice that, and float noise).
@@ -71,6 +104,7 @@ def verify(path: Path) -> Verified:
     try:
         answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
         difference = largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
+        speeds = _speeds(found.manifest, session, inputs, stopwatch)
     except KeyError as error:
         raise BrokenArtifact(f"{artifact.SAMPLES} has nothing for {error.args[0]!r}") from error
     finally:
@@ -81,7 +115,28 @@ def verify(path: Path) -> Verified:
     if not difference <= allowed:
         raise BrokenArtifact(f"the samples differ from the reference by {difference:.3g}, more than {allowed:.3g}")
     rows = len(next(iter(inputs.values())))
-    return Verified(difference, allowed, rows, _warnings(found.manifest))
+    return Verified(difference, allowed, rows, (*_warnings(found.manifest), *_slower(speeds)), speeds)
+
+
+def _speeds(manifest: Manifest, session: Session, inputs: dict[str, Any], stopwatch: Stopwatch) -> tuple[Speed, ...]:
+    samples = [inputs[spec.name] for spec in session.spec.inputs]
+    return tuple(
+        Speed(
+            cost.batch_size,
+            stopwatch(session, [np.resize(array, (cost.batch_size, *array.shape[1:])) for array in samples]),
+            cost.p50_us,
+        )
+        for cost in manifest.cost
+    )
+
+
+def _slower(speeds: Sequence[Speed]) -> tuple[str, ...]:
+    return tuple(
+        f"a batch of {speed.batch_size} takes {speed.here_us:,.0f} us here and took {speed.recorded_us:,.0f} us where "
+        "it was measured: a busy or a slower machine"
+        for speed in speeds
+        if speed.here_us > NOTED * speed.recorded_us
+    )
 
 
 def _samples(found: Artifact) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,6 +16,7 @@ from server.backends import BackendOptions, Session, loader
 from server.tensors import Array
 
 from .dataset import Dataset
+from .passes import backend_of
 
 Clock = Callable[[], int]
 """Nanoseconds from some fixed moment."""
@@ -26,6 +27,12 @@ Progress = Callable[[int, int], None]
 WARM_UP_RUNS = 3
 MOST_RUNS = 200
 """Runs of one cell in one round: enough for a median, short enough that the next cell sees the same machine."""
+
+FEWEST_ROUNDS = 5
+"""Rounds of a measurement that does not fit into its budget: below that there is no interval to speak of."""
+
+MOST_OVERRUN = 1.5
+"""Times its budget that a measurement may take before it ends with the rounds that it has."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,7 +110,10 @@ def time_rounds(
     repeats = {cell: int(np.clip(block_ns / max(1, single_ns[cell]), 1, MOST_RUNS)) for cell in cells}
     rng = np.random.default_rng(plan.seed)
     durations: dict[Cell, list[Array]] = {cell: [] for cell in cells}
+    stop_ns = clock() + int(MOST_OVERRUN * plan.budget_s * 1e9)
     for done in range(plan.rounds):
+        if done >= FEWEST_ROUNDS and clock() > stop_ns:
+            break
         for position in rng.permutation(len(cells)):
             cell = cells[position]
             durations[cell].append(_block(runs[cell], repeats[cell], clock))
@@ -138,7 +148,7 @@ def measure_layouts(
 
 
 def _open(stack: ExitStack, path: Path, threads: int) -> Session:
-    session = loader("onnxruntime")(path, BackendOptions(threads=threads))
+    session = loader(backend_of(path))(path, BackendOptions(threads=threads))
     stack.callback(session.close)
     return session
 

@@ -49,12 +49,16 @@ class Options:
     threads: tuple[int, ...]
     rounds: int
     budget_s: float
+    memory_bytes: int | None
+    candidates: tuple[str, ...]
+    work: Path | None
     name: str
     version: str
     labels: tuple[str, ...]
     outputs: tuple[str, ...]
     seed: int
     force: bool
+    portable: bool
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -80,13 +84,17 @@ def parse(arguments: Sequence[str]) -> Options:
         batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
         threads=_sizes("--threads", given.threads) if given.threads else thread_counts(available_cores()),
         rounds=_at_least("--rounds", given.rounds, 1),
-        budget_s=_at_least("--budget", given.budget, 1),
+        budget_s=_at_least("--budget", _seconds("--budget", given.budget), 1),
+        memory_bytes=round(1e9 * _at_least("--memory", given.memory, 0)) if given.memory else None,
+        candidates=_names(given.candidates),
+        work=given.work,
         name=_word("--name", given.name or output.resolve().name),
         version=_word("--version", given.version),
         labels=_labels(given.labels),
-        outputs=tuple(part.strip() for part in given.outputs.split(",") if part.strip()),
+        outputs=_names(given.outputs),
         seed=_at_least("--seed", given.seed, 0),
         force=given.force,
+        portable=given.portable,
     )
 
 
@@ -113,10 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--outputs", default="", metavar="NAMES", help="names of the outputs, if forward() gives none")
     model.add_argument("--labels", default="", metavar="NAMES", help="names of the classes: a,b,c or a file of lines")
     _add_choice(parser.add_argument_group("what counts"))
-    _add_measurement(parser.add_argument_group("measurement"))
+    _add_measurement(parser.add_argument_group("search"))
     artifact = parser.add_argument_group("artifact")
     artifact.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     artifact.add_argument("--force", action="store_true", help="replace the directory when it is not empty")
+    artifact.add_argument(
+        "--portable",
+        action="store_true",
+        help="one file for all processors, instead of weights that are packed for this one and load faster",
+    )
     artifact.add_argument("--name", default="", help="name to serve it under; default: the directory's name")
     artifact.add_argument("--version", default="1", help="version to serve it under; default: %(default)s")
     return parser
@@ -126,8 +139,8 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--metric",
         default="accuracy",
-        help="accuracy, mse, mae (need labels), agreement, cosine (against the reference), or module:function with "
-        "(outputs by name, labels) to one score per row; default: %(default)s",
+        help="accuracy, top5, f1, auroc, mse, mae, r2 (need labels), agreement, cosine (against the reference), or "
+        "module:function with (outputs by name, labels) to one score per row or one for all; default: %(default)s",
     )
     group.add_argument(
         "--max-drop",
@@ -151,10 +164,24 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--rounds", type=int, default=20, help="interleaved rounds over all; default: %(default)s")
     group.add_argument(
         "--budget",
-        type=float,
-        default=15.0,
-        metavar="SECONDS",
-        help="time that the rounds may take; default: %(default)s",
+        default="5m",
+        metavar="TIME",
+        help="time that the whole search may take, as 90s, 5m or 1h; default: %(default)s",
+    )
+    group.add_argument(
+        "--memory", type=float, metavar="GB", help="that one candidate may take; default: 80%% of what is free"
+    )
+    group.add_argument(
+        "--candidates",
+        default="",
+        metavar="NAMES",
+        help="only these, for example dynamic_*,float16; default: all usual",
+    )
+    group.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder to keep finished candidates in: an interrupted search goes on there, a changed one reuses them",
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random; default: %(default)s")
 
@@ -167,6 +194,17 @@ def _sizes(option: str, text: str) -> tuple[int, ...]:
     if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
         raise BadInput(f"{option} {text!r}: numbers from 1 to {MOST_BATCH}")
     return tuple(sizes)
+
+
+def _seconds(option: str, text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text.strip())
+    if match is None:
+        raise BadInput(f"{option} {text!r}: a time, for example 90s, 5m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _at_least(option: str, number: Number, least: int) -> Number:

@@ -18,16 +18,17 @@ from server.artifact import Artifact, Batching, CostPoint, Manifest
 from server.backends import BackendOptions, Session, loader
 from server.tensors import Array
 
-from . import report
+from . import finish, report
 from .dataset import Dataset
 from .errors import BadInput
+from .finish import Finished
 from .measure import Cell, Layout, Timing
 from .normalize import Proof
+from .passes import backend_of
+from .profile import OperatorTime
 from .search import Outcome, Search
 
-MODEL = "model.onnx"
 REPORT = "report.html"
-BACKEND = "onnxruntime"
 SAMPLE_ROWS = 8
 
 
@@ -51,7 +52,9 @@ class Findings:
     layouts: tuple[Layout, ...]
     batch_sizes: tuple[int, ...]
     asked: Mapping[str, Any]
+    finished: Finished
     provenance: Mapping[str, Any]
+    operators: tuple[OperatorTime, ...] = ()
 
 
 @contextlib.contextmanager
@@ -87,8 +90,10 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     chosen = findings.search.chosen
     if chosen.record is None:
         raise ValueError(f"{chosen.name} was chosen without a file")
-    shutil.copyfile(chosen.record.path, root / MODEL)
-    session = loader(BACKEND)(root / MODEL, BackendOptions())
+    finish.place(findings.finished, root)
+    model = findings.finished.files[0].name
+    backend = backend_of(Path(model))
+    session = loader(backend)(root / model, BackendOptions())
     try:
         difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
         spec = session.spec
@@ -98,15 +103,15 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     manifest = Manifest(
         name=identity.name,
         version=identity.version,
-        backend=BACKEND,
-        model=MODEL,
+        backend=backend,
+        model=model,
         spec=spec,
         task=identity.task,
         labels=identity.labels,
         batching=Batching(findings.batch_sizes, findings.layout.instances, threads),
         cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
         evidence=_evidence(findings, difference),
-        provenance=dict(findings.provenance),
+        provenance={**findings.provenance, "prepacked": findings.finished.prepacked},
     )
     (root / REPORT).write_text(report.render(manifest), encoding="utf-8")
     return artifact.write(root, manifest)
@@ -151,6 +156,8 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
             {"instances": row.instances, "threads": row.threads, "rows_per_s": round(row.rows_per_s, 1)}
             for row in findings.layouts
         ],
+        "loading": findings.finished.to_json(),
+        "operators": [row.to_json() for row in findings.operators],
         "samples": {"max_abs_difference": difference},
     }
 
@@ -169,6 +176,7 @@ def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]
         "sqnr_db": round(noise, 2) if noise is not None and math.isfinite(noise) else None,
         "speed_up": outcome.speed_up.to_json() if outcome.speed_up else None,
         "at": {"batch_size": outcome.cell.batch_size, "threads": outcome.cell.threads} if outcome.cell else None,
+        "sensitivities": [row.to_json() for row in outcome.sensitivities],
         "timings": [
             {"batch_size": cell.batch_size, "threads": cell.threads, **timing.to_json()}
             for cell, timing in sorted(timings.items())

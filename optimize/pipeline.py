@@ -4,60 +4,45 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from server.artifact import Artifact
-from server.tensors import Array
 
-from . import candidates, dataset, decide, evaluate, hardware, measure, normalize, package, passes
-from .candidates import Candidate
+from . import (
+    candidates,
+    dataset,
+    decide,
+    evaluate,
+    finish,
+    hardware,
+    isolation,
+    measure,
+    metrics,
+    normalize,
+    package,
+    passes,
+    profile,
+    workbench,
+)
 from .dataset import Dataset, Split
+from .finish import Finished
 from .hardware import Hardware
-from .measure import Cell, Layout, Plan, Timing
+from .measure import Layout, Plan
 from .options import Options
-from .passes import PassJob, PassRecord
+from .profile import OperatorTime
 from .progress import Display
-from .search import Rule, Search, search
+from .search import Outcome, Rule, Search, search
 from .sources import ReferenceModel, torch_factory
+from .workbench import Budget
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
 
 TYPICAL_BATCH = 8
 LAYOUT_SHARE = 0.25
 """The layouts are few: they get this share of the measurement's budget on top of it."""
-
-CLASSIFIES = frozenset({"accuracy", "agreement"})
-
-
-@dataclass(frozen=True, slots=True)
-class LocalWorkbench:
-    """The search's workbench on real files: passes, the backend, the clock."""
-
-    workdir: Path
-    reference: Path
-    data: Split
-    hardware: Hardware
-    plan: Plan
-    progress: measure.Progress
-
-    def build(self, candidate: Candidate) -> PassRecord:
-        directory = self.workdir / candidate.name
-        directory.mkdir()
-        job = PassJob(
-            self.reference, directory, candidate.options, self.data.calibration, self.hardware, self.plan.seed
-        )
-        return passes.resolve(candidate.recipe)(job)
-
-    def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
-        return evaluate.outputs(path, self.data.evaluation, max(self.plan.batch_sizes), max(self.plan.threads), limit)
-
-    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
-        return measure.measure(paths, self.data.evaluation, self.plan, self.progress)
 
 
 def run(options: Options, command: str, display: Display) -> Artifact:
@@ -69,12 +54,13 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     with package.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         source, split = _load(options, display)
-        metric = evaluate.metric(options.metric, split.evaluation.labels)
+        metric = metrics.metric(options.metric, split.evaluation.labels)
         reference = Path(scratch) / "reference.onnx"
         proof = _normalize(options, source, split, reference, display)
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
         found = _search(options, split, machine, rule, reference, display)
+        finished = _finish(options, found, split.evaluation, Path(scratch), display)
         layouts = _layouts(options, found, split.evaluation, machine, display)
         findings = package.Findings(
             search=found,
@@ -83,9 +69,11 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             layouts=tuple(layouts),
             batch_sizes=options.batch_sizes,
             asked=_asked(options, rule, found, split),
+            finished=finished,
             provenance=_provenance(options, command, source, split, machine),
+            operators=_operators(found, split.evaluation),
         )
-        task = "classification" if options.metric in CLASSIFIES or options.labels else ""
+        task = "classification" if metric.classifies or options.labels else ""
         identity = package.Identity(options.name, options.version, task, options.labels)
         with display.stage("Writing the artifact"):
             written = package.write(root, identity, findings, split.evaluation)
@@ -115,13 +103,42 @@ def _normalize(options: Options, source: ReferenceModel, split: Split, path: Pat
 
 
 def _search(options: Options, split: Split, machine: Hardware, rule: Rule, reference: Path, display: Display) -> Search:
-    plan = Plan(options.batch_sizes, options.threads, options.rounds, options.budget_s, options.seed)
-    rows = candidates.CANDIDATES
+    plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
+    rows = candidates.select(options.candidates, machine.flags)
+    folder = options.work or reference.parent
+    memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:
-        bench = LocalWorkbench(reference.parent, reference, split, machine, plan, stage.count)
-        found = search(reference, rows, bench, rule, stage.say)
+        bench = workbench.set_up(
+            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count
+        )
+        found = search(bench.reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
     return found
+
+
+def _finish(options: Options, found: Search, data: Dataset, scratch: Path, display: Display) -> Finished:
+    with display.stage("Writing the winner so that it loads fast") as stage:
+        finished = finish.finish(_file(found.chosen), scratch / "finished", data, portable=options.portable)
+        loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
+        stage.result = f"{finished.bytes / 1e6:,.1f} MB load in {loads:.1f} ms; {finished.reason}"
+    return finished
+
+
+def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
+    """Time by operator of the reference and of the winner, where both run in ONNX Runtime."""
+    files = {outcome.name: _file(outcome) for outcome in (found.reference, found.chosen)}
+    return tuple(
+        row
+        for name, path in files.items()
+        if passes.backend_of(path) == "onnxruntime"
+        for row in profile.operators(name, path, data.batch(TYPICAL_BATCH))
+    )
+
+
+def _file(outcome: Outcome) -> Path:
+    if outcome.record is None:
+        raise ValueError(f"{outcome.name} has no file")
+    return outcome.record.path
 
 
 def _layouts(options: Options, found: Search, data: Dataset, machine: Hardware, display: Display) -> list[Layout]:
@@ -130,7 +147,7 @@ def _layouts(options: Options, found: Search, data: Dataset, machine: Hardware, 
     chosen = found.chosen
     if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
         return []
-    plan = Plan((), (), options.rounds, max(1.0, LAYOUT_SHARE * options.budget_s), options.seed)
+    plan = Plan((), (), options.rounds, max(1.0, LAYOUT_SHARE * Budget(options.budget_s).measurement_s), options.seed)
     with display.stage("Sharing the cores among instances") as stage:
         path, batch_size = chosen.record.path, chosen.cell.batch_size
         layouts = measure.measure_layouts(path, data, batch_size, pairs, plan, stage.count)

@@ -1,4 +1,4 @@
-"""The report's one plot as inline SVG: what each candidate costs in accuracy, and what a row costs in time."""
+"""The report's drawings as inline SVG: accuracy against time, intervals and bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from html import escape
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 86, 210, 26, 46
 LINE, APART = 19, 12
+BAR_LEFT, BAR_RIGHT = 230, 150
+LONGEST_NAME = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +119,83 @@ def _numbers(points: Sequence[Point], x: _Scale, y: _Scale) -> str:
         f'<text x="{place}" y="{y(point.drop) - 11:.1f}" text-anchor="middle">{at + 1}</text>'
         for at, (point, place) in enumerate(zip(points, places, strict=True))
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of a bar chart: its name, its length in the chart's unit, and what is written behind it."""
+
+    name: str
+    value: float
+    text: str
+    marked: bool = False
+
+
+def bars(rows: Sequence[Bar], title: str) -> str:
+    """An ``<svg>`` of horizontal bars from zero; empty text for no rows. Values below zero have no bar."""
+    if not rows:
+        return ""
+    longest = max(1e-12, *(row.value for row in rows))
+    height = LINE * len(rows) + 12
+    x = _Scale(0.0, longest, BAR_LEFT, WIDTH - BAR_RIGHT)
+    parts = []
+    for at, row in enumerate(rows):
+        top = 6 + LINE * at
+        width = max(0.0, round(x(max(0.0, row.value)) - BAR_LEFT, 1))
+        kind = "winner" if row.marked else "dot"
+        parts.append(
+            f'<text class="name" x="{BAR_LEFT - 8}" y="{top + 11}" text-anchor="end">{escape(_short(row.name))}</text>'
+            f'<rect class="{kind}" x="{BAR_LEFT}" y="{top + 2}" width="{width}" height="{LINE - 7}"/>'
+            f'<text class="soft" x="{BAR_LEFT + width + 8:.1f}" y="{top + 11}">{escape(row.text)}</text>'
+        )
+    label = escape(title)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"><title>{label}</title>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An estimate with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    marked: bool = False
+
+
+def spans(rows: Sequence[Span], title: str, limit: float) -> str:
+    """An ``<svg>`` of intervals, one a row, with zero and the dashed ``limit``; empty text for no rows."""
+    if not rows:
+        return ""
+    low = min(0.0, *(row.low for row in rows))
+    high = max(limit, *(row.high for row in rows))
+    margin = 0.06 * ((high - low) or 1.0)
+    x = _Scale(low - margin, high + margin, BAR_LEFT, WIDTH - BAR_RIGHT)
+    height = LINE * len(rows) + 34
+    parts = [
+        f'<line class="axis" x1="{x(0.0)}" x2="{x(0.0)}" y1="4" y2="{height - 22}"/>',
+        f'<line class="limit" x1="{x(limit)}" x2="{x(limit)}" y1="4" y2="{height - 22}"/>',
+        f'<text class="soft" x="{x(0.0)}" y="{height - 6}" text-anchor="middle">no drop</text>',
+        f'<text class="soft" x="{x(limit) + 4}" y="{height - 6}">allowed {limit:.3g}</text>',
+    ]
+    for at, row in enumerate(rows):
+        middle = 14 + LINE * at
+        parts.append(
+            f'<text class="name" x="{BAR_LEFT - 8}" y="{middle + 4}" text-anchor="end">'
+            f"{escape(_short(row.name))}</text>"
+            f'<line class="bar" x1="{x(row.low)}" x2="{x(row.high)}" y1="{middle}" y2="{middle}"/>'
+            f'<circle class="{"winner" if row.marked else "dot"}" cx="{x(row.value)}" cy="{middle}" r="4.5"/>'
+        )
+    label = escape(title)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"><title>{label}</title>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _short(name: str) -> str:
+    """The end of a long name: layers differ in theirs."""
+    return name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME + 3 :]}"

@@ -10,6 +10,7 @@ from typing import Any
 from server.artifact import Manifest
 from server.tensors import TensorSpec, describe_shape
 
+from . import explain
 from .plot import Point, draw
 
 STYLE = Path(__file__).with_name("report.css")
@@ -25,7 +26,10 @@ def render(manifest: Manifest) -> str:
         _verdict(manifest),
         f"<h2>Candidates</h2>{_candidates(evidence)}",
         f"<h2>Accuracy against time</h2>{_plot(evidence)}",
+        f"<h2>What may have been lost</h2>{explain.intervals(evidence)}",
         f"<h2>Time of a run</h2>{_timings(evidence)}",
+        f"<h2>Where the time goes</h2>{explain.operators(evidence)}",
+        *explain.sensitivities(evidence),
         f"<h2>What was checked</h2>{_checks(evidence)}",
         f"<h2>How this was made</h2>{_provenance(manifest)}",
         f"<h2>What the libraries said</h2>{_said(evidence)}",
@@ -124,8 +128,10 @@ def _timings(evidence: Row) -> str:
     cells = [_cell(timing) for timing in timed[0]["timings"]] if timed else []
     rows = []
     for cell in sorted(cells, key=lambda cell: (cell[1], cell[0])):
-        found = [next(timing for timing in row["timings"] if _cell(timing) == cell) for row in timed]
-        figures = (f'{t["p50_us"]:,.1f}<span class="interval">p95 {t["p95_us"]:,.1f}</span>' for t in found)
+        found = [next((timing for timing in row["timings"] if _cell(timing) == cell), None) for row in timed]
+        figures = (
+            f'{t["p50_us"]:,.1f}<span class="interval">p95 {t["p95_us"]:,.1f}</span>' if t else "&ndash;" for t in found
+        )
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
     rounds = evidence["measurement"]["rounds"]
@@ -146,9 +152,17 @@ def _checks(evidence: Row) -> str:
         (
             ("source = reference", f"largest difference by batch size: {proofs}"),
             ("data", evidence["data"]["split"]),
+            ("loading", _loading(evidence.get("loading"))),
             ("samples", f"differ from the reference by up to {evidence['samples']['max_abs_difference']:.3g}"),
         )
     )
+
+
+def _loading(row: Row | None) -> str:
+    if row is None:
+        return "not measured"
+    mapped = "" if row["mapped_ms"] is None else f", mapped {row['mapped_ms']:.1f} ms"
+    return f"{row['bytes'] / 1e6:,.1f} MB; plain {row['plain_ms']:.1f} ms{mapped}: {row['reason']}"
 
 
 def _provenance(manifest: Manifest) -> str:

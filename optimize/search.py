@@ -12,34 +12,46 @@ import numpy as np
 from server.errors import SlipwayError
 from server.tensors import Array
 
-from . import decide
+from . import decide, gates
 from .bootstrap import Interval
 from .candidates import FLOAT32, Candidate
 from .decide import Objective
 from .errors import BadInput
-from .evaluate import Accuracy, Allowance, Metric, Outputs, compare, sqnr_db
+from .evaluate import Accuracy, Allowance, compare, sqnr_db
 from .measure import Cell, Timing
+from .metrics import Metric, Outputs
 from .passes import PassRecord
+from .repair import Repair, repair
+from .sensitivity import Sensitivity
 
-GATE_ROWS = 32
-"""Rows of the cheap gate, which is passed before the whole evaluation set is run."""
-
-LEAST_SQNR_DB = 0.0
-"""Below this the error is larger than the signal: a broken conversion, whatever the metric would say of it."""
+BEST_DB = 120.0
+"""Signal to noise beyond which float32 itself is not exact."""
 
 
 class Workbench(Protocol):
     """What the search has done for it, all that takes time or touches files."""
 
-    def build(self, candidate: Candidate) -> PassRecord:
-        """Apply the candidate's pass. Raises PassFailed."""
+    def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+        """Apply the candidate's passes, with these layers left alone. Raises PassFailed."""
         ...
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         """Run a file over the evaluation rows. Raises what the backend raises."""
         ...
 
+    def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
+        """The layers of a lower form, the one that adds most noise first; empty where they cannot be told apart."""
+        ...
+
+    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        """A short measurement at few cells, to see who is worth a long one."""
+        ...
+
     def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]: ...
+
+    def time_left(self) -> bool:
+        """Whether another candidate may be started."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a candidate. ``reason`` says why it lost, or why it won; what was not reached is None."""
+    """What became of a candidate. ``reason`` says why it lost, or why it won; what was not reached is None.
+
+    ``sensitivities`` are there when it went to repair.
+    """
 
     name: str
     about: str
@@ -66,6 +81,7 @@ class Outcome:
     sqnr_db: float | None = None
     cell: Cell | None = None
     speed_up: Interval | None = None
+    sensitivities: tuple[Sensitivity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,55 +109,124 @@ def search(
 ) -> Search:
     """Try ``candidates`` against the float32 file ``reference``; ``announce`` hears the name of each as its turn comes.
 
-    A candidate leaves at the first of: its pass fails, the cheap gate, the metric gate, the measurement. Raises
-    BadInput when the metric does not fit the model, and what the backend raises when the reference itself fails.
+    A candidate leaves at the first of: no time is left, its pass fails, the cheap gate, the metric gate (from which
+    repair may bring it back), the heat, the measurement. Raises BadInput when the metric does not fit the model, and
+    what the backend raises when the reference itself fails.
     """
     announce(FLOAT32)
     expected = bench.outputs(reference)
     accuracy = compare(rule.metric, expected, expected, rule.labels, rule.seed)
     first = Outcome(FLOAT32, "the exported model as it is", record=PassRecord(reference, {}), accuracy=accuracy)
+    jury = _Jury(bench, rule, expected, accuracy)
     judged = [first]
     for candidate in candidates:
         announce(candidate.name)
-        judged.append(_judge(candidate, bench, rule, expected, accuracy))
+        judged.extend(jury.judge(candidate))
+    judged, heats = _heat(judged, bench, rule)
     alive = {o.name: o.record.path for o in judged if not o.reason and o.record is not None}
     timings = bench.measure(alive)
-    return Search(_choose(judged, timings, rule), timings, expected)
+    return Search(_choose(judged, timings, rule), {**heats, **timings}, expected)
 
 
-def _judge(candidate: Candidate, bench: Workbench, rule: Rule, expected: Outputs, reference: Accuracy) -> Outcome:
-    """Build a candidate and pass it through the gates."""
-    outcome = Outcome(candidate.name, candidate.about)
-    try:
-        outcome = replace(outcome, record=(record := bench.build(candidate)))
-        broken = _broken(bench.outputs(record.path, GATE_ROWS), expected)
-        if broken:
-            return replace(outcome, reason=broken)
-        got = bench.outputs(record.path)
-    except BadInput:
-        raise
-    except SlipwayError as error:
-        return replace(outcome, reason=f"failed: {error}")
-    accuracy = compare(rule.metric, got, expected, rule.labels, rule.seed)
-    outcome = replace(outcome, accuracy=accuracy, sqnr_db=sqnr_db(got, expected))
-    return replace(outcome, reason=decide.not_accurate(rule.metric.name, accuracy, reference, rule.allowed) or "")
+@dataclass(frozen=True, slots=True)
+class _Jury:
+    """The gates, and what they compare with."""
+
+    bench: Workbench
+    rule: Rule
+    expected: Outputs
+    reference: Accuracy
+
+    def judge(self, candidate: Candidate) -> list[Outcome]:
+        """The outcome of a candidate, and a second one when it could be repaired."""
+        outcome = Outcome(candidate.name, candidate.about)
+        if not self.bench.time_left():
+            return [replace(outcome, reason="not tried: the budget was used up before its turn")]
+        try:
+            outcome = self._pass_gates(replace(outcome, record=self.bench.build(candidate)))
+        except BadInput:
+            raise
+        except SlipwayError as error:
+            return [replace(outcome, reason=f"failed: {error}")]
+        record = outcome.record
+        if not outcome.reason or record is None or record.float_graph is None or outcome.sqnr_db is None:
+            return [outcome]
+        return self._repaired(candidate, outcome, record)
+
+    def _pass_gates(self, outcome: Outcome) -> Outcome:
+        """The cheap gate and the metric. ``sqnr_db`` is set for everything that runs and is comparable at all."""
+        if outcome.record is None:
+            raise ValueError(f"{outcome.name} has no file")
+        few = self.bench.outputs(outcome.record.path, gates.ROWS)
+        misfit = gates.misfit(few, self.expected)
+        if misfit:
+            return replace(outcome, reason=misfit)
+        rough = gates.too_rough(few, self.expected, self.rule.metric.classifies)
+        if rough:
+            return replace(outcome, reason=rough, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
+        got = self.bench.outputs(outcome.record.path)
+        accuracy = compare(self.rule.metric, got, self.expected, self.rule.labels, self.rule.seed)
+        reason = decide.not_accurate(self.rule.metric.name, accuracy, self.reference, self.rule.allowed)
+        return replace(outcome, accuracy=accuracy, sqnr_db=sqnr_db(got, self.expected), reason=reason or "")
+
+    def _repaired(self, candidate: Candidate, lost: Outcome, record: PassRecord) -> list[Outcome]:
+        best = Outcome(f"{candidate.name}_repaired", "")
+
+        def holds(attempt: PassRecord) -> str | None:
+            nonlocal best
+            best = self._pass_gates(replace(best, record=attempt, reason="", accuracy=None, sqnr_db=None))
+            return best.reason or None
+
+        try:
+            result = repair(_Repairs(self, candidate, record), record, holds)
+        except BadInput:
+            raise
+        except SlipwayError as error:
+            result = Repair((), reason=str(error))
+        lost = replace(lost, sensitivities=result.ranking)
+        if result.record is None:
+            return [replace(lost, reason=f"{lost.reason}; repair did not help: {result.reason}")]
+        layers = ", ".join(result.kept)
+        about = f"{candidate.name} with {len(result.kept)} of {len(result.ranking)} layers in float: {layers}"
+        return [lost, replace(best, about=about)]
 
 
-def _broken(got: Outputs, expected: Outputs) -> str | None:
-    """The cheap gate: same outputs and shapes, finite where the reference is, the error below the signal."""
-    if list(got) != list(expected):
-        return f"broken: its outputs are {', '.join(got)} instead of {', '.join(expected)}"
-    cut: dict[str, Array] = {}
-    for name, array in expected.items():
-        cut[name] = array[: len(got[name])]
-        if got[name].shape != cut[name].shape or got[name].dtype != cut[name].dtype:
-            return f"broken: output {name!r} is {got[name].dtype}{list(got[name].shape)}"
-        if not np.isfinite(got[name][np.isfinite(cut[name])]).all():
-            return f"broken: output {name!r} is not finite"
-    noise = sqnr_db(got, cut)
-    if noise < LEAST_SQNR_DB:
-        return f"broken: its error is larger than the signal ({noise:.1f} dB)"
-    return None
+@dataclass(frozen=True, slots=True)
+class _Repairs:
+    """The workbench, as the repair of one candidate needs it."""
+
+    jury: _Jury
+    candidate: Candidate
+    broken: PassRecord
+
+    def rebuild(self, keep_float: tuple[str, ...]) -> PassRecord:
+        return self.jury.bench.build(self.candidate, keep_float)
+
+    def sensitivities(self) -> Sequence[Sensitivity]:
+        return self.jury.bench.sensitivities(self.broken)
+
+    def quality_db(self, record: PassRecord) -> float:
+        few = self.jury.bench.outputs(record.path, gates.ROWS)
+        if gates.misfit(few, self.jury.expected):
+            return -BEST_DB
+        return float(np.clip(sqnr_db(few, gates.head(self.jury.expected, few)), -BEST_DB, BEST_DB))
+
+    def time_left(self) -> bool:
+        return self.jury.bench.time_left()
+
+
+def _heat(judged: Sequence[Outcome], bench: Workbench, rule: Rule) -> tuple[list[Outcome], dict[Cell, Timing]]:
+    """Where many are left, a short measurement sends the clearly slower ones home before the long one."""
+    alive = {o.name: o.record.path for o in judged if not o.reason and o.record is not None}
+    if len(alive) <= decide.FINALISTS + 1:
+        return list(judged), {}
+    timings = bench.heat(alive)
+    left = decide.left_behind(timings, rule.objective)
+    timed = [
+        replace(o, reason=left[o.name], cell=decide.best_cell(timings, o.name, rule.objective)) if o.name in left else o
+        for o in judged
+    ]
+    return timed, {cell: timing for cell, timing in timings.items() if cell.candidate in left}
 
 
 def _choose(judged: Sequence[Outcome], timings: Mapping[Cell, Timing], rule: Rule) -> tuple[Outcome, ...]:

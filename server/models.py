@@ -17,6 +17,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from . import artifact as artifacts
+from . import host
 from .artifact import Artifact, Batching, CostPoint, Manifest
 from .backends import BackendOptions, Session, loader
 from .cores import available_cores
@@ -139,6 +140,7 @@ class Models:
         begun_ns = perf_counter_ns()
         artifact = open_artifact(path, self._settings)
         batching = plan(artifact.manifest, self._settings)
+        compare_host(artifact.manifest)
         session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
         try:
             model = self._wire(artifact, session, batching, loop)
@@ -234,6 +236,27 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
         raise BrokenArtifact(f"{path} is not an .onnx file")
     bare = Manifest(path.stem, "1", "onnxruntime", path.name, ModelSpec((), ()))
     return Artifact(path.parent, bare, declared=False)
+
+
+def compare_host(manifest: Manifest) -> None:
+    """One warning when this host is not the one that the model was optimized on.
+
+    Raises BrokenArtifact where that would give wrong answers: weights that were packed for another processor.
+    """
+    differing = host.disagreements(manifest.provenance)
+    if not differing:
+        return
+    if manifest.provenance.get("prepacked"):
+        raise BrokenArtifact(
+            f"{manifest.name} holds weights packed for another host ({'; '.join(differing)}): run optimize here, or "
+            "with --portable"
+        )
+    log.warning(
+        "model %s was optimized on another host: %s; its answers hold, its speed and its rank among the candidates may "
+        "not: run optimize here",
+        manifest.name,
+        "; ".join(differing),
+    )
 
 
 def plan(manifest: Manifest, settings: Settings) -> Batching:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,31 +14,54 @@ from ..hardware import Hardware
 
 @dataclass(frozen=True, slots=True)
 class PassJob:
-    """What a pass gets: the reference, a directory of its own to write into, and the row of its candidate."""
+    """What a pass gets: the graph, a directory of its own to write into, and the row of its candidate.
+
+    ``keep_float`` are layers to leave alone, each known by the tensor that it makes: names of nodes change from one
+    library to the next, names of tensors do not.
+    """
 
     reference: Path
     workdir: Path
-    options: Mapping[str, str | bool]
+    options: Mapping[str, str | int | bool]
     calibration: Dataset
     hardware: Hardware
     seed: int
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """What a pass did: the file it made, the options that took effect, and what its libraries had to say."""
+    """What a pass did: the file it made, the options that took effect, and what its libraries had to say.
+
+    ``float_graph`` is the file that it is the lower-precision form of, node for node; the sensitivity of single layers
+    is read off the two. None where layers cannot be left out one by one.
+    """
 
     path: Path
     applied: Mapping[str, str | int | bool]
     said: tuple[str, ...] = ()
+    float_graph: Path | None = None
 
 
 Apply = Callable[[PassJob], PassRecord]
 
 PASSES: dict[str, str] = {
     "dynamic_int8_from_float32": "optimize.passes.dynamic_int8_from_float32:apply",
+    "fused_from_float32": "optimize.passes.fused_from_float32:apply",
+    "half_from_float32": "optimize.passes.half_from_float32:apply",
+    "leveled_from_float32": "optimize.passes.leveled_from_float32:apply",
+    "nbits_from_float32": "optimize.passes.nbits_from_float32:apply",
+    "openvino_from_onnx": "optimize.passes.openvino_from_onnx:apply",
     "static_qdq_from_float32": "optimize.passes.static_qdq_from_float32:apply",
 }
+
+BACKENDS: dict[str, str] = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""The backend that runs what a pass has made, by the end of the file's name."""
+
+
+def backend_of(path: Path) -> str:
+    """The server's name of the backend for this file."""
+    return BACKENDS[path.suffix]
 
 
 def resolve(name: str) -> Apply:
@@ -48,10 +71,10 @@ def resolve(name: str) -> Apply:
     return apply
 
 
-def failed(error: Exception) -> PassFailed:
-    """What a quantizer raised, in one line; its libraries write paragraphs."""
+def failed(error: Exception, who: str = "the quantizer") -> PassFailed:
+    """What a library raised, in one line; the libraries write paragraphs."""
     lines = str(error).strip().splitlines() or ["no reason given"]
-    return PassFailed(f"the quantizer failed with {type(error).__name__}: {lines[0]}")
+    return PassFailed(f"{who} failed with {type(error).__name__}: {lines[0]}")
 
 
 def contains(path: Path, operators: frozenset[str]) -> bool:
@@ -59,3 +82,21 @@ def contains(path: Path, operators: frozenset[str]) -> bool:
     import onnx
 
     return any(node.op_type in operators for node in onnx.load(path, load_external_data=False).graph.node)
+
+
+def nodes_that_make(path: Path, tensors: Collection[str]) -> list[str]:
+    """The names of the nodes of this graph that make one of ``tensors``.
+
+    Raises PassFailed for a node without a name: the quantizers leave layers out by it.
+    """
+    import onnx
+
+    if not tensors:
+        return []
+    names = []
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        if set(node.output) & set(tensors):
+            if not node.name:
+                raise PassFailed(f"the node that makes {node.output[0]!r} has no name and cannot be left out")
+            names.append(node.name)
+    return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import quiet
 from ..errors import PassFailed
-from . import PassJob, PassRecord, contains, failed
+from . import PassJob, PassRecord, contains, failed, nodes_that_make
 
 OPERATORS = frozenset({"MatMul", "Gemm", "Attention"})
 """Convolutions are left out: their dynamic form runs on a slow kernel. Gemm is rewritten to MatMul by the quantizer."""
@@ -24,6 +24,7 @@ def apply(job: PassJob) -> PassRecord:
     target = job.workdir / "model.onnx"
     per_channel = bool(job.options["per_channel"])
     reduce_range = not job.hardware.has_int8_dot
+    kept = nodes_that_make(job.reference, job.keep_float)
     with quiet.captured() as said:
         try:
             quantize_dynamic(
@@ -33,9 +34,12 @@ def apply(job: PassJob) -> PassRecord:
                 weight_type=QuantType.QInt8,
                 per_channel=per_channel,
                 reduce_range=reduce_range,
+                # The second name is the one that a Gemm has after the quantizer has made a MatMul of it.
+                nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
             )
         except Exception as error:
             raise failed(error) from error
     if not contains(target, QUANTIZED):
         raise PassFailed("nothing to quantize: no matrix product of the graph has constant weights")
-    return PassRecord(target, {"per_channel": per_channel, "reduce_range": reduce_range}, tuple(said))
+    applied = {"per_channel": per_channel, "reduce_range": reduce_range}
+    return PassRecord(target, applied, tuple(said), float_graph=job.reference)

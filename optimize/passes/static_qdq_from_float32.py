@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import quiet
 from ..calibration import Feed
 from ..errors import PassFailed
-from . import PassJob, PassRecord, contains, failed
+from . import PassJob, PassRecord, contains, failed, nodes_that_make
+from .prepared import prepare
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """What int8 is for."""
@@ -20,6 +21,9 @@ CARRY = frozenset(
 """What int8 values pass through between two of those, so that they need not become floats on the way. Softmax and the
 like are absent: their outputs would be rounded to 256 levels for nothing."""
 
+OPTIONS = {"MatMulConstBOnly": True}
+"""Products of two activations (attention scores) stay in float: measured, they lose more in rounding than they gain."""
+
 
 def apply(job: PassJob) -> PassRecord:
     """Activations unsigned, weights signed with a scale per channel: the pair with a fast kernel on x86. On Arm both
@@ -30,30 +34,54 @@ def apply(job: PassJob) -> PassRecord:
     if not contains(job.reference, COMPUTE):
         raise PassFailed("nothing to quantize: the graph has no convolution and no matrix product")
     target = job.workdir / "model.onnx"
-    prepared = job.workdir / "prepared.onnx"
     feed = Feed(job.calibration, job.seed)
     applied: dict[str, str | int | bool] = {
         "calibrate": str(job.options["calibrate"]),
         "calibration_rows": feed.rows,
-        "activations": "int8" if job.hardware.architecture in ("aarch64", "arm64") else "uint8",
-        "per_channel": True,
+        "activations": str(job.options.get("activations") or _activations(job)),
+        "per_channel": bool(job.options.get("per_channel", True)),
         "reduce_range": not job.hardware.has_int8_dot,
     }
     with quiet.captured() as said:
         try:
-            applied["symbolic_shape_inference"] = _prepare(job.reference, prepared)
-            _quantize(prepared, target, feed, applied)
+            prepared, applied["symbolic_shape_inference"] = prepare(job.reference)
+            _quantize(prepared, target, feed, applied, _left_out(prepared, job.keep_float))
+        except PassFailed:
+            raise
         except Exception as error:
             raise failed(error) from error
-        finally:
-            prepared.unlink(missing_ok=True)
-    return PassRecord(target, applied, tuple(said))
+    return PassRecord(target, applied, tuple(said), float_graph=prepared)
 
 
-def _quantize(prepared: Path, target: Path, feed: Feed, applied: Mapping[str, str | int | bool]) -> None:
+def _left_out(prepared: Path, keep_float: Sequence[str]) -> list[str]:
+    """The kept layers, and what carries values to them: an input that an addition has rounded already is no float."""
+    import onnx
+
+    kept = set(nodes_that_make(prepared, keep_float))
+    nodes = list(onnx.load(prepared, load_external_data=False).graph.node)
+    wanted = {name for node in nodes if node.name in kept for name in node.input}
+    for node in reversed(nodes):
+        if node.op_type in CARRY and wanted & set(node.output):
+            kept.add(node.name)
+            wanted.update(node.input)
+    return sorted(kept)
+
+
+def _activations(job: PassJob) -> str:
+    """Unsigned activations are what x86 has an instruction for; Arm's multiplies signed by signed."""
+    return "int8" if job.hardware.architecture in ("aarch64", "arm64") else "uint8"
+
+
+def _quantize(
+    prepared: Path, target: Path, feed: Feed, applied: Mapping[str, str | int | bool], keep_float: Sequence[str]
+) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }
     quantize_static(
         prepared,
         target,
@@ -65,19 +93,8 @@ def _quantize(prepared: Path, target: Path, feed: Feed, applied: Mapping[str, st
         activation_type=QuantType.QInt8 if applied["activations"] == "int8" else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=methods[str(applied["calibrate"])],
+        nodes_to_exclude=list(keep_float),
+        extra_options=dict(OPTIONS),
+        # Ranges do not depend on which layers stay in float: repair, which builds many, calibrates once.
+        calibration_cache_path=target.with_name(f"ranges-{applied['calibrate']}.json"),
     )
-
-
-def _prepare(reference: Path, prepared: Path) -> bool:
-    """Fold constants and infer shapes, which the quantizer wants; without the symbolic part where that gives up.
-
-    Returns whether the symbolic part was used.
-    """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    try:
-        quant_pre_process(reference, prepared)
-    except Exception:  # noqa: BLE001 - the symbolic inference raises plain Exception on shapes that it cannot follow
-        quant_pre_process(reference, prepared, skip_symbolic_shape=True)
-        return False
-    return True

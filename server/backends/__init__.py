@@ -45,6 +45,7 @@ Loader = Callable[[Path, BackendOptions], Session]
 
 BACKENDS: dict[str, str] = {
     "onnxruntime": "server.backends.onnxruntime:load",
+    "openvino": "server.backends.openvino:load",
     "fake": "server.backends.fake:load",
 }
 

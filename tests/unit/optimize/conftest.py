@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from optimize.bootstrap import Interval
 from optimize.dataset import Dataset
 from optimize.evaluate import Accuracy
+from optimize.finish import Finished
 from optimize.measure import Cell, Layout, Timing
 from optimize.normalize import Proof
 from optimize.package import Findings
 from optimize.passes import PassRecord
+from optimize.profile import OperatorTime
 from optimize.search import Outcome, Search
 from server.tensors import Array
 
@@ -57,7 +60,7 @@ def rows() -> Dataset:
 
 
 @pytest.fixture
-def findings(graph_file: Path, rows: Dataset) -> Findings:
+def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
     """A search that ended with a faster candidate, which here is the reference's own file, and with one loser."""
     from optimize.evaluate import outputs
 
@@ -92,6 +95,9 @@ def findings(graph_file: Path, rows: Dataset) -> Findings:
         "evaluation": {"sha256": "0" * 64},
         "calibration": {"sha256": "0" * 64},
     }
+    model = tmp_path / "chosen" / "model.onnx"
+    model.parent.mkdir()
+    shutil.copyfile(graph_file, model)
     return Findings(
         search=Search(outcomes, timings, outputs(graph_file, rows, 8, 1)),
         proof=Proof(((1, 0.0), (8, 1e-7)), ("a warning",)),
@@ -99,5 +105,7 @@ def findings(graph_file: Path, rows: Dataset) -> Findings:
         layouts=(Layout(1, 1, 500.0), Layout(2, 1, 1000.0)),
         batch_sizes=(1, 8),
         asked=asked,
+        finished=Finished((model,), prepacked=False, plain_ms=1.0, reason="small"),
         provenance=provenance,
+        operators=(OperatorTime("float32", "Conv", 12.0, 1), OperatorTime("fast", "Conv", 6.0, 1)),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize import evaluate
+from optimize import evaluate, metrics
 from optimize.dataset import Dataset
 from optimize.errors import BadInput
 from server.errors import BrokenArtifact
@@ -24,7 +24,7 @@ ONE_WRONG = answers(0, 1, 2, 0)
 
 
 def test_accuracy_is_the_share_of_labels_found() -> None:
-    result = evaluate.compare(evaluate.METRICS["accuracy"], ONE_WRONG, PERFECT, LABELS, seed=0)
+    result = evaluate.compare(metrics.METRICS["accuracy"], ONE_WRONG, PERFECT, LABELS, seed=0)
     assert result.score.value == 0.75
     assert result.drop.value == 0.25
     assert (result.rows, result.differing) == (4, 1)
@@ -33,14 +33,14 @@ def test_accuracy_is_the_share_of_labels_found() -> None:
 def test_a_drop_is_positive_when_worse_also_where_less_is_better() -> None:
     exact, off = {"y": np.array([1.0, 2.0])}, {"y": np.array([1.0, 4.0])}
     labels = np.array([1.0, 2.0])
-    assert evaluate.compare(evaluate.METRICS["mse"], off, exact, labels, 0).drop.value == 2.0
-    assert evaluate.compare(evaluate.METRICS["mae"], off, exact, labels, 0).drop.value == 1.0
-    assert evaluate.compare(evaluate.METRICS["mae"], exact, off, labels, 0).drop.value == -1.0
+    assert evaluate.compare(metrics.METRICS["mse"], off, exact, labels, 0).drop.value == 2.0
+    assert evaluate.compare(metrics.METRICS["mae"], off, exact, labels, 0).drop.value == 1.0
+    assert evaluate.compare(metrics.METRICS["mae"], exact, off, labels, 0).drop.value == -1.0
 
 
 def test_agreement_and_cosine_need_no_labels() -> None:
-    agreement = evaluate.compare(evaluate.metric("agreement", None), ONE_WRONG, PERFECT, None, 0)
-    cosine = evaluate.compare(evaluate.metric("cosine", None), ONE_WRONG, PERFECT, None, 0)
+    agreement = evaluate.compare(metrics.metric("agreement", None), ONE_WRONG, PERFECT, None, 0)
+    cosine = evaluate.compare(metrics.metric("cosine", None), ONE_WRONG, PERFECT, None, 0)
     assert agreement.score.value == cosine.score.value == 0.75
 
 
@@ -50,7 +50,7 @@ def test_pairing_makes_the_interval_of_the_drop_narrow() -> None:
     reference = answers(*np.where(rng.random(400) < 0.8, labels, (labels + 1) % 4))
     candidate = {"p": reference["p"].copy()}
     candidate["p"][:2] = np.eye(4)[(labels[:2] + 1) % 4]
-    result = evaluate.compare(evaluate.METRICS["accuracy"], candidate, reference, labels, 0)
+    result = evaluate.compare(metrics.METRICS["accuracy"], candidate, reference, labels, 0)
     assert result.drop.high - result.drop.low < (result.score.high - result.score.low) / 4
 
 
@@ -69,31 +69,31 @@ def test_an_allowance_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_metric_needs_to_exist_and_to_have_its_labels() -> None:
-    with pytest.raises(BadInput, match="accuracy, mse, mae, agreement, cosine"):
-        evaluate.metric("f1", None)
+    with pytest.raises(BadInput, match="accuracy, f1, auroc, mse, mae, r2, agreement, cosine, top5"):
+        metrics.metric("f2", None)
     with pytest.raises(BadInput, match="needs an array 'labels'"):
-        evaluate.metric("accuracy", None)
+        metrics.metric("accuracy", None)
 
 
 def test_a_metric_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_metric.py").write_text(
         "def loss(outputs, labels):\n    return abs(outputs['p'][:, 0] - labels)\n\n"
         "loss.lower_is_better = True\n\n"
-        "def flat(outputs, labels):\n    return 1.0\n\n"
+        "def flat(outputs, labels):\n    return outputs['p'][:3, 0]\n\n"
         "def wild(outputs, labels):\n    return outputs['p'][:, 0] * float('nan')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    loss = evaluate.metric("own_metric:loss", LABELS)
+    loss = metrics.metric("own_metric:loss", LABELS)
     assert not loss.higher_is_better
     assert evaluate.compare(loss, PERFECT, PERFECT, LABELS, 0).score.value == 1.75
     for name, words in (("flat", "one score per row"), ("wild", "not finite")):
         with pytest.raises(BadInput, match=words):
-            evaluate.compare(evaluate.metric(f"own_metric:{name}", LABELS), PERFECT, PERFECT, LABELS, 0)
+            evaluate.compare(metrics.metric(f"own_metric:{name}", LABELS), PERFECT, PERFECT, LABELS, 0)
 
 
 def test_labels_that_do_not_fit_the_outputs_are_said() -> None:
     with pytest.raises(BadInput, match="accuracy"):
-        evaluate.compare(evaluate.METRICS["accuracy"], PERFECT, PERFECT, np.arange(3), 0)
+        evaluate.compare(metrics.METRICS["accuracy"], PERFECT, PERFECT, np.arange(3), 0)
 
 
 def test_noise_in_decibel() -> None:

@@ -32,6 +32,17 @@ def test_an_untouched_artifact_verifies(root: Path) -> None:
     assert any("cpu is" in warning and "Abacus 3" in warning for warning in result.warnings)
 
 
+def test_speed_is_compared_with_the_manifest(root: Path) -> None:
+    """The recorded medians are 10 us for one row and 80 us for eight."""
+    result = inspect.verify(root, lambda _, batch: 14.0 if len(batch[0]) == 1 else 160.0)
+    assert [(speed.batch_size, speed.here_us, speed.recorded_us) for speed in result.speeds] == [
+        (1, 14.0, 10.0),
+        (8, 160.0, 80.0),
+    ]
+    slower = [warning for warning in result.warnings if "takes" in warning]
+    assert slower == ["a batch of 8 takes 160 us here and took 80 us where it was measured: a busy or a slower machine"]
+
+
 def test_a_changed_file_does_not(root: Path) -> None:
     (root / "report.html").write_text("another")
     with pytest.raises(BrokenArtifact, match=r"report\.html"):

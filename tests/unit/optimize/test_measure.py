@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from optimize.dataset import Dataset
-from optimize.measure import WARM_UP_RUNS, Cell, Plan, measure, measure_layouts, time_rounds
+from optimize.measure import FEWEST_ROUNDS, WARM_UP_RUNS, Cell, Plan, measure, measure_layouts, time_rounds
 
 FAST, SLOW = Cell("fast", 1, 1), Cell("slow", 1, 1)
 
@@ -44,7 +44,7 @@ def test_every_round_visits_every_cell_in_a_new_order() -> None:
     time_rounds(runs, Plan((1,), (1,), rounds=6, budget_s=0.001), lambda *_: None, bench.clock)
     visits = bench.log[WARM_UP_RUNS * len(cells) :]
     rounds = [visits[start : start + 4] for start in range(0, len(visits), 4)]
-    assert len(rounds) == 6, "a cell runs at least once, whatever the budget"
+    assert len(rounds) == FEWEST_ROUNDS, "an interval needs so many, whatever the budget"
     assert all(sorted(each) == cells for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1
 

@@ -20,6 +20,11 @@ def test_defaults() -> None:
     assert (options.metric, options.max_drop, options.objective, options.seed) == ("accuracy", "1%", "throughput", 0)
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("1h", 3600)])
+def test_a_budget_has_units(text: str, seconds: float) -> None:
+    assert parse([*LEAST, "--budget", text]).budget_s == seconds
+
+
 def test_lists_are_sorted_and_without_repetition() -> None:
     assert parse([*LEAST, "--batch-sizes", "8,1,8"]).batch_sizes == (1, 8)
     assert parse([*LEAST, "--threads", "2"]).threads == (2,)
@@ -42,7 +47,8 @@ def test_labels_from_the_command_line_or_from_a_file(tmp_path: Path) -> None:
         ([*LEAST, "--batch-sizes", "0,1"], "from 1 to"),
         ([*LEAST, "--threads", "1,,2"], "whole numbers"),
         ([*LEAST, "--rounds", "0"], "at least 1"),
-        ([*LEAST, "--budget", "nan"], "at least 1"),
+        ([*LEAST, "--budget", "nan"], "90s, 5m or 1h"),
+        ([*LEAST, "--budget", "0.1s"], "at least 1"),
         ([*LEAST, "--seed", "x"], "invalid int"),
         ([*LEAST, "--seed", "-1"], "at least 0"),
         ([*LEAST, "--name", "a/b"], "URL"),

@@ -11,14 +11,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optimize import passes
-from optimize.candidates import CANDIDATES, Candidate
+from optimize.candidates import CANDIDATES, DYNAMIC, FUSED, STATIC, Candidate
 from optimize.dataset import Dataset
 from optimize.errors import PassFailed
-from optimize.evaluate import METRICS, allowance, outputs, sqnr_db
+from optimize.evaluate import allowance, outputs, sqnr_db
 from optimize.hardware import Hardware
 from optimize.measure import Cell, Timing
+from optimize.metrics import METRICS
 from optimize.passes import PassJob, PassRecord
 from optimize.search import Rule, search
+from optimize.sensitivity import Sensitivity
 from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
@@ -33,11 +35,24 @@ def job(graph_file: Path, rows: Dataset, tmp_path: Path) -> PassJob:
     return PassJob(graph_file, workdir, {}, rows, MACHINE, seed=0)
 
 
+METHODS = ("minmax", "percentile", "entropy")
+INT8 = [
+    row for row in CANDIDATES if "int8" in row.name and row.recipe[-1] in (DYNAMIC, STATIC) and row.recipe[0] != FUSED
+]
+
+
 def apply(job: PassJob, candidate: Candidate) -> PassRecord:
-    return passes.resolve(candidate.recipe)(replace(job, options=candidate.options))
+    record = PassRecord(job.reference, {})
+    for position, recipe in enumerate(candidate.recipe):
+        workdir = job.workdir / str(position) if position else job.workdir
+        workdir.mkdir(exist_ok=True)
+        kept = job.keep_float if recipe == candidate.recipe[-1] else ()
+        step = replace(job, options=candidate.options, reference=record.path, workdir=workdir, keep_float=kept)
+        record = passes.resolve(recipe)(step)
+    return record
 
 
-@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+@pytest.mark.parametrize("candidate", INT8, ids=lambda candidate: candidate.name)
 def test_every_candidate_of_the_table_stays_close_to_the_reference(
     candidate: Candidate, job: PassJob, rows: Dataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,10 +60,10 @@ def test_every_candidate_of_the_table_stays_close_to_the_reference(
     assert sqnr_db(outputs(record.path, rows, 8, 1), outputs(job.reference, rows, 8, 1)) > 25
     assert record.applied["reduce_range"] is False
     assert capfd.readouterr() == ("", ""), "the quantizer's chatter belongs into the record"
-    assert [path.name for path in job.workdir.iterdir()] == ["model.onnx"]
+    assert {path.name for path in job.workdir.iterdir()} <= {"model.onnx", *(f"ranges-{how}.json" for how in METHODS)}
 
 
-@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+@pytest.mark.parametrize("candidate", INT8, ids=lambda candidate: candidate.name)
 def test_weights_get_seven_bits_where_the_processor_would_saturate(candidate: Candidate, job: PassJob) -> None:
     record = apply(replace(job, hardware=OLD_MACHINE), candidate)
     assert record.applied["reduce_range"] is True
@@ -73,7 +88,7 @@ def test_the_record_counts_the_rows_that_calibrated(job: PassJob) -> None:
     assert apply(job, static()).applied["calibration_rows"] == 32
 
 
-@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+@pytest.mark.parametrize("candidate", INT8, ids=lambda candidate: candidate.name)
 def test_a_graph_without_products_has_nothing_to_quantize(candidate: Candidate, job: PassJob, tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("Sigmoid", ["image"], ["score"])],
@@ -123,11 +138,20 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
     labels = outputs(job.reference, rows, 8, 1)["score"].argmax(axis=1)
 
     class Bench:
-        def build(self, candidate: Candidate) -> PassRecord:
-            return record
+        def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+            return replace(record, float_graph=None)
 
         def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
             return outputs(path, rows, 8, 1, limit)
+
+        def sensitivities(self, record: PassRecord) -> list[Sensitivity]:
+            return []
+
+        def time_left(self) -> bool:
+            return True
+
+        def heat(self, paths: object) -> dict[Cell, Timing]:
+            return {}
 
         def measure(self, paths: object) -> dict[Cell, Timing]:
             return {Cell("float32", 1, 1): Timing((1.0,), 1.0, 1.0, 1)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import pytest
 from optimize.candidates import Candidate
 from optimize.decide import Objective
 from optimize.errors import BadInput, PassFailed
-from optimize.evaluate import METRICS, Metric, allowance
+from optimize.evaluate import allowance
 from optimize.measure import Cell, Timing
+from optimize.metrics import METRICS, Metric
 from optimize.passes import PassRecord
 from optimize.search import Outcome, Rule, Search, search
+from optimize.sensitivity import Sensitivity
 from server.errors import ModelFailed
 from server.tensors import Array
 
@@ -39,12 +41,25 @@ class Bench:
     answers: Mapping[str, Array | Exception]
     row_us: Mapping[str, float] = field(default_factory=dict)
     measured: list[str] = field(default_factory=list)
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    patience: int = 1000
+    asked: int = 0
 
-    def build(self, candidate: Candidate) -> PassRecord:
-        answer = self.answers[candidate.name]
+    def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+        name = "+".join((candidate.name, *keep_float))
+        answer = self.answers[name]
         if isinstance(answer, PassFailed):
             raise answer
-        return PassRecord(Path(candidate.name), {})
+        return PassRecord(Path(name), {}, float_graph=Path("float32") if candidate.name in self.layers else None)
+
+    def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
+        return [
+            Sensitivity(name, "Conv", 10.0, 1 / place) for place, name in enumerate(self.layers[record.path.name], 1)
+        ]
+
+    def time_left(self) -> bool:
+        self.asked += 1
+        return self.asked <= self.patience
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         answer = RIGHT if path.name == "float32" else self.answers[path.name]
@@ -52,8 +67,14 @@ class Bench:
             raise answer
         return {"p": answer[:limit]}
 
+    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        return self._times(paths)
+
     def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
         self.measured = list(paths)
+        return self._times(paths)
+
+    def _times(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
         return {
             Cell(name, size, 1): Timing((us,) * 5, us, us, 5)
             for name in paths
@@ -63,7 +84,7 @@ class Bench:
 
 
 def run(bench: Bench, objective: Objective = "throughput", metric: Metric = METRICS["accuracy"]) -> Search:
-    rows = [Candidate(name, "none", "") for name in bench.answers]
+    rows = [Candidate(name, ("none",), "") for name in bench.answers if "+" not in name]
     rule = Rule(metric, allowance("1%"), objective, LABELS, seed=0)
     return search(Path("float32"), rows, bench, rule, lambda _: None)
 
@@ -139,3 +160,56 @@ def test_all_timings_are_kept() -> None:
     found = run(Bench({"quick": RIGHT}, {"quick": 5.0}), "latency")
     assert found.chosen.cell == Cell("quick", 1, 1)
     assert len(found.timings) == 4
+
+
+SPREAD = np.where(np.arange(ROWS)[:, None] % 3 == 0, np.roll(RIGHT, 1, axis=1), RIGHT)
+"""Every third answer is wrong."""
+
+
+def repairable(**answers: Array) -> Bench:
+    """A candidate ``static`` with the layers first, second and third; ``answers`` by the layers that stay in float."""
+    named = {"static" if key == "none" else f"static+{key.replace('_', '+')}": value for key, value in answers.items()}
+    return Bench(named, {"static": 4.0, **dict.fromkeys(named, 5.0)}, layers={"static": ("first", "second", "third")})
+
+
+def test_a_candidate_that_loses_too_much_is_repaired_by_the_layer_that_is_to_blame() -> None:
+    """The ranking blames the first layer; leaving out one at a time shows that it is the second."""
+    bench = repairable(none=SPREAD, first=SPREAD, second=RIGHT, third=SPREAD)
+    bench.row_us = {"static_repaired": 5.0}
+    found = run(bench)
+    assert found.chosen.name == "static_repaired"
+    assert found.chosen.about == "static with 1 of 3 layers in float: second"
+    lost = outcome(found, "static")
+    assert lost.reason.startswith("not accurate enough")
+    assert {row.tensor: row.gain_db is not None for row in lost.sensitivities} == dict.fromkeys(
+        ("first", "second", "third"), True
+    )
+
+
+def test_a_repair_that_costs_half_of_the_layers_is_given_up() -> None:
+    bench = repairable(none=SPREAD, first=SPREAD, second=SPREAD, third=SPREAD)
+    found = run(bench)
+    assert found.chosen.name == "float32"
+    assert (
+        "repair did not help: with 1 of 3 layers in float still not accurate enough" in outcome(found, "static").reason
+    )
+
+
+def test_candidates_that_the_budget_did_not_reach_are_named() -> None:
+    found = run(Bench({"first": RIGHT, "late": RIGHT}, {"first": 5.0, "late": 1.0}, patience=1))
+    assert found.chosen.name == "first"
+    assert outcome(found, "late").reason == "not tried: the budget was used up before its turn"
+
+
+def test_only_the_fastest_reach_the_final() -> None:
+    times = {f"c{at}": 4.0 + 0.01 * at for at in range(7)} | {"lame": 9.0}
+    bench = Bench(dict.fromkeys(times, RIGHT), times)
+    found = run(bench)
+    assert bench.measured == ["float32", "c0", "c1", "c2", "c3", "c4"]
+    assert outcome(found, "lame").reason == "slower in the heat: 1.11x against 2.50x of c0"
+    assert outcome(found, "c6").reason.startswith("slower in the heat: 2.46x")
+
+
+def test_a_classifier_with_other_answers_is_not_evaluated_at_length() -> None:
+    found = run(Bench({"confused": 0.5 * RIGHT + 0.6 * np.roll(RIGHT, 1, axis=1)}))
+    assert "agrees with float32 on 0% of 32 rows" in outcome(found, "confused").reason

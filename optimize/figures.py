@@ -1,0 +1,132 @@
+"""The figures of the documentation: how much the recipes win on two well-known shapes, in ratios of one run.
+
+``python -m optimize.figures minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file of MiniLM-L6 is
+given: speed does not depend on them, likeness does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from . import decide, evaluate, finish, hardware, passes, quiet
+from .candidates import FLOAT32, Candidate, select
+from .dataset import Dataset
+from .errors import PassFailed
+from .measure import Plan, measure
+from .metrics import METRICS
+from .passes import PassJob
+
+if TYPE_CHECKING:
+    import torch
+
+ROUNDS = 12
+BUDGET_S = 12.0
+ROWS = 32
+SHAPES: dict[str, Sequence[tuple[int, int]]] = {"minilm": ((1, 32), (8, 128)), "resnet50": ((1, 224),)}
+RECIPES = {
+    "minilm": ("dynamic_*", "fused*", "static_int8", "weights_*", "openvino*"),
+    "resnet50": ("static_int8", "static_int8_percentile", "openvino*"),
+}
+
+
+def main(name: str, weights: Path | None) -> None:
+    """Export, make the candidates, and print their ratio to float32 and their cosine at each shape."""
+    console = Console(highlight=False, width=120)
+    weights = weights.resolve() if weights else None
+    # The tools leave files behind in the folder that they are started in.
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        reference = Path(scratch) / "float32.onnx"
+        with quiet.captured():
+            export(name, weights, reference)
+        rng = np.random.default_rng(0)
+        files = {FLOAT32: reference} | _build(name, reference, rows(name, SHAPES[name][-1][1], rng), console)
+        for batch, size in SHAPES[name]:
+            _compare(files, rows(name, size, rng), batch, size, console)
+        for label, path in files.items():
+            done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
+            mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
+            size_bytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            per = mapped / (size_bytes / 1e8)
+            console.print(
+                f"{label:28} loads in {done.plain_ms:6.1f} ms plain, {mapped:6.1f} mapped: {per:.0f} / 100 MB"
+            )
+
+
+def rows(name: str, size: int, rng: np.random.Generator) -> Dataset:
+    """Random rows: token numbers of ``size`` tokens, or images of ``size`` pixels."""
+    if name == "resnet50":
+        return Dataset({"image": rng.normal(size=(ROWS, 3, 224, 224)).astype(np.float32)}, None, "")
+    tokens = rng.integers(1000, 30_000, (ROWS, size))
+    return Dataset({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, None, "")
+
+
+def export(name: str, weights: Path | None, path: Path) -> None:
+    """Write the float32 graph with a free batch axis, and for tokens a free length."""
+    import onnx
+    import torch
+
+    from .normalize import clean, rename
+    from .shapes import minilm, resnet50
+
+    torch.manual_seed(0)
+    module: torch.nn.Module = minilm(weights) if name == "minilm" else resnet50()
+    example = {key: torch.from_numpy(array) for key, array in rows(name, 16, np.random.default_rng(0)).batch(2).items()}
+    axes: dict[int, str] = {0: "batch"} if name == "resnet50" else {0: "batch", 1: "length"}
+    program = torch.onnx.export(
+        module.eval(), (), kwargs=example, dynamo=True, opset_version=20, dynamic_shapes=dict.fromkeys(example, axes),
+        verbose=False,
+    )  # fmt: skip
+    if program is None:
+        raise PassFailed("the exporter returned nothing")
+    rename(program.model, tuple(example), ("output",))
+    model = program.model_proto
+    clean(model)
+    onnx.save(model, path)
+
+
+def _build(name: str, reference: Path, calibration: Dataset, console: Console) -> dict[str, Path]:
+    machine = hardware.detect()
+    files: dict[str, Path] = {}
+    for candidate in select(RECIPES[name], machine.flags):
+        try:
+            files[candidate.name] = _apply(candidate, reference, calibration, machine)
+        except PassFailed as error:
+            console.print(f"{candidate.name:28} failed: {error}", markup=False)
+    return files
+
+
+def _apply(candidate: Candidate, reference: Path, calibration: Dataset, machine: hardware.Hardware) -> Path:
+    path = reference
+    for position, recipe in enumerate(candidate.recipe):
+        workdir = reference.parent / f"{candidate.name}-{position}"
+        workdir.mkdir()
+        path = passes.resolve(recipe)(PassJob(path, workdir, candidate.options, calibration, machine, 0)).path
+    return path
+
+
+def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, console: Console) -> None:
+    timings = measure(files, data, Plan((batch,), (1,), ROUNDS, BUDGET_S), lambda *_: None)
+    expected = evaluate.outputs(files[FLOAT32], data, 8, 1)
+    home = decide.best_cell(timings, FLOAT32, "latency")
+    for label, path in files.items():
+        cell = decide.best_cell(timings, label, "latency")
+        ratio = decide.speed_up(timings, cell, home, 0)
+        cosine = METRICS["cosine"].scores(evaluate.outputs(path, data, 8, 1), expected, None)
+        console.print(
+            f"{label:28} {batch} x {size}: {timings[cell].p50_us / 1e3:8.2f} ms  {ratio.value:.2f}x "
+            f"({ratio.low:.2f} to {ratio.high:.2f})  cosine {cosine.mean():.4f}, least {cosine.min():.4f}"
+        )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in SHAPES:
+        sys.exit(f"usage: python -m optimize.figures {'|'.join(SHAPES)} [WEIGHTS]")
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,0 +1,196 @@
+"""The workbench: candidates built and run on real files, each in a process of its own, and remembered."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from server.artifact import digest
+from server.tensors import Array
+
+from . import dataset, evaluate, isolation, measure, passes, sensitivity
+from .candidates import Candidate, Option
+from .dataset import Split
+from .errors import PassFailed
+from .hardware import Hardware
+from .isolation import Limits
+from .measure import Cell, Plan, Timing
+from .memory import Memory
+from .passes import PassJob, PassRecord
+from .sensitivity import Sensitivity
+
+TOOLS = ("onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
+"""Libraries whose version changes what a pass makes."""
+
+MEASURE_SHARE = 0.3
+"""Share of the budget that belongs to the measurement, which comes last and must not be starved."""
+
+MEASURE_MOST_S = 20.0
+HEAT_SHARE = 0.15
+HEAT_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long the search may take, from ``began`` on the monotonic clock. What was started last may end later."""
+
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def measurement_s(self) -> float:
+        return min(MEASURE_MOST_S, MEASURE_SHARE * self.seconds)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the measurement has to begin."""
+        return self.seconds - self.measurement_s - (self.clock() - self.began)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorkbench:
+    """The search's workbench on this machine.
+
+    ``folder`` holds the reference, the rows and everything built; a later search with the same folder takes from it
+    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does.
+    """
+
+    memory: Memory
+    reference: Path
+    rows: Path
+    data: Split
+    hardware: Hardware
+    plan: Plan
+    budget: Budget
+    memory_bytes: int
+    progress: measure.Progress
+
+    @property
+    def batch_size(self) -> int:
+        return max(self.plan.batch_sizes)
+
+    @property
+    def limits(self) -> Limits:
+        """A step that begins just before the end still gets a moment: the reference must be run in any case."""
+        return Limits(max(self.budget.left_s, self.budget.measurement_s), self.memory_bytes)
+
+    def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+        """Run the candidate's passes one after the other; what each applied and said adds up."""
+        ingredients: dict[str, Any] = {"reference": self.reference.parent.name, "seed": self.plan.seed}
+        ingredients |= {"calibration": self.data.calibration.sha256, "rows": self.data.note}
+        ingredients |= {"machine": self.hardware.to_json(), "options": dict(candidate.options)}
+        ingredients |= {name: metadata.version(name) for name in TOOLS}
+        record = PassRecord(self.reference, {})
+        for position, recipe in enumerate(candidate.recipe):
+            last = position == len(candidate.recipe) - 1
+            kept = keep_float if last else ()
+            ingredients = {**ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept}
+            record = self._step(recipe, candidate, record, kept, ingredients)
+        return record
+
+    def _step(
+        self,
+        recipe: str,
+        candidate: Candidate,
+        before: PassRecord,
+        keep_float: tuple[str, ...],
+        ingredients: Mapping[str, Any],
+    ) -> PassRecord:
+        def make(directory: Path) -> PassRecord:
+            where, how = (self.rows, before.path, directory), (dict(candidate.options), self.hardware, self.plan.seed)
+            return isolation.call(self.limits, _apply, recipe, where, how, keep_float)
+
+        record = self.memory.record(ingredients, make)
+        applied = {**before.applied, **record.applied}
+        if keep_float:
+            applied["kept_in_float"] = ", ".join(keep_float)
+        return replace(record, applied=applied, said=(*before.said, *record.said))
+
+    def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        ingredients: dict[str, Any] = {
+            "outputs of": str(path),
+            "rows": self.data.evaluation.sha256,
+            "note": self.data.note,
+        }
+        ingredients |= {"limit": limit, "runtime": metadata.version("onnxruntime"), "seed": self.plan.seed}
+        threads = max(self.plan.threads)
+
+        def make() -> dict[str, Array]:
+            return isolation.call(self.limits, _outputs, path, self.rows, self.batch_size, threads, limit)
+
+        return self.memory.arrays(ingredients, make)
+
+    def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
+        if record.float_graph is None:
+            return ()
+        return isolation.call(self.limits, _rank, record.float_graph, record.path, self.rows)
+
+    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        sizes = self.plan.batch_sizes
+        few = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
+        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, HEAT_SHARE * self.budget.measurement_s, self.plan.seed)
+        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+
+    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        plan = replace(self.plan, budget_s=self.budget.measurement_s)
+        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+
+    def time_left(self) -> bool:
+        return self.budget.left_s > 0
+
+
+def set_up(
+    folder: Path,
+    reference: Path,
+    data: Split,
+    machine: Hardware,
+    plan: Plan,
+    budget: Budget,
+    memory_bytes: int,
+    progress: measure.Progress,
+) -> LocalWorkbench:
+    """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
+    # The children work in a folder of their own.
+    folder = folder.resolve()
+    home = folder / f"reference-{digest(reference)[:16]}"
+    home.mkdir(parents=True, exist_ok=True)
+    placed = home / "float32.onnx"
+    shutil.copyfile(reference, placed)
+    rows = folder / "rows"
+    dataset.store(data.evaluation, rows / "evaluation")
+    dataset.store(data.calibration, rows / "calibration")
+    return LocalWorkbench(
+        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress
+    )
+
+
+def _apply(
+    recipe: str,
+    where: tuple[Path, Path, Path],
+    how: tuple[Mapping[str, Option], Hardware, int],
+    keep_float: tuple[str, ...],
+) -> PassRecord:
+    """In the child: one pass. ``where``: rows, source and directory; ``how``: options, machine and seed."""
+    rows, source, directory = where
+    options, machine, seed = how
+    calibration = dataset.stored(rows / "calibration")
+    return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float))
+
+
+def _outputs(path: Path, rows: Path, batch_size: int, threads: int, limit: int | None) -> dict[str, Array]:
+    """In the child: the answers to the evaluation rows."""
+    return evaluate.outputs(path, dataset.stored(rows / "evaluation"), batch_size, threads, limit)
+
+
+def _rank(float_graph: Path, lower: Path, rows: Path) -> tuple[Sensitivity, ...]:
+    """In the child: the layers by the noise that they add."""
+    try:
+        return sensitivity.rank(float_graph, lower, dataset.stored(rows / "calibration"))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise PassFailed(f"its layers cannot be compared: {error}") from error

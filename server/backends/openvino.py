@@ -1,0 +1,88 @@
+"""OpenVINO on the CPU, through its own runtime."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from ..errors import BrokenArtifact, ModelFailed
+from ..tensors import BY_NUMPY, Array, ModelSpec, TensorSpec
+from . import BackendOptions
+
+PRECISION = ("slipway", "precision")
+"""Where the model file says in which precision it was judged: ``f32`` or ``bf16``."""
+
+
+class OpenVinoSession:
+    """One compiled model. Each call takes an idle inference request or makes one, so calls may overlap."""
+
+    __slots__ = ("_idle", "_model", "spec")
+
+    def __init__(self, model: Any) -> None:
+        self.spec = ModelSpec(tuple(_spec(port) for port in model.inputs), tuple(_spec(port) for port in model.outputs))
+        self._model: Any = model
+        self._idle: deque[Any] = deque()
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        if self._model is None:
+            raise ModelFailed("this model has been unloaded")
+        try:
+            request = self._take()
+            request.infer(list(batch), share_inputs=True)
+            # Copies: the request's own buffers are overwritten by whoever takes it next.
+            outputs = [np.array(request.get_output_tensor(at).data) for at in range(len(self.spec.outputs))]
+        except Exception as error:
+            raise ModelFailed("the model failed while computing; the server's log has the details") from error
+        self._idle.append(request)
+        return outputs
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._model.create_infer_request()
+
+    def close(self) -> None:
+        self._model = None
+        self._idle.clear()
+
+
+def load(path: Path, options: BackendOptions) -> OpenVinoSession:
+    """Open an OpenVINO (``.xml``) or ONNX file with ``options.threads`` threads.
+
+    The precision is always set: left to itself, OpenVINO computes in bf16 wherever the processor can, and accuracy then
+    depends on the host. Raises BrokenArtifact when OpenVINO cannot load the file, with its reason.
+    """
+    try:
+        core = ov.Core()
+        model = core.read_model(path)
+        settings = {
+            "INFERENCE_PRECISION_HINT": _precision(model),
+            "INFERENCE_NUM_THREADS": options.threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        return OpenVinoSession(core.compile_model(model, "CPU", settings))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BrokenArtifact(f"OpenVINO {ov.__version__} cannot load {path.name}: {reason}") from error
+
+
+def _precision(model: Any) -> str:
+    path = list(PRECISION)
+    return str(model.get_rt_info(path).astype(str)) if model.has_rt_info(path) else "f32"
+
+
+def _spec(port: Any) -> TensorSpec:
+    name = port.get_any_name()
+    try:
+        dtype = BY_NUMPY[np.dtype(port.get_element_type().to_dtype())]
+    except KeyError as error:
+        raise BrokenArtifact(f"{name!r} has type {port.get_element_type()}, which cannot be served") from error
+    shape = tuple(-1 if size.is_dynamic else int(size.get_length()) for size in port.get_partial_shape())
+    return TensorSpec(name, dtype, shape)

@@ -1,0 +1,58 @@
+"""The host: which processor this is, and what differs from the host that a model was optimized on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CPUINFO = Path("/proc/cpuinfo")
+
+NOTEWORTHY = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+"""Flags that decide which kernels are picked; a host that differs in one may rank forms of a model differently."""
+
+RUNTIMES = ("onnxruntime", "openvino")
+"""Libraries whose version decides what a served model computes."""
+
+
+def processor(cpuinfo: Path = CPUINFO) -> tuple[str, tuple[str, ...]]:
+    """The model name and the noteworthy flags, in the order of ``NOTEWORTHY``; none where the system does not say."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip().lower(), value.strip())
+    present = set((fields.get("flags") or fields.get("features") or "").split())
+    model = fields.get("model name") or platform.processor() or "unknown processor"
+    return model, tuple(flag for flag in NOTEWORTHY if flag in present)
+
+
+def disagreements(provenance: Mapping[str, Any], cpuinfo: Path = CPUINFO) -> list[str]:
+    """What a manifest's provenance says of its host that is not so here, one clause each; empty without provenance."""
+    measured = provenance.get("hardware")
+    found: list[str] = []
+    if isinstance(measured, Mapping) and "flags" in measured:
+        here, there = set(processor(cpuinfo)[1]), set(measured["flags"])
+        if there - here:
+            found.append(f"this processor lacks {', '.join(sorted(there - here))}")
+        if here - there:
+            found.append(f"this processor also has {', '.join(sorted(here - there))}")
+    versions = provenance.get("versions")
+    recorded: Mapping[str, Any] = versions if isinstance(versions, Mapping) else {}
+    for name in RUNTIMES:
+        here_version = _version(name)
+        if name in recorded and here_version is not None and here_version != recorded[name]:
+            found.append(f"{name} is {here_version} here and was {recorded[name]}")
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

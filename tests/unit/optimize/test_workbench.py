@@ -1,0 +1,89 @@
+"""The workbench on real files: what is finished is remembered, what cannot be finished loses alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimize import isolation, workbench
+from optimize.candidates import CANDIDATES, Candidate
+from optimize.dataset import Dataset, Split
+from optimize.errors import BadInput, PassFailed
+from optimize.hardware import Hardware
+from optimize.measure import Plan
+from optimize.workbench import Budget, LocalWorkbench
+
+MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
+DYNAMIC = next(row for row in CANDIDATES if row.name == "dynamic_int8")
+STATIC = next(row for row in CANDIDATES if row.name == "static_int8")
+
+
+def stand(folder: Path, reference: Path, rows: Dataset, seconds: float = 300) -> LocalWorkbench:
+    data = Split(rows, rows, "the same")
+    budget = Budget(seconds, began=0.0, clock=lambda: 0.0)
+    plan = Plan((1, 8), (1,))
+    return workbench.set_up(folder, reference, data, MACHINE, plan, budget, 8_000_000_000, lambda *_: None)
+
+
+def test_a_finished_candidate_is_not_made_twice(
+    tmp_path: Path, graph_file: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stand(tmp_path / "work", graph_file, rows)
+    record = first.build(STATIC)
+    answers = first.outputs(record.path)
+
+    def nobody(*_: object) -> None:
+        raise AssertionError("it was remembered")
+
+    monkeypatch.setattr(isolation, "call", nobody)
+    again = stand(tmp_path / "work", graph_file, rows)
+    assert again.build(STATIC) == record
+    assert np.array_equal(again.outputs(record.path)["score"], answers["score"])
+    with pytest.raises(AssertionError, match="it was remembered"):
+        again.build(STATIC, ("active",))
+    with pytest.raises(AssertionError, match="it was remembered"):
+        replace(again, hardware=replace(MACHINE, flags=())).build(STATIC)
+
+
+def test_layers_are_ranked_and_left_out_by_the_tensor_that_they_make(
+    tmp_path: Path, graph_file: Path, rows: Dataset
+) -> None:
+    bench = stand(tmp_path / "work", graph_file, rows)
+    ranking = bench.sensitivities(bench.build(STATIC))
+    assert {row.operator for row in ranking} == {"Conv", "Gemm"}
+    kept = bench.build(STATIC, (ranking[0].tensor,))
+    assert kept.applied["kept_in_float"] == ranking[0].tensor
+
+
+def test_a_candidate_that_needs_too_much_memory_fails_as_a_pass_does(
+    tmp_path: Path, graph_file: Path, rows: Dataset
+) -> None:
+    bench = replace(stand(tmp_path / "work", graph_file, rows), memory_bytes=1_000_000)
+    with pytest.raises(PassFailed):
+        bench.build(DYNAMIC)
+    with pytest.raises(PassFailed):
+        bench.build(Candidate("none", ("no_such_pass",), ""))
+
+
+def test_the_budget_keeps_time_for_the_measurement() -> None:
+    now = 0.0
+    budget = Budget(100, began=0.0, clock=lambda: now)
+    assert budget.measurement_s == 20
+    assert budget.left_s == 80
+    assert Budget(10, began=0.0, clock=lambda: now).measurement_s == pytest.approx(3)
+
+
+def test_candidates_are_asked_for_by_name() -> None:
+    from optimize.candidates import select
+
+    assert not any(row.opt_in for row in select((), ()))
+    assert [row.name for row in select(("float16", "dynamic_*"), ())] == [
+        "dynamic_int8",
+        "dynamic_int8_per_channel",
+        "float16",
+    ]
+    with pytest.raises(BadInput, match="matches none of fused"):
+        select(("quick",), ())
