@@ -16,6 +16,9 @@ NEVER = 1 << 62
 """A deadline in nanoseconds that no clock reaches."""
 
 
+REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
+
+
 class Head:
     """Method, path and headers of a request; header names are lower case, all as raw bytes.
 

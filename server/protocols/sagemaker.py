@@ -55,7 +55,7 @@ class SageMaker:
                 accept = value
         try:
             codecs = self._negotiator.negotiate(content_type, accept)
-            model = self._models.default()
+            model = self._models.ask_default(head)
         except SlipwayError as error:
             error = self._starting(error)
             self._metrics.refused[error.code] += 1

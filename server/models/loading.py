@@ -1,32 +1,30 @@
-"""The models in memory: find one, load it, warm it up, unload it."""
+"""A model from its artifact: opened, planned, warmed up, wired to its scheduler, and closed again."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import statistics
 import zipfile
 import zlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
 
-from . import artifact as artifacts
-from .artifact import Artifact, Batching, Manifest
-from .backends import BackendOptions, Session, loader
-from .cores import available_cores
-from .errors import AlreadyLoaded, BrokenArtifact, SlipwayError, UnknownModel
-from .observe.metrics import Metrics, ModelMetrics
-from .request import InferRequest
-from .scheduling.queue import BatchQueue
-from .scheduling.scheduler import Scheduler
-from .settings import Settings
-from .tensors import Array, ModelSpec
+from .. import artifact as artifacts
+from ..artifact import Artifact, Batching, Manifest
+from ..backends import BackendOptions, Session, loader
+from ..cores import available_cores
+from ..errors import BrokenArtifact, SlipwayError
+from ..observe.metrics import ModelMetrics
+from ..request import Head, InferRequest
+from ..scheduling.queue import BatchQueue
+from ..scheduling.scheduler import Scheduler
+from ..settings import Settings
+from ..tensors import Array, ModelSpec
+from .memory import trim
 
 log = logging.getLogger("slipway.models")
 
@@ -39,6 +37,9 @@ INLINE_LIMIT = 5
 
 UNMEASURED_NS = 1_000_000
 """The cost that a model starts from when no input for a warm-up can be made up."""
+
+DRAIN_LOOK_S = 0.002
+"""How often a queue that is being drained is looked at."""
 
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a file that is no archive of plain arrays."""
@@ -60,6 +61,10 @@ class ServedModel:
     rowwise: bool
     """Whether there is one row of output for each row of input. If not, a request runs whole, and alone."""
     deadline_ns: int
+    choose: Callable[[Head], ServedModel] | None = None
+    """Set while a part of the requests for the model's name goes to another version."""
+    watch: Callable[[InferRequest], None] | None = None
+    """Told of every admitted request while this version is compared with another one."""
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""
@@ -71,65 +76,15 @@ class ServedModel:
         self.scheduler.submit(request, shape)
 
 
-class Models:
-    """All served models by name; the first is what SageMaker's /invocations means."""
+class Loader:
+    """Makes served models; knows nothing of names that are taken, versions or memory. Not for the event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metrics = metrics
-        self._models: dict[str, ServedModel] = {}
 
-    def get(self, name: str, version: str | None = None) -> ServedModel:
-        """Raises UnknownModel, naming what there is."""
-        model = self._models.get(name)
-        if model is None:
-            known = ", ".join(self._models) or "none yet"
-            raise UnknownModel(f"no model named {name!r} is loaded; loaded: {known}")
-        if version is not None and version != model.version:
-            raise UnknownModel(f"model {name!r} has version {model.version!r}, not {version!r}")
-        return model
-
-    def default(self) -> ServedModel:
-        """The model that /invocations asks. Raises UnknownModel when there is none."""
-        for model in self._models.values():
-            return model
-        raise UnknownModel("no model is loaded")
-
-    def all(self) -> list[ServedModel]:
-        return list(self._models.values())
-
-    async def load(self, path: Path) -> ServedModel:
-        """Load and warm up a model off the event loop. Raises BrokenArtifact or AlreadyLoaded, with the reason."""
-        loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(None, self._build, path, loop)
-        if model.name in self._models:
-            await self._close(model)
-            raise AlreadyLoaded(f"a model named {model.name!r} is loaded already")
-        self._models[model.name] = model
-        self._metrics.add(model.metrics)
-        return model
-
-    async def unload(self, name: str) -> None:
-        """Take a model away: no new requests, running batches end, memory is given back."""
-        model = self.get(name)
-        del self._models[name]
-        self._metrics.remove(model.metrics)
-        await self._close(model)
-        del model
-        await asyncio.get_running_loop().run_in_executor(None, _give_back)
-
-    async def close(self) -> None:
-        for model in self.all():
-            await self.unload(model.name)
-
-    async def _close(self, model: ServedModel) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, model.scheduler.stop)
-        model.scheduler.abandon()
-        model.session.close()
-
-    def _build(self, path: Path, loop: asyncio.AbstractEventLoop) -> ServedModel:
+    def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
+        """Load and warm up. Raises BrokenArtifact, with the reason; what was begun is closed again."""
         begun_ns = perf_counter_ns()
-        artifact = open_artifact(path, self._settings)
         batching = plan(artifact.manifest, self._settings)
         session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
         try:
@@ -149,9 +104,9 @@ class Models:
             raise BrokenArtifact(
                 f"{manifest.model} has other inputs or outputs than the manifest says: export it again"
             )
-        name = settings.name or manifest.name
+        name = manifest.name
         max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
-        _trim()
+        trim()
         inline, max_batch_size = _inline(seeds, max_batch_size, settings)
         if inline:
             batching = replace(batching, instances=1)
@@ -189,38 +144,16 @@ class Models:
         )
 
 
-def _give_back() -> None:
-    """Free what is left of a model: a scheduler and its executor know each other, so only the collector ends them."""
-    gc.collect()
-    _trim()
-
-
-def _trim() -> None:
-    """Give freed memory back to the system: glibc keeps it for later use of its own, weights and copies of them."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def open_artifact(path: Path, settings: Settings) -> Artifact:
-    """An artifact directory, a directory with a bare ``model.onnx``, or an ONNX file. Raises BrokenArtifact."""
-    if (path / artifacts.MANIFEST).is_file():
-        artifact = artifacts.read(path)
-        if settings.verify_digests:
-            artifacts.verify(artifact)
-        return artifact
-    if path.is_dir():
-        files = sorted(path.glob("*.onnx"))
-        if len(files) != 1:
-            found = f"{len(files)} of them" if files else "neither"
-            raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")
-        path = files[0]
-    if not path.is_file():
-        raise BrokenArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
-    if path.suffix != ".onnx":
-        raise BrokenArtifact(f"{path} is not an .onnx file")
-    bare = Manifest(path.stem, "1", "onnxruntime", path.name, ModelSpec((), ()))
-    return Artifact(path.parent, bare, declared=False)
+async def close(model: ServedModel, drain_s: float) -> None:
+    """End a model that nobody submits to any more: whatever was admitted is answered first, for ``drain_s`` at most."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + drain_s
+    while model.scheduler.waiting_rows and loop.time() < give_up:  # noqa: ASYNC110 - no event a request would pay for
+        await asyncio.sleep(DRAIN_LOOK_S)
+    await loop.run_in_executor(None, model.scheduler.stop)
+    model.scheduler.abandon()
+    model.session.close()
+    await loop.run_in_executor(None, trim)
 
 
 def plan(manifest: Manifest, settings: Settings) -> Batching:
