@@ -24,13 +24,14 @@ class Follower:
         self._models = models
         self._settings = settings
         self._root = Path(settings.model)
-        self._tried: dict[tuple[str, str], Stamp] = {}
+        self._mine: set[tuple[str, str]] = set()
+        self._failed: dict[tuple[str, str], Stamp] = {}
 
     async def load_all(self) -> None:
         """Load what is there, pinned. Raises the first error: what cannot be served should not seem to be."""
         for found in self._wanted(await self._scan()):
             await self._models.load_found(found, LoadOptions(pinned=True))
-            self._tried[found.name, found.version] = found.stamp
+            self._mine.add((found.name, found.version))
 
     async def load_newest(self, name: str) -> None:
         """Load the versions of one model that are new or changed on disk, and retire what they replace.
@@ -56,10 +57,12 @@ class Follower:
             return
         wanted = self._wanted(scanned)
         for found in wanted:
-            if self._is_stale(found) and self._tried.get((found.name, found.version)) != found.stamp:
+            key = found.name, found.version
+            if self._is_stale(found) and self._failed.get(key) != found.stamp:
                 try:
                     await self._load(found)
                 except SlipwayError as error:
+                    self._failed[key] = found.stamp
                     log.warning("version %s of model %s is not served: %s", found.version, found.name, error)
         await self._retire(wanted)
 
@@ -73,20 +76,20 @@ class Follower:
                 log.exception("a look into the folder failed; the next one may not")
 
     async def _load(self, found: Found) -> None:
-        self._tried[found.name, found.version] = found.stamp
+        self._mine.add((found.name, found.version))
         await self._models.load_found(found, LoadOptions(pinned=True, reload=True))
 
     async def _retire(self, wanted: Iterable[Found]) -> None:
         """Unload what came from the folder and is not wanted any more, unless somebody points at it."""
         keep = {(one.name, one.version) for one in wanted}
         for versions in self._models.known():
-            if versions.name not in {name for name, _ in keep}:
-                continue
-            pointed_at = self._models.releases.referenced(versions)
-            for one in versions.ready():
-                mine = (versions.name, one.version) in self._tried
-                if mine and (versions.name, one.version) not in keep and one.version not in pointed_at:
-                    await self._models.unload(versions.name, one.version)
+            served = {(versions.name, one.version) for one in versions.ready()}
+            if not served & keep:
+                continue  # nothing would be left to answer
+            pointed_at = self._models.releases.pointed_at(versions)
+            for name, version in sorted((served & self._mine) - keep):
+                if version not in pointed_at:
+                    await self._models.unload(name, version)
 
     def _is_stale(self, found: Found) -> bool:
         """Whether what is in memory is not what lies on disk."""

@@ -180,7 +180,7 @@ class Models:
         if replaced is not None and replaced.model is not None:
             await self._free(replaced, "it was loaded again")
         if options.retire:
-            kept = self.releases.referenced(versions)
+            kept = self.releases.pointed_at(versions) | {one.version for one in versions.ready()[:1]}
             await self._end(versions, [one for one in versions.ready() if one.version not in kept], "it was replaced")
         return model
 

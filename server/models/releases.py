@@ -110,12 +110,11 @@ class Releases:
         if comparison is not None and model in _models(comparison):
             self.end(versions.name, reason)
 
-    def referenced(self, versions: Versions) -> set[str]:
-        """The versions that something points at: they are not retired."""
-        current = versions.current()
+    def pointed_at(self, versions: Versions) -> set[str]:
+        """The versions that somebody has chosen, labelled or compared: they are not retired."""
         comparison = self._compared.get(versions.name)
         compared = [model.version for model in _models(comparison)] if comparison is not None else []
-        return {*versions.labels.values(), *([current.version] if current is not None else []), *compared}
+        return {*versions.labels.values(), *([versions.chosen] if versions.chosen else []), *compared}
 
     def review(self) -> None:
         """Judge every canary, and roll back those whose rules are broken."""
