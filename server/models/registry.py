@@ -180,8 +180,9 @@ class Models:
         if replaced is not None and replaced.model is not None:
             await self._free(replaced, "it was loaded again")
         if options.retire:
-            kept = self.releases.pointed_at(versions) | {one.version for one in versions.ready()[:1]}
-            await self._end(versions, [one for one in versions.ready() if one.version not in kept], "it was replaced")
+            kept, current = self.releases.pointed_at(versions), versions.current()
+            gone = [one for one in versions.ready() if one is not current and one.version not in kept]
+            await self._end(versions, gone, "it was replaced")
         return model
 
     async def _build(self, fresh: Version) -> ServedModel:

@@ -24,7 +24,8 @@ from server.settings import Settings
 from tests.fake_models import FakeSession, head, version_folder
 
 VERSIONS = st.sampled_from(["1", "2", "3"])
-INLINE = Settings(inline_below_us=1_000_000, max_queue_ms=60_000)
+INLINE = Settings(inline_below_us=1_000_000, max_queue_ms=60_000, max_queue_delay_us=300)
+"""With a delay requests really wait, so that an unload finds some in the queue."""
 
 
 class OneThread(asyncio.SelectorEventLoop):
