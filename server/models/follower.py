@@ -89,7 +89,7 @@ class Follower:
             pointed_at = self._models.releases.pointed_at(versions)
             for name, version in sorted((served & self._mine) - keep):
                 if version not in pointed_at:
-                    await self._models.unload(name, version)
+                    await self._models.unload(name, version, "the folder has others now")
 
     def _is_stale(self, found: Found) -> bool:
         """Whether what is in memory is not what lies on disk."""

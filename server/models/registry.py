@@ -132,7 +132,7 @@ class Models:
         fresh = versions.loading[found.version] = Version(found, options.pinned)
         return await self._outlive(self._load(versions, fresh, options))
 
-    async def unload(self, name: str, version: str | None = None) -> None:
+    async def unload(self, name: str, version: str | None = None, reason: str = "it was unloaded") -> None:
         """Take a model away, or one version: no new requests, admitted ones are answered, memory is given back.
 
         Goes on when the caller is cancelled. Raises UnknownModel.
@@ -141,7 +141,7 @@ class Models:
         gone = versions.ready() if version is None else [versions.find(version)]
         if not gone:
             raise self._unknown(name, version)
-        await self._outlive(self._end(versions, gone, "it was unloaded"))
+        await self._outlive(self._end(versions, gone, reason))
 
     async def close(self) -> None:
         """Unload everything, after whatever is being loaded."""
