@@ -28,7 +28,7 @@ class LoadBody(Strict):
     """What to load, and what becomes of the versions that are there."""
 
     path: str = Field(min_length=1, description="artifact directory or ONNX file, as the server sees it")
-    name: str = Field(default="", description="empty: the artifact's own")
+    name: str = Field(default="", description="empty: what --name says, else the artifact's own")
     version: str = Field(default="", description="empty: the artifact's own")
     pinned: bool = Field(default=False, description="never evicted to make room for another model")
     activate: bool | None = Field(

@@ -14,6 +14,9 @@ from .registry import LoadOptions, Models
 from .repository import Found, Stamp
 from .versions import State, Version
 
+Key = tuple[str, str]
+"""Name and version."""
+
 log = logging.getLogger("slipway.follower")
 
 
@@ -24,14 +27,14 @@ class Follower:
         self._models = models
         self._settings = settings
         self._root = Path(settings.model)
-        self._mine: set[tuple[str, str]] = set()
-        self._failed: dict[tuple[str, str], Stamp] = {}
+        self._mine: set[Key] = set()
+        self._settled: dict[Key, Stamp] = {}
 
     async def load_all(self) -> None:
         """Load what is there, pinned. Raises the first error: what cannot be served should not seem to be."""
         for found in self._wanted(await self._scan()):
-            await self._models.load_found(found, LoadOptions(pinned=True))
-            self._mine.add((found.name, found.version))
+            await self._load(found)
+        self._models.default()  # raises when it was named and is not there
 
     async def load_newest(self, name: str) -> None:
         """Load the versions of one model that are new or changed on disk, and retire what they replace.
@@ -48,8 +51,11 @@ class Follower:
         await self._retire(wanted)
 
     async def refresh(self) -> None:
-        """One look: load what is new or changed, unload what is gone. What fails is logged, kept as the version's
-        reason, and tried again when its files change."""
+        """One look: load what is new or changed since the last one, unload what is gone.
+
+        What fails is logged, kept as the version's reason, and tried again when its files change; what somebody has
+        unloaded meanwhile stays unloaded until then.
+        """
         try:
             scanned = await self._scan()
         except SlipwayError as error:
@@ -57,13 +63,12 @@ class Follower:
             return
         wanted = self._wanted(scanned)
         for found in wanted:
-            key = found.name, found.version
-            if self._is_stale(found) and self._failed.get(key) != found.stamp:
+            if self._settled.get((found.name, found.version)) != found.stamp and self._is_stale(found):
                 try:
                     await self._load(found)
                 except SlipwayError as error:
-                    self._failed[key] = found.stamp
                     log.warning("version %s of model %s is not served: %s", found.version, found.name, error)
+        self._settled = {(found.name, found.version): found.stamp for found in wanted}
         await self._retire(wanted)
 
     async def follow(self) -> None:
@@ -76,7 +81,9 @@ class Follower:
                 log.exception("a look into the folder failed; the next one may not")
 
     async def _load(self, found: Found) -> None:
-        self._mine.add((found.name, found.version))
+        key = found.name, found.version
+        self._mine.add(key)
+        self._settled[key] = found.stamp
         await self._models.load_found(found, LoadOptions(pinned=True, reload=True))
 
     async def _retire(self, wanted: Iterable[Found]) -> None:

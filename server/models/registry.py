@@ -86,13 +86,14 @@ class Models:
         """The version of the default model that answers this request. Raises UnknownModel when there is none."""
         model = self._default
         if model is None:
-            raise UnknownModel("no model is loaded")
+            return self.default()
         return model if model.choose is None else model.choose(head)
 
     def default(self) -> ServedModel:
         """What /invocations means. Raises UnknownModel when there is none."""
         if self._default is None:
-            raise UnknownModel("no model is loaded")
+            named = self._settings.default_model
+            raise self._unknown(named, None) if named else UnknownModel("no model is loaded")
         return self._default
 
     def all(self) -> list[ServedModel]:

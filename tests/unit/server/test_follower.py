@@ -93,6 +93,34 @@ def test_what_fails_is_tried_again_only_when_its_files_change(tmp_path: Path) ->
     play(tmp_path, scene)
 
 
+def test_what_somebody_has_unloaded_stays_so_until_its_files_change(tmp_path: Path) -> None:
+    version_folder(tmp_path, "m", "1")
+
+    async def scene(models: Models, follower: Follower, _loader: FakeLoader) -> None:
+        await follower.load_all()
+        await models.unload("m")
+        await follower.refresh()
+        assert models.all() == []
+        version_folder(tmp_path, "m", "1", b"another one")
+        await follower.refresh()
+        assert models.versions("m") == ["1"]
+
+    play(tmp_path, scene)
+
+
+def test_a_default_model_that_is_not_there_is_a_failed_start(tmp_path: Path) -> None:
+    version_folder(tmp_path, "m", "1")
+
+    async def go() -> None:
+        settings = Settings(model=str(tmp_path), default_model="n")
+        models, _ = fake_models(FakeLoader(), settings)
+        with pytest.raises(UnknownModel, match="no model named 'n' is loaded; loaded: m"):
+            await Follower(models, settings).load_all()
+        await models.close()
+
+    asyncio.run(go())
+
+
 def test_a_load_by_name_is_idempotent_and_swaps(tmp_path: Path) -> None:
     version_folder(tmp_path, "m", "1")
 
