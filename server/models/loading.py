@@ -152,8 +152,12 @@ async def close(model: ServedModel, drain_s: float) -> None:
         await asyncio.sleep(DRAIN_LOOK_S)
     await loop.run_in_executor(None, model.scheduler.stop)
     model.scheduler.abandon()
-    model.session.close()
-    await loop.run_in_executor(None, trim)
+    await loop.run_in_executor(None, _free, model.session)
+
+
+def _free(session: Session) -> None:
+    session.close()
+    trim()
 
 
 def plan(manifest: Manifest, settings: Settings) -> Batching:
