@@ -121,6 +121,12 @@ class BrokenArtifact(SlipwayError):
     code = "broken_artifact"
 
 
+class NoSuchArtifact(BrokenArtifact):
+    """There is nothing at the path that was to be loaded."""
+
+    code = "no_such_artifact"
+
+
 class BadSetting(SlipwayError):
     """A setting that does not exist or has an impossible value."""
 

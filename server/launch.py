@@ -11,8 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -24,11 +23,13 @@ from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
 from .lifecycle import Lifecycle, Phase
-from .models import Models
+from .models import Models, ServedModel
+from .models.follower import Follower
 from .observe.metrics import Metrics
 from .protocols import Route
 from .protocols.admin import Admin
 from .protocols.open_inference import OpenInference
+from .protocols.repository import EXTENSION, Repository
 from .protocols.sagemaker import SageMaker
 from .settings import Settings
 
@@ -84,6 +85,10 @@ class Slipway:
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
         self._models = Models(settings, self._metrics)
+        self._models.on_change = self._bind
+        self._follower = Follower(self._models, settings)
+        self._following: asyncio.Future[None] | None = None
+        self._bound: dict[str, list[bytes]] = {}
         self._hot = HotPath(
             self._lifecycle,
             max_body_bytes=int(settings.max_body_mb * 1e6) or UNLIMITED,
@@ -104,6 +109,8 @@ class Slipway:
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
+        if self._following is not None:
+            self._following.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
@@ -114,14 +121,15 @@ class Slipway:
 
     async def _load(self) -> None:
         try:
-            model = await self._models.load(Path(self._settings.model))
+            await self._follower.load_all()
         except SlipwayError as error:
             log.critical("cannot serve: %s", error)
         except (Exception, SystemExit):  # a user's code runs at load; it may well call sys.exit
             log.exception("cannot serve: loading %s failed", self._settings.model)
         else:
-            self._bind(model.name, model.version)
             self._lifecycle.move(Phase.READY)
+            if self._settings.poll_s:
+                self._following = asyncio.ensure_future(self._follower.follow())
             return
         self._code = FAILED
         self._lifecycle.move(Phase.FAILED, "the model could not be loaded")
@@ -132,31 +140,40 @@ class Slipway:
         negotiator = Negotiator(
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
+        extensions = [EXTENSION] if settings.admin else []
         routes = [
             *SageMaker(self._models, self._lifecycle, negotiator, self._metrics).routes(),
-            *OpenInference(self._models, self._lifecycle, self._metrics, VERSION).routes(),
+            *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
             *Admin(self._metrics).routes(),
+            *(Repository(self._models, self._follower).routes() if settings.admin else []),
         ]
         for route in routes:
             if "{" not in route.path:
-                self._enter(route.path, route, {})
+                self._enter(route, {})
         return routes
 
-    def _bind(self, name: str, version: str) -> None:
-        """Put the routes of a model into the hot table."""
-        path = {"name": name, "version": version}
-        in_url = {key: quote(value, safe="") for key, value in path.items()}
+    def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
+        """Put the routes of a model, of its versions and of their labels into the hot table, in place of those that
+        were there. Between two requests: nobody sees the table without them."""
+        for path in self._bound.pop(name, ()):
+            self._hot.table.pop(path, None)
+        if not references:
+            return
+        entered = self._bound[name] = []
         for route in self._routes:
-            if "{" in route.path:
-                self._enter(route.path.format(**in_url), route, path)
+            if "{version}" in route.path:
+                entered += [self._enter(route, {"name": name, "version": version}) for version in references]
+            elif "{" in route.path:
+                entered.append(self._enter(route, {"name": name}))
 
-    def _enter(self, path: str, route: Route, values: dict[str, str]) -> None:
-        wanted = {key: value for key, value in values.items() if "{" + key + "}" in route.path}
-        self._hot.table[path.encode()] = {method.encode(): route.bind(wanted) for method in route.methods}
+    def _enter(self, route: Route, values: dict[str, str]) -> bytes:
+        path = route.path.format(**{key: quote(value, safe="") for key, value in values.items()}).encode()
+        self._hot.table[path] = {method.encode(): route.bind(values) for method in route.methods}
+        return path
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            LateApp(self._routes, self._hot.max_body_bytes),
+            LateApp(self._routes, self._hot.max_body_bytes, self._models if self._settings.admin else None),
             http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
@@ -207,8 +224,10 @@ class LateApp:
     It is built on another thread: the import takes half a second, in which hot requests are still to be answered.
     """
 
-    def __init__(self, routes: list[Route], max_body_bytes: int) -> None:
+    def __init__(self, routes: list[Route], max_body_bytes: int, models: Models | None) -> None:
+        """``models``: those that the admin API changes; None: there is none."""
         self._routes = routes
+        self._models = models
         self._max_body_bytes = max_body_bytes
         self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
 
@@ -221,4 +240,4 @@ class LateApp:
     def _build(self) -> Callable[..., Awaitable[None]]:
         from .http.app import build
 
-        return build(self._routes, VERSION, self._max_body_bytes)
+        return build(self._routes, VERSION, self._max_body_bytes, self._models)

@@ -23,6 +23,9 @@ ORDINARY = 4
 """The priority of a request that names none."""
 
 
+REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
+
+
 class Head:
     """Method, path and headers of a request; header names are lower case, all as raw bytes.
 

@@ -63,9 +63,28 @@ class Settings:
     """The values that a server runs with. Plain data: read once, passed on."""
 
     model: str = option(
-        "/opt/ml/model", "directory of the artifact (or with a bare model.onnx in it), or an ONNX file", group="model"
+        "/opt/ml/model",
+        "directory of the artifact (or with a bare model.onnx in it), an ONNX file, or a folder NAME/VERSION/",
+        group="model",
     )
-    name: str = option("", "name to serve the model under; empty: the manifest's", group="model")
+    name: str = option("", "name to serve the model under; empty: the manifest's, or the folder's", group="model")
+    default_model: str = option("", "name of the model that /invocations asks; empty: the first", group="model")
+    keep_versions: int = option(
+        1, "versions of each model in a folder that are loaded, from the highest down; 0: all", group="model", least=0
+    )
+    poll_s: float = option(
+        0.0,
+        "look into the folder this often: load what is new or changed, unload what is gone; 0: never",
+        group="model",
+        least=0,
+    )
+    memory_budget_mb: float = option(
+        0.0,
+        "memory up to which models are loaded, in megabytes; 0: nine tenths of the container's limit, if it has one",
+        group="model",
+        least=0,
+    )
+    admin: bool = option(True, "routes that load, unload and switch models: /admin, /v2/repository", group="http")
     verify_digests: bool = option(True, "compare every file with its SHA-256 in the manifest at load", group="model")
 
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")

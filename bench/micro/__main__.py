@@ -31,6 +31,7 @@ from bench.micro.processes import (
     wrk,
     wrk_script,
 )
+from bench.micro.swap import swap
 
 
 def hot(work: Path, rounds: int, seconds: int) -> None:
@@ -169,7 +170,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions")
+    scenarios = ("hot", "compute", "start", "decisions", "swap")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -187,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 else:
-                    (hot if name == "hot" else compute)(Path(work), options.rounds, options.seconds)
+                    {"hot": hot, "compute": compute, "swap": swap}[name](Path(work), options.rounds, options.seconds)
         except Unmeasurable as error:
             print(f"cannot measure: {error}", file=sys.stderr)
             return 1

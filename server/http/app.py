@@ -8,14 +8,17 @@ from time import perf_counter_ns
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from ..errors import BodyTooLarge, SlipwayError
+from ..errors import BodyTooLarge, MalformedInput, SlipwayError
+from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, reply_failure, request_id
 from ..request import Head, Headers
+from . import admin
 
 DESCRIPTION = """
 SageMaker's container contract and the Open Inference Protocol on one port.
@@ -24,8 +27,9 @@ Errors are one small JSON object: `error` (what was wrong and what to do), `code
 """
 
 
-def build(routes: Iterable[Route], version: str, max_body_bytes: int) -> FastAPI:
-    """All routes as a FastAPI application; the handlers are the ones of the hot path."""
+def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Models | None = None) -> FastAPI:
+    """All routes as a FastAPI application; the handlers are the ones of the hot path. With ``models`` it has the
+    admin API too."""
     app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, redoc_url=None)
     for route in routes:
         extra = {"requestBody": route.request_body} if route.request_body else None
@@ -42,6 +46,10 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int) -> FastAPI
                 openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )
+    if models is not None:
+        app.include_router(admin.router(models))
+    app.add_exception_handler(SlipwayError, _our_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
     return app
@@ -119,6 +127,24 @@ def _allowed(request: Request) -> str:
     """The methods of all routes at this URL."""
     found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in found for method in route.methods}))
+
+
+async def _our_error(request: Request, error: Any) -> Response:
+    """An error of ours that an endpoint of the admin API raised."""
+    answered: list[Response] = []
+
+    def reply(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
+        answered.append(_response(status, content_type, body, headers))
+
+    reply_failure(error, Head(b"", b"", list(request.scope["headers"])), reply)
+    return answered[0]
+
+
+async def _invalid(request: Request, error: Any) -> Response:
+    """A body that does not fit the admin API's schema."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+    return await _our_error(request, MalformedInput(f"{where}: {first['msg']}"))
 
 
 async def _our_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it

@@ -38,6 +38,12 @@ class StageClock:
         self._series = len(STAGES) + 1
         self._counts: NDArray[np.int64] = np.zeros((self._series, len(BOUNDS_NS) + 1), np.int64)
         self._sums_ns: NDArray[np.int64] = np.zeros(self._series, np.int64)
+        self._last_ns = 0
+
+    @property
+    def last_ns(self) -> int:
+        """When the last answer was handed over (``perf_counter_ns``); 0 before the first."""
+        return self._pending[-1] if self._pending else self._last_ns
 
     def record(self, request: InferRequest, begun_ns: int, received_ns: int, encoded_ns: int, sent_ns: int) -> None:
         """Keep the time stamps of one answered request."""
@@ -68,6 +74,7 @@ class StageClock:
         if not self._pending:
             return
         durations = stage_durations_ns(np.frombuffer(self._pending, np.int64).reshape(-1, STAMPS))
+        self._last_ns = self._pending[-1]
         self._pending = array("q")
         bucket = np.searchsorted(BOUNDS_NS, durations)
         width = len(BOUNDS_NS) + 1
@@ -111,6 +118,9 @@ class ModelMetrics:
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
+        self.memory_bytes = 0
+        self.shadowed: Counter[str] = Counter()
+        """Requests that were copied to this version as a shadow, by outcome: same, different, failed, skipped."""
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
 
     def record_batch(self, rows: int, failed_slices: int) -> None:
@@ -136,8 +146,9 @@ class Metrics(Collector):
         self._models[model.labels] = model
 
     def remove(self, model: ModelMetrics) -> None:
-        """Show a model no longer, and forget it: it holds on to its scheduler."""
-        del self._models[model.labels]
+        """Show a model no longer, and forget it: it holds on to its scheduler. Its successor stays, if there is one."""
+        if self._models.get(model.labels) is model:
+            del self._models[model.labels]
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""
@@ -158,6 +169,7 @@ class Metrics(Collector):
         yield from self._stages()
         yield from self._batches()
         yield from self._queues()
+        yield from self._versions()
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -230,3 +242,18 @@ class Metrics(Collector):
             for length, size, cost_ns in one.costs():
                 cost.add_metric([*one.labels, str(length), str(size)], cost_ns / 1e9)
         yield from (rows, backlog, load, cost)
+
+    def _versions(self) -> Iterator[Any]:
+        memory = GaugeMetricFamily(
+            "slipway_model_memory_bytes", "Memory that loading took, as the kernel counts", labels=["model", "version"]
+        )
+        shadowed = CounterMetricFamily(
+            "slipway_shadow_requests",
+            "Requests copied to a shadow: same, different, failed, or skipped because it was behind",
+            labels=["model", "version", "outcome"],
+        )
+        for one in self._models.values():
+            memory.add_metric(one.labels, one.memory_bytes)
+            for outcome, count in one.shadowed.items():
+                shadowed.add_metric([*one.labels, outcome], count)
+        yield from (memory, shadowed)

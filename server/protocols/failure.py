@@ -9,18 +9,20 @@ import orjson
 
 from .. import errors
 from ..errors import SlipwayError
-from ..request import Head, Headers
+from ..request import REQUEST_ID_HEADERS, Head, Headers
 from . import JSON, Reply
 
 STATUS: dict[type[SlipwayError], int] = {
     errors.MalformedInput: 400,
     errors.UnknownModel: 404,
+    errors.NoSuchArtifact: 404,
     errors.NotAcceptable: 406,
     errors.SlowRequest: 408,
     errors.AlreadyLoaded: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.UnprocessableInput: 422,
+    errors.BrokenArtifact: 422,
     errors.Overloaded: 429,
     errors.ClientGone: 499,
     errors.SlipwayError: 500,
@@ -30,7 +32,6 @@ STATUS: dict[type[SlipwayError], int] = {
     errors.OutOfMemory: 507,
 }
 
-REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
 LONGEST_ID = 128
 
 _process = os.urandom(4).hex()

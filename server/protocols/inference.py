@@ -62,6 +62,8 @@ def infer(
         model.metrics.answers[error.code] += 1
         reply_failure(error, head, reply)
         return None
+    if model.watch is not None:
+        model.watch(request)
     return request
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from ..codecs.open_inference import OpenInference as Codec
-from ..errors import SlipwayError
+from ..errors import NotReady, SlipwayError
 from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
@@ -36,11 +37,14 @@ INFER_BODY: dict[str, Any] = {
 class OpenInference:
     """The routes under ``/v2``, over all models."""
 
-    def __init__(self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str) -> None:
+    def __init__(
+        self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str, extensions: Sequence[str] = ()
+    ) -> None:
+        """``extensions``: those that other routes provide."""
         self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
-        self._server = {"name": "slipway", "version": version, "extensions": EXTENSIONS}
+        self._server = {"name": "slipway", "version": version, "extensions": [*EXTENSIONS, *extensions]}
         self._codec = Codec()
 
     def routes(self) -> list[Route]:
@@ -79,14 +83,11 @@ class OpenInference:
         name, version = path["name"], path.get("version")
 
         def handle(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
-            model = self._find(name, version, head, reply)
-            if model is None:
-                return None
             try:
                 require_plain(head.get(b"content-encoding"))
+                model = self._models.ask(name, head) if version is None else self._models.get(name, version)
             except SlipwayError as error:
-                model.metrics.answers[error.code] += 1
-                reply_failure(error, head, reply)
+                self._refuse(error, head, reply)
                 return None
             return infer(model, head, body, reply, self._codec, self._codec)
 
@@ -96,7 +97,10 @@ class OpenInference:
         def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
             model = self._find(path["name"], path.get("version"), head, reply)
             if model is not None:
-                reply(200, JSON, orjson.dumps(describe(model)))
+                versions = [model.version]
+                if "version" not in path:
+                    versions = self._models.versions(model.name)
+                reply(200, JSON, orjson.dumps(describe(model, versions)))
 
         return handle
 
@@ -111,21 +115,25 @@ class OpenInference:
 
     def _find(self, name: str, version: str | None, head: Head, reply: Reply) -> ServedModel | None:
         try:
-            if self._lifecycle.phase is Phase.STARTING:
-                self._lifecycle.require_ready()
             return self._models.get(name, version)
         except SlipwayError as error:
-            self._metrics.refused[error.code] += 1
-            reply_failure(error, head, reply)
+            self._refuse(error, head, reply)
             return None
 
+    def _refuse(self, error: SlipwayError, head: Head, reply: Reply) -> None:
+        """While the server starts, the absence of a model means 'not yet'."""
+        if self._lifecycle.phase is Phase.STARTING:
+            error = NotReady("the server is starting")
+        self._metrics.refused[error.code] += 1
+        reply_failure(error, head, reply)
 
-def describe(model: ServedModel) -> dict[str, Any]:
-    """The metadata document of a model."""
+
+def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
+    """The metadata document of a model; ``versions`` are all that are ready."""
     backend = model.artifact.manifest.backend
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": versions,
         "platform": PLATFORMS.get(backend, backend),
         "inputs": [spec.to_json() for spec in model.spec.inputs],
         "outputs": [spec.to_json() for spec in model.spec.outputs],

@@ -58,7 +58,7 @@ class SageMaker:
         try:
             require_plain(encoding)
             codecs = self._negotiator.negotiate(content_type, accept)
-            model = self._models.default()
+            model = self._models.ask_default(head)
         except SlipwayError as error:
             error = self._starting(error)
             self._metrics.refused[error.code] += 1

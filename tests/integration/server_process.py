@@ -145,6 +145,10 @@ class ServerProcess:
             return self.request("POST", path, body, headers)
         return self.request("POST", path, json.dumps(body).encode(), {**JSON, **(headers or {})})
 
+    def put(self, path: str, body: Any) -> Answer:
+        """``body`` as JSON."""
+        return self.request("PUT", path, json.dumps(body).encode(), JSON)
+
     def connect(self) -> socket.socket:
         """A connection of its own; closed at the end if the test does not do it."""
         client = socket.create_connection(("127.0.0.1", self.port), PATIENCE_S)

@@ -33,7 +33,8 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "not_ready": (503, True),
     "deadline_exceeded": (504, True),
     "out_of_memory": (507, True),
-    "broken_artifact": (500, False),
+    "broken_artifact": (422, False),
+    "no_such_artifact": (404, False),
     "bad_setting": (500, False),
 }
 

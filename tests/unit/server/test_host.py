@@ -12,7 +12,7 @@ import pytest
 from server import host
 from server.artifact import Manifest
 from server.errors import BrokenArtifact
-from server.models import compare_host
+from server.models.loading import compare_host
 from server.tensors import ModelSpec
 
 BARE = Manifest("small", "1", "onnxruntime", "model.onnx", ModelSpec((), ()))

@@ -1,4 +1,4 @@
-"""The models in memory: what is opened, how it is planned and warmed up, what loading and unloading leave behind."""
+"""One model: what is opened, how it is planned and warmed up, what loading and unloading leave behind."""
 
 from __future__ import annotations
 
@@ -16,22 +16,14 @@ import numpy as np
 import pytest
 
 from server import artifact as artifacts
-from server import models as module
 from server.artifact import SAMPLES, Artifact, Batching, CostPoint, Manifest
 from server.backends import BackendOptions, Session
 from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel, UnprocessableInput
-from server.models import (
-    INLINE_LIMIT,
-    UNMEASURED_NS,
-    WARM_BUDGET_NS,
-    WARM_RUNS,
-    Models,
-    ServedModel,
-    _inline,
-    open_artifact,
-    plan,
-    warm_up,
-)
+from server.models import Models, ServedModel, loading
+from server.models import warmup as module
+from server.models.loading import INLINE_LIMIT, _inline, plan
+from server.models.repository import open_artifact
+from server.models.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
 from server.observe.metrics import Metrics
 from server.request import InferRequest
 from server.settings import Settings
@@ -99,7 +91,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "available_cores", lambda: 4)
+    monkeypatch.setattr(loading, "available_cores", lambda: 4)
 
 
 def bare(root: Path = Path("/nowhere")) -> Artifact:
@@ -375,7 +367,7 @@ class TestLoad:
             options.append(given)
             return Scripted(declared=spec())
 
-        monkeypatch.setattr(module, "loader", lambda _name: load)
+        monkeypatch.setattr(loading, "loader", lambda _name: load)
 
         async def go() -> None:
             models, _ = models_of(Settings(name="mine", deadline_ms=1.5, max_batch_size=2, threads=3))
@@ -407,7 +399,7 @@ class TestLoad:
             await models.load(write_fake(tmp_path))
             with pytest.raises(UnknownModel, match="no model named 'n' is loaded; loaded: m"):
                 models.get("n")
-            with pytest.raises(UnknownModel, match="model 'm' has version '1', not '2'"):
+            with pytest.raises(UnknownModel, match="model 'm' has no version '2'; ready: '1'"):
                 models.get("m", "2")
             with pytest.raises(UnknownModel):
                 await models.unload("n")
@@ -436,7 +428,7 @@ class TestLoad:
             models, metrics = models_of(settings)
             model = await models.load(write_fake(tmp_path))
             before = ours(metrics)
-            with pytest.raises(AlreadyLoaded, match="a model named 'm' is loaded already"):
+            with pytest.raises(AlreadyLoaded, match="version '1' of model 'm' is loaded already"):
                 await models.load(tmp_path)
             assert models.all() == [model]
             assert ours(metrics) == before
@@ -446,7 +438,7 @@ class TestLoad:
 
         asyncio.run(go())
 
-    def test_a_second_load_that_is_refused_gives_its_memory_back(
+    def test_a_second_load_is_refused_before_anything_is_opened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sessions = scripted_sessions(monkeypatch)
@@ -456,9 +448,9 @@ class TestLoad:
             await models.load(write_fake(tmp_path))
             with pytest.raises(AlreadyLoaded):
                 await models.load(tmp_path)
-            assert [session.closed for session in sessions] == [0, 1]
+            assert [session.closed for session in sessions] == [0]
             await models.close()
-            assert [session.closed for session in sessions] == [1, 1]
+            assert [session.closed for session in sessions] == [1]
             assert [one.name for one in threading.enumerate() if one.name.startswith("m-")] == []
 
         asyncio.run(go())
@@ -474,7 +466,7 @@ class TestLoad:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], Scripted], reason: str
     ) -> None:
         session = wrong()
-        monkeypatch.setattr(module, "loader", lambda _name: lambda _path, _options: session)
+        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: session)
 
         async def go() -> None:
             models, metrics = models_of()
@@ -499,7 +491,7 @@ class TestLoad:
     ) -> None:
         model_spec = spec(inputs=(-1, -1))
         session = Scripted(declared=model_spec)
-        monkeypatch.setattr(module, "loader", lambda _name: lambda _path, _options: session)
+        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: session)
         write_fake(tmp_path)
         artifacts.write(tmp_path, replace(artifacts.read(tmp_path).manifest, spec=model_spec))
 
@@ -543,10 +535,10 @@ class TestUnload:
             asked = [asyncio.ensure_future(ask(model, np.ones((1, 4), np.float32))) for _ in range(20)]
             await asyncio.sleep(0)
             await models.unload("m")
-            return await asyncio.gather(*asked, return_exceptions=True)
+            return await asyncio.gather(*asked)
 
         for answer in asyncio.run(go()):
-            assert isinstance(answer, NotReady) or answer.tolist() == [[2.0] * 4]
+            assert answer.tolist() == [[2.0] * 4]
 
     @EACH_WAY
     def test_memory_comes_back(self, tmp_path: Path, settings: Settings) -> None:
@@ -583,7 +575,7 @@ def scripted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:
         sessions.append(Scripted())
         return sessions[-1]
 
-    monkeypatch.setattr(module, "loader", lambda _name: load)
+    monkeypatch.setattr(loading, "loader", lambda _name: load)
     return sessions
 
 

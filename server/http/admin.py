@@ -1,0 +1,244 @@
+"""The admin API under ``/admin``: load, unload, label, promote, roll back and compare versions, with a typed schema."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..models import LoadOptions, Models
+from ..models.traffic import Arm, Canary, Rules, Shadow
+from ..models.versions import State, Version, Versions
+
+Name = Annotated[str, InPath(description="The model's name")]
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class Strict(BaseModel):
+    """A body whose unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LoadBody(Strict):
+    """What to load, and what becomes of the versions that are there."""
+
+    path: str = Field(min_length=1, description="artifact directory or ONNX file, as the server sees it")
+    name: str = Field(default="", description="empty: what --name says, else the artifact's own")
+    version: str = Field(default="", description="empty: the artifact's own")
+    pinned: bool = Field(default=False, description="never evicted to make room for another model")
+    activate: bool | None = Field(
+        default=None, description="answer by default; false: stay beside; null: if it is the highest"
+    )
+    retire: bool = Field(default=False, description="then unload the versions that nothing points at any more")
+    reload: bool = Field(default=False, description="replace the same version instead of refusing it with 409")
+
+
+class VersionBody(Strict):
+    """Which version: by its own name or a label."""
+
+    version: str
+
+
+class RulesBody(Strict):
+    """When a canary goes by itself; a rule of 0 is none."""
+
+    error_rate: float = Field(
+        default=0.0, ge=0, le=1, description="faults above the stable version's by more than this share"
+    )
+    latency: float = Field(default=0.0, ge=0, description="p95 above this times the stable version's")
+    least: int = Field(default=50, ge=1, description="answers of each version before anything is judged")
+
+
+class CanaryBody(Strict):
+    """A part of the requests that name no version is answered by another one."""
+
+    version: str
+    percent: Percent
+    rules: RulesBody = RulesBody()
+
+
+class ShadowBody(Strict):
+    """A part of the requests is copied to another version; its answers are compared and dropped."""
+
+    version: str
+    percent: Percent = 100.0
+
+
+class ArmDocument(BaseModel):
+    """One of two versions that are compared."""
+
+    version: str
+    answers: int
+    faults: int
+    p95_ms: float
+
+
+class ComparisonDocument(BaseModel):
+    """A running comparison; ``outcomes`` and ``largest_difference`` are a shadow's."""
+
+    kind: str
+    percent: float
+    stable: ArmDocument
+    other: ArmDocument
+    outcomes: dict[str, int] = {}
+    largest_difference: float | None = None
+
+
+class VersionDocument(BaseModel):
+    """Where a version stands. ``reason``: why it is not loaded."""
+
+    version: str
+    state: State
+    reason: str
+    pinned: bool
+    path: str
+    memory_bytes: int
+    load_seconds: float
+
+
+class SwitchDocument(BaseModel):
+    """When another version took over, and why."""
+
+    at: datetime.datetime
+    version: str
+    reason: str
+
+
+class ModelDocument(BaseModel):
+    """Everything that is known of one name."""
+
+    name: str
+    answers: str | None = Field(description="the version that a URL without one means")
+    versions: list[VersionDocument]
+    labels: dict[str, str]
+    comparison: ComparisonDocument | None
+    switches: list[SwitchDocument]
+
+
+def router(models: Models) -> APIRouter:
+    """All routes under ``/admin``."""
+    routes = APIRouter(prefix="/admin/models", tags=["Admin"])
+    _add_loading(routes, models)
+    _add_releases(routes, models)
+    return routes
+
+
+def _add_loading(routes: APIRouter, models: Models) -> None:
+    @routes.get("", summary="All models, their versions, labels and comparisons")
+    async def index() -> list[ModelDocument]:
+        return [_model(models, versions) for versions in models.known()]
+
+    @routes.post("", summary="Load an artifact; goes on if the caller leaves")
+    async def load(body: LoadBody) -> ModelDocument:
+        options = LoadOptions(body.pinned, body.activate, body.retire, body.reload)
+        model = await models.load(Path(body.path), options, name=body.name, version=body.version)
+        return _model(models, models.of(model.name))
+
+    @routes.get("/{name}", summary="One model")
+    async def model(name: Name) -> ModelDocument:
+        return _model(models, models.of(name))
+
+    @routes.delete("/{name}", summary="Unload all versions; answers when their memory is given back")
+    async def unload(name: Name) -> ModelDocument:
+        await models.unload(name)
+        return _model(models, models.of(name))
+
+    @routes.delete("/{name}/versions/{version}", summary="Unload one version")
+    async def unload_version(name: Name, version: str) -> ModelDocument:
+        await models.unload(name, version)
+        return _model(models, models.of(name))
+
+
+def _add_releases(routes: APIRouter, models: Models) -> None:
+    releases = models.releases
+
+    @routes.put("/{name}/labels/{label}", summary="Point a label at a version")
+    async def label(name: Name, label: str, body: VersionBody) -> ModelDocument:
+        releases.label(name, label, body.version)
+        return _model(models, models.of(name))
+
+    @routes.delete("/{name}/labels/{label}", summary="Remove a label")
+    async def unlabel(name: Name, label: str) -> ModelDocument:
+        releases.unlabel(name, label)
+        return _model(models, models.of(name))
+
+    @routes.post("/{name}/promote", summary="Answer with this version from now on")
+    async def promote(name: Name, body: VersionBody) -> ModelDocument:
+        releases.promote(name, body.version)
+        return _model(models, models.of(name))
+
+    @routes.post("/{name}/rollback", summary="End a comparison, or go back to the version before the last promotion")
+    async def rollback(name: Name) -> ModelDocument:
+        releases.roll_back(name)
+        return _model(models, models.of(name))
+
+    @routes.put("/{name}/canary", summary="Let another version answer a part of the requests")
+    async def canary(name: Name, body: CanaryBody) -> ModelDocument:
+        rules = Rules(body.rules.error_rate, body.rules.latency, body.rules.least)
+        releases.canary(name, body.version, body.percent, rules)
+        return _model(models, models.of(name))
+
+    @routes.put("/{name}/shadow", summary="Copy a part of the requests to another version and compare the answers")
+    async def shadow(name: Name, body: ShadowBody) -> ModelDocument:
+        releases.shadow(name, body.version, body.percent)
+        return _model(models, models.of(name))
+
+
+def _model(models: Models, versions: Versions) -> ModelDocument:
+    current = versions.current()
+    comparison = models.releases.comparison(versions.name)
+    return ModelDocument(
+        name=versions.name,
+        answers=current.version if current is not None else None,
+        versions=[_version(one) for one in versions.rows()],
+        labels=versions.labels,
+        comparison=_comparison(comparison) if comparison is not None else None,
+        switches=[
+            SwitchDocument(
+                at=datetime.datetime.fromtimestamp(one.at_s, datetime.UTC), version=one.version, reason=one.reason
+            )
+            for one in versions.switches
+        ],
+    )
+
+
+def _version(one: Version) -> VersionDocument:
+    return VersionDocument(
+        version=one.version,
+        state=one.state,
+        reason=one.reason,
+        pinned=one.pinned,
+        path=str(one.found.path),
+        memory_bytes=one.bytes if one.model is not None else 0,
+        load_seconds=one.model.metrics.load_seconds if one.model is not None else 0.0,
+    )
+
+
+def _comparison(comparison: Canary | Shadow) -> ComparisonDocument:
+    if isinstance(comparison, Canary):
+        return ComparisonDocument(
+            kind="canary",
+            percent=comparison.percent,
+            stable=_arm(comparison.stable),
+            other=_arm(comparison.candidate),
+        )
+    gap = comparison.largest_difference
+    return ComparisonDocument(
+        kind="shadow",
+        percent=comparison.percent,
+        stable=_arm(comparison.stable),
+        other=_arm(comparison.shadow),
+        outcomes=dict(comparison.outcomes),
+        largest_difference=gap if gap != float("inf") else None,
+    )
+
+
+def _arm(arm: Arm) -> ArmDocument:
+    return ArmDocument(
+        version=arm.model.version, answers=arm.answers, faults=arm.faults, p95_ms=round(arm.p95_ns / 1e6, 3)
+    )

@@ -1,0 +1,292 @@
+"""The models in memory: who answers to a name, and how versions come, take over and go without a failed request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TypeVar
+
+from ..artifact import Artifact
+from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, SlipwayError, UnknownModel
+from ..observe.metrics import Metrics
+from ..request import Head
+from ..settings import Settings
+from . import loading, repository
+from .loading import Loader, ServedModel
+from .memory import Budget, file_bytes, to_free
+from .releases import Releases
+from .repository import Found
+from .versions import State, Version, Versions
+
+log = logging.getLogger("slipway.models")
+
+Done = TypeVar("Done")
+OnChange = Callable[[str, Mapping[str, ServedModel]], None]
+"""Told the name and every reference (version or label) that stands for a version of it now; none: the name is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """``pinned``: never evicted. ``activate``: answer by default from now on; False: stay beside the version that does;
+    None: answer if it is the highest. ``retire``: unload the versions that nothing points at any more. ``reload``:
+    replace the same version if it is there, instead of refusing."""
+
+    pinned: bool = False
+    activate: bool | None = None
+    retire: bool = False
+    reload: bool = False
+
+
+AS_IT_IS = LoadOptions()
+
+
+class Models:
+    """All models by name. Everything here runs on the event loop; only reading, building and closing do not.
+
+    The three ways to find a model (:meth:`get`, :meth:`ask`, :meth:`ask_default`) are look-ups in dictionaries that
+    change between two requests and never during one: this is what makes a switch atomic.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, loader: Loader | None = None, budget: Budget | None = None
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._loader = loader or Loader(settings)
+        self._budget = budget or Budget.of(settings.memory_budget_mb)
+        self._versions: dict[str, Versions] = {}
+        self._current: dict[str, ServedModel] = {}
+        self._references: dict[str, Mapping[str, ServedModel]] = {}
+        self._default: ServedModel | None = None
+        self._turn = asyncio.Lock()  # one load at a time: measured memory is true, and neighbours keep their cores
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closed = False
+        self.on_change: OnChange = lambda _name, _references: None
+        self.releases = Releases(self.of, self._publish)
+
+    def get(self, name: str, version: str | None = None) -> ServedModel:
+        """A model by name, and by version or label if one is given. Raises UnknownModel, naming what there is."""
+        model = self._current.get(name) if version is None else self._references.get(name, {}).get(version)
+        if model is None:
+            raise self._unknown(name, version)
+        return model
+
+    def ask(self, name: str, head: Head) -> ServedModel:
+        """The version of a model that answers this request, a canary included. Raises UnknownModel."""
+        model = self._current.get(name)
+        if model is None:
+            raise self._unknown(name, None)
+        return model if model.choose is None else model.choose(head)
+
+    def ask_default(self, head: Head) -> ServedModel:
+        """The version of the default model that answers this request. Raises UnknownModel when there is none."""
+        model = self._default
+        if model is None:
+            return self.default()
+        return model if model.choose is None else model.choose(head)
+
+    def default(self) -> ServedModel:
+        """What /invocations means. Raises UnknownModel when there is none."""
+        if self._default is None:
+            named = self._settings.default_model
+            raise self._unknown(named, None) if named else UnknownModel("no model is loaded")
+        return self._default
+
+    def all(self) -> list[ServedModel]:
+        """Every version that is in memory and answers."""
+        return [one.model for versions in self._versions.values() for one in versions.ready() if one.model is not None]
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model that answer, from the lowest to the highest."""
+        return [one.version for one in reversed(self.of(name).ready())]
+
+    def known(self) -> list[Versions]:
+        """Every name that was ever asked for, with all its versions."""
+        return list(self._versions.values())
+
+    async def load(
+        self, path: Path, options: LoadOptions = AS_IT_IS, *, name: str = "", version: str = ""
+    ) -> ServedModel:
+        """Load, warm up and publish an artifact; name and version are its own where none are given.
+
+        The load goes on when the caller is cancelled. Raises AlreadyLoaded (it is there, or on its way), OutOfMemory,
+        NoSuchArtifact or BrokenArtifact, with the reason.
+        """
+        found = await _beside(repository.identify, path, self._settings, name, version)
+        return await self.load_found(found, options)
+
+    async def load_found(self, found: Found, options: LoadOptions = AS_IT_IS) -> ServedModel:
+        """As :meth:`load`, for what a scan of the repository has found."""
+        if self._closed:
+            raise NotReady("the server is stopping")
+        versions = self._versions.setdefault(found.name, Versions(found.name))
+        here = versions.known.get(found.version)
+        if found.version in versions.loading:
+            raise AlreadyLoaded(f"version {found.version!r} of model {found.name!r} is being loaded already")
+        if here is not None and (here.state is State.UNLOADING or (here.state is State.READY and not options.reload)):
+            state = "loaded already" if here.state is State.READY else "being unloaded: try again"
+            raise AlreadyLoaded(f"version {found.version!r} of model {found.name!r} is {state}")
+        fresh = versions.loading[found.version] = Version(found, options.pinned)
+        return await self._outlive(self._load(versions, fresh, options))
+
+    async def unload(self, name: str, version: str | None = None, reason: str = "it was unloaded") -> None:
+        """Take a model away, or one version: no new requests, admitted ones are answered, memory is given back.
+
+        Goes on when the caller is cancelled. Raises UnknownModel.
+        """
+        versions = self.of(name)
+        gone = versions.ready() if version is None else [versions.find(version)]
+        if not gone:
+            raise self._unknown(name, version)
+        await self._outlive(self._end(versions, gone, reason))
+
+    async def close(self) -> None:
+        """Unload everything, after whatever is being loaded."""
+        self._closed = True
+        self.releases.close()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        for versions in self.known():
+            await self._end(versions, versions.ready(), "the server is stopping")
+
+    async def _load(self, versions: Versions, fresh: Version, options: LoadOptions) -> ServedModel:
+        found = fresh.found
+        try:
+            async with self._turn:
+                model = await self._build(fresh)
+        except (Exception, SystemExit) as error:  # a user's code runs at load; it may well call sys.exit
+            failure = error
+            if not isinstance(failure, SlipwayError):
+                log.exception("loading version %s of model %s failed", found.version, found.name)
+                failure = BrokenArtifact("the model could not be loaded; the server's log has the details")
+            self._failed(versions, fresh, str(failure))
+            raise failure from error
+        del versions.loading[found.version]
+        replaced = versions.known.get(found.version)
+        current = versions.current()
+        fresh.model, fresh.state, fresh.loaded_ns = model, State.READY, perf_counter_ns()
+        if replaced is not None and replaced.model is not None:
+            self.releases.part(versions, replaced.model, "the version was loaded again")
+        versions.known[found.version] = fresh
+        if options.activate is False and current is not None:
+            versions.chosen = versions.chosen or current.version
+        self._metrics.add(model.metrics)
+        if options.activate:
+            self.releases.promote(found.name, found.version, "loaded to take over")
+        self._publish(versions)
+        if replaced is not None and replaced.model is not None:
+            await self._free(replaced, "it was loaded again")
+        if options.retire:
+            kept, current = self.releases.pointed_at(versions), versions.current()
+            gone = [one for one in versions.ready() if one is not current and one.version not in kept]
+            await self._end(versions, gone, "it was replaced")
+        return model
+
+    async def _build(self, fresh: Version) -> ServedModel:
+        artifact = await _beside(repository.open_found, fresh.found, self._settings)
+        weight = await _beside(file_bytes, artifact)
+        await self._make_room(artifact, weight)
+        before = self._budget.resident()
+        model = await _beside(self._loader.build, artifact, asyncio.get_running_loop())
+        fresh.bytes = model.metrics.memory_bytes = max(self._budget.resident() - before, weight)
+        return model
+
+    async def _make_room(self, artifact: Artifact, weight: int) -> None:
+        """Evict what was used least recently until the model fits. Raises OutOfMemory before anything is evicted when
+        that would not be enough. What shares the model's name stays: it is being replaced, not displaced."""
+        name = artifact.manifest.name
+        needed = self._budget.needed_bytes(weight)
+        missing = self._budget.missing_bytes(needed)
+        others = [one for versions in self.known() if versions.name != name for one in versions.ready()]
+        evicted = to_free(missing, [one for one in others if not one.pinned])
+        for one in evicted or ():
+            log.info("evicting version %s of model %s for model %s", one.version, one.found.name, name)
+            await self._end(self._versions[one.found.name], [one], f"it was evicted to make room for {name!r}")
+        missing = self._budget.missing_bytes(needed)
+        if evicted is None or missing > 0:
+            budget = (self._budget.budget_bytes or 0) / 1e6
+            raise OutOfMemory(
+                f"model {name!r} needs about {needed / 1e6:.0f} MB to load, {missing / 1e6:.0f} MB more than is left of"
+                f" the {budget:.0f} MB that this process may use: unload a model, or raise --memory-budget-mb"
+            )
+
+    def _failed(self, versions: Versions, fresh: Version, reason: str) -> None:
+        """Keep why; a version that is in memory stays as it was."""
+        del versions.loading[fresh.version]
+        fresh.state, fresh.reason = State.UNAVAILABLE, reason
+        here = versions.known.get(fresh.version)
+        if here is None or here.state is State.UNAVAILABLE:
+            versions.known[fresh.version] = fresh
+        else:
+            here.reason = f"loading it again failed: {reason}"
+
+    async def _end(self, versions: Versions, gone: list[Version], reason: str) -> None:
+        """Unpublish versions, drain them and free them."""
+        for one in gone:
+            one.state, one.reason = State.UNLOADING, reason
+            if one.model is not None:
+                self.releases.part(versions, one.model, f"version {one.version} is gone: {reason}")
+            versions.forget(one.version)
+        self._publish(versions)
+        for one in gone:
+            await self._free(one, reason)
+
+    async def _free(self, one: Version, reason: str) -> None:
+        model = one.model
+        if model is None:
+            return
+        await loading.close(model, self._settings.drain_timeout_s)
+        self._metrics.remove(model.metrics)
+        one.model, one.state, one.reason = None, State.UNAVAILABLE, reason
+        log.info("version %s of model %s is out of memory: %s", one.version, one.found.name, reason)
+
+    def _publish(self, versions: Versions) -> None:
+        """Make the look-ups say what the versions say."""
+        current = versions.current()
+        if current is not None and current.model is not None:
+            self._current[versions.name] = current.model
+        else:
+            self._current.pop(versions.name, None)
+        self._references[versions.name] = references = versions.references()
+        self._default = self._current.get(self._settings.default_model)
+        if not self._settings.default_model:
+            self._default = next(iter(self._current.values()), None)
+        self.on_change(versions.name, references)
+
+    def of(self, name: str) -> Versions:
+        """All versions of a name, loaded or not. Raises UnknownModel when it was never asked for."""
+        if name not in self._versions:
+            raise self._unknown(name, None)
+        return self._versions[name]
+
+    def _unknown(self, name: str, version: str | None) -> UnknownModel:
+        versions = self._versions.get(name)
+        if versions is not None and version is not None and versions.ready():
+            try:
+                versions.find(version)
+            except UnknownModel as error:
+                return error
+        reasons = [f"version {one.version}: {one.reason}" for one in versions.rows() if one.reason] if versions else []
+        why = f" ({'; '.join(reasons)})" if reasons else ""
+        return UnknownModel(f"no model named {name!r} is loaded{why}; loaded: {', '.join(self._current) or 'none yet'}")
+
+    async def _outlive(self, work: Awaitable[Done]) -> Done:
+        """Do something to its end even when whoever asked for it goes away."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+        return await asyncio.shield(task)
+
+    def _settled(self, task: asyncio.Future[Done]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("%s", task.exception())
+
+
+async def _beside(work: Callable[..., Done], *args: object) -> Done:
+    """Run blocking work beside the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)

@@ -1,0 +1,167 @@
+"""Releases: which version answers. Labels, promotion, going back, a canary or a shadow, and why each came."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from ..errors import MalformedInput, UnknownModel
+from .loading import ServedModel
+from .traffic import Canary, Rules, Shadow
+from .versions import Switch, Versions
+
+log = logging.getLogger("slipway.releases")
+
+REVIEW_S = 1.0
+"""How often a canary with rules is judged."""
+
+NO_RULES = Rules()
+
+
+class Releases:
+    """Changes who answers; every change is one call and takes effect between two requests."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Versions],
+        publish: Callable[[Versions], None],
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._find = find
+        self._publish = publish
+        self._now_s = now_s
+        self._compared: dict[str, Canary | Shadow] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def comparison(self, name: str) -> Canary | Shadow | None:
+        """What is being compared under a name."""
+        return self._compared.get(name)
+
+    def label(self, name: str, label: str, version: str) -> None:
+        """Raises UnknownModel, or MalformedInput when the label could be taken for something else."""
+        versions = self._find(name)
+        versions.label(label, version)
+        self._publish(versions)
+
+    def unlabel(self, name: str, label: str) -> None:
+        """Raises UnknownModel when there is no such label."""
+        versions = self._find(name)
+        if versions.labels.pop(label, None) is None:
+            raise UnknownModel(f"model {name!r} has no label {label!r}")
+        self._publish(versions)
+
+    def promote(self, name: str, version: str, reason: str = "promoted") -> None:
+        """Answer with this version from now on, whatever the highest one is; a comparison is over.
+
+        Raises UnknownModel."""
+        versions = self._find(name)
+        target = versions.find(version)
+        before = versions.current()
+        self._stop(name)
+        if before is not None and before is not target:
+            versions.previous = before.version
+        versions.chosen = target.version
+        self._note(versions, target.version, reason)
+        self._publish(versions)
+
+    def roll_back(self, name: str, reason: str = "rolled back by a call") -> None:
+        """End a comparison if there is one, else answer with the version from before the last promotion.
+
+        Raises MalformedInput when there is nothing to go back to, UnknownModel when that version is gone.
+        """
+        versions = self._find(name)
+        if name in self._compared:
+            self.end(name, reason)
+            return
+        if versions.previous is None:
+            raise MalformedInput(f"model {name!r} has no version to go back to: none was promoted over another one")
+        target = versions.find(versions.previous)
+        before = versions.current()
+        versions.chosen, versions.previous = target.version, before.version if before is not None else None
+        self._note(versions, target.version, reason)
+        self._publish(versions)
+
+    def canary(self, name: str, version: str, percent: float, rules: Rules = NO_RULES) -> None:
+        """Send a part of the requests that name no version to another one. Raises UnknownModel or MalformedInput."""
+        stable, candidate = self._pair(name, version)
+        comparison = Canary(stable, candidate, percent, rules)
+        self._start(name, comparison)
+        if comparison.judged:
+            self._arm()
+
+    def shadow(self, name: str, version: str, percent: float = 100.0) -> None:
+        """Copy a part of the requests to another version. Raises UnknownModel or MalformedInput."""
+        stable, shadow = self._pair(name, version)
+        self._start(name, Shadow(stable, shadow, percent))
+
+    def end(self, name: str, reason: str) -> None:
+        """The stable version answers alone again. Raises MalformedInput when nothing is compared."""
+        versions = self._find(name)
+        comparison = self._stop(name)
+        if comparison is None:
+            raise MalformedInput(f"no two versions of model {name!r} are being compared")
+        self._note(versions, comparison.stable.model.version, reason)
+
+    def part(self, versions: Versions, model: ServedModel, reason: str) -> None:
+        """A model leaves: whatever comparison it is in is over."""
+        comparison = self._compared.get(versions.name)
+        if comparison is not None and model in _models(comparison):
+            self.end(versions.name, reason)
+
+    def pointed_at(self, versions: Versions) -> set[str]:
+        """The versions that somebody has chosen, labelled or compared: they are not retired."""
+        comparison = self._compared.get(versions.name)
+        compared = [model.version for model in _models(comparison)] if comparison is not None else []
+        return {*versions.labels.values(), *([versions.chosen] if versions.chosen else []), *compared}
+
+    def review(self) -> None:
+        """Judge every canary, and roll back those whose rules are broken."""
+        for name, comparison in list(self._compared.items()):
+            verdict = comparison.verdict() if isinstance(comparison, Canary) else None
+            if verdict is not None:
+                self.end(name, f"rolled back by its rules: {verdict}")
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pair(self, name: str, version: str) -> tuple[ServedModel, ServedModel]:
+        versions = self._find(name)
+        stable, other = versions.current(), versions.find(version)
+        if stable is None or stable.model is None or other.model is None:
+            raise UnknownModel(f"no version of model {name!r} is ready")
+        return stable.model, other.model
+
+    def _start(self, name: str, comparison: Canary | Shadow) -> None:
+        self._stop(name)
+        versions = self._find(name)
+        versions.chosen = comparison.stable.model.version  # a higher version that is loaded now must not take over
+        comparison.attach()
+        self._compared[name] = comparison
+
+    def _stop(self, name: str) -> Canary | Shadow | None:
+        comparison = self._compared.pop(name, None)
+        if comparison is not None:
+            comparison.detach()
+        return comparison
+
+    def _note(self, versions: Versions, version: str, reason: str) -> None:
+        versions.switches.append(Switch(self._now_s(), version, reason))
+        log.info("model %s is answered by version %s: %s", versions.name, version, reason)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
+
+    def _review(self) -> None:
+        self._timer = None
+        self.review()
+        if any(isinstance(one, Canary) and one.judged for one in self._compared.values()):
+            self._arm()
+
+
+def _models(comparison: Canary | Shadow) -> tuple[ServedModel, ServedModel]:
+    other = comparison.candidate if isinstance(comparison, Canary) else comparison.shadow
+    return comparison.stable.model, other.model

@@ -1,0 +1,123 @@
+"""The repository: which models and versions lie under a path, and how one of them is opened. Blocking file access."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import artifact as artifacts
+from ..artifact import Artifact, Manifest
+from ..errors import BrokenArtifact, NoSuchArtifact
+from ..settings import Settings
+from ..tensors import ModelSpec
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and time of change of every file: two stamps differ when somebody has written there."""
+
+NAME = re.compile(r"[^./][^/]*")
+"""A folder that may be a model or a version: hidden ones are somebody's unfinished copy, or a tool's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version that lies on disk and can be asked to load."""
+
+    path: Path
+    name: str
+    version: str
+    stamp: Stamp = ()
+
+
+def scan(root: Path, settings: Settings) -> list[Found]:
+    """Everything under ``root``, each model's versions from the lowest to the highest.
+
+    ``root`` may be an artifact or an ONNX file, a folder of versions ``VERSION/`` or a folder of models
+    ``NAME/VERSION/``; in folders their names win over what a manifest says. Raises BrokenArtifact or NoSuchArtifact.
+    """
+    if is_artifact(root) or not root.is_dir():
+        return [identify(root, settings)]
+    children = _folders(root)
+    models = [root] if any(is_artifact(child) for child in children) else children
+    found = [
+        Found(version, model.name, version.name, stamp(version))
+        for model in models
+        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
+        if is_artifact(version)
+    ]
+    if not found:
+        raise BrokenArtifact(f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, or be a folder NAME/VERSION/")
+    if settings.name:
+        if len({one.name for one in found}) > 1:
+            raise BrokenArtifact(f"{root} holds several models: they cannot all be served as {settings.name!r}")
+        found = [replace(one, name=settings.name) for one in found]
+    return found
+
+
+def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
+    """The name and version of one artifact; what is given wins over what its manifest says."""
+    manifest = artifacts.read(path).manifest if (path / artifacts.MANIFEST).is_file() else _bare(path).manifest
+    return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
+
+
+def open_artifact(path: Path, settings: Settings) -> Artifact:
+    """An artifact directory, a directory with a bare ``model.onnx``, or an ONNX file.
+
+    Raises BrokenArtifact, or NoSuchArtifact when there is nothing at all.
+    """
+    if (path / artifacts.MANIFEST).is_file():
+        artifact = artifacts.read(path)
+        if settings.verify_digests:
+            artifacts.verify(artifact)
+        return artifact
+    return _bare(path)
+
+
+def open_found(found: Found, settings: Settings) -> Artifact:
+    """The artifact, under the name and version that it is served as."""
+    artifact = open_artifact(found.path, settings)
+    return replace(artifact, manifest=replace(artifact.manifest, name=found.name, version=found.version))
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a path looks like one artifact, whole or not."""
+    if path.is_dir():
+        return (path / artifacts.MANIFEST).is_file() or any(path.glob("*.onnx"))
+    return path.is_file()
+
+
+def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Orders versions: numbers in them as numbers (``10`` after ``9``, ``1.10`` after ``1.9``), text before numbers."""
+    parts = re.findall(r"\d+|[^\d._-]+", version)
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def stamp(path: Path) -> Stamp:
+    """What lies at a path now. A file that goes away meanwhile is simply not there."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    rows = []
+    for file in files:
+        try:
+            state = file.stat()
+        except OSError:
+            continue
+        rows.append((file.name, state.st_size, state.st_mtime_ns))
+    return tuple(rows)
+
+
+def _bare(path: Path) -> Artifact:
+    if path.is_dir():
+        files = sorted(path.glob("*.onnx"))
+        if len(files) != 1:
+            found = f"{len(files)} of them" if files else "neither"
+            raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")
+        path = files[0]
+    if not path.is_file():
+        raise NoSuchArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
+    if path.suffix != ".onnx":
+        raise BrokenArtifact(f"{path} is not an .onnx file")
+    return Artifact(path.parent, Manifest(path.stem, "1", "onnxruntime", path.name, ModelSpec((), ())), declared=False)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))

@@ -1,0 +1,267 @@
+"""Traffic between two versions of a model: a canary that answers a part, a shadow whose answers are only compared.
+
+Nothing here is paid for by a model that is not compared: both hang on ``ServedModel.choose`` and ``.watch``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import numpy as np
+
+from ..errors import MalformedInput, SlipwayError
+from ..request import REQUEST_ID_HEADERS, Head, InferRequest
+from ..tensors import Array
+from .loading import ServedModel
+
+PARTS = 10_000
+"""Shares are kept in hundredths of a percent."""
+
+LATENCIES = 1_000
+"""Answers of each version whose latency is kept: the newest."""
+
+FAULTS = frozenset(("internal", "model_failed", "out_of_memory", "deadline_exceeded", "overloaded"))
+"""Outcomes that a version is to blame for; a malformed body would have failed with any."""
+
+MOST_PENDING = 64
+"""Copies that a shadow may have before it; what comes then is not copied, so that memory stays bounded."""
+
+COMPARED_VALUES = 65_536
+"""Values of each output that are compared: the comparison runs on the event loop."""
+
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+"""Answers are the same within these tolerances: those of two builds of one network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a canary is rolled back: ``error_rate`` above the stable version's by more than this (0..1), or the p95 of
+    ``latency`` more than this times the stable version's; judged from ``least`` answers of each version on. 0: never.
+    """
+
+    error_rate: float = 0.0
+    latency: float = 0.0
+    least: int = 50
+
+
+class Arm:
+    """What is counted of one version while it is compared."""
+
+    def __init__(self, model: ServedModel, clock: Callable[[], int]) -> None:
+        self.model = model
+        self._clock = clock
+        self._before = Counter(model.metrics.answers)
+        self._latencies_ns: deque[int] = deque(maxlen=LATENCIES)
+
+    def watch(self, request: InferRequest) -> None:
+        """Time a request from its admission to its answer."""
+        done, begun_ns = request.done, self._clock()
+
+        def timed(ended: InferRequest) -> None:
+            self._latencies_ns.append(self._clock() - begun_ns)
+            done(ended)
+
+        request.done = timed
+
+    @property
+    def answers(self) -> int:
+        return sum((self.model.metrics.answers - self._before).values())
+
+    @property
+    def faults(self) -> int:
+        answers = self.model.metrics.answers - self._before
+        return sum(count for outcome, count in answers.items() if outcome in FAULTS)
+
+    @property
+    def error_rate(self) -> float:
+        return self.faults / max(self.answers, 1)
+
+    @property
+    def p95_ns(self) -> int:
+        """Over the newest answers; 0 before the first."""
+        ordered = sorted(self._latencies_ns)
+        return ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0
+
+
+class Canary:
+    """A part of the requests goes to a candidate: by the request's id where it has one, so that a caller who keeps his
+    id keeps his version, else evenly by count."""
+
+    def __init__(
+        self,
+        stable: ServedModel,
+        candidate: ServedModel,
+        percent: float,
+        rules: Rules,
+        clock: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        """Raises MalformedInput when the two do not take the same inputs."""
+        require_same_inputs(stable, candidate)
+        self.stable = Arm(stable, clock)
+        self.candidate = Arm(candidate, clock)
+        self.rules = rules
+        self.percent = percent
+        self._share = round(percent * PARTS / 100)
+        self._credit = 0
+
+    def attach(self) -> None:
+        self.stable.model.choose = self.choose
+        self.stable.model.watch = self.stable.watch
+        self.candidate.model.watch = self.candidate.watch
+
+    def detach(self) -> None:
+        self.stable.model.choose = None
+        self.stable.model.watch = self.candidate.model.watch = None
+
+    def choose(self, head: Head) -> ServedModel:
+        """The version that answers this request."""
+        for name in REQUEST_ID_HEADERS:
+            value = head.get(name)
+            if value:
+                return self._model(zlib.crc32(value) % PARTS < self._share)
+        self._credit += self._share
+        due = self._credit >= PARTS
+        if due:
+            self._credit -= PARTS
+        return self._model(due)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is anything that would roll it back."""
+        return bool(self.rules.error_rate or self.rules.latency)
+
+    def verdict(self) -> str | None:
+        """Why the candidate should go, or None while there is no reason."""
+        ours, theirs, rules = self.candidate, self.stable, self.rules
+        if min(ours.answers, theirs.answers) < rules.least:
+            return None
+        if rules.error_rate and ours.error_rate > theirs.error_rate + rules.error_rate:
+            return f"error rate {ours.error_rate:.1%} against {theirs.error_rate:.1%} over {ours.answers} answers"
+        if rules.latency and ours.p95_ns > rules.latency * max(theirs.p95_ns, 1):
+            return f"p95 {ours.p95_ns / 1e6:.2f} ms against {theirs.p95_ns / 1e6:.2f} ms over {ours.answers} answers"
+        return None
+
+    def _model(self, candidate: bool) -> ServedModel:
+        return self.candidate.model if candidate else self.stable.model
+
+
+class Shadow:
+    """Every request that the stable version admits is also given to the shadow; its answer is compared and dropped.
+
+    The caller's answer leaves before anything is compared, and the copy enters the shadow's queue after the request
+    has entered its own. What the two share is the processor: a shadow that shall cost less takes a smaller ``percent``.
+    """
+
+    def __init__(
+        self,
+        stable: ServedModel,
+        shadow: ServedModel,
+        percent: float = 100.0,
+        clock: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        """Raises MalformedInput when the two do not take the same inputs."""
+        require_same_inputs(stable, shadow)
+        self.stable = Arm(stable, clock)
+        self.shadow = Arm(shadow, clock)
+        self.percent = percent
+        self.outcomes = shadow.metrics.shadowed
+        self.largest_difference = 0.0
+        self._share = round(percent * PARTS / 100)
+        self._credit = 0
+        self._pending = 0
+
+    def attach(self) -> None:
+        self.stable.model.watch = self.copy
+
+    def detach(self) -> None:
+        self.stable.model.watch = None
+
+    def copy(self, request: InferRequest) -> None:
+        """Give an admitted request to the shadow too."""
+        self._credit += self._share
+        if self._credit < PARTS:
+            return
+        self._credit -= PARTS
+        if self._pending >= MOST_PENDING:
+            self.outcomes["skipped"] += 1
+            return
+        pair = Pair(self)
+        twin = InferRequest(request.arrays, request.rows, pair.shadow_answered)
+        try:
+            self.shadow.model.submit(twin)
+        except SlipwayError:
+            self.outcomes["skipped"] += 1
+            return
+        self._pending += 1
+        self.shadow.watch(twin)
+        self.stable.watch(request)
+        pair.deliver = request.done
+        request.done = pair.answered
+
+    def compare(self, ours: InferRequest, theirs: InferRequest) -> None:
+        """Both have ended; only where both have an answer is there anything to say."""
+        self._pending -= 1
+        if theirs.outputs is None or theirs.error is not None:
+            self.outcomes["failed"] += 1
+        elif ours.outputs is not None and ours.error is None:
+            apart = difference(ours.outputs, theirs.outputs)
+            self.outcomes["same" if apart is None else "different"] += 1
+            self.largest_difference = max(self.largest_difference, apart or 0.0)
+
+
+class Pair:
+    """A request and its copy, until both have ended."""
+
+    __slots__ = ("_first", "_shadow", "deliver")
+
+    def __init__(self, shadow: Shadow) -> None:
+        self._shadow = shadow
+        self._first: InferRequest | None = None
+        self.deliver: Callable[[InferRequest], None] | None = None
+
+    def answered(self, request: InferRequest) -> None:
+        """The caller first, whatever the comparison finds."""
+        try:
+            if self.deliver is not None:
+                self.deliver(request)
+        finally:
+            if self._first is None:
+                self._first = request
+            else:
+                self._shadow.compare(request, self._first)
+
+    def shadow_answered(self, twin: InferRequest) -> None:
+        if self._first is None:
+            self._first = twin
+        else:
+            self._shadow.compare(self._first, twin)
+
+
+def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float | None:
+    """None when the outputs are the same within the tolerances, else the largest difference (infinite where the two
+    cannot be compared at all). Looks at the first values of large outputs only."""
+    if [array.shape for array in ours] != [array.shape for array in theirs]:
+        return float("inf")
+    apart: float | None = None
+    for one, other in zip(ours, theirs, strict=True):
+        a, b = one.reshape(-1)[:COMPARED_VALUES], other.reshape(-1)[:COMPARED_VALUES]
+        if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+            if not np.array_equal(a, b):
+                return float("inf")
+            continue
+        if not np.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True):
+            gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            apart = max(apart or 0.0, float(np.nanmax(gap)) if not np.isnan(gap).all() else float("inf"))
+    return apart
+
+
+def require_same_inputs(stable: ServedModel, other: ServedModel) -> None:
+    """Raises MalformedInput unless whatever one version accepts, the other one does."""
+    if stable is other:
+        raise MalformedInput(f"version {stable.version!r} cannot be compared with itself")
+    if stable.spec.inputs != other.spec.inputs or stable.rowwise != other.rowwise:
+        raise MalformedInput(f"versions {stable.version!r} and {other.version!r} do not take the same inputs")

@@ -1,0 +1,118 @@
+"""The versions of one model: where each stands, which labels point at them, and which one answers by default."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..errors import MalformedInput, UnknownModel
+from .loading import ServedModel
+from .repository import Found, version_key
+
+LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+REMEMBERED = 20
+"""Switches that are kept to be shown."""
+
+
+class State(enum.Enum):
+    """In the words of the Open Inference repository index."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """One version that was asked for once; it stays known when it is gone, with the reason."""
+
+    found: Found
+    pinned: bool = False
+    state: State = State.LOADING
+    reason: str = ""
+    model: ServedModel | None = None
+    bytes: int = 0
+    loaded_ns: int = 0
+
+    @property
+    def version(self) -> str:
+        return self.found.version
+
+    @property
+    def used_ns(self) -> int:
+        """When it last answered, or was loaded."""
+        return max(self.loaded_ns, self.model.metrics.stages.last_ns if self.model else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Another version took over, or a comparison ended, and why. ``at_s`` is seconds of the Unix epoch."""
+
+    at_s: float
+    version: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Versions:
+    """All that is known of one name.
+
+    ``chosen`` is the version that was promoted, or loaded to stay; without one the highest ready version answers.
+    """
+
+    name: str
+    known: dict[str, Version] = field(default_factory=dict)
+    loading: dict[str, Version] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    chosen: str | None = None
+    previous: str | None = None
+    switches: deque[Switch] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def ready(self) -> list[Version]:
+        """From the highest to the lowest."""
+        ready = [one for one in self.known.values() if one.state is State.READY]
+        return sorted(ready, key=lambda one: version_key(one.version), reverse=True)
+
+    def current(self) -> Version | None:
+        """The version that a URL without one means."""
+        ready = self.ready()
+        return next((one for one in ready if one.version == self.chosen), ready[0] if ready else None)
+
+    def find(self, reference: str) -> Version:
+        """A ready version by its own name or a label. Raises UnknownModel, saying what there is or why it is gone."""
+        one = self.known.get(self.labels.get(reference, reference))
+        if one is not None and one.state is State.READY:
+            return one
+        if one is not None and one.reason:
+            raise UnknownModel(f"version {reference!r} of model {self.name!r} is not loaded: {one.reason}")
+        there = ", ".join([repr(one.version) for one in self.ready()] + sorted(self.labels)) or "none"
+        raise UnknownModel(f"model {self.name!r} has no version {reference!r}; ready: {there}")
+
+    def references(self) -> Mapping[str, ServedModel]:
+        """Every text that may stand for a version in a URL."""
+        models = {one.version: one.model for one in self.ready() if one.model is not None}
+        return {label: models[version] for label, version in self.labels.items() if version in models} | models
+
+    def label(self, label: str, version: str) -> None:
+        """Point a label at a ready version. Raises MalformedInput or UnknownModel."""
+        if not LABEL.fullmatch(label) or label in self.known:
+            raise MalformedInput(f"a label begins with a letter and is not the name of a version; got {label[:80]!r}")
+        self.labels[label] = self.find(version).version
+
+    def forget(self, version: str) -> None:
+        """Nothing points at a version any more."""
+        self.labels = {label: target for label, target in self.labels.items() if target != version}
+        self.chosen = None if self.chosen == version else self.chosen
+        self.previous = None if self.previous == version else self.previous
+
+    def rows(self) -> list[Version]:
+        """Every version once, where it stands now, from the lowest to the highest."""
+        rows = {**self.known, **{key: one for key, one in self.loading.items() if not self._is_ready(key)}}
+        return sorted(rows.values(), key=lambda one: version_key(one.version))
+
+    def _is_ready(self, version: str) -> bool:
+        return version in self.known and self.known[version].state is State.READY

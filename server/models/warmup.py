@@ -1,0 +1,138 @@
+"""Warming up: every batch size and length once before the first request, and what each of them costs."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import zipfile
+import zlib
+from time import perf_counter_ns
+
+import numpy as np
+
+from .. import artifact as artifacts
+from ..artifact import Artifact, Batching, CostPoint
+from ..backends import Session
+from ..errors import BrokenArtifact, SlipwayError
+from ..scheduling.padding import Padding
+from ..tensors import Array, ModelSpec
+
+log = logging.getLogger("slipway.models")
+
+WARM_RUNS = 5
+WARM_BUDGET_NS = 1_000_000_000
+"""The sweep stops at the batch size after which it has spent this much: a slow model should still start."""
+
+LENGTHS_BUDGET_NS = 2_000_000_000
+"""And so does the sweep over lengths."""
+
+UNMEASURED_NS = 1_000_000
+"""The cost that a model starts from when no input for a warm-up can be made up."""
+
+UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is no archive of plain arrays."""
+
+Seeds = list[tuple[int, float]]
+"""(rows, nanoseconds), for a cost table."""
+
+
+def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]], bool]:
+    """Run every batch size, so that no request pays for first-time allocation.
+
+    Returns the largest batch size that the model can really take, (batch size, nanoseconds) for the cost table, and
+    whether the model gives one row of output for each row of input.
+    Raises BrokenArtifact when the model cannot run its own samples.
+    """
+    sample = _samples(session.spec, artifact)
+    sizes = batching.batch_sizes if session.spec.batchable else (1,)
+    seeds: list[tuple[int, float]] = []
+    begun_ns = perf_counter_ns()
+    for size in sizes:
+        inputs = [np.resize(array, (size, *array.shape[1:])) for array in sample] if session.spec.batchable else sample
+        try:
+            outputs = session.run(inputs)
+        except SlipwayError as error:
+            if artifact.declared:
+                raise BrokenArtifact(f"the model cannot run its own samples at batch size {size}: {error}") from error
+            if seeds:
+                log.warning("the model refuses %d rows: batches stay at what it takes; %s", size, error)
+                return seeds[-1][0], seeds, True
+            log.warning("no warm-up: the model refuses made-up inputs; costs will be learnt; %s", error)
+            break
+        if session.spec.batchable and any(array.shape[:1] != (size,) for array in outputs):
+            log.warning("outputs do not have one row for each row of input: requests will not share a run")
+            return 1, [one for one in seeds if one[0] == 1] or [(1, UNMEASURED_NS)], False
+        seeds.append((size, _measure(session, inputs)))
+        if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
+            break
+    return max(sizes), _with_declared(seeds, artifact.manifest.cost) or [(1, UNMEASURED_NS)], True
+
+
+def _with_declared(seeds: list[tuple[int, float]], declared: tuple[CostPoint, ...]) -> list[tuple[int, float]]:
+    """Measured costs, and for sizes beyond them the manifest's, scaled by how this machine compares to its own.
+
+    Without them a slow model, whose sweep ends early, would never be seen to gain from larger batches.
+    """
+    known = {point.batch_size: point.p50_us * 1_000 for point in declared if point.p50_us > 0}
+    common = [size for size, _ in seeds if size in known]
+    if not common:
+        return seeds
+    scale = dict(seeds)[common[-1]] / known[common[-1]]
+    return [*seeds, *((size, ns * scale) for size, ns in sorted(known.items()) if size > seeds[-1][0])]
+
+
+def warm_up_lengths(
+    session: Session, artifact: Artifact, padding: Padding, max_batch_size: int
+) -> dict[int, list[tuple[int, float]]]:
+    """What one row and a full batch cost at every length that the manifest names, for the cost tables.
+
+    What does not fit into the budget is estimated as proportional to the longest length that was measured.
+    """
+    declared = artifact.manifest.padding
+    assert declared is not None
+    sample = _samples(session.spec, artifact)
+    costs: dict[int, list[tuple[int, float]]] = {}
+    measured = 0
+    begun_ns = perf_counter_ns()
+    for length in declared.sizes:
+        if measured and perf_counter_ns() - begun_ns > LENGTHS_BUDGET_NS:
+            costs[length] = [(rows, ns * length / measured) for rows, ns in costs[measured]]
+            continue
+        costs[length] = []
+        for rows in sorted({1, max_batch_size}):
+            inputs = [np.resize(array, (rows, *array.shape[1:])) for array in padding.stretch(sample, length)]
+            costs[length].append((rows, _measure(session, inputs)))
+        measured = length
+    return costs
+
+
+def _measure(session: Session, inputs: list[Array]) -> float:
+    """Median nanoseconds of a few runs; one run is enough for a model that is slow."""
+    taken = []
+    for _ in range(WARM_RUNS):
+        begun_ns = perf_counter_ns()
+        session.run(inputs)
+        taken.append(perf_counter_ns() - begun_ns)
+        if sum(taken) > WARM_BUDGET_NS / 10:
+            break
+    return statistics.median(taken)
+
+
+def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
+    """Real inputs where the artifact has some; zeros, and eight of everything variable, where it has not."""
+    path = artifact.root / artifacts.SAMPLES
+    if artifact.declared and path.is_file():
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return [np.asarray(stored[f"input:{one.name}"], one.dtype.numpy, order="C") for one in spec.inputs]
+        except KeyError as error:
+            raise BrokenArtifact(f"{artifacts.SAMPLES} lacks an input: {error}") from error
+        except UNREADABLE as error:
+            raise BrokenArtifact(f"{artifacts.SAMPLES} cannot be read: {error}") from error
+    samples = []
+    for one in spec.inputs:
+        shape = tuple(8 if size == -1 else size for size in one.shape)
+        if spec.batchable:
+            shape = (1, *shape[1:])
+        samples.append(np.full(shape, "", object) if one.dtype.itemsize == 0 else np.zeros(shape, one.dtype.numpy))
+    return samples

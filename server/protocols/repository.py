@@ -1,0 +1,103 @@
+"""The repository extension of the Open Inference Protocol: what there is, load it, unload it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from ..errors import MalformedInput, SlipwayError
+from ..models import Models
+from ..models.follower import Follower
+from ..models.versions import State
+from ..request import Head
+from . import JSON, Handler, Reply, Route
+from .failure import reply_failure
+
+EXTENSION = "model_repository"
+TAG = "Open Inference Protocol"
+ROOT = "/v2/repository/models/{name}"
+EMPTY_BODY: dict[str, Any] = {"content": {"application/json": {"example": {}}}}
+INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"ready": True}}}}
+
+
+class Repository:
+    """The routes under ``/v2/repository``. ``load`` makes the newest versions on disk those that are served."""
+
+    def __init__(self, models: Models, follower: Follower) -> None:
+        self._models = models
+        self._follower = follower
+        self._running: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        post = ("POST",)
+        return [
+            Route(
+                "/v2/repository/index",
+                post,
+                lambda _: self.index,
+                "All models, versions and states",
+                TAG,
+                request_body=INDEX_BODY,
+            ),
+            Route(
+                ROOT + "/load", post, self._load, "Serve the newest versions of a model", TAG, request_body=EMPTY_BODY
+            ),
+            Route(ROOT + "/unload", post, self._unload, "Unload all versions of a model", TAG, request_body=EMPTY_BODY),
+        ]
+
+    def index(self, head: Head, body: bytes, reply: Reply) -> None:
+        try:
+            only_ready = _fields(body).get("ready") is True
+        except SlipwayError as error:
+            reply_failure(error, head, reply)
+            return
+        rows = [
+            {"name": versions.name, "version": one.version, "state": one.state.value, "reason": one.reason}
+            for versions in self._models.known()
+            for one in versions.rows()
+            if one.state is State.READY or not only_ready
+        ]
+        reply(200, JSON, orjson.dumps(rows))
+
+    def _load(self, path: dict[str, str]) -> Handler:
+        return self._answering(lambda: self._follower.load_newest(path["name"]))
+
+    def _unload(self, path: dict[str, str]) -> Handler:
+        return self._answering(lambda: self._models.unload(path["name"]))
+
+    def _answering(self, work: Callable[[], Awaitable[None]]) -> Handler:
+        """A handler that answers when the work is done; the work goes on if the caller leaves."""
+
+        def handle(head: Head, body: bytes, reply: Reply) -> None:
+            task = asyncio.ensure_future(_do(work, head, body, reply))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+        return handle
+
+
+async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, reply: Reply) -> None:
+    try:
+        given = _fields(body).get("parameters") or {}
+        unknown = [key for key in given if key != "unload_dependents"]
+        if unknown:
+            raise MalformedInput(f"models are read from this server's own folder; it takes no {unknown[0][:40]!r}")
+        await work()
+    except SlipwayError as error:
+        reply_failure(error, head, reply)
+    else:
+        reply(200, JSON, b"{}")
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    """The body's object; an empty body is an empty one. Raises MalformedInput."""
+    try:
+        fields = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise MalformedInput(f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("parameters", {}), dict):
+        raise MalformedInput("the body must be one JSON object")
+    return fields
