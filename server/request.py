@@ -91,6 +91,7 @@ class InferRequest:
         "abandoned",
         "arrays",
         "assembled_ns",
+        "cached",
         "computed_ns",
         "context",
         "cursor",
@@ -131,6 +132,7 @@ class InferRequest:
         self.size_bytes = 0
         self.abandoned = False
         self.ended = False
+        self.cached = ""  # how the response cache answered it, if it did
         self.cursor = 0  # rows that are in a batch already
         self.parts: list[tuple[int, list[Array]]] | None = None  # (first row, outputs) when split over batches
         self.outputs: list[Array] | None = None

@@ -134,6 +134,9 @@ class Settings:
     max_queue_ms: float = option(
         1_000.0, "predicted wait at which new requests are refused with 429", group="scheduling", least=1
     )
+    cache_mb: float = option(
+        0.0, "memory for each model's answers to identical inputs; 0: nothing is kept", group="scheduling", least=0
+    )
     max_queue_mb: float = option(
         256.0, "size of all waiting requests at which new ones are refused with 429", group="scheduling", least=1
     )

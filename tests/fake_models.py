@@ -118,6 +118,7 @@ class FakeLoader(Loader):
             fixed_shapes=True,
             rowwise=True,
             padding=None,
+            cache=None,
             deadline_ns=0,
         )
         self.built.append(model)

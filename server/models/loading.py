@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from .. import host
 from ..artifact import Artifact, Batching, Manifest
 from ..backends import BackendOptions, Session, loader
+from ..cache import ResponseCache
 from ..cores import available_cores
 from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
@@ -48,6 +49,8 @@ class ServedModel:
     rowwise: bool
     """Whether there is one row of output for each row of input. If not, a request runs whole, and alone."""
     padding: Padding | None
+    cache: ResponseCache | None
+    """Of this version alone, so that a new version begins with an empty one."""
     deadline_ns: int
     choose: Callable[[Head], ServedModel] | None = None
     """Set while a part of the requests for the model's name goes to another version."""
@@ -117,6 +120,9 @@ class Loader:
             on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
             name=name,
         )
+        cache = ResponseCache(int(settings.cache_mb * 1e6), perf_counter_ns) if settings.cache_mb else None
+        if cache is not None:
+            metrics.cache_outcomes, metrics.cache_bytes = cache.outcomes, lambda: cache.bytes
         metrics.waiting_rows = lambda: scheduler.waiting_rows
         metrics.backlog_ns = scheduler.backlog_ns
         metrics.costs = scheduler.cost_points
@@ -137,6 +143,7 @@ class Loader:
             fixed_shapes=all(-1 not in spec.shape[1:] for spec in session.spec.inputs),
             rowwise=rowwise,
             padding=padding,
+            cache=cache,
             deadline_ns=int(settings.deadline_ms * 1e6),
         )
 

@@ -119,6 +119,8 @@ class ModelMetrics:
         self.backlog_ns: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
         self.memory_bytes = 0
+        self.cache_outcomes: Counter[str] = Counter()
+        self.cache_bytes: Callable[[], int] = lambda: 0
         self.shadowed: Counter[str] = Counter()
         """Requests that were copied to this version as a shadow, by outcome: same, different, failed, skipped."""
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
@@ -170,6 +172,7 @@ class Metrics(Collector):
         yield from self._batches()
         yield from self._queues()
         yield from self._versions()
+        yield from self._caches()
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -257,3 +260,16 @@ class Metrics(Collector):
             for outcome, count in one.shadowed.items():
                 shadowed.add_metric([*one.labels, outcome], count)
         yield from (memory, shadowed)
+
+    def _caches(self) -> Iterator[Any]:
+        outcomes = CounterMetricFamily(
+            "slipway_cache_requests",
+            "Requests by how the response cache answered: hit, shared with one under way, or miss",
+            labels=["model", "version", "outcome"],
+        )
+        size = GaugeMetricFamily("slipway_cache_bytes", "Bytes of kept outputs", labels=["model", "version"])
+        for one in self._models.values():
+            size.add_metric(one.labels, one.cache_bytes())
+            for outcome, count in one.cache_outcomes.items():
+                outcomes.add_metric([*one.labels, outcome], count)
+        yield from (outcomes, size)

@@ -21,6 +21,7 @@ CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TIMING_WORD = b"slipway-timing"
 DEADLINE = b"x-request-deadline-ms"
 PRIORITY = b"x-request-priority"
+CACHE = b"x-slipway-cache"
 LEAST_URGENT = 8
 SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY))
 HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
@@ -57,7 +58,10 @@ def infer(
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
         _obey(exchange, request)
         request.decoded_ns = perf_counter_ns()
-        model.submit(request)
+        if model.cache is None:
+            model.submit(request)
+        else:
+            model.cache.submit(request, model.submit)
     except SlipwayError as error:
         model.metrics.answers[error.code] += 1
         reply_failure(error, head, reply)
@@ -98,6 +102,8 @@ def _finish(request: InferRequest) -> None:
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
         headers = [*headers, _timing(request, head, encoded_ns, exchange.carrier)]
+    if request.cached:
+        headers = [*headers, (CACHE, request.cached.encode())]
     exchange.reply(200, content_type, body, headers)
     metrics = model.metrics
     metrics.answers["ok"] += 1

@@ -1,0 +1,125 @@
+"""The response cache: identical inputs are computed once, also while the first of them is still being computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+
+from .errors import ClientGone, DeadlineExceeded, SlipwayError
+from .request import InferRequest
+from .tensors import Array
+
+HIT, SHARED, MISS = "hit", "shared", "miss"
+Submit = Callable[[InferRequest], None]
+Done = Callable[[InferRequest], None]
+
+
+class ResponseCache:
+    """Outputs by their inputs, for one version of one model; the least recently used go first.
+
+    A request for something that is being computed waits for it instead of being computed too (single flight). What the
+    first one dies of is its own: the next in line is then computed in its place. ``max_bytes`` counts outputs only.
+    """
+
+    def __init__(self, max_bytes: int, clock: Callable[[], int]) -> None:
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._kept: OrderedDict[bytes, list[Array]] = OrderedDict()
+        self._flying: dict[bytes, list[InferRequest]] = {}
+        self.bytes = 0
+        self.outcomes: Counter[str] = Counter()
+
+    def submit(self, request: InferRequest, submit: Submit) -> None:
+        """Answer from memory, join a request that is under way, or submit. Raises whatever ``submit`` raises."""
+        key = digest(request.arrays)
+        outputs = self._kept.get(key)
+        if outputs is not None:
+            self._kept.move_to_end(key)
+            self._answer(request, outputs, HIT)
+        elif key in self._flying:
+            self._flying[key].append(request)
+        else:
+            self._lead(key, request, submit, [])
+            self.outcomes[MISS] += 1
+
+    def _lead(self, key: bytes, request: InferRequest, submit: Submit, followers: list[InferRequest]) -> None:
+        """Submit a request whose answer others wait for. Raises what ``submit`` raises, with nobody left waiting."""
+        done = request.done
+        request.done = lambda landed: self._land(key, landed, done, submit)
+        self._flying[key] = followers
+        try:
+            submit(request)
+        except SlipwayError:
+            del self._flying[key]
+            request.done = done
+            raise
+
+    def _land(self, key: bytes, leader: InferRequest, done: Done, submit: Submit) -> None:
+        followers = self._flying.pop(key)
+        leader.done = done
+        if leader.outputs is not None and leader.error is None:
+            self._keep(key, leader.outputs)
+            for follower in followers:
+                self._answer(follower, leader.outputs, SHARED)
+        else:
+            self._promote(key, followers, submit)
+        done(leader)
+
+    def _promote(self, key: bytes, followers: list[InferRequest], submit: Submit) -> None:
+        """The first that still wants an answer is computed; those that it cannot be computed for are told why."""
+        while followers:
+            heir = followers.pop(0)
+            if heir.abandoned:
+                _fail(heir, ClientGone("the client closed the connection before its answer was ready"))
+                continue
+            try:
+                self._lead(key, heir, submit, followers)
+            except SlipwayError as error:
+                _fail(heir, error)
+            else:
+                self.outcomes[MISS] += 1
+                return
+
+    def _answer(self, request: InferRequest, outputs: list[Array], outcome: str) -> None:
+        now_ns = self._clock()
+        if request.abandoned:
+            _fail(request, ClientGone("the client closed the connection before its answer was ready"))
+            return
+        if now_ns > request.deadline_ns:
+            _fail(request, DeadlineExceeded("the deadline passed while an identical request was computed"))
+            return
+        self.outcomes[outcome] += 1
+        request.cached = outcome
+        request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = now_ns
+        request.outputs = outputs
+        request.ended = True
+        request.done(request)
+
+    def _keep(self, key: bytes, outputs: list[Array]) -> None:
+        size = sum(array.nbytes for array in outputs)
+        if size > self._max_bytes:
+            return
+        # A copy: outputs of a batch are views, and one row would keep the whole batch in memory.
+        self._kept[key] = [array.copy() for array in outputs]
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self.bytes -= sum(array.nbytes for array in oldest)
+
+
+def digest(arrays: Sequence[Array]) -> bytes:
+    """What two requests must have in common to be the same: shapes and bytes of all inputs (strings by their text)."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        text = array.dtype.kind == "O"
+        content = repr(array.tolist()).encode() if text else array.data
+        state.update(repr(array.shape).encode())
+        state.update(content)
+    return state.digest()
+
+
+def _fail(request: InferRequest, error: SlipwayError) -> None:
+    request.error = error
+    request.ended = True
+    request.done(request)
