@@ -26,15 +26,18 @@ class Account:
     """Where the time of each answered request went.
 
     ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the reply's last byte,
-    and exactly the sum of the terms. ``batch``: int64 [n], MISSING where unknown. ``with_server``: the server told its
-    stages; if False those are zero and the residual is server and network in one. ``unaccounted``: answered requests
-    that are not among the n because the server's times were missing from them. ``contradictions``: requests of which
-    the server claims more time than passed here.
+    and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, when each was intended. ``batch``: int64 [n],
+    MISSING where unknown. ``reading_ns``: int64 [n], from the reply's first byte to its last, a part of the residual.
+    ``with_server``: the server told its stages; if False those are zero and the residual is
+    server and network in one. ``unaccounted``: answered requests that are not among the n because the server's times
+    were missing from them. ``contradictions``: requests of which the server claims more time than passed here.
     """
 
     terms_ns: NDArray[np.int64]
     total_ns: NDArray[np.int64]
+    due_ns: NDArray[np.int64]
     batch: NDArray[np.int64]
+    reading_ns: NDArray[np.int64]
     with_server: bool
     unaccounted: int
     contradictions: int
@@ -78,7 +81,9 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     return Account(
         terms_ns=np.column_stack([client_ns, server_ns, residual_ns]),
         total_ns=total_ns,
+        due_ns=due,
         batch=columns["batch"][rows],
+        reading_ns=last - np.maximum(columns["first_byte_ns"][rows], due),
         with_server=with_server,
         unaccounted=int(answered.sum() - rows.sum()),
         contradictions=int((residual_ns < -CLOCK_TOLERANCE_NS).sum()),
@@ -96,11 +101,22 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
     The band reaches 5 % to either side of the median and half way to the slowest request above p90 (98.5 to 99.5 % for
     p99): a single request at the quantile would be an anecdote.
     """
-    half = min(0.05, (1 - quantile) / 2)
-    low, high = round(quantile - half, 6), round(quantile + half, 6)
+    low, high = band_around(quantile)
+    rows = rows_around(account, quantile)
+    return _band(f"p{quantile * 100:g}", account, rows, low, high) if len(rows) >= MIN_BAND else None
+
+
+def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
+    """Which requests lie in the band around a quantile, fastest first."""
+    low, high = band_around(quantile)
     count = len(account.total_ns)
-    ranks = np.argsort(account.total_ns, kind="stable")[int(low * count) : int(np.ceil(high * count))]
-    return _band(f"p{quantile * 100:g}", account, ranks, low, high) if len(ranks) >= MIN_BAND else None
+    return np.argsort(account.total_ns, kind="stable")[int(low * count) : int(np.ceil(high * count))]
+
+
+def band_around(quantile: float) -> tuple[float, float]:
+    """The quantiles between which requests count as being at ``quantile`` (0 < quantile < 1)."""
+    half = min(0.05, (1 - quantile) / 2, quantile / 2)
+    return round(quantile - half, 6), round(quantile + half, 6)
 
 
 def tail_contributions(median: Band, tail: Band) -> dict[str, float]:
