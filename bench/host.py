@@ -37,11 +37,15 @@ SERIES = {
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The server's counters between its first and last scrape in the window: of everybody's requests."""
+    """The server's counters between its first and last scrape in the window: of everybody's requests.
+
+    ``request_seconds`` is summed over requests, and ``send_seconds`` is the part of it that no reply can tell.
+    """
 
     seconds: float
     requests: float
     request_seconds: float
+    send_seconds: float
     runs: float
     rows: float
 
@@ -133,8 +137,9 @@ def _samples(text: str | None) -> Samples:
     return found
 
 
-def _sum(samples: Samples, name: str) -> float | None:
-    values = [value for _, value in samples.get(name, ())]
+def _sum(samples: Samples, name: str, stage: str | None = None) -> float | None:
+    """The sum over models, of one stage or of all that there is; None where there is nothing."""
+    values = [value for labels, value in samples.get(name, ()) if stage is None or ("stage", stage) in labels]
     return sum(values) if values else None
 
 
@@ -206,13 +211,14 @@ def _totals(t_s: Sequence[float], samples: Sequence[Samples], window: tuple[floa
         return None
     (first_s, first), (last_s, last) = inside[0], inside[-1]
 
-    def grown(name: str) -> float:
-        return (_sum(last, name) or 0.0) - (_sum(first, name) or 0.0)
+    def grown(name: str, stage: str | None = None) -> float:
+        return (_sum(last, name, stage) or 0.0) - (_sum(first, name, stage) or 0.0)
 
     return Totals(
         seconds=last_s - first_s,
         requests=grown("slipway_request_seconds_count"),
         request_seconds=grown("slipway_request_seconds_sum"),
+        send_seconds=grown("slipway_stage_seconds_sum", "send"),
         runs=grown("slipway_batch_rows_count"),
         rows=grown("slipway_batch_rows_sum"),
     )

@@ -67,9 +67,9 @@ def little_in_server(account: Account, totals: Totals | None, seconds: float) ->
         "Little's law, inside the server",
         "mean in the server = rate x mean time there",
         ("stage times of our replies", ours),
-        ("the server's own metrics", totals.request_seconds / totals.seconds),
+        ("the server's own metrics, less send", (totals.request_seconds - totals.send_seconds) / totals.seconds),
         "requests",
-        "the server's figure has `send` on top, and everybody's requests, failed ones too",
+        "the server's figure holds the requests of other clients too, and only the time between two scrapes",
         strict=False,
     )
 

@@ -105,10 +105,11 @@ def costs(runs: Runs) -> tuple[SizeCost, ...]:
     sizes = _by_size(runs)
     requests = np.bincount(runs.rows, weights=runs.requests) if len(runs.rows) else np.empty(0)
     found = []
-    for size, count, mean, squares in zip(sizes.rows, sizes.runs, sizes.mean_ms, sizes.squares_ms2, strict=True):
+    table = np.stack([sizes.rows, sizes.runs, sizes.mean_ms, sizes.squares_ms2], axis=1)
+    for size, count, mean, squares in table.tolist():
         deviation = math.sqrt(squares / (count - 1)) if count > 1 else 0.0
         cv = deviation / mean if mean > 0 else 0.0
-        found.append(SizeCost(int(size), int(count), int(requests[int(size)]), float(mean), cv))
+        found.append(SizeCost(int(size), int(count), int(requests[int(size)]), mean, cv))
     return tuple(found)
 
 

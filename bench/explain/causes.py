@@ -31,11 +31,12 @@ TERMS_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A measure speaks for its cause from ``speaks_for`` up, and against it below ``speaks_against``."""
+    """A measure speaks for its cause from ``speaks_for`` up (None: not by itself), and against it below
+    ``speaks_against``."""
 
     cause: str
     measure: str
-    speaks_for: float
+    speaks_for: float | None
     speaks_against: float
 
 
@@ -44,7 +45,7 @@ THRESHOLDS = (
     Threshold(BANDWIDTH, "share_tail", 0.40, 0.10),
     Threshold(MODEL, "memory_share", 0.95, 0.80),
     Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
-    Threshold(MODEL, "fixed_share", 0.60, 0.20),
+    Threshold(MODEL, "fixed_share", None, 0.20),
     Threshold(REQUESTS, "share_tail", 0.50, 0.10),
     Threshold(REQUESTS, "load", 0.70, 0.50),
     Threshold(HARDWARE, "share_median", 0.50, 0.25),
@@ -92,7 +93,7 @@ def speaks(cause: str, measure: str | None, value: float | None) -> str | None:
     """What a value of a measure says of a cause: ``for``, ``against`` or nothing."""
     for threshold in THRESHOLDS:
         if value is not None and (threshold.cause, threshold.measure) == (cause, measure):
-            if value >= threshold.speaks_for:
+            if threshold.speaks_for is not None and value >= threshold.speaks_for:
                 return "for"
             return "against" if value < threshold.speaks_against else None
     return None

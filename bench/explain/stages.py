@@ -28,7 +28,7 @@ class Account:
     ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the reply's last byte,
     and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, when each was intended. ``batch``: int64 [n],
     MISSING where unknown. ``reading_ns``: int64 [n], from the reply's first byte to its last, a part of the residual.
-    ``with_server``: the server told its stages; if False those are zero and the residual is
+    ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server told its stages; if False those are zero and the residual is
     server and network in one. ``unaccounted``: answered requests that are not among the n because the server's times
     were missing from them. ``contradictions``: requests of which the server claims more time than passed here.
     """
@@ -38,6 +38,7 @@ class Account:
     due_ns: NDArray[np.int64]
     batch: NDArray[np.int64]
     reading_ns: NDArray[np.int64]
+    order: NDArray[np.intp]
     with_server: bool
     unaccounted: int
     contradictions: int
@@ -84,6 +85,7 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
         due_ns=due,
         batch=columns["batch"][rows],
         reading_ns=last - np.maximum(columns["first_byte_ns"][rows], due),
+        order=np.argsort(total_ns, kind="stable"),
         with_server=with_server,
         unaccounted=int(answered.sum() - rows.sum()),
         contradictions=int((residual_ns < -CLOCK_TOLERANCE_NS).sum()),
@@ -110,7 +112,7 @@ def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
     """Which requests lie in the band around a quantile, fastest first."""
     low, high = band_around(quantile)
     count = len(account.total_ns)
-    return np.argsort(account.total_ns, kind="stable")[int(low * count) : int(np.ceil(high * count))]
+    return account.order[int(low * count) : int(np.ceil(high * count))]
 
 
 def band_around(quantile: float) -> tuple[float, float]:

@@ -141,7 +141,7 @@ def _by_block_and_bin(account: Account) -> tuple[Floats, Floats]:
     edges = np.unique(np.round(np.concatenate([edges, np.linspace(0.94, 1, 601)]) * total).astype(np.int64))
     bins = len(edges) - 1
     bin_of = np.empty(total, dtype=np.int64)
-    bin_of[np.argsort(account.total_ns, kind="stable")] = np.repeat(np.arange(bins), np.diff(edges))
+    bin_of[account.order] = np.repeat(np.arange(bins), np.diff(edges))
     start, end = int(account.due_ns.min()), int(account.due_ns.max())
     block_of = np.minimum((account.due_ns - start) * BLOCKS // max(end - start, 1), BLOCKS - 1)
     cell = block_of * bins + bin_of

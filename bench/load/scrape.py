@@ -38,7 +38,7 @@ WANTED = (
     *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"),
     *("slipway_queue_rows", "slipway_backlog_seconds", "slipway_load_seconds", "slipway_cost_seconds"),
     *("slipway_batch_rows_sum", "slipway_batch_rows_count", "slipway_request_seconds_sum"),
-    *("slipway_request_seconds_count", "slipway_requests_total"),
+    *("slipway_request_seconds_count", "slipway_stage_seconds_sum"),
 )
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
