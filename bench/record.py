@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from .environment import Environment
 from .errors import Unusable
+from .explain.explanation import Explanation
 from .explain.stages import Band
+from .host import Host
 from .load.calibration import Calibration
 from .load.measurements import COLUMNS
 from .stats import Percentile
@@ -129,7 +131,8 @@ class TailRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows."""
+    """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows.
+    ``host``: what was seen beside the load; ``explanation``: all that the rows and the host say of the latency."""
 
     id: str
     created: str
@@ -151,6 +154,8 @@ class RunRecord:
     sentence: str
     batches: dict[str, int]
     server: dict[str, dict[str, float]]
+    host: Host | None = None
+    explanation: Explanation | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import environment, record, stats, validity
+from . import environment, host, record, stats, validity
 from .errors import Unusable
-from .explain import sentence, stages
-from .load import calibration, engine, probe, schedule
+from .explain import explanation, sentence, stages
+from .load import calibration, engine, probe, schedule, scrape
 from .load.engine import RawRun, Watch
 from .load.measurements import Outcome, kind_of
 from .load.payload import Payload
@@ -58,9 +58,11 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, R
     metadata = probe.metadata(plan.target)
     before = probe.stage_totals(plan.target)
     created = datetime.now(UTC)
-    raw = _load(plan, arrivals, watch)
+    with scrape.scraping(plan.target) as scraped:
+        raw = _load(plan, arrivals, watch)
+    beside = host.build(scraped, raw.start_ns, (plan.warmup_s, plan.warmup_s + plan.duration_s))
     told = {"stage_means_ms": probe.stage_means_ms(before, probe.stage_totals(plan.target))}
-    return build(plan, raw, env, created, limits, metadata, told), raw
+    return build(plan, raw, env, created, limits, metadata, told, beside), raw
 
 
 def build(
@@ -71,6 +73,7 @@ def build(
     limits: calibration.Calibration | None = None,
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
+    beside: host.Host | None = None,
 ) -> record.RunRecord:
     """The record of a load that has happened; computes, and touches nothing."""
     from_ns = round(plan.warmup_s * NS_PER_S)
@@ -100,6 +103,19 @@ def build(
         sentence=text,
         batches={str(size): count for size, count in stages.batch_sizes(account).items()},
         server=server or {},
+        host=beside,
+        explanation=explanation.explain(raw.columns, _circumstances(plan, env, beside)),
+    )
+
+
+def _circumstances(plan: Plan, env: environment.Environment, beside: host.Host | None) -> explanation.Circumstances:
+    here = beside is not None and beside.pid is not None
+    return explanation.Circumstances(
+        window=(plan.warmup_s, plan.warmup_s + plan.duration_s),
+        request_bytes=len(plan.payload.body),
+        cores=(env.quota_cores or env.cores) if here else None,
+        host=beside,
+        seed=plan.seed,
     )
 
 

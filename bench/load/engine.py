@@ -56,7 +56,7 @@ class RawRun:
 
     ``scheduled_ns``: int64, the intended instants that a complete run sends (empty for a closed loop).
     ``generator_cpu`` is the share of one core, 1.0 = all of it, while requests were being sent. ``abandoned``: requests
-    in flight when Ctrl-C came; nothing more is known of them.
+    in flight when Ctrl-C came; nothing more is known of them. ``start_ns``: when the load started, by perf_counter.
     """
 
     columns: dict[str, NDArray[np.int64]]
@@ -68,6 +68,7 @@ class RawRun:
     exhausted: bool
     interrupted: bool
     abandoned: int
+    start_ns: int = 0
 
 
 Watch = Callable[[Snapshot], None]
@@ -163,6 +164,7 @@ class _Load:
             exhausted=self._pool.exhausted,
             interrupted=self._interrupted,
             abandoned=self._pool.in_flight,
+            start_ns=self._start_ns,
         )
 
     async def _housekeeping(self, watch: Watch | None) -> None:
