@@ -17,6 +17,7 @@ from .errors import Unusable
 from .load import calibration, payload, schedule, target
 from .load.server_timing import CARRIERS
 from .progress import ProgressLine
+from .report import __main__ as report
 from .run import Plan, execute
 
 OK, INVALID, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -63,6 +64,7 @@ def _run(asked: argparse.Namespace, arguments: Sequence[str]) -> int:
             progress.clear()
     if asked.output is not None:
         record.write(asked.output, result, raw.columns)
+        report.write([asked.output], asked.output.with_suffix(".html"))
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(record.to_json(result).decode())
         for reason in result.validity.reasons:

@@ -8,6 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .explain.explanation import Explanation
 from .explain.stages import RESIDUAL, TERMS, Band
 from .record import RunRecord
 from .stats import Percentile
@@ -37,6 +38,8 @@ def show(record: RunRecord, console: Console) -> None:
     parts: list[RenderableType] = [_facts(record)]
     if record.validity.ok:
         parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
+        if record.explanation is not None and record.explanation.causes:
+            parts += [Text(), _causes(record.explanation)]
     else:
         parts += [Text(), _invalid(record)]
     if record.errors:
@@ -117,6 +120,23 @@ def _stages(record: RunRecord) -> RenderableType:
     notes = [Text(fact, style="dim") for fact in _stage_facts(record)]
     notes += [Text(note, style="yellow") for note in _stage_notes(record)]
     return Group(Text("Where the time went (requests around p50 and p99)"), grid, legend, *notes)
+
+
+def _causes(found: Explanation) -> RenderableType:
+    """Each cause on one line, the largest share first, with the finding that speaks loudest for or against it."""
+    table = Table(box=None, padding=(0, 2), title="Causes: evidence, not a verdict", title_justify="left")
+    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("what was seen", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for cause in found.causes:
+        bound = "<= " if cause.at_most else ""
+        shares = [
+            f"{bound}{share:.0%}" if share is not None else "" for share in (cause.share_median, cause.share_tail)
+        ]
+        # The first findings are the shares themselves, which stand in columns of their own.
+        told = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
+        loudest = next((one for wanted in ("for", "against", None) for one in told if one.speaks == wanted), None)
+        table.add_row(escape(cause.title), *shares, escape(loudest.text) if loudest is not None else "", style="dim")
+    return table
 
 
 def term_title(name: str, with_server: bool) -> str:

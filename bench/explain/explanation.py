@@ -62,8 +62,7 @@ class Explanation:
 def explain(columns: dict[str, NDArray[np.int64]], about: Circumstances) -> Explanation:
     """Explain a run from all of its rows, warm-up included; what is said is about the window."""
     start_s, end_s = about.window
-    inside = (columns["due_ns"] >= start_s * 1e9) & (columns["due_ns"] < end_s * 1e9)
-    window = {name: column[inside] for name, column in columns.items()}
+    window = within(columns, start_s, end_s)
     account = stages.join(window)
     bands = {band.name: band for quantile in QUANTILES if (band := stages.at_quantile(account, quantile)) is not None}
     attribution = tail.attribute(account, about.seed)
@@ -84,6 +83,12 @@ def explain(columns: dict[str, NDArray[np.int64]], about: Circumstances) -> Expl
         causes=causes.weigh(seen) if seen else (),
         without_cause=_without_cause(median) if median is not None and account.with_server else None,
     )
+
+
+def within(columns: dict[str, NDArray[np.int64]], start_s: float, end_s: float) -> dict[str, NDArray[np.int64]]:
+    """The rows that were intended in [start_s, end_s): views, because rows are in the order of their instants."""
+    low, high = np.searchsorted(columns["due_ns"], [start_s * 1e9, end_s * 1e9])
+    return {name: column[low:high] for name, column in columns.items()}
 
 
 def _batching(runs: Runs, about: Circumstances) -> Batching:

@@ -103,11 +103,15 @@ def _step(chart: Chart, x: Scale, row: int, kind: str, title: str, begin: float,
     left, right = sorted((x(begin), x(begin + one.ms)))
     chart.text(chart.left - 10, top + 18, title, "row", "end")
     chart.rectangle(
-        left, top + 5, max(right - left, 1), 18, f"t-{kind} term", f"{title}\n{one.ms:+,.3g} ms{share}{between}"
+        left, top + 5, max(right - left, 1), 18, f"t-{kind} term", f"{title}\n{_signed(one.ms)} ms{share}{between}"
     )
     if one.low_ms is not None and one.high_ms is not None:
         chart.rule((x(begin + one.low_ms), top + 14), (x(begin + one.high_ms), top + 14), "whisker")
-    chart.text(chart.width - chart.right + 8, top + 18, f"{one.ms:+,.3g} ms", "row")
+    chart.text(chart.width - chart.right + 8, top + 18, f"{_signed(one.ms)} ms", "row")
+
+
+def _signed(ms: float) -> str:
+    return f"{'+' if ms >= 0 else '−'}{number(abs(ms))}"
 
 
 def variance(shares: Mapping[str, float] | None, with_server: bool) -> str:

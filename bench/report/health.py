@@ -13,7 +13,8 @@ from .source import Run
 from .svg import Chart, figure, linear_ticks, number
 
 SLICES = 80
-HEIGHT = 190
+HEIGHT = 200
+TALL = 270
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def in_flight_chart(run: Run) -> str:
     begun = np.searchsorted(np.sort(run.rows["due_ns"]), at_s * 1e9, side="right")
     ended = np.searchsorted(np.sort(run.rows["last_byte_ns"]), at_s * 1e9, side="right")
     points = list(zip(at_s.tolist(), (begun - ended).astype(float).tolist(), strict=True))
-    return _lines("Requests in flight", "requests", {"in flight": points}, run)
+    return _lines("Requests in flight", "requests", {"in flight": points}, run, TALL)
 
 
 def _sliced(run: Run, values: NDArray[np.float64]) -> list[tuple[float, NDArray[np.float64]]]:
@@ -98,8 +99,8 @@ def _sliced(run: Run, values: NDArray[np.float64]) -> list[tuple[float, NDArray[
     ]
 
 
-def _lines(title: str, unit: str, values: dict[str, list[tuple[float, float]]], run: Run) -> str:
-    chart = Chart(title, height=HEIGHT)
+def _lines(title: str, unit: str, values: dict[str, list[tuple[float, float]]], run: Run, height: int = HEIGHT) -> str:
+    chart = Chart(title, height=height)
     highest = max((value for points in values.values() for _, value in points), default=0.0)
     x, y = chart.x(run.start_s, run.end_s), chart.y(0, 1.12 * highest if highest > 0 else 1)
     chart.axes(

@@ -121,7 +121,7 @@ def _at_odds(ascending: NDArray[np.float64], odds: NDArray[np.float64]) -> NDArr
 
 
 def _percentile_ticks(rarest: float) -> list[tuple[float, str]]:
-    ticks = [(1.0, "0"), (2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")]
+    ticks = [(2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")]
     return [(at, f"{text} %") for at, text in ticks if at <= rarest]
 
 
@@ -155,7 +155,8 @@ def heat_map(run: Run, events: Sequence[Event]) -> str:
 def _cells(chart: Chart, counts: NDArray[np.float64]) -> None:
     """One path per level of darkness, of cells that are merged downwards: a fraction of a rectangle for each."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    level = np.where(counts > 0, np.clip(np.ceil(HEAT_LEVELS * np.sqrt(share)), 1, HEAT_LEVELS), 0).astype(np.int64)
+    darkness = np.ceil(HEAT_LEVELS * np.sqrt(share / max(float(share.max()), 1e-9)))
+    level = np.where(counts > 0, np.clip(darkness, 1, HEAT_LEVELS), 0).astype(np.int64)
     width = (chart.width - chart.left - chart.right) / HEAT_COLUMNS
     height = (chart.height - chart.top - chart.bottom) / HEAT_ROWS
     paths: dict[int, list[str]] = {}

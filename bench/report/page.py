@@ -25,7 +25,7 @@ def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
             _head(run, explanation),
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
-            _section("Load generator", words.health(run) + _grid([health.lag_chart(run), health.in_flight_chart(run)])),
+            _section("Load generator", words.health(run) + _grid(_generator_charts(run))),
             _section("Server and machine", _notes(run) + _grid(health.host_charts(run))),
             _section("Audits", words.audits(explanation.audits) if run.valid else ""),
             _section("Environment", words.environment(run)),
@@ -57,7 +57,10 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
             _grid([accounts.waterfall(explanation.tail, with_server), latency.percentiles(run)])
             + words.paragraph(accounts.variance(explanation.variance, with_server)),
         ),
-        _section("Load and time", _grid([latency.heat_map(run, find(run)), latency.against_load(found, lines)])),
+        _section(
+            "Load and time",
+            _grid([latency.heat_map(run, find(run)), latency.against_load(found, lines), health.in_flight_chart(run)]),
+        ),
         _section("Batches", _grid([runs.sizes(batching), runs.law(batching)])),
     )
 
@@ -86,6 +89,11 @@ def _runs_table(found: Sequence[Run]) -> str:
     return _section("Runs", words.runs_table(ordered))
 
 
+def _generator_charts(run: Run) -> list[str]:
+    # A valid run has shown beside its latency what was in flight.
+    return [health.lag_chart(run), *([] if run.valid else [health.in_flight_chart(run)])]
+
+
 def _notes(run: Run) -> str:
     notes = run.host.notes if run.host is not None else ("Nothing was looked at beside the load.",)
     return "".join(words.paragraph(note) for note in notes)
@@ -97,4 +105,4 @@ def _section(title: str, content: str) -> str:
 
 def _grid(figures: Sequence[str]) -> str:
     shown = "".join(figures)
-    return f'<div class="grid">{shown}</div>' if shown else ""
+    return f'<div class="panels">{shown}</div>' if shown else ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import host, record
-from ..explain.explanation import Circumstances, Explanation, explain
+from ..explain.explanation import Circumstances, Explanation, explain, within
 from ..host import Host
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
@@ -67,9 +67,7 @@ def read(path: Path) -> Run:
 def of(name: str, found: dict[str, Any], rows: Columns) -> Run:
     """A run from a record that is in memory (as its JSON says it) and its rows."""
     start_s, end_s = float(found["window"]["start_s"]), float(found["window"]["end_s"])
-    inside = (rows["due_ns"] >= start_s * 1e9) & (rows["due_ns"] < end_s * 1e9)
-    window = {column: values[inside] for column, values in rows.items()}
-    return Run(name, found, rows, window, start_s, end_s, host.from_json(found.get("host")))
+    return Run(name, found, rows, within(rows, start_s, end_s), start_s, end_s, host.from_json(found.get("host")))
 
 
 def explained(run: Run) -> Explanation:

@@ -100,7 +100,7 @@ class Chart:
             self.text(x(value), floor + 17, text, "tick", "middle")
         self.marks.append(f'<path class="axis" d="M{self.left} {floor}H{end}"/>')
         self.text(end, self.height - 6, labels[0], "label", "end")
-        self.text(self.left, self.top - 3, labels[1], "label")
+        self.text(4, self.top - 3, labels[1], "label")
 
     def line(self, points: Sequence[Point], kind: str) -> None:
         """A polyline through pixel positions."""
