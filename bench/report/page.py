@@ -69,7 +69,9 @@ def _head(run: Run, explanation: Explanation) -> str:
     found = run.found
     state = "valid" if run.valid else "invalid"
     partial = '<span class="badge bad">partial</span>' if found["partial"] else ""
-    sentence = found["sentence"] if run.valid else "This run measured its own load generator."
+    sentence = (
+        found["sentence"] if run.valid else "The figures of this run cannot be trusted, and its latency is not shown."
+    )
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in found["validity"]["reasons"])
     return (
         '<header><button type="button" id="theme" title="light or dark">◐</button>'

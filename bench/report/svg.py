@@ -72,7 +72,7 @@ class Chart:
     height: int = 270
     left: int = 58
     right: int = 16
-    top: int = 14
+    top: int = 22
     bottom: int = 42
     marks: list[str] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ class Chart:
             self.text(x(value), floor + 17, text, "tick", "middle")
         self.marks.append(f'<path class="axis" d="M{self.left} {floor}H{end}"/>')
         self.text(end, self.height - 6, labels[0], "label", "end")
-        self.text(4, self.top - 3, labels[1], "label")
+        self.text(4, 11, labels[1], "label")
 
     def line(self, points: Sequence[Point], kind: str) -> None:
         """A polyline through pixel positions."""
