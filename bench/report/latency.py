@@ -148,7 +148,11 @@ def heat_map(run: Run, events: Sequence[Event]) -> str:
     width = (x.stop - x.start) / HEAT_COLUMNS
     chart.columns([x.start + (at + 0.5) * width for at in range(HEAT_COLUMNS)], tips)
     caption = "Each column is a slice of the run; the darker, the more of its requests took that long. "
-    caption += f"{len(events)} events are marked above." if events else "No event was seen beside the load."
+    caption += (
+        f"Marked above: {len(events)} event{'s' if len(events) > 1 else ''}."
+        if events
+        else "No event was seen beside the load."
+    )
     return figure("Latency over time", chart.draw(), caption, wide=True)
 
 
