@@ -137,4 +137,5 @@ def _columns(
     found |= {"first_byte_ns": last, "last_byte_ns": last, "outcome": np.full(count, int(Outcome.OK)), "batch": batch}
     found |= {"status": np.full(count, 200), "bytes_in": np.full(count, 600)}
     found |= {f"{name}_ns": values for name, values in told.items()}
-    return {name: found[name] for name in COLUMNS}
+    # What a newer format has besides counts from 0 here: one repetition, one payload.
+    return {name: found.get(name, np.zeros(count, np.int64)) for name in COLUMNS}
