@@ -78,17 +78,21 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
     _check_rate(schedules, limits)
     env = environment.describe()
     metadata = probe.metadata(plan.target)
-    before = probe.stage_totals(plan.target)
+    before = _stage_totals(plan)
     created = datetime.now(UTC)
     with _scraping(plan) as scraped:
         raws = load(plan, schedules, watch)
-    told = {"stage_means_ms": probe.stage_means_ms(before, probe.stage_totals(plan.target))}
+    told = {"stage_means_ms": probe.stage_means_ms(before, _stage_totals(plan))}
     return build(plan, raws, env, created, limits, metadata, told, scraped)
+
+
+def _stage_totals(plan: Plan) -> dict[str, probe.StageTotals]:
+    return probe.stage_totals(plan.target) if plan.endpoint is None else {}
 
 
 @contextmanager
 def _scraping(plan: Plan) -> Iterator[Scraped | None]:
-    """A SageMaker endpoint has no route to look at: only Amazon's own, which answer nothing about the server."""
+    """Look beside the load; not at a SageMaker endpoint, whose address is Amazon's and has none of our routes."""
     if plan.endpoint is not None:
         yield None
         return

@@ -83,11 +83,10 @@ def _status(result: record.RunRecord, max_errors_percent: float | None) -> int:
         return INVALID
     if result.window.steady is False:
         arguments.say("no steady state was found: latency was still changing in the second half of the run")
-    if result.objective is not None:
+    if result.objective is not None and result.objective.state == "missed":
         arguments.say(
-            f"objective {result.objective.state}: {result.objective.good_share:.2%} of requests were answered within "
+            f"objective missed: {result.objective.good_share:.2%} of requests were answered within "
             f"{result.objective.limit_ms:g} ms, {result.objective.goodput_per_s:,.1f}/s"
         )
-        if result.objective.state == "missed":
-            return INVALID
+        return INVALID
     return OK if result.validity.ok else INVALID
