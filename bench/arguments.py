@@ -24,6 +24,7 @@ from .run import FAST, Plan
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
+RUN_OUTPUT = "the result, with its raw rows (.npz) and a page (.html) beside it,"
 Subparsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
@@ -78,6 +79,13 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
 
 def add_arrivals(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arrivals", metavar="HOW", help=f"default: poisson. {arrivals.SPECS}")
+
+
+def add_verdict(command: argparse.ArgumentParser) -> None:
+    """What a run is held to."""
+    command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
+    command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 when more fail")
+    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what the run was held to here, for CI")
 
 
 def add_output(command: argparse.ArgumentParser, what: str = "the result") -> None:
@@ -184,10 +192,15 @@ def say(text: str) -> None:
 
 def check_output(path: Path | None) -> None:
     """Before the load and not after it. Raises Unusable."""
+    check_directory(path)
+    if path is not None and path.suffix in (".npz", ".html"):
+        raise Unusable("the result is JSON; raw rows (.npz) and page (.html) lie beside it: name the output FILE.json")
+
+
+def check_directory(path: Path | None) -> None:
+    """Whether a file can be written there. Raises Unusable."""
     if path is not None and not path.parent.is_dir():
-        raise Unusable(f"there is no directory {str(path.parent)!r} for the result")
-    if path is not None and path.suffix == ".npz":
-        raise Unusable("the result is JSON, and its raw rows lie beside it as .npz: name the output FILE.json")
+        raise Unusable(f"there is no directory {str(path.parent)!r} for {path.name!r}")
 
 
 def positive(text: str) -> float:

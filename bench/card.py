@@ -8,8 +8,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .explain.explanation import Explanation
 from .explain.stages import RESIDUAL, TERMS, Band
-from .record import RunRecord
+from .objective import Objective
+from .record import ObjectiveRecord, RunRecord
 from .stats import Percentile
 
 BAR_WIDTH = 56
@@ -37,6 +39,8 @@ def show(record: RunRecord, console: Console) -> None:
     parts: list[RenderableType] = [_facts(record)]
     if record.validity.ok:
         parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
+        if record.explanation is not None and record.explanation.causes:
+            parts += [Text(), _causes(record.explanation)]
     else:
         parts += [Text(), _invalid(record)]
     if record.errors:
@@ -63,11 +67,24 @@ def _facts(record: RunRecord) -> RenderableType:
         kind = f"closed loop, {load.users} users: each waits for its answer, so a slow server is asked less"
     offered = f"offered {rates.offered_per_s:,.1f}/s, " if rates.offered_per_s is not None else ""
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("Load", f"{kind}; {load.duration_s:g} s after {load.warmup_s:g} s of warm-up")
+    grid.add_row("Load", f"{kind}; {load.duration_s:g} s after {load.warmup_s:g} s of warm-up{_repeats(record)}")
     grid.add_row("Payload", escape(f"{load.payload.name}, {load.payload.bytes:,} bytes, {load.payload.content_type}"))
     goodput = f"{rates.goodput_per_s:,.1f}/s answered with success"
     grid.add_row("Rate", f"{offered}sent {rates.sent_per_s:,.1f}/s, {goodput} ({record.window.requests:,} requests)")
+    if record.objective is not None:
+        grid.add_row("Objective", _objective(record.objective))
     return grid
+
+
+def _repeats(record: RunRecord) -> str:
+    seeds = [one.seed for one in record.window.repeats]
+    return f", {len(seeds)} times with seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ""
+
+
+def _objective(told: ObjectiveRecord) -> RenderableType:
+    name = Objective(told.quantile, told.limit_ms).name
+    text = f"{name}: {told.state}; {told.good_share:.2%} of requests within it, {told.goodput_per_s:,.1f}/s"
+    return Text(text, style={"met": "green", "missed": "red"}.get(told.state, "yellow"))
 
 
 def _latency(record: RunRecord) -> RenderableType:
@@ -117,6 +134,23 @@ def _stages(record: RunRecord) -> RenderableType:
     notes = [Text(fact, style="dim") for fact in _stage_facts(record)]
     notes += [Text(note, style="yellow") for note in _stage_notes(record)]
     return Group(Text("Where the time went (requests around p50 and p99)"), grid, legend, *notes)
+
+
+def _causes(found: Explanation) -> RenderableType:
+    """Each cause on one line, the largest share first, with the finding that speaks loudest for or against it."""
+    table = Table(box=None, padding=(0, 2), title="Causes: evidence, not a verdict", title_justify="left")
+    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("what was seen", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for cause in found.causes:
+        bound = "<= " if cause.at_most else ""
+        shares = [
+            f"{bound}{share:.0%}" if share is not None else "" for share in (cause.share_median, cause.share_tail)
+        ]
+        # The first findings are the shares themselves, which stand in columns of their own.
+        told = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
+        loudest = next((one for wanted in ("for", "against", None) for one in told if one.speaks == wanted), None)
+        table.add_row(escape(cause.title), *shares, escape(loudest.text) if loudest is not None else "", style="dim")
+    return table
 
 
 def term_title(name: str, with_server: bool) -> str:

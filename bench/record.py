@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from .environment import Environment
 from .errors import Unusable
+from .explain.explanation import Explanation
 from .explain.stages import Band
+from .host import Host
 from .load.calibration import Calibration
 from .load.measurements import COLUMNS
 from .stats import Percentile
@@ -170,7 +172,8 @@ class TailRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows."""
+    """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows.
+    ``host``: what was seen beside the load; ``explanation``: all that the rows and the host say of the latency."""
 
     id: str
     created: str
@@ -193,6 +196,8 @@ class RunRecord:
     batches: dict[str, int]
     server: dict[str, dict[str, float]]
     objective: ObjectiveRecord | None = None
+    host: Host | None = None
+    explanation: Explanation | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 
@@ -208,6 +213,11 @@ def measured(columns: dict[str, NDArray[np.int64]], repeats: Sequence[RepeatReco
     for one in repeats:
         inside |= (columns["repeat"] == one.number) & (columns["due_ns"] >= round(one.start_s * NS_PER_S))
     return inside
+
+
+def repeats_of(found: dict[str, Any]) -> tuple[RepeatRecord, ...]:
+    """The repeats of a record that was read from its file."""
+    return tuple(RepeatRecord(**one) for one in found["window"]["repeats"])
 
 
 def raw_path(path: Path) -> Path:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import environment, objective, outcome, record, repeats, validity
+from . import environment, host, objective, outcome, record, repeats, validity
 from .errors import Unusable
-from .explain import sentence, stages
-from .load import arrivals, calibration, fleet, probe, schedule
+from .explain import explanation, sentence, stages
+from .load import arrivals, calibration, fleet, probe, schedule, scrape
 from .load.engine import RawRun, Shot, Watch
 from .load.payload_set import CYCLE, PayloadSet
 from .load.sagemaker import Endpoint
 from .load.schedule import Schedule
+from .load.scrape import Scraped
 from .load.server_timing import Carrier
 from .load.target import Target
 from .load.wire import PLAIN, Template, Wire, render
@@ -76,11 +78,26 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
     _check_rate(schedules, limits)
     env = environment.describe()
     metadata = probe.metadata(plan.target)
-    before = probe.stage_totals(plan.target)
+    before = _stage_totals(plan)
     created = datetime.now(UTC)
-    raws = load(plan, schedules, watch)
-    told = {"stage_means_ms": probe.stage_means_ms(before, probe.stage_totals(plan.target))}
-    return build(plan, raws, env, created, limits, metadata, told)
+    with _scraping(plan) as scraped:
+        raws = load(plan, schedules, watch)
+    told = {"stage_means_ms": probe.stage_means_ms(before, _stage_totals(plan))}
+    return build(plan, raws, env, created, limits, metadata, told, scraped)
+
+
+def _stage_totals(plan: Plan) -> dict[str, probe.StageTotals]:
+    return probe.stage_totals(plan.target) if plan.endpoint is None else {}
+
+
+@contextmanager
+def _scraping(plan: Plan) -> Iterator[Scraped | None]:
+    """Look beside the load; not at a SageMaker endpoint, whose address is Amazon's and has none of our routes."""
+    if plan.endpoint is not None:
+        yield None
+        return
+    with scrape.scraping(plan.target) as scraped:
+        yield scraped
 
 
 def calibrate(plan: Plan) -> calibration.Calibration:
@@ -108,12 +125,15 @@ def build(
     limits: calibration.Calibration | None = None,
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
+    scraped: Scraped | None = None,
 ) -> tuple[record.RunRecord, Columns]:
     """The record of a load that has happened, and its rows; computes, and touches nothing."""
     cut = repeats.cut(raws, plan.seed, plan.warmup_s, plan.total_s)
     columns = repeats.join(cut)
     told, window = repeats.window(cut, columns)
     verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, plan.connections) for one in cut])
+    stretches = tuple((one.start_s, one.end_s) for one in told.repeats)
+    beside = host.build(scraped, raws[0].start_ns, stretches) if scraped is not None else None
     account = stages.join(window)
     bands = _bands(account)
     latency = outcome.latency(window, quantiles(plan), plan.timeout_s, plan.seed, verdict.ok)
@@ -140,7 +160,22 @@ def build(
         batches={str(size): count for size, count in stages.batch_sizes(account).items()},
         server=server or {},
         objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
+        host=beside,
+        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches)),
     ), columns
+
+
+def _circumstances(
+    plan: Plan, env: environment.Environment, beside: host.Host | None, stretches: tuple[host.Stretch, ...]
+) -> explanation.Circumstances:
+    here = beside is not None and beside.pid is not None
+    return explanation.Circumstances(
+        stretches=stretches,
+        request_bytes=plan.payload.mean_bytes,
+        cores=(env.quota_cores or env.cores) if here else None,
+        host=beside,
+        seed=plan.seed,
+    )
 
 
 def quantiles(plan: Plan) -> tuple[float, ...]:

@@ -72,8 +72,9 @@ def _latency_ns(path: Path) -> NDArray[np.int64]:
         raise Unusable(
             f"{str(path)!r} is an invalid run ({found['validity']['reasons'][0]}): there is nothing to compare"
         )
-    repeats = [record.RepeatRecord(**one) for one in found["window"]["repeats"]]
-    counted = record.measured(columns, repeats) & np.isin(columns["outcome"], (Outcome.OK, Outcome.TIMEOUT))
+    counted = record.measured(columns, record.repeats_of(found)) & np.isin(
+        columns["outcome"], (Outcome.OK, Outcome.TIMEOUT)
+    )
     return (columns["last_byte_ns"] - columns["due_ns"])[counted]
 
 

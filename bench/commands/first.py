@@ -16,6 +16,7 @@ from ..exits import INVALID, OK
 from ..load import calibration, probe
 from ..repeats import Columns
 from ..run import Plan, calibrate, execute
+from . import files
 
 RUNGS = 6
 RUNG_S = 4.0
@@ -42,8 +43,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         rungs = ladder.climb(sweep.runner(plan, watch, keep), rates)
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), plan.command, plan.target.url, rungs)
     best, columns = _best(kept)
-    if asked.output is not None:
-        record.write(asked.output, best, columns)
+    files.write(asked, best, columns)
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
     else:

@@ -28,9 +28,8 @@ def _add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None
     arguments.add_request(command)
     command.add_argument("--speed", type=arguments.positive, default=1.0, metavar="X", help="2: twice as fast")
     arguments.add_conditions(command, arguments.DEFAULT_DURATION_S, 0.0)
-    command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
-    command.add_argument("--max-errors", type=arguments.not_negative, metavar="PERCENT")
-    arguments.add_output(command, "the result, raw rows beside it as .npz,")
+    arguments.add_verdict(command)
+    arguments.add_output(command, arguments.RUN_OUTPUT)
     command.set_defaults(execute=replay)
 
 
@@ -52,6 +51,7 @@ def record(asked: argparse.Namespace, _given: Sequence[str]) -> int:
 
 def replay(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
+    arguments.check_directory(asked.junit)
     if asked.duration is not None:
         raise Unusable("a trace has a duration of its own: leave --duration out")
     asked.arrivals = f"trace:{asked.trace}" + (f"@{asked.speed:g}" if asked.speed != 1 else "")

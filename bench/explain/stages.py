@@ -26,15 +26,20 @@ class Account:
     """Where the time of each answered request went.
 
     ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the reply's last byte,
-    and exactly the sum of the terms. ``batch``: int64 [n], MISSING where unknown. ``with_server``: the server told its
-    stages; if False those are zero and the residual is server and network in one. ``unaccounted``: answered requests
-    that are not among the n because the server's times were missing from them. ``contradictions``: requests of which
-    the server claims more time than passed here.
+    and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, when each was intended. ``batch``: int64 [n],
+    MISSING where unknown. ``reading_ns``: int64 [n], from the reply's first byte to its last, a part of the residual.
+    ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server told its stages; if
+    False those are zero and the residual is server and network in one. ``unaccounted``: answered requests that are not
+    among the n because the server's times were missing from them. ``contradictions``: requests of which the server
+    claims more time than passed here.
     """
 
     terms_ns: NDArray[np.int64]
     total_ns: NDArray[np.int64]
+    due_ns: NDArray[np.int64]
     batch: NDArray[np.int64]
+    reading_ns: NDArray[np.int64]
+    order: NDArray[np.intp]
     with_server: bool
     unaccounted: int
     contradictions: int
@@ -61,24 +66,38 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     """
     answered = columns["outcome"] == Outcome.OK
     complete = answered & (columns["sent_ns"] != MISSING)
-    stages = np.stack([columns[f"{stage}_ns"] for stage in STAGES], axis=1)
-    told = complete & (stages != MISSING).any(axis=1)
+    told = np.zeros(len(answered), dtype=bool)
+    for stage in STAGES:
+        told |= columns[f"{stage}_ns"] != MISSING
+    told &= complete
     with_server = bool(told.any())
     rows = told if with_server else complete
-    server_ns = np.maximum(stages[rows], 0)  # a stage that was not told of is in the residual
+    # Nothing is copied where everything is kept: a run may have millions of rows.
+    kept = slice(None) if rows.all() else rows
     due, picked, send, sent, last = (
-        columns[f"{name}_ns"][rows] for name in ("due", "picked", "send", "sent", "last_byte")
+        columns[f"{name}_ns"][kept] for name in ("due", "picked", "send", "sent", "last_byte")
     )
+    # Column by column in memory, because every sum below is over a column.
+    terms_ns = np.empty((len(due), len(TERMS)), dtype=np.int64, order="F")
+    server_ns = terms_ns[:, len(CLIENT_TERMS) : -1]
+    for at, stage in enumerate(STAGES):
+        np.maximum(columns[f"{stage}_ns"][kept], 0, out=server_ns[:, at])  # what was not told is in the residual
+    in_server_ns = server_ns.sum(axis=1)
     # The server works on what has arrived while the call that wrote it has not returned yet, above all on a machine
     # that both share. Time that both claim is the server's.
-    write_ns = np.clip(last - send - server_ns.sum(axis=1), 0, sent - send)
-    client_ns = np.stack([picked - due, send - picked, write_ns], axis=1)
+    write_ns = np.clip(last - send - in_server_ns, 0, sent - send)
+    for at, client_ns in enumerate((picked - due, send - picked, write_ns)):
+        terms_ns[:, at] = client_ns
     total_ns = last - due
-    residual_ns = total_ns - client_ns.sum(axis=1) - server_ns.sum(axis=1)
+    residual_ns = last - send - write_ns - in_server_ns
+    terms_ns[:, -1] = residual_ns
     return Account(
-        terms_ns=np.column_stack([client_ns, server_ns, residual_ns]),
+        terms_ns=terms_ns,
         total_ns=total_ns,
-        batch=columns["batch"][rows],
+        due_ns=due,
+        batch=columns["batch"][kept],
+        reading_ns=last - np.maximum(columns["first_byte_ns"][kept], due),
+        order=np.argsort(total_ns, kind="stable"),
         with_server=with_server,
         unaccounted=int(answered.sum() - rows.sum()),
         contradictions=int((residual_ns < -CLOCK_TOLERANCE_NS).sum()),
@@ -96,11 +115,22 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
     The band reaches 5 % to either side of the median and half way to the slowest request above p90 (98.5 to 99.5 % for
     p99): a single request at the quantile would be an anecdote.
     """
-    half = min(0.05, (1 - quantile) / 2)
-    low, high = round(quantile - half, 6), round(quantile + half, 6)
+    low, high = band_around(quantile)
+    rows = rows_around(account, quantile)
+    return _band(f"p{quantile * 100:g}", account, rows, low, high) if len(rows) >= MIN_BAND else None
+
+
+def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
+    """Which requests lie in the band around a quantile, fastest first."""
+    low, high = band_around(quantile)
     count = len(account.total_ns)
-    ranks = np.argsort(account.total_ns, kind="stable")[int(low * count) : int(np.ceil(high * count))]
-    return _band(f"p{quantile * 100:g}", account, ranks, low, high) if len(ranks) >= MIN_BAND else None
+    return account.order[int(low * count) : int(np.ceil(high * count))]
+
+
+def band_around(quantile: float) -> tuple[float, float]:
+    """The quantiles between which requests count as being at ``quantile`` (0 < quantile < 1)."""
+    half = min(0.05, (1 - quantile) / 2, quantile / 2)
+    return round(quantile - half, 6), round(quantile + half, 6)
 
 
 def tail_contributions(median: Band, tail: Band) -> dict[str, float]:

@@ -60,9 +60,10 @@ class Snapshot:
 class RawRun:
     """Everything that a load saw. ``columns`` as in ``measurements.COLUMNS``, in schedule order.
 
-    ``start_ns``: the start of the load on the machine's monotonic clock. ``scheduled_ns``: int64, the intended instants
-    that a complete run sends (empty for a closed loop). ``generator_cpu`` is the share of one core, 1.0 = all of it,
-    while requests were being sent. ``abandoned``: requests in flight when Ctrl-C came; nothing more is known of them.
+    ``start_ns``: the start of the load by perf_counter, which all processes of a machine share. ``scheduled_ns``:
+    int64, the intended instants that a complete run sends (empty for a closed loop). ``generator_cpu`` is the share of
+    one core, 1.0 = all of it, while requests were being sent. ``abandoned``: requests in flight when Ctrl-C came;
+    nothing more is known of them.
     """
 
     columns: dict[str, NDArray[np.int64]]

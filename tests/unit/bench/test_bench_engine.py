@@ -34,9 +34,10 @@ def load(
     carrier: str = "header",
     timeout_s: float = 5.0,
     connections: int = 32,
+    rate_per_s: float = 400,
 ) -> tuple[RawRun, StubServer]:
-    """An open loop of that many requests at 400/s."""
-    plan = schedule.build("constant", 400, requests / 400, 1)
+    """An open loop of that many requests."""
+    plan = schedule.build("constant", rate_per_s, requests / rate_per_s, 1)
 
     async def main() -> tuple[RawRun, StubServer]:
         async with serving(script) as (stub, url):
@@ -115,8 +116,13 @@ def test_a_silent_server_ends_in_time_outs_counted_from_the_intended_instant() -
 
 
 def test_waiting_for_a_connection_counts_as_latency_and_as_a_hit_cap() -> None:
+    # Slowly, so that those which wait for the first to be given up have most of a second left, on a busy machine too.
     run, stub = load(
-        lambda number: Reply(hang=True) if number == 0 else http(), requests=20, timeout_s=0.5, connections=1
+        lambda number: Reply(hang=True) if number == 0 else http(),
+        requests=24,
+        timeout_s=1.0,
+        connections=1,
+        rate_per_s=20,
     )
     columns = run.columns
     assert run.cap_hits > 0

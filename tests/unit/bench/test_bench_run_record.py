@@ -20,6 +20,7 @@ from bench.load.engine import RawRun, Snapshot
 from bench.load.measurements import COLUMNS, Failure, Outcome
 from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS, MISSING, STAGES
+from bench.objective import Objective
 from bench.progress import ProgressLine
 from bench.run import Plan, build
 
@@ -191,6 +192,25 @@ def test_the_card_shows_the_figures_the_stages_and_how_to_repeat_them() -> None:
         "python -m bench run ...",
     ):
         assert words in shown, words
+
+
+def test_the_card_shows_the_objective_and_the_repeats() -> None:
+    plan = replace(PLAN, objective=Objective(0.99, 50.0), repeats=3)
+    raws = [healthy(start_ns=number * 15 * 10**9) for number in range(3)]
+    shown = text_of(build(plan, raws, environment.describe(), CREATED)[0])
+    assert "3 times with seeds 3 to 5" in shown
+    assert "p99 <= 50 ms: met; 100.00% of requests within it" in shown
+
+
+def test_what_is_explained_is_the_repeats_without_what_lies_between() -> None:
+    raws = [healthy(start_ns=number * 60 * 10**9) for number in range(3)]
+    found = build(replace(PLAN, repeats=3), raws, environment.describe(), CREATED)[0]
+    assert found.explanation is not None
+    assert found.explanation.bands["p50"] == found.stages.bands["p50"]
+    assert [one.windows for one in found.explanation.arrivals] == [3_000, 300, 30]
+    assert {audit.name for audit in found.explanation.audits if audit.ok} == {"Little's law, whole requests", "Clocks"}
+    assert found.explanation.batching is not None
+    assert found.explanation.batching.rows_per_s <= 4 * 550
 
 
 def test_bars_are_as_long_as_they_should_be() -> None:

@@ -1,0 +1,132 @@
+"""The causes: what was seen for and against each of the five reasons why a model server is slow. No verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import evidence
+from .evidence import CODEC, Evidence, Seen
+from .sentence import MIN_GAP_MS, MIN_GAP_SHARE
+from .stages import TERMS
+
+BANDWIDTH, MODEL, REQUESTS, HARDWARE, SELF = "bandwidth", "model_too_large", "too_many_requests", "hardware", "self"
+TITLES = {
+    BANDWIDTH: "Bandwidth: bytes on their way",
+    MODEL: "The model is too large",
+    REQUESTS: "Too many requests",
+    HARDWARE: "Too little hardware",
+    SELF: "Self-inflicted: timers, codecs, event loop",
+}
+TERMS_OF = {
+    BANDWIDTH: ("write", "receive"),
+    MODEL: (),
+    REQUESTS: ("queue_busy",),
+    HARDWARE: ("compute",),
+    SELF: ("queue_timer", *CODEC),
+}
+"""Which terms of a request's account belong to which cause; what belongs to none is network and generator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A measure speaks for its cause from ``speaks_for`` up (None: not by itself), and against it below
+    ``speaks_against``."""
+
+    cause: str
+    measure: str
+    speaks_for: float | None
+    speaks_against: float
+
+
+THRESHOLDS = (
+    Threshold(BANDWIDTH, "share_median", 0.40, 0.10),
+    Threshold(BANDWIDTH, "share_tail", 0.40, 0.10),
+    Threshold(MODEL, "memory_share", 0.95, 0.80),
+    Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
+    Threshold(MODEL, "fixed_share", None, 0.20),
+    Threshold(REQUESTS, "share_tail", 0.50, 0.10),
+    Threshold(REQUESTS, "load", 0.70, 0.50),
+    Threshold(HARDWARE, "share_median", 0.50, 0.25),
+    Threshold(HARDWARE, "cpu_share", 0.90, 0.50),
+    Threshold(HARDWARE, "throttled", 0.01, 0.001),
+    Threshold(SELF, "share_median", 0.30, 0.10),
+    Threshold(SELF, "share_tail", 0.30, 0.10),
+    Threshold(SELF, "loop_delay", 0.10, 0.02),
+)
+"""Defaults to be tuned against planted causes; a verdict needs an experiment besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One cause with its evidence. ``share_median``: of a typical request's time; ``share_tail``: of what p99 takes on
+    top (None where it takes hardly more). ``at_most``: the shares are upper bounds, contained in another cause's."""
+
+    name: str
+    title: str
+    share_median: float | None
+    share_tail: float | None
+    at_most: bool
+    evidence: tuple[Evidence, ...]
+
+
+def weigh(seen: Seen) -> tuple[Cause, ...]:
+    """The five causes, the largest share first."""
+    makers = {
+        BANDWIDTH: evidence.of_bandwidth,
+        MODEL: evidence.of_model,
+        REQUESTS: evidence.of_requests,
+        HARDWARE: evidence.of_hardware,
+        SELF: evidence.of_self_inflicted,
+    }
+    found = []
+    for name, make in makers.items():
+        median, tail = _shares(seen, name)
+        findings = [*evidence.of_shares(median, tail, name == MODEL), *make(seen)]
+        judged = tuple(_judged(name, one) for one in findings)
+        found.append(Cause(name, TITLES[name], median, tail, name == MODEL, judged))
+    return tuple(sorted(found, key=lambda cause: -max(cause.share_median or 0.0, cause.share_tail or 0.0)))
+
+
+def speaks(cause: str, measure: str | None, value: float | None) -> str | None:
+    """What a value of a measure says of a cause: ``for``, ``against`` or nothing."""
+    for threshold in THRESHOLDS:
+        if value is not None and (threshold.cause, threshold.measure) == (cause, measure):
+            if threshold.speaks_for is not None and value >= threshold.speaks_for:
+                return "for"
+            return "against" if value < threshold.speaks_against else None
+    return None
+
+
+def _judged(cause: str, one: Evidence) -> Evidence:
+    return Evidence(one.text, one.measure, one.value, speaks(cause, one.measure, one.value))
+
+
+def _shares(seen: Seen, cause: str) -> tuple[float | None, float | None]:
+    """The cause's share of a typical request's time, and of what the tail takes on top."""
+    if not seen.account.with_server:
+        return None, None
+    names = TERMS_OF[cause]
+    scale = 1.0
+    if cause == MODEL:
+        # Reading the weights costs a run the same whatever its size: it can be no more than the fixed part.
+        if seen.law is None or seen.law.fixed_ms <= 0:
+            return None, None
+        rows = float(np.mean(seen.account.batch[seen.account.batch > 0]))
+        names, scale = TERMS_OF[HARDWARE], min(seen.law.fixed_ms / seen.law.ms(rows), 1.0)
+    in_median = sum(seen.median.terms_ms[name] for name in names)
+    if cause == BANDWIDTH:
+        in_median += evidence.reading_ms(seen)
+    median = scale * max(in_median, 0.0) / seen.median.total_ms if seen.median.total_ms > 0 else None
+    gap = seen.tail
+    if gap is None or (gap.gap_ms < MIN_GAP_MS and gap.gap_ms < MIN_GAP_SHARE * gap.median_ms):
+        return median, None
+    in_tail = sum(gap.terms[name].ms for name in names)
+    return median, scale * min(max(in_tail / gap.gap_ms, 0.0), 1.0)
+
+
+def terms_without_cause() -> tuple[str, ...]:
+    """The terms of the account that no cause claims: the generator's own, and network and unexplained."""
+    claimed = {name for names in TERMS_OF.values() for name in names}
+    return tuple(name for name in TERMS if name not in claimed)

@@ -1,0 +1,215 @@
+"""Evidence: single findings of one run in plain words, for and against each cause of slowness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..host import Host, Stretch
+from .batches import BatchLaw
+from .dispersion import Dispersion
+from .stages import Account, Band, rows_around
+from .tail import Attribution
+
+CODEC = ("decode", "assemble", "scatter", "encode")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One finding in plain words. ``measure`` and ``value`` are what ``THRESHOLDS`` are held against; ``speaks`` is
+    ``for``, ``against``, or None between the two and where there is no threshold."""
+
+    text: str
+    measure: str | None = None
+    value: float | None = None
+    speaks: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Everything that evidence is drawn from. ``stretches``: when was measured. ``capacity_per_s``: rows that one
+    instance computes per second at its best, None where unknown. ``cores``: of the server, None if elsewhere.
+    """
+
+    account: Account
+    median: Band
+    tail: Attribution | None
+    law: BatchLaw | None
+    host: Host | None
+    stretches: tuple[Stretch, ...]
+    request_bytes: float
+    reply_bytes: float
+    rows_per_s: float | None
+    capacity_per_s: float | None
+    busy_instances: float | None
+    arrivals: tuple[Dispersion, ...]
+    cores: float | None
+
+    @property
+    def seconds(self) -> float:
+        """All that was measured."""
+        return sum(end_s - start_s for start_s, end_s in self.stretches)
+
+    def mean(self, series: str) -> float | None:
+        """The mean of a host series over what was measured."""
+        return self.host.mean(series, self.stretches) if self.host is not None else None
+
+
+def of_shares(median: float | None, tail: float | None, at_most: bool) -> list[Evidence]:
+    bound = "at most " if at_most else ""
+    found = []
+    if median is not None:
+        found.append(Evidence(f"{bound}{median:.0%} of a typical request's time", "share_median", median))
+    if tail is not None:
+        found.append(Evidence(f"{bound}{tail:.0%} of what the p99 takes on top of the median", "share_tail", tail))
+    return found
+
+
+def reading_ms(seen: Seen) -> float:
+    rows = rows_around(seen.account, 0.5)
+    return float(seen.account.reading_ns[rows].mean()) / 1e6 if len(rows) else 0.0
+
+
+def of_bandwidth(seen: Seen) -> list[Evidence]:
+    rate = len(seen.account.total_ns) / max(seen.seconds, 1e-9)
+    megabits = (seen.request_bytes + seen.reply_bytes) * rate * 8 / 1e6
+    write, receive = seen.median.terms_ms["write"], seen.median.terms_ms["receive"]
+    return [
+        Evidence(
+            f"a request is {_bytes(seen.request_bytes)} and its reply {_bytes(seen.reply_bytes)}: "
+            f"{megabits:,.1f} Mbit/s in all, heads not counted",
+            "megabits_per_s",
+            megabits,
+        ),
+        Evidence(
+            f"a typical request takes {write:.3f} ms to write, {receive:.3f} ms until the server has its last byte, "
+            f"and its reply {reading_ms(seen):.3f} ms from the first byte to the last"
+        ),
+        *_loading(seen, "the model's files had to come to the server: "),
+    ]
+
+
+def _loading(seen: Seen, because: str) -> list[Evidence]:
+    if seen.host is None or seen.host.load_s is None:
+        return []
+    return [
+        Evidence(f"{because}loading and warming up took {seen.host.load_s:.2f} s", "load_seconds", seen.host.load_s)
+    ]
+
+
+def of_model(seen: Seen) -> list[Evidence]:
+    found = _loading(seen, "")
+    host = seen.host
+    rss = seen.mean("rss_bytes")
+    if host is not None and rss is not None:
+        limit = host.memory_limit_bytes
+        of = f", of the {_bytes(limit)} that its cgroup allows" if limit else ""
+        share = rss / limit if limit else None
+        found.append(Evidence(f"the server holds {_bytes(rss)} of memory{of}", "memory_share", share))
+    faults = seen.mean("major_faults")
+    if faults is not None:
+        found.append(Evidence(f"{faults:.1f} pages a second had to come from disk", "major_faults_per_s", faults))
+    if seen.law is not None:
+        law = seen.law
+        found.append(
+            Evidence(
+                f"a run costs {law.fixed_ms:.3f} ms whatever its size and {law.per_row_ms:.3f} ms per row; reading the "
+                f"weights is in the first, which is {law.fixed_share:.0%} of a run of one row",
+                "fixed_share",
+                law.fixed_share,
+            )
+        )
+    else:
+        found.append(Evidence("runs of too few sizes to tell the fixed part of a run, which reads the weights"))
+    return found
+
+
+def of_requests(seen: Seen) -> list[Evidence]:
+    found = []
+    if seen.busy_instances is not None:
+        found.append(
+            Evidence(f"{seen.busy_instances:.2f} instances were computing on average", "busy", seen.busy_instances)
+        )
+    if seen.rows_per_s is not None and seen.capacity_per_s:
+        load = seen.rows_per_s / seen.capacity_per_s
+        found.append(
+            Evidence(
+                f"{seen.rows_per_s:,.0f} rows/s came, and one instance computes {seen.capacity_per_s:,.0f} at its "
+                f"best: {load:.0%} of it",
+                "load",
+                load,
+            )
+        )
+    waiting = seen.mean("queue_rows")
+    if waiting is not None:
+        found.append(Evidence(f"{waiting:.1f} rows waited when the server was asked", "queue_rows", waiting))
+    for one in seen.arrivals:
+        kind = "evenly" if one.index < 0.5 else "like independent callers" if one.index < 2 else "in bursts"
+        found.append(
+            Evidence(
+                f"requests came {kind} at {one.window_s * 1e3:g} ms: index of dispersion {one.index:.2f}",
+                "dispersion",
+                one.index,
+            )
+        )
+    return found
+
+
+def of_hardware(seen: Seen) -> list[Evidence]:
+    found = []
+    cpu = seen.mean("server_cpu_cores")
+    if cpu is not None:
+        of = f" of {seen.cores:g}" if seen.cores else ""
+        share = cpu / seen.cores if seen.cores else None
+        found.append(Evidence(f"the server used {cpu:.2f}{of} cores", "cpu_share", share))
+    texts = {
+        "throttled": "its CPU quota held it back {:.1%} of the time",
+        "machine_busy": "its machine was {:.0%} busy, all programs together",
+        "pressure": "some program waited for a core {:.0%} of the time",
+        "steal": "other virtual machines took {:.1%} of the cores",
+    }
+    for name, text in texts.items():
+        value = seen.mean(name)
+        if value is not None:
+            found.append(Evidence(text.format(value), name, value))
+    return [*found, *(Evidence(note) for note in (seen.host.notes if seen.host is not None else ()))]
+
+
+def of_self_inflicted(seen: Seen) -> list[Evidence]:
+    terms = seen.median.terms_ms
+    codec = sum(terms[name] for name in CODEC)
+    found = [
+        Evidence(
+            f"a typical request waits {terms['queue_timer']:.3f} ms for a batch to fill while an instance is free "
+            f"(queue_busy, when all are busy: {terms['queue_busy']:.3f} ms)"
+        ),
+        Evidence(f"decoding, encoding and taking batches apart cost it {codec:.3f} ms"),
+    ]
+    pings = seen.host.values("ping_ms", seen.stretches) if seen.host is not None else []
+    if pings:
+        middle, slowest = float(np.median(pings)), max(pings)
+        found.append(
+            Evidence(
+                f"/ping, which needs the event loop and no model, took {middle:.2f} ms (median of {len(pings)}; "
+                f"slowest {slowest:.1f} ms)",
+                "ping_ms",
+                middle,
+            )
+        )
+    delay = seen.mean("loop_delay")
+    if delay is not None:
+        found.append(Evidence(f"the event loop was ready and had no core {delay:.1%} of the time", "loop_delay", delay))
+    threads = seen.mean("threads")
+    if threads is not None and seen.cores:
+        found.append(Evidence(f"the server has {threads:.0f} threads on {seen.cores:g} cores", "threads", threads))
+    found.append(Evidence("garbage collection and padded rows are not told by the server"))
+    return found
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1_000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1_000
+    return f"{count:.3g} GB"

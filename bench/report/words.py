@@ -1,0 +1,176 @@
+"""The words of a report: tiles, tables, and the card of causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from ..explain.audits import Audit
+from ..explain.causes import Cause
+from ..explain.explanation import Explanation
+from .source import Run
+from .svg import number
+
+MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "says neither by itself")}
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>" if text else ""
+
+
+def load(run: Run) -> str:
+    """How the run was loaded, as a phrase."""
+    asked = run.found["load"]
+    if asked["mode"] == "open":
+        kind = f"open loop, {asked['arrivals']} arrivals, {number(asked['rate_per_s'])} requests/s"
+    else:
+        kind = f"closed loop, {asked['users']} users, so a slow server was asked less"
+    count, times = run.found["window"]["requests"], len(run.stretches)
+    seconds = f"{number(run.seconds)} s" + (f" in {times} repeats" if times > 1 else "")
+    return f"{kind}, {seconds}, {count:,} requests, {run.found['created']}"
+
+
+def tiles(run: Run, explanation: Explanation) -> str:
+    """The figures that are asked for first."""
+    rates = run.found["throughput"]
+    figures = []
+    for name in ("p50", "p90", "p95", "p99"):
+        one = (run.found["latency"]["corrected"] or {}).get(name)
+        if one is None or one["value_ms"] is None:
+            continue
+        between = f"{number(one['low_ms'])} to {_high(one['high_ms'])} ms" if one["low_ms"] is not None else ""
+        sign = ">= " if one["at_least"] else ""
+        figures.append((f"{sign}{number(one['value_ms'])} ms", name, between))
+    failed = sum(error["share"] for error in run.found["errors"])
+    kinds = ", ".join(f"{error['kind']}: {error['count']:,}" for error in run.found["errors"])
+    figures.append(
+        (f"{number(rates['goodput_per_s'])}/s", "answered with success", f"sent {number(rates['sent_per_s'])}/s")
+    )
+    figures.append((f"{failed:.2%}" if failed else "none", "failed", kinds))
+    if explanation.batching is not None:
+        figures.append((f"{explanation.batching.busy_instances:.2f}", "instances busy on average", ""))
+    items = "".join(
+        f"<li><b>{escape(value)}</b>{escape(label)}<small>{escape(note)}</small></li>" for value, label, note in figures
+    )
+    return f'<ul class="tiles">{items}</ul>'
+
+
+def causes(explanation: Explanation) -> str:
+    """The card: each cause with its share and its evidence, the largest share first."""
+    if not explanation.causes:
+        return ""
+    cards = "".join(_cause(cause) for cause in explanation.causes)
+    rest = ""
+    if explanation.without_cause is not None:
+        rest = (
+            f" {explanation.without_cause:.0%} of a typical request's time belongs to none of them: the load "
+            "generator, the network, and what nobody accounts for."
+        )
+    note = (
+        "This is evidence, not a verdict: a cause is proven by an experiment. "
+        "+ speaks for a cause, − against it, · says neither by itself." + rest
+    )
+    return f'<div class="causes">{cards}</div><p class="soft">{escape(note)}</p>'
+
+
+def _cause(cause: Cause) -> str:
+    items = "".join(
+        f'<li class="{one.speaks or "neither"}"><i title="{MARKS[one.speaks][1]}">{MARKS[one.speaks][0]}</i>'
+        f"{escape(one.text)}</li>"
+        for one in cause.evidence
+    )
+    return f"<article><h3>{escape(cause.title)}</h3>{_share_bars(cause)}<ul>{items}</ul></article>"
+
+
+def _share_bars(cause: Cause) -> str:
+    rows = (("typical request", cause.share_median), ("tail on top", cause.share_tail))
+    bound = "≤ " if cause.at_most else ""
+    bars = "".join(
+        f'<dt>{label}</dt><dd><span class="meter"><i style="width:{100 * share:.1f}%"></i></span>'
+        f"{bound}{share:.0%}</dd>"
+        for label, share in rows
+        if share is not None
+    )
+    return f'<dl class="shares">{bars}</dl>' if bars else '<p class="soft">no share can be told</p>'
+
+
+def health(run: Run) -> str:
+    """What the generator did, against what it may."""
+    state, limits = run.found["validity"], run.found["calibration"]
+    rows = [
+        ("schedule kept", _percent(state["schedule_kept"]), "at least 99 %"),
+        ("send lag p50", _ms(state["lag_p50_ms"]), ""),
+        ("send lag p99", _ms(state["lag_p99_ms"]), "1 ms, or 5 % of the median latency"),
+        ("CPU of its core", _percent(state["generator_cpu"]), "at most 80 %"),
+        ("in flight at most", f"{state['peak_in_flight']:,}", f"{run.found['load']['connections']:,} connections"),
+    ]
+    if limits is not None:
+        rows.append(
+            ("ceiling of the generator", f"{limits['ceiling_per_s']:,.0f}/s", "offered load at most half of it")
+        )
+    return table(("", "seen", "allowed"), rows)
+
+
+def audits(found: Sequence[Audit]) -> str:
+    """Two ways to the same number, side by side."""
+    rows = []
+    for one in found:
+        state = "holds" if one.ok else "broken" if one.ok is False else "differs"
+        left, right = f"{number(one.left_value)} {one.left}", f"{number(one.right_value)} {one.right}"
+        rows.append((one.name, one.law, left, right, f"{one.mismatch:.1%}", state, one.note))
+    heads = ("audit", "law", "one way", "the other", "mismatch", "", "reasons that a mismatch may have")
+    return table(heads, rows) if rows else ""
+
+
+def environment(run: Run) -> str:
+    """What the result depends on besides the server."""
+    env, asked = run.found["env"], run.found["load"]
+    payload = asked["payload"]
+    quota = f", quota {env['quota_cores']:g}" if env["quota_cores"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
+    pairs = [
+        ("processor", f"{env['cpu']}, {env['cores']} cores{quota}"),
+        ("memory", f"{env['memory_bytes'] / 1e9:.1f} GB"),
+        ("load before the run", f"{env['load_1m']:g}"),
+        ("system", f"{env['system']}, Python {env['python']}"),
+        ("versions", f"{versions}; commit {env['commit'] or 'unknown'}"),
+        ("payload", f"{payload['name']}, {payload['bytes']:,} bytes, SHA-256 {payload['sha256'][:16]}"),
+        ("seed", str(asked["seed"])),
+        ("record", f"{run.name}, {run.found['tool']}, id {run.found['id']}"),
+    ]
+    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs) + "</dl>"
+
+
+def command(run: Run) -> str:
+    return f'<pre id="command">{escape(run.found["command"])}</pre><button type="button" id="copy">copy</button>'
+
+
+def runs_table(found: Sequence[Run]) -> str:
+    """One line per run."""
+    rows = []
+    for run in found:
+        corrected = run.found["latency"]["corrected"] or {}
+        cells = [_ms(corrected.get(name, {}).get("value_ms")) for name in ("p50", "p90", "p99")]
+        why = "valid" if run.valid else "; ".join(run.found["validity"]["reasons"])
+        goodput = f"{number(run.found['throughput']['goodput_per_s'])}/s"
+        rows.append((run.name, f"{number(run.offered_per_s)}/s", goodput, *cells, why))
+    return table(("record", "offered", "answered", "p50", "p90", "p99", ""), rows)
+
+
+def table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain texts."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _ms(value: float | None) -> str:
+    return f"{number(value)} ms" if value is not None else "not known"
+
+
+def _percent(value: float | None) -> str:
+    return f"{value:.1%}" if value is not None else "closed loop: no schedule"
+
+
+def _high(value: float | None) -> str:
+    return number(value) if value is not None else "the time limit"
