@@ -50,6 +50,8 @@ def described(request: Request, model: Any, data: Dataset, digests: Mapping[str,
     words are left to ``classes``: the label output is dropped, the largest probability is at its index.
     """
     name = matrix(data)
+    if request.axes:
+        raise BadInput("--dynamic: a model of features takes a fixed number of them")
     classes = [] if getattr(model, "classes_", None) is None else list(model.classes_)
     first, judge = _judge(model, classes)
     words = bool(classes) and not all(isinstance(value, int | np.integer) for value in classes)

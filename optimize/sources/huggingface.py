@@ -72,6 +72,8 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
     """``model`` with inputs that are named and one mapping of tensors as its result. Raises BadInput."""
     import torch
 
+    if model.main_input_name not in ("input_ids", "pixel_values"):
+        raise BadInput(f"{folder}: models of {model.main_input_name} are not read yet; give a torch factory around it")
     pool = _pooling(folder)
 
     class Wrapped(torch.nn.Module):
@@ -82,9 +84,9 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
         def answer(self, **inputs: torch.Tensor | None) -> Mapping[str, torch.Tensor]:
             given = {name: value for name, value in inputs.items() if value is not None}
             result = self.model(**given, return_dict=True)
-            if pool is None:
-                return {name: value for name, value in result.items() if isinstance(value, torch.Tensor)}
-            return {"embedding": pool(result.last_hidden_state, given["attention_mask"])}
+            if pool is not None:
+                return {"embedding": pool(result.last_hidden_state, given["attention_mask"])}
+            return {name: value for name, value in result.items() if isinstance(value, torch.Tensor)}
 
     class Text(Wrapped):
         def forward(
@@ -105,10 +107,7 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
         def forward(self, pixel_values: torch.Tensor) -> Mapping[str, torch.Tensor]:
             return self.answer(pixel_values=pixel_values)
 
-    kinds = {"input_ids": Text, "pixel_values": Image}
-    if model.main_input_name not in kinds:
-        raise BadInput(f"{folder}: models of {model.main_input_name} are not read yet; give a torch factory around it")
-    return kinds[model.main_input_name]()
+    return Text() if model.main_input_name == "input_ids" else Image()
 
 
 def _pooling(folder: Path) -> Any:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from optimize import confinement, normalize
 from optimize.axes import Axis
 from optimize.dataset import Dataset
 from optimize.errors import BadInput, ExportFailed, NotProven
 from optimize.normalize import Proof
-from optimize.sources import Request, torch_export, torch_module, torchscript
+from optimize.sources import KINDS, Request, torch_export, torch_module, torchscript
 
 Prove = Callable[..., Proof]
 
@@ -142,6 +143,19 @@ def test_a_script(recurrent: nn.Module, digits: tuple[Dataset, Tensor], tmp_path
     proof = prove(torchscript.load(Request(str(path), axes=STEPS), digits[0]), digits[0])
     assert proof.exporter == "torchscript"
     assert proof.lengths == (("steps", (2, 4, 8)),)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_is_opened_in_a_process_that_reads_tensors_only(tmp_path: Path) -> None:
+    """As the command line does it: .pt2 archives have pickles inside, which torch would fall back to."""
+    data = Dataset({"input": np.random.default_rng(0).random((8, 3), dtype=np.float32)}, None, "")
+    path, directory = tmp_path / "m.pt2", tmp_path / "work"
+    directory.mkdir()
+    free = {"input": {0: torch.export.Dim("batch")}}
+    torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(2, 3),), dynamic_shapes=free), path)
+    request = Request(str(path))
+    found = confinement.convert(KINDS["torch_export"], request, data, (1, 2), directory, confinement.Limits())
+    assert normalize.normalize(found, tmp_path / "r.onnx").worst < 1e-6
 
 
 def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
