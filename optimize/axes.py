@@ -97,6 +97,11 @@ def probes(data: Dataset, axes: Sequence[Axis], batch_sizes: Sequence[int]) -> t
     return tuple(chosen)
 
 
+def shorter(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """Those at other lengths than the data's own."""
+    return tuple(probe for probe in probes if probe.lengths != probes[0].lengths)
+
+
 def _cut(array: Array, name: str, axes: Sequence[Axis], now: Mapping[str, int]) -> Array:
     for axis in axes:
         if axis.input == name:

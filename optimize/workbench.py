@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from server.artifact import digest
+from server.errors import SlipwayError
 from server.tensors import Array
 
-from . import dataset, evaluate, isolation, measure, passes, sensitivity
+from . import dataset, evaluate, gates, isolation, measure, passes, sensitivity
+from .axes import Probe
 from .candidates import Candidate, Option
-from .dataset import Split
+from .dataset import Dataset, Split
 from .errors import PassFailed
 from .hardware import Hardware
 from .isolation import Limits
@@ -58,7 +60,8 @@ class LocalWorkbench:
     """The search's workbench on this machine.
 
     ``folder`` holds the reference, the rows and everything built; a later search with the same folder takes from it
-    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does.
+    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does. So does
+    what cannot answer ``probes``, rows at other lengths of the free axes.
     """
 
     memory: Memory
@@ -70,6 +73,7 @@ class LocalWorkbench:
     budget: Budget
     memory_bytes: int
     progress: measure.Progress
+    probes: tuple[Probe, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -92,6 +96,8 @@ class LocalWorkbench:
             kept = keep_float if last else ()
             ingredients = {**ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept}
             record = self._step(recipe, candidate, record, kept, ingredients)
+        if self.probes and candidate.recipe:
+            isolation.call(self.limits, _check_lengths, record.path, self.reference, self.probes)
         return record
 
     def _step(
@@ -154,6 +160,7 @@ def set_up(
     budget: Budget,
     memory_bytes: int,
     progress: measure.Progress,
+    probes: tuple[Probe, ...] = (),
 ) -> LocalWorkbench:
     """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
     # The children work in a folder of their own.
@@ -166,7 +173,7 @@ def set_up(
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")
     return LocalWorkbench(
-        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress
+        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress, probes
     )
 
 
@@ -181,6 +188,19 @@ def _apply(
     options, machine, seed = how
     calibration = dataset.stored(rows / "calibration")
     return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float))
+
+
+def _check_lengths(path: Path, reference: Path, probes: tuple[Probe, ...]) -> None:
+    """In the child: whether a candidate, which is judged at the lengths of the data, is of use at others too."""
+    for probe in probes:
+        rows = Dataset(probe.inputs, None, "")
+        try:
+            got, expected = (evaluate.outputs(file, rows, rows.rows, 1) for file in (path, reference))
+        except SlipwayError as error:
+            raise PassFailed(f"it does not run at {probe}: {error}") from error
+        wrong = gates.misfit(got, expected) or gates.too_rough(got, expected, classifies=False)
+        if wrong:
+            raise PassFailed(f"{wrong}, at {probe}")
 
 
 def _outputs(path: Path, rows: Path, batch_size: int, threads: int, limit: int | None) -> dict[str, Array]:
