@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from server.artifact import Artifact
+from server.artifact import Artifact, VariableAxis
 
 from . import (
+    axes,
     candidates,
     dataset,
     decide,
@@ -25,6 +26,7 @@ from . import (
     metrics,
     normalize,
     package,
+    padding,
     passes,
     profile,
     workbench,
@@ -69,7 +71,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         proof = _prove(source, reference, display)
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
-        found = _search(options, split, machine, rule, reference, display)
+        found = _search(options, split, machine, rule, source, reference, display)
         finished = _finish(options, found, split.evaluation, Path(scratch), display)
         layouts = _layouts(options, found, split.evaluation, machine, display)
         findings = package.Findings(
@@ -82,6 +84,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             finished=finished,
             provenance=_provenance(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
+            padding=_padding(source, reference, finished.files[0], display),
         )
         task = "classification" if metric.classifies or options.labels else ""
         identity = package.Identity(options.name, options.version, task, options.labels or source.classes)
@@ -117,15 +120,24 @@ def _prove(source: Conversion, path: Path, display: Display) -> normalize.Proof:
     return proof
 
 
-def _search(options: Options, split: Split, machine: Hardware, rule: Rule, reference: Path, display: Display) -> Search:
+def _search(
+    options: Options,
+    split: Split,
+    machine: Hardware,
+    rule: Rule,
+    source: Conversion,
+    reference: Path,
+    display: Display,
+) -> Search:
     plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
     rows = candidates.select(options.candidates, machine.flags)
     folder = options.work or reference.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:
         bench = workbench.set_up(
-            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count
-        )
+            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count,
+            axes.shorter(source.probes),
+        )  # fmt: skip
         found = search(bench.reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
     return found
@@ -137,6 +149,15 @@ def _finish(options: Options, found: Search, data: Dataset, scratch: Path, displ
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB load in {loads:.1f} ms; {finished.reason}"
     return finished
+
+
+def _padding(source: Conversion, reference: Path, chosen: Path, display: Display) -> VariableAxis | None:
+    if not source.axes:
+        return None
+    with display.stage("Padding shorter rows, and comparing") as stage:
+        axis = padding.promised(source, reference, chosen)
+        stage.result = "requests of different lengths may share a run" if axis else "requests of one length share a run"
+    return axis
 
 
 def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
