@@ -35,7 +35,7 @@ def text_model(path: Path, *, heeds_mask: bool = True, pooled: bool = True) -> P
     ]
     made = ("careful" if heeds_mask else "careless") if pooled else "masked"
     nodes.append(helper.make_node("Identity", [made], ["answer"]))
-    shape = ["batch", WIDTH] if pooled else ["batch", "tokens", WIDTH]
+    shape: list[str | int | None] = ["batch", WIDTH] if pooled else ["batch", "tokens", WIDTH]
     faces = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "tokens"]) for n in inputs_of()]
     constants = {"vectors": vectors, "last": np.array([-1]), "tokens_axis": np.array([1])}
     graph = helper.make_graph(
