@@ -60,8 +60,8 @@ class LocalWorkbench:
     """The search's workbench on this machine.
 
     ``folder`` holds the reference, the rows and everything built; a later search with the same folder takes from it
-    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does. So does
-    what cannot answer ``probes``, rows at other lengths of the free axes.
+    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does. The
+    ``probes`` are rows at other lengths of the free axes than those of the data.
     """
 
     memory: Memory
@@ -96,8 +96,6 @@ class LocalWorkbench:
             kept = keep_float if last else ()
             ingredients = {**ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept}
             record = self._step(recipe, candidate, record, kept, ingredients)
-        if self.probes and candidate.recipe:
-            isolation.call(self.limits, _check_lengths, record.path, self.reference, self.probes)
         return record
 
     def _step(
@@ -131,6 +129,9 @@ class LocalWorkbench:
             return isolation.call(self.limits, _outputs, path, self.rows, self.batch_size, threads, limit)
 
         return self.memory.arrays(ingredients, make)
+
+    def elsewhere(self, path: Path) -> str | None:
+        return isolation.call(self.limits, _elsewhere, path, self.reference, self.probes) if self.probes else None
 
     def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
         if record.float_graph is None:
@@ -190,17 +191,21 @@ def _apply(
     return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float))
 
 
-def _check_lengths(path: Path, reference: Path, probes: tuple[Probe, ...]) -> None:
-    """In the child: whether a candidate, which is judged at the lengths of the data, is of use at others too."""
+def _elsewhere(path: Path, reference: Path, probes: tuple[Probe, ...]) -> str | None:
+    """In the child: why a candidate, which is judged at the lengths of the data, is of no use at others."""
     for probe in probes:
         rows = Dataset(probe.inputs, None, "")
         try:
             got, expected = (evaluate.outputs(file, rows, rows.rows, 1) for file in (path, reference))
         except SlipwayError as error:
             raise PassFailed(f"it does not run at {probe}: {error}") from error
-        wrong = gates.misfit(got, expected) or gates.too_rough(got, expected, classifies=False)
-        if wrong:
-            raise PassFailed(f"{wrong}, at {probe}")
+        misfit = gates.misfit(got, expected)
+        if misfit:
+            raise PassFailed(f"{misfit}, at {probe}")
+        rough = gates.too_rough(got, expected, classifies=False)
+        if rough:
+            return f"{rough}, at {probe}"
+    return None
 
 
 def _outputs(path: Path, rows: Path, batch_size: int, threads: int, limit: int | None) -> dict[str, Array]:

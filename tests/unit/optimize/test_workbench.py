@@ -97,6 +97,8 @@ def test_a_candidate_that_does_not_answer_at_another_length_fails(
     fits = Probe(2, {"side": 8}, rows.batch(2))
     short = Probe(2, {"side": 4}, {"image": np.ones((2, 1, 4, 4), np.float32)})
     bench = stand(tmp_path / "work", graph_file, rows)
-    assert replace(bench, probes=(fits,)).build(STATIC).path.is_file()
+    built = bench.build(STATIC).path
+    assert bench.elsewhere(built) is None
+    assert replace(bench, probes=(fits,)).elsewhere(built) is None
     with pytest.raises(PassFailed, match="it does not run at batch size 2, side 4"):
-        replace(bench, probes=(short,)).build(STATIC)
+        replace(bench, probes=(short,)).elsewhere(built)
