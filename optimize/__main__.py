@@ -1,4 +1,4 @@
-"""The command line: search, ``show`` and ``verify``; one line for what goes wrong, and an exit code."""
+"""The command line: search, ``show``, ``verify`` and ``package``; one line for what goes wrong, and an exit code."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
             return _show(_directory(arguments), console)
         if arguments[:1] == ["verify"]:
             return _verify(_directory(arguments), console)
+        if arguments[:1] == ["package"]:
+            return _package(arguments, console)
         return _optimize(arguments, console)
     except KeyboardInterrupt:
         complaints.print("interrupted: nothing was written", markup=False)
@@ -88,6 +90,22 @@ def _verify(path: Path, console: Console) -> int:
     for speed in result.speeds:
         ratio = speed.here_us / speed.recorded_us
         console.print(f"batch {speed.batch_size}: {speed.here_us:,.1f} us here, {ratio:.2f} of what was recorded")
+    return 0
+
+
+def _package(arguments: Sequence[str], console: Console) -> int:
+    from . import archive
+
+    parser = OneLineParser(prog="python -m optimize package")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {archive.NAME} beside the directory")
+    parser.add_argument("--force", action="store_true", help="replace the file")
+    given = parser.parse_args(arguments[1:])
+    if not given.directory.is_dir():
+        raise BadInput(f"{given.directory} is not a directory")
+    target = given.output or given.directory.resolve().with_name(archive.NAME)
+    written = archive.write(given.directory, target, force=given.force)
+    console.print(f"{written}: {written.stat().st_size:,} bytes", markup=False, soft_wrap=True)
     return 0
 
 

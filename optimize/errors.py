@@ -37,3 +37,9 @@ class PassFailed(OptimizeError):
     """A pass could not produce its candidate. The candidate loses; the search goes on."""
 
     code = "pass_failed"
+
+
+class LoadFailed(OptimizeError):
+    """The process that loads a source crashed, or went over a limit."""
+
+    code = "load_failed"

@@ -71,25 +71,20 @@ def rows(name: str, size: int, rng: np.random.Generator) -> Dataset:
 def export(name: str, weights: Path | None, path: Path) -> None:
     """Write the float32 graph with a free batch axis, and for tokens a free length."""
     import onnx
+    import onnx_ir
     import torch
 
-    from .normalize import clean, rename
+    from .normalize import clean
     from .shapes import minilm, resnet50
+    from .sources.torch_module import dynamo, rename
 
     torch.manual_seed(0)
     module: torch.nn.Module = minilm(weights) if name == "minilm" else resnet50()
-    example = {key: torch.from_numpy(array) for key, array in rows(name, 16, np.random.default_rng(0)).batch(2).items()}
-    axes: dict[int, str] = {0: "batch"} if name == "resnet50" else {0: "batch", 1: "length"}
-    program = torch.onnx.export(
-        module.eval(), (), kwargs=example, dynamo=True, opset_version=20, dynamic_shapes=dict.fromkeys(example, axes),
-        verbose=False,
-    )  # fmt: skip
-    if program is None:
-        raise PassFailed("the exporter returned nothing")
-    rename(program.model, tuple(example), ("output",))
-    model = program.model_proto
-    clean(model)
-    onnx.save(model, path)
+    example = rows(name, 16, np.random.default_rng(0)).batch(2)
+    axes = {0: "batch"} if name == "resnet50" else {0: "batch", 1: "length"}
+    model = dynamo(module.eval(), example, dict.fromkeys(example, axes))
+    rename(model, tuple(example), ("output",))
+    onnx.save(clean(onnx_ir.to_proto(model)), path)
 
 
 def _build(name: str, reference: Path, calibration: Dataset, console: Console) -> dict[str, Path]:

@@ -93,9 +93,13 @@ def _child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The tools leave files behind in the folder that they are started in.
-    os.chdir(printed.parent)
-    # Native code prints to the descriptors, not to sys.stderr.
-    paper = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.chdir(printed.parent)
+        # Native code prints to the descriptors, not to sys.stderr.
+        paper = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except FileNotFoundError:
+        # The parent was interrupted while this process started, and has cleaned up: nobody waits for an answer.
+        os._exit(1)
     os.dup2(paper, 1)
     os.dup2(paper, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -12,6 +12,8 @@ from typing import NoReturn, TypeVar
 
 from server.cores import available_cores
 
+from . import axes
+from .axes import Axis
 from .decide import Objective, thread_counts
 from .errors import BadInput
 
@@ -19,9 +21,10 @@ DESCRIPTION = """\
 Takes a trained model, finds its fastest form that is still right on this machine, and writes an artifact that the
 server runs: the model, how to batch it, and the evidence (manifest.json, report.html).
 
-  python -m optimize SOURCE --weights w.safetensors --eval eval.npz --max-drop 1% --output build/name
+  python -m optimize SOURCE --eval eval.npz --max-drop 1% --output build/name
   python -m optimize show DIR      what was tried, and why the winner won
-  python -m optimize verify DIR    digests, and the samples against the reference's recorded answers"""
+  python -m optimize verify DIR    digests, and the samples against the reference's recorded answers
+  python -m optimize package DIR   model.tar.gz, as SageMaker takes it"""
 
 EPILOG = """\
 Data files are .npz: an array for each input of the model under its name, rows on axis 0, and an array "labels" where
@@ -41,6 +44,11 @@ class Options:
     evaluation: Path
     output: Path
     weights: Path | None
+    dynamic: tuple[Axis, ...]
+    allow_pickle: bool
+    isolated: bool
+    source_memory_gib: float
+    source_time_s: float
     calibration: Path | None
     metric: str
     max_drop: str
@@ -77,6 +85,11 @@ def parse(arguments: Sequence[str]) -> Options:
         evaluation=given.eval,
         output=output,
         weights=given.weights,
+        dynamic=axes.parse(given.dynamic),
+        allow_pickle=given.allow_pickle,
+        isolated=given.isolated,
+        source_memory_gib=_at_least("--source-memory", given.source_memory, 1),
+        source_time_s=_at_least("--source-time", given.source_time, 1),
         calibration=given.calibration,
         metric=given.metric,
         max_drop=given.max_drop,
@@ -107,9 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("source", metavar="SOURCE", help="module:attribute, a function without arguments that builds a torch.nn.Module")
-    model = parser.add_argument_group("model and data")
-    model.add_argument("--weights", type=Path, metavar="FILE", help="safetensors file, loaded strictly")
+    add("source", metavar="SOURCE", help="a file, a folder, or module:attribute; docs/optimize.md lists the kinds")
+    _add_source(parser.add_argument_group("source"))
+    model = parser.add_argument_group("data and names")
     model.add_argument("--eval", type=Path, required=True, metavar="FILE", help="held-out rows to judge candidates on")
     model.add_argument(
         "--calibration",
@@ -118,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         help="rows for quantization ranges; without it a seeded fifth of --eval (512 rows at most) is reserved for "
         "that and not evaluated on",
     )
-    model.add_argument("--outputs", default="", metavar="NAMES", help="names of the outputs, if forward() gives none")
+    model.add_argument("--outputs", default="", metavar="NAMES", help="names of the outputs, if the model gives none")
     model.add_argument("--labels", default="", metavar="NAMES", help="names of the classes: a,b,c or a file of lines")
     _add_choice(parser.add_argument_group("what counts"))
     _add_measurement(parser.add_argument_group("search"))
@@ -133,6 +146,35 @@ def _parser() -> argparse.ArgumentParser:
     artifact.add_argument("--name", default="", help="name to serve it under; default: the directory's name")
     artifact.add_argument("--version", default="1", help="version to serve it under; default: %(default)s")
     return parser
+
+
+def _add_source(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="of a module:attribute, loaded strictly: safetensors, or what torch.save wrote of a state_dict",
+    )
+    group.add_argument(
+        "--dynamic",
+        default="",
+        metavar="AXES",
+        help="sizes that may change from request to request, besides the batch: ids:1=tokens,mask:1=tokens",
+    )
+    group.add_argument("--allow-pickle", action="store_true", help="open a pickle, which runs whatever it says")
+    group.add_argument(
+        "--isolated", action="store_true", help="create the environment that TensorFlow, Keras and Paddle models need"
+    )
+    group.add_argument(
+        "--source-memory",
+        type=float,
+        default=16.0,
+        metavar="GIB",
+        help="address space of the process that opens a file that is not trusted; default: %(default)g",
+    )
+    group.add_argument(
+        "--source-time", type=float, default=300.0, metavar="SECONDS", help="and its time; default: %(default)g"
+    )
 
 
 def _add_choice(group: argparse._ArgumentGroup) -> None:

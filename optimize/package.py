@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from server import artifact
-from server.artifact import Artifact, Batching, CostPoint, Manifest
+from server.artifact import Artifact, Batching, CostPoint, Manifest, VariableAxis
 from server.backends import BackendOptions, Session, loader
 from server.tensors import Array
 
@@ -55,6 +55,7 @@ class Findings:
     finished: Finished
     provenance: Mapping[str, Any]
     operators: tuple[OperatorTime, ...] = ()
+    padding: VariableAxis | None = None
 
 
 @contextlib.contextmanager
@@ -109,6 +110,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
         task=identity.task,
         labels=identity.labels,
         batching=Batching(findings.batch_sizes, findings.layout.instances, threads),
+        padding=findings.padding,
         cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
         evidence=_evidence(findings, difference),
         provenance={**findings.provenance, "prepacked": findings.finished.prepacked},
@@ -149,6 +151,8 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
     return {
         **findings.asked,
         "proof": [{"batch_size": size, "max_abs_difference": worst} for size, worst in findings.proof.differences],
+        "proof_lengths": {name: list(sizes) for name, sizes in findings.proof.lengths},
+        "proof_cosine": round(findings.proof.cosine, 9),
         "exporter_said": list(findings.proof.said),
         "chosen": findings.search.chosen.name,
         "candidates": [_outcome(outcome, findings.search.timings) for outcome in findings.search.outcomes],

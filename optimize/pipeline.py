@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import tempfile
 from datetime import UTC, datetime
@@ -9,24 +10,28 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from server.artifact import Artifact
+from server.artifact import Artifact, VariableAxis
 
 from . import (
+    axes,
     candidates,
     dataset,
     decide,
     evaluate,
     finish,
     hardware,
+    intake,
     isolation,
     measure,
     metrics,
     normalize,
     package,
+    padding,
     passes,
     profile,
     workbench,
 )
+from .conversion import Conversion
 from .dataset import Dataset, Split
 from .finish import Finished
 from .hardware import Hardware
@@ -35,10 +40,13 @@ from .options import Options
 from .profile import OperatorTime
 from .progress import Display
 from .search import Outcome, Rule, Search, search
-from .sources import ReferenceModel, torch_factory
 from .workbench import Budget
 
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
+LIBRARIES = (
+    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
+    *("transformers", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost-cpu", "lightgbm"),
+)
+"""What may take part; the manifest has the versions of those that are installed."""
 
 TYPICAL_BATCH = 8
 LAYOUT_SHARE = 0.25
@@ -53,13 +61,17 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     """
     with package.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
-        source, split = _load(options, display)
-        metric = metrics.metric(options.metric, split.evaluation.labels)
+        evaluation, calibration = _read(options, display)
+        metric = metrics.metric(options.metric, evaluation.labels)
+        source = _convert(options, evaluation, Path(scratch), display)
+        split = dataset.split(
+            evaluation.select(source.inputs), calibration.select(source.inputs) if calibration else None, options.seed
+        )
         reference = Path(scratch) / "reference.onnx"
-        proof = _normalize(options, source, split, reference, display)
+        proof = _prove(source, reference, display)
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
-        found = _search(options, split, machine, rule, reference, display)
+        found = _search(options, split, machine, rule, source, reference, display)
         finished = _finish(options, found, split.evaluation, Path(scratch), display)
         layouts = _layouts(options, found, split.evaluation, machine, display)
         findings = package.Findings(
@@ -72,45 +84,60 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             finished=finished,
             provenance=_provenance(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
+            padding=_padding(source, reference, finished.files[0], display),
         )
         task = "classification" if metric.classifies or options.labels else ""
-        identity = package.Identity(options.name, options.version, task, options.labels)
+        identity = package.Identity(options.name, options.version, task, options.labels or source.classes)
         with display.stage("Writing the artifact"):
             written = package.write(root, identity, findings, split.evaluation)
     return Artifact(options.output, written.manifest)
 
 
-def _load(options: Options, display: Display) -> tuple[ReferenceModel, Split]:
-    with display.stage(f"Loading {options.source}") as stage:
+def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None]:
+    with display.stage("Reading the data") as stage:
         evaluation = dataset.read(options.evaluation)
         calibration = dataset.read(options.calibration) if options.calibration else None
-        source = torch_factory.load(options.source, options.weights, evaluation, options.outputs)
-        inputs = source.inputs
-        split = dataset.split(
-            evaluation.select(inputs), calibration.select(inputs) if calibration else None, options.seed
-        )
-        stage.result = f"{split.evaluation.rows} rows to judge on, {split.calibration.rows} to calibrate on"
-    return source, split
+        stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}"
+    return evaluation, calibration
 
 
-def _normalize(options: Options, source: ReferenceModel, split: Split, path: Path, display: Display) -> normalize.Proof:
-    sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
-    with display.stage("Exporting to ONNX and proving it equal to the source") as stage:
-        proof = normalize.normalize(source, split.evaluation, path, sizes)
+def _convert(options: Options, data: Dataset, scratch: Path, display: Display) -> Conversion:
+    with display.stage(f"Loading {options.source} and writing it as ONNX") as stage:
+        directory = scratch / "source"
+        directory.mkdir()
+        sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
+        source = intake.convert(options, data, sizes, directory, stage.say)
+        stage.result = f"{', '.join(source.inputs)} to {', '.join(source.outputs)}, by {source.exported.exporter}"
+    return source
+
+
+def _prove(source: Conversion, path: Path, display: Display) -> normalize.Proof:
+    with display.stage("Proving the ONNX graph equal to the source") as stage:
+        proof = normalize.normalize(source, path)
         at = ", ".join(str(size) for size, _ in proof.differences)
-        stage.result = f"largest difference {proof.worst:.2g} at batch sizes {at}"
+        lengths = "".join(f" and {name} {', '.join(map(str, sizes))}" for name, sizes in proof.lengths)
+        stage.result = f"largest difference {proof.worst:.2g} at batch sizes {at}{lengths}"
     return proof
 
 
-def _search(options: Options, split: Split, machine: Hardware, rule: Rule, reference: Path, display: Display) -> Search:
+def _search(
+    options: Options,
+    split: Split,
+    machine: Hardware,
+    rule: Rule,
+    source: Conversion,
+    reference: Path,
+    display: Display,
+) -> Search:
     plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
     rows = candidates.select(options.candidates, machine.flags)
     folder = options.work or reference.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:
         bench = workbench.set_up(
-            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count
-        )
+            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count,
+            axes.shorter(source.probes),
+        )  # fmt: skip
         found = search(bench.reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"
     return found
@@ -122,6 +149,15 @@ def _finish(options: Options, found: Search, data: Dataset, scratch: Path, displ
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB load in {loads:.1f} ms; {finished.reason}"
     return finished
+
+
+def _padding(source: Conversion, reference: Path, chosen: Path, display: Display) -> VariableAxis | None:
+    if not source.axes:
+        return None
+    with display.stage("Padding shorter rows, and comparing") as stage:
+        axis = padding.promised(source, reference, chosen)
+        stage.result = "requests of different lengths may share a run" if axis else "requests of one length share a run"
+    return axis
 
 
 def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
@@ -185,16 +221,26 @@ def _asked(options: Options, rule: Rule, found: Search, split: Split) -> dict[st
     }
 
 
-def _provenance(
-    options: Options, command: str, source: ReferenceModel, split: Split, machine: Hardware
-) -> dict[str, Any]:
+def _provenance(options: Options, command: str, source: Conversion, split: Split, machine: Hardware) -> dict[str, Any]:
     return {
         "command": command,
         "seed": options.seed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": machine.to_json(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "source": {"reference": source.reference, "sha256": dict(source.digests)},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "source": {
+            "reference": source.reference,
+            "sha256": dict(source.digests),
+            "exporter": source.exported.exporter,
+        },
         "evaluation": {"sha256": split.evaluation.sha256},
         "calibration": {"sha256": split.calibration.sha256},
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -39,6 +39,13 @@ class Workbench(Protocol):
         """Run a file over the evaluation rows. Raises what the backend raises."""
         ...
 
+    def elsewhere(self, path: Path) -> str | None:
+        """Why the file is of no use at other lengths of the free axes; None where it is, or where no axis is free.
+
+        Raises PassFailed when it does not run there.
+        """
+        ...
+
     def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
         """The layers of a lower form, the one that adds most noise first; empty where they cannot be told apart."""
         ...
@@ -164,6 +171,9 @@ class _Jury:
         rough = gates.too_rough(few, self.expected, self.rule.metric.classifies)
         if rough:
             return replace(outcome, reason=rough, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
+        elsewhere = self.bench.elsewhere(outcome.record.path)
+        if elsewhere:
+            return replace(outcome, reason=elsewhere, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
         got = self.bench.outputs(outcome.record.path)
         accuracy = compare(self.rule.metric, got, self.expected, self.rule.labels, self.rule.seed)
         reason = decide.not_accurate(self.rule.metric.name, accuracy, self.reference, self.rule.allowed)

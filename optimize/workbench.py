@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from server.artifact import digest
+from server.errors import SlipwayError
 from server.tensors import Array
 
-from . import dataset, evaluate, isolation, measure, passes, sensitivity
+from . import dataset, evaluate, gates, isolation, measure, passes, sensitivity
+from .axes import Probe
 from .candidates import Candidate, Option
-from .dataset import Split
+from .dataset import Dataset, Split
 from .errors import PassFailed
 from .hardware import Hardware
 from .isolation import Limits
@@ -58,7 +60,8 @@ class LocalWorkbench:
     """The search's workbench on this machine.
 
     ``folder`` holds the reference, the rows and everything built; a later search with the same folder takes from it
-    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does.
+    what has the same ingredients. A child that runs out of memory or time, or crashes, fails as a pass does. The
+    ``probes`` are rows at other lengths of the free axes than those of the data.
     """
 
     memory: Memory
@@ -70,6 +73,7 @@ class LocalWorkbench:
     budget: Budget
     memory_bytes: int
     progress: measure.Progress
+    probes: tuple[Probe, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -126,6 +130,9 @@ class LocalWorkbench:
 
         return self.memory.arrays(ingredients, make)
 
+    def elsewhere(self, path: Path) -> str | None:
+        return isolation.call(self.limits, _elsewhere, path, self.reference, self.probes) if self.probes else None
+
     def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
         if record.float_graph is None:
             return ()
@@ -154,6 +161,7 @@ def set_up(
     budget: Budget,
     memory_bytes: int,
     progress: measure.Progress,
+    probes: tuple[Probe, ...] = (),
 ) -> LocalWorkbench:
     """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
     # The children work in a folder of their own.
@@ -166,7 +174,7 @@ def set_up(
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")
     return LocalWorkbench(
-        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress
+        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress, probes
     )
 
 
@@ -181,6 +189,23 @@ def _apply(
     options, machine, seed = how
     calibration = dataset.stored(rows / "calibration")
     return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float))
+
+
+def _elsewhere(path: Path, reference: Path, probes: tuple[Probe, ...]) -> str | None:
+    """In the child: why a candidate, which is judged at the lengths of the data, is of no use at others."""
+    for probe in probes:
+        rows = Dataset(probe.inputs, None, "")
+        try:
+            got, expected = (evaluate.outputs(file, rows, rows.rows, 1) for file in (path, reference))
+        except SlipwayError as error:
+            raise PassFailed(f"it does not run at {probe}: {error}") from error
+        misfit = gates.misfit(got, expected)
+        if misfit:
+            raise PassFailed(f"{misfit}, at {probe}")
+        rough = gates.too_rough(got, expected, classifies=False)
+        if rough:
+            return f"{rough}, at {probe}"
+    return None
 
 
 def _outputs(path: Path, rows: Path, batch_size: int, threads: int, limit: int | None) -> dict[str, Array]:

@@ -32,6 +32,10 @@ class OpenVinoSession:
         if self._model is None:
             raise ModelFailed("this model has been unloaded")
         try:
+            # OpenVINO itself would convert another dtype and say nothing.
+            for array, one in zip(batch, self.spec.inputs, strict=True):
+                if array.dtype != one.dtype.numpy:
+                    raise TypeError(f"{one.name!r} is {array.dtype}, not {one.dtype.numpy}")
             request = self._take()
             request.infer(list(batch), share_inputs=True)
             # Copies: the request's own buffers are overwritten by whoever takes it next.

@@ -65,6 +65,15 @@ def compute_mlp(x: Array) -> list[Array]:
     return [scores, scores.argmax(axis=1)]
 
 
+def write_openvino(root: Path) -> Path:
+    """The same as OpenVINO reads it, in two files: the graph is the one that is opened."""
+    import openvino as ov
+
+    path = root / "openvino.xml"
+    ov.save_model(ov.convert_model(write_mlp(root)), path, compress_to_fp16=False)
+    return path
+
+
 def write_fake(root: Path) -> Path:
     path = root / "model.json"
     path.write_text(json.dumps({"width": 8}))
@@ -92,6 +101,12 @@ CASES = {
         compute_mlp,
         package="onnxruntime",
     ),
+    "openvino": Case(
+        write_openvino,
+        one_input(TensorSpec("scores", FP32, (-1, 3)), TensorSpec("best", INT64, (-1,))),
+        compute_mlp,
+        package="openvino",
+    ),
     "fake": Case(write_fake, one_input(TensorSpec("y", FP32, (-1, 8))), lambda x: [x * 2]),
 }
 
@@ -99,6 +114,8 @@ CASES = {
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from optimize import conversion, normalize
 from optimize.bootstrap import Interval
 from optimize.dataset import Dataset
 from optimize.evaluate import Accuracy
@@ -20,6 +22,7 @@ from optimize.package import Findings
 from optimize.passes import PassRecord
 from optimize.profile import OperatorTime
 from optimize.search import Outcome, Search
+from optimize.sources import ReferenceModel
 from server.tensors import Array
 
 
@@ -109,3 +112,23 @@ def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
         provenance=provenance,
         operators=(OperatorTime("float32", "Conv", 12.0, 1), OperatorTime("fast", "Conv", 6.0, 1)),
     )
+
+
+def proven(source: ReferenceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+    """What the pipeline does between a loaded source and the search."""
+    return normalize.normalize(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
+
+
+Prove = Callable[..., Proof]
+
+
+@pytest.fixture
+def prove(tmp_path: Path) -> Prove:
+    """``proven`` in a folder of the test's own."""
+
+    def run(source: ReferenceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+        directory = tmp_path / "proof"
+        directory.mkdir(exist_ok=True)
+        return proven(source, data, directory, sizes)
+
+    return run

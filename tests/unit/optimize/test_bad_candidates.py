@@ -80,6 +80,9 @@ class Bench:
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         return outputs(path, self.rows, 64, 1, limit)
 
+    def elsewhere(self, path: Path) -> str | None:
+        return None
+
     def sensitivities(self, record: PassRecord) -> tuple[Sensitivity, ...]:
         assert record.float_graph is not None
         return sensitivity.rank(record.float_graph, record.path, self.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -79,3 +80,20 @@ def litter() -> str:
 def test_what_tools_leave_behind_vanishes() -> None:
     assert not Path(isolation.call(ROOMY, litter)).exists()
     assert not Path("left_behind").exists()
+
+
+def test_a_child_whose_parent_has_cleaned_up_ends_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption may fall into the moment in which the child starts."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(SystemExit):
+        isolation._child(theirs, tmp_path / "gone" / "printed", Limits(1, 1), print, (), {})
+    ours.close()
+    theirs.close()

@@ -43,6 +43,7 @@ class Bench:
     measured: list[str] = field(default_factory=list)
     layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     patience: int = 1000
+    short: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
 
     def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
@@ -66,6 +67,9 @@ class Bench:
         if isinstance(answer, Exception):
             raise answer
         return {"p": answer[:limit]}
+
+    def elsewhere(self, path: Path) -> str | None:
+        return self.short.get(path.name)
 
     def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
         return self._times(paths)
@@ -184,6 +188,15 @@ def test_a_candidate_that_loses_too_much_is_repaired_by_the_layer_that_is_to_bla
     assert {row.tensor: row.gain_db is not None for row in lost.sensitivities} == dict.fromkeys(
         ("first", "second", "third"), True
     )
+
+
+def test_a_candidate_that_is_noise_at_another_length_is_repaired_as_well() -> None:
+    bench = repairable(none=RIGHT, first=RIGHT, second=RIGHT, third=RIGHT)
+    bench.short = {"static": "broken: its error is larger than the signal, at tokens 8"}
+    bench.row_us = {"static_repaired": 5.0}
+    found = run(bench)
+    assert outcome(found, "static").reason.startswith("broken")
+    assert found.chosen.name == "static_repaired"
 
 
 def test_a_repair_that_costs_half_of_the_layers_is_given_up() -> None:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from optimize.dataset import Dataset
 from optimize.errors import BadInput
-from optimize.sources import torch_factory
+from optimize.sources import ReferenceModel, Request
+from optimize.sources import torch_factory as factory
 from server.tensors import Array
 
 MODELS = """
@@ -59,32 +60,35 @@ def _importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
+def load(reference: str, weights: Path | None, data: Dataset, outputs: tuple[str, ...] = ()) -> ReferenceModel:
+    return factory.load(Request(reference, weights, outputs), data)
+
+
 @pytest.fixture
 def data() -> Dataset:
     return Dataset({"x": np.ones((4, 3), np.float32)}, None, "")
 
 
 def test_a_dict_names_the_outputs(data: Dataset) -> None:
-    model = torch_factory.load("factory_models:Two", None, data)
+    model = load("factory_models:Two", None, data)
     assert model.inputs == ("x",)
     assert model.outputs == ("first", "second")
-    assert not model.module.training
     assert set(model.digests) == {"factory"}
 
 
 def test_other_outputs_are_numbered_or_named_by_the_user(data: Dataset) -> None:
-    assert torch_factory.load("factory_models:Bare", None, data).outputs == ("output",)
-    assert torch_factory.load("factory_models:Pair", None, data).outputs == ("output", "output_1")
-    assert torch_factory.load("factory_models:Pair", None, data, ("a", "b")).outputs == ("a", "b")
+    assert load("factory_models:Bare", None, data).outputs == ("output",)
+    assert load("factory_models:Pair", None, data).outputs == ("output", "output_1")
+    assert load("factory_models:Pair", None, data, ("a", "b")).outputs == ("a", "b")
     with pytest.raises(BadInput, match="has 2 output"):
-        torch_factory.load("factory_models:Pair", None, data, ("a",))
+        load("factory_models:Pair", None, data, ("a",))
 
 
 def test_weights_are_loaded(tmp_path: Path, data: Dataset) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"line.weight": torch.zeros(2, 3), "line.bias": torch.full((2,), 5.0)}, path)
-    model = torch_factory.load("factory_models:Bare", path, data)
-    assert torch_factory.flatten(torch_factory.call(model.module, data.batch(1)))[0].tolist() == [[5.0, 5.0]]
+    model = load("factory_models:Bare", path, data)
+    assert model.run(data.batch(1))[0].tolist() == [[5.0, 5.0]]
     assert set(model.digests) == {"factory", "weights"}
 
 
@@ -92,14 +96,24 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, data: Dataset) -> Non
     path = tmp_path / "w.safetensors"
     save_file({"line.weight": torch.zeros(2, 3), "surplus": torch.zeros(1)}, path)
     with pytest.raises(BadInput, match=r"line\.bias.*surplus"):
-        torch_factory.load("factory_models:Bare", path, data)
+        load("factory_models:Bare", path, data)
 
 
-def test_formats_that_can_run_code_are_refused(tmp_path: Path, data: Dataset) -> None:
+def test_weights_of_torch_save_are_read_without_code(tmp_path: Path, data: Dataset) -> None:
     path = tmp_path / "w.pt"
-    path.write_bytes(b"")
+    torch.save({"line.weight": torch.zeros(2, 3), "line.bias": torch.full((2,), 5.0)}, path)
+    assert load("factory_models:Bare", path, data).run(data.batch(1))[0].tolist() == [[5.0, 5.0]]
+
+
+def test_weights_that_would_run_code_are_not_opened(tmp_path: Path, data: Dataset) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(torch.nn.Linear(3, 2), path)
     with pytest.raises(BadInput, match="can run code"):
-        torch_factory.load("factory_models:Bare", path, data)
+        load("factory_models:Bare", path, data)
+    empty = tmp_path / "w.pkl"
+    empty.touch()
+    with pytest.raises(BadInput, match="weights are read from"):
+        load("factory_models:Bare", empty, data)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +132,7 @@ def test_formats_that_can_run_code_are_refused(tmp_path: Path, data: Dataset) ->
 )
 def test_a_factory_that_is_none_is_refused_in_one_line(reference: str, words: str, data: Dataset) -> None:
     with pytest.raises(BadInput, match=words) as caught:
-        torch_factory.load(reference, None, data)
+        load(reference, None, data)
     assert "\n" not in str(caught.value)
 
 
@@ -132,4 +146,4 @@ def test_a_factory_that_is_none_is_refused_in_one_line(reference: str, words: st
 )
 def test_data_that_does_not_fit_is_named(arrays: dict[str, Array], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        torch_factory.load("factory_models:Bare", None, Dataset(arrays, None, ""))
+        load("factory_models:Bare", None, Dataset(arrays, None, ""))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from optimize import isolation, workbench
+from optimize.axes import Probe
 from optimize.candidates import CANDIDATES, Candidate
 from optimize.dataset import Dataset, Split
 from optimize.errors import BadInput, PassFailed
@@ -87,3 +88,17 @@ def test_candidates_are_asked_for_by_name() -> None:
     ]
     with pytest.raises(BadInput, match="matches none of fused"):
         select(("quick",), ())
+
+
+def test_a_candidate_that_does_not_answer_at_another_length_fails(
+    tmp_path: Path, graph_file: Path, rows: Dataset
+) -> None:
+    """Of the small graph the size of the image is fixed, which is what a specialised candidate looks like."""
+    fits = Probe(2, {"side": 8}, rows.batch(2))
+    short = Probe(2, {"side": 4}, {"image": np.ones((2, 1, 4, 4), np.float32)})
+    bench = stand(tmp_path / "work", graph_file, rows)
+    built = bench.build(STATIC).path
+    assert bench.elsewhere(built) is None
+    assert replace(bench, probes=(fits,)).elsewhere(built) is None
+    with pytest.raises(PassFailed, match="it does not run at batch size 2, side 4"):
+        replace(bench, probes=(short,)).elsewhere(built)

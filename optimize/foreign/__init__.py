@@ -1,0 +1,1 @@
+"""What runs under another interpreter: the standard library, numpy and one framework, none of our dependencies."""

@@ -1,0 +1,118 @@
+"""Source: XGBoost and LightGBM, in their own formats or out of a pickle, through onnxmltools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from server.artifact import digest
+
+from ..dataset import Dataset
+from ..errors import BadInput
+from . import ReferenceModel, Request
+from .estimator import described
+from .torch_module import brief
+
+OPSET = 15
+"""The newest that onnxmltools writes."""
+
+
+class _Booster:
+    """A booster without its scikit-learn wrapper, as it comes out of its own format, seen as an estimator.
+
+    ``classes_`` is None for everything but classification.
+    """
+
+    def __init__(self, predict: Any, classes: int) -> None:
+        self._predict = predict
+        self.classes_ = np.arange(classes) if classes else None
+
+    def predict_proba(self, rows: Any) -> Any:
+        answer = np.asarray(self._predict(rows))
+        return np.stack([1 - answer, answer], axis=1) if answer.ndim == 1 else answer
+
+    def predict(self, rows: Any) -> Any:
+        return self._predict(rows) if self.classes_ is None else self.predict_proba(rows).argmax(axis=1)
+
+
+def load_xgboost(request: Request, data: Dataset) -> ReferenceModel:
+    """A file that ``save_model`` of a classifier, a regressor or a booster wrote. Raises BadInput."""
+    xgboost = _library("xgboost")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(str(request.path))
+    except Exception as error:
+        raise BadInput(f"{request.path} cannot be read as an XGBoost model: {brief(error)}") from error
+    objective = _objective(booster)
+    wrapper = xgboost.XGBClassifier if objective.startswith(("binary:", "multi:")) else xgboost.XGBRegressor
+    model = wrapper()
+    model.load_model(str(request.path))
+    return from_xgboost(request, model, data, {"model": digest(request.path)})
+
+
+def load_lightgbm(request: Request, data: Dataset) -> ReferenceModel:
+    """A text file that ``Booster.save_model`` wrote. Raises BadInput."""
+    lightgbm = _library("lightgbm")
+    try:
+        booster = lightgbm.Booster(model_file=str(request.path))
+    except Exception as error:
+        raise BadInput(f"{request.path} cannot be read as a LightGBM model: {brief(error)}") from error
+    return from_lightgbm(request, booster, data, {"model": digest(request.path)})
+
+
+def from_xgboost(request: Request, model: Any, data: Dataset, digests: Mapping[str, str]) -> ReferenceModel:
+    """A wrapper of XGBoost's scikit-learn interface. Raises BadInput for a bare booster."""
+    if not hasattr(model, "get_booster"):
+        raise BadInput(f"{request.path} holds a bare XGBoost booster: write it with save_model to a .ubj file")
+    names = model.get_booster().feature_names
+    if names is not None:
+        # The converter reads features by their place and knows only the names f0, f1 and so on.
+        model.get_booster().feature_names = None
+
+    def write(features: int) -> Any:
+        from onnxmltools import convert_xgboost
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        return convert_xgboost(model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET)
+
+    return described(request, model, data, digests, write)
+
+
+def from_lightgbm(request: Request, model: Any, data: Dataset, digests: Mapping[str, str]) -> ReferenceModel:
+    """A wrapper of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
+    booster = getattr(model, "booster_", model)
+    wrapped = model if hasattr(model, "booster_") else _Booster(booster.predict, _classes(booster))
+
+    def write(features: int) -> Any:
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        return convert_lightgbm(
+            model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET, zipmap=False
+        )
+
+    return described(request, wrapped, data, digests, write)
+
+
+def _classes(booster: Any) -> int:
+    objective = str(booster.dump_model(num_iteration=1).get("objective", ""))
+    if objective.startswith("binary"):
+        return 2
+    return int(booster.num_model_per_iteration()) if objective.startswith("multiclass") else 0
+
+
+def _objective(booster: Any) -> str:
+    import json
+
+    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"{name} models need the extra 'trees': pip install -e '.[trees]'") from error

@@ -1,0 +1,141 @@
+"""Source: a Hugging Face folder: config.json and safetensors, of an architecture that transformers itself carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.artifact import digest
+
+from .. import quiet
+from ..axes import Axis
+from ..dataset import Dataset
+from ..errors import BadInput
+from . import ReferenceModel, Request
+from .torch_module import brief, input_names, reference_model
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENS = "tokens"
+SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+"""Inputs of text models: int64 ``[batch, tokens]``."""
+
+
+def load(request: Request, data: Dataset) -> ReferenceModel:
+    """The model of the folder, offline and without code of its own; its outputs are those with a value.
+
+    A folder of sentence-transformers gives one output, ``embedding``: pooled and normalised as the folder says, inside
+    of the graph. The number of tokens is a free axis. Raises BadInput.
+    """
+    folder = request.path
+    model = _model(folder)
+    module = wrap(model, folder)
+    inputs = input_names(module, data)
+    axes = request.axes or tuple(Axis(name, 1, TOKENS) for name in inputs if name in SEQUENCES)
+    named = Request(request.reference, None, request.outputs, axes)
+    digests = {path.name: digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    return reference_model(named, module, inputs, data, {"config.json": digest(folder / "config.json"), **digests})
+
+
+def _model(folder: Path) -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise BadInput("Hugging Face folders need the extra 'huggingface': pip install -e '.[huggingface]'") from error
+    config = _json(folder / "config.json")
+    if "auto_map" in config:
+        raise BadInput(f"{folder} brings code of its own (auto_map in config.json), which is not run")
+    name = str((config.get("architectures") or ["AutoModel"])[0])
+    if name.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")):
+        raise BadInput(f"{folder}: {name} generates text step by step, which is not served")
+    architecture = getattr(transformers, name, None)
+    if architecture is None:
+        raise BadInput(f"{folder}: transformers {transformers.__version__} has no architecture {name!r}")
+    try:
+        with quiet.captured():
+            # Eager attention exports without the guards that hide it from later fusions.
+            return architecture.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+            )
+    except Exception as error:
+        raise BadInput(f"{folder} cannot be loaded as {name}: {brief(error)}") from error
+
+
+def wrap(model: Any, folder: Path) -> torch.nn.Module:
+    """``model`` with inputs that are named and one mapping of tensors as its result. Raises BadInput."""
+    import torch
+
+    if model.main_input_name not in ("input_ids", "pixel_values"):
+        raise BadInput(f"{folder}: models of {model.main_input_name} are not read yet; give a torch factory around it")
+    pool = _pooling(folder)
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def answer(self, **inputs: torch.Tensor | None) -> Mapping[str, torch.Tensor]:
+            given = {name: value for name, value in inputs.items() if value is not None}
+            result = self.model(**given, return_dict=True)
+            if pool is not None:
+                return {"embedding": pool(result.last_hidden_state, given["attention_mask"])}
+            return {name: value for name, value in result.items() if isinstance(value, torch.Tensor)}
+
+    class Text(Wrapped):
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            token_type_ids: torch.Tensor | None = None,
+            position_ids: torch.Tensor | None = None,
+        ) -> Mapping[str, torch.Tensor]:
+            return self.answer(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                token_type_ids=token_type_ids,
+                position_ids=position_ids,
+            )
+
+    class Image(Wrapped):
+        def forward(self, pixel_values: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            return self.answer(pixel_values=pixel_values)
+
+    return Text() if model.main_input_name == "input_ids" else Image()
+
+
+def _pooling(folder: Path) -> Any:
+    """What sentence-transformers does after the model, as one function of states and mask; None for other folders."""
+    import torch
+
+    if not (folder / "modules.json").is_file():
+        return None
+    kinds = {str(row["type"]).rpartition(".")[2]: str(row.get("path", "")) for row in _json(folder / "modules.json")}
+    unknown = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"})
+    if unknown:
+        raise BadInput(f"{folder}: a module {unknown[0]!r} after the model is not read yet")
+    settings = _json(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
+    modes = sorted(key for key, value in settings.items() if key.startswith("pooling_mode_") and value)
+    if modes not in (["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
+        raise BadInput(f"{folder}: pooling by {', '.join(modes) or 'nothing'} is not read yet, only mean and cls")
+    first = modes == ["pooling_mode_cls_token"]
+
+    def pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        pooled = states[:, 0] if first else (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(pooled, dim=-1) if "Normalize" in kinds else pooled
+
+    return pool
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error

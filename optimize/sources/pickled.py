@@ -1,0 +1,75 @@
+"""Source: a scikit-learn, XGBoost or LightGBM model in a pickle, joblib or skops file."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from server.artifact import digest
+
+from .. import quiet
+from ..dataset import Dataset
+from ..errors import BadInput
+from . import ReferenceModel, Request, boosted_trees, estimator
+from .detection import THROUGH_ONNX
+from .torch_module import brief, kind
+
+BOOSTED = {"xgboost": boosted_trees.from_xgboost, "lightgbm": boosted_trees.from_lightgbm}
+
+
+def load(request: Request, data: Dataset) -> ReferenceModel:
+    """Unpickle, which runs whatever the file says, and convert what comes out. Raises BadInput."""
+    if not request.allow_pickle:
+        raise BadInput(
+            f"{request.path} is a pickle, which can run any code when it is opened: give --allow-pickle if you know "
+            "who wrote it, or save the model with skops.io.dump, or as a booster's own format"
+        )
+    with quiet.captured():
+        model = _unpickle(request)
+    return _convertible(request, model, data)
+
+
+def load_skops(request: Request, data: Dataset) -> ReferenceModel:
+    """Read a skops file, which names its types: those that are no part of a known library are refused. BadInput."""
+    try:
+        from skops import io
+    except ModuleNotFoundError as error:
+        raise BadInput("skops files need the extra 'classic': pip install -e '.[classic]'") from error
+    try:
+        unknown = io.get_untrusted_types(file=request.path)
+        if unknown and not request.allow_pickle:
+            raise BadInput(
+                f"{request.path} holds {', '.join(sorted(unknown)[:3])}, which skops does not know to be harmless: "
+                "give --allow-pickle if you know who wrote it"
+            )
+        model = io.load(request.path, trusted=unknown)
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{request.path} cannot be read as a skops file: {brief(error)}") from error
+    return _convertible(request, model, data)
+
+
+def _convertible(request: Request, model: Any, data: Dataset) -> ReferenceModel:
+    digests = {"model": digest(request.path)}
+    library = type(model).__module__.partition(".")[0]
+    if library in BOOSTED:
+        return BOOSTED[library](request, model, data, digests)
+    if not callable(getattr(model, "predict", None)):
+        raise BadInput(f"{request.path} holds {kind(model)}, which is no estimator: it has no predict()")
+    return estimator.reference_model(request, model, data, digests)
+
+
+def _unpickle(request: Request) -> Any:
+    try:
+        # Joblib reads its own files and plain pickles alike.
+        import joblib
+
+        return joblib.load(request.path)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing == "theano":
+            raise BadInput(f"{request.path}: {THROUGH_ONNX['theano']}") from error
+        raise BadInput(f"{request.path} needs the package {missing!r}, which is not installed") from error
+    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, KeyError, IndexError) as error:
+        raise BadInput(f"{request.path} cannot be unpickled: {brief(error)}") from error

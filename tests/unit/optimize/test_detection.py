@@ -1,0 +1,95 @@
+"""Detection: every kind of trained model by suffix or content, and the way on for what is not read."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from optimize.errors import BadInput
+from optimize.sources import KINDS, detection
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("m.onnx", "onnx"),
+        ("m.pt2", "torch_export"),
+        ("m.ts", "torchscript"),
+        ("m.pkl", "pickle"),
+        ("m.joblib", "pickle"),
+        ("m.skops", "skops"),
+        ("m.ubj", "xgboost"),
+        ("m.txt", "lightgbm"),
+        ("m.keras", "keras"),
+        ("M.ONNX", "onnx"),
+    ],
+)
+def test_files_are_known_by_their_suffix(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).touch()
+    assert detection.detect(str(tmp_path / name)) is KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("config.json", "model.safetensors", "other.onnx"), "huggingface"),
+        (("saved_model.pb",), "tensorflow"),
+        (("inference.json", "inference.pdiparams"), "paddle"),
+        (("m.onnx", "m.onnx.data"), "onnx"),
+    ],
+)
+def test_folders_are_known_by_their_content(tmp_path: Path, names: tuple[str, ...], kind: str) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert detection.detect(str(tmp_path)) is KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.caffemodel", "Caffe models are not read.*give the .onnx file"),
+        ("net.theano", "Theano models are not read.*--weights"),
+        ("w.safetensors", "give module:attribute and --weights"),
+        ("m.pt", "written by torch.save: a whole module is a pickle"),
+        ("saved_model.pb", "give the folder"),
+        ("inference.pdmodel", "give the folder"),
+        ("m.xyz", "a suffix that no source has"),
+    ],
+)
+def test_files_that_are_not_read_name_the_way_on(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(BadInput, match=words):
+        detection.detect(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("deploy.prototxt", "net.caffemodel"), "Caffe"),
+        (("config.json", "pytorch_model.bin"), "safe_serialization=True"),
+        (("readme.md",), "no model that is known"),
+    ],
+)
+def test_folders_that_are_not_read_name_the_way_on(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(BadInput, match=words):
+        detection.detect(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("member", "kind"), [("m/code/__torch__.py", "torchscript"), ("m/models/model.json", "torch_export")]
+)
+def test_torch_archives_are_known_by_their_content(tmp_path: Path, member: str, kind: str) -> None:
+    path = tmp_path / "m.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "")
+    assert detection.detect(str(path)) is KINDS[kind]
+
+
+def test_anything_else_is_a_factory_or_nothing() -> None:
+    assert detection.detect("examples.digits.model:build") is KINDS["torch_factory"]
+    with pytest.raises(BadInput, match="neither a file, a folder nor module:attribute"):
+        detection.detect("no/such/file.onnx")
