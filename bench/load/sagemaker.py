@@ -60,7 +60,8 @@ class Endpoint:
         asked = {} if attributes is None else {"CustomAttributes": attributes}
         once = botocore.config.Config(retries={"total_max_attempts": 1})
         try:
-            client = boto3.client("sagemaker-runtime", region_name=self.region, endpoint_url=self.url, config=once)
+            session = boto3.session.Session()  # the default one remembers the credentials that it found first
+            client = session.client("sagemaker-runtime", region_name=self.region, endpoint_url=self.url, config=once)
             events = client.meta.events
             events.register("before-sign.sagemaker-runtime.InvokeEndpoint", add_headers)
             events.register("before-send.sagemaker-runtime.InvokeEndpoint", instead_of_sending)

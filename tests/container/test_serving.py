@@ -44,6 +44,11 @@ def test_client_mistakes_get_small_json(server: Container) -> None:
     assert "/opt/" not in json.dumps(reply.json())
 
 
+def test_what_changes_the_served_models_is_not_published(server: Container) -> None:
+    for method, path in (("GET", "/admin/models"), ("POST", "/v2/repository/index")):
+        assert server.request(method, path, {} if method == "POST" else None).status == 404
+
+
 def test_process_1_is_the_server_itself(server: Container) -> None:
     command = server.execute("cat", "/proc/1/cmdline").split("\0")
     assert command[:3] == ["python", "/opt/slipway/serve.py", "serve"]
