@@ -278,13 +278,18 @@ class Models:
         """Do something to its end even when whoever asked for it goes away."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._settled)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_told_to_the_log)
+            raise
 
-    def _settled(self, task: asyncio.Future[Done]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("%s", task.exception())
+
+def _told_to_the_log(task: asyncio.Future[Done]) -> None:
+    """What whoever asked for it would have been told, had it not gone away."""
+    if not task.cancelled() and task.exception() is not None:
+        log.warning("%s", task.exception())
 
 
 async def _beside(work: Callable[..., Done], *args: object) -> Done:
