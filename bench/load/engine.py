@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ async def closed_loop(
     return await _ClosedLoop(shot, users, duration_s, clock).run(watch, gate, warm_connections=users)
 
 
-class _Load:
+class _Load(ABC):
     """What both loops share: the pool, housekeeping, the end. ``_start`` and ``_ended`` are the loop's own."""
 
     def __init__(self, shot: Shot, clock: Clock, scheduled_ns: NDArray[np.int64]) -> None:
@@ -149,14 +150,14 @@ class _Load:
         self._interrupted = False
         self._over = asyncio.Event()
 
-    def _start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self) -> None: ...
 
-    def _stop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _stop(self) -> None: ...
 
-    def _ended(self, _outcome: Outcome) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _ended(self, _outcome: Outcome) -> None: ...
 
     def _request(self, index: int, due_ns: int, picked_ns: int) -> Request:
         payload = self._choices[index % len(self._choices)]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Protocol
@@ -125,24 +126,22 @@ def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseE
     return failures
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an executor runs, and where it gets and brings batches."""
+
+    model: RunModel
+    pull: Pull
+    finish: Finish
+    padding: Padding | None = None
+
+
 class ThreadExecutor:
     """One thread for each instance: it pulls a batch when it can start one, and sleeps when there is none."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        model: RunModel,
-        pull: Pull,
-        finish: Finish,
-        instances: int,
-        name: str,
-        padding: Padding | None = None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Work, instances: int, name: str) -> None:
         self._loop = loop
-        self._model = model
-        self._padding = padding
-        self._pull = pull
-        self._finish = finish
+        self._work = work
         self._wakes: SimpleQueue[bool] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, name=f"{name}-{index}", daemon=True) for index in range(instances)
@@ -160,15 +159,16 @@ class ThreadExecutor:
             thread.join()
 
     def _serve(self) -> None:
+        work = self._work
         while self._wakes.get():
-            batch = self._pull(None)
+            batch = work.pull(None)
             while batch is not None:
-                failures = run(batch, self._model, self._padding)
+                failures = run(batch, work.model, work.padding)
                 try:
-                    self._loop.call_soon_threadsafe(self._finish, batch, failures)
+                    self._loop.call_soon_threadsafe(work.finish, batch, failures)
                 except RuntimeError:
                     log.warning("the event loop is closed; the answers of %d rows are lost", batch.rows)
-                batch = self._pull(batch)
+                batch = work.pull(batch)
 
 
 class InlineExecutor:
@@ -177,19 +177,9 @@ class InlineExecutor:
     For models that take less time than the hop. Requests that arrive together still share a batch.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        model: RunModel,
-        pull: Pull,
-        finish: Finish,
-        padding: Padding | None = None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Work) -> None:
         self._loop = loop
-        self._model = model
-        self._padding = padding
-        self._pull = pull
-        self._finish = finish
+        self._work = work
 
     def wake(self) -> None:
         self._loop.call_soon(self._serve, None)
@@ -198,9 +188,10 @@ class InlineExecutor:
         """Nothing to end: what has been woken runs on the loop."""
 
     def _serve(self, finished: Batch | None) -> None:
+        work = self._work
         begun_ns = perf_counter_ns()
-        while (batch := self._pull(finished)) is not None:
-            self._finish(batch, run(batch, self._model, self._padding))
+        while (batch := work.pull(finished)) is not None:
+            work.finish(batch, run(batch, work.model, work.padding))
             finished = batch
             if perf_counter_ns() - begun_ns > INLINE_NS:
                 self._loop.call_soon(self._serve, finished)

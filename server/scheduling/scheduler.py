@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import ClientGone, NotReady, Overloaded
 from ..request import NEVER, InferRequest
-from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor
+from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor, Work
 from .padding import Padding
 from .queue import Batch, BatchQueue
 
@@ -62,11 +62,8 @@ class Scheduler:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._executor: Executor = (
-            InlineExecutor(loop, model, self._pull, self._finish, padding)
-            if inline
-            else ThreadExecutor(loop, model, self._pull, self._finish, instances, name, padding)
-        )
+        work = Work(model, self._pull, self._finish, padding)
+        self._executor: Executor = InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name)
 
     def submit(self, request: InferRequest, shape: Hashable = None) -> None:
         """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.

@@ -10,7 +10,7 @@ import pytest
 
 from server.errors import ModelFailed, OutOfMemory, UnprocessableInput
 from server.request import InferRequest
-from server.scheduling.executor import INLINE_NS, InlineExecutor, assemble, run
+from server.scheduling.executor import INLINE_NS, InlineExecutor, Work, assemble, run
 from server.scheduling.queue import Batch, BatchQueue, Slice
 from server.tensors import Array
 from tests.fakes import FakeLoop
@@ -147,7 +147,7 @@ def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
 
     for _ in range(3):
         queue.push(one_row(1), None, 1)
-    InlineExecutor(cast(Any, loop), slow, pull, lambda *_: None).wake()
+    InlineExecutor(cast(Any, loop), Work(slow, pull, lambda *_: None)).wake()
     loop.call_soon(order.append, "another")
     loop.turn()
     assert order == ["batch", "another", "batch", "batch"]
