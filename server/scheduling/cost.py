@@ -6,7 +6,11 @@ import bisect
 from collections.abc import Iterable
 
 FORGETTING = 0.1
-"""Weight of a new measurement against the memory of the earlier ones."""
+"""Weight of a new measurement against the memory of the earlier ones,"""
+
+RELIEF = 0.3
+"""and of one that is faster than the memory: a run that was slow by chance makes its size unattractive, so that it is
+not tried again, and what is not tried is never corrected."""
 
 OUTLIER = 4.0
 """A single run counts as at most this many times the estimate: a preempted thread is not a slower model."""
@@ -25,8 +29,8 @@ class CostTable:
     """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
 
     Between measured sizes the prediction is linear, below the smallest it is that one's, beyond the largest it is
-    proportional, and it never falls with size. Steps (a kernel's tile, a padding bucket) are kept as measured: no line
-    is fitted through them.
+    proportional, and it never falls with size: what a larger size took, a smaller one takes at most. Steps (a kernel's
+    tile, a padding bucket) are kept as measured: no line is fitted through them.
     """
 
     def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
@@ -45,11 +49,21 @@ class CostTable:
         """Learn from one run of ``rows`` rows."""
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
-        learnt = known + FORGETTING * (min(float(duration_ns), OUTLIER * known) - known)
+        weight = FORGETTING if duration_ns > known else RELIEF
+        learnt = known + weight * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
+        if learnt > self._predicted[rows]:
+            self._lift(rows, learnt)
         self._spent_ns += duration_ns
-        if self._spent_ns >= RENEWAL_NS and abs(learnt - expected) > STALE * expected:
+        moved = abs(learnt - expected) > STALE * expected or learnt > (1 + STALE) * self._predicted[rows]
+        if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
+
+    def _lift(self, rows: int, learnt: float) -> None:
+        """More rows cannot take less than these have just been seen to take: a memory that says so is old."""
+        for size, known in self._measured.items():
+            if size > rows and known < learnt:
+                self._measured[size] = known + FORGETTING * (learnt - known)
 
     def predict_ns(self, rows: int) -> int:
         """Nanoseconds that ``rows`` rows will take, in as many runs as they need."""
@@ -73,9 +87,9 @@ class CostTable:
         self._spent_ns = 0
         self._built = dict(self._measured)
         sizes = sorted(self._measured)
-        predicted = [0.0]
-        for rows in range(1, self.max_batch_size + 1):
-            predicted.append(max(predicted[-1], self._interpolate(sizes, rows)))
+        predicted = [0.0, *(self._interpolate(sizes, rows) for rows in range(1, self.max_batch_size + 1))]
+        for rows in range(self.max_batch_size - 1, 0, -1):
+            predicted[rows] = min(predicted[rows], predicted[rows + 1])
         self._predicted = predicted
 
         best_ns = predicted[1]
