@@ -23,6 +23,7 @@ from . import environment, record
 from .explain import planted, stages, tail
 from .load import engine, payload_set, schedule, target, wire
 from .load.calibration import ONLY
+from .load.child_server import child_server
 from .load.engine import RawRun
 from .load.payload import Payload
 from .load.planted_server import DELAYS_MS
@@ -122,18 +123,9 @@ def planted_record(rows: planted.Columns, duration_s: float) -> record.RunRecord
 
 @contextmanager
 def planted_server() -> Iterator[str]:
-    """The URL of the server with known delays, in a process of its own, gone when the block ends."""
-    command = [sys.executable, "-m", "bench.load.planted_server"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/invocations"
-        finally:
-            process.stdin.close()
-            process.wait(timeout=10)
+    """The URL of the server with known delays, gone when the block ends."""
+    with child_server("bench.load.planted_server") as address:
+        yield f"{address}/invocations"
 
 
 def _children_cpu_s() -> float:

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .errors import Unusable
 from .load import calibration, engine, payload, schedule, target, wire
+from .load.child_server import child_server
 from .load.echo_server import EchoProtocol
 from .load.server_timing import CARRIERS
 
@@ -39,7 +39,6 @@ class Caller(FastHttpUser):
     def ask(self):
         self.client.post("/invocations", data=b"x" * 600)
 """
-_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def engine_rate(rate_per_s: float = 10_000.0, seconds: float = 5.0) -> dict[str, float]:
@@ -59,7 +58,7 @@ def engine_rate(rate_per_s: float = 10_000.0, seconds: float = 5.0) -> dict[str,
 
 def frozen(seconds: float = 30.0) -> dict[str, float]:
     """A server that stops 1 s in every 6 s, at 100 requests/s: p95 by us, by stock locust, and in truth."""
-    with _frozen_server() as url:
+    with child_server("bench.scenarios", "serve-frozen") as url:
         run = engine.run_open(_shot(url), schedule.build("constant", RATE_PER_S, seconds, 1))
         latency_ms = (run.columns["last_byte_ns"] - run.columns["due_ns"]) / 1e6
         return {
@@ -95,20 +94,6 @@ def _stock_locust_p95_ms(url: str, seconds: float) -> float:
     counts = {float(key): count for key, count in stats["response_times"].items()}
     values = np.repeat(sorted(counts), [counts[key] for key in sorted(counts)])
     return float(np.quantile(values, 0.95))
-
-
-@contextmanager
-def _frozen_server() -> Iterator[str]:
-    command = [sys.executable, "-m", "bench.scenarios", "serve-frozen"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.stdin.close()
 
 
 async def _serve_frozen() -> None:

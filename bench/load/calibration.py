@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import Unusable
 from . import engine, fleet, target, wire
+from .child_server import child_server
 from .measurements import Outcome
 from .payload import Payload
 from .server_timing import CARRIERS, Carrier
@@ -21,7 +19,6 @@ USABLE_SHARE = 0.5
 """Above this share of the ceiling the generator's own queueing shows up as latency (measured: lag grows fast)."""
 
 ONLY = np.zeros(1, dtype=np.uint16)
-_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +57,9 @@ def calibrate(
 
 @contextmanager
 def echo_server() -> Iterator[str]:
-    """The URL of an echo server in a process of its own, gone when the block ends."""
-    command = [sys.executable, "-m", "bench.load.echo_server"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        if not port:
-            raise Unusable("the echo server for the calibration did not start: see the lines above")
-        try:
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            process.stdin.close()
-            process.wait(timeout=10)
+    """The URL of an echo server, gone when the block ends. Raises Unusable when it does not start."""
+    with child_server("bench.load.echo_server") as address:
+        yield f"{address}/invocations"
 
 
 def _median_us(run: engine.RawRun) -> float:

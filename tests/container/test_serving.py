@@ -167,3 +167,4 @@ def assert_refuses_with_one_line(container: Container) -> None:
 
 def test_docker_itself_sees_the_server_healthy(server: Container) -> None:
     server.wait_for(lambda: server.inspect("{{.State.Health.Status}}") == "healthy", "docker to call it healthy")
+    assert server.inspect("{{.State.Running}}") == "true"
