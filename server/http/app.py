@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..protocols.failure import body_of, reply_failure, request_id
 from ..request import Head, Headers
 from . import admin
 
+DOCS = Path(__file__).with_name("docs.html")
+
 DESCRIPTION = """
 SageMaker's container contract and the Open Inference Protocol on one port.
 
@@ -30,7 +33,8 @@ Errors are one small JSON object: `error` (what was wrong and what to do), `code
 def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Models | None = None) -> FastAPI:
     """All routes as a FastAPI application; the handlers are the ones of the hot path. With ``models`` it has the
     admin API too."""
-    app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
     for route in routes:
         extra = {"requestBody": route.request_body} if route.request_body else None
         for method in route.methods:  # one by one: an operation's id has to be unique in the document
@@ -53,6 +57,11 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Mo
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
     return app
+
+
+async def _docs() -> Response:
+    """A page that shows and tries every route. Ours, because FastAPI's own loads its scripts from a public network."""
+    return Response(DOCS.read_bytes(), media_type="text/html")
 
 
 def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitable[Response]]:

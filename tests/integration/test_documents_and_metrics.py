@@ -23,6 +23,12 @@ def test_docs_answer_with_a_page(inline_server: ServerProcess) -> None:
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
+def test_the_page_loads_nothing_from_elsewhere(inline_server: ServerProcess) -> None:
+    page = inline_server.get("/docs").body.decode()
+    assert "openapi.json" in page
+    assert not re.search(r"""(src|href|url|import)\s*[=(]?\s*["']?(https?:)?//""", page)
+
+
 def test_the_openapi_document_lists_every_route_once(inline_server: ServerProcess) -> None:
     document = inline_server.get("/openapi.json").json()
     assert document["openapi"].startswith("3.")
