@@ -11,10 +11,13 @@ from typing import Any, TypeVar, cast
 
 from .errors import BrokenArtifact
 from .tensors import ModelSpec, TensorSpec
+from .wiring import PIPELINE, Pipeline
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
 SCHEMA = 1
+STEPS = "pipeline"
+"""The backend of an artifact that is made of steps: its ``model`` is the file that declares them."""
 USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
 
 Kind = TypeVar("Kind")
@@ -104,6 +107,7 @@ class Manifest:
     files: tuple[ArtifactFile, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    pipeline: Pipeline | None = None
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -129,6 +133,8 @@ class Manifest:
             }
         if self.padding is not None:
             body["padding"] = self.padding.to_json()
+        if self.pipeline is not None and self.model == MANIFEST:
+            body["pipeline"] = self.pipeline.to_json()
         return body
 
     @classmethod
@@ -140,15 +146,17 @@ class Manifest:
             raise BrokenArtifact(
                 f"{MANIFEST} has schema {body.get('schema')!r}, this build reads {SCHEMA}: run optimize again"
             )
+        steps = Pipeline.from_json(body["pipeline"], f"{MANIFEST}: 'pipeline'") if "pipeline" in body else None
+        composed = steps is not None or body.get("backend") == STEPS
         return cls(
             name=_take(body, "name", str),
             version=_take(body, "version", str),
             task=_take(body, "task", str, ""),
-            backend=_take(body, "backend", str),
-            model=_inside(_take(body, "model", str)),
+            backend=_take(body, "backend", str, STEPS if composed else None),
+            model=_inside(_take(body, "model", str, (MANIFEST if steps else PIPELINE) if composed else None)),
             spec=ModelSpec(
-                tuple(TensorSpec.from_json(row) for row in _each(body, "inputs", dict)),
-                tuple(TensorSpec.from_json(row) for row in _each(body, "outputs", dict)),
+                tuple(TensorSpec.from_json(row) for row in _each(body, "inputs", dict, [] if composed else None)),
+                tuple(TensorSpec.from_json(row) for row in _each(body, "outputs", dict, [] if composed else None)),
             ),
             labels=tuple(_each(body, "labels", str, [])),
             batching=None if body.get("batching") is None else _batching(_take(body, "batching", dict)),
@@ -157,6 +165,7 @@ class Manifest:
             files=tuple(_file(row) for row in _each(body, "files", dict, [])),
             evidence=_take(body, "evidence", dict, {}),
             provenance=_take(body, "provenance", dict, {}),
+            pipeline=steps,
         )
 
 
@@ -178,22 +187,25 @@ def read(path: Path) -> Artifact:
 
     Raises BrokenArtifact: no such directory, no manifest, unreadable manifest, or a listed file that is not there.
     """
-    manifest_path = path / MANIFEST
-    try:
-        text = manifest_path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise BrokenArtifact(f"no {MANIFEST} in {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenArtifact(f"cannot read {manifest_path}: {error}") from error
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BrokenArtifact(f"{manifest_path} is not JSON: {error}") from error
-    manifest = Manifest.from_json(body)
+    manifest = Manifest.from_json(_document(path, MANIFEST))
     for name in (manifest.model, *(row.path for row in manifest.files)):
         if not (path / name).is_file():
             raise BrokenArtifact(f"{MANIFEST} names {name}, which is not in {path}")
+    if manifest.backend == STEPS and manifest.pipeline is None:
+        declared = Pipeline.from_json(_document(path, manifest.model), manifest.model)
+        manifest = replace(manifest, pipeline=declared)
     return Artifact(path, manifest)
+
+
+def read_pipeline(path: Path) -> Artifact:
+    """A directory whose only description is a ``pipeline.json``, named after the directory where that names nothing.
+
+    Raises BrokenArtifact when the file cannot be read, or is wrong.
+    """
+    declared = Pipeline.from_json(_document(path, PIPELINE))
+    name, version = declared.name or path.resolve().name, declared.version or "1"
+    bare = Manifest(name, version, STEPS, PIPELINE, ModelSpec((), ()), task=declared.task, pipeline=declared)
+    return Artifact(path, bare, declared=False)
 
 
 def verify(artifact: Artifact) -> None:
@@ -228,6 +240,20 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _document(path: Path, name: str) -> Any:
+    """A JSON file of an artifact."""
+    try:
+        text = (path / name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BrokenArtifact(f"no {name} in {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenArtifact(f"cannot read {path / name}: {error}") from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BrokenArtifact(f"{path / name} is not JSON: {error}") from error
 
 
 def _inside(path: str) -> str:

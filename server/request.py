@@ -23,6 +23,34 @@ ORDINARY = 4
 """The priority of a request that names none."""
 
 
+class StepTimes:
+    """What one step of a pipeline took for one request, in nanoseconds, and the rows of the batch that it ran in."""
+
+    __slots__ = ("assemble_ns", "compute_ns", "name", "queue_ns", "run_rows")
+
+    def __init__(self, name: str, queue_ns: int, assemble_ns: int, compute_ns: int, run_rows: int) -> None:
+        self.name = name
+        self.queue_ns = queue_ns
+        self.assemble_ns = assemble_ns
+        self.compute_ns = compute_ns
+        self.run_rows = run_rows
+
+
+class Journey:
+    """What a request carries through a pipeline: where it is, every value up to now, and what each step took."""
+
+    __slots__ = ("begun_ns", "entered_ns", "held_ns", "rows", "step", "times", "values")
+
+    def __init__(self, arrays: tuple[Array, ...], rows: int, begun_ns: int) -> None:
+        self.values: list[Array] = list(arrays)
+        self.rows = rows
+        self.step = 0
+        self.begun_ns = begun_ns
+        self.entered_ns = begun_ns
+        self.held_ns = 0
+        self.times: list[StepTimes] = []
+
+
 REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
 
 
@@ -101,6 +129,7 @@ class InferRequest:
         "ended",
         "error",
         "held_ns",
+        "journey",
         "length",
         "outputs",
         "parts",
@@ -132,6 +161,7 @@ class InferRequest:
         self.size_bytes = 0
         self.abandoned = False
         self.ended = False
+        self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did
         self.cursor = 0  # rows that are in a batch already
         self.parts: list[tuple[int, list[Array]]] | None = None  # (first row, outputs) when split over batches

@@ -47,6 +47,9 @@ DTYPES: tuple[DType, ...] = (
     _row("FP64", "tensor(double)", "float64"),
     _row("BYTES", "tensor(string)", "object"),
 )
+RAW_BYTES = DType("BYTES", "", np.dtype(object), 0)
+"""BYTES that need not be text, such as an image: to the protocols the same type, to codecs and backends another one."""
+
 BY_NAME = {row.name: row for row in DTYPES}
 BY_ONNX = {row.onnx: row for row in DTYPES}
 BY_NUMPY = {row.numpy: row for row in DTYPES}

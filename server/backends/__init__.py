@@ -7,20 +7,22 @@ only when a model asks for it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..artifact import VariableAxis
 from ..errors import BrokenArtifact
 from ..tensors import Array, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """``threads``: intra-op threads that one ``run`` may use."""
+    """``threads``: intra-op threads that one ``run`` may use. ``options``: what a pipeline's step says beside that."""
 
     threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Session(Protocol):
@@ -41,12 +43,30 @@ class Session(Protocol):
         ...
 
 
+class StepSession(Session, Protocol):
+    """A session that is a step of a pipeline, and knows more of itself than its tensors say."""
+
+    @property
+    def padding(self) -> VariableAxis | None:
+        """The axis of varying length that it takes padded, and how."""
+        ...
+
+    @property
+    def sample(self) -> list[Array]:
+        """One ordinary row, to warm up with; nothing when it takes what the step before it gives."""
+        ...
+
+
 Loader = Callable[[Path, BackendOptions], Session]
 
 BACKENDS: dict[str, str] = {
     "onnxruntime": "server.backends.onnxruntime:load",
     "openvino": "server.backends.openvino:load",
     "fake": "server.backends.fake:load",
+    "tokenizer": "server.backends.tokenizer:load",
+    "pooling": "server.backends.pooling:load",
+    "image": "server.backends.image:load",
+    "labels": "server.backends.labels:load",
 }
 
 

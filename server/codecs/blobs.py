@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from ..errors import MalformedInput, NotAcceptable
-from ..tensors import Array, TensorSpec, describe_shape
+from ..tensors import RAW_BYTES, Array, TensorSpec, describe_shape
 from .fitting import check_finite
 
 _LENGTH_BYTES = 4
@@ -47,7 +47,7 @@ def write_blob(array: Array) -> bytes:
 
 
 def _read_strings(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> Array:
-    values: list[str] = []
+    values: list[str | bytes] = []
     at = 0
     while at < len(blob):
         end = at + _LENGTH_BYTES + int.from_bytes(blob[at : at + _LENGTH_BYTES], "little")
@@ -55,8 +55,9 @@ def _read_strings(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) 
             raise MalformedInput(
                 f'input "{tensor.name}": string {len(values)} does not end within the {len(blob)} bytes'
             )
+        raw = blob[at + _LENGTH_BYTES : end]
         try:
-            values.append(str(blob[at + _LENGTH_BYTES : end], "utf-8"))
+            values.append(bytes(raw) if tensor.dtype is RAW_BYTES else str(raw, "utf-8"))
         except UnicodeDecodeError as error:
             raise MalformedInput(f'input "{tensor.name}": string {len(values)} is not UTF-8') from error
         at = end

@@ -1,7 +1,8 @@
 """The conventions of JSON bodies: where each keeps its tensors, and how its reply is phrased.
 
 A reply mirrors its request: ``instances`` and MLflow's data frames are answered with ``predictions``, ``inputs`` with
-``outputs``, a bare list with a bare list. Keys that carry no tensors (``parameters``, ``signature_name``) are ignored.
+``outputs``, a bare list with a bare list. An object of just the model's inputs means them, and is answered like
+``inputs``. Keys that carry no tensors (``parameters``, ``signature_name``) are ignored.
 
 Every list of rows holds whole batches. Only ``inputs`` and the bare list, whose users think of one example, may leave
 the batch axis out: an array of exactly one axis less is one row. In ``instances`` that would hide a mistake.
@@ -30,6 +31,8 @@ def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
     if type(document) is not dict:
         raise MalformedInput(f"the body must be a JSON object or list, got {shown(document)}")
     present = [key for key in _CONVENTIONS if key in document]
+    if not present and document.keys() == plan.names:
+        return plan.payload(_columns(document, plan, booleans), COLUMNS)
     if len(present) != 1:
         known = ", ".join(f'"{key}"' for key in _CONVENTIONS)
         problem = f"has {' and '.join(present)} together" if present else "has none of the known keys"
@@ -41,19 +44,19 @@ def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
 def _instances(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
     if type(rows) is not list:
         raise MalformedInput(f'"instances" must be a list of rows, got {shown(rows)}')
-    if rows and type(rows[0]) is dict:
+    if rows and type(rows[0]) is dict and not _is_packed(rows[0]):
         return _named_rows(rows, plan, booleans)
     return (_only(plan).read(rows, booleans),)
 
 
 def _inputs(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
-    if type(value) is dict:
+    if type(value) is dict and not _is_packed(value):
         return _columns(value, plan, booleans)
     return _lenient(value, plan, booleans)
 
 
 def _lenient(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
-    if type(value) is list and value and type(value[0]) is dict:
+    if type(value) is list and value and type(value[0]) is dict and not _is_packed(value[0]):
         return _named_rows(value, plan, booleans)
     reader = _only(plan)
     if plan.batchable and depth(value) == len(reader.spec.shape) - 1:
@@ -131,8 +134,15 @@ def _columns(columns: Mapping[str, Any], plan: Plan, booleans: bool) -> tuple[Ar
 
 def _as_column(values: Any, reader: NestedReader) -> Any:
     """Cells of a table for an input of one feature: ``[1, 2]`` is what ``[[1], [2]]`` means."""
+    if type(values) in (str, dict) and reader.spec.shape == (-1,) and reader.spec.dtype.numpy.kind == "O":
+        return [values]
     flat = reader.spec.shape == (-1, 1) and type(values) is list and depth(values) == 1
     return [[value] for value in values] if flat else values
+
+
+def _is_packed(value: dict[str, Any]) -> bool:
+    """Whether this object is one value: bytes that are written as base64."""
+    return value.keys() == {"b64"}
 
 
 def _only(plan: Plan) -> NestedReader:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import MalformedInput, UnprocessableInput
 from ..request import Payload
-from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from ..tensors import RAW_BYTES, Array, ModelSpec, TensorSpec, describe_shape
 from .nested import NestedReader, shown
 
 T = TypeVar("T")
@@ -137,6 +137,9 @@ def _strings(array: Array, spec: TensorSpec) -> Array:
     if array.dtype.kind not in "US":
         raise MalformedInput(f'input "{spec.name}" has dtype {array.dtype.name}, expected strings')
     strings = np.empty(array.shape, object)
+    if spec.dtype is RAW_BYTES and array.dtype.kind == "S":
+        strings[...] = array  # its items are bytes already
+        return strings
     try:
         texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
         strings[...] = texts

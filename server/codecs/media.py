@@ -11,9 +11,13 @@ from .csv import Csv
 from .json import Json
 from .numpy import Npy, Npz
 from .open_inference import OpenInference
+from .values import Bytes, Text
 
-CODECS: tuple[Codec, ...] = (Json(), Csv(), Npy(), Npz(), OpenInference())
+CODECS: tuple[Codec, ...] = (Json(), Csv(), Npy(), Npz(), OpenInference(), Text(), Bytes())
 """One row per format; where a client leaves the choice open, the first row that fits wins."""
+
+ONLY_READ: Mapping[str, Codec] = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), Bytes())
+"""Bytes whose type says more than that; no answer is written in them."""
 
 DEFAULT_ACCEPT = "application/json"
 _MAX_REMEMBERED = 1024
@@ -97,7 +101,7 @@ class Negotiator:
             text = default
         try:
             media = parse_media_type(text)
-            return self._codecs[media.name], media.parameters
+            return self._codecs.get(media.name) or ONLY_READ[media.name], media.parameters
         except (ValueError, KeyError) as error:
             raise UnsupportedMedia(f'Content-Type "{_cut(text)}" is not supported; {self._supported()} are') from error
 

@@ -7,6 +7,7 @@ can hold one at all.
 
 from __future__ import annotations
 
+import binascii
 import struct
 from itertools import chain
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import orjson
 
 from ..errors import MalformedInput
-from ..tensors import Array, TensorSpec, describe_shape
+from ..tensors import RAW_BYTES, Array, TensorSpec, describe_shape
 
 # "=": native order, standard sizes, and overflow is an error; without it an overflowing float32 becomes infinite.
 _CODES = {
@@ -89,7 +90,9 @@ class NestedReader:
     def _from_flat(self, values: list[Any]) -> Array:
         if self._code is not None:
             return np.ndarray(len(values), self._dtype, struct.pack(f"={len(values)}{self._code}", *values))
-        allowed = str if self._dtype.kind == "O" else (bool, int)
+        if self.spec.dtype is RAW_BYTES:
+            values = [_unpacked(value) for value in values]
+        allowed = (str, bytes) if self._dtype.kind == "O" else (bool, int)
         if not all(isinstance(value, allowed) for value in values):
             raise TypeError
         if self._dtype.kind != "O" and not all(value in (0, 1) for value in values):
@@ -97,6 +100,13 @@ class NestedReader:
         array = np.empty(len(values), self._dtype)
         array[:] = values
         return array
+
+
+def _unpacked(value: Any) -> Any:
+    """``{"b64": "..."}`` as its bytes: how TensorFlow Serving writes in JSON what is not text."""
+    if type(value) is not dict or value.keys() != {"b64"}:
+        return value
+    return binascii.a2b_base64(value["b64"], strict_mode=True)
 
 
 def depth(nested: Any) -> int:
@@ -149,6 +159,9 @@ def _leaf_fault(value: Any, spec: TensorSpec, where: str) -> str | None:
     dtype = spec.dtype
     code = _CODES.get(dtype.name)
     if code is None:
+        if dtype is RAW_BYTES:
+            wanted = 'a string or {"b64": base64}'
+            return None if _unpacks(value) else f"expected {wanted}{_at(where)}, got {shown(value)}"
         fits = isinstance(value, str) if dtype.numpy.kind == "O" else isinstance(value, int) and value in (0, 1)
         word = "a string" if dtype.numpy.kind == "O" else "true or false"
     elif isinstance(value, bool) or not isinstance(value, int if dtype.numpy.kind in "iu" else (int, float)):
@@ -156,6 +169,13 @@ def _leaf_fault(value: Any, spec: TensorSpec, where: str) -> str | None:
     else:
         fits, word = _packs(code, value), f"a number within the range of {dtype.name}"
     return None if fits else f"expected {word}{_at(where)}, got {shown(value)}"
+
+
+def _unpacks(value: Any) -> bool:
+    try:
+        return isinstance(_unpacked(value), (str, bytes))
+    except _UNFIT:
+        return False
 
 
 def _packs(code: str, value: float) -> bool:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
+from typing import Protocol
 
 from .. import host
 from ..artifact import Artifact, Batching, Manifest
@@ -18,7 +19,7 @@ from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
 from ..scheduling.padding import PaddedInput, Padding
 from ..scheduling.queue import BatchQueue
-from ..scheduling.scheduler import Scheduler
+from ..scheduling.scheduler import Intake, Scheduler
 from ..settings import Settings
 from ..tensors import ModelSpec
 from .memory import trim
@@ -33,6 +34,12 @@ DRAIN_LOOK_S = 0.002
 """How often a queue that is being drained is looked at."""
 
 
+class Held(Protocol):
+    """What keeps a model in memory: one session, or those of several steps."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(slots=True)
 class ServedModel:
     """One version of a model, ready to answer."""
@@ -41,8 +48,8 @@ class ServedModel:
     version: str
     spec: ModelSpec
     artifact: Artifact
-    session: Session
-    scheduler: Scheduler
+    session: Held
+    scheduler: Intake
     metrics: ModelMetrics
     max_batch_size: int
     fixed_shapes: bool
@@ -102,11 +109,11 @@ class Loader:
         name = manifest.name
         max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
         trim()
-        inline, max_batch_size = _inline(seeds, max_batch_size, settings)
+        inline, max_batch_size = inline_within(seeds, max_batch_size, settings)
         if inline:
             batching = replace(batching, instances=1)
         metrics = ModelMetrics(name, manifest.version)
-        padding = _padding(manifest, session.spec) if rowwise else None
+        padding = padding_of(manifest, session.spec) if rowwise else None
         sizes = warm_up_lengths(session, artifact, padding, max_batch_size) if padding is not None else {}
         scheduler = Scheduler(
             BatchQueue(max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes),
@@ -159,7 +166,7 @@ async def close(model: ServedModel, drain_s: float) -> None:
     await loop.run_in_executor(None, _free, model.session)
 
 
-def _free(session: Session) -> None:
+def _free(session: Held) -> None:
     session.close()
     trim()
 
@@ -197,7 +204,7 @@ def plan(manifest: Manifest, settings: Settings) -> Batching:
     return Batching(sizes, instances, threads)
 
 
-def _padding(manifest: Manifest, spec: ModelSpec) -> Padding | None:
+def padding_of(manifest: Manifest, spec: ModelSpec) -> Padding | None:
     """The manifest's variable axis by position. Raises BrokenArtifact for a tensor that the model does not have."""
     axis = manifest.padding
     if axis is None:
@@ -213,7 +220,7 @@ def _padding(manifest: Manifest, spec: ModelSpec) -> Padding | None:
     )
 
 
-def _inline(seeds: list[tuple[int, float]], max_batch_size: int, settings: Settings) -> tuple[bool, int]:
+def inline_within(seeds: list[tuple[int, float]], max_batch_size: int, settings: Settings) -> tuple[bool, int]:
     """Whether the model runs on the event loop, and the largest batch size if it does.
 
     What the manifest says of instances does not count for so small a model: measured without a server around it, two

@@ -55,6 +55,8 @@ def limit_bytes(root: Path = ROOT) -> int | None:
 
 def file_bytes(artifact: Artifact) -> int:
     """The size of a model on disk, external weights included."""
+    if artifact.manifest.pipeline is not None:
+        return sum(path.stat().st_size for path in artifact.root.rglob("*") if path.is_file())
     names = {artifact.manifest.model, *(row.path for row in artifact.manifest.files)}
     paths = {artifact.root / name for name in names} | set(artifact.root.glob(f"{artifact.manifest.model}*"))
     return sum(path.stat().st_size for path in paths if path.is_file())

@@ -16,6 +16,7 @@ from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings import Settings
 from . import loading, repository
+from .assembly import Assembler
 from .loading import Loader, ServedModel
 from .memory import Budget, file_bytes, to_free
 from .releases import Releases
@@ -56,7 +57,7 @@ class Models:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._loader = loader or Loader(settings)
+        self._loader = loader or Assembler(settings)
         self._budget = budget or Budget.of(settings.memory_budget_mb)
         self._versions: dict[str, Versions] = {}
         self._current: dict[str, ServedModel] = {}

@@ -11,6 +11,7 @@ from ..artifact import Artifact, Manifest
 from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings import Settings
 from ..tensors import ModelSpec
+from ..wiring import PIPELINE
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when somebody has written there."""
@@ -82,7 +83,7 @@ def open_found(found: Found, settings: Settings) -> Artifact:
 def is_artifact(path: Path) -> bool:
     """Whether a path looks like one artifact, whole or not."""
     if path.is_dir():
-        return (path / artifacts.MANIFEST).is_file() or any(path.glob("*.onnx"))
+        return any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
     return path.is_file()
 
 
@@ -106,6 +107,8 @@ def stamp(path: Path) -> Stamp:
 
 
 def _bare(path: Path) -> Artifact:
+    if (path / PIPELINE).is_file():
+        return artifacts.read_pipeline(path)
     if path.is_dir():
         files = sorted(path.glob("*.onnx"))
         if len(files) != 1:

@@ -36,14 +36,16 @@ Seeds = list[tuple[int, float]]
 """(rows, nanoseconds), for a cost table."""
 
 
-def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[int, list[tuple[int, float]], bool]:
-    """Run every batch size, so that no request pays for first-time allocation.
+def warm_up(
+    session: Session, artifact: Artifact, batching: Batching, given: list[Array] | None = None
+) -> tuple[int, Seeds, bool]:
+    """Run every batch size, so that no request pays for first-time allocation. ``given``: rows to run it with.
 
     Returns the largest batch size that the model can really take, (batch size, nanoseconds) for the cost table, and
     whether the model gives one row of output for each row of input.
     Raises BrokenArtifact when the model cannot run its own samples.
     """
-    sample = _samples(session.spec, artifact)
+    sample = given or samples(session.spec, artifact)
     sizes = batching.batch_sizes if session.spec.batchable else (1,)
     seeds: list[tuple[int, float]] = []
     begun_ns = perf_counter_ns()
@@ -82,7 +84,7 @@ def _with_declared(seeds: list[tuple[int, float]], declared: tuple[CostPoint, ..
 
 
 def warm_up_lengths(
-    session: Session, artifact: Artifact, padding: Padding, max_batch_size: int
+    session: Session, artifact: Artifact, padding: Padding, max_batch_size: int, given: list[Array] | None = None
 ) -> dict[int, list[tuple[int, float]]]:
     """What one row and a full batch cost at every length that the manifest names, for the cost tables.
 
@@ -90,7 +92,7 @@ def warm_up_lengths(
     """
     declared = artifact.manifest.padding
     assert declared is not None
-    sample = _samples(session.spec, artifact)
+    sample = given or samples(session.spec, artifact)
     costs: dict[int, list[tuple[int, float]]] = {}
     measured = 0
     begun_ns = perf_counter_ns()
@@ -118,7 +120,7 @@ def _measure(session: Session, inputs: list[Array]) -> float:
     return statistics.median(taken)
 
 
-def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
+def samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
     """Real inputs where the artifact has some; zeros, and eight of everything variable, where it has not."""
     path = artifact.root / artifacts.SAMPLES
     if artifact.declared and path.is_file():

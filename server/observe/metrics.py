@@ -18,14 +18,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
+from . import steps
+from .histograms import Histograms, rows_buckets, seconds_buckets
+from .steps import StepMetrics
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-BOUNDS_S = (
-    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
-    *(1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
-BOUNDS_NS = np.array([bound * 1e9 for bound in BOUNDS_S])
-BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STAMPS = 10
 PENDING_REQUESTS = 512
 
@@ -35,9 +32,7 @@ class StageClock:
 
     def __init__(self) -> None:
         self._pending = array("q")
-        self._series = len(STAGES) + 1
-        self._counts: NDArray[np.int64] = np.zeros((self._series, len(BOUNDS_NS) + 1), np.int64)
-        self._sums_ns: NDArray[np.int64] = np.zeros(self._series, np.int64)
+        self._histograms = Histograms(len(STAGES) + 1)
         self._last_ns = 0
 
     @property
@@ -68,7 +63,7 @@ class StageClock:
         """(stage or ``total``, cumulative bucket counts, sum in seconds)."""
         self._fold()
         for index, stage in enumerate((*STAGES, "total")):
-            yield stage, np.cumsum(self._counts[index]).tolist(), float(self._sums_ns[index]) / 1e9
+            yield stage, *self._histograms.cumulative(index)
 
     def _fold(self) -> None:
         if not self._pending:
@@ -76,11 +71,7 @@ class StageClock:
         durations = stage_durations_ns(np.frombuffer(self._pending, np.int64).reshape(-1, STAMPS))
         self._last_ns = self._pending[-1]
         self._pending = array("q")
-        bucket = np.searchsorted(BOUNDS_NS, durations)
-        width = len(BOUNDS_NS) + 1
-        flat = (bucket + np.arange(self._series) * width).ravel()
-        self._counts += np.bincount(flat, minlength=self._series * width).reshape(self._series, width)
-        self._sums_ns += durations.sum(axis=0)
+        self._histograms.add(durations)
 
 
 def stage_durations_ns(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -124,6 +115,8 @@ class ModelMetrics:
         self.shadowed: Counter[str] = Counter()
         """Requests that were copied to this version as a shadow, by outcome: same, different, failed, skipped."""
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
+        self.steps: Sequence[StepMetrics] = ()
+        """Of a pipeline, in order."""
 
     def record_batch(self, rows: int, failed_slices: int) -> None:
         self.batch_rows[rows] += 1
@@ -173,6 +166,7 @@ class Metrics(Collector):
         yield from self._queues()
         yield from self._versions()
         yield from self._caches()
+        yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -196,7 +190,7 @@ class Metrics(Collector):
         )
         for one in self._models.values():
             for stage, counts, total_s in one.stages.histograms():
-                buckets = list(zip((*(str(bound) for bound in BOUNDS_S), "+Inf"), counts, strict=True))
+                buckets = seconds_buckets(counts)
                 if stage == "total":
                     totals.add_metric(one.labels, buckets, total_s)
                 else:
@@ -209,12 +203,7 @@ class Metrics(Collector):
             "slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"]
         )
         for one in self._models.values():
-            counts = [sum(n for rows, n in one.batch_rows.items() if rows <= bound) for bound in BATCH_BOUNDS]
-            total = sum(rows * n for rows, n in one.batch_rows.items())
-            names = (*(str(float(bound)) for bound in BATCH_BOUNDS), "+Inf")
-            sizes.add_metric(
-                one.labels, list(zip(names, (*counts, sum(one.batch_rows.values())), strict=True)), float(total)
-            )
+            sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
         yield sizes
         failed = CounterMetricFamily(
             "slipway_failed_slices",

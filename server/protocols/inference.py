@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from ..codecs import Codec
 from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
-from ..request import ORDINARY, PATIENCE_NS, Head, InferRequest, Payload
+from ..request import ORDINARY, PATIENCE_NS, Head, InferRequest, Journey, Payload
 from . import Reply
 from .failure import reply_failure
 
@@ -23,6 +23,8 @@ DEADLINE = b"x-request-deadline-ms"
 PRIORITY = b"x-request-priority"
 CACHE = b"x-slipway-cache"
 LEAST_URGENT = 8
+MOST_ATTRIBUTES = 1_023
+"""Characters that SageMaker lets through in its custom attributes."""
 SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY))
 HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
 """``send`` ends after the header has left; it is in the histograms only."""
@@ -175,8 +177,23 @@ def _timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) 
         encoded_ns - request.scattered_ns,
     )
     pairs = zip(HEADER_STAGES, durations_ns, strict=True)
+    steps = () if request.journey is None else _of_steps(request.journey)
     if carrier == CUSTOM_ATTRIBUTES:
-        text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs)
-        return CUSTOM_ATTRIBUTES, f"{text},batch={request.run_rows}".encode()
-    text = ", ".join(f"{stage};dur={ns / 1e6:.4f}" for stage, ns in pairs)
+        text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs) + f",batch={request.run_rows}"
+        for name, ns in steps:
+            entry = f",{name}={ns // 1_000}"
+            if len(text) + len(entry) > MOST_ATTRIBUTES:
+                break
+            text += entry
+        return CUSTOM_ATTRIBUTES, text.encode()
+    text = ", ".join(f"{stage};dur={ns / 1e6:.4f}" for stage, ns in (*pairs, *steps))
     return b"server-timing", f'{text}, batch;desc="{request.run_rows}"'.encode()
+
+
+def _of_steps(journey: Journey) -> list[tuple[str, int]]:
+    """What each step of a pipeline took, by ``STEP.STAGE``; what the attributes have no room for are the last steps."""
+    return [
+        (f"{one.name}.{stage}", ns)
+        for one in journey.times
+        for stage, ns in (("queue", one.queue_ns), ("compute", one.compute_ns))
+    ]

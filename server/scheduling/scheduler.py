@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from time import perf_counter_ns
+from typing import Protocol
 
 import numpy as np
 
@@ -26,6 +27,36 @@ log = logging.getLogger("slipway.scheduler")
 UNLIMITED = 1 << 62
 
 OnBatch = Callable[[Batch, int], None]
+OnEnd = Callable[[InferRequest], None]
+
+
+class Intake(Protocol):
+    """What takes the requests of one version of a model and ends each exactly once: one scheduler, or several."""
+
+    def submit(self, request: InferRequest, shape: Hashable = None) -> None:
+        """Admit a request. Raises Overloaded or NotReady, and then it is not ended."""
+        ...
+
+    def backlog_ns(self) -> int:
+        """Predicted wait of a request that arrives now."""
+        ...
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that something has still to be started for."""
+        ...
+
+    def cost_points(self) -> list[tuple[int, int, int]]:
+        """(bucket size, batch size, nanoseconds) as learnt up to now."""
+        ...
+
+    def stop(self) -> None:
+        """Refuse new requests and end what runs. Blocks: not for the event loop."""
+        ...
+
+    def abandon(self) -> None:
+        """After :meth:`stop`, on the event loop: whatever still waits gets NotReady."""
+        ...
 
 
 class Scheduler:
@@ -43,12 +74,13 @@ class Scheduler:
         max_queue_bytes: int = UNLIMITED,
         padding: Padding | None = None,
         on_batch: OnBatch,
+        on_end: OnEnd | None = None,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
         """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
-        admission says no. ``on_batch(batch, failed slices)`` is told
-        of every batch, for the metrics."""
+        admission says no. ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is
+        told of every request that has ended, in place of its ``done``."""
         self._queue = queue
         self._loop = loop
         self._lock = threading.Lock()
@@ -56,6 +88,7 @@ class Scheduler:
         self._max_queue_bytes = max_queue_bytes
         self._padding = padding
         self._on_batch = on_batch
+        self._on_end = on_end
         self._clock = clock
         self._waking = 0
         self._stopped = False
@@ -65,16 +98,20 @@ class Scheduler:
         work = Work(model, self._pull, self._finish, padding)
         self._executor: Executor = InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name)
 
-    def submit(self, request: InferRequest, shape: Hashable = None) -> None:
+    def submit(self, request: InferRequest, shape: Hashable = None, admitted: bool = False) -> None:
         """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
 
-        This is the only place that says no: a request that was admitted ends in one call of its ``done``.
+        This is the only place that says no: a request that was admitted ends in one call of its ``done``. ``admitted``:
+        somebody else has said yes before, to all steps of a pipeline.
         """
         now_ns = self._clock()
         for array in request.arrays:
             request.size_bytes += array.nbytes
         with self._lock:
-            self._admit(request, shape, now_ns)
+            if not admitted:
+                self._admit(request, shape, now_ns)
+            elif self._stopped:
+                raise NotReady("the model is being unloaded")
             self._queue.push(request, shape, now_ns)
             wake = self._queue.idle_instances > self._waking
             if wake:
@@ -93,6 +130,12 @@ class Scheduler:
     def waiting_rows(self) -> int:
         with self._lock:
             return self._queue.waiting_rows
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the arrays of all that waits."""
+        with self._lock:
+            return self._queue.waiting_bytes
 
     def cost_points(self) -> list[tuple[int, int, int]]:
         """(bucket size, batch size, nanoseconds) as learnt up to now; bucket size 0 where nothing is padded."""
@@ -121,17 +164,17 @@ class Scheduler:
         wait_ns = self._queue.backlog_ns(now_ns)
         if wait_ns > self._max_queue_ns:
             raise Overloaded(
-                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", _seconds(wait_ns - self._max_queue_ns)
+                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
             )
         if self._queue.waiting_bytes and self._queue.waiting_bytes + request.size_bytes > self._max_queue_bytes:
             waiting_mb = self._queue.waiting_bytes / 1e6
-            raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", _seconds(wait_ns))
+            raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", retry_seconds(wait_ns))
         if request.deadline_ns != NEVER:
             finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns)
             if finish_ns > request.deadline_ns:
                 late_ns = finish_ns - request.deadline_ns
                 raise Overloaded(
-                    f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", _seconds(late_ns)
+                    f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
                 )
 
     def _pull(self, finished: Batch | None) -> Batch | None:
@@ -191,7 +234,10 @@ class Scheduler:
         if request.abandoned and request.error is None:
             request.error = ClientGone("the client closed the connection before its answer was ready")
         try:
-            request.done(request)
+            if self._on_end is None:
+                request.done(request)
+            else:
+                self._on_end(request)
         except Exception:
             log.exception("an answer could not be delivered; its neighbours in the batch still are")
 
@@ -230,6 +276,6 @@ class Scheduler:
         self._end_all(dead)
 
 
-def _seconds(wait_ns: int) -> int:
+def retry_seconds(wait_ns: int) -> int:
     """Retry-After: whole seconds, rounded up, at least one."""
     return max(-(-wait_ns // 1_000_000_000), 1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from server.backends import BACKENDS, BackendOptions, Session, loader
 from server.errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
-from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
+from server.ragged import filled, is_ragged, ragged
+from server.tensors import BY_NAME, RAW_BYTES, Array, ModelSpec, TensorSpec
 
 RNG = np.random.default_rng(7)
 WEIGHTS = [RNG.standard_normal((8, 6), np.float32), RNG.standard_normal((6, 3), np.float32)]
@@ -80,14 +83,97 @@ def write_fake(root: Path) -> Path:
     return path
 
 
+def rows(count: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).standard_normal((count, 8), np.float32)
+
+
+def floats(count: int, seed: int = 1) -> list[Array]:
+    return [rows(count, seed)]
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model of one backend: how to write it, its spec, and what it computes."""
+    """A model of one backend: how to write it, its spec, what it computes, and so many rows of input for it."""
 
     write: Callable[[Path], Path]
     spec: ModelSpec
-    compute: Callable[[Array], list[Array]]
+    compute: Callable[..., list[Array]]
     package: str | None = None
+    batch: Callable[..., list[Array]] = floats
+    options: dict[str, Any] = field(default_factory=dict)
+    has_file: bool = True
+
+
+WORDS = ["[PAD]", "[UNK]", "a", "cat", "sits", "on", "mat"]
+
+
+def write_tokenizer(root: Path) -> Path:
+    """Words to numbers, and nothing else."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    path = root / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def texts(count: int, seed: int = 1) -> list[Array]:
+    random = np.random.default_rng(seed)
+    array = np.empty(count, object)
+    array[:] = [" ".join(random.choice(WORDS[2:], random.integers(1, 9))) for _ in range(count)]
+    return [array]
+
+
+def compute_tokens(texts: Array) -> list[Array]:
+    ids = [np.array([WORDS.index(word) for word in text.split()], np.int64) for text in texts]
+    return [ragged(ids), ragged([np.ones_like(one) for one in ids]), ragged([np.zeros_like(one) for one in ids])]
+
+
+def states(count: int, seed: int = 1) -> list[Array]:
+    """Seven tokens a row, of which at least one counts."""
+    random = np.random.default_rng(seed)
+    mask = (np.arange(7)[None] < random.integers(1, 8, (count, 1))).astype(np.int64)
+    return [random.standard_normal((count, 7, 5), np.float32), mask]
+
+
+def compute_pooling(hidden: Array, mask: Array) -> list[Array]:
+    vectors = [tokens[counts == 1].mean(axis=0) for tokens, counts in zip(hidden, mask, strict=True)]
+    pooled = np.array(vectors, np.float32).reshape(len(hidden), 5)
+    return [pooled / np.linalg.norm(pooled, axis=1, keepdims=True)]
+
+
+def pictures(count: int, seed: int = 1) -> list[Array]:
+    """Images without loss, so that what comes out is known exactly."""
+    from PIL import Image
+
+    random = np.random.default_rng(seed)
+    array = np.empty(count, object)
+    for index in range(count):
+        file = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).save(file, "PNG")
+        array[index] = file.getvalue()
+    return [array]
+
+
+def compute_image(encoded: Array) -> list[Array]:
+    from PIL import Image
+
+    pixels = [np.asarray(Image.open(io.BytesIO(one)), np.float32) / 255 for one in encoded]
+    array = np.array(pixels, np.float32).reshape(len(encoded), 6, 6, 3)
+    return [((array - 0.5) / 0.25).transpose(0, 3, 1, 2)]
+
+
+def write_labels(root: Path) -> Path:
+    path = root / "labels.json"
+    path.write_text(json.dumps([f"class {index}" for index in range(8)]))
+    return path
+
+
+def compute_labels(scores: Array) -> list[Array]:
+    best = np.argsort(-scores, axis=1)[:, :2]
+    names = np.array([f"class {index}" for index in range(8)], object)
+    return [names[best], np.take_along_axis(scores, best, axis=1)]
 
 
 def one_input(*outputs: TensorSpec) -> ModelSpec:
@@ -108,14 +194,53 @@ CASES = {
         package="openvino",
     ),
     "fake": Case(write_fake, one_input(TensorSpec("y", FP32, (-1, 8))), lambda x: [x * 2]),
+    "tokenizer": Case(
+        write_tokenizer,
+        ModelSpec(
+            (TensorSpec("text", BY_NAME["BYTES"], (-1,)),),
+            tuple(TensorSpec(name, INT64, (-1, -1)) for name in ("input_ids", "attention_mask", "token_type_ids")),
+        ),
+        compute_tokens,
+        package="tokenizers",
+        batch=texts,
+    ),
+    "pooling": Case(
+        lambda root: root / "pipeline.json",
+        ModelSpec(
+            (TensorSpec("last_hidden_state", FP32, (-1, -1, -1)), TensorSpec("attention_mask", INT64, (-1, -1))),
+            (TensorSpec("embedding", FP32, (-1, -1)),),
+        ),
+        compute_pooling,
+        batch=states,
+        has_file=False,
+    ),
+    "image": Case(
+        lambda root: root / "pipeline.json",
+        ModelSpec((TensorSpec("image", RAW_BYTES, (-1,)),), (TensorSpec("pixels", FP32, (-1, 3, 6, 6)),)),
+        compute_image,
+        package="PIL",
+        batch=pictures,
+        options={"size": 6, "resize": "stretch", "mean": 0.5, "std": 0.25},
+        has_file=False,
+    ),
+    "labels": Case(
+        write_labels,
+        ModelSpec(
+            (TensorSpec("scores", FP32, (-1, 8)),),
+            (TensorSpec("label", BY_NAME["BYTES"], (-1, 2)), TensorSpec("score", FP32, (-1, 2))),
+        ),
+        compute_labels,
+        options={"top": 2},
+    ),
 }
+OPTIONAL = {"openvino": "openvino", "tokenizer": "tokenizers", "image": "PIL"}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if name == "openvino":
-        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name], reason=f"the extra that has {name} is not installed")
     return name
 
 
@@ -126,19 +251,18 @@ def case(backend: str) -> Case:
 
 @pytest.fixture
 def session(backend: str, case: Case, tmp_path: Path) -> Iterator[Session]:
-    opened = loader(backend)(case.write(tmp_path), BackendOptions(threads=1))
+    opened = loader(backend)(case.write(tmp_path), BackendOptions(threads=1, options=case.options))
     yield opened
     opened.close()
-
-
-def rows(count: int, seed: int = 1) -> Array:
-    return np.random.default_rng(seed).standard_normal((count, 8), np.float32)
 
 
 def assert_close(got: list[Array], expected: list[Array]) -> None:
     assert len(got) == len(expected)
     for one, other in zip(got, expected, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        if one.dtype.kind == "O":
+            assert [np.asarray(row).tolist() for row in one] == [np.asarray(row).tolist() for row in other]
+            continue
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -153,52 +277,56 @@ def test_the_spec_is_the_models(session: Session, case: Case) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 33])
 def test_outputs_come_in_the_order_shape_and_dtype_of_the_spec(session: Session, case: Case, count: int) -> None:
-    outputs = session.run([rows(count)])
-    assert_close(outputs, case.compute(rows(count)))
+    outputs = session.run(case.batch(count))
+    assert_close(outputs, case.compute(*case.batch(count)))
     for array, spec in zip(outputs, session.spec.outputs, strict=True):
-        assert array.dtype == spec.dtype.numpy
-        assert spec.accepts(array.shape)
+        rectangular = filled(array, spec, 1, 0) if is_ragged(array, spec) else array
+        assert rectangular.dtype == spec.dtype.numpy
+        assert spec.accepts(rectangular.shape)
 
 
 def test_no_rows_are_no_rows(session: Session, case: Case) -> None:
-    assert_close(session.run([rows(0)]), case.compute(rows(0)))
+    assert_close(session.run(case.batch(0)), case.compute(*case.batch(0)))
 
 
-def test_a_row_gets_the_same_answer_in_any_company(session: Session) -> None:
-    together = session.run([rows(9)])
+def test_a_row_gets_the_same_answer_in_any_company(session: Session, case: Case) -> None:
+    together = session.run(case.batch(9))
     for index in range(9):
-        assert_close(session.run([rows(9)[index : index + 1]]), [array[index : index + 1] for array in together])
+        alone = [array[index : index + 1] for array in case.batch(9)]
+        assert_close(session.run(alone), [array[index : index + 1] for array in together])
 
 
 def test_inputs_may_be_a_tuple_and_a_view_and_are_left_alone(session: Session, case: Case) -> None:
-    whole = rows(6)
-    before = whole.copy()
-    whole.flags.writeable = False
-    assert_close(session.run((whole[2:4],)), case.compute(before[2:4]))
-    np.testing.assert_array_equal(whole, before)
+    whole = case.batch(6)
+    before = [array.copy() for array in whole]
+    for array in whole:
+        array.flags.writeable = False
+    assert_close(session.run(tuple(array[2:4] for array in whole)), case.compute(*(array[2:4] for array in before)))
+    for array, kept in zip(whole, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
 
 
-def test_outputs_are_the_callers_own(session: Session) -> None:
-    first = session.run([rows(3, seed=1)])
+def test_outputs_are_the_callers_own(session: Session, case: Case) -> None:
+    first = session.run(case.batch(3, seed=1))
     kept = [array.copy() for array in first]
-    session.run([rows(3, seed=2)])
+    session.run(case.batch(3, seed=2))
     assert_close(first, kept)
 
 
-def test_runs_from_four_threads_agree_with_runs_one_after_another(session: Session) -> None:
-    batches = [rows(1 + seed % 7, seed) for seed in range(80)]
-    serial = [session.run([batch]) for batch in batches]
+def test_runs_from_four_threads_agree_with_runs_one_after_another(session: Session, case: Case) -> None:
+    batches = [case.batch(1 + seed % 7, seed) for seed in range(80)]
+    serial = [session.run(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        concurrent = list(pool.map(lambda batch: session.run([batch]), batches))
+        concurrent = list(pool.map(session.run, batches))
     for got, expected in zip(concurrent, serial, strict=True):
         assert_close(got, expected)
 
 
 def test_two_sessions_of_one_file_do_not_share_their_end(backend: str, case: Case, tmp_path: Path) -> None:
     path = case.write(tmp_path)
-    one, other = (loader(backend)(path, BackendOptions()) for _ in range(2))
+    one, other = (loader(backend)(path, BackendOptions(options=case.options)) for _ in range(2))
     one.close()
-    assert_close(other.run([rows(2)]), case.compute(rows(2)))
+    assert_close(other.run(case.batch(2)), case.compute(*case.batch(2)))
     other.close()
 
 
@@ -219,15 +347,15 @@ def test_what_cannot_be_run_is_an_error_of_ours_in_one_line_and_the_session_goes
         session.run(wrong)
     assert "\n" not in str(caught.value)
     assert "/" not in str(caught.value)
-    assert_close(session.run([rows(2)]), case.compute(rows(2)))
+    assert_close(session.run(case.batch(2)), case.compute(*case.batch(2)))
 
 
-def test_a_closed_session_says_that_it_was_unloaded(session: Session) -> None:
-    session.run([rows(1)])
+def test_a_closed_session_says_that_it_was_unloaded(session: Session, case: Case) -> None:
+    session.run(case.batch(1))
     session.close()
     session.close()
     with pytest.raises(ModelFailed, match="has been unloaded"):
-        session.run([rows(1)])
+        session.run(case.batch(1))
 
 
 @pytest.mark.parametrize(
@@ -240,8 +368,9 @@ def test_a_closed_session_says_that_it_was_unloaded(session: Session) -> None:
     ],
 )
 def test_a_broken_file_is_a_broken_artifact_in_one_line_that_names_it(
-    backend: str, content: bytes | None, tmp_path: Path
+    backend: str, case: Case, content: bytes | None, tmp_path: Path
 ) -> None:
+    needs_file(case)
     path = tmp_path / "broken.model"
     if content is not None:
         path.write_bytes(content)
@@ -249,13 +378,42 @@ def test_a_broken_file_is_a_broken_artifact_in_one_line_that_names_it(
 
 
 def test_a_cut_off_file_is_a_broken_artifact(backend: str, case: Case, tmp_path: Path) -> None:
+    needs_file(case)
     path = case.write(tmp_path)
     path.write_bytes(path.read_bytes()[:-5])
     assert_broken(backend, path)
 
 
-def test_a_directory_is_a_broken_artifact(backend: str, tmp_path: Path) -> None:
+def test_a_directory_is_a_broken_artifact(backend: str, case: Case, tmp_path: Path) -> None:
+    needs_file(case)
     assert_broken(backend, tmp_path)
+
+
+def needs_file(case: Case) -> None:
+    if not case.has_file:
+        pytest.skip("needs no file")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tokenizer", {"max_lenght": 5}, "'max_lenght' is not known; the nearest is 'max_length'"),
+        ("tokenizer", {"max_length": "long"}, "'max_length' of 'tokenizer' must be a whole number, 3 or more"),
+        ("pooling", {"mode": "median"}, "'mode' of 'pooling' must be one of mean, cls"),
+        ("pooling", {"normalise": True}, "the nearest is 'normalize'"),
+        ("image", {"mean": [1, 2]}, "'mean' of 'image' must be 3 numbers, or one for all"),
+        ("image", {"std": 0}, "must not hold 0"),
+        ("image", {"size": 0}, "'size' of 'image' must be a whole number, 1 or more"),
+        ("labels", {"top": 9}, "'top' of 'labels' is 9, and there are 8 labels"),
+        ("labels", {"softmax": "yes"}, "'softmax' of 'labels' must be true or false"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(name: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name])
+    with pytest.raises(BrokenArtifact) as caught:
+        loader(name)(CASES[name].write(tmp_path), BackendOptions(options=options))
+    assert message in str(caught.value)
 
 
 def assert_broken(backend: str, path: Path) -> None:
@@ -290,7 +448,9 @@ def test_a_package_that_is_installed_but_cannot_be_loaded_is_a_broken_artifact(
 
 
 def test_an_unknown_backend_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(BrokenArtifact, match="unknown backend 'abacus'; this build has fake, onnxruntime"):
+    with pytest.raises(
+        BrokenArtifact, match="unknown backend 'abacus'; this build has fake, image, labels, onnxruntime"
+    ):
         loader("abacus")
 
 
@@ -314,6 +474,70 @@ class TestFake:
     def test_a_description_of_the_wrong_kind_is_refused(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(BrokenArtifact, match=r"model\.json is not a description of a fake model"):
             self.open(tmp_path, text)
+
+
+class TestTokenizer:
+    """What texts may be."""
+
+    def session(self, root: Path, **options: Any) -> Session:
+        pytest.importorskip("tokenizers")
+        return loader("tokenizer")(write_tokenizer(root), BackendOptions(options=options))
+
+    def test_a_long_text_is_cut(self, tmp_path: Path) -> None:
+        ids, _, _ = self.session(tmp_path, max_length=3).run([np.array(["a cat sits on a mat"], object)])
+        assert ids[0].tolist() == [2, 3, 4]
+
+    def test_bytes_are_read_as_utf8_and_half_a_character_is_the_callers_fault(self, tmp_path: Path) -> None:
+        session = self.session(tmp_path)
+        assert session.run([np.array([b"cat"], object)])[0][0].tolist() == [3]
+        for wrong in (b"\xff", "\ud800", 3):
+            with pytest.raises(UnprocessableInput):
+                session.run([np.array([wrong], object)])
+
+
+class TestImage:
+    """What images may be."""
+
+    def session(self, **options: Any) -> Session:
+        pytest.importorskip("PIL")
+        return loader("image")(Path("pipeline.json"), BackendOptions(options=options))
+
+    def encoded(self, pixels: Array, kind: str = "PNG") -> Array:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, kind)
+        array = np.empty(1, object)
+        array[0] = file.getvalue()
+        return array
+
+    def test_a_bomb_is_refused_by_its_pixels_before_it_is_decoded(self) -> None:
+        bomb = self.encoded(np.zeros((3000, 3000), np.uint8))
+        assert len(bomb[0]) < 20_000
+        with pytest.raises(UnprocessableInput, match="3000 x 3000 pixels, more than the 1,000,000 that are allowed"):
+            self.session(max_pixels=1_000_000).run([bomb])
+
+    def test_the_middle_is_cut_out_of_an_image_that_is_no_square(self) -> None:
+        wide = np.zeros((8, 24, 3), np.uint8)
+        wide[:, 8:16] = 255
+        (pixels,) = self.session(size=8, shorter=8, mean=0, std=1).run([self.encoded(wide)])
+        np.testing.assert_array_equal(pixels, np.ones((1, 3, 8, 8), np.float32))
+
+    def test_grey_and_channels_last(self) -> None:
+        grey = self.encoded(np.full((4, 4), 51, np.uint8))
+        (pixels,) = self.session(size=4, mode="L", layout="NHWC", resize="stretch").run([grey])
+        np.testing.assert_allclose(pixels, np.full((1, 4, 4, 1), 0.2), rtol=1e-6)
+
+    @pytest.mark.parametrize("value", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00", "text", None])
+    def test_what_is_no_image_is_the_callers_fault(self, value: Any) -> None:
+        with pytest.raises(UnprocessableInput):
+            self.session().run([np.array([value], object)])
+
+    def test_a_cut_off_image_is_the_callers_fault(self) -> None:
+        whole = self.encoded(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), "JPEG")
+        whole[0] = whole[0][:-200]
+        with pytest.raises(UnprocessableInput, match="not an image of type JPEG, PNG, WEBP"):
+            self.session().run([whole])
 
 
 class TestOnnxRuntime:

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.observe.histograms import BATCH_BOUNDS, BOUNDS_S
 from server.observe.metrics import (
-    BATCH_BOUNDS,
-    BOUNDS_S,
     CONTENT_TYPE,
     PENDING_REQUESTS,
     Metrics,

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from server.backends import BackendOptions, Session
 from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel, UnprocessableInput
 from server.models import Models, ServedModel, loading
 from server.models import warmup as module
-from server.models.loading import INLINE_LIMIT, _inline, plan
+from server.models.loading import INLINE_LIMIT, inline_within, plan
 from server.models.repository import open_artifact
 from server.models.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
 from server.observe.metrics import Metrics
@@ -317,7 +317,7 @@ class TestInline:
     LIMIT_NS = Settings().inline_below_us * 1000
 
     def inline(self, costs_ns: dict[int, float], largest: int = 8, instances: int = 0) -> tuple[bool, int]:
-        return _inline(list(costs_ns.items()), largest, Settings(instances=instances))
+        return inline_within(list(costs_ns.items()), largest, Settings(instances=instances))
 
     def test_a_tiny_model_runs_on_the_loop(self) -> None:
         assert self.inline({1: self.LIMIT_NS, 8: self.LIMIT_NS}) == (True, 8)
@@ -337,7 +337,7 @@ class TestInline:
         assert self.inline({1: 1000, 2: 1000, 4: 1000}, largest=1) == (True, 1)
 
     def test_inline_can_be_switched_off(self) -> None:
-        assert _inline([(1, 1.0)], 8, Settings(inline_below_us=0)) == (False, 8)
+        assert inline_within([(1, 1.0)], 8, Settings(inline_below_us=0)) == (False, 8)
 
 
 INLINE = Settings(inline_below_us=1_000_000)
@@ -522,7 +522,7 @@ class TestUnload:
             with pytest.raises(NotReady):
                 await ask(model, np.ones((1, 4), np.float32))
             with pytest.raises(ModelFailed):
-                model.session.run([np.ones((1, 4), np.float32)])
+                cast(Session, model.session).run([np.ones((1, 4), np.float32)])
             assert ours(metrics) == before
 
         asyncio.run(go())
@@ -547,7 +547,7 @@ class TestUnload:
         async def go() -> weakref.ref[Session]:
             model = await models.load(write_fake(tmp_path))
             await models.unload("m")
-            return weakref.ref(model.session)
+            return weakref.ref(cast(Session, model.session))
 
         session = asyncio.run(go())  # which also ends the threads that load and unload
         gc.collect()

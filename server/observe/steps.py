@@ -1,0 +1,66 @@
+"""The metrics of a pipeline's steps: what each takes for a request, how large its batches are, what a run costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from ..request import StepTimes
+from .histograms import Histograms, rows_buckets, seconds_buckets
+
+STAGES = ("queue", "assemble", "compute")
+LABELS = ("model", "version", "step")
+
+
+class StepMetrics:
+    """The counters of one step of one version of one model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stages = Histograms(len(STAGES))
+        self.batch_rows: Counter[int] = Counter()
+        self.failed_slices = 0
+        self.waiting_rows: Callable[[], int] = lambda: 0
+        self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
+
+    def record(self, times: StepTimes) -> None:
+        """What the step took for one answered request."""
+        self.stages.record((times.queue_ns, times.assemble_ns, times.compute_ns))
+
+    def record_batch(self, rows: int, failed_slices: int) -> None:
+        self.batch_rows[rows] += 1
+        self.failed_slices += failed_slices
+
+
+def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[Any]:
+    """The metric families of all steps, none when there is no step; (model, version) comes with each."""
+    steps = list(steps)
+    if not steps:
+        return
+    stages = HistogramMetricFamily(
+        "slipway_step_seconds", "Time of answered requests in each step of a pipeline", labels=[*LABELS, "stage"]
+    )
+    rows = HistogramMetricFamily("slipway_step_batch_rows", "Rows of each run of a step", labels=LABELS)
+    failed = CounterMetricFamily(
+        "slipway_step_failed_slices", "Requests, or parts of them, that a run of a step failed on", labels=LABELS
+    )
+    waiting = GaugeMetricFamily("slipway_step_queue_rows", "Rows that wait before a step", labels=LABELS)
+    cost = GaugeMetricFamily(
+        "slipway_step_cost_seconds",
+        "Measured time of a run of a step, by padded length (0: none) and batch size, as its scheduler has learnt it",
+        labels=[*LABELS, "length", "batch_size"],
+    )
+    for model, step in steps:
+        labels = [*model, step.name]
+        for index, stage in enumerate(STAGES):
+            counts, total_s = step.stages.cumulative(index)
+            stages.add_metric([*labels, stage], seconds_buckets(counts), total_s)
+        rows.add_metric(labels, *rows_buckets(step.batch_rows))
+        failed.add_metric(labels, step.failed_slices)
+        waiting.add_metric(labels, step.waiting_rows())
+        for length, size, cost_ns in step.costs():
+            cost.add_metric([*labels, str(length), str(size)], cost_ns / 1e9)
+    yield from (stages, rows, failed, waiting, cost)

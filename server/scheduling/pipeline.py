@@ -1,0 +1,309 @@
+"""The pipeline: steps that batch independently, each with a scheduler of its own, behind the surface of one scheduler.
+
+The same request object goes from step to step, so that its deadline, its priority and whether anybody still waits for
+it need no handing on. Everything here runs on the event loop; the executors of the steps see single steps only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+from ..errors import Overloaded, SlipwayError
+from ..ragged import filled, held_bytes, is_ragged, stacked
+from ..request import NEVER, InferRequest, Journey, StepTimes
+from ..tensors import Array, ModelSpec
+from .padding import Padding
+from .parts import Part, apart, rejoin
+from .queue import Batch
+from .scheduler import UNLIMITED, Scheduler, retry_seconds
+
+log = logging.getLogger("slipway.pipeline")
+
+LEARNING = 0.2
+"""Weight of the newest batch in what a step is expected to cost."""
+
+Record = Callable[[Sequence[StepTimes]], None]
+
+
+@dataclass(slots=True)
+class Step:
+    """One step, and what a row costs there: ``row_ns`` at its best batch size, ``full`` rows, and ``alone_ns`` alone.
+
+    ``inputs`` are the numbers of the values that it takes; ``inside`` the rows that wait or run here. ``sizes``: the
+    lengths that it has costs for.
+    """
+
+    name: str
+    spec: ModelSpec
+    scheduler: Scheduler
+    inputs: tuple[int, ...]
+    alone_ns: float
+    row_ns: float
+    full: int
+    instances: int = 1
+    padding: Padding | None = None
+    sizes: tuple[int, ...] = ()
+    inside: int = 0
+
+    def learn(self, batch: Batch) -> None:
+        """What the newest batch says about the requests that come now: those of yesterday were perhaps shorter."""
+        if batch.bucket is not None:
+            cost = batch.bucket.cost
+            self.alone_ns += LEARNING * (cost.predict_ns(1) - self.alone_ns)
+            self.row_ns += LEARNING * (cost.row_ns - self.row_ns)
+
+    def run_ns(self, rows: int) -> float:
+        """A run of this many rows, or as many as one run takes."""
+        rows = min(rows, self.full)
+        share = (rows - 1) / max(self.full - 1, 1)
+        return self.alone_ns + share * max(self.full * self.row_ns - self.alone_ns, 0.0)
+
+    def arrays(self, values: Sequence[Array]) -> list[Array]:
+        """This step's inputs, as they are: some may be ragged."""
+        return [values[index] for index in self.inputs]
+
+
+class Pipeline:
+    """The steps in order, :meth:`add`-ed before the first request; ``outputs`` are the values that are the answer."""
+
+    def __init__(
+        self,
+        outputs: Sequence[int],
+        *,
+        max_queue_ns: int,
+        max_queue_bytes: int = UNLIMITED,
+        record: Record,
+        clock: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        """``max_queue_ns`` and ``max_queue_bytes`` hold for all steps together. ``record`` gets the times of every
+        answered request."""
+        self.steps: list[Step] = []
+        self._outputs = tuple(outputs)
+        self._max_queue_ns = max_queue_ns
+        self._max_queue_bytes = max_queue_bytes
+        self._record = record
+        self._clock = clock
+
+    def add(self, step: Step) -> None:
+        """Append a step, whose scheduler reports to :meth:`ended`."""
+        self.steps.append(step)
+
+    def submit(self, request: InferRequest, shape: Hashable = None) -> None:  # noqa: ARG002 - each step has its own
+        """Admit a request to all steps. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
+
+        No step after this says no for load: what was admitted is answered, expires, or fails.
+        """
+        now_ns = self._clock()
+        self._admit(request, now_ns)
+        journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
+        self._enter(request, journey)
+
+    def backlog_ns(self) -> int:
+        """Predicted wait, over all steps, of a row that arrives now."""
+        finish_ns, own_ns = self._predict(1)
+        return int(finish_ns - own_ns)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows for which some step has still to be started: what a drain waits for."""
+        *before, last = self.steps
+        return sum(step.inside for step in before) + last.scheduler.waiting_rows
+
+    def cost_points(self) -> list[tuple[int, int, int]]:
+        """None: a pipeline costs nothing but its steps, and those are shown one by one."""
+        return []
+
+    def stop(self) -> None:
+        """Stop the steps in order, each after its running batches. Blocks."""
+        for step in self.steps:
+            step.scheduler.stop()
+
+    def abandon(self) -> None:
+        """After :meth:`stop`: whatever waits before any step gets NotReady."""
+        for step in self.steps:
+            step.scheduler.abandon()
+
+    def ended(self, request: InferRequest) -> None:
+        """A step has ended a request, or a part of one: on to the next step, or back to whoever submitted it."""
+        journey = request.journey
+        assert journey is not None
+        step = self.steps[journey.step]
+        step.inside -= request.rows
+        if isinstance(request, Part):
+            self._part_ended(request, journey, step)
+        elif request.error is not None or request.outputs is None:
+            self._fail(request, journey)
+        else:
+            self._passed(request, request, journey, request.outputs)
+
+    def _predict(self, rows: int) -> tuple[float, float]:
+        """Nanoseconds until this many more rows would be answered, and how much of it they would take themselves.
+
+        A step is through with them no sooner than the one before it, and no sooner than it has computed all rows that
+        are inside now, here or before: these are still to come.
+        """
+        finish_ns = own_ns = 0.0
+        ahead = 0
+        for step in self.steps:
+            ahead += step.inside
+            run_ns = max(step.run_ns(ahead + rows), rows * step.row_ns / step.instances)
+            finish_ns = max(finish_ns, ahead * step.row_ns / step.instances) + run_ns
+            own_ns += run_ns
+        return finish_ns, own_ns
+
+    def _admit(self, request: InferRequest, now_ns: int) -> None:
+        if not any(step.inside for step in self.steps):
+            return  # nothing waits, and how long a text is, for example, only its own step will know
+        finish_ns, own_ns = self._predict(request.rows)
+        wait_ns = int(finish_ns - own_ns)
+        if wait_ns > self._max_queue_ns:
+            raise Overloaded(
+                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
+            )
+        waiting = sum(step.scheduler.waiting_bytes for step in self.steps)
+        if waiting and waiting + held_bytes(request.arrays) > self._max_queue_bytes:
+            raise Overloaded(f"overloaded: {waiting / 1e6:.0f} MB of requests wait already", retry_seconds(wait_ns))
+        late_ns = now_ns + int(finish_ns) - request.deadline_ns
+        if request.deadline_ns != NEVER and late_ns > 0:
+            raise Overloaded(
+                f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
+            )
+
+    def _enter(self, request: InferRequest, journey: Journey) -> None:
+        """Let a request wait for the step that it is at, in parts where its rows are too different in length."""
+        step = self.steps[journey.step]
+        arrays = step.arrays(journey.values)
+        parts = apart(request, arrays, step.spec, step.padding, step.sizes) if journey.rows > 1 else []
+        if not parts:
+            self._wait(request, step, arrays)
+        for part in parts:
+            try:
+                self._wait(part, step, [array[part.numbers] for array in arrays])
+            except SlipwayError as error:
+                part.error = error
+                self._part_ended(part, journey, step)
+
+    def _wait(self, request: InferRequest, step: Step, arrays: Sequence[Array]) -> None:
+        request.arrays = rectangular(arrays, step.spec, step.padding, step.name)
+        shape: Hashable = None
+        if step.padding is not None:
+            request.length = step.padding.length(request.arrays)
+            shape = step.padding.shape(request.arrays)
+        else:
+            shape = tuple(array.shape[1:] for array in request.arrays)
+        objects = [array for array in request.arrays if array.dtype.kind == "O"]
+        request.size_bytes = held_bytes(objects)  # the scheduler adds what numpy counts
+        step.scheduler.submit(request, shape, admitted=True)
+        step.inside += request.rows
+
+    def _part_ended(self, part: Part, journey: Journey, step: Step) -> None:
+        """The last part to end brings the whole request on; the first to fail makes the others stop."""
+        split = part.split
+        request = split.whole
+        split.left -= 1
+        split.done.append(part)
+        if part.error is not None and request.error is None:
+            request.error = part.error
+            request.abandoned = True
+        if split.left:
+            return
+        if request.error is None:
+            try:
+                outputs = rejoin(split, step.padding)
+            except SlipwayError as error:
+                request.error = error
+        if request.error is not None:
+            self._fail(request, journey)
+        else:
+            self._passed(part, request, journey, outputs)
+
+    def _passed(self, timed: InferRequest, request: InferRequest, journey: Journey, outputs: Sequence[Array]) -> None:
+        """A step is done; ``timed`` is the request, or the part of it that ended last."""
+        step = self.steps[journey.step]
+        journey.times.append(
+            StepTimes(
+                step.name,
+                timed.picked_ns - journey.entered_ns,
+                timed.assembled_ns - timed.picked_ns,
+                timed.computed_ns - timed.assembled_ns,
+                timed.run_rows,
+            )
+        )
+        journey.held_ns += timed.held_ns
+        journey.values += outputs
+        journey.step += 1
+        if journey.step == len(self.steps):
+            self._answer(request, journey)
+            return
+        _begin_anew(request)
+        try:
+            journey.entered_ns = self._clock()
+            self._enter(request, journey)
+        except SlipwayError as error:
+            request.error = error
+            self._fail(request, journey)
+        except Exception as error:
+            log.exception("a request could not be handed to step %s", self.steps[journey.step].name)
+            request.error = SlipwayError("the request could not be handed on; the server's log has the details")
+            request.error.__cause__ = error
+            self._fail(request, journey)
+
+    def _answer(self, request: InferRequest, journey: Journey) -> None:
+        """The stamps of the whole: each stage is the sum over the steps, what lies between steps counts as scatter."""
+        request.held_ns = journey.held_ns
+        request.picked_ns = journey.begun_ns + sum(one.queue_ns for one in journey.times)
+        request.assembled_ns = request.picked_ns + sum(one.assemble_ns for one in journey.times)
+        request.computed_ns = request.assembled_ns + sum(one.compute_ns for one in journey.times)
+        request.run_rows = max(journey.times, key=lambda one: one.compute_ns).run_rows
+        request.outputs = self._leaving(journey.values)
+        request.rows = journey.rows
+        request.scattered_ns = self._clock()
+        self._record(journey.times)
+        journey.values = []
+        request.ended = True
+        request.done(request)
+
+    def _fail(self, request: InferRequest, journey: Journey) -> None:
+        request.outputs = None
+        request.rows = journey.rows
+        request.ended = True
+        journey.values = []
+        request.done(request)
+
+    def _leaving(self, values: Sequence[Array]) -> list[Array]:
+        """The answer; ragged rows are filled up with zeros, behind their ends."""
+        specs = [*self.steps[0].spec.inputs, *(spec for step in self.steps for spec in step.spec.outputs)]
+        leaving = []
+        for index in self._outputs:
+            array, spec = values[index], specs[index]
+            leaving.append(filled(array, spec, 1, 0) if is_ragged(array, spec) else array)
+        return leaving
+
+
+def rectangular(arrays: Sequence[Array], spec: ModelSpec, padding: Padding | None, step: str) -> tuple[Array, ...]:
+    """The inputs of a step, ragged ones filled up to their longest row where it pads, stacked where it does not.
+
+    Raises UnprocessableInput for rows of different lengths that cannot be padded.
+    """
+    padded = {one.index: one for one in padding.inputs} if padding is not None else {}
+    whole = []
+    for index, (array, tensor) in enumerate(zip(arrays, spec.inputs, strict=True)):
+        if not is_ragged(array, tensor):
+            whole.append(array)
+        elif index in padded:
+            whole.append(filled(array, tensor, padded[index].axis, padded[index].value))
+        else:
+            whole.append(stacked(array, tensor, step))
+    return tuple(whole)
+
+
+def _begin_anew(request: InferRequest) -> None:
+    """What the scheduler of the step before has left on a request."""
+    request.outputs = None
+    request.parts = None
+    request.ended = False
+    request.cursor = request.length = request.size_bytes = 0
+    request.held_ns = request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = 0
