@@ -163,6 +163,14 @@ class Settings:
         group="scheduling",
         least=0,
     )
+    sharing: str = option(
+        "turns",
+        "how models on threads share the device: turns keeps one model's many instances from crowding out another "
+        "model; strict runs one at a time, and short ones, as for a device that cannot be interrupted; kernel leaves "
+        "it to the operating system",
+        group="scheduling",
+        choices=("kernel", "turns", "strict"),
+    )
     inline_below_us: int = option(
         200,
         "a model whose single-row run is faster than this runs on the event loop itself",

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.micro import networks
 from bench.micro.decisions import figures
+from bench.micro.fairness import fairness
 from bench.micro.processes import (
     ROOT,
     SERVER_CORE,
@@ -171,8 +172,17 @@ def resident_bytes(pid: int) -> int:
     return pages * resource.getpagesize()
 
 
+SERVED: dict[str, Callable[[Path, int, int], None]] = {
+    "hot": hot,
+    "compute": compute,
+    "swap": swap,
+    "fairness": fairness,
+}
+"""Scenarios that ask real servers for a number of turns, each some seconds long."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions", "swap")
+    scenarios = ("hot", "compute", "start", "decisions", "swap", "fairness")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -190,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 else:
-                    {"hot": hot, "compute": compute, "swap": swap}[name](Path(work), options.rounds, options.seconds)
+                    SERVED[name](Path(work), options.rounds, options.seconds)
         except Unmeasurable as error:
             print(f"cannot measure: {error}", file=sys.stderr)
             return 1

@@ -92,7 +92,7 @@ def asked(port: int, rate: float, seconds: float, seed: int, version: str = "") 
 
 async def _asked(port: int, rate: float, seconds: float, seed: int, version: str) -> Asked:
     loads = [
-        engine.open_loop(_shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
+        engine.open_loop(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
         for index, path in enumerate(("/invocations", "/v2/models/neighbour/infer"))
     ]
     swapping = asyncio.ensure_future(_swap_later(port, SWAP_AT * seconds)) if version else None
@@ -136,7 +136,7 @@ def call(port: int, method: str, path: str, body: bytes = b"") -> None:
         raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
 
 
-def _shot(port: int, path: str) -> engine.Shot:
+def shot(port: int, path: str) -> engine.Shot:
     place = target.parse(f"http://127.0.0.1:{port}{path}")
     wire = render(place, Payload("row", "application/json", _body(path)), CARRIERS["none"])
     only = np.zeros(1, np.uint16)

@@ -16,13 +16,16 @@ from ..cores import available_cores
 from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
+from ..scheduling.device import Device
 from ..scheduling.padding import PaddedInput, Padding
 from ..scheduling.queue import BatchQueue
 from ..scheduling.scheduler import Scheduler
+from ..scheduling.turns import Turns
 from ..settings import Settings
 from ..tensors import ModelSpec
 from .memory import trim
-from .warmup import warm_up, warm_up_lengths
+from .side_by_side import crowding
+from .warmup import made_up, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
 
@@ -75,6 +78,7 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._turns = _turns(settings)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load and warm up. Raises BrokenArtifact, with the reason; what was begun is closed again."""
@@ -108,8 +112,12 @@ class Loader:
         metrics = ModelMetrics(name, manifest.version)
         padding = _padding(manifest, session.spec) if rowwise else None
         sizes = warm_up_lengths(session, artifact, padding, max_batch_size) if padding is not None else {}
+        crowded = _crowding(session, artifact, batching)
+        queue = BatchQueue(
+            max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes, crowded
+        )
         scheduler = Scheduler(
-            BatchQueue(max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes),
+            queue,
             session.run,
             loop,
             instances=batching.instances,
@@ -117,6 +125,7 @@ class Loader:
             max_queue_ns=max(int(settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
             padding=padding,
+            place=None if inline or self._turns is None else self._turns.join(batching.threads),
             on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
             name=name,
         )
@@ -146,6 +155,20 @@ class Loader:
             cache=cache,
             deadline_ns=int(settings.deadline_ms * 1e6),
         )
+
+
+def _crowding(session: Session, artifact: Artifact, batching: Batching) -> float:
+    """How many times longer a run takes while all instances run, where they share cores; 1 where each has its own."""
+    if batching.instances == 1 or batching.instances * batching.threads <= available_cores():
+        return 1.0
+    return crowding(session.run, made_up(session.spec, artifact, 1), batching.instances)
+
+
+def _turns(settings: Settings) -> Turns | None:
+    """Where the models of this process take turns; None where the kernel alone shares the cores out."""
+    if settings.sharing == "kernel":
+        return None
+    return Turns(Device(available_cores(), preemptive=settings.sharing == "turns"))
 
 
 async def close(model: ServedModel, drain_s: float) -> None:

@@ -48,7 +48,7 @@ def warm_up(session: Session, artifact: Artifact, batching: Batching) -> tuple[i
     seeds: list[tuple[int, float]] = []
     begun_ns = perf_counter_ns()
     for size in sizes:
-        inputs = [np.resize(array, (size, *array.shape[1:])) for array in sample] if session.spec.batchable else sample
+        inputs = _resized(session.spec, sample, size)
         try:
             outputs = session.run(inputs)
         except SlipwayError as error:
@@ -116,6 +116,17 @@ def _measure(session: Session, inputs: list[Array]) -> float:
         if sum(taken) > WARM_BUDGET_NS / 10:
             break
     return statistics.median(taken)
+
+
+def made_up(spec: ModelSpec, artifact: Artifact, rows: int) -> list[Array]:
+    """Inputs to measure with, from the artifact's samples if it has any: ``rows`` rows where there is a batch axis.
+
+    Raises BrokenArtifact when the samples cannot be read."""
+    return _resized(spec, _samples(spec, artifact), rows)
+
+
+def _resized(spec: ModelSpec, sample: list[Array], rows: int) -> list[Array]:
+    return [np.resize(array, (rows, *array.shape[1:])) for array in sample] if spec.batchable else sample
 
 
 def _samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:
