@@ -152,7 +152,7 @@ class Settings:
     )
     instances: int = option(
         0,
-        "runs of the model side by side; 0: the manifest's, or one",
+        "runs of the model side by side; 0: the manifest's, or as tuned at load",
         group="scheduling",
         aliases=(Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),),
         least=0,
@@ -170,6 +170,13 @@ class Settings:
         "it to the operating system",
         group="scheduling",
         choices=("kernel", "turns", "strict"),
+    )
+    tune_ms: float = option(
+        400.0,
+        "time for trying instances x threads at load, where neither settings nor manifest say; 0: one instance on all "
+        "cores",
+        group="scheduling",
+        least=0,
     )
     inline_below_us: int = option(
         200,

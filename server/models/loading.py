@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter_ns
 
 from .. import host
@@ -25,7 +26,8 @@ from ..settings import Settings
 from ..tensors import ModelSpec
 from .memory import trim
 from .side_by_side import crowding
-from .warmup import made_up, warm_up, warm_up_lengths
+from .tuning import Bench, tune
+from .warmup import made_up, time_row, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
 
@@ -85,7 +87,7 @@ class Loader:
         begun_ns = perf_counter_ns()
         batching = plan(artifact.manifest, self._settings)
         compare_host(artifact.manifest)
-        session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        session, batching = self._open_session(artifact, batching)
         try:
             model = self._wire(artifact, session, batching, loop)
         except BaseException:
@@ -94,6 +96,26 @@ class Loader:
         model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
         log.info("model %s is ready after %.2f s", model.name, model.metrics.load_seconds)
         return model
+
+    def _open_session(self, artifact: Artifact, batching: Batching) -> tuple[Session, Batching]:
+        """A session, and instances and threads as planned, or as tuned where neither manifest nor settings say."""
+        load, settings = loader(artifact.manifest.backend), self._settings
+
+        def opened(threads: int) -> Session:
+            return load(artifact.model_path, BackendOptions(threads=threads))
+
+        begun_ns = perf_counter_ns()
+        session = opened(batching.threads)
+        opening_ns = perf_counter_ns() - begun_ns
+        said = artifact.manifest.batching is not None or settings.instances or settings.threads
+        if said or not settings.tune_ms or available_cores() == 1:
+            return session, batching
+        row_ns = time_row(session, artifact)
+        if row_ns is None or row_ns <= settings.inline_below_us * 1_000:
+            return session, batching
+        bench = Bench(opened, opening_ns, available_cores(), int(settings.tune_ms * 1e6))
+        tuned = tune(session, partial(made_up, session.spec, artifact), row_ns, bench)
+        return tuned.session, replace(batching, instances=tuned.instances, threads=tuned.threads)
 
     def _wire(
         self, artifact: Artifact, session: Session, batching: Batching, loop: asyncio.AbstractEventLoop

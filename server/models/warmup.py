@@ -106,6 +106,18 @@ def warm_up_lengths(
     return costs
 
 
+def time_row(session: Session, artifact: Artifact) -> int | None:
+    """Nanoseconds of one row, the second time; None when the model refuses made-up inputs."""
+    inputs = made_up(session.spec, artifact, 1)
+    try:
+        session.run(inputs)
+        begun_ns = perf_counter_ns()
+        session.run(inputs)
+    except SlipwayError:
+        return None
+    return perf_counter_ns() - begun_ns
+
+
 def _measure(session: Session, inputs: list[Array]) -> float:
     """Median nanoseconds of a few runs; one run is enough for a model that is slow."""
     taken = []

@@ -51,6 +51,7 @@ class Scheduler:
         """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
         admission says no. ``place``: where its threads take turns with those of other models; None: nowhere.
         ``on_batch(batch, failed slices)`` is told of every batch, for the metrics."""
+        self.instances = instances
         self._queue = queue
         self._loop = loop
         self._lock = threading.Lock()
