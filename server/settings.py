@@ -84,6 +84,25 @@ class Settings:
         group="model",
         least=0,
     )
+    probation_s: float = option(
+        300.0,
+        "a version that takes over is watched this long, and rolled back if it breaks the next two rules, or those of "
+        "its canary, while the version before it is still loaded; 0: never",
+        group="model",
+        least=0,
+    )
+    probation_error_rate: float = option(
+        0.1,
+        "on probation: share of answers that fail by the model's fault, above that of the version before; 0: no rule",
+        group="model",
+        least=0,
+    )
+    probation_latency: float = option(
+        0.0,
+        "on probation: p95 above this times that of the version before, where a canary measured both; 0: no rule",
+        group="model",
+        least=0,
+    )
     admin: bool = option(True, "routes that load, unload and switch models: /admin, /v2/repository", group="http")
     verify_digests: bool = option(True, "compare every file with its SHA-256 in the manifest at load", group="model")
 
