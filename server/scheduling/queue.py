@@ -181,11 +181,15 @@ class BatchQueue:
         return int(waiting_ns)
 
     def finish_ns(self, rows: int, shape: Hashable, length: int, now_ns: int, wait_ns: int) -> int:
-        """When a request that arrived now would be answered: after the wait, in the batch that it would be in."""
+        """When a request that arrived now would be answered: after the wait, in the batch that it would be in.
+
+        The wait is taken to be longer by as much as runs scatter: else all that is admitted to a full queue would end
+        at its deadline, and half of it just after. Not so the run: what nobody waits for is tried, and learnt from."""
         bucket = self._bucket(shape, length)
         company = bucket.cost.efficient_rows(bucket.rows + rows)
         slower = self._slower(min(len(self._running) + 1, self._instances))
-        return now_ns + wait_ns + int(bucket.cost.predict_ns(max(rows, company)) * slower)
+        run_ns = bucket.cost.predict_ns(max(rows, company)) * slower
+        return now_ns + int(wait_ns * bucket.cost.spread + run_ns)
 
     def cost(self, shape: Hashable, length: int = 0) -> CostTable:
         """The cost table of a shape."""
@@ -339,6 +343,7 @@ class BatchQueue:
         """
         bucket = company.members[0]
         cost = company.target.cost
+        slower *= cost.spread
         kept = _fitting(cost, company.rows, (bucket.heap[0][3].deadline_ns - now_ns) / slower)
         if kept == company.rows or len(bucket.heap) == 1:
             return kept

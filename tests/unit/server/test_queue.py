@@ -161,6 +161,17 @@ def test_the_predicted_finish_is_that_of_the_batch_that_a_request_would_be_in() 
     assert queue.finish_ns(1, None, 0, 100, 3 * MS) == 100 + 3 * MS + 12 * MS
 
 
+def test_the_wait_is_predicted_longer_where_runs_scatter_and_a_lone_request_is_always_tried() -> None:
+    queue = BatchQueue(1, [(1, 10 * MS)])
+    assert queue.finish_ns(1, None, 0, 0, 100 * MS) == 110 * MS
+    for took_ms in (10, 30) * 20:
+        queue.cost(None).record(1, took_ms * MS)
+    run_ns, spread = queue.cost(None).predict_ns(1), queue.cost(None).spread
+    assert spread > 1.1
+    assert queue.finish_ns(1, None, 0, 0, 100 * MS) == int(100 * MS * spread + run_ns)
+    assert queue.finish_ns(1, None, 0, 0, 0) == run_ns
+
+
 def test_an_abandoned_request_is_not_run_and_its_neighbours_are() -> None:
     queue = BatchQueue(8, FLAT)
     three = [request() for _ in range(3)]
