@@ -84,6 +84,25 @@ class Settings:
         group="model",
         least=0,
     )
+    probation_s: float = option(
+        300.0,
+        "a version that takes over is watched this long, and rolled back if it breaks the next two rules, or those of "
+        "its canary, while the version before it is still loaded; 0: never",
+        group="model",
+        least=0,
+    )
+    probation_error_rate: float = option(
+        0.1,
+        "on probation: share of answers that fail by the model's fault, above that of the version before; 0: no rule",
+        group="model",
+        least=0,
+    )
+    probation_latency: float = option(
+        0.0,
+        "on probation: p95 above this times that of the version before, where a canary measured both; 0: no rule",
+        group="model",
+        least=0,
+    )
     admin: bool = option(True, "routes that load, unload and switch models: /admin, /v2/repository", group="http")
     verify_digests: bool = option(True, "compare every file with its SHA-256 in the manifest at load", group="model")
 
@@ -152,7 +171,7 @@ class Settings:
     )
     instances: int = option(
         0,
-        "runs of the model side by side; 0: the manifest's, or one",
+        "runs of the model side by side; 0: the manifest's, or as tuned at load",
         group="scheduling",
         aliases=(Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),),
         least=0,
@@ -160,6 +179,21 @@ class Settings:
     threads: int = option(
         0,
         "threads of one run; 0: the manifest's, or the cores of this process over instances",
+        group="scheduling",
+        least=0,
+    )
+    sharing: str = option(
+        "turns",
+        "how models on threads share the device: turns keeps one model's many instances from crowding out another "
+        "model; strict runs one at a time, and short ones, as for a device that cannot be interrupted; kernel leaves "
+        "it to the operating system",
+        group="scheduling",
+        choices=("kernel", "turns", "strict"),
+    )
+    tune_ms: float = option(
+        400.0,
+        "time for trying instances x threads at load, where neither settings nor manifest say; 0: one instance on all "
+        "cores",
         group="scheduling",
         least=0,
     )

@@ -6,7 +6,6 @@ Each scenario measures the server and a yardstick in turns, in one run, and prin
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,13 +18,17 @@ import numpy as np
 
 from bench.micro import networks
 from bench.micro.decisions import figures
+from bench.micro.disconnects import disconnects
+from bench.micro.fairness import fairness
 from bench.micro.lengths import lengths
+from bench.micro.overload import overload
 from bench.micro.processes import (
     ROOT,
     SERVER_CORE,
     Load,
     Unmeasurable,
     free_port,
+    resident_bytes,
     served,
     slipway,
     wait_until_up,
@@ -167,13 +170,19 @@ def bare_interpreter() -> float:
     return time.perf_counter() - begun
 
 
-def resident_bytes(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
+SERVED: dict[str, Callable[[Path, int, int], None]] = {
+    "hot": hot,
+    "compute": compute,
+    "swap": swap,
+    "fairness": fairness,
+    "overload": overload,
+    "disconnects": disconnects,
+}
+"""Scenarios that ask real servers for a number of turns, each some seconds long."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions", "swap", "lengths")
+    scenarios = ("hot", "compute", "start", "decisions", "swap", "lengths", "fairness", "overload", "disconnects")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -197,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 elif name == "lengths":
                     lengths(Path(work), options.rounds, options.seconds, options.model)
                 else:
-                    {"hot": hot, "compute": compute, "swap": swap}[name](Path(work), options.rounds, options.seconds)
+                    SERVED[name](Path(work), options.rounds, options.seconds)
         except Unmeasurable as error:
             print(f"cannot measure: {error}", file=sys.stderr)
             return 1

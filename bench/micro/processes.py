@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -73,6 +75,27 @@ def wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> flo
             pass
         time.sleep(0.002)
     raise Unmeasurable(f"no server on port {port}; its log: {log.read_text(errors='replace')[-2000:]}")
+
+
+@contextlib.contextmanager
+def on_core(core: str) -> Iterator[None]:
+    """This process on one core until the block ends: for a load that this process sends itself."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def waited_s(pid: int) -> float:
+    """Seconds for which the main thread of a process was ready to run and had no core: other work disturbed it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
 def wrk(port: int, script: Path, connections: int, seconds: int) -> Load:

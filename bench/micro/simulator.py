@@ -34,6 +34,8 @@ class Outcome:
     expired: int = 0
     deepest: int = 0
     batches: list[int] = field(default_factory=list)
+    waits_ns: list[int] = field(default_factory=list)
+    """From arrival to answer, of all that were answered."""
     end_ns: int = 0
 
     @property
@@ -54,28 +56,39 @@ def simulate(
     queue: BatchQueue,
     cost_ns: Callable[[Batch], int],
     max_queue_ns: int = NEVER,
+    slower: Callable[[int], float] = lambda _busy: 1.0,
 ) -> Outcome:
-    """One instance serves ``arrivals``; admission says no as the scheduler's does."""
+    """The queue's instances serve ``arrivals``; admission says no as the scheduler's does.
+
+    ``cost_ns`` is what a run takes alone, ``slower(busy)`` how many times longer it takes while so many run: 1 for each
+    on cores of its own, ``busy`` where they share one.
+    """
     outcome = Outcome()
-    running: Batch | None = None
-    finish_ns = 0
+    running: dict[Batch, float] = {}  # nanoseconds that it would still take alone
     coming = iter(arrivals)
     following = next(coming, None)
-    while following is not None or running is not None:
-        if running is not None and (following is None or finish_ns <= following.at_ns):
-            now_ns = finish_ns
-            _finish(running, now_ns, queue, outcome)
-            running = None
-        else:
-            assert following is not None
-            now_ns = following.at_ns
+    now_ns, look_ns = 0, NEVER
+    while following is not None or running:
+        factor = slower(len(running)) if running else 1.0
+        first = min(running, key=running.__getitem__, default=None)
+        finish_ns = now_ns + int(running[first] * factor) if first is not None else NEVER
+        then_ns = min(finish_ns, following.at_ns if following is not None else NEVER, max(look_ns, now_ns))
+        for batch in running:
+            running[batch] -= (then_ns - now_ns) / factor
+        now_ns, look_ns = then_ns, NEVER
+        if first is not None and now_ns == finish_ns:
+            del running[first]
+            _finish(first, now_ns, queue, outcome)
+        elif following is not None and now_ns == following.at_ns:
             _arrive(following, queue, outcome, max_queue_ns)
             following = next(coming, None)
-        if running is None:
-            running = queue.pull(now_ns)
+        while queue.idle_instances:
+            begun = queue.pull(now_ns)
             outcome.expired += len(queue.take_dead())
-            if running is not None:
-                finish_ns = now_ns + cost_ns(running)
+            if begun is None:
+                look_ns = queue.wake_ns()
+                break
+            running[begun] = float(cost_ns(begun))
         outcome.end_ns = now_ns
     return outcome
 
@@ -86,7 +99,7 @@ def _arrive(one: Arrival, queue: BatchQueue, outcome: Outcome, max_queue_ns: int
     if wait_ns > max_queue_ns or queue.finish_ns(1, one.shape, 0, one.at_ns, wait_ns) > deadline_ns:
         outcome.refused += 1
         return
-    request = InferRequest((), 1, lambda _: None, deadline_ns=deadline_ns)
+    request = InferRequest((), 1, lambda _: None, one.at_ns, deadline_ns=deadline_ns)
     queue.push(request, one.shape, one.at_ns)
     outcome.deepest = max(outcome.deepest, queue.waiting_rows)
 
@@ -99,3 +112,4 @@ def _finish(batch: Batch, now_ns: int, queue: BatchQueue, outcome: Outcome) -> N
     for request, _, _ in batch.slices:
         outcome.answered += 1
         outcome.late += now_ns > request.deadline_ns
+        outcome.waits_ns.append(now_ns - request.context)

@@ -92,7 +92,7 @@ def asked(port: int, rate: float, seconds: float, seed: int, version: str = "") 
 
 async def _asked(port: int, rate: float, seconds: float, seed: int, version: str) -> Asked:
     loads = [
-        engine.open_loop(_shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
+        engine.open_loop(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
         for index, path in enumerate(("/invocations", "/v2/models/neighbour/infer"))
     ]
     swapping = asyncio.ensure_future(_swap_later(port, SWAP_AT * seconds)) if version else None
@@ -125,8 +125,8 @@ def row_seconds(port: int) -> float:
     return statistics.median(taken)
 
 
-def call(port: int, method: str, path: str, body: bytes = b"") -> None:
-    """One request that has to succeed."""
+def call(port: int, method: str, path: str, body: bytes = b"") -> bytes:
+    """One request that has to succeed; the body of its answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request(method, path, body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
@@ -134,13 +134,15 @@ def call(port: int, method: str, path: str, body: bytes = b"") -> None:
     connection.close()
     if answer.status != 200:
         raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
+    return text
 
 
-def _shot(port: int, path: str) -> engine.Shot:
+def shot(port: int, path: str, connections: int = 64) -> engine.Shot:
+    """One row of numbers for a route of a server here."""
     place = target.parse(f"http://127.0.0.1:{port}{path}")
     wire = render(place, Payload("row", "application/json", _body(path)), CARRIERS["none"])
     only = np.zeros(1, np.uint16)
-    return engine.Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=64)
+    return engine.Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=connections)
 
 
 def _body(path: str) -> bytes:

@@ -225,6 +225,7 @@ class Assembler(Loader):
             inline=warm.inline,
             max_queue_ns=0,  # the pipeline admits
             padding=one.padding,
+            place=self.place(one.batching.threads) if one.own and not warm.inline else None,
             on_batch=on_batch,
             on_end=pipeline.ended,
             name=f"{metrics.labels[0]}.{one.name}",

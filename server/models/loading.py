@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -17,13 +18,17 @@ from ..cores import available_cores
 from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
+from ..scheduling.device import Device
 from ..scheduling.padding import PaddedInput, Padding
 from ..scheduling.queue import BatchQueue
 from ..scheduling.scheduler import Intake, Scheduler
+from ..scheduling.turns import Place, Turns
 from ..settings import Settings
 from ..tensors import ModelSpec
 from .memory import trim
-from .warmup import warm_up, warm_up_lengths
+from .side_by_side import crowding
+from .tuning import Bench, tune
+from .warmup import made_up, time_row, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
 
@@ -82,13 +87,14 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._turns = _turns(settings)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load and warm up. Raises BrokenArtifact, with the reason; what was begun is closed again."""
         begun_ns = perf_counter_ns()
         batching = plan(artifact.manifest, self._settings)
         compare_host(artifact.manifest)
-        session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        session, batching = self._open_session(artifact, batching)
         try:
             model = self._wire(artifact, session, batching, loop)
         except BaseException:
@@ -97,6 +103,30 @@ class Loader:
         model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
         log.info("model %s is ready after %.2f s", model.name, model.metrics.load_seconds)
         return model
+
+    def place(self, threads: int) -> Place | None:
+        """Where a model whose runs use this many threads takes turns with the others; None: nowhere."""
+        return None if self._turns is None else self._turns.join(threads)
+
+    def _open_session(self, artifact: Artifact, batching: Batching) -> tuple[Session, Batching]:
+        """A session, and instances and threads as planned, or as tuned where neither manifest nor settings say."""
+        load, settings = loader(artifact.manifest.backend), self._settings
+
+        def opened(threads: int) -> Session:
+            return load(artifact.model_path, BackendOptions(threads=threads))
+
+        begun_ns = perf_counter_ns()
+        session = opened(batching.threads)
+        opening_ns = perf_counter_ns() - begun_ns
+        said = artifact.manifest.batching is not None or settings.instances or settings.threads
+        if said or not settings.tune_ms or available_cores() == 1:
+            return session, batching
+        row_ns = time_row(session, artifact)
+        if row_ns is None or row_ns <= settings.inline_below_us * 1_000:
+            return session, batching
+        bench = Bench(opened, opening_ns, available_cores(), int(settings.tune_ms * 1e6))
+        tuned = tune(session, partial(made_up, session.spec, artifact), row_ns, bench)
+        return tuned.session, replace(batching, instances=tuned.instances, threads=tuned.threads)
 
     def _wire(
         self, artifact: Artifact, session: Session, batching: Batching, loop: asyncio.AbstractEventLoop
@@ -115,8 +145,12 @@ class Loader:
         metrics = ModelMetrics(name, manifest.version)
         padding = padding_of(manifest, session.spec) if rowwise else None
         sizes = warm_up_lengths(session, artifact, padding, max_batch_size) if padding is not None else {}
+        crowded = _crowding(session, artifact, batching)
+        queue = BatchQueue(
+            max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes, crowded
+        )
         scheduler = Scheduler(
-            BatchQueue(max_batch_size, seeds, batching.instances, settings.max_queue_delay_us * 1_000, sizes),
+            queue,
             session.run,
             loop,
             instances=batching.instances,
@@ -124,6 +158,7 @@ class Loader:
             max_queue_ns=max(int(settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
             padding=padding,
+            place=None if inline else self.place(batching.threads),
             on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
             name=name,
         )
@@ -153,6 +188,20 @@ class Loader:
             cache=cache,
             deadline_ns=int(settings.deadline_ms * 1e6),
         )
+
+
+def _crowding(session: Session, artifact: Artifact, batching: Batching) -> float:
+    """How many times longer a run takes while all instances run, where they share cores; 1 where each has its own."""
+    if batching.instances == 1 or batching.instances * batching.threads <= available_cores():
+        return 1.0
+    return crowding(session.run, made_up(session.spec, artifact, 1), batching.instances)
+
+
+def _turns(settings: Settings) -> Turns | None:
+    """Where the models of this process take turns; None where the kernel alone shares the cores out."""
+    if settings.sharing == "kernel":
+        return None
+    return Turns(Device(available_cores(), preemptive=settings.sharing == "turns"))
 
 
 async def close(model: ServedModel, drain_s: float) -> None:

@@ -21,6 +21,7 @@ from .loading import Loader, ServedModel
 from .memory import Budget, file_bytes, to_free
 from .releases import Releases
 from .repository import Found
+from .traffic import Rules
 from .versions import State, Version, Versions
 
 log = logging.getLogger("slipway.models")
@@ -67,7 +68,12 @@ class Models:
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
         self.on_change: OnChange = lambda _name, _references: None
-        self.releases = Releases(self.of, self._publish)
+        self.releases = Releases(
+            self.of,
+            self._publish,
+            probation_s=settings.probation_s,
+            rules=Rules(settings.probation_error_rate, settings.probation_latency),
+        )
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """A model by name, and by version or label if one is given. Raises UnknownModel, naming what there is."""
@@ -179,6 +185,10 @@ class Models:
         if options.activate:
             self.releases.promote(found.name, found.version, "loaded to take over")
         self._publish(versions)
+        if versions.current() is fresh and current is not None and current.model is not None:
+            self.releases.took_over(found.name, model, current.model)
+        if replaced is not None and replaced.model is not None:
+            self.releases.part(versions, replaced.model, "the version was loaded again")
         if replaced is not None and replaced.model is not None:
             await self._free(replaced, "it was loaded again")
         if options.retire:

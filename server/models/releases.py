@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..errors import MalformedInput, UnknownModel
 from .loading import ServedModel
+from .probation import Probation
 from .traffic import Canary, Rules, Shadow
 from .versions import Switch, Versions
 
@@ -28,11 +29,20 @@ class Releases:
         find: Callable[[str], Versions],
         publish: Callable[[Versions], None],
         now_s: Callable[[], float] = time.time,
+        *,
+        probation_s: float = 0.0,
+        rules: Rules = NO_RULES,
+        clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
+        """``probation_s``: how long a version that took over is judged, by ``rules`` if its canary had none."""
         self._find = find
         self._publish = publish
         self._now_s = now_s
+        self._probation_s = probation_s
+        self._rules = rules
+        self._clock = clock
         self._compared: dict[str, Canary | Shadow] = {}
+        self._probations: dict[str, Probation] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def comparison(self, name: str) -> Canary | Shadow | None:
@@ -59,12 +69,37 @@ class Releases:
         versions = self._find(name)
         target = versions.find(version)
         before = versions.current()
-        self._stop(name)
+        comparison = self._stop(name)
         if before is not None and before is not target:
             versions.previous = before.version
         versions.chosen = target.version
         self._note(versions, target.version, reason)
         self._publish(versions)
+        if before is not None and before.model is not None and target.model is not None:
+            self.took_over(name, target.model, before.model, comparison)
+
+    def took_over(
+        self, name: str, model: ServedModel, before: ServedModel, comparison: Canary | Shadow | None = None
+    ) -> None:
+        """Another version answers from now on: it is on probation, by the rules and figures of ``comparison`` if that
+        was between these two."""
+        self._acquit(name)
+        if not self._probation_s or model is before:
+            return
+        rules, remembered = self._rules, None
+        if isinstance(comparison, Canary) and (comparison.candidate.model, comparison.stable.model) == (model, before):
+            rules = comparison.rules if comparison.judged else rules
+            remembered = comparison.stable.figures() if comparison.stable.answers else None
+        if not (rules.error_rate or rules.latency):
+            return
+        probation = Probation(model, before, rules, self._probation_s, remembered, self._clock)
+        probation.attach()
+        self._probations[name] = probation
+        self._arm()
+
+    def probation(self, name: str) -> Probation | None:
+        """What is being watched under a name since it took over."""
+        return self._probations.get(name)
 
     def roll_back(self, name: str, reason: str = "rolled back by a call") -> None:
         """End a comparison if there is one, else answer with the version from before the last promotion.
@@ -79,6 +114,7 @@ class Releases:
             raise MalformedInput(f"model {name!r} has no version to go back to: none was promoted over another one")
         target = versions.find(versions.previous)
         before = versions.current()
+        self._acquit(name)
         versions.chosen, versions.previous = target.version, before.version if before is not None else None
         self._note(versions, target.version, reason)
         self._publish(versions)
@@ -86,7 +122,7 @@ class Releases:
     def canary(self, name: str, version: str, percent: float, rules: Rules = NO_RULES) -> None:
         """Send a part of the requests that name no version to another one. Raises UnknownModel or MalformedInput."""
         stable, candidate = self._pair(name, version)
-        comparison = Canary(stable, candidate, percent, rules)
+        comparison = Canary(stable, candidate, percent, rules, self._clock)
         self._start(name, comparison)
         if comparison.judged:
             self._arm()
@@ -109,6 +145,11 @@ class Releases:
         comparison = self._compared.get(versions.name)
         if comparison is not None and model in _models(comparison):
             self.end(versions.name, reason)
+        probation = self._probations.get(versions.name)
+        if probation is not None and model is probation.model:
+            self._acquit(versions.name)
+        elif probation is not None and model is probation.before:
+            probation.before = None
 
     def pointed_at(self, versions: Versions) -> set[str]:
         """The versions that somebody has chosen, labelled or compared: they are not retired."""
@@ -117,15 +158,46 @@ class Releases:
         return {*versions.labels.values(), *([versions.chosen] if versions.chosen else []), *compared}
 
     def review(self) -> None:
-        """Judge every canary, and roll back those whose rules are broken."""
+        """Judge every canary and every version on probation, and roll back those whose rules are broken."""
         for name, comparison in list(self._compared.items()):
             verdict = comparison.verdict() if isinstance(comparison, Canary) else None
             if verdict is not None:
                 self.end(name, f"rolled back by its rules: {verdict}")
+        for name, probation in list(self._probations.items()):
+            verdict = probation.verdict()
+            if verdict is not None:
+                self._acquit(name)
+                self._convict(self._find(name), probation, verdict)
+            elif probation.over:
+                self._acquit(name)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _convict(self, versions: Versions, probation: Probation, verdict: str) -> None:
+        """Back to the version before, or only a note where that one is not in memory any more."""
+        current = versions.current()
+        if current is None or current.model is not probation.model:
+            return
+        before = probation.before
+        target = next((one for one in versions.ready() if one.model is before), None)
+        if target is None:
+            reason = (
+                f"kept, though worse than version {probation.before_version}, which is not loaded any more: {verdict}"
+            )
+            log.warning("version %s of model %s: %s", current.version, versions.name, reason)
+            versions.switches.append(Switch(self._now_s(), current.version, reason))
+            return
+        versions.chosen, versions.previous = target.version, current.version
+        self._note(versions, target.version, f"version {current.version} was rolled back on probation: {verdict}")
+        self._publish(versions)
+
+    def _acquit(self, name: str) -> None:
+        """A probation is over, for whatever reason."""
+        probation = self._probations.pop(name, None)
+        if probation is not None:
+            probation.detach()
 
     def _pair(self, name: str, version: str) -> tuple[ServedModel, ServedModel]:
         versions = self._find(name)
@@ -136,6 +208,7 @@ class Releases:
 
     def _start(self, name: str, comparison: Canary | Shadow) -> None:
         self._stop(name)
+        self._acquit(name)  # the two would both watch
         versions = self._find(name)
         versions.chosen = comparison.stable.model.version  # a higher version that is loaded now must not take over
         comparison.attach()
@@ -158,7 +231,7 @@ class Releases:
     def _review(self) -> None:
         self._timer = None
         self.review()
-        if any(isinstance(one, Canary) and one.judged for one in self._compared.values()):
+        if self._probations or any(isinstance(one, Canary) and one.judged for one in self._compared.values()):
             self._arm()
 
 

@@ -48,12 +48,27 @@ class Rules:
     least: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a version did over some time; ``p95_ns`` is 0 where no latencies were taken."""
+
+    answers: int
+    faults: int
+    p95_ns: int
+
+    @property
+    def error_rate(self) -> float:
+        return self.faults / max(self.answers, 1)
+
+
 class Arm:
     """What is counted of one version while it is compared."""
 
-    def __init__(self, model: ServedModel, clock: Callable[[], int]) -> None:
+    def __init__(self, model: ServedModel, clock: Callable[[], int], faults: frozenset[str] = FAULTS) -> None:
+        """``faults``: the outcomes that are held against it."""
         self.model = model
         self._clock = clock
+        self._blamed = faults
         self._before = Counter(model.metrics.answers)
         self._latencies_ns: deque[int] = deque(maxlen=LATENCIES)
 
@@ -67,6 +82,10 @@ class Arm:
 
         request.done = timed
 
+    def figures(self) -> Figures:
+        """Up to now."""
+        return Figures(self.answers, self.faults, self.p95_ns)
+
     @property
     def answers(self) -> int:
         return sum((self.model.metrics.answers - self._before).values())
@@ -74,17 +93,22 @@ class Arm:
     @property
     def faults(self) -> int:
         answers = self.model.metrics.answers - self._before
-        return sum(count for outcome, count in answers.items() if outcome in FAULTS)
-
-    @property
-    def error_rate(self) -> float:
-        return self.faults / max(self.answers, 1)
+        return sum(count for outcome, count in answers.items() if outcome in self._blamed)
 
     @property
     def p95_ns(self) -> int:
         """Over the newest answers; 0 before the first."""
         ordered = sorted(self._latencies_ns)
         return ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0
+
+
+def judge(ours: Figures, theirs: Figures, rules: Rules) -> str | None:
+    """Why a version breaks the rules against another one, or None."""
+    if rules.error_rate and ours.error_rate > theirs.error_rate + rules.error_rate:
+        return f"error rate {ours.error_rate:.1%} against {theirs.error_rate:.1%} over {ours.answers} answers"
+    if rules.latency and theirs.p95_ns and ours.p95_ns > rules.latency * theirs.p95_ns:
+        return f"p95 {ours.p95_ns / 1e6:.2f} ms against {theirs.p95_ns / 1e6:.2f} ms over {ours.answers} answers"
+    return None
 
 
 class Canary:
@@ -136,14 +160,9 @@ class Canary:
 
     def verdict(self) -> str | None:
         """Why the candidate should go, or None while there is no reason."""
-        ours, theirs, rules = self.candidate, self.stable, self.rules
-        if min(ours.answers, theirs.answers) < rules.least:
+        if min(self.candidate.answers, self.stable.answers) < self.rules.least:
             return None
-        if rules.error_rate and ours.error_rate > theirs.error_rate + rules.error_rate:
-            return f"error rate {ours.error_rate:.1%} against {theirs.error_rate:.1%} over {ours.answers} answers"
-        if rules.latency and ours.p95_ns > rules.latency * max(theirs.p95_ns, 1):
-            return f"p95 {ours.p95_ns / 1e6:.2f} ms against {theirs.p95_ns / 1e6:.2f} ms over {ours.answers} answers"
-        return None
+        return judge(self.candidate.figures(), self.stable.figures(), self.rules)
 
     def _model(self, candidate: bool) -> ServedModel:
         return self.candidate.model if candidate else self.stable.model

@@ -50,7 +50,7 @@ def warm_up(
     seeds: list[tuple[int, float]] = []
     begun_ns = perf_counter_ns()
     for size in sizes:
-        inputs = [np.resize(array, (size, *array.shape[1:])) for array in sample] if session.spec.batchable else sample
+        inputs = _resized(session.spec, sample, size)
         try:
             outputs = session.run(inputs)
         except SlipwayError as error:
@@ -108,6 +108,18 @@ def warm_up_lengths(
     return costs
 
 
+def time_row(session: Session, artifact: Artifact) -> int | None:
+    """Nanoseconds of one row, the second time; None when the model refuses made-up inputs."""
+    inputs = made_up(session.spec, artifact, 1)
+    try:
+        session.run(inputs)
+        begun_ns = perf_counter_ns()
+        session.run(inputs)
+    except SlipwayError:
+        return None
+    return perf_counter_ns() - begun_ns
+
+
 def _measure(session: Session, inputs: list[Array]) -> float:
     """Median nanoseconds of a few runs; one run is enough for a model that is slow."""
     taken = []
@@ -118,6 +130,17 @@ def _measure(session: Session, inputs: list[Array]) -> float:
         if sum(taken) > WARM_BUDGET_NS / 10:
             break
     return statistics.median(taken)
+
+
+def made_up(spec: ModelSpec, artifact: Artifact, rows: int) -> list[Array]:
+    """Inputs to measure with, from the artifact's samples if it has any: ``rows`` rows where there is a batch axis.
+
+    Raises BrokenArtifact when the samples cannot be read."""
+    return _resized(spec, samples(spec, artifact), rows)
+
+
+def _resized(spec: ModelSpec, sample: list[Array], rows: int) -> list[Array]:
+    return [np.resize(array, (rows, *array.shape[1:])) for array in sample] if spec.batchable else sample
 
 
 def samples(spec: ModelSpec, artifact: Artifact) -> list[Array]:

@@ -93,9 +93,10 @@ class SageMaker:
                 "Ask the model",
                 "SageMaker",
                 description="JSON (instances, inputs, Open Inference, MLflow, bare list), CSV, npy, npz, or one text "
-                "or image as it is; the answer follows `Accept` and the convention of the question. `X-Slipway-Timing: 1` "
-                "asks for stage times in `Server-Timing`; `slipway-timing` in `X-Amzn-SageMaker-Custom-Attributes` for "
-                "the same through SageMaker. `X-Request-Deadline-Ms` sets a deadline.",
+                "or image as it is; the answer follows `Accept` and the convention of the question. "
+                "`X-Slipway-Timing: 1` asks for stage times in `Server-Timing`; `slipway-timing` in "
+                "`X-Amzn-SageMaker-Custom-Attributes` for the same through SageMaker. `X-Request-Deadline-Ms` sets a "
+                "deadline.",
                 request_body=BODIES,
             ),
         ]

@@ -25,6 +25,19 @@ RENEWAL_NS = 10_000_000
 """and after at least this much time spent in runs: for a tiny model renewing costs as much as a run."""
 
 
+SURE = 0.95
+"""Share of the runs that take no longer than predicted times :attr:`CostTable.spread`,"""
+
+SPREAD_STEP = 0.1
+"""how fast that follows,"""
+
+MOST_SPREAD = 2.0
+"""and what it never exceeds: a machine that is stopped now and then is not one to be planned for."""
+
+NOISE = 0.02
+"""A run is late from this share over the prediction on."""
+
+
 class CostTable:
     """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
 
@@ -39,6 +52,7 @@ class CostTable:
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
         if not self._measured:
             raise ValueError("a cost table starts from at least one measurement")
+        self._spread = 1.0
         self._spent_ns = 0
         self._built: dict[int, float] = {}  # what was measured when the predictions were computed
         self._predicted: list[float] = []
@@ -49,6 +63,7 @@ class CostTable:
         """Learn from one run of ``rows`` rows."""
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
+        self._scatter(duration_ns / max(known, 1.0))
         weight = FORGETTING if duration_ns > known else RELIEF
         learnt = known + weight * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
@@ -58,6 +73,19 @@ class CostTable:
         moved = abs(learnt - expected) > STALE * expected or learnt > (1 + STALE) * self._predicted[rows]
         if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
+
+    def _scatter(self, ratio: float) -> None:
+        """Follow the quantile by steps that are in balance when it is met: up for a run beyond it, down for any other
+        (stochastic approximation, H. Robbins and S. Monro, 1951)."""
+        if ratio > self._spread + NOISE:
+            self._spread = min(self._spread + SPREAD_STEP * SURE, MOST_SPREAD)
+        else:
+            self._spread = max(self._spread - SPREAD_STEP * (1 - SURE), 1.0)
+
+    @property
+    def spread(self) -> float:
+        """What a prediction is multiplied with to hold for nearly every run: 1 where all runs take the same."""
+        return self._spread
 
     def _lift(self, rows: int, learnt: float) -> None:
         """More rows cannot take less than these have just been seen to take: a memory that says so is old."""

@@ -14,15 +14,17 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import ModelFailed, OutOfMemory, SlipwayError
+from ..request import NEVER
 from ..tensors import Array
 from .padding import Padding
 from .queue import Batch, Slice
+from .turns import FreeSeat, Place, Seat
 
 log = logging.getLogger("slipway.executor")
 
 RunModel = Callable[[tuple[Array, ...]], list[Array]]
 Failures = list[tuple[Slice, SlipwayError]]
-Pull = Callable[[Batch | None], Batch | None]
+Pull = Callable[[Batch | None, int], Batch | None]
 Finish = Callable[[Batch, Failures], None]
 
 INLINE_NS = 2_000_000
@@ -32,8 +34,9 @@ INLINE_NS = 2_000_000
 class Executor(Protocol):
     """Runs what it pulls.
 
-    ``pull(finished)`` hands back the batch that has just been run (None: the executor was asleep) and answers with the
-    next one, or with None: sleep until woken. ``finish`` is called on the event loop, once for each batch.
+    ``pull(finished, limit_ns)`` hands back the batch that has just been run (None: the executor was asleep) and answers
+    with the next one, which should take no longer than the limit, or with None: sleep until woken. ``finish`` is called
+    on the event loop, once for each batch.
     """
 
     def wake(self) -> None:
@@ -137,11 +140,22 @@ class Work:
 
 
 class ThreadExecutor:
-    """One thread for each instance: it pulls a batch when it can start one, and sleeps when there is none."""
+    """One thread for each instance: it pulls a batch when it can start one, and sleeps when there is none.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Work, instances: int, name: str) -> None:
+    Where models share a device, an instance asks for its turn before it pulls: a batch is formed when that has come.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Work,
+        instances: int,
+        name: str,
+        place: Place | None = None,
+    ) -> None:
         self._loop = loop
         self._work = work
+        self._place = place
         self._wakes: SimpleQueue[bool] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, name=f"{name}-{index}", daemon=True) for index in range(instances)
@@ -155,20 +169,24 @@ class ThreadExecutor:
     def stop(self) -> None:
         for _ in self._threads:
             self._wakes.put(False)
+        if self._place is not None:
+            self._place.leave()
         for thread in self._threads:
             thread.join()
 
     def _serve(self) -> None:
         work = self._work
+        seat: Seat = FreeSeat() if self._place is None else self._place.seat()
         while self._wakes.get():
-            batch = work.pull(None)
+            batch = work.pull(None, seat.take())
             while batch is not None:
                 failures = run(batch, work.model, work.padding)
                 try:
                     self._loop.call_soon_threadsafe(work.finish, batch, failures)
                 except RuntimeError:
                     log.warning("the event loop is closed; the answers of %d rows are lost", batch.rows)
-                batch = work.pull(batch)
+                batch = work.pull(batch, seat.renew(batch.computed_ns - batch.picked_ns))
+            seat.give_back()
 
 
 class InlineExecutor:
@@ -190,7 +208,7 @@ class InlineExecutor:
     def _serve(self, finished: Batch | None) -> None:
         work = self._work
         begun_ns = perf_counter_ns()
-        while (batch := work.pull(finished)) is not None:
+        while (batch := work.pull(finished, NEVER)) is not None:
             work.finish(batch, run(batch, work.model, work.padding))
             finished = batch
             if perf_counter_ns() - begun_ns > INLINE_NS:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ClientGone, DeadlineExceeded
 from ..request import NEVER, InferRequest
 from ..tensors import Array
-from .cost import CostTable
+from .cost import WORTH_IT, CostTable
 
 SWEEP_NS = 10_000_000
 """Least time between two looks for expired requests."""
 
 PADDING_PAYS = 1.03
 """Padding has to beat running the most urgent shape alone by this factor."""
+
+SHARED = 1.1
+"""Instances whose runs are slowed down by more than this when all of them run share their device."""
 
 KEPT_BUCKETS = 256
 """Shapes whose measured costs are remembered while nothing waits for them."""
@@ -93,16 +96,20 @@ class BatchQueue:
         instances: int = 1,
         max_delay_ns: int = 0,
         sizes: Mapping[int, Iterable[tuple[int, float]]] | None = None,
+        crowding: float = 1.0,
     ) -> None:
-        """``seeds``: (rows, nanoseconds) to begin with. ``sizes``: the bucket sizes of the padded axis, each with seeds
-        of its own; a length beyond the largest gets a bucket for itself."""
+        """``seeds``: (rows, nanoseconds) to begin with, of runs with nothing beside them. ``sizes``: the bucket sizes
+        of the padded axis, each with seeds of its own; a length beyond the largest gets a bucket for itself.
+        ``crowding``: how many times longer a run takes while all instances run, as measured."""
         self._max_batch_size = max_batch_size
         self._seeds = list(seeds)
         self._sizes = {size: list(own) for size, own in sorted((sizes or {}).items())}
         self._instances = instances
         self._max_delay_ns = max_delay_ns
+        self._crowding = crowding
+        self._crowded_until = NEVER
         self._buckets: dict[Hashable, Bucket] = {}
-        self._running: dict[Batch, int] = {}
+        self._running: dict[Batch, tuple[int, float]] = {}  # predicted end, and how much slower than alone
         self._sequence = 0
         self._held_ns = 0
         self._holding_since = 0
@@ -124,8 +131,12 @@ class BatchQueue:
         bucket.rows += request.rows
         self.waiting_bytes += request.size_bytes
 
-    def pull(self, now_ns: int) -> Batch | None:
-        """The batch to start now, or None: nothing waits, or company is worth waiting for until :meth:`wake_ns`."""
+    def pull(self, now_ns: int, limit_ns: int = NEVER) -> Batch | None:
+        """The batch to start now, or None: nothing waits, or company is worth waiting for until :meth:`wake_ns`.
+
+        ``limit_ns``: what the batch should take at most, if a row does not take longer by itself."""
+        self._crowded_until = NEVER
+        slower = self._slower(len(self._running) + 1)
         while True:
             bucket = self._most_urgent()
             if bucket is None:
@@ -138,21 +149,25 @@ class BatchQueue:
                 return None
             self._end_hold(now_ns)
             company = self._company(bucket)
-            batch = self._form(company, self._in_time(company, now_ns), now_ns)
+            if limit_ns != NEVER:
+                company = replace(company, rows=_fitting(company.target.cost, company.rows, limit_ns))
+            if self._crowds(company, now_ns, slower):
+                return None
+            batch = self._form(company, self._in_time(company, now_ns, slower), now_ns)
             if batch is not None:
-                self._running[batch] = now_ns + company.target.cost.predict_ns(batch.rows)
+                self._running[batch] = (now_ns + int(company.target.cost.predict_ns(batch.rows) * slower), slower)
                 return batch
 
     def release(self, batch: Batch) -> None:
         """A batch has run: its instance is idle again, and the cost table learns from it."""
-        del self._running[batch]
+        _, slower = self._running.pop(batch)
         bucket = batch.bucket
         if bucket is None:
             return
         if batch.out_of_memory:
             bucket.largest = max(min(bucket.largest, batch.rows // 2), 1)
         elif batch.outputs:
-            bucket.cost.record(batch.rows, batch.computed_ns - batch.picked_ns)
+            bucket.cost.record(batch.rows, int((batch.computed_ns - batch.picked_ns) / slower))
 
     def backlog_ns(self, now_ns: int) -> int:
         """Predicted time until a request that arrived now would start."""
@@ -160,16 +175,21 @@ class BatchQueue:
         for bucket in self._buckets.values():
             if bucket.rows:
                 waiting_ns += bucket.rows * bucket.cost.row_ns
-        waiting_ns /= self._instances
+        waiting_ns *= self._crowding / self._instances
         if len(self._running) >= self._instances:
-            waiting_ns += max(min(self._running.values()) - now_ns, 0)
+            waiting_ns += max(min(self._running.values())[0] - now_ns, 0)
         return int(waiting_ns)
 
     def finish_ns(self, rows: int, shape: Hashable, length: int, now_ns: int, wait_ns: int) -> int:
-        """When a request that arrived now would be answered: after the wait, in the batch that it would be in."""
+        """When a request that arrived now would be answered: after the wait, in the batch that it would be in.
+
+        The wait is taken to be longer by as much as runs scatter: else all that is admitted to a full queue would end
+        at its deadline, and half of it just after. Not so the run: what nobody waits for is tried, and learnt from."""
         bucket = self._bucket(shape, length)
         company = bucket.cost.efficient_rows(bucket.rows + rows)
-        return now_ns + wait_ns + bucket.cost.predict_ns(max(rows, company))
+        slower = self._slower(min(len(self._running) + 1, self._instances))
+        run_ns = bucket.cost.predict_ns(max(rows, company)) * slower
+        return now_ns + int(wait_ns * bucket.cost.spread + run_ns)
 
     def cost(self, shape: Hashable, length: int = 0) -> CostTable:
         """The cost table of a shape."""
@@ -185,9 +205,9 @@ class BatchQueue:
         return sorted(tables.items())
 
     def wake_ns(self) -> int:
-        """When a batch that is held back must start; NEVER when none is held."""
+        """When a batch that is held back must start, or be looked at again; NEVER when none is held."""
         if not self._holding_since:
-            return NEVER
+            return self._crowded_until
         oldest = [bucket.heap[0][2] for bucket in self._buckets.values() if bucket.heap]
         return min(oldest) + self._max_delay_ns if oldest else NEVER
 
@@ -285,7 +305,36 @@ class BatchQueue:
             room -= drawn
         return Company(target, members, rows, alone_ns / target.cost.predict_ns(rows))
 
-    def _in_time(self, company: Company, now_ns: int) -> int:
+    def _slower(self, busy: int) -> float:
+        """How many times longer than alone a run takes when ``busy`` instances run."""
+        if self._crowding == 1.0:
+            return 1.0
+        return 1.0 + (self._crowding - 1.0) * (busy - 1) / (self._instances - 1)
+
+    def _crowds(self, company: Company, now_ns: int, slower: float) -> bool:
+        """Whether a batch should wait for an instance that runs, rather than start beside it and slow both down.
+
+        Only where the instances share their device, and where the batch would cost more device time a row beside the
+        others than rows of a good batch do alone. Then it waits if all of them together do no more when one more runs;
+        or if one is about to be free so soon that the rows are answered no later than if they had started now. What
+        waits goes on growing, what runs ends sooner. A run that should have ended and did not is not waited for long.
+        """
+        busy = len(self._running)
+        if slower <= SHARED or not busy:
+            return False
+        cost = company.target.cost
+        alone_ns = cost.predict_ns(company.rows)
+        if WORTH_IT * alone_ns * slower / (busy + 1) <= company.rows * cost.row_ns:
+            return False
+        pays = WORTH_IT * (busy + 1) / slower > busy / self._slower(busy)
+        soon_ns = int(alone_ns * (slower - 1.0))
+        free_ns = min(self._running.values())[0]
+        if (pays and free_ns - now_ns > soon_ns) or now_ns - free_ns > soon_ns:
+            return False
+        self._crowded_until = free_ns + soon_ns + 1
+        return True
+
+    def _in_time(self, company: Company, now_ns: int, slower: float) -> int:
         """The rows of a company that still meet the deadline of its head, which is the earliest of its bucket.
 
         Heads for whose sake the batch would become so small that more rows are lost later than they are worth are given
@@ -294,7 +343,8 @@ class BatchQueue:
         """
         bucket = company.members[0]
         cost = company.target.cost
-        kept = _fitting(cost, company.rows, bucket.heap[0][3].deadline_ns - now_ns)
+        slower *= cost.spread
+        kept = _fitting(cost, company.rows, (bucket.heap[0][3].deadline_ns - now_ns) / slower)
         if kept == company.rows or len(bucket.heap) == 1:
             return kept
         best, sacrifice, best_gain, lost = kept, 0, 0.0, 0
@@ -302,7 +352,7 @@ class BatchQueue:
         for given_up, (head, following) in enumerate(itertools.pairwise(heads), start=1):
             lost += head[3].rows - head[3].cursor
             waiting = sum(one.rows for one in company.members) - lost
-            rows = _fitting(cost, min(company.rows, waiting), following[3].deadline_ns - now_ns)
+            rows = _fitting(cost, min(company.rows, waiting), (following[3].deadline_ns - now_ns) / slower)
             gain = rows - lost - kept * cost.predict_ns(rows) / cost.predict_ns(kept)
             if gain > best_gain:
                 best, sacrifice, best_gain = rows, given_up, gain
@@ -358,7 +408,7 @@ class BatchQueue:
             self._holding_since = 0
 
 
-def _fitting(cost: CostTable, rows: int, left_ns: int) -> int:
+def _fitting(cost: CostTable, rows: int, left_ns: float) -> int:
     """The largest number of rows, at least one, that takes no longer than what is left."""
     while rows > 1 and cost.predict_ns(rows) > left_ns:
         rows -= (rows + 7) // 8

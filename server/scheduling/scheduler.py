@@ -21,6 +21,7 @@ from ..request import NEVER, InferRequest
 from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor, Work
 from .padding import Padding
 from .queue import Batch, BatchQueue
+from .turns import Place
 
 log = logging.getLogger("slipway.scheduler")
 
@@ -73,20 +74,24 @@ class Scheduler:
         max_queue_ns: int,
         max_queue_bytes: int = UNLIMITED,
         padding: Padding | None = None,
+        place: Place | None = None,
         on_batch: OnBatch,
         on_end: OnEnd | None = None,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
         """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
-        admission says no. ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is
-        told of every request that has ended, in place of its ``done``."""
+        admission says no. ``place``: where its threads take turns with those of other models; None: nowhere.
+        ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is told of every request
+        that has ended, in place of its ``done``."""
+        self.instances = instances
         self._queue = queue
         self._loop = loop
         self._lock = threading.Lock()
         self._max_queue_ns = max_queue_ns
         self._max_queue_bytes = max_queue_bytes
         self._padding = padding
+        self._place = place
         self._on_batch = on_batch
         self._on_end = on_end
         self._clock = clock
@@ -96,7 +101,9 @@ class Scheduler:
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
         work = Work(model, self._pull, self._finish, padding)
-        self._executor: Executor = InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name)
+        self._executor: Executor = (
+            InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, place)
+        )
 
     def submit(self, request: InferRequest, shape: Hashable = None, admitted: bool = False) -> None:
         """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
@@ -124,7 +131,7 @@ class Scheduler:
     def backlog_ns(self) -> int:
         """Predicted wait of a request that arrives now."""
         with self._lock:
-            return self._queue.backlog_ns(self._clock())
+            return self._wait_ns(self._clock())
 
     @property
     def waiting_rows(self) -> int:
@@ -161,7 +168,7 @@ class Scheduler:
     def _admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
         if self._stopped:
             raise NotReady("the model is being unloaded")
-        wait_ns = self._queue.backlog_ns(now_ns)
+        wait_ns = self._wait_ns(now_ns)
         if wait_ns > self._max_queue_ns:
             raise Overloaded(
                 f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
@@ -177,19 +184,30 @@ class Scheduler:
                     f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
                 )
 
-    def _pull(self, finished: Batch | None) -> Batch | None:
+    def _wait_ns(self, now_ns: int) -> int:
+        """The queue's prediction, and longer by as much as other models take of the device."""
+        wait_ns = self._queue.backlog_ns(now_ns)
+        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
+
+    def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         with self._lock:
             if finished is None:
                 self._waking -= 1
             else:
                 self._queue.release(finished)
-            batch = None if self._stopped else self._queue.pull(self._clock())
+            batch = None if self._stopped else self._queue.pull(self._clock(), limit_ns)
             dead = self._queue.take_dead()
             hold_ns = self._queue.wake_ns() if batch is None else NEVER
+            # Rows that were held back so that they would not crowd the device may find company too large for one batch.
+            wake = batch is not None and self._queue.idle_instances > self._waking and self._queue.waiting_rows > 0
+            if wake:
+                self._waking += 1
         if dead:
             self._loop.call_soon_threadsafe(self._end_all, dead)
         if hold_ns != NEVER:
             self._loop.call_soon_threadsafe(self._arm_hold, hold_ns)
+        if wake:
+            self._executor.wake()
         return batch
 
     def _finish(self, batch: Batch, failures: Failures) -> None:

@@ -244,6 +244,22 @@ def test_a_failing_canary_is_rolled_back_by_itself(serve: Serve, tmp_path: Path)
     assert {version_of(server) for _ in range(10)} == {"1"}
 
 
+def test_a_version_that_fails_after_it_was_swapped_in_goes_back_by_itself(serve: Serve, tmp_path: Path) -> None:
+    sample_models.fake(tmp_path / "repo" / "m" / "1")
+    server = serve(tmp_path / "repo", "--keep-versions", "0").ready()
+    worse = sample_models.fake(tmp_path / "repo" / "m" / "2", poison=4.0)
+    assert server.post("/admin/models", {"path": str(worse), "name": "m", "version": "2"}).json()["answers"] == "2"
+
+    def back() -> str | None:
+        for _ in range(10):
+            server.post("/v2/models/m/infer", infer())
+        document = server.get("/admin/models/m").json()
+        return document["switches"][-1]["reason"] if document["answers"] == "1" else None
+
+    assert "version 2 was rolled back on probation: error rate" in eventually(back, "version 1 answers again")
+    assert {version_of(server) for _ in range(10)} == {"1"}
+
+
 def test_a_shadow_is_compared_and_seen_by_nobody(serve: Serve, tmp_path: Path) -> None:
     sample_models.fake(tmp_path / "repo" / "m" / "1")
     sample_models.fake(tmp_path / "repo" / "m" / "2", poison=666.0)

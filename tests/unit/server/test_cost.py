@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.scheduling.cost import FORGETTING, OUTLIER, RELIEF, RENEWAL_NS, STALE, WORTH_IT, CostTable
+from server.scheduling.cost import (
+    FORGETTING,
+    MOST_SPREAD,
+    NOISE,
+    OUTLIER,
+    RELIEF,
+    RENEWAL_NS,
+    STALE,
+    WORTH_IT,
+    CostTable,
+)
 
 MAX = 24
 MS = 1_000_000
@@ -221,3 +232,32 @@ def test_a_small_size_that_really_takes_longer_raises_the_larger_ones() -> None:
     for _ in range(100):
         cost.record(1, 50 * MS)
     assert cost.predict_ns(2) >= cost.predict_ns(1) >= 45 * MS
+
+
+def test_a_table_whose_runs_all_take_the_same_needs_no_margin() -> None:
+    costs = CostTable(8, [(1, 1e6), (8, 4e6)])
+    for _ in range(200):
+        costs.record(8, 4_000_000)
+    assert costs.spread == 1.0
+
+
+def test_the_margin_holds_for_nearly_every_run_of_a_machine_that_scatters() -> None:
+    random = np.random.default_rng(0)
+    costs = CostTable(1, [(1, 1e6)])
+    held = []
+    for index in range(6_000):
+        took_ns = int(1e6 * random.uniform(0.9, 1.5))
+        if index > 2_000:
+            held.append(took_ns <= costs.predict_ns(1) * (costs.spread + NOISE))
+        costs.record(1, took_ns)
+    assert 0.9 < np.mean(held) < 0.99
+
+
+def test_the_margin_goes_when_the_machine_is_quiet_again_and_is_bounded() -> None:
+    costs = CostTable(1, [(1, 1e6)])
+    for index in range(100):
+        costs.record(1, 50_000_000 if index % 2 else 1_000_000)
+    assert 1.0 < costs.spread <= MOST_SPREAD
+    for _ in range(400):
+        costs.record(1, costs.predict_ns(1))
+    assert costs.spread == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Any, cast
 
@@ -10,8 +11,10 @@ import pytest
 
 from server.errors import ModelFailed, OutOfMemory, UnprocessableInput
 from server.request import InferRequest
-from server.scheduling.executor import INLINE_NS, InlineExecutor, Work, assemble, run
+from server.scheduling.device import QUANTUM_NS, Device
+from server.scheduling.executor import INLINE_NS, InlineExecutor, ThreadExecutor, Work, assemble, run
 from server.scheduling.queue import Batch, BatchQueue, Slice
+from server.scheduling.turns import Ticket, Turns
 from server.tensors import Array
 from tests.fakes import FakeLoop
 
@@ -140,10 +143,10 @@ def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
         order.append("batch")
         return [arrays[0]]
 
-    def pull(finished: Batch | None) -> Batch | None:
+    def pull(finished: Batch | None, limit_ns: int) -> Batch | None:
         if finished is not None:
             queue.release(finished)
-        return queue.pull(1)
+        return queue.pull(1, limit_ns)
 
     for _ in range(3):
         queue.push(one_row(1), None, 1)
@@ -151,3 +154,28 @@ def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
     loop.call_soon(order.append, "another")
     loop.turn()
     assert order == ["batch", "another", "batch", "batch"]
+
+
+def test_a_batch_is_formed_when_the_turn_has_come_and_not_before() -> None:
+    turns = Turns(Device[Ticket](1, preemptive=False), clock=lambda: 0)
+    neighbour, place = turns.join(1).seat(), turns.join(1)
+    neighbour.take()
+    queue = BatchQueue(8, [(1, MS), (8, MS)])
+    pulled: SimpleQueue[tuple[int, int]] = SimpleQueue()
+
+    def pull(finished: Batch | None, limit_ns: int) -> Batch | None:
+        if finished is not None:
+            queue.release(finished)
+        batch = queue.pull(1, limit_ns)
+        if batch is not None:
+            pulled.put((batch.rows, limit_ns))
+        return batch
+
+    executor = ThreadExecutor(cast(Any, FakeLoop()), Work(lambda arrays: [arrays[0]], pull, print), 1, "m", place)
+    queue.push(one_row(1), None, 1)
+    executor.wake()
+    queue.push(one_row(2), None, 1)
+    assert pulled.empty()
+    neighbour.give_back()
+    assert pulled.get(timeout=10) == (2, QUANTUM_NS)
+    executor.stop()

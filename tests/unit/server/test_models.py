@@ -21,11 +21,13 @@ from server.backends import BackendOptions, Session
 from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel, UnprocessableInput
 from server.models import Models, ServedModel, loading
 from server.models import warmup as module
-from server.models.loading import INLINE_LIMIT, inline_within, plan
+from server.models.loading import INLINE_LIMIT, Loader, inline_within, plan
 from server.models.repository import open_artifact
+from server.models.tuning import Tuned
 from server.models.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
 from server.observe.metrics import Metrics
 from server.request import InferRequest
+from server.scheduling.scheduler import Scheduler
 from server.settings import Settings
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
@@ -505,6 +507,46 @@ class TestLoad:
             await models.close()
 
         asyncio.run(go())
+
+
+@pytest.mark.usefixtures("four_cores")
+class TestTuning:
+    """Instances are tuned only where nobody has said how many, and the model is not for the event loop."""
+
+    def loaded(self, root: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, artifact: Artifact) -> int:
+        """The number of instances; tuning, where it is asked, says two."""
+        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: Scripted())
+        monkeypatch.setattr(loading, "tune", lambda session, *_: Tuned(session, 2, 2))
+
+        async def go() -> int:
+            model = await asyncio.to_thread(Loader(settings).build, artifact, asyncio.get_running_loop())
+            await loading.close(model, 1.0)
+            assert isinstance(model.scheduler, Scheduler)
+            return model.scheduler.instances
+
+        return asyncio.run(go())
+
+    @pytest.mark.parametrize(
+        ("settings", "batching", "instances"),
+        [
+            pytest.param(Settings(inline_below_us=0), None, 2, id="nobody says"),
+            pytest.param(Settings(inline_below_us=0, tune_ms=0), None, 1, id="switched off"),
+            pytest.param(Settings(inline_below_us=0, instances=3), None, 3, id="a setting says"),
+            pytest.param(Settings(inline_below_us=0, threads=1), None, 1, id="threads are a word on it too"),
+            pytest.param(Settings(inline_below_us=0), Batching((1, 2), 1, 1), 1, id="the manifest says"),
+            pytest.param(Settings(inline_below_us=1_000_000), None, 1, id="it runs on the event loop"),
+        ],
+    )
+    def test_who_decides(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        settings: Settings,
+        batching: Batching | None,
+        instances: int,
+    ) -> None:
+        manifest = Manifest("m", "1", "fake", "model.json", spec(), batching=batching)
+        assert self.loaded(tmp_path, monkeypatch, settings, Artifact(tmp_path, manifest)) == instances
 
 
 class TestUnload:

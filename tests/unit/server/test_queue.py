@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bench.micro.simulator import poisson, simulate
 from server.errors import ClientGone, DeadlineExceeded
 from server.request import NEVER, InferRequest
 from server.scheduling.queue import Batch, BatchQueue
@@ -160,6 +161,17 @@ def test_the_predicted_finish_is_that_of_the_batch_that_a_request_would_be_in() 
     assert queue.finish_ns(1, None, 0, 100, 3 * MS) == 100 + 3 * MS + 12 * MS
 
 
+def test_the_wait_is_predicted_longer_where_runs_scatter_and_a_lone_request_is_always_tried() -> None:
+    queue = BatchQueue(1, [(1, 10 * MS)])
+    assert queue.finish_ns(1, None, 0, 0, 100 * MS) == 110 * MS
+    for took_ms in (10, 30) * 20:
+        queue.cost(None).record(1, took_ms * MS)
+    run_ns, spread = queue.cost(None).predict_ns(1), queue.cost(None).spread
+    assert spread > 1.1
+    assert queue.finish_ns(1, None, 0, 0, 100 * MS) == int(100 * MS * spread + run_ns)
+    assert queue.finish_ns(1, None, 0, 0, 0) == run_ns
+
+
 def test_an_abandoned_request_is_not_run_and_its_neighbours_are() -> None:
     queue = BatchQueue(8, FLAT)
     three = [request() for _ in range(3)]
@@ -266,6 +278,119 @@ def test_every_row_is_run_exactly_once_and_in_order(sizes: list[int], largest: i
         for one, start, stop in batch.slices:
             ran[id(one)].extend(range(start, stop))
     assert [ran[id(one)] for one in requests] == [list(range(rows)) for rows in sizes]
+
+
+BATCHES_GAIN = [(1, 5 * MS), (8, 12 * MS)]
+
+
+class TestInstancesThatShareADevice:
+    """A run of one row takes 5 ms and a row of a full batch 1.5: rows are worth more together."""
+
+    def queue(self, crowding: float, instances: int = 2) -> BatchQueue:
+        return BatchQueue(8, BATCHES_GAIN, instances=instances, crowding=crowding)
+
+    def test_an_idle_device_starts_at_once(self) -> None:
+        queue = self.queue(2.0)
+        queue.push(request(), None, 1)
+        assert queue.pull(1) is not None
+
+    def test_with_cores_of_their_own_every_idle_instance_starts_at_once(self) -> None:
+        queue = self.queue(1.0)
+        for _ in range(2):
+            queue.push(request(), None, 1)
+            assert queue.pull(1) is not None
+
+    def test_a_small_batch_waits_for_the_instance_that_runs_and_grows(self) -> None:
+        queue = self.queue(2.0)
+        queue.push(request(), None, 1)
+        first = queue.pull(1)
+        assert first is not None
+        late = [request() for _ in range(3)]
+        for one in late:
+            queue.push(one, None, 2)
+            assert queue.pull(2) is None
+        queue.release(first)
+        assert [one for one, _, _ in rows_of(queue.pull(5 * MS))] == late
+
+    def test_a_full_batch_starts_beside_another_one(self) -> None:
+        queue = self.queue(2.0)
+        for _ in range(16):
+            queue.push(request(), None, 1)
+        assert [batch.rows for batch in iter(lambda: queue.pull(1), None)] == [8, 8]
+
+    def test_where_running_beside_gains_something_rows_wait_only_if_they_lose_nothing(self) -> None:
+        queue = self.queue(1.5)
+        for _ in range(8):
+            queue.push(request(), None, 0)
+        assert queue.pull(0) is not None
+        queue.push(request(), None, 1 * MS)
+        assert queue.pull(int(9.6 * MS)) is None
+        assert queue.pull(1 * MS) is not None  # 11 ms until the other one is free: longer than 1.5 x 5 - 5 ms
+
+    def test_a_run_that_does_not_end_when_it_should_is_not_waited_for_long(self) -> None:
+        queue = self.queue(2.0)
+        queue.push(request(), None, 0)
+        assert queue.pull(0) is not None
+        queue.push(request(), None, 1 * MS)
+        assert queue.pull(1 * MS) is None
+        assert queue.wake_ns() == 10 * MS + 1
+        assert queue.pull(9 * MS) is None
+        assert queue.pull(queue.wake_ns()) is not None
+        assert queue.wake_ns() == NEVER
+
+    def test_what_a_run_took_beside_another_one_is_counted_as_if_it_had_been_alone(self) -> None:
+        queue = self.queue(2.0)
+        for _ in range(16):
+            queue.push(request(), None, 0)
+        first, second = queue.pull(0), queue.pull(0)
+        assert first is not None
+        assert second is not None
+        second.computed_ns = 24 * MS
+        second.outputs = [np.zeros(8)]
+        queue.release(second)
+        assert dict(queue.cost(None).points())[8] == 12 * MS
+
+    def test_the_backlog_knows_that_two_on_one_core_are_not_twice_as_fast(self) -> None:
+        shared, own = self.queue(2.0), self.queue(1.0)
+        for queue in (shared, own):
+            queue.push(request(rows=8), None, 0)
+        assert shared.backlog_ns(0) == 2 * own.backlog_ns(0) == 12 * MS
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    @pytest.mark.parametrize("instances", [2, 4])
+    def test_on_one_core_instances_are_nearly_as_good_as_one(self, seed: int, instances: int) -> None:
+        one, spread, knowing = (shared_core(seed, instances, knows) for knows in ("one", "nothing", "crowding"))
+        assert knowing < 1.1 * one
+        assert knowing < 0.8 * spread
+
+
+def shared_core(seed: int, instances: int, knows: str) -> float:
+    """Mean wait in virtual time at half the capacity of one core, with so many instances, or with one."""
+    count = 1 if knows == "one" else instances
+    queue = BatchQueue(8, BATCHES_GAIN, instances=count, crowding=float(count) if knows == "crowding" else 1.0)
+    table = BatchQueue(8, BATCHES_GAIN).cost(None)
+    outcome = simulate(
+        poisson(333, 10, seed), queue, lambda batch: table.predict_ns(batch.rows), slower=lambda busy: float(busy)
+    )
+    return float(np.mean(outcome.waits_ns))
+
+
+@given(
+    crowding=st.floats(1.0, 4.0),
+    instances=st.integers(1, 4),
+    load=st.floats(0.2, 2.0),
+    seed=st.integers(0, 1_000),
+)
+@settings(derandomize=True, max_examples=40, deadline=None)
+def test_whatever_crowding_says_every_request_is_answered_once(
+    crowding: float, instances: int, load: float, seed: int
+) -> None:
+    """And nothing waits for ever: the simulation ends only when all is answered."""
+    told = 1.0 if instances == 1 else min(crowding, instances)
+    queue = BatchQueue(4, [(1, 5 * MS), (4, 8 * MS)], instances=instances, crowding=told)
+    arrivals = poisson(load * 500, 0.5, seed)
+    outcome = simulate(arrivals, queue, lambda batch: (4 + batch.rows) * MS, slower=lambda busy: 1 + (busy - 1) / 2)
+    assert (outcome.answered, sum(outcome.batches), queue.waiting_rows) == (len(arrivals),) * 2 + (0,)
 
 
 class QueueMachine(RuleBasedStateMachine):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from server.errors import (
 )
 from server.models import LoadOptions, Models, ServedModel
 from server.models.memory import FILES_TO_MEMORY
+from server.models.releases import Releases
 from server.models.traffic import Rules
 from server.models.versions import State
 from server.settings import Settings
@@ -393,3 +394,159 @@ class TestReleases:
             await models.close()
 
         asyncio.run(go())
+
+
+def answer(model: ServedModel, count: int, outcome: str = "ok") -> None:
+    model.metrics.answers[outcome] += count
+
+
+class TestProbation:
+    """A version that took over is watched for a while, and goes when it is worse than the one before it."""
+
+    def test_a_version_that_fails_goes_back_to_the_one_before_and_the_reason_stays(
+        self, tmp_path: Path, loader: FakeLoader
+    ) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            answer(await load(models, tmp_path, "1"), 1_000)
+            second = await load(models, tmp_path, "2")
+            answer(second, 40)
+            answer(second, 9, "model_failed")
+            models.releases.review()
+            assert models.get("m") is second  # 49 answers are not enough to judge
+            answer(second, 1)
+            models.releases.review()
+            assert models.get("m").version == "1"
+            assert models.of("m").switches[-1].reason == (
+                "version 2 was rolled back on probation: error rate 18.0% against 0.0% over 50 answers"
+            )
+            assert models.releases.probation("m") is None
+            await load(models, tmp_path, "3", LoadOptions(activate=False))
+            assert models.get("m").version == "1"
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_what_more_traffic_does_to_any_version_is_not_held_against_it(
+        self, tmp_path: Path, loader: FakeLoader
+    ) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            await load(models, tmp_path, "1")
+            second = await load(models, tmp_path, "2")
+            answer(second, 500, "overloaded")
+            answer(second, 500, "deadline_exceeded")
+            models.releases.review()
+            assert models.get("m") is second
+            assert models.releases.probation("m") is not None
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_where_the_one_before_is_gone_it_is_only_recorded(self, tmp_path: Path, loader: FakeLoader) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            await load(models, tmp_path, "1")
+            second = await load(models, tmp_path, "2", LoadOptions(retire=True))
+            answer(second, 100, "internal")
+            models.releases.review()
+            assert models.get("m") is second
+            assert models.of("m").switches[-1].reason == (
+                "kept, though worse than version 1, which is not loaded any more: "
+                "error rate 100.0% against 0.0% over 100 answers"
+            )
+            models.releases.review()
+            assert len(models.of("m").switches) == 1
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_a_promoted_canary_is_judged_by_its_own_rules_and_by_the_latencies_that_were_compared(
+        self, tmp_path: Path, loader: FakeLoader
+    ) -> None:
+        clock = Clock()
+
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            models.releases = Releases(models.of, models._publish, probation_s=10.0, clock=clock)
+            for version in ("1", "2"):
+                await load(models, tmp_path, version, LoadOptions(activate=False))
+            models.releases.canary("m", "2", 50.0, Rules(latency=2.0, least=5))
+            for _ in range(10):
+                serve_one(models, clock, {"1": 2, "2": 3})
+            models.releases.review()
+            models.releases.promote("m", "2")
+            for _ in range(10):
+                serve_one(models, clock, {"2": 5})
+            models.releases.review()
+            assert models.get("m").version == "1"
+            assert models.of("m").switches[-1].reason == (
+                "version 2 was rolled back on probation: p95 5.00 ms against 2.00 ms over 10 answers"
+            )
+            assert all(model.watch is None for model in models.all())
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_it_ends_with_time_and_with_whatever_else_changes_who_answers(
+        self, tmp_path: Path, loader: FakeLoader
+    ) -> None:
+        clock = Clock()
+
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            rules = Rules(error_rate=0.1, latency=2.0)
+            models.releases = releases = Releases(
+                models.of, models._publish, probation_s=10.0, rules=rules, clock=clock
+            )
+            for version in ("1", "2", "3"):
+                await load(models, tmp_path, version, LoadOptions(activate=False))
+            ends: list[Callable[[], object]] = [
+                lambda: setattr(clock, "now_ns", clock.now_ns + 10_000_000_000),
+                lambda: releases.roll_back("m"),
+                lambda: releases.shadow("m", "3"),
+            ]
+            for end in ends:
+                releases.promote("m", "1")
+                releases.promote("m", "2")
+                assert releases.probation("m") is not None
+                end()
+                releases.review()
+                assert releases.probation("m") is None
+            releases.promote("m", "1")
+            releases.promote("m", "2")
+            await models.unload("m", "2")
+            assert releases.probation("m") is None
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_it_can_be_switched_off(self, tmp_path: Path, loader: FakeLoader) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader, Settings(probation_s=0))
+            await load(models, tmp_path, "1")
+            await load(models, tmp_path, "2")
+            assert models.releases.probation("m") is None
+            await models.close()
+
+        asyncio.run(go())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def serve_one(models: Models, clock: Clock, takes_ms: Mapping[str, int]) -> None:
+    """One request to whoever answers, which takes that version's time. The traffic's clock is the machine's."""
+    model = models.ask("m", head())
+    asked = Asked()
+    model.submit(asked.request)
+    if model.watch is not None:
+        model.watch(asked.request)
+    clock.now_ns += takes_ms[model.version] * 1_000_000
+    scheduler_of(model).serve()
+    answer(model, 1)
