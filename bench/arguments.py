@@ -12,14 +12,14 @@ from pathlib import Path
 
 from . import objective
 from .errors import Unusable
-from .load import arrivals, generate, payload_set, probe, sagemaker, target, wire
+from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
 from .load.engine import Watch
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
 from .load.server_timing import CARRIERS
 from .presets import PRESETS
 from .progress import ProgressLine
-from .run import FAST, Plan
+from .run import Plan
 
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
@@ -68,6 +68,7 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
     )
     command.add_argument("--connections", type=count, default=256, metavar="N", help="at most (default: %(default)s)")
     command.add_argument("--processes", type=count, default=1, metavar="N", help="that send (default: %(default)s)")
+    command.add_argument("--engine", choices=fleet.ENGINES, default=fleet.FAST, help="default: %(default)s")
     command.add_argument("--seed", type=int, default=1, help="of arrivals and payloads (default: %(default)s)")
     command.add_argument(
         "--carrier",
@@ -128,7 +129,7 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         command=shlex.join(["python", "-m", "bench", *arguments]),
         repeats=getattr(asked, "repeat", 1),
         processes=asked.processes,
-        engine=getattr(asked, "engine", FAST),
+        engine=asked.engine,
         template=form,
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,

@@ -25,7 +25,6 @@ from .load.wire import PLAIN, Template, Wire, render
 from .repeats import Columns
 
 TOOL = "slipway bench 0.1.0"
-FAST = "fast"
 AUTO_WARMUP_S = 2.0
 """Time added for a warm-up that is cut where the rows say so; the cut may also be longer or shorter."""
 
@@ -55,7 +54,7 @@ class Plan:
     command: str
     repeats: int = 1
     processes: int = 1
-    engine: str = FAST
+    engine: str = fleet.FAST
     template: Template = PLAIN
     endpoint: Endpoint | None = None
     objective: objective.Objective | None = None
@@ -103,14 +102,14 @@ def _scraping(plan: Plan) -> Iterator[Scraped | None]:
 def calibrate(plan: Plan) -> calibration.Calibration:
     """What the generator can do with the largest body of this load, in as many processes."""
     largest = max(plan.payload.payloads, key=lambda one: len(one.body))
-    return calibration.calibrate(largest, plan.carrier, processes=plan.processes)
+    return calibration.calibrate(largest, plan.carrier, processes=plan.processes, engine_name=plan.engine)
 
 
 def load(plan: Plan, schedules: Sequence[Schedule | None], watch: Watch | None = None) -> list[RawRun]:
     """Every repeat in turn; Ctrl-C ends the one it meets, and there is no next one."""
     raws = []
     for arrivals_of in schedules:
-        raw = fleet.run(shot(plan, arrivals_of), _what(plan, arrivals_of), plan.processes, watch)
+        raw = fleet.run(shot(plan, arrivals_of), _what(plan, arrivals_of), plan.processes, watch, plan.engine)
         raws.append(raw)
         if raw.interrupted:
             break

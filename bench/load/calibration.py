@@ -35,7 +35,11 @@ class Calibration:
 
 
 def calibrate(
-    payload: Payload, carrier: Carrier = CARRIERS["header"], seconds: float = 1.0, processes: int = 1
+    payload: Payload,
+    carrier: Carrier = CARRIERS["header"],
+    seconds: float = 1.0,
+    processes: int = 1,
+    engine_name: str = fleet.FAST,
 ) -> Calibration:
     """Load the echo server with this payload: a fifth of the time with one caller, the rest with 32 per process.
 
@@ -48,8 +52,8 @@ def calibrate(
         wires = (wire.render(place, payload, carrier),)
         users = 32 * processes
         shot = engine.Shot(place, wires, ONLY, carrier, timeout_s=5.0, max_connections=users)
-        floor = fleet.run(shot, fleet.Callers(1, seconds * 0.2), 1)
-        ceiling = fleet.run(shot, fleet.Callers(users, seconds * 0.8), processes)
+        floor = fleet.run(shot, fleet.Callers(1, seconds * 0.2), 1, engine_name=engine_name)
+        ceiling = fleet.run(shot, fleet.Callers(users, seconds * 0.8), processes, engine_name=engine_name)
     if floor.interrupted or ceiling.interrupted:
         raise KeyboardInterrupt  # the engine takes Ctrl-C for a wish to see what there is; here there is nothing yet
     return Calibration(_median_us(floor), _rate_per_s(ceiling))
