@@ -36,7 +36,8 @@ class Plan:
     ``users`` makes a closed loop; otherwise ``arrivals`` come at ``rate_per_s``, or at their own rate (None).
     ``warmup_s``: None for a cut chosen from the rows. ``command`` reproduces the run. ``calibrate``: measure the
     generator's own limits first. ``repeats`` take the seeds from ``seed`` on. ``endpoint``: the SageMaker endpoint that
-    ``target`` is the address of.
+    ``target`` is the address of. ``look``: ask the server and its machine for their own figures before, beside
+    and after the load; a trial of which only the latency counts leaves them alone.
     """
 
     target: Target
@@ -58,6 +59,7 @@ class Plan:
     template: Template = PLAIN
     endpoint: Endpoint | None = None
     objective: objective.Objective | None = None
+    look: bool = True
 
     @property
     def total_s(self) -> float:
@@ -76,7 +78,7 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
     limits = calibrate(plan) if plan.calibrate else None
     _check_rate(schedules, limits)
     env = environment.describe()
-    metadata = probe.metadata(plan.target)
+    metadata = probe.metadata(plan.target) if plan.look else None
     before = _stage_totals(plan)
     created = datetime.now(UTC)
     with _scraping(plan) as scraped:
@@ -86,13 +88,13 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
 
 
 def _stage_totals(plan: Plan) -> dict[str, probe.StageTotals]:
-    return probe.stage_totals(plan.target) if plan.endpoint is None else {}
+    return probe.stage_totals(plan.target) if plan.look and plan.endpoint is None else {}
 
 
 @contextmanager
 def _scraping(plan: Plan) -> Iterator[Scraped | None]:
     """Look beside the load; not at a SageMaker endpoint, whose address is Amazon's and has none of our routes."""
-    if plan.endpoint is not None:
+    if plan.endpoint is not None or not plan.look:
         yield None
         return
     with scrape.scraping(plan.target) as scraped:

@@ -55,7 +55,9 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
 
 def _rates(plan: Plan, limits: calibration.Calibration | None) -> tuple[float, ...]:
     """Around what one caller gets, who waits for each answer."""
-    alone, _ = execute(replace(plan, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False))
+    alone, _ = execute(
+        replace(plan, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False, look=False)
+    )
     if not alone.throughput.goodput_per_s or alone.latency.corrected is None:
         why = "; ".join(f"{one.kind}: {one.message}" for one in alone.errors[:1]) or alone.validity.reasons[0]
         raise Unusable(f"one caller alone got no answer that counts ({why})")

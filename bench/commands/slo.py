@@ -38,7 +38,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
     name = next(one for one in PERCENTILES if getattr(asked, one) is not None)
     objective = Objective(PERCENTILES[name], duration_ms(getattr(asked, name)))
-    plan = replace(arguments.plan(asked, given, TRIAL_S), objective=objective)
+    plan = replace(arguments.plan(asked, given, TRIAL_S), objective=objective, look=False)
     probe.reach(plan.target)
     ceiling = calibrate(plan).usable_rate_per_s if plan.calibrate else math.inf
     # A trial that cannot show the percentile shows nothing, however slow the server is.

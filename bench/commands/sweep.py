@@ -34,7 +34,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
-    plan = arguments.plan(asked, given, RUNG_S)
+    plan = replace(arguments.plan(asked, given, RUNG_S), look=False)
     steps = ladder.rates(asked.rates or asked.callers)
     probe.reach(plan.target)
     seen: list[ladder.Rung] = []

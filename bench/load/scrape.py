@@ -2,9 +2,9 @@
 
     python -m bench.load.scrape HOST PORT [--tls]
 
-looks until its standard input closes, then writes what it saw as one JSON document. A process of its own, because
-parsing on the thread that has to send on time would show up as latency; and the standard library alone, because it
-shares the machine with the load.
+looks once and says so in a line, then looks until its standard input closes and writes what it saw as one JSON
+document. A process of its own, because parsing on the thread that has to send on time would show up as latency; and the
+standard library alone, because it shares the machine with the load.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ TICKS_PER_SCRAPE = 5
 MAX_TICKS = 6_000
 TIMEOUT_S = 2.0
 END_S = 10.0
+READY = "looked once"
 MAX_BODY_BYTES = 4_000_000
 WANTED = (
     *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"),
@@ -59,7 +60,11 @@ class Scraped:
 
 @contextmanager
 def scraping(target: Target) -> Iterator[Scraped]:
-    """Look at the target's server while the block runs. A look that fails is missing; none of them ends a load."""
+    """Look at the target's server while the block runs. A look that fails is missing; none of them ends a load.
+
+    The block begins when the first look is over: starting a process takes a core for a moment, and a load without a
+    warm-up would measure that.
+    """
     found = Scraped()
     command = [sys.executable, "-m", "bench.load.scrape", target.host, str(target.port)]
     with subprocess.Popen(
@@ -70,6 +75,8 @@ def scraping(target: Target) -> Iterator[Scraped]:
         cwd=_REPOSITORY,
         start_new_session=True,  # Ctrl-C ends the load; what was seen until then is still wanted
     ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         try:
             yield found
         finally:
@@ -138,6 +145,7 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
         notes.append("No process here listens on the port (a container?): host figures of the server are not seen.")
     files = ServerFiles(Path("/"), pid) if pid is not None else None
     looks = [look(client, files, with_metrics=True)]
+    print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
     if not has_metrics:
         notes.append("The server has no /metrics: queue length, cost table and load time are not seen.")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 
 from bench import record
 from bench.__main__ import main
-from bench.load import probe, target
+from bench.load import probe, scrape, target
+from bench.load.child_server import child_server
 
 ROOT = Path(__file__).resolve().parents[2]
+PLANTED = ["bench.load.planted_server"]
 STUB = ["-m", "tests.unit.bench.stub_server"]
 
 
@@ -284,6 +287,59 @@ def test_two_results_are_compared(tmp_path: Path, server: str, body: str) -> Non
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["low"] <= found["ratio"] <= found["high"]
+
+
+def test_two_servers_are_compared_in_turn_and_the_gate_decides(body: str, tmp_path: Path) -> None:
+    """Planted waits of 120 and of 180 ms: B takes half as long again."""
+    load = ["--payload", body, "--rate", "60", "--duration", "1", "--warmup", "0.1", "--pairs", "3"]
+    junit = tmp_path / "junit.xml"
+    with child_server(*PLANTED, "1") as fast, child_server(*PLANTED, "1.5") as slow:
+        gated = bench("compare", fast, slow, *load, "--gate", "p50:+5%", "--junit", str(junit))
+        assert gated.stdout, gated.stderr
+        found = json.loads(gated.stdout)
+        assert found["ratio"] == pytest.approx(1.5, rel=0.05), found
+        assert found["verdict"] == "B is slower, by more than 2%"
+        assert (len(found["pairs"]), found["method"], found["partial"]) == (3, "interleaved pairs", False)
+        assert gated.returncode == 1
+        assert "gate p50:+5% failed" in gated.stderr
+        assert [line.split()[5] for line in gated.stderr.splitlines()[:3]] == ["A", "B", "A"]  # who went first
+        assert [case.get("name") for case in ET.parse(junit).iter("testcase") if case.find("failure") is not None]
+        turned = bench("compare", slow, fast, *load, "--gate", "p50:+5%")
+        assert turned.returncode == 0, turned.stderr
+        assert "faster" in json.loads(turned.stdout)["verdict"]
+
+
+def test_an_interrupted_comparison_keeps_the_pairs_until_then(
+    body: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = iter([10.0, 12.0, None, 10.5, 12.5, 10.5, 11.0])  # of the second pair one side is not known
+
+    def block(*_: object) -> float | None:
+        try:
+            return next(blocks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("bench.commands.compare._block_ms", block)
+    assert main(["compare", "127.0.0.1:1", "127.0.0.1:2", "--payload", body, "--rate", "1", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert (len(json.loads(out)["pairs"]), json.loads(out)["partial"]) == (2, True)
+    assert "interrupted" in err
+    assert main(["compare", "127.0.0.1:1", "127.0.0.1:2", "--payload", body, "--rate", "1"]) == 130
+    assert "before there was a result" in capsys.readouterr().err
+
+
+def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("scrape.scraping", "probe.stage_totals", "probe.metadata"):
+        monkeypatch.setattr(f"bench.run.{name}", pytest.fail)
+    short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
+    assert main(["sweep", server, "--rates", "50", *short]) == 0
+
+
+def test_the_first_look_is_over_when_a_load_begins(server: str) -> None:
+    with scrape.scraping(target.parse(server)) as seen:
+        begun_ns = time.perf_counter_ns()
+    assert seen.looks[0]["t_ns"] < begun_ns < seen.looks[-1]["t_ns"]
 
 
 def test_a_plan_writes_the_policy(tmp_path: Path) -> None:
