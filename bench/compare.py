@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from .errors import Unusable
 from .objective import percentile_name, quantile
-from .stats import BLOCKS, order_statistic, t_975
+from .stats import order_statistic, t_975
 
 RESAMPLES = 400
+BLOCKS = 20
 SCHEMA = "slipway.bench.compare/1"
 
 

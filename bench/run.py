@@ -137,7 +137,7 @@ def build(
     beside = host.build(scraped, raws[0].start_ns, stretches) if scraped is not None else None
     account = stages.join(window)
     bands = _bands(account)
-    latency = outcome.latency(window, quantiles(plan), plan.timeout_s, plan.seed, verdict.ok)
+    latency = outcome.latency(window, quantiles(plan), plan.timeout_s, verdict.ok)
     digest = hashlib.sha256(f"{created} {plan.command}".encode()).hexdigest()
     return record.RunRecord(
         id=f"{created:%Y%m%dT%H%M%SZ}-{digest[:8]}",

@@ -51,7 +51,7 @@ def test_a_page_has_every_section_and_is_small(shown: str) -> None:
         "Load generator",
         "Audits",
         "Environment",
-        "python -m bench.figures_explain report",
+        "python -m bench.scenarios report",
     ):
         assert words in shown, words
     assert len(shown.encode()) < 500_000
