@@ -12,7 +12,7 @@ from typing import Any
 
 from . import environment, host, objective, outcome, record, repeats, validity
 from .errors import Unusable
-from .explain import explanation, sentence, stages
+from .explain import explanation, sentence, stages, transfer
 from .load import arrivals, calibration, fleet, probe, schedule, scrape
 from .load.engine import RawRun, Shot, Watch
 from .load.payload_set import CYCLE, PayloadSet
@@ -162,12 +162,16 @@ def build(
         server=server or {},
         objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
         host=beside,
-        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches)),
+        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches, limits)),
     ), columns
 
 
 def _circumstances(
-    plan: Plan, env: environment.Environment, beside: host.Host | None, stretches: tuple[host.Stretch, ...]
+    plan: Plan,
+    env: environment.Environment,
+    beside: host.Host | None,
+    stretches: tuple[host.Stretch, ...],
+    limits: calibration.Calibration | None,
 ) -> explanation.Circumstances:
     here = beside is not None and beside.pid is not None
     return explanation.Circumstances(
@@ -176,6 +180,9 @@ def _circumstances(
         cores=(env.quota_cores or env.cores) if here else None,
         host=beside,
         seed=plan.seed,
+        loopback=transfer.Loopback(limits.body_bytes, limits.transfer_us)
+        if limits is not None and limits.transfer_us is not None
+        else None,
     )
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .proc import ServerFiles, find_listener, is_here
+from .proc import ServerFiles, find_listener, is_here, network
 from .target import Target
 
 TICK_S = 0.2
@@ -49,7 +49,7 @@ class Scraped:
     """What was seen: one dictionary per look, and ``notes`` on what was not to be had. Filled when the block ends.
 
     A look has ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, ``scrape_ns`` and
-    ``metrics`` (text) if the metrics were asked for, and the names of ``ServerFiles.read``.
+    ``metrics`` (text) if the metrics were asked for, and the names of ``ServerFiles.read`` and ``network``.
     """
 
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -119,9 +119,9 @@ class Client:
         return time.perf_counter_ns() - begun_ns, text
 
 
-def look(client: Client, files: ServerFiles | None, with_metrics: bool) -> dict[str, Any]:
-    """One look, as ``Scraped`` describes it."""
-    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns()}
+def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bool = True) -> dict[str, Any]:
+    """One look, as ``Scraped`` describes it. ``here``: the server runs on this machine."""
+    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(Path("/"), loopback=here)}
     ping_ns, answer = client.get("/ping")
     if answer is not None:
         seen["ping_ns"] = ping_ns
@@ -138,13 +138,14 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool) -> dict[
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     """Look every ``TICK_S`` until standard input ends; on a fixed raster, skipping what a slow look has missed."""
     client, notes = Client(host, port, tls), []
-    pid = find_listener(port) if is_here(host) else None
-    if not is_here(host):
+    here = is_here(host)
+    pid = find_listener(port) if here else None
+    if not here:
         notes.append("The server runs on another machine: CPU, throttling and run queue of that machine are not seen.")
     elif pid is None:
         notes.append("No process here listens on the port (a container?): host figures of the server are not seen.")
     files = ServerFiles(Path("/"), pid) if pid is not None else None
-    looks = [look(client, files, with_metrics=True)]
+    looks = [look(client, files, with_metrics=True, here=here)]
     print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
     if not has_metrics:
@@ -152,7 +153,7 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     begun_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
         ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
-        looks.append(look(client, files, has_metrics and (bool(ready) or tick % TICKS_PER_SCRAPE == 0)))
+        looks.append(look(client, files, has_metrics and (bool(ready) or tick % TICKS_PER_SCRAPE == 0), here))
         if ready:
             break
         tick = max(tick + 1, int((time.monotonic() - begun_s) / TICK_S))
