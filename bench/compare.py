@@ -34,7 +34,7 @@ class Comparison:
 
     ``verdict``: faster, slower, or no difference beyond the margin; undecided when the interval is too wide to say.
     ``pairs``: the ratio of each pair of neighbouring blocks, where both servers were loaded in turn. ``partial``:
-    Ctrl-C came before the last pair.
+    Ctrl-C came, or a server went, before the last pair.
     """
 
     quantile: float

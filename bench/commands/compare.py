@@ -60,7 +60,6 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     if asked.junit is not None:
         junit.write(asked.junit, f"bench compare {asked.url} {asked.other}", [_check(found, gate, asked.gate)])
     if found.partial:
-        arguments.say("interrupted: only the pairs until then are compared")
         return INTERRUPTED
     if gate is not None and compare.failed(found, gate):
         arguments.say(f"gate {asked.gate} failed: {compare.summary(found)}")
@@ -114,10 +113,11 @@ def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> co
                 arguments.say(f"pair {number + 1} of {asked.pairs}: {shown}")
                 if len(known) == len(pair):
                     found.append(known)
-        except KeyboardInterrupt:
-            partial = True
+        except (KeyboardInterrupt, Unusable) as why:
             if not found:
                 raise
+            partial = True
+            arguments.ended_early(why, "only the pairs until then are compared")
     if not found:
         raise Unusable("the load generator was the limit in every pair: give it a core of its own, or lower --rate")
     a_ms, b_ms = ([pair[side] for pair in found] for side in "AB")

@@ -39,8 +39,17 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         offered = result.throughput.offered_per_s or 0.0
         arguments.say(f"{offered:,.0f}/s offered, {result.throughput.goodput_per_s:,.0f}/s answered")
 
+    early = OK
     with arguments.progress(plan.total_s) as watch:
-        rungs = ladder.climb(sweep.runner(plan, watch, keep), rates)
+        try:
+            rungs = ladder.climb(sweep.runner(plan, watch, keep), rates)
+        except (KeyboardInterrupt, Unusable) as why:
+            if not kept:
+                raise
+            rungs, early = (
+                [ladder.rung(result) for result, _ in kept],
+                arguments.ended_early(why, "the ladder is partial"),
+            )
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), plan.command, plan.target.url, rungs)
     best, columns = _best(kept)
     files.write(asked, best, columns)
@@ -50,7 +59,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         console = Console()
         console.print(sweep.table(found))
         card.show(best, console)
-    return OK if best.validity.ok else INVALID
+    return early or (OK if best.validity.ok else INVALID)
 
 
 def _rates(plan: Plan, limits: calibration.Calibration | None) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .. import arguments, ladder, slo, sweep
 from ..errors import Unusable
-from ..exits import INTERRUPTED, INVALID, OK
+from ..exits import INVALID, OK
 from ..load import probe
 from ..objective import MAX_ERROR_SHARE, Objective, duration_ms, percentile_name
 from ..run import Plan, calibrate
@@ -48,11 +48,10 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         search = slo.Search(measure(plan, runner), objective.quantile, objective.limit_ms, ceiling, asked.replicates)
         try:
             found, status = search.run(first), OK
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Unusable) as why:
             if not search.trials:
                 raise
-            found, status = search.fit(), INTERRUPTED
-            arguments.say("interrupted: the search is partial")
+            found, status = search.fit(), arguments.ended_early(why, "the search is partial")
     if asked.output is not None:
         sweep.write_json(asked.output, found)
     if asked.json or not sys.stdout.isatty():

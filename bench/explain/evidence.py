@@ -239,7 +239,7 @@ def of_self_inflicted(seen: Seen) -> list[Evidence]:
         found.append(Evidence(f"the event loop was ready and had no core {delay:.1%} of the time", "loop_delay", delay))
     threads = seen.mean("threads")
     if threads is not None and seen.cores:
-        found.append(Evidence(f"the server has {threads:.0f} threads on {seen.cores:g} cores", "threads", threads))
+        found.append(Evidence(f"threads of the server: {threads:.0f}, on {seen.cores:g} cores", "threads", threads))
     found.append(Evidence("garbage collection and padded rows are not told by the server"))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -10,15 +11,18 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import record
+from bench import ladder, record
 from bench.__main__ import main
+from bench.errors import Unusable
 from bench.load import probe, scrape, target
 from bench.load.child_server import child_server
+from bench.run import execute as real_execute
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = ["bench.load.planted_server"]
@@ -134,6 +138,8 @@ def test_errors_are_shown_in_the_servers_own_words(server: str, body: str) -> No
     ("arguments", "words"),
     [
         (["run", "http://127.0.0.1:1", "--payload", "{body}", "--rate", "1"], "cannot reach http://127.0.0.1:1"),
+        (["127.0.0.1:1"], "cannot reach http://127.0.0.1:1"),
+        (["replay", "missing.trace", "{url}"], "cannot read the trace"),
         (["run", "ftp://h", "--payload", "{body}", "--rate", "1"], "scheme"),
         (["run", "{url}", "--payload", "missing.json", "--rate", "1"], "cannot read the payload"),
         (["run", "{url}", "--payload", "{body}", "--users", "9", "--connections", "8"], "raise --connections"),
@@ -334,6 +340,44 @@ def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, m
         monkeypatch.setattr(f"bench.run.{name}", pytest.fail)
     short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
     assert main(["sweep", server, "--rates", "50", *short]) == 0
+
+
+@pytest.mark.parametrize(("why", "status"), [(KeyboardInterrupt(), 130), (Unusable("cannot reach it"), 1)])
+@pytest.mark.parametrize(
+    "arguments", [["sweep", "{url}", "--rates", "20,40,60"], ["slo", "{url}", "--p50", "1s"], ["{url}"]]
+)
+def test_what_was_measured_before_the_end_is_kept(
+    server: str,
+    body: str,
+    arguments: list[str],
+    why: BaseException,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C, or a server that went, after two loads."""
+    loads = itertools.count()
+
+    def execute(*given: Any) -> Any:
+        if next(loads) == 2:
+            raise why
+        return real_execute(*given)
+
+    def quiet(result: record.RunRecord) -> ladder.Rung:
+        """As on a machine of its own: whether this one kept up is not the question."""
+        found = ladder.rung(result)
+        return replace(found, generator=False, goodput_per_s=found.rate_per_s or 0.0, latency=None)
+
+    monkeypatch.setattr("bench.sweep.execute", execute)
+    monkeypatch.setattr("bench.sweep.rung", quiet)
+    monkeypatch.setattr("bench.commands.first.RUNG_S", 0.2)
+    monkeypatch.setattr("bench.commands.first.ALONE_S", 0.2)
+    short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
+    assert main([*(one.format(url=server) for one in arguments), *short]) == status
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert len(found.get("rungs") or found.get("trials") or found["sweep"]["rungs"]) == 2
+    assert "partial" in err
 
 
 def test_the_first_look_is_over_when_a_load_begins(server: str) -> None:
