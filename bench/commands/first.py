@@ -55,6 +55,8 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     files.write(asked, best, columns)
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
+        for reason in best.validity.reasons:
+            arguments.say(f"the run is invalid: {reason}")
     else:
         console = Console()
         console.print(sweep.table(found))
