@@ -12,14 +12,15 @@ from pathlib import Path
 
 from . import objective
 from .errors import Unusable
-from .load import arrivals, generate, payload_set, probe, sagemaker, target, wire
+from .exits import INTERRUPTED, INVALID
+from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
 from .load.engine import Watch
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
 from .load.server_timing import CARRIERS
 from .presets import PRESETS
 from .progress import ProgressLine
-from .run import FAST, Plan
+from .run import Plan
 
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
@@ -68,6 +69,7 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
     )
     command.add_argument("--connections", type=count, default=256, metavar="N", help="at most (default: %(default)s)")
     command.add_argument("--processes", type=count, default=1, metavar="N", help="that send (default: %(default)s)")
+    command.add_argument("--engine", choices=fleet.ENGINES, default=fleet.FAST, help="default: %(default)s")
     command.add_argument("--seed", type=int, default=1, help="of arrivals and payloads (default: %(default)s)")
     command.add_argument(
         "--carrier",
@@ -107,6 +109,8 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
     named = asked.url.startswith(sagemaker.PREFIX)
     endpoint = sagemaker.parse(asked.url, asked.region, asked.endpoint_url) if named else None
     place = target.parse(asked.url) if endpoint is None else endpoint.target()
+    if how is not None:
+        arrivals.parse(how)  # what is wrong with them needs no server to be told
     default_s = preset.duration_s if preset is not None else default_duration_s
     form = wire.template(asked.method, asked.header, _template(asked.template))
     if endpoint is not None and form != wire.PLAIN:
@@ -128,7 +132,7 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         command=shlex.join(["python", "-m", "bench", *arguments]),
         repeats=getattr(asked, "repeat", 1),
         processes=asked.processes,
-        engine=getattr(asked, "engine", FAST),
+        engine=asked.engine,
         template=form,
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
@@ -144,6 +148,7 @@ def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> 
             return generate.sample_bodies(asked.samples, wanted, binary=asked.binary)
         told = probe.metadata(place, asked.model)
         if told is None:
+            probe.reach(place)  # a server that is not there has no metadata either, and that is not its fault
             raise Unusable(
                 f"{place.root} tells no metadata to generate a payload from: give --payload FILE, --samples ARTIFACT, "
                 "or --model NAME of a model that it serves"
@@ -183,6 +188,15 @@ def progress(total_s: float) -> Iterator[Watches]:
         yield next_line
     finally:
         clear()
+
+
+def ended_early(why: KeyboardInterrupt | Unusable, what: str) -> int:
+    """Says that a command of several runs shows only ``what`` it has; the exit status."""
+    if isinstance(why, KeyboardInterrupt):
+        say(f"interrupted: {what}")
+        return INTERRUPTED
+    say(f"ended early: {what}. {why}")
+    return INVALID
 
 
 def say(text: str) -> None:

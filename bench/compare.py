@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from .errors import Unusable
 from .objective import percentile_name, quantile
-from .stats import BLOCKS, order_statistic, t_975
+from .stats import order_statistic, t_975
 
 RESAMPLES = 400
+BLOCKS = 20
 SCHEMA = "slipway.bench.compare/1"
 
 
@@ -32,7 +33,8 @@ class Comparison:
     """``ratio``: B's percentile over A's, with a 95 % interval; above 1, B is slower.
 
     ``verdict``: faster, slower, or no difference beyond the margin; undecided when the interval is too wide to say.
-    ``pairs``: the ratio of each pair of neighbouring blocks, where both servers were loaded in turn.
+    ``pairs``: the ratio of each pair of neighbouring blocks, where both servers were loaded in turn. ``partial``:
+    Ctrl-C came, or a server went, before the last pair.
     """
 
     quantile: float
@@ -43,6 +45,7 @@ class Comparison:
     verdict: str
     method: str
     pairs: tuple[float, ...]
+    partial: bool = False
     schema: str = field(default=SCHEMA)
 
 
@@ -55,9 +58,9 @@ def gate(text: str) -> Gate:
 
 
 def order(pairs: int) -> Iterator[str]:
-    """A B, B A, A B, ...: a machine that drifts slows both sides alike."""
+    """AB, BA, AB, ...: a machine that drifts slows both sides alike."""
     for pair in range(pairs):
-        yield from "AB" if pair % 2 == 0 else "BA"
+        yield "AB" if pair % 2 == 0 else "BA"
 
 
 def of_pairs(q: float, a_ms: Sequence[float], b_ms: Sequence[float], margin: float) -> Comparison:

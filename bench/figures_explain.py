@@ -1,14 +1,7 @@
-"""The figures of the explanation: whether planted causes are found, and what a report of many requests costs.
-
-python -m bench.figures_explain            all of them, about two minutes
-python -m bench.figures_explain stages     a real server with known delays: shares recovered
-python -m bench.figures_explain tail       simulated faults: the tail charged to the right stage
-python -m bench.figures_explain report     a report of a million requests
-"""
+"""The figures of the explanation: whether planted causes are found, and what a report of many requests costs."""
 
 from __future__ import annotations
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -21,6 +14,7 @@ from pathlib import Path
 
 from . import environment, record
 from .explain import planted, stages, tail
+from .figure import Figure, at_least, at_most
 from .load import engine, payload_set, schedule, target, wire
 from .load.calibration import ONLY
 from .load.child_server import child_server
@@ -37,7 +31,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 _PAYLOAD = Payload("planted", "application/json", b"{}")
 
 
-def stage_shares() -> bool:
+def stage_shares() -> list[Figure]:
     """A server on this machine that waits for known times in each stage: the shares found, beside those planted."""
     carrier = CARRIERS["header"]
     with planted_server() as url:
@@ -47,21 +41,19 @@ def stage_shares() -> bool:
         raw = engine.run_open(shot, schedule.build("poisson", 20, 20, 1))
     band = stages.at_quantile(stages.join(raw.columns), 0.5)
     if band is None:
-        print("stages: nothing was answered")
-        return False
-    whole, worst = sum(DELAYS_MS.values()), 0.0
-    print(f"{'stage':<12} planted   found   (shares of a typical request, points)")
+        return [Figure("answers", "none", "some", met=False)]
+    whole, found = sum(DELAYS_MS.values()), []
     for name in stages.TERMS:
-        planted_share, found = DELAYS_MS.get(name, 0.0) / whole, band.terms_ms[name] / band.total_ms
-        worst = max(worst, abs(found - planted_share))
-        print(f"{name:<12} {planted_share:7.1%} {found:7.1%}")
-    print(f"stages: off by {100 * worst:.1f} points at most, 5 allowed")
-    return worst <= 0.05
+        planted_share, share = DELAYS_MS.get(name, 0.0) / whole, band.terms_ms[name] / band.total_ms
+        near = abs(share - planted_share) <= 0.05
+        found.append(Figure(name, f"{share:.1%}", f"{planted_share:.1%}, 5 points either way", near))
+    return found
 
 
-def tail_attribution() -> bool:
+def tail_attribution() -> list[Figure]:
     """Runs of ``RUN_S`` with a planted fault against the truth of a long one: is the largest term the right one?"""
-    right = covered = runs = 0
+    right = runs = 0
+    figures = []
     for fault in planted.FAULTS:
         truth = tail.attribute(stages.join(planted.simulate(10_000, RATE_PER_S, TRUTH_S, fault)))
         assert truth is not None
@@ -73,13 +65,13 @@ def tail_attribution() -> bool:
             term = found.terms[cause]
             inside += (term.low_share or 0.0) <= (truth.terms[cause].share or 0.0) <= (term.high_share or 0.0)
         share = truth.terms[cause].share
-        print(f"{fault.name:<24} {cause:<12} {share:6.0%} of the gap   right {hits}/{SEEDS}   covered {inside}/{SEEDS}")
-        right, covered, runs = right + hits, covered + inside, runs + SEEDS
-    print(f"tail: right in {right / runs:.1%} of runs, 95 % needed; interval covers the truth in {covered / runs:.1%}")
-    return right >= 0.95 * runs
+        name = f"{fault.name}: {cause}, {share:.0%} of the gap"
+        figures.append(Figure(name, f"right in {hits / SEEDS:.0%}, interval holds the truth in {inside / SEEDS:.0%}"))
+        right, runs = right + hits, runs + SEEDS
+    return [*figures, at_least("right, of all runs", right / runs, 0.95, "{:.1%}")]
 
 
-def million_requests() -> bool:
+def million_requests() -> list[Figure]:
     """Read, explain and draw a run of a million requests, in a process of its own as a user would."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.json"
@@ -92,12 +84,13 @@ def million_requests() -> bool:
         subprocess.run(command, check=True, cwd=_REPOSITORY)
         cpu_s = _children_cpu_s() - cpu_s
         seconds, size = time.perf_counter() - begun, path.with_suffix(".html").stat().st_size
-    print(
-        f"report: {result.window.requests:,} requests in {seconds:.2f} s ({cpu_s:.2f} s of CPU), 5 s allowed; "
-        f"{size / 1e3:.0f} kB of 500"
-    )
-    # One thread does it all: on a machine that others use too, its CPU time is what a quiet machine's clock shows.
-    return cpu_s < 5 and size < 500_000
+    return [
+        Figure("requests", f"{result.window.requests:,}"),
+        # One thread does it all: on a machine that others use too, its CPU time is what a quiet machine's clock shows.
+        at_most("seconds of CPU", cpu_s, 5.0),
+        Figure("seconds", f"{seconds:.2f}"),
+        at_most("kB of the page", size / 1e3, 500, "{:,.0f}"),
+    ]
 
 
 def planted_record(rows: planted.Columns, duration_s: float) -> record.RunRecord:
@@ -115,7 +108,7 @@ def planted_record(rows: planted.Columns, duration_s: float) -> record.RunRecord
         connections=256,
         carrier=CARRIERS["header"],
         calibrate=False,
-        command="python -m bench.figures_explain report",
+        command="python -m bench.scenarios report",
     )
     raw = RawRun(rows, {}, rows["due_ns"], 0.3, 40, 0, exhausted=False, interrupted=False, abandoned=0)
     return build(plan, [raw], environment.describe(), datetime.now(UTC))[0]
@@ -135,20 +128,3 @@ def _children_cpu_s() -> float:
 
 def _largest(found: tail.Attribution) -> str:
     return max(found.terms, key=lambda name: found.terms[name].ms)
-
-
-FIGURES = {"stages": stage_shares, "tail": tail_attribution, "report": million_requests}
-
-
-def main() -> int:
-    """The exit status: 0 when every figure asked for is met."""
-    parser = argparse.ArgumentParser(prog="python -m bench.figures_explain", description=__doc__)
-    parser.add_argument("figure", nargs="*", choices=FIGURES, default=None)
-    asked = parser.parse_args().figure or list(FIGURES)
-    # A list, so that a figure that is missed does not hide the ones after it.
-    met = [FIGURES[name]() for name in asked]
-    return 0 if all(met) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,6 +30,9 @@ SERIES = {
     "running": "tasks running or ready on the machine",
     "threads": "threads of the server",
     "major_faults": "pages read from disk, per second",
+    "net_in": "bytes that this machine's network took in, per second (the loopback, where the server is here)",
+    "net_out": "bytes that it sent, per second",
+    "retransmits": "TCP segments that this machine sent again, per second",
     "ping_ms": "answer to /ping, ms: network and event loop, no model",
     "scrape_ms": "answer to /metrics, ms",
     "queue_rows": "rows that wait in the server's queue",
@@ -188,6 +191,9 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
         "pressure": rate("pressure_us", 1e-6),
         "steal": of_machine("steal_ticks"),
         "major_faults": rate("major_faults", 1),
+        "net_in": rate("net_in_bytes", 1),
+        "net_out": rate("net_out_bytes", 1),
+        "retransmits": rate("retransmits", 1),
     }
 
 

@@ -34,8 +34,8 @@ def checks_of(record: RunRecord, max_errors_percent: float | None = None) -> tup
     if record.objective is not None:
         found.append(_objective(record.objective))
     for name, one in (record.latency.corrected or {}).items():
-        few = one.samples < one.min_samples
-        found.append(Check(f"enough requests for {name}", f"{one.samples} of {one.min_samples}" if few else None))
+        few = f"too few requests for this percentile: {one.samples:,} of {one.min_samples:,} that it needs"
+        found.append(Check(f"enough requests for {name}", skipped=few if one.samples < one.min_samples else None))
     for audit in record.explanation.audits if record.explanation is not None and state.ok else ():
         detail = (
             f"{audit.left}: {audit.left_value:.4g}, {audit.right}: {audit.right_value:.4g} {audit.unit}; {audit.note}"

@@ -20,9 +20,7 @@ from .repeats import Columns, Repeat
 MAX_MESSAGE = 300
 
 
-def latency(
-    window: Columns, quantiles: Sequence[float], timeout_s: float, seed: int, trusted: bool
-) -> record.LatencyRecord:
+def latency(window: Columns, quantiles: Sequence[float], timeout_s: float, trusted: bool) -> record.LatencyRecord:
     """Percentiles of answers, and of time-outs as at least the limit: without those, never answering pays off."""
     counted = np.isin(window["outcome"], (Outcome.OK, Outcome.TIMEOUT))
     due, last = window["due_ns"][counted], window["last_byte_ns"][counted]
@@ -30,7 +28,7 @@ def latency(
 
     def percentiles(latency_ns: NDArray[np.int64], repeats: NDArray[np.int64]) -> dict[str, stats.Percentile]:
         limit_ns = round(timeout_s * NS_PER_S)
-        found = (stats.percentile(latency_ns, one, limit_ns, seed, repeats) for one in quantiles)
+        found = (stats.percentile(latency_ns, one, limit_ns, repeats) for one in quantiles)
         return {percentile_name(one.quantile): one for one in found}
 
     corrected = percentiles(last - due, repeat)

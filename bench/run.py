@@ -12,7 +12,7 @@ from typing import Any
 
 from . import environment, host, objective, outcome, record, repeats, validity
 from .errors import Unusable
-from .explain import explanation, sentence, stages
+from .explain import explanation, sentence, stages, transfer
 from .load import arrivals, calibration, fleet, probe, schedule, scrape
 from .load.engine import RawRun, Shot, Watch
 from .load.payload_set import CYCLE, PayloadSet
@@ -25,7 +25,6 @@ from .load.wire import PLAIN, Template, Wire, render
 from .repeats import Columns
 
 TOOL = "slipway bench 0.1.0"
-FAST = "fast"
 AUTO_WARMUP_S = 2.0
 """Time added for a warm-up that is cut where the rows say so; the cut may also be longer or shorter."""
 
@@ -37,7 +36,8 @@ class Plan:
     ``users`` makes a closed loop; otherwise ``arrivals`` come at ``rate_per_s``, or at their own rate (None).
     ``warmup_s``: None for a cut chosen from the rows. ``command`` reproduces the run. ``calibrate``: measure the
     generator's own limits first. ``repeats`` take the seeds from ``seed`` on. ``endpoint``: the SageMaker endpoint that
-    ``target`` is the address of.
+    ``target`` is the address of. ``look``: ask the server and its machine for their own figures before, beside
+    and after the load; a trial of which only the latency counts leaves them alone.
     """
 
     target: Target
@@ -55,10 +55,11 @@ class Plan:
     command: str
     repeats: int = 1
     processes: int = 1
-    engine: str = FAST
+    engine: str = fleet.FAST
     template: Template = PLAIN
     endpoint: Endpoint | None = None
     objective: objective.Objective | None = None
+    look: bool = True
 
     @property
     def total_s(self) -> float:
@@ -77,7 +78,7 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
     limits = calibrate(plan) if plan.calibrate else None
     _check_rate(schedules, limits)
     env = environment.describe()
-    metadata = probe.metadata(plan.target)
+    metadata = probe.metadata(plan.target) if plan.look else None
     before = _stage_totals(plan)
     created = datetime.now(UTC)
     with _scraping(plan) as scraped:
@@ -87,13 +88,13 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
 
 
 def _stage_totals(plan: Plan) -> dict[str, probe.StageTotals]:
-    return probe.stage_totals(plan.target) if plan.endpoint is None else {}
+    return probe.stage_totals(plan.target) if plan.look and plan.endpoint is None else {}
 
 
 @contextmanager
 def _scraping(plan: Plan) -> Iterator[Scraped | None]:
     """Look beside the load; not at a SageMaker endpoint, whose address is Amazon's and has none of our routes."""
-    if plan.endpoint is not None:
+    if plan.endpoint is not None or not plan.look:
         yield None
         return
     with scrape.scraping(plan.target) as scraped:
@@ -103,14 +104,14 @@ def _scraping(plan: Plan) -> Iterator[Scraped | None]:
 def calibrate(plan: Plan) -> calibration.Calibration:
     """What the generator can do with the largest body of this load, in as many processes."""
     largest = max(plan.payload.payloads, key=lambda one: len(one.body))
-    return calibration.calibrate(largest, plan.carrier, processes=plan.processes)
+    return calibration.calibrate(largest, plan.carrier, processes=plan.processes, engine_name=plan.engine)
 
 
 def load(plan: Plan, schedules: Sequence[Schedule | None], watch: Watch | None = None) -> list[RawRun]:
     """Every repeat in turn; Ctrl-C ends the one it meets, and there is no next one."""
     raws = []
     for arrivals_of in schedules:
-        raw = fleet.run(shot(plan, arrivals_of), _what(plan, arrivals_of), plan.processes, watch)
+        raw = fleet.run(shot(plan, arrivals_of), _what(plan, arrivals_of), plan.processes, watch, plan.engine)
         raws.append(raw)
         if raw.interrupted:
             break
@@ -136,7 +137,7 @@ def build(
     beside = host.build(scraped, raws[0].start_ns, stretches) if scraped is not None else None
     account = stages.join(window)
     bands = _bands(account)
-    latency = outcome.latency(window, quantiles(plan), plan.timeout_s, plan.seed, verdict.ok)
+    latency = outcome.latency(window, quantiles(plan), plan.timeout_s, verdict.ok)
     digest = hashlib.sha256(f"{created} {plan.command}".encode()).hexdigest()
     return record.RunRecord(
         id=f"{created:%Y%m%dT%H%M%SZ}-{digest[:8]}",
@@ -161,12 +162,16 @@ def build(
         server=server or {},
         objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
         host=beside,
-        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches)),
+        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches, limits)),
     ), columns
 
 
 def _circumstances(
-    plan: Plan, env: environment.Environment, beside: host.Host | None, stretches: tuple[host.Stretch, ...]
+    plan: Plan,
+    env: environment.Environment,
+    beside: host.Host | None,
+    stretches: tuple[host.Stretch, ...],
+    limits: calibration.Calibration | None,
 ) -> explanation.Circumstances:
     here = beside is not None and beside.pid is not None
     return explanation.Circumstances(
@@ -175,6 +180,9 @@ def _circumstances(
         cores=(env.quota_cores or env.cores) if here else None,
         host=beside,
         seed=plan.seed,
+        loopback=transfer.Loopback(limits.body_bytes, limits.transfer_us)
+        if limits is not None and limits.transfer_us is not None
+        else None,
     )
 
 

@@ -2,9 +2,11 @@
 
 Three steps, on whatever answers "what was the percentile at this rate": bracket it between a rate that meets the
 objective and one that misses it; measure across the bracket; then measure close to where the curve seems to cross the
-objective, again and again. The curve can only rise, since a percentile that falls as load grows is noise. It is fitted
-to the reciprocal of latency, which in a simple queue falls in a straight line, to nothing where the server is full, so
-that a hopeless overload is an ordinary point. A bootstrap of the fit's residuals gives the interval.
+objective, again and again. The curve can only rise, since a percentile that falls as load grows is noise.
+
+It is fitted to milliseconds, held at three times the limit: their mean over short trials errs least, because of what
+most trials see too little, a few see much (the mean of reciprocals, or of logarithms, says that the server bears more
+than it does); and a hopeless overload is an ordinary point. A bootstrap of the fit's residuals gives the interval.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ NEAR = (0.94, 0.97, 1.0, 1.03, 1.06)
 """Where the last trials are, as shares of the crossing that the earlier ones show."""
 NEIGHBOURHOOD = 0.1
 """The interval rests on trials this close to the crossing: far from it, the noise is another one."""
+CAP = 3.0
+"""Beyond this many times the limit, latency says nothing more of where the limit is crossed."""
 RESAMPLES = 400
 MAX_STEPS = 24
 SCHEMA = "slipway.bench.slo/1"
@@ -95,12 +99,12 @@ class Search:
         """What the trials so far say."""
         usable = [one for one in self.trials if not one.generator]
         rates = np.array([one.rate_per_s for one in usable])
-        rising = np.array([-1 / one.ms for one in usable])
-        crossing = crossing_rate(rates, rising, -1 / self.limit_ms)
+        rising = np.array([min(one.ms, CAP * self.limit_ms) for one in usable])
+        crossing = crossing_rate(rates, rising, self.limit_ms)
         if crossing is None:
             return self._found(None, None, None, at_least=False, reason="the fitted curve does not cross the objective")
         near = np.abs(rates / crossing - 1) <= NEIGHBOURHOOD
-        low, high = crossing_interval(rates[near], rising[near], -1 / self.limit_ms)
+        low, high = crossing_interval(rates[near], rising[near], self.limit_ms)
         return self._found(crossing, min(low, crossing), max(high, crossing), at_least=False, reason=None)
 
     def _bracket(self, rate: float) -> tuple[float, float] | str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SECTIONS = 20
-BLOCKS = 20
-RESAMPLES = 400
+SECTIONS = 5
+"""Few and long: on simulated queues twenty shorter ones remember each other and cover the truth far less often."""
 CONFIDENCE = 0.95
 MIN_REPEATS = 3
 """Two repeats make an interval twelve deviations wide: not worth its ink."""
@@ -21,6 +20,9 @@ T_975 = (
     2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
     2.0452, 2.0423,
 )  # fmt: skip
+
+MAX_EXPONENT = 100.0
+"""e to the power of more is no float any more, once it is multiplied."""
 
 Nanoseconds = NDArray[np.int64]
 
@@ -88,7 +90,6 @@ def percentile(
     latency_ns: Nanoseconds,
     quantile: float,
     timeout_ns: int | None = None,
-    seed: int = 0,
     repeat: NDArray[np.int64] | None = None,
 ) -> Percentile:
     """A percentile with its interval, from latencies [n] in the order of their intended instants.
@@ -101,7 +102,7 @@ def percentile(
     if count < need:
         return Percentile(quantile, None, None, None, None, False, count, need)
     value_ns = order_statistic(np.sort(latency_ns), quantile)
-    low_ns, high_ns, method = interval(latency_ns, quantile, seed, repeat)
+    low_ns, high_ns, method = interval(latency_ns, quantile, repeat)
     limit_ns = math.inf if timeout_ns is None else timeout_ns
     return Percentile(
         quantile=quantile,
@@ -116,27 +117,21 @@ def percentile(
 
 
 def interval(
-    latency_ns: Nanoseconds, quantile: float, seed: int = 0, repeat: NDArray[np.int64] | None = None
+    latency_ns: Nanoseconds, quantile: float, repeat: NDArray[np.int64] | None = None
 ) -> tuple[float, float, str]:
-    """A 95 % interval in ns and its method's name: over repeats where there are three, else over sections of time where
-    they are long enough, else by blocks.
+    """A 95 % interval in ns and its method's name: over repeats where there are three, else over sections of time.
 
     Neighbouring requests share a queue, so an interval from the binomial distribution, or from resampling single
-    requests, is several times too narrow; all methods here keep neighbours together.
+    requests or short stretches, is several times too narrow; both methods here keep neighbours together.
     """
     parts = [latency_ns[repeat == one] for one in np.unique(repeat)] if repeat is not None else []
     if len(parts) >= MIN_REPEATS:
-        low, high = interval_over(parts, quantile)
-        return low, high, "repeats"
-    if len(latency_ns) // SECTIONS >= min_samples(quantile, 0.5):
-        low, high = sectioned_interval(latency_ns, quantile)
-        return low, high, "sections"
-    low, high = block_bootstrap_interval(latency_ns, quantile, seed)
-    return low, high, "block bootstrap"
+        return *interval_over(parts, quantile), "repeats"
+    return *sectioned_interval(latency_ns, quantile), "sections"
 
 
 def sectioned_interval(latency_ns: Nanoseconds, quantile: float) -> tuple[float, float]:
-    """The interval over 20 consecutive sections, in ns: long against a queue's memory, nearly independent."""
+    """The interval over five consecutive sections, in ns: long against a queue's memory, nearly independent."""
     return interval_over(np.array_split(latency_ns, SECTIONS), quantile)
 
 
@@ -144,32 +139,15 @@ def interval_over(parts: Sequence[Nanoseconds], quantile: float) -> tuple[float,
     """Sectioning (Asmussen and Glynn, Stochastic Simulation, 2007, III.5a), in ns.
 
     The spread of the parts' percentiles around the percentile of all gives Student's interval. Around that and not
-    around their mean, since the percentile of a short part is biased and that of all is hardly so.
+    around their mean, since the percentile of a short part is biased and that of all is hardly so. On logarithms,
+    since a tail percentile errs by ratios: twice too much is as likely as half too little.
     """
-    everything = np.concatenate(parts)
-    whole = order_statistic(np.sort(everything), quantile)
-    each = [order_statistic(np.sort(part), quantile) for part in parts if len(part)]
-    spread = math.sqrt(sum((one - whole) ** 2 for one in each) / (len(each) * (len(each) - 1)))
-    half = t_975(len(each) - 1) * spread
-    # No latency was seen below the smallest one, however wide the spread says that the interval is.
-    return max(whole - half, float(everything.min())), whole + half
+    whole_ns = _at(np.concatenate(parts), quantile)
+    each = [math.log(_at(part, quantile) / whole_ns) for part in parts if len(part)]
+    freedom = max(len(each) - 1, 1)
+    half = t_975(freedom) * math.sqrt(sum(one**2 for one in each) / (len(each) * freedom))
+    return whole_ns * math.exp(-half), whole_ns * math.exp(min(half, MAX_EXPONENT))
 
 
-def block_bootstrap_interval(latency_ns: Nanoseconds, quantile: float, seed: int = 0) -> tuple[float, float]:
-    """Circular block bootstrap (Politis and Romano, 1992), percentile interval, in ns.
-
-    Resamples whole stretches of a twentieth of the run, wrapped around its end. Seeded: the same run gives the same
-    interval.
-    """
-    count = len(latency_ns)
-    length = max(1, count // BLOCKS)
-    blocks = math.ceil(count / length)
-    starts = np.random.default_rng(seed).integers(0, count, size=(RESAMPLES, blocks))
-    within = np.arange(length)
-    estimates = np.empty(RESAMPLES)
-    for at, start in enumerate(starts):
-        drawn = latency_ns[((start[:, None] + within) % count).ravel()[:count]]
-        estimates[at] = order_statistic(np.sort(drawn), quantile)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail])
-    return float(low), float(high)
+def _at(latency_ns: Nanoseconds, quantile: float) -> int:
+    return max(order_statistic(np.sort(latency_ns), quantile), 1)

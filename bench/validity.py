@@ -66,7 +66,7 @@ def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_
     kept = schedule_kept(raw, columns, from_ns) if len(raw.scheduled_ns) else None
     lag_reasons = _lag_reasons(lag_p99_ms, columns)
     reasons = [
-        *_schedule_reasons(kept),
+        *_schedule_reasons(kept, columns),
         *lag_reasons,
         *_generator_reasons(raw, max_connections),
         *_answer_reasons(columns),
@@ -100,9 +100,15 @@ def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: i
     return float(sent.sum()) / expected * stretched
 
 
-def _schedule_reasons(kept: float | None) -> list[str]:
+def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]]) -> list[str]:
     if kept is None or kept >= MIN_SCHEDULE_KEPT:
         return []
+    refused = int(((columns["send_ns"] == MISSING) & (columns["outcome"] == Outcome.CONNECTION)).sum())
+    if kept + refused / max(len(columns["send_ns"]), 1) >= MIN_SCHEDULE_KEPT:
+        # Not the generator's doing: it was there in time, and nobody answered the door.
+        return [
+            f"the server took no connection for {refused:,} of {len(columns['send_ns']):,} requests: see the errors"
+        ]
     return [f"the schedule was not kept: {kept:.1%} of the intended rate was sent, {MIN_SCHEDULE_KEPT:.0%} is needed"]
 
 

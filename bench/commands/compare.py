@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import arguments, compare, objective, record, sweep
+from .. import arguments, compare, junit, objective, record, sweep
 from ..errors import Unusable
-from ..exits import INVALID, OK
+from ..exits import INTERRUPTED, INVALID, OK
 from ..ladder import ATTEMPTS
 from ..load.measurements import Outcome
 from ..run import Plan, execute
@@ -35,6 +35,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.add_argument("--percentile", default="p99", help="compared (default: p99, or the gate's)")
     command.add_argument("--margin", type=arguments.percent, default=0.02, help="too small to matter (default: 2%%)")
     command.add_argument("--gate", metavar="p99:+5%", help="exit with 1 when B is slower than that")
+    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what the gate said here, for CI")
     arguments.add_arrivals(command)
     arguments.add_conditions(command, BLOCK_S, 1.0)
     arguments.add_output(command)
@@ -43,6 +44,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
+    arguments.check_directory(asked.junit)
     gate = compare.gate(asked.gate) if asked.gate is not None else None
     q = gate.quantile if gate is not None else objective.quantile(asked.percentile)
     files = [Path(one) for one in (asked.url, asked.other) if one.endswith(".json")]
@@ -55,10 +57,21 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         sys.stdout.write(sweep.to_json(found).decode())
     else:
         print(compare.summary(found))
+    if asked.junit is not None:
+        junit.write(asked.junit, f"bench compare {asked.url} {asked.other}", [_check(found, gate, asked.gate)])
+    if found.partial:
+        return INTERRUPTED
     if gate is not None and compare.failed(found, gate):
         arguments.say(f"gate {asked.gate} failed: {compare.summary(found)}")
         return INVALID
     return OK
+
+
+def _check(found: compare.Comparison, gate: compare.Gate | None, text: str | None) -> junit.Check:
+    told = compare.summary(found)
+    if gate is None or found.partial:
+        return junit.Check("B against A", skipped=f"{'no gate was given' if gate is None else 'interrupted'}; {told}")
+    return junit.Check(f"gate {text}", told if compare.failed(found, gate) else None)
 
 
 def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Comparison:
@@ -83,19 +96,37 @@ def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> co
         raise Unusable("two servers are compared under a load: give --rate or --users")
     plans = {}
     for side, url in (("A", asked.url), ("B", asked.other)):
-        asked.url = url
-        one = replace(arguments.plan(asked, given, BLOCK_S), calibrate=False)
+        place = argparse.Namespace(**{**vars(asked), "url": url})
+        one = replace(arguments.plan(place, given, BLOCK_S), calibrate=False, look=False)
         plans[side] = replace(one, objective=objective.Objective(q, one.timeout_s * 1e3))
-    values: dict[str, list[float]] = {"A": [], "B": []}
+    found: list[dict[str, float]] = []
+    partial = False
     with arguments.progress(plans["A"].total_s) as watch:
-        for number, side in enumerate(compare.order(asked.pairs)):
-            plan = replace(plans[side], seed=asked.seed + number // 2)  # both blocks of a pair see the same arrivals
-            values[side].append(_block_ms(plan, q, watch))
-            arguments.say(f"block {number + 1} of {2 * asked.pairs}: {side}, {values[side][-1]:,.2f} ms")
-    return compare.of_pairs(q, values["A"], values["B"], asked.margin)
+        try:
+            for number, sides in enumerate(compare.order(asked.pairs)):
+                # Both blocks of a pair see the same arrivals.
+                pair = {side: _block_ms(replace(plans[side], seed=asked.seed + number), q, watch) for side in sides}
+                known = {side: ms for side, ms in pair.items() if ms is not None}
+                shown = ", ".join(
+                    f"{side} {ms:,.2f} ms" if ms is not None else f"{side} -" for side, ms in pair.items()
+                )
+                arguments.say(f"pair {number + 1} of {asked.pairs}: {shown}")
+                if len(known) == len(pair):
+                    found.append(known)
+        except (KeyboardInterrupt, Unusable) as why:
+            if not found:
+                raise
+            partial = True
+            arguments.ended_early(why, "only the pairs until then are compared")
+    if not found:
+        raise Unusable("the load generator was the limit in every pair: give it a core of its own, or lower --rate")
+    a_ms, b_ms = ([pair[side] for pair in found] for side in "AB")
+    return replace(compare.of_pairs(q, a_ms, b_ms, asked.margin), partial=partial)
 
 
-def _block_ms(plan: Plan, q: float, watch: arguments.Watches) -> float:
+def _block_ms(plan: Plan, q: float, watch: arguments.Watches) -> float | None:
+    """The percentile of one block; None where the load generator was the limit as often as it was tried: what that
+    would say of the server is nothing, and it is no reason to throw the other pairs away."""
     for _ in range(ATTEMPTS):
         result, _columns = execute(plan, watch())
         if result.partial:
@@ -105,4 +136,6 @@ def _block_ms(plan: Plan, q: float, watch: arguments.Watches) -> float:
             if found.value_ms is None:
                 raise Unusable(f"{found.samples} answers a block are too few for this percentile: raise --duration")
             return found.value_ms
+    if result.validity.generator_bound:
+        return None
     raise Unusable(f"a block was invalid {ATTEMPTS} times: {result.validity.reasons[0]}")

@@ -39,23 +39,36 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         offered = result.throughput.offered_per_s or 0.0
         arguments.say(f"{offered:,.0f}/s offered, {result.throughput.goodput_per_s:,.0f}/s answered")
 
+    early = OK
     with arguments.progress(plan.total_s) as watch:
-        rungs = ladder.climb(sweep.runner(plan, watch, keep), rates)
+        try:
+            rungs = ladder.climb(sweep.runner(plan, watch, keep), rates)
+        except (KeyboardInterrupt, Unusable) as why:
+            if not kept:
+                raise
+            rungs, early = (
+                [ladder.rung(result) for result, _ in kept],
+                arguments.ended_early(why, "the ladder is partial"),
+            )
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), plan.command, plan.target.url, rungs)
     best, columns = _best(kept)
     files.write(asked, best, columns)
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
+        for reason in best.validity.reasons:
+            arguments.say(f"the run is invalid: {reason}")
     else:
         console = Console()
         console.print(sweep.table(found))
         card.show(best, console)
-    return OK if best.validity.ok else INVALID
+    return early or (OK if best.validity.ok else INVALID)
 
 
 def _rates(plan: Plan, limits: calibration.Calibration | None) -> tuple[float, ...]:
     """Around what one caller gets, who waits for each answer."""
-    alone, _ = execute(replace(plan, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False))
+    alone, _ = execute(
+        replace(plan, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False, look=False)
+    )
     if not alone.throughput.goodput_per_s or alone.latency.corrected is None:
         why = "; ".join(f"{one.kind}: {one.message}" for one in alone.errors[:1]) or alone.validity.reasons[0]
         raise Unusable(f"one caller alone got no answer that counts ({why})")

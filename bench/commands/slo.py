@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .. import arguments, ladder, slo, sweep
 from ..errors import Unusable
-from ..exits import INTERRUPTED, INVALID, OK
+from ..exits import INVALID, OK
 from ..load import probe
 from ..objective import MAX_ERROR_SHARE, Objective, duration_ms, percentile_name
 from ..run import Plan, calibrate
@@ -38,7 +38,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
     name = next(one for one in PERCENTILES if getattr(asked, one) is not None)
     objective = Objective(PERCENTILES[name], duration_ms(getattr(asked, name)))
-    plan = replace(arguments.plan(asked, given, TRIAL_S), objective=objective)
+    plan = replace(arguments.plan(asked, given, TRIAL_S), objective=objective, look=False)
     probe.reach(plan.target)
     ceiling = calibrate(plan).usable_rate_per_s if plan.calibrate else math.inf
     # A trial that cannot show the percentile shows nothing, however slow the server is.
@@ -48,11 +48,10 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         search = slo.Search(measure(plan, runner), objective.quantile, objective.limit_ms, ceiling, asked.replicates)
         try:
             found, status = search.run(first), OK
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Unusable) as why:
             if not search.trials:
                 raise
-            found, status = search.fit(), INTERRUPTED
-            arguments.say("interrupted: the search is partial")
+            found, status = search.fit(), arguments.ended_early(why, "the search is partial")
     if asked.output is not None:
         sweep.write_json(asked.output, found)
     if asked.json or not sys.stdout.isatty():

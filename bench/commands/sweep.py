@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from .. import arguments, ladder, sweep
-from ..exits import INTERRUPTED, OK
+from ..errors import Unusable
+from ..exits import OK
 from ..load import probe
 from ..record import RunRecord
 from ..repeats import Columns
@@ -34,7 +35,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
-    plan = arguments.plan(asked, given, RUNG_S)
+    plan = replace(arguments.plan(asked, given, RUNG_S), look=False)
     steps = ladder.rates(asked.rates or asked.callers)
     probe.reach(plan.target)
     seen: list[ladder.Rung] = []
@@ -52,11 +53,10 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
             else:
                 for users in steps:
                     keep(*execute(replace(plan, users=round(users), calibrate=False), watch()))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Unusable) as why:
             if not seen:
                 raise
-            arguments.say("interrupted: the curve is partial")
-            status = INTERRUPTED
+            status = arguments.ended_early(why, "the curve is partial")
     created = datetime.now(UTC).isoformat(timespec="seconds")
     result = sweep.summary(created, plan.command, plan.target.url, seen)
     if asked.output is not None:

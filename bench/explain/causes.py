@@ -43,6 +43,9 @@ class Threshold:
 THRESHOLDS = (
     Threshold(BANDWIDTH, "share_median", 0.40, 0.10),
     Threshold(BANDWIDTH, "share_tail", 0.40, 0.10),
+    # An upper bound of the link's use can clear it and never convict it. Segments sent again mean a link that loses.
+    Threshold(BANDWIDTH, "link_use", None, 0.30),
+    Threshold(BANDWIDTH, "retransmits", 10.0, 0.0),
     Threshold(MODEL, "memory_share", 0.95, 0.80),
     Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
     Threshold(MODEL, "fixed_share", None, 0.20),

@@ -11,7 +11,10 @@ from .batches import BatchLaw
 from .dispersion import Dispersion
 from .stages import Account, Band, rows_around
 from .tail import Attribution
+from .transfer import Loopback, Slope
 
+MIN_BODY_BYTES = 1_000
+"""Smaller bodies travel in one packet with their head: their time says nothing of a rate."""
 CODEC = ("decode", "assemble", "scatter", "encode")
 
 
@@ -45,6 +48,8 @@ class Seen:
     busy_instances: float | None
     arrivals: tuple[Dispersion, ...]
     cores: float | None
+    slope: Slope | None = None
+    loopback: Loopback | None = None
 
     @property
     def seconds(self) -> float:
@@ -86,8 +91,40 @@ def of_bandwidth(seen: Seen) -> list[Evidence]:
             f"a typical request takes {write:.3f} ms to write, {receive:.3f} ms until the server has its last byte, "
             f"and its reply {reading_ms(seen):.3f} ms from the first byte to the last"
         ),
+        *_link(seen, rate),
         *_loading(seen, "the model's files had to come to the server: "),
     ]
+
+
+def _link(seen: Seen, rate_per_s: float) -> list[Evidence]:
+    """What the transfer says of the link; what is inferred, and from what, is said."""
+    found = []
+    on_its_way_s = (seen.median.terms_ms["write"] + seen.median.terms_ms["receive"]) / 1e3
+    if seen.request_bytes >= MIN_BODY_BYTES and on_its_way_s > 0:
+        effective = seen.request_bytes / on_its_way_s
+        use = seen.request_bytes * rate_per_s / effective
+        text = f"while it was on its way a body moved at {_bytes(effective)}/s; the link is at least as fast (inferred)"
+        found.append(Evidence(f"{text}, so requests fill at most {use:.0%} of it", "link_use", use))
+    if seen.slope is not None and seen.slope.bytes_per_s is not None:
+        text = f"over {seen.slope.sizes} sizes of request, each kB took {seen.slope.us_per_kb:.2f} us more"
+        rest = f"{seen.slope.base_ms:.3f} ms passed whatever the size"
+        found.append(Evidence(f"{text}: a link of {_bytes(seen.slope.bytes_per_s)}/s (inferred); {rest}"))
+    if seen.loopback is not None and seen.loopback.body_bytes >= MIN_BODY_BYTES:
+        body, extra_ms = _bytes(seen.loopback.body_bytes), seen.loopback.extra_us / 1e3
+        text = f"without a network (the echo server on this machine) a body of {body} takes {extra_ms:.3f} ms"
+        found.append(Evidence(f"{text} more than an empty one: so much is the machine's own"))
+    texts = {
+        "net_in": "its network interfaces took in {} a second, all programs together",
+        "net_out": "its network interfaces sent {} a second, all programs together",
+    }
+    for name, text in texts.items():
+        value = seen.mean(name)
+        if value is not None:
+            found.append(Evidence(f"this machine: {text.format(_bytes(value))}", name, value))
+    again = seen.mean("retransmits")
+    if again is not None:
+        found.append(Evidence(f"this machine sent {again:.1f} TCP segments a second again", "retransmits", again))
+    return found
 
 
 def _loading(seen: Seen, because: str) -> list[Evidence]:
@@ -202,7 +239,7 @@ def of_self_inflicted(seen: Seen) -> list[Evidence]:
         found.append(Evidence(f"the event loop was ready and had no core {delay:.1%} of the time", "loop_delay", delay))
     threads = seen.mean("threads")
     if threads is not None and seen.cores:
-        found.append(Evidence(f"the server has {threads:.0f} threads on {seen.cores:g} cores", "threads", threads))
+        found.append(Evidence(f"threads of the server: {threads:.0f}, on {seen.cores:g} cores", "threads", threads))
     found.append(Evidence("garbage collection and padded rows are not told by the server"))
     return found
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..host import Host, Stretch
 from ..load.measurements import Outcome
-from . import audits, batches, causes, dispersion, evidence, stages, tail
+from . import audits, batches, causes, dispersion, evidence, stages, tail, transfer
 from .batches import BatchLaw, Runs, SizeCost
 from .stages import Account, Band
 
@@ -20,13 +20,15 @@ QUANTILES = (0.50, 0.90, 0.95, 0.99, 0.999)
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the rows do not tell. ``stretches``: when was measured, one for each repeat. ``cores``: what this machine
-    gives a program, None when the server runs elsewhere. ``request_bytes``: of a body, on average."""
+    gives a program, None when the server runs elsewhere. ``request_bytes``: of a body, on average. ``loopback``: what
+    the body takes without a network; None where nobody calibrated."""
 
     stretches: tuple[Stretch, ...]
     request_bytes: float
     cores: float | None
     host: Host | None
     seed: int = 0
+    loopback: transfer.Loopback | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,7 +81,8 @@ def explain(columns: Columns, window: Columns, about: Circumstances) -> Explanat
     answered = window["outcome"] == Outcome.OK
     reply_bytes = float(window["bytes_in"][answered].mean()) if answered.any() else 0.0
     median = bands.get("p50")
-    seen = median and _seen(account, median, attribution, batching, arrivals, reply_bytes, about)
+    slope = transfer.slope(window)
+    seen = median and _seen(account, median, attribution, batching, arrivals, reply_bytes, slope, about)
     return Explanation(
         bands=bands,
         tail=attribution,
@@ -124,6 +127,7 @@ def _seen(
     batching: Batching | None,
     arrivals: tuple[dispersion.Dispersion, ...],
     reply_bytes: float,
+    slope: transfer.Slope | None,
     about: Circumstances,
 ) -> evidence.Seen:
     return evidence.Seen(
@@ -140,6 +144,8 @@ def _seen(
         busy_instances=batching.busy_instances if batching is not None else None,
         arrivals=arrivals,
         cores=about.cores,
+        slope=slope,
+        loopback=about.loopback,
     )
 
 

@@ -1,85 +1,21 @@
-"""The engine: an open loop that keeps its schedule whatever the server does, and a closed loop of waiting users."""
+"""The fast engine: the loops on asyncio, in this process."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from . import looping, loops, timer
+from .connection import Clock, Connection
+from .loops import HOUSEKEEPING_S, LEAD_NS, Load, Pending, RawRun, Result, Shot, Snapshot, Watch
+from .measurements import Measurements
+from .pool import Ended, Pool
+from .schedule import Schedule
 
-from . import looping, timer
-from .arrivals import NS_PER_S
-from .connection import Clock
-from .measurements import Failure, Measurements, Outcome, Request
-from .pool import Pool
-from .schedule import MAX_ARRIVALS, Schedule
-from .server_timing import Carrier
-from .target import Target
-from .wire import Wire
-
-HOUSEKEEPING_S = 0.02
-LEAD_NS = 20_000_000
-# Requests sent without looking at replies: a generator that only catches up would read every reply late.
-MAX_BURST = 32
-# A refused connection must not become a busy loop of refused connections.
-RETRY_AFTER_FAILURE_S = 0.05
-RENEW_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """Where to and with what: everything about a load except its timing. ``timeout_s`` is from the intended instant.
-
-    ``choices``: which of ``wires`` a request carries, by its number and cyclic. ``renew`` makes wires anew, for those
-    whose signatures grow old; it runs in a thread every ``RENEW_S`` seconds.
-    """
-
-    target: Target
-    wires: tuple[Wire, ...]
-    choices: NDArray[np.uint16]
-    carrier: Carrier
-    timeout_s: float
-    max_connections: int
-    renew: Callable[[], tuple[Wire, ...]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A look at a running load, for a progress line."""
-
-    elapsed_s: float
-    ended: int
-    failed: int
-    in_flight: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RawRun:
-    """Everything that a load saw. ``columns`` as in ``measurements.COLUMNS``, in schedule order.
-
-    ``start_ns``: the start of the load by perf_counter, which all processes of a machine share. ``scheduled_ns``:
-    int64, the intended instants that a complete run sends (empty for a closed loop). ``generator_cpu`` is the share of
-    one core, 1.0 = all of it, while requests were being sent. ``abandoned``: requests in flight when Ctrl-C came;
-    nothing more is known of them.
-    """
-
-    columns: dict[str, NDArray[np.int64]]
-    failures: dict[str, Failure]
-    scheduled_ns: NDArray[np.int64]
-    generator_cpu: float
-    peak_in_flight: int
-    cap_hits: int
-    exhausted: bool
-    interrupted: bool
-    abandoned: int
-    start_ns: int = 0
-
-
-Watch = Callable[[Snapshot], None]
+__all__ = ["Gate", "RawRun", "Shot", "Snapshot", "Watch", "closed_loop", "open_loop", "run_closed", "run_open"]
+NS_PER_S = 1_000_000_000
 Gate = Callable[[], Awaitable[int]]
 """Awaited when all connections are open; gives the instant at which the load starts, for those who start together."""
 
@@ -102,9 +38,9 @@ async def open_loop(
     gate: Gate | None = None,
 ) -> RawRun:
     """Send each request at its intended instant, whether or not earlier ones were answered."""
-    load = _OpenLoop(shot, schedule, clock)
-    # About the connections in use at 20 ms a reply; more are opened as they are needed.
-    return await load.run(watch, gate, warm_connections=max(4, round(schedule.rate_per_s * 0.02)))
+    reactor = _Asyncio()
+    load = loops.OpenLoop(shot, schedule, clock, reactor)
+    return await reactor.drive(load, watch, clock, gate, loops.warm_connections(schedule))
 
 
 async def closed_loop(
@@ -119,178 +55,108 @@ async def closed_loop(
 
     A request is intended at the instant at which its caller gets to send it: there is no schedule to be late for.
     """
-    return await _ClosedLoop(shot, users, duration_s, clock).run(watch, gate, warm_connections=users)
+    reactor = _Asyncio()
+    load = loops.ClosedLoop(shot, users, duration_s, clock, reactor)
+    return await reactor.drive(load, watch, clock, gate, users)
 
 
-class _Load(ABC):
-    """What both loops share: the pool, housekeeping, the end. ``_start`` and ``_ended`` are the loop's own."""
+class _Asyncio:
+    """A ``loops.Reactor`` on the running event loop; drives one load."""
 
-    def __init__(self, shot: Shot, clock: Clock, scheduled_ns: NDArray[np.int64]) -> None:
-        self._clock = clock
-        self._scheduled_ns = scheduled_ns
-        self._measurements = Measurements()
-        self._pool = Pool(
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._pool: _AsyncioPool | None = None
+
+    def pool(self, shot: Shot, clock: Clock, measurements: Measurements, ended: Ended) -> _AsyncioPool:
+        self._pool = _AsyncioPool(
             shot.target,
             shot.carrier,
             max_connections=shot.max_connections,
             timeout_ns=round(shot.timeout_s * NS_PER_S),
             clock=clock,
-            measurements=self._measurements,
-            ended=self._ended,
+            measurements=measurements,
+            ended=ended,
         )
-        self._wires = shot.wires
-        self._choices = memoryview(shot.choices)  # type: ignore[arg-type]  # an array is a buffer
-        self._renew = shot.renew
-        self._renewed_ns = clock()
-        self._renewal: asyncio.Future[tuple[Wire, ...]] | None = None
-        self._start_ns = 0
-        self._sending = True
-        self._cpu_s = 0.0
-        self._wall_s = 0.0
-        self._interrupted = False
-        self._over = asyncio.Event()
+        return self._pool
 
-    @abstractmethod
-    def _start(self) -> None: ...
+    def timer(self, callback: Callable[[], None]) -> timer.Timer:
+        return timer.make(self._loop, callback)
 
-    @abstractmethod
-    def _stop(self) -> None: ...
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, callback)
 
-    @abstractmethod
-    def _ended(self, _outcome: Outcome) -> None: ...
+    def in_thread(self, work: Callable[[], Result]) -> Pending[Result]:
+        return self._loop.run_in_executor(None, work)
 
-    def _request(self, index: int, due_ns: int, picked_ns: int) -> Request:
-        payload = self._choices[index % len(self._choices)]
-        wire = self._wires[payload]
-        return Request(index, due_ns, picked_ns, wire.numbered(index), payload, wire.body_bytes)
-
-    async def run(self, watch: Watch | None, gate: Gate | None, warm_connections: int) -> RawRun:
-        loop = asyncio.get_running_loop()
-        with looping.interruptible(loop, self._interrupt), looping.without_collector():
-            try:
-                await self._pool.open(warm_connections)
-                start_ns = await gate() if gate is not None else self._clock() + LEAD_NS
-                self._start_ns = self._measurements.start_ns = start_ns
-                self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
-                if not self._interrupted:
-                    self._start()
-                while not self._over.is_set():
-                    await self._housekeeping(watch)
-            finally:
-                self._end_sending()
-                await self._pool.close()
-        return RawRun(
-            columns=self._measurements.columns(),
-            failures=self._measurements.failures,
-            scheduled_ns=self._scheduled_ns,
-            # A share that had nothing to send has no load to speak of.
-            generator_cpu=self._cpu_s / self._wall_s if self._wall_s > HOUSEKEEPING_S else 0.0,
-            peak_in_flight=self._pool.peak_in_flight,
-            cap_hits=self._pool.cap_hits,
-            exhausted=self._pool.exhausted,
-            interrupted=self._interrupted,
-            abandoned=self._pool.in_flight,
-            start_ns=self._start_ns,
-        )
-
-    async def _housekeeping(self, watch: Watch | None) -> None:
-        try:
-            async with asyncio.timeout(HOUSEKEEPING_S):
-                await self._over.wait()
-        except TimeoutError:
-            now_ns = self._clock()
-            self._pool.expire(now_ns)
-            self._renew_wires(now_ns)
-            if watch is not None:
-                elapsed_s = (now_ns - self._start_ns) / NS_PER_S
-                rows = self._measurements
-                watch(Snapshot(elapsed_s, len(rows), rows.failed, self._pool.in_flight))
-
-    def _renew_wires(self, now_ns: int) -> None:
-        if self._renewal is not None and self._renewal.done():
-            self._wires, self._renewal = self._renewal.result(), None
-        if self._renew is not None and self._renewal is None and now_ns - self._renewed_ns > RENEW_S * NS_PER_S:
-            self._renewed_ns = now_ns
-            self._renewal = asyncio.get_running_loop().run_in_executor(None, self._renew)
-
-    def _end_sending(self) -> None:
-        """Nothing is sent after this; the generator's own load is what it was until here."""
-        if self._sending:
-            self._sending = False
-            self._stop()
-            self._cpu_s = time.process_time() - self._cpu_s
-            self._wall_s = time.perf_counter() - self._wall_s
-        if self._pool.in_flight == 0:
-            self._over.set()
-
-    def _interrupt(self) -> None:
-        self._interrupted = True
-        self._end_sending()
+    def end(self) -> None:
         self._over.set()
 
-
-class _OpenLoop(_Load):
-    def __init__(self, shot: Shot, schedule: Schedule, clock: Clock) -> None:
-        super().__init__(shot, clock, schedule.offsets_ns)
-        self._due = memoryview(schedule.offsets_ns)  # type: ignore[arg-type]  # an array is a buffer
-        self._next = 0
-        self._first, self._step = schedule.first, schedule.step
-        self._timer = timer.make(asyncio.get_running_loop(), self._send_due)
-
-    def _start(self) -> None:
-        self._send_due()
-
-    def _stop(self) -> None:
-        self._timer.close()
-
-    def _ended(self, _outcome: Outcome) -> None:
-        if not self._sending and self._pool.in_flight == 0:
-            self._over.set()
-
-    def _send_due(self) -> None:
-        """Everything that is due now, then the timer for the next; the schedule itself never moves."""
-        due, count, start_ns = self._due, len(self._due), self._start_ns
-        burst_end = self._next + MAX_BURST
-        now_ns = self._clock()
-        while self._next < count and self._next < burst_end and start_ns + due[self._next] <= now_ns:
-            index = self._first + self._next * self._step
-            self._pool.submit(self._request(index, start_ns + due[self._next], now_ns))
-            self._next += 1
-            now_ns = self._clock()
-        if self._next < count:
-            self._timer.set(start_ns + due[self._next])
-        else:
-            self._end_sending()
+    async def drive(self, load: Load, watch: Watch | None, clock: Clock, gate: Gate | None, connections: int) -> RawRun:
+        """From the first connection to the last."""
+        pool = self._pool
+        assert pool is not None
+        with looping.interruptible(self._loop, load.interrupt), looping.without_collector():
+            try:
+                await pool.open(connections)
+                load.begin(await gate() if gate is not None else clock() + LEAD_NS)
+                while not self._over.is_set():
+                    try:
+                        async with asyncio.timeout(HOUSEKEEPING_S):
+                            await self._over.wait()
+                    except TimeoutError:
+                        load.look(watch)
+            finally:
+                load.end_sending()
+                await pool.close()
+        return load.result()
 
 
-class _ClosedLoop(_Load):
-    def __init__(self, shot: Shot, users: int, duration_s: float, clock: Clock) -> None:
-        super().__init__(shot, clock, np.empty(0, dtype=np.int64))
-        self._users = users
-        self._duration_ns = round(duration_s * NS_PER_S)
-        self._sent = 0
+class _AsyncioPool(Pool):
+    """Its connections are asyncio's transports."""
 
-    def _start(self) -> None:
-        wait_s = (self._start_ns - self._clock()) / NS_PER_S
-        if wait_s > 0:
-            asyncio.get_running_loop().call_later(wait_s, self._start)
-            return
-        for _ in range(self._users):
-            self._send_next()
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._opening: set[asyncio.Task[None]] = set()
+        self._all_closed = asyncio.Event()
 
-    def _stop(self) -> None:
-        pass
+    async def open(self, count: int) -> None:
+        """Open up to ``count`` connections ahead of the load, so that its start is not a burst of handshakes."""
+        for _ in range(min(count, self._max_connections)):
+            self._grow()
+        if self._opening:
+            await asyncio.wait(self._opening)
 
-    def _ended(self, _outcome: Outcome) -> None:
-        if _outcome == Outcome.CONNECTION:
-            asyncio.get_running_loop().call_later(RETRY_AFTER_FAILURE_S, self._send_next)
-        else:
-            self._send_next()
+    async def close(self) -> None:
+        """Drop every connection and attempt."""
+        self.forget()
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for connection in tuple(self._connections):
+            connection.abort()
+        if self._connections:
+            await self._all_closed.wait()
 
-    def _send_next(self) -> None:
-        now_ns = self._clock()
-        if not self._sending or now_ns - self._start_ns >= self._duration_ns or self._sent >= MAX_ARRIVALS:
-            self._end_sending()
-            return
-        self._pool.submit(self._request(self._sent, now_ns, now_ns))
-        self._sent += 1
+    def opened(self, connection: Connection) -> None:
+        self._all_closed.clear()
+        super().opened(connection)
+
+    def closed(self, connection: Connection) -> None:
+        super().closed(connection)
+        if not self._connections:
+            self._all_closed.set()
+
+    def _dial(self, connection: Connection) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, connection: Connection) -> None:
+        target = self._target
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_ns / NS_PER_S):
+                await loop.create_connection(lambda: connection, target.host, target.port, ssl=self._tls)
+        except OSError as error:  # TimeoutError is one
+            self.refused(connection, error)

@@ -8,16 +8,20 @@ monotonic clock.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import multiprocessing
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Event
 from types import FrameType
+from typing import Protocol
 
 import numpy as np
 
@@ -29,7 +33,11 @@ from .schedule import Schedule
 
 LEAD_NS = 100_000_000
 TELL_EVERY_S = 0.2
+END_S = 5.0
 READY = "ready"
+FAST, LOCUST = "fast", "locust"
+ENGINES = (FAST, LOCUST)
+_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +51,85 @@ class Callers:
         return Callers(self.users // parts + (part < self.users % parts), self.duration_s)
 
 
-def run(shot: Shot, what: Schedule | Callers, processes: int, watch: Watch | None = None) -> RawRun:
+class Process(Protocol):
+    """A process of the fleet: multiprocessing's, or a program's."""
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process, the pipe to it, and how to wait for its end (False: it is still there)."""
+
+    process: Process
+    pipe: Connection
+    ended: Callable[[], bool]
+
+
+def run(
+    shot: Shot, what: Schedule | Callers, processes: int, watch: Watch | None = None, engine_name: str = FAST
+) -> RawRun:
     """Send it from so many processes; the rows of all, numbered as in one. Ctrl-C ends all early with what there is.
 
-    Raises Unusable when a process ends without a result.
+    Locust's are always processes of their own: it patches sockets and threads of the one that imports it. Raises
+    Unusable when a process ends without a result.
     """
-    if processes == 1:
+    if engine_name == LOCUST and importlib.util.find_spec("locust") is None:
+        raise Unusable('the locust engine needs locust: pip install -c constraints.txt -e ".[bench]"')
+    if processes == 1 and engine_name == FAST:
         return looping.run(_loop(shot, what, watch))
-    shots = [replace(shot, max_connections=_part(shot.max_connections, one, processes)) for one in range(processes)]
-    context = multiprocessing.get_context("spawn")
-    members: list[tuple[BaseProcess, Connection]] = []
+    start = _start_locust if engine_name == LOCUST else _start
+    members: list[Member] = []
     try:
-        for number, share in enumerate(shots):
-            ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(
-                target=_member, args=(theirs, share, what.share(number, processes)), daemon=True
-            )
-            process.start()
-            theirs.close()
-            members.append((process, ours))
-        with _forwarding([process for process, _ in members]) as interrupted:
-            return merge(_conduct([connection for _, connection in members], interrupted, watch), what)
+        for number in range(processes):
+            own = replace(shot, max_connections=_part(shot.max_connections, number, processes))
+            members.append(start(own, what.share(number, processes)))
+        with _forwarding([one.process for one in members]) as interrupted:
+            return merge(_conduct([one.pipe for one in members], interrupted, watch), what)
     finally:
-        for process, connection in members:
-            connection.close()
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
+        for one in members:
+            one.pipe.close()
+            if not one.ended():
+                one.process.kill()
+
+
+def _start(shot: Shot, what: Schedule | Callers) -> Member:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_member, args=(theirs, shot, what), daemon=True)
+    process.start()
+    theirs.close()
+
+    def ended() -> bool:
+        process.join(timeout=END_S)
+        return not process.is_alive()
+
+    return Member(process, ours, ended)
+
+
+def _start_locust(shot: Shot, what: Schedule | Callers) -> Member:
+    ours, theirs = multiprocessing.Pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load.locust_member", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,  # our own output is the result
+        cwd=_REPOSITORY,
+        start_new_session=True,  # Ctrl-C is for us to pass on
+    )
+    theirs.close()
+    ours.send((shot, what))
+
+    def ended() -> bool:
+        try:
+            process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    return Member(process, ours, ended)
 
 
 def merge(parts: Sequence[RawRun], what: Schedule | Callers) -> RawRun:
@@ -151,7 +211,7 @@ def _sum(parts: Sequence[Snapshot]) -> Snapshot:
 
 
 @contextmanager
-def _forwarding(processes: Sequence[BaseProcess]) -> Iterator[Event]:
+def _forwarding(processes: Sequence[Process]) -> Iterator[Event]:
     """Ctrl-C asks the members to end; they tell what they have. The event is set when it came."""
     interrupted = Event()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -14,14 +14,15 @@ from .target import Target
 
 # Not the server's fault: this machine has no file descriptor, port or memory left for another connection.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
-NS_PER_S = 1_000_000_000
+Ended = Callable[[Outcome], None]
 
 
-class Pool:
+class Pool(ABC):
     """Opens connections as they are needed, keeps them alive, gives each request to the one used last.
 
     ``ended`` is called once per submitted request, after its connection is free again. ``timeout_ns`` counts from the
-    intended instant, as the patience of whoever wanted to send then.
+    intended instant, as the patience of whoever wanted to send then. How a connection is made is the engine's own
+    (``_dial``), and so are waiting for the first ones and dropping the last.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Pool:
         timeout_ns: int,
         clock: Clock,
         measurements: Measurements,
-        ended: Callable[[Outcome], None],
+        ended: Ended,
     ) -> None:
         self.measurements = measurements
         self.in_flight = 0
@@ -51,18 +52,12 @@ class Pool:
         self._waiting: deque[Request] = deque()
         self._by_due: deque[Request] = deque()
         self._connections: set[Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
-        # Not len(_opening): a task outlives the connection that it has made by a turn of the loop.
         self._coming = 0
-        self._all_closed = asyncio.Event()
         self._tls = target.tls_context()
 
-    async def open(self, count: int) -> None:
-        """Open up to ``count`` connections ahead of the load, so that its start is not a burst of handshakes."""
-        for _ in range(min(count, self._max_connections)):
-            self._grow()
-        if self._opening:
-            await asyncio.wait(self._opening)
+    @abstractmethod
+    def _dial(self, connection: Connection) -> None:
+        """Begin to open the connection: ``connection_made`` on it follows, or ``refused`` here."""
 
     def submit(self, request: Request) -> None:
         """Send it on an idle connection, or have it wait for one. Requests must come in the order of their due."""
@@ -90,21 +85,13 @@ class Pool:
                 connection.abort()
             self._finish(request, Ending(Outcome.TIMEOUT), request.due_ns + self._timeout_ns)
 
-    async def close(self) -> None:
-        """Drop every connection and attempt. Requests still in flight are forgotten, not recorded."""
+    def forget(self) -> None:
+        """Requests still in flight are forgotten, not recorded: their load is over."""
         self._waiting.clear()
         self._busy.clear()
-        for task in self._opening:
-            task.cancel()
-        await asyncio.gather(*self._opening, return_exceptions=True)
-        for connection in tuple(self._connections):
-            connection.abort()
-        if self._connections:
-            await self._all_closed.wait()
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
-        self._all_closed.clear()
         self._coming -= 1
         self._ready(connection)
 
@@ -116,9 +103,16 @@ class Pool:
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if not self._connections:
-            self._all_closed.set()
         self._grow_for_waiting()
+
+    def refused(self, connection: Connection, error: OSError) -> None:
+        """The connection could not be opened in time, or at all."""
+        if connection.usable:
+            return  # it opened in the very turn in which the time was up
+        self._coming -= 1
+        if error.errno in EXHAUSTED:
+            self.exhausted = True
+        self._fail_oldest_waiting(str(error) or "no connection within the time limit")
 
     def _ready(self, connection: Connection) -> None:
         while self._waiting:
@@ -149,24 +143,7 @@ class Pool:
 
     def _grow(self) -> None:
         self._coming += 1
-        task = asyncio.get_running_loop().create_task(self._connect())
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-
-    async def _connect(self) -> None:
-        target = self._target
-        loop = asyncio.get_running_loop()
-        connection = Connection(self, self._carrier, self._clock)
-        try:
-            async with asyncio.timeout(self._timeout_ns / NS_PER_S):
-                await loop.create_connection(lambda: connection, target.host, target.port, ssl=self._tls)
-        except OSError as error:  # TimeoutError is one
-            if connection.usable:
-                return  # it opened in the very turn in which the time was up
-            self._coming -= 1
-            if error.errno in EXHAUSTED:
-                self.exhausted = True
-            self._fail_oldest_waiting(str(error) or "no connection within the time limit")
+        self._dial(Connection(self, self._carrier, self._clock))
 
     def _fail_oldest_waiting(self, why: str) -> None:
         while self._waiting:

@@ -120,6 +120,27 @@ class ServerFiles:
         return next((path for path in stats if path.exists()), None), memory
 
 
+def network(root: Path, loopback: bool) -> dict[str, float]:
+    """Bytes that this machine's interfaces took in and sent, and TCP segments that it had to send again, since boot.
+
+    ``loopback``: the server is here, so the load passes through that interface and no other.
+    """
+    found = {"net_in_bytes": 0.0, "net_out_bytes": 0.0}
+    try:
+        for line in (root / "proc/net/dev").read_text().splitlines()[2:]:
+            name, _, counts = line.partition(":")
+            if (name.strip() == "lo") == loopback:
+                fields = counts.split()
+                found["net_in_bytes"] += float(fields[0])
+                found["net_out_bytes"] += float(fields[8])
+        names, values = (
+            line.split() for line in (root / "proc/net/snmp").read_text().splitlines() if line[:4] == "Tcp:"
+        )
+        return found | {"retransmits": float(values[names.index("RetransSegs")])}
+    except (OSError, IndexError, ValueError):
+        return {}
+
+
 def _own_or_top(mount: Path, group: str) -> Path:
     """A container often sees its own group as the top of the tree, under a path that exists only outside."""
     return mount / group if group and (mount / group).is_dir() else mount

@@ -68,7 +68,7 @@ class Endpoint:
             for current in payloads:
                 body, kind = current.body, current.content_type
                 client.invoke_endpoint(EndpointName=self.name, Body=body, ContentType=kind, **asked)
-        except (failures, ValueError) as error:
+        except failures as error:
             raise Unusable(f"boto3 cannot ask the endpoint {self.name!r}: {error}") from error
         return prepared
 
@@ -110,7 +110,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
-def _boto3() -> tuple[Any, Any, type[Exception]]:
+def _boto3() -> tuple[Any, Any, tuple[type[Exception], ...]]:
     # Imported here: loads of anything else need no Amazon library.
     try:
         import boto3
@@ -119,4 +119,5 @@ def _boto3() -> tuple[Any, Any, type[Exception]]:
         import botocore.exceptions
     except ImportError as error:
         raise Unusable("a sagemaker: target needs boto3: pip install boto3") from error
-    return boto3, botocore, botocore.exceptions.BotoCoreError
+    # A service may refuse before ours is asked: the one that lends the credentials of a role.
+    return boto3, botocore, (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError)

@@ -2,9 +2,9 @@
 
     python -m bench.load.scrape HOST PORT [--tls]
 
-looks until its standard input closes, then writes what it saw as one JSON document. A process of its own, because
-parsing on the thread that has to send on time would show up as latency; and the standard library alone, because it
-shares the machine with the load.
+looks once and says so in a line, then looks until its standard input closes and writes what it saw as one JSON
+document. A process of its own, because parsing on the thread that has to send on time would show up as latency; and the
+standard library alone, because it shares the machine with the load.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .proc import ServerFiles, find_listener, is_here
+from .proc import ServerFiles, find_listener, is_here, network
 from .target import Target
 
 TICK_S = 0.2
@@ -33,6 +33,7 @@ TICKS_PER_SCRAPE = 5
 MAX_TICKS = 6_000
 TIMEOUT_S = 2.0
 END_S = 10.0
+READY = "looked once"
 MAX_BODY_BYTES = 4_000_000
 WANTED = (
     *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"),
@@ -48,7 +49,7 @@ class Scraped:
     """What was seen: one dictionary per look, and ``notes`` on what was not to be had. Filled when the block ends.
 
     A look has ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, ``scrape_ns`` and
-    ``metrics`` (text) if the metrics were asked for, and the names of ``ServerFiles.read``.
+    ``metrics`` (text) if the metrics were asked for, and the names of ``ServerFiles.read`` and ``network``.
     """
 
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +60,11 @@ class Scraped:
 
 @contextmanager
 def scraping(target: Target) -> Iterator[Scraped]:
-    """Look at the target's server while the block runs. A look that fails is missing; none of them ends a load."""
+    """Look at the target's server while the block runs. A look that fails is missing; none of them ends a load.
+
+    The block begins when the first look is over: starting a process takes a core for a moment, and a load without a
+    warm-up would measure that.
+    """
     found = Scraped()
     command = [sys.executable, "-m", "bench.load.scrape", target.host, str(target.port)]
     with subprocess.Popen(
@@ -70,6 +75,8 @@ def scraping(target: Target) -> Iterator[Scraped]:
         cwd=_REPOSITORY,
         start_new_session=True,  # Ctrl-C ends the load; what was seen until then is still wanted
     ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         try:
             yield found
         finally:
@@ -112,9 +119,9 @@ class Client:
         return time.perf_counter_ns() - begun_ns, text
 
 
-def look(client: Client, files: ServerFiles | None, with_metrics: bool) -> dict[str, Any]:
-    """One look, as ``Scraped`` describes it."""
-    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns()}
+def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bool = True) -> dict[str, Any]:
+    """One look, as ``Scraped`` describes it. ``here``: the server runs on this machine."""
+    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(Path("/"), loopback=here)}
     ping_ns, answer = client.get("/ping")
     if answer is not None:
         seen["ping_ns"] = ping_ns
@@ -131,20 +138,22 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool) -> dict[
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     """Look every ``TICK_S`` until standard input ends; on a fixed raster, skipping what a slow look has missed."""
     client, notes = Client(host, port, tls), []
-    pid = find_listener(port) if is_here(host) else None
-    if not is_here(host):
+    here = is_here(host)
+    pid = find_listener(port) if here else None
+    if not here:
         notes.append("The server runs on another machine: CPU, throttling and run queue of that machine are not seen.")
     elif pid is None:
         notes.append("No process here listens on the port (a container?): host figures of the server are not seen.")
     files = ServerFiles(Path("/"), pid) if pid is not None else None
-    looks = [look(client, files, with_metrics=True)]
+    looks = [look(client, files, with_metrics=True, here=here)]
+    print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
     if not has_metrics:
         notes.append("The server has no /metrics: queue length, cost table and load time are not seen.")
     begun_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
         ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
-        looks.append(look(client, files, has_metrics and (bool(ready) or tick % TICKS_PER_SCRAPE == 0)))
+        looks.append(look(client, files, has_metrics and (bool(ready) or tick % TICKS_PER_SCRAPE == 0), here))
         if ready:
             break
         tick = max(tick + 1, int((time.monotonic() - begun_s) / TICK_S))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import os
@@ -24,7 +23,25 @@ class Timer(Protocol):
     def close(self) -> None: ...
 
 
-def make(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Timer:
+class Handle(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """What a timer needs of an event loop: asyncio's, or gevent's in the same clothes."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> object: ...
+
+    def remove_reader(self, fd: int) -> object: ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Handle: ...
+
+    def call_soon(self, callback: Callable[[], None]) -> Handle: ...
+
+
+def make(loop: Loop, callback: Callable[[], None]) -> Timer:
     """The kernel's timer where there is one (Linux), else the loop's."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -50,7 +67,7 @@ class KernelTimer:
     no difference is computed, and none of the time between computing and sleeping is lost.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, callback: Callable[[], None]) -> None:
         self._loop = loop
         self._callback = callback
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -81,11 +98,11 @@ class KernelTimer:
 class LoopTimer:
     """The loop's own timer up to two milliseconds before the instant, then one look per turn of the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, callback: Callable[[], None]) -> None:
         self._loop = loop
         self._callback = callback
         self._instant_ns = 0
-        self._handle: asyncio.Handle | None = None
+        self._handle: Handle | None = None
 
     def set(self, instant_ns: int) -> None:
         self._instant_ns = instant_ns

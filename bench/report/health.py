@@ -40,6 +40,7 @@ PANELS = (
         "Held back", "%", (("throttled", "CPU quota"), ("loop_delay", "event loop ready but waiting for a core")), 100
     ),
     Panel("Memory", "MB", (("rss_bytes", "server"), ("memory_bytes", "its cgroup")), 1e-6),
+    Panel("Network of this machine", "MB/s", (("net_in", "in"), ("net_out", "out")), 1e-6),
     Panel("Queue", "rows", (("queue_rows", "waiting when asked"),)),
     Panel("Answers without a model", "ms", (("ping_ms", "/ping"), ("scrape_ms", "/metrics"))),
 )

@@ -100,7 +100,7 @@ def percentiles(run: Run) -> str:
     # Beyond this a single request decides: what one run shows there, the next will not.
     sure = next((one for one in odds[::-1] if one > 2 and min_samples(1 - 1 / one) <= rarest), 1.0)
     chart.rectangle(x(sure), chart.top, x(rarest) - x(sure), chart.height - chart.bottom - chart.top, "unsure")
-    for name in ("uncorrected", "corrected"):
+    for name in ("corrected", "uncorrected"):  # the dashed one on top: where both agree, both are seen
         chart.line([(x(at), y(value)) for at, value in zip(odds.tolist(), curves[name].tolist(), strict=True)], name)
     tips = [
         f"p{100 * (1 - 1 / at):.6g}\nfrom the intended instant {number(one)} ms\n"

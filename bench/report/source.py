@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import host, record
 from ..explain.explanation import Circumstances, Explanation, explain
+from ..explain.transfer import Loopback
 from ..host import Host, Stretch
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
@@ -105,8 +106,15 @@ def explained(run: Run) -> Explanation:
             cores=cores,
             host=beside,
             seed=int(run.found["load"]["seed"]),
+            loopback=_loopback(run.found["calibration"]),
         ),
     )
+
+
+def _loopback(limits: dict[str, Any] | None) -> Loopback | None:
+    if limits is None or limits.get("transfer_us") is None:
+        return None
+    return Loopback(limits["body_bytes"], limits["transfer_us"])
 
 
 def by_load(runs: Sequence[Run]) -> list[Run]:

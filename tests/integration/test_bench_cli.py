@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import record
+from bench import ladder, record
 from bench.__main__ import main
-from bench.load import probe, target
+from bench.errors import Unusable
+from bench.load import probe, scrape, target
+from bench.load.child_server import child_server
+from bench.run import execute as real_execute
 
 ROOT = Path(__file__).resolve().parents[2]
+PLANTED = ["bench.load.planted_server"]
 STUB = ["-m", "tests.unit.bench.stub_server"]
 
 
@@ -131,6 +138,8 @@ def test_errors_are_shown_in_the_servers_own_words(server: str, body: str) -> No
     ("arguments", "words"),
     [
         (["run", "http://127.0.0.1:1", "--payload", "{body}", "--rate", "1"], "cannot reach http://127.0.0.1:1"),
+        (["127.0.0.1:1"], "cannot reach http://127.0.0.1:1"),
+        (["replay", "missing.trace", "{url}"], "cannot read the trace"),
         (["run", "ftp://h", "--payload", "{body}", "--rate", "1"], "scheme"),
         (["run", "{url}", "--payload", "missing.json", "--rate", "1"], "cannot read the payload"),
         (["run", "{url}", "--payload", "{body}", "--users", "9", "--connections", "8"], "raise --connections"),
@@ -284,6 +293,97 @@ def test_two_results_are_compared(tmp_path: Path, server: str, body: str) -> Non
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["low"] <= found["ratio"] <= found["high"]
+
+
+def test_two_servers_are_compared_in_turn_and_the_gate_decides(body: str, tmp_path: Path) -> None:
+    """Planted waits of 120 and of 180 ms: B takes half as long again."""
+    load = ["--payload", body, "--rate", "60", "--duration", "1", "--warmup", "0.1", "--pairs", "3"]
+    junit = tmp_path / "junit.xml"
+    with child_server(*PLANTED, "1") as fast, child_server(*PLANTED, "1.5") as slow:
+        gated = bench("compare", fast, slow, *load, "--gate", "p50:+5%", "--junit", str(junit))
+        assert gated.stdout, gated.stderr
+        found = json.loads(gated.stdout)
+        assert found["ratio"] == pytest.approx(1.5, rel=0.05), found
+        assert found["verdict"] == "B is slower, by more than 2%"
+        assert (len(found["pairs"]), found["method"], found["partial"]) == (3, "interleaved pairs", False)
+        assert gated.returncode == 1
+        assert "gate p50:+5% failed" in gated.stderr
+        assert [line.split()[5] for line in gated.stderr.splitlines()[:3]] == ["A", "B", "A"]  # who went first
+        assert [case.get("name") for case in ET.parse(junit).iter("testcase") if case.find("failure") is not None]
+        turned = bench("compare", slow, fast, *load, "--gate", "p50:+5%")
+        assert turned.returncode == 0, turned.stderr
+        assert "faster" in json.loads(turned.stdout)["verdict"]
+
+
+def test_an_interrupted_comparison_keeps_the_pairs_until_then(
+    body: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = iter([10.0, 12.0, None, 10.5, 12.5, 10.5, 11.0])  # of the second pair one side is not known
+
+    def block(*_: object) -> float | None:
+        try:
+            return next(blocks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("bench.commands.compare._block_ms", block)
+    assert main(["compare", "127.0.0.1:1", "127.0.0.1:2", "--payload", body, "--rate", "1", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert (len(json.loads(out)["pairs"]), json.loads(out)["partial"]) == (2, True)
+    assert "interrupted" in err
+    assert main(["compare", "127.0.0.1:1", "127.0.0.1:2", "--payload", body, "--rate", "1"]) == 130
+    assert "before there was a result" in capsys.readouterr().err
+
+
+def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("scrape.scraping", "probe.stage_totals", "probe.metadata"):
+        monkeypatch.setattr(f"bench.run.{name}", pytest.fail)
+    short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
+    assert main(["sweep", server, "--rates", "50", *short]) == 0
+
+
+@pytest.mark.parametrize(("why", "status"), [(KeyboardInterrupt(), 130), (Unusable("cannot reach it"), 1)])
+@pytest.mark.parametrize(
+    "arguments", [["sweep", "{url}", "--rates", "20,40,60"], ["slo", "{url}", "--p50", "1s"], ["{url}"]]
+)
+def test_what_was_measured_before_the_end_is_kept(
+    server: str,
+    body: str,
+    arguments: list[str],
+    why: BaseException,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C, or a server that went, after two loads."""
+    loads = itertools.count()
+
+    def execute(*given: Any) -> Any:
+        if next(loads) == 2:
+            raise why
+        return real_execute(*given)
+
+    def quiet(result: record.RunRecord) -> ladder.Rung:
+        """As on a machine of its own: whether this one kept up is not the question."""
+        found = ladder.rung(result)
+        return replace(found, generator=False, goodput_per_s=found.rate_per_s or 0.0, latency=None)
+
+    monkeypatch.setattr("bench.sweep.execute", execute)
+    monkeypatch.setattr("bench.sweep.rung", quiet)
+    monkeypatch.setattr("bench.commands.first.RUNG_S", 0.2)
+    monkeypatch.setattr("bench.commands.first.ALONE_S", 0.2)
+    short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
+    assert main([*(one.format(url=server) for one in arguments), *short]) == status
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert len(found.get("rungs") or found.get("trials") or found["sweep"]["rungs"]) == 2
+    assert "partial" in err
+
+
+def test_the_first_look_is_over_when_a_load_begins(server: str) -> None:
+    with scrape.scraping(target.parse(server)) as seen:
+        begun_ns = time.perf_counter_ns()
+    assert seen.looks[0]["t_ns"] < begun_ns < seen.looks[-1]["t_ns"]
 
 
 def test_a_plan_writes_the_policy(tmp_path: Path) -> None:

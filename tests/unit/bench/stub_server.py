@@ -46,6 +46,18 @@ def failure(status: int, code: str, message: str) -> Reply:
     return http(status, json.dumps({"error": message, "code": code, "request_id": "r"}).encode())
 
 
+TROUBLES = (
+    http(Server_Timing=TIMING),
+    failure(503, "not_ready", "the model is loading"),
+    Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut", close=True),
+    Reply(close=True),
+    Reply(hang=True),
+    Reply(b"no HTTP at all\r\n\r\n"),
+    http(Connection="close", Server_Timing=TIMING),
+)
+"""What /troubled/NUMBER answers, by turns."""
+
+
 @dataclass(slots=True)
 class StubServer:
     """Answers the n-th request (from 0) with ``script(n)``; remembers the heads and bodies that came."""
@@ -112,6 +124,8 @@ class SlipwayStub(StubServer):
             return http(200, b'{"name": "m", "versions": ["1"]}')
         if b"POST /overloaded" in head:
             return failure(429, "overloaded", "the queue is full: try again later")
+        if b"POST /troubled/" in head:
+            return TROUBLES[int(head.split(b" ")[1].rpartition(b"/")[2]) % len(TROUBLES)]
         if b"X-Slipway-Timing: 1" in head:
             return http(200, Server_Timing=TIMING)
         if b"slipway-timing" in head:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import compare, plan
 from bench.errors import Unusable
-from tests.unit.bench.queues import waits_and_service_ms
+from bench.explain.queues import waits_and_service_ms
 
 
 def latency_ns(service_ms: float, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

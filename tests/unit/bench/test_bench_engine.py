@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.load import engine, schedule, target, wire
+from bench.load import engine, loops, schedule, target, wire
 from bench.load.calibration import ONLY
 from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
@@ -198,4 +198,4 @@ def test_a_closed_loop_against_nobody_does_not_spin() -> None:
         port = listener.getsockname()[1]
     run = asyncio.run(engine.closed_loop(shot(f"http://127.0.0.1:{port}"), users=2, duration_s=0.2))
     assert outcomes(run).keys() == {Outcome.CONNECTION}
-    assert len(run.columns["index"]) <= 2 * (0.2 / engine.RETRY_AFTER_FAILURE_S + 1)
+    assert len(run.columns["index"]) <= 2 * (0.2 / loops.RETRY_AFTER_FAILURE_S + 1)

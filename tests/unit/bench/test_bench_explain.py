@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain import audits, batches, causes, dispersion, explanation, planted, stages, tail
+from bench.explain import audits, batches, causes, dispersion, explanation, planted, stages, tail, transfer
 from bench.explain.explanation import Circumstances, Explanation
 from bench.host import Host, Totals
 from bench.load import schedule
@@ -260,3 +260,32 @@ def test_warm_ups_between_repeats_are_in_no_figure() -> None:
     assert found.tail is not None
     assert found.tail.method is not None
     assert all(audit.ok for audit in found.audits)
+
+
+def test_the_way_of_a_byte_is_found_over_sizes_and_not_from_one() -> None:
+    """Each kB planted to take 8 us (125 MB/s) and every request 2 ms besides."""
+    rows = planted.simulate(3, 100, 20)
+    count = len(rows["due_ns"])
+    sizes = np.random.default_rng(1).choice([10_000, 100_000, 1_000_000], count)
+    worked = sum(np.maximum(rows[f"{stage}_ns"], 0) for stage in STAGES if stage != "receive")
+    noise = np.random.default_rng(2).exponential(100_000, count).astype(np.int64)
+    way = {"bytes_out": sizes, "last_byte_ns": rows["send_ns"] + worked + 2_000_000 + 8 * sizes + noise}
+    found = transfer.slope(rows | way)
+    assert found is not None
+    assert found.us_per_kb == pytest.approx(8, rel=0.02)
+    assert found.bytes_per_s == pytest.approx(125e6, rel=0.02)
+    assert found.base_ms == pytest.approx(2.07, abs=0.05)
+    assert transfer.slope(rows | {"bytes_out": np.full(count, 10_000)}) is None
+
+
+def test_bandwidth_says_what_was_measured_and_what_was_inferred() -> None:
+    rows = planted.simulate(1, 100, 22)
+    about = Circumstances(((2.0, 22.0),), 1e6, 2.0, None, loopback=transfer.Loopback(1_000_000, 400.0))
+    window = {name: column[rows["due_ns"] >= 2e9] for name, column in rows.items()}
+    (cause,) = (one for one in explanation.explain(rows, window, about).causes if one.name == "bandwidth")
+    texts = " ".join(one.text for one in cause.evidence)
+    assert "(inferred)" in texts
+    assert "a body of 1 MB takes 0.400 ms more than an empty one" in texts
+    use = next(one for one in cause.evidence if one.measure == "link_use")
+    assert use.value is not None
+    assert use.speaks == "against"

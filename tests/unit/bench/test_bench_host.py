@@ -77,6 +77,18 @@ def test_cgroup_version_1_is_read_too(tree: Path) -> None:
     assert (seen["throttled_ns"], seen["memory_bytes"], seen["memory_limit_bytes"]) == (77, 5, 9)
 
 
+def test_the_network_is_the_loopback_or_all_that_is_not(tmp_path: Path) -> None:
+    net = tmp_path / "proc/net"
+    net.mkdir(parents=True)
+    rows = ["Inter-|", " face |", "  lo: 100 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0", *("e0: 5", "e1: 7")]
+    rows[3:] = [f"{row} 1 0 0 0 0 0 0 {at}0 1 0 0 0 0 0 0" for at, row in enumerate(rows[3:], 1)]
+    (net / "dev").write_text("\n".join(rows))
+    assert proc.network(tmp_path, loopback=True) == {}  # no counters of TCP
+    (net / "snmp").write_text("Ip: X\nIp: 1\nTcp: InSegs RetransSegs\nTcp: 9 4\n")
+    assert proc.network(tmp_path, loopback=True) == {"net_in_bytes": 100, "net_out_bytes": 200, "retransmits": 4}
+    assert proc.network(tmp_path, loopback=False) == {"net_in_bytes": 12, "net_out_bytes": 30, "retransmits": 4}
+
+
 def test_what_cannot_be_read_is_missing_not_zero(tmp_path: Path) -> None:
     assert ServerFiles(tmp_path, 42).read() == {}
 
@@ -163,4 +175,5 @@ def test_nothing_seen_is_a_host_without_figures() -> None:
 
 def test_a_look_at_a_server_that_is_gone_has_the_time_only() -> None:
     client = scrape.Client("127.0.0.1", 1, tls=False)
-    assert scrape.look(client, None, with_metrics=True).keys() == {"t_ns"}
+    seen = scrape.look(client, None, with_metrics=True).keys()
+    assert seen - {"net_in_bytes", "net_out_bytes", "retransmits"} == {"t_ns"}

@@ -51,7 +51,7 @@ def test_a_page_has_every_section_and_is_small(shown: str) -> None:
         "Load generator",
         "Audits",
         "Environment",
-        "python -m bench.figures_explain report",
+        "python -m bench.scenarios report",
     ):
         assert words in shown, words
     assert len(shown.encode()) < 500_000
@@ -177,6 +177,12 @@ def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
     assert [one.name for one in junit.checks_of(missed) if one.why] == ["objective: p99 <= 70 ms"]
     unsure = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "undecided", 0.99, 445.0))
     assert [one.name for one in junit.checks_of(unsure) if one.skipped] == ["objective: p99 <= 70 ms"]
+    assert RECORD.latency.corrected is not None
+    few = {name: replace(one, samples=5, value_ms=None) for name, one in RECORD.latency.corrected.items()}
+    short = junit.checks_of(replace(RECORD, latency=replace(RECORD.latency, corrected=few)))
+    assert [one.name for one in short if one.why] == []
+    reasons = {one.name: one.skipped for one in short if one.skipped}
+    assert reasons["enough requests for p99"] == "too few requests for this percentile: 5 of 473 that it needs"
     good = junit.checks_of(RECORD)
     assert all(one.why is None for one in good)
     assert any("Little" in one.name for one in good)

@@ -114,6 +114,21 @@ def test_lag_is_forgiven_beside_a_slow_server() -> None:
     assert recorded(raw).validity.ok
 
 
+def test_a_server_that_went_is_not_called_a_generator_that_was_late() -> None:
+    run = healthy()
+    gone = run.columns["due_ns"] > 8e9
+    columns = run.columns | {
+        "send_ns": np.where(gone, MISSING, run.columns["send_ns"]),
+        "outcome": np.where(gone, int(Outcome.CONNECTION), run.columns["outcome"]),
+    }
+    failures = {"connection": Failure(0, b"Connection refused")}
+    found = recorded(replace(run, columns=columns, failures=failures)).validity
+    (why,) = found.reasons
+    assert why.startswith("the server took no connection for ")
+    assert not found.ok
+    assert not found.generator_bound
+
+
 def test_a_schedule_that_was_not_kept_invalidates_the_run() -> None:
     raw = healthy()
     stretched = {**raw.columns, "send_ns": (raw.columns["send_ns"] * 1.02).astype(np.int64)}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from bench.errors import Unusable
 from bench.load import sagemaker, target, wire
@@ -95,6 +98,36 @@ def test_boto3_makes_the_request_of_a_sagemaker_endpoint() -> None:
     (signature,) = [line for line in head if line.startswith("Authorization: ")]
     assert re.search(r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-west-1/sagemaker/aws4_request", signature)
     assert split(second.numbered(0))[1] == b"[1]"
+
+
+@pytest.mark.usefixtures("_credentials")
+def test_boto3_is_asked_what_its_own_model_of_the_service_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's stub checks every argument of InvokeEndpoint, and refuses in the words of the service."""
+    make = boto3.session.Session.client
+    stubs: list[Stubber] = []
+
+    def stubbed(session: Any, *arguments: Any, **named: Any) -> Any:
+        client = make(session, *arguments, **named)
+        stubs.append(Stubber(client))
+        stubs[0].add_client_error(
+            "invoke_endpoint",
+            "AccessDeniedException",
+            "not yours",
+            expected_params={
+                "EndpointName": "my-endpoint",
+                "Body": BODY.body,
+                "ContentType": BODY.content_type,
+                "CustomAttributes": "slipway-timing",
+            },
+        )
+        stubs[0].activate()
+        return client
+
+    monkeypatch.setattr(boto3.session.Session, "client", stubbed)
+    endpoint = sagemaker.parse("sagemaker:my-endpoint", "eu-west-1", None)
+    with pytest.raises(Unusable, match=r"boto3 cannot ask the endpoint 'my-endpoint': .*not yours"):
+        endpoint.wires([BODY], CARRIERS["custom-attributes"])
+    stubs[0].assert_no_pending_responses()
 
 
 @pytest.mark.usefixtures("_credentials")
