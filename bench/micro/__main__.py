@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.micro import networks
 from bench.micro.decisions import figures
+from bench.micro.lengths import lengths
 from bench.micro.processes import (
     ROOT,
     SERVER_CORE,
@@ -172,12 +173,16 @@ def resident_bytes(pid: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions", "swap")
+    scenarios = ("hot", "compute", "start", "decisions", "swap", "lengths")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
     parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default: 2)")
-    parser.add_argument("--model", type=Path, help="for start: the model to start with, such as build/digits")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="for start: the model to start with, such as build/digits; for lengths: build/embeddings",
+    )
     options = parser.parse_args(argv)
     unknown = set(options.scenario) - set(scenarios)
     if unknown:
@@ -189,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(*figures(), sep="\n")
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
+                elif name == "lengths":
+                    lengths(Path(work), options.rounds, options.seconds, options.model)
                 else:
                     {"hot": hot, "compute": compute, "swap": swap}[name](Path(work), options.rounds, options.seconds)
         except Unmeasurable as error:

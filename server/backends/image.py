@@ -9,6 +9,7 @@ Options: ``size`` (224: side of the square), ``resize`` (``crop``: the shorter s
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER = 0.875
 """Side of the crop over the shorter side: 224 of 256, as is usual for ImageNet."""
+
+SAMPLE_SIDE = 320
+"""Of the image that the step is warmed up with."""
 
 # The library's own limit is one for the whole process, and a warning. Ours is checked before it decodes anything.
 Image.MAX_IMAGE_PIXELS = None
@@ -56,7 +60,7 @@ class ImageSession:
             (TensorSpec("image", RAW_BYTES, (-1,)),), (TensorSpec("pixels", BY_NAME["FP32"], (-1, *shape)),)
         )
         self.padding: VariableAxis | None = None
-        self.sample: list[Array] = [_photograph()]
+        self.sample: list[Array] = [_photograph(min(SAMPLE_SIDE, math.isqrt(look.max_pixels)))]
         self._look = look
         self._scale = (1 / (255 * np.array(look.std))).astype(np.float32)
         self._offset = (-np.array(look.mean) / np.array(look.std)).astype(np.float32)
@@ -138,12 +142,11 @@ def _fitted(image: Image.Image, look: Look) -> Image.Image:
     return image.resize((look.size, look.size), Image.Resampling.BILINEAR, box=box)
 
 
-def _photograph() -> Array:
-    """One JPEG of 320 x 240 that is not all of one colour."""
-    across = np.linspace(0, 255, 320, dtype=np.uint8)
-    rows = np.tile(across, (240, 1))
+def _photograph(side: int) -> Array:
+    """One JPEG, a square that is not all of one colour."""
+    rows = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
     file = io.BytesIO()
-    Image.fromarray(np.stack([rows, rows[:, ::-1], np.roll(rows, 160, axis=1)], axis=2)).save(file, "JPEG")
+    Image.fromarray(np.stack([rows, rows[:, ::-1], rows.T], axis=2)).save(file, "JPEG")
     sample = np.empty(1, object)
     sample[0] = file.getvalue()
     return sample

@@ -23,6 +23,8 @@ BODIES: dict[str, Any] = {
         "text/csv": {"example": "0.0,1.0"},
         "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
+        "text/plain": {"example": "one text, for a model whose only input is BYTES"},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
@@ -90,10 +92,11 @@ class SageMaker:
                 lambda _: self.invocations,
                 "Ask the model",
                 "SageMaker",
-                description="JSON (instances, inputs, Open Inference, MLflow, bare list), CSV, npy or npz; the answer "
-                "follows `Accept` and the convention of the question. `X-Slipway-Timing: 1` asks for stage times in "
-                "`Server-Timing`; `slipway-timing` in `X-Amzn-SageMaker-Custom-Attributes` for the same through "
-                "SageMaker. `X-Request-Deadline-Ms` sets a deadline.",
+                description="JSON (instances, inputs, Open Inference, MLflow, bare list), CSV, npy, npz, or one text "
+                "or image as it is; the answer follows `Accept` and the convention of the question. "
+                "`X-Slipway-Timing: 1` asks for stage times in `Server-Timing`; `slipway-timing` in "
+                "`X-Amzn-SageMaker-Custom-Attributes` for the same through SageMaker. "
+                "`X-Request-Deadline-Ms` sets a deadline.",
                 request_body=BODIES,
             ),
         ]

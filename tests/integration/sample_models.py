@@ -96,6 +96,24 @@ def lookup(path: Path, rows: int = 10) -> Path:
     return _save(path, nodes, [("i", INT64, ["n", 1])], [("y", FLOAT, ["n", 1, 2])], {"table": table})
 
 
+def word_vectors(path: Path, table: np.ndarray) -> Path:
+    """A table of float32 [words, width]: int64 ``input_ids`` [any, any] to ``states`` [any, any, width]."""
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["states"])]
+    width = table.shape[1]
+    return _save(
+        path, nodes, [("input_ids", INT64, ["n", "t"])], [("states", FLOAT, ["n", "t", width])], {"table": table}
+    )
+
+
+def brightest_channel(path: Path, side: int) -> Path:
+    """The mean of each of three channels: float32 [any, 3, side, side] to [any, 3]."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["y"]),
+    ]
+    return _save(path, nodes, [("x", FLOAT, ["n", 3, side, side])], [("y", FLOAT, ["n", 3])])
+
+
 def positives(path: Path) -> Path:
     """The values above zero: float32 [any, 1] to [as many as there are]: not one row out for each row in."""
     nodes = [
