@@ -19,9 +19,10 @@ from ..observe.steps import StepMetrics
 from ..request import StepTimes
 from ..scheduling.cost import CostTable
 from ..scheduling.padding import Padding
-from ..scheduling.pipeline import Pipeline, Step, rectangular
+from ..scheduling.pipeline import Pipeline
 from ..scheduling.queue import Batch, BatchQueue
 from ..scheduling.scheduler import Scheduler
+from ..scheduling.step import Step, rectangular
 from ..tensors import Array, ModelSpec
 from ..wiring import PIPELINE, StepDeclaration, Wiring
 from . import repository

@@ -8,62 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
 
 from ..errors import Overloaded, SlipwayError
-from ..ragged import filled, held_bytes, is_ragged, stacked
+from ..ragged import filled, held_bytes, is_ragged
 from ..request import NEVER, InferRequest, Journey, StepTimes
-from ..tensors import Array, ModelSpec
-from .padding import Padding
+from ..tensors import Array
 from .parts import Part, apart, rejoin
-from .queue import Batch
-from .scheduler import UNLIMITED, Scheduler, retry_seconds
+from .scheduler import UNLIMITED, retry_seconds
+from .step import Step, rectangular
 
 log = logging.getLogger("slipway.pipeline")
 
-LEARNING = 0.2
-"""Weight of the newest batch in what a step is expected to cost."""
-
 Record = Callable[[Sequence[StepTimes]], None]
-
-
-@dataclass(slots=True)
-class Step:
-    """One step, and what a row costs there: ``row_ns`` at its best batch size, ``full`` rows, and ``alone_ns`` alone.
-
-    ``inputs`` are the numbers of the values that it takes; ``inside`` the rows that wait or run here. ``sizes``: the
-    lengths that it has costs for.
-    """
-
-    name: str
-    spec: ModelSpec
-    scheduler: Scheduler
-    inputs: tuple[int, ...]
-    alone_ns: float
-    row_ns: float
-    full: int
-    instances: int = 1
-    padding: Padding | None = None
-    sizes: tuple[int, ...] = ()
-    inside: int = 0
-
-    def learn(self, batch: Batch) -> None:
-        """What the newest batch says about the requests that come now: those of yesterday were perhaps shorter."""
-        if batch.bucket is not None:
-            cost = batch.bucket.cost
-            self.alone_ns += LEARNING * (cost.predict_ns(1) - self.alone_ns)
-            self.row_ns += LEARNING * (cost.row_ns - self.row_ns)
-
-    def run_ns(self, rows: int) -> float:
-        """A run of this many rows, or as many as one run takes."""
-        rows = min(rows, self.full)
-        share = (rows - 1) / max(self.full - 1, 1)
-        return self.alone_ns + share * max(self.full * self.row_ns - self.alone_ns, 0.0)
-
-    def arrays(self, values: Sequence[Array]) -> list[Array]:
-        """This step's inputs, as they are: some may be ragged."""
-        return [values[index] for index in self.inputs]
 
 
 class Pipeline:
@@ -281,23 +238,6 @@ class Pipeline:
             array, spec = values[index], specs[index]
             leaving.append(filled(array, spec, 1, 0) if is_ragged(array, spec) else array)
         return leaving
-
-
-def rectangular(arrays: Sequence[Array], spec: ModelSpec, padding: Padding | None, step: str) -> tuple[Array, ...]:
-    """The inputs of a step, ragged ones filled up to their longest row where it pads, stacked where it does not.
-
-    Raises UnprocessableInput for rows of different lengths that cannot be padded.
-    """
-    padded = {one.index: one for one in padding.inputs} if padding is not None else {}
-    whole = []
-    for index, (array, tensor) in enumerate(zip(arrays, spec.inputs, strict=True)):
-        if not is_ragged(array, tensor):
-            whole.append(array)
-        elif index in padded:
-            whole.append(filled(array, tensor, padded[index].axis, padded[index].value))
-        else:
-            whole.append(stacked(array, tensor, step))
-    return tuple(whole)
 
 
 def _begin_anew(request: InferRequest) -> None:

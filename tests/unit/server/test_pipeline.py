@@ -14,9 +14,10 @@ from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, O
 from server.ragged import ragged
 from server.request import NEVER, InferRequest, StepTimes
 from server.scheduling.padding import PaddedInput, Padding
-from server.scheduling.pipeline import Pipeline, Step
+from server.scheduling.pipeline import Pipeline
 from server.scheduling.queue import Batch, BatchQueue
 from server.scheduling.scheduler import Scheduler
+from server.scheduling.step import Step
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 from tests.fakes import FakeLoop
 

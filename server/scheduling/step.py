@@ -1,0 +1,70 @@
+"""One step of a pipeline: its scheduler, what its rows cost, and how values become its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ragged import filled, is_ragged, stacked
+from ..tensors import Array, ModelSpec
+from .padding import Padding
+from .queue import Batch
+from .scheduler import Scheduler
+
+LEARNING = 0.2
+"""Weight of the newest batch in what a step is expected to cost."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One step, and what a row costs there: ``row_ns`` at its best batch size, ``full`` rows, and ``alone_ns`` alone.
+
+    ``inputs`` are the numbers of the values that it takes; ``inside`` the rows that wait or run here. ``sizes``: the
+    lengths that it has costs for.
+    """
+
+    name: str
+    spec: ModelSpec
+    scheduler: Scheduler
+    inputs: tuple[int, ...]
+    alone_ns: float
+    row_ns: float
+    full: int
+    instances: int = 1
+    padding: Padding | None = None
+    sizes: tuple[int, ...] = ()
+    inside: int = 0
+
+    def learn(self, batch: Batch) -> None:
+        """What the newest batch says about the requests that come now: those of yesterday were perhaps shorter."""
+        if batch.bucket is not None:
+            cost = batch.bucket.cost
+            self.alone_ns += LEARNING * (cost.predict_ns(1) - self.alone_ns)
+            self.row_ns += LEARNING * (cost.row_ns - self.row_ns)
+
+    def run_ns(self, rows: int) -> float:
+        """A run of this many rows, or as many as one run takes."""
+        rows = min(rows, self.full)
+        share = (rows - 1) / max(self.full - 1, 1)
+        return self.alone_ns + share * max(self.full * self.row_ns - self.alone_ns, 0.0)
+
+    def arrays(self, values: Sequence[Array]) -> list[Array]:
+        """This step's inputs, as they are: some may be ragged."""
+        return [values[index] for index in self.inputs]
+
+
+def rectangular(arrays: Sequence[Array], spec: ModelSpec, padding: Padding | None, step: str) -> tuple[Array, ...]:
+    """The inputs of a step, ragged ones filled up to their longest row where it pads, stacked where it does not.
+
+    Raises UnprocessableInput for rows of different lengths that cannot be padded.
+    """
+    padded = {one.index: one for one in padding.inputs} if padding is not None else {}
+    whole = []
+    for index, (array, tensor) in enumerate(zip(arrays, spec.inputs, strict=True)):
+        if not is_ragged(array, tensor):
+            whole.append(array)
+        elif index in padded:
+            whole.append(filled(array, tensor, padded[index].axis, padded[index].value))
+        else:
+            whole.append(stacked(array, tensor, step))
+    return tuple(whole)
