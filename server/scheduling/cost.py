@@ -52,7 +52,8 @@ class CostTable:
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
         if not self._measured:
             raise ValueError("a cost table starts from at least one measurement")
-        self._spread = 1.0
+        self.spread = 1.0
+        """What a prediction is multiplied with to hold for nearly every run: 1 where all runs take the same."""
         self._spent_ns = 0
         self._built: dict[int, float] = {}  # what was measured when the predictions were computed
         self._predicted: list[float] = []
@@ -63,7 +64,8 @@ class CostTable:
         """Learn from one run of ``rows`` rows."""
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
-        self._scatter(duration_ns / max(known, 1.0))
+        if duration_ns > (self.spread + NOISE) * known or self.spread > 1.0:
+            self._scatter(duration_ns > (self.spread + NOISE) * known)
         weight = FORGETTING if duration_ns > known else RELIEF
         learnt = known + weight * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
@@ -74,18 +76,13 @@ class CostTable:
         if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
 
-    def _scatter(self, ratio: float) -> None:
+    def _scatter(self, beyond: bool) -> None:
         """Follow the quantile by steps that are in balance when it is met: up for a run beyond it, down for any other
         (stochastic approximation, H. Robbins and S. Monro, 1951)."""
-        if ratio > self._spread + NOISE:
-            self._spread = min(self._spread + SPREAD_STEP * SURE, MOST_SPREAD)
+        if beyond:
+            self.spread = min(self.spread + SPREAD_STEP * SURE, MOST_SPREAD)
         else:
-            self._spread = max(self._spread - SPREAD_STEP * (1 - SURE), 1.0)
-
-    @property
-    def spread(self) -> float:
-        """What a prediction is multiplied with to hold for nearly every run: 1 where all runs take the same."""
-        return self._spread
+            self.spread = max(self.spread - SPREAD_STEP * (1 - SURE), 1.0)
 
     def _lift(self, rows: int, learnt: float) -> None:
         """More rows cannot take less than these have just been seen to take: a memory that says so is old."""

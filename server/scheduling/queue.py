@@ -107,6 +107,7 @@ class BatchQueue:
         self._instances = instances
         self._max_delay_ns = max_delay_ns
         self._crowding = crowding
+        self._row_share = crowding / instances  # of a row's time that the next row waits for it
         self._crowded_until = NEVER
         self._buckets: dict[Hashable, Bucket] = {}
         self._running: dict[Batch, tuple[int, float]] = {}  # predicted end, and how much slower than alone
@@ -135,8 +136,10 @@ class BatchQueue:
         """The batch to start now, or None: nothing waits, or company is worth waiting for until :meth:`wake_ns`.
 
         ``limit_ns``: what the batch should take at most, if a row does not take longer by itself."""
-        self._crowded_until = NEVER
-        slower = self._slower(len(self._running) + 1)
+        slower = 1.0
+        if self._crowding != 1.0:
+            self._crowded_until = NEVER
+            slower = self._slower(len(self._running) + 1)
         while True:
             bucket = self._most_urgent()
             if bucket is None:
@@ -151,7 +154,7 @@ class BatchQueue:
             company = self._company(bucket)
             if limit_ns != NEVER:
                 company = replace(company, rows=_fitting(company.target.cost, company.rows, limit_ns))
-            if self._crowds(company, now_ns, slower):
+            if slower > SHARED and self._crowds(company, now_ns, slower):
                 return None
             batch = self._form(company, self._in_time(company, now_ns, slower), now_ns)
             if batch is not None:
@@ -167,7 +170,8 @@ class BatchQueue:
         if batch.out_of_memory:
             bucket.largest = max(min(bucket.largest, batch.rows // 2), 1)
         elif batch.outputs:
-            bucket.cost.record(batch.rows, int((batch.computed_ns - batch.picked_ns) / slower))
+            took_ns = batch.computed_ns - batch.picked_ns
+            bucket.cost.record(batch.rows, took_ns if slower == 1.0 else int(took_ns / slower))
 
     def backlog_ns(self, now_ns: int) -> int:
         """Predicted time until a request that arrived now would start."""
@@ -175,7 +179,7 @@ class BatchQueue:
         for bucket in self._buckets.values():
             if bucket.rows:
                 waiting_ns += bucket.rows * bucket.cost.row_ns
-        waiting_ns *= self._crowding / self._instances
+        waiting_ns *= self._row_share
         if len(self._running) >= self._instances:
             waiting_ns += max(min(self._running.values())[0] - now_ns, 0)
         return int(waiting_ns)
@@ -187,7 +191,7 @@ class BatchQueue:
         at its deadline, and half of it just after. Not so the run: what nobody waits for is tried, and learnt from."""
         bucket = self._bucket(shape, length)
         company = bucket.cost.efficient_rows(bucket.rows + rows)
-        slower = self._slower(min(len(self._running) + 1, self._instances))
+        slower = self._slower(min(len(self._running) + 1, self._instances)) if self._crowding != 1.0 else 1.0
         run_ns = bucket.cost.predict_ns(max(rows, company)) * slower
         return now_ns + int(wait_ns * bucket.cost.spread + run_ns)
 
@@ -307,8 +311,6 @@ class BatchQueue:
 
     def _slower(self, busy: int) -> float:
         """How many times longer than alone a run takes when ``busy`` instances run."""
-        if self._crowding == 1.0:
-            return 1.0
         return 1.0 + (self._crowding - 1.0) * (busy - 1) / (self._instances - 1)
 
     def _crowds(self, company: Company, now_ns: int, slower: float) -> bool:
@@ -320,7 +322,7 @@ class BatchQueue:
         waits goes on growing, what runs ends sooner. A run that should have ended and did not is not waited for long.
         """
         busy = len(self._running)
-        if slower <= SHARED or not busy:
+        if not busy:
             return False
         cost = company.target.cost
         alone_ns = cost.predict_ns(company.rows)
@@ -342,9 +344,12 @@ class BatchQueue:
         is that of the early drop of Nexus (H. Shen et al., SOSP 2019).
         """
         bucket = company.members[0]
+        deadline_ns = bucket.heap[0][3].deadline_ns
+        if deadline_ns == NEVER:
+            return company.rows
         cost = company.target.cost
         slower *= cost.spread
-        kept = _fitting(cost, company.rows, (bucket.heap[0][3].deadline_ns - now_ns) / slower)
+        kept = _fitting(cost, company.rows, (deadline_ns - now_ns) / slower)
         if kept == company.rows or len(bucket.heap) == 1:
             return kept
         best, sacrifice, best_gain, lost = kept, 0, 0.0, 0

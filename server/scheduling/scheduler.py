@@ -131,7 +131,8 @@ class Scheduler:
     def backlog_ns(self) -> int:
         """Predicted wait of a request that arrives now."""
         with self._lock:
-            return self._wait_ns(self._clock())
+            wait_ns = self._queue.backlog_ns(self._clock())
+        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
 
     @property
     def waiting_rows(self) -> int:
@@ -168,7 +169,9 @@ class Scheduler:
     def _admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
         if self._stopped:
             raise NotReady("the model is being unloaded")
-        wait_ns = self._wait_ns(now_ns)
+        wait_ns = self._queue.backlog_ns(now_ns)
+        if self._place is not None:
+            wait_ns = int(wait_ns * self._place.stretch())
         if wait_ns > self._max_queue_ns:
             raise Overloaded(
                 f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
@@ -184,11 +187,6 @@ class Scheduler:
                     f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
                 )
 
-    def _wait_ns(self, now_ns: int) -> int:
-        """The queue's prediction, and longer by as much as other models take of the device."""
-        wait_ns = self._queue.backlog_ns(now_ns)
-        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
-
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         with self._lock:
             if finished is None:
@@ -199,9 +197,7 @@ class Scheduler:
             dead = self._queue.take_dead()
             hold_ns = self._queue.wake_ns() if batch is None else NEVER
             # Rows that were held back so that they would not crowd the device may find company too large for one batch.
-            wake = batch is not None and self._queue.idle_instances > self._waking and self._queue.waiting_rows > 0
-            if wake:
-                self._waking += 1
+            wake = self.instances > 1 and batch is not None and self._more_to_start()
         if dead:
             self._loop.call_soon_threadsafe(self._end_all, dead)
         if hold_ns != NEVER:
@@ -209,6 +205,12 @@ class Scheduler:
         if wake:
             self._executor.wake()
         return batch
+
+    def _more_to_start(self) -> bool:
+        """Whether another instance should be woken, which then counts as waking."""
+        more = self._queue.idle_instances > self._waking and self._queue.waiting_rows > 0
+        self._waking += more
+        return more
 
     def _finish(self, batch: Batch, failures: Failures) -> None:
         """Give every request of a batch its rows."""
