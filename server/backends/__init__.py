@@ -18,9 +18,10 @@ from ..tensors import Array, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """``threads``: intra-op threads that one ``run`` may use."""
+    """``threads``: intra-op threads that one ``run`` may use. ``device``: cpu, cuda or tensorrt, and no other one."""
 
     threads: int = 1
+    device: str = "cpu"
 
 
 class Session(Protocol):

@@ -81,7 +81,8 @@ class Loader:
         begun_ns = perf_counter_ns()
         batching = plan(artifact.manifest, self._settings)
         compare_host(artifact.manifest)
-        session = loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        options = BackendOptions(threads=batching.threads, device=self._settings.device)
+        session = loader(artifact.manifest.backend)(artifact.model_path, options)
         try:
             model = self._wire(artifact, session, batching, loop)
         except BaseException:
