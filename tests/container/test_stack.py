@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from container.docker import DockerFailed, docker
+from container.docker import DockerFailed, docker, has_image
 from tests.container.test_monitoring import MONITORING, expressions, rules
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
 
+DEBIAN = "debian:bookworm-slim"
 ROWS = {"instances": [[0.5, -1.0, 2.0, 0.0]]}
 QUIET = ("cache", "shadow", "refused", "failed_slices", "model_failed", "overloaded", "alerts")
 """Parts of expressions that rightly say nothing of a healthy server without cache and shadow."""
@@ -60,6 +61,8 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(image: str, perceptron: Perceptron) -> Iterator[Stack]:
     """Server and Prometheus. Grafana is in no package that a test could build from: its files are checked elsewhere."""
+    if not has_image(DEBIAN):
+        pytest.skip(f"{DEBIAN}, for Debian's Prometheus, is not on this machine, and tests pull nothing")
     file = Path(__file__).with_name("prometheus.Dockerfile")
     tag = f"slipway-prometheus:test-{os.getpid()}"
     docker("build", "--quiet", "--file", str(file), "--tag", tag, str(MONITORING), timeout_s=300)
