@@ -3,11 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 IMAGE ?= slipway:latest
+IMAGE_GPU ?= slipway-gpu:latest
+MODEL ?= build/digits
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs image test-container clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,11 +34,24 @@ format: $(VENV)/.all ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.all ## regenerate the pages that are made from the code
+docs: $(VENV)/.all ## regenerate what is made from the code: the page of settings, the dashboard
 	@$(BIN)/python -m server.settings > docs/settings.md
+	@$(BIN)/python -m container.dashboard
+
+doctor: $(VENV)/.all ## what would keep the server from serving MODEL=build/digits here
+	@$(BIN)/python serve.py doctor --model $(MODEL)
+
+lock: $(VENV)/.all ## resolve what the images hold, with hashes (after a change of the serve extra)
+	@$(BIN)/python -m container.lock
 
 image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
 	@$(PYTHON) -m container.image --tag $(IMAGE)
+
+image-gpu: ## build the image with CUDA (IMAGE_GPU=slipway-gpu:latest): 1.6 GB to fetch
+	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU)
+
+stack: ## server, Prometheus and Grafana on this machine (MODEL=build/digits)
+	@IMAGE=$(IMAGE) MODEL=$(abspath $(MODEL)) docker compose --file container/compose.yaml up
 
 test-container: $(VENV)/.all ## build the image and test it in containers; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped

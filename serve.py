@@ -1,4 +1,4 @@
-"""Entry point: ``python serve.py --model DIR``, and ``serve`` in the container. See ``--help``."""
+"""Entry point: ``python serve.py --model DIR``, and ``serve`` or ``doctor`` in the container. See ``--help``."""
 
 import signal
 import sys
@@ -10,8 +10,12 @@ def main() -> int:
     # ignore SIGTERM, and Ctrl-C would print a traceback of an import.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    from server.settings import from_process
+    from server.settings import environment, from_process
 
+    if sys.argv[1:2] == ["doctor"]:
+        from server.doctor.command import main as doctor
+
+        return doctor(sys.argv[2:], environment())
     settings = from_process()
     from server.launch import launch
 

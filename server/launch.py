@@ -18,7 +18,7 @@ from urllib.parse import quote
 import uvicorn
 import uvloop
 
-from . import VERSION
+from . import VERSION, fatal, orphans
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
@@ -48,11 +48,12 @@ def launch(settings: Settings) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    orphans.adopt()
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
             return uvloop.run(Slipway(settings).run(sock))
     except SlipwayError as error:
-        log.critical("cannot serve: %s", error)
+        log.critical("%s", fatal.line(error))
         return FAILED
 
 
@@ -123,9 +124,10 @@ class Slipway:
         try:
             await self._follower.load_all()
         except SlipwayError as error:
-            log.critical("cannot serve: %s", error)
-        except (Exception, SystemExit):  # a user's code runs at load; it may well call sys.exit
-            log.exception("cannot serve: loading %s failed", self._settings.model)
+            log.critical("%s", fatal.line(error))
+        except (Exception, SystemExit) as error:  # a user's code runs at load; it may well call sys.exit
+            log.exception("loading %s failed", self._settings.model)
+            log.critical("%s", fatal.line(error))
         else:
             self._lifecycle.move(Phase.READY)
             if self._settings.poll_s:

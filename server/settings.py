@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import fatal
 from .errors import BadSetting
 
 PREFIX = "SLIPWAY_"
@@ -197,6 +198,12 @@ class Settings:
         group="scheduling",
         least=0,
     )
+    device: str = option(
+        "cpu",
+        "what runs ONNX models; nothing falls back to another device than the one that is asked for",
+        group="scheduling",
+        choices=("cpu", "cuda", "tensorrt"),
+    )
     inline_below_us: int = option(
         200,
         "a model whose single-row run is faster than this runs on the event loop itself",
@@ -233,12 +240,17 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
+def environment() -> Mapping[str, str]:
+    """The variables of this process: whoever else needs them is given them."""
+    return os.environ
+
+
 def from_process(argv: Sequence[str] | None = None) -> Settings:
     """Settings of this process. Prints help, or one line on a bad setting, and exits (0 or 2)."""
     try:
-        return read(sys.argv[1:] if argv is None else argv, os.environ)
+        return read(sys.argv[1:] if argv is None else argv, environment())
     except BadSetting as error:
-        print(f"slipway: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"slipway: {fatal.line(error)}", file=sys.stderr)  # noqa: T201 - there is no log yet
         raise SystemExit(2) from None
 
 
@@ -273,10 +285,15 @@ def _parser() -> argparse.ArgumentParser:
         "examples:\n"
         "  python serve.py --model build/digits\n"
         "  python serve.py --model model.onnx --port 9000 --instances 2 --threads 1\n"
-        "  SLIPWAY_LOG_LEVEL=debug python serve.py --config slipway.toml",
+        "  SLIPWAY_LOG_LEVEL=debug python serve.py --config slipway.toml\n"
+        "  python serve.py doctor --model build/digits",
     )
     parser.add_argument(
-        "command", nargs="?", choices=["serve"], default="serve", help="accepted and ignored: what SageMaker passes"
+        "command",
+        nargs="?",
+        choices=["serve"],
+        default="serve",
+        help="accepted and ignored: what SageMaker passes; doctor instead of it examines: see doctor --help",
     )
     parser.add_argument(flag(CONFIG), metavar="FILE", help=CONFIG_HELP)
     groups: dict[str, Any] = {}

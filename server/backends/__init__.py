@@ -19,10 +19,12 @@ from ..tensors import Array, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """``threads``: intra-op threads that one ``run`` may use. ``options``: what a pipeline's step says beside that."""
+    """``threads``: intra-op threads that one ``run`` may use. ``options``: what a pipeline's step says beside that.
+    ``device``: cpu, cuda or tensorrt, and no other one."""
 
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 class Session(Protocol):

@@ -1,7 +1,9 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,16 @@ from typing import Any
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
+from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
 from . import BackendOptions
+
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+"""By device. The CPU stands last for the few operators that a GPU does not have; the first must be there."""
 
 
 class OnnxRuntimeSession:
@@ -48,8 +57,12 @@ class OnnxRuntimeSession:
 def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
     """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
 
-    Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason.
+    Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason, and BadSetting when the device is not
+    to be had: ONNX Runtime itself would go on without a word, on the CPU.
     """
+    providers = available(options.device, ort.get_available_providers())
+    if options.device != "cpu":
+        _load_libraries(options.device)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -57,11 +70,35 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {reason}") from error
+    if providers[0] not in session.get_providers():
+        raise BadSetting(
+            f"the device {options.device!r} cannot be used: ONNX Runtime could not start {providers[0]}; the lines "
+            "above say which library or driver is missing"
+        )
     return OnnxRuntimeSession(session)
+
+
+def available(device: str, built_with: Sequence[str]) -> list[str]:
+    """The execution providers for a device. Raises BadSetting when this ONNX Runtime was built without them."""
+    wanted = PROVIDERS[device]
+    if wanted[0] not in built_with:
+        raise BadSetting(
+            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have: use the GPU "
+            "image, or --device cpu"
+        )
+    return [one for one in wanted if one in built_with]
+
+
+def _load_libraries(device: str) -> None:
+    """Take CUDA, cuDNN and TensorRT from their wheels, where the dynamic linker would not look."""
+    ort.preload_dlls()
+    if device == "tensorrt":
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt_libs")
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from ..errors import BrokenArtifact, ModelFailed
+from ..errors import BadSetting, BrokenArtifact, ModelFailed
 from ..tensors import BY_NUMPY, Array, ModelSpec, TensorSpec
 from . import BackendOptions
 
@@ -60,8 +60,11 @@ def load(path: Path, options: BackendOptions) -> OpenVinoSession:
     """Open an OpenVINO (``.xml``) or ONNX file with ``options.threads`` threads.
 
     The precision is always set: left to itself, OpenVINO computes in bf16 wherever the processor can, and accuracy then
-    depends on the host. Raises BrokenArtifact when OpenVINO cannot load the file, with its reason.
+    depends on the host. Raises BrokenArtifact when OpenVINO cannot load the file, with its reason, and BadSetting when
+    another device than the CPU is asked for.
     """
+    if options.device != "cpu":
+        raise BadSetting(f"the openvino backend runs on the CPU, not on {options.device!r}: use --device cpu")
     try:
         core = ov.Core()
         model = core.read_model(path)

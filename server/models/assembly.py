@@ -115,7 +115,8 @@ class Assembler(Loader):
             raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
         compare_host(manifest)
         batching = plan(manifest, self._settings)
-        session = loader(manifest.backend)(artifact.model_path, BackendOptions(threads=batching.threads))
+        options = BackendOptions(threads=batching.threads, device=self._settings.device)
+        session = loader(manifest.backend)(artifact.model_path, options)
         if artifact.declared and session.spec != manifest.spec:
             session.close()
             raise BrokenArtifact(

@@ -113,7 +113,7 @@ class Loader:
         load, settings = loader(artifact.manifest.backend), self._settings
 
         def opened(threads: int) -> Session:
-            return load(artifact.model_path, BackendOptions(threads=threads))
+            return load(artifact.model_path, BackendOptions(threads=threads, device=settings.device))
 
         begun_ns = perf_counter_ns()
         session = opened(batching.threads)

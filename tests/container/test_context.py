@@ -38,6 +38,7 @@ def python_that_tells(tmp_path: Path) -> str:
         ((), " serve"),
         (("serve",), " serve"),
         (("serve", "--port", "9000"), " serve --port 9000"),
+        (("doctor", "--json"), " doctor --json"),
         (("--help",), " serve --help"),
     ],
 )
@@ -110,9 +111,18 @@ def test_only_listed_files_reach_the_build() -> None:
 
 def test_dockerfile_needs_no_registry_beyond_its_base() -> None:
     stages = [line.split()[1] for line in DOCKERFILE.splitlines() if line.startswith("FROM ")]
-    assert set(stages) == {"${BASE_IMAGE}"}
+    names = [line.split(" AS ")[1] for line in DOCKERFILE.splitlines() if line.startswith("FROM ")]
+    assert set(stages) - set(names) == {"${BASE_IMAGE}"}
+    assert names[-1] == "cpu", "what a build makes that names no target"
+    assert set(images.TARGETS) <= set(names)
     assert f"ARG BASE_IMAGE={images.BASE_IMAGE}\n" in DOCKERFILE
     assert not DOCKERFILE.startswith("# syntax")
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([linter, "--no-color", FOLDER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_settings_in_the_dockerfile_are_settings_of_the_server() -> None:

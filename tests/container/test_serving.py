@@ -168,3 +168,32 @@ def assert_refuses_with_one_line(container: Container) -> None:
 def test_docker_itself_sees_the_server_healthy(server: Container) -> None:
     server.wait_for(lambda: server.inspect("{{.State.Health.Status}}") == "healthy", "docker to call it healthy")
     assert server.inspect("{{.State.Running}}") == "true"
+
+
+def test_the_doctor_finds_a_mounted_model_well_within_its_limits(start: Start, perceptron: Perceptron) -> None:
+    container = start(
+        *(*HARDENED, "--memory", "512m", "--cpus", "1"), command=("doctor", "--json"), model=perceptron.directory
+    )
+    assert container.wait_exit() == 0, container.logs()
+    told = json.loads(container.logs())
+    by_name = {one["check"]: one["text"] for one in told["checks"]}
+    assert "limit 537 MB" in by_name["memory"]
+    assert by_name["cpu"].startswith("1 instances x 1 threads on 1 of ")
+    assert by_name["load"].startswith("ready after ")
+
+
+def test_the_doctor_and_the_server_end_with_the_same_line(start: Start, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "model.onnx").write_bytes(b"this is no model")
+    doctor, server = start(command=("doctor",), model=tmp_path), start(model=tmp_path)
+    assert doctor.wait_exit() == 1
+    assert server.wait_exit() == 1
+    last = doctor.logs().splitlines()[-1]
+    assert last.startswith("cannot serve: ")
+    assert server.logs().splitlines()[-1].endswith(last)
+
+
+def test_the_doctor_says_when_memory_is_too_small(start: Start, perceptron: Perceptron) -> None:
+    container = start("--memory", "64m", "--memory-swap", "64m", command=("doctor",), model=perceptron.directory)
+    assert container.wait_exit() == 1
+    assert container.logs().splitlines()[-1].startswith("cannot serve: not enough memory: ")

@@ -15,6 +15,7 @@ FILES = sorted((ROOT / "server").rglob("*.py"))
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 LEAVES = [
     "server.errors",
+    "server.fatal",
     "server.tensors",
     "server.request",
     "server.settings",

@@ -305,7 +305,8 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(
     assert caught.value.code == 2
     assert captured.out == ""
     assert captured.err == (
-        "slipway: unknown environment variable SLIPWAY_PROT; the nearest is SLIPWAY_PORT; see --help for all\n"
+        "slipway: cannot serve: unknown environment variable SLIPWAY_PROT; the nearest is SLIPWAY_PORT; "
+        "see --help for all\n"
     )
 
 

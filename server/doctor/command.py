@@ -1,0 +1,58 @@
+"""The command ``serve.py doctor``: everything is examined in the order in which the server would fail over it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..models.memory import limit_bytes
+from . import device, disk, given, host, trial
+from .findings import Finding, Level, as_json, as_text, verdict
+
+ROOT = Path("/")
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str], root: Path = ROOT) -> int:
+    """Examine, print, and return the exit code: 0 when nothing is fatal, else 1."""
+    options, server_flags = _parser().parse_known_args(argv)
+    findings = examine(server_flags, environ, root, limit_s=0 if options.no_start else options.limit_s)
+    sys.stdout.write((as_json(findings) if options.json else as_text(findings)) + "\n")
+    return verdict(findings)[0]
+
+
+def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path, *, limit_s: float) -> list[Finding]:
+    """All findings. ``limit_s``: how long the trial start may take; 0: there is none."""
+    settings, findings = given.examine(argv, environ, root)
+    on_disk, about_models = disk.examine(settings)
+    findings += about_models
+    findings.append(host.memory(on_disk.bytes, root))
+    findings.append(host.processors(settings, on_disk.batching, root))
+    findings.append(device.examine(settings, environ, root))
+    findings += host.port(settings, environ)
+    findings += host.places(root)
+    unsuitable = any(one.level is Level.FATAL and one.subject != "port" for one in findings)
+    if limit_s and not unsuitable:
+        limits = trial.Limits(limit_s, limit_bytes(root))
+        findings += trial.examine(argv, environ, on_disk.artifacts, limits)
+    return findings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="serve.py doctor",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Says what would keep the server from serving here: settings, model, memory, processors, GPU,\n"
+        "port. Then starts it on a free port for a moment and asks the model its own sample. The last line is the\n"
+        "first fatal cause, in the words with which the server itself would stop.\n"
+        "Exit code 0: it can serve; 1: it cannot.",
+        epilog="All flags and variables of the server count: serve.py doctor --model build/digits",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--no-start", action="store_true", help="look only; load nothing")
+    parser.add_argument(
+        "--limit-s", type=float, default=120.0, metavar="S", help="the trial start may take this long (default: 120)"
+    )
+    return parser
