@@ -9,10 +9,12 @@ from ..errors import NotAcceptable, UnsupportedMedia
 from . import Codec
 from .csv import Csv
 from .json import Json
+from .jsonlines import JsonLines
 from .numpy import Npy, Npz
 from .open_inference import OpenInference
+from .recordio_protobuf import RecordIOProtobuf
 
-CODECS: tuple[Codec, ...] = (Json(), Csv(), Npy(), Npz(), OpenInference())
+CODECS: tuple[Codec, ...] = (Json(), Csv(), Npy(), Npz(), JsonLines(), RecordIOProtobuf(), OpenInference())
 """One row per format; where a client leaves the choice open, the first row that fits wins."""
 
 DEFAULT_ACCEPT = "application/json"
