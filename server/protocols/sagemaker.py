@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..codecs.media import Negotiator
 from ..errors import SlipwayError
 from ..lifecycle import Lifecycle
-from ..models import Models
+from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
-from . import JSON, Reply, Route
+from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
 
@@ -21,6 +22,8 @@ BODIES: dict[str, Any] = {
     "content": {
         "application/json": {"example": {"instances": [[0.0, 1.0]]}},
         "text/csv": {"example": "0.0,1.0"},
+        "application/jsonlines": {"example": "[0.0,1.0]\n[2.0,3.0]\n"},
+        "application/x-recordio-protobuf": {"schema": {"type": "string", "format": "binary"}},
         "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
     },
@@ -45,26 +48,30 @@ class SageMaker:
         else:
             reply(200, JSON, HEALTHY)
 
-    def invocations(self, head: Head, body: bytes, reply: Reply) -> InferRequest | None:
-        """Codecs by ``Content-Type`` and ``Accept``, the model by default."""
-        content_type = accept = encoding = None
-        for name, value in head.headers:
-            if name == b"content-type":
-                content_type = value
-            elif name == b"accept":
-                accept = value
-            elif name == b"content-encoding":
-                encoding = value
-        try:
-            require_plain(encoding)
-            codecs = self._negotiator.negotiate(content_type, accept)
-            model = self._models.ask_default(head)
-        except SlipwayError as error:
-            error = self._starting(error)
-            self._metrics.refused[error.code] += 1
-            reply_failure(error, head, reply)
-            return None
-        return infer(model, head, body, reply, codecs.reader, codecs.writer, codecs.parameters)
+    def asking(self, find: Callable[[Head], ServedModel]) -> Handler:
+        """A handler that asks the model that ``find`` gives, with codecs by ``Content-Type`` and ``Accept``."""
+
+        def ask(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+            content_type = accept = encoding = None
+            for name, value in head.headers:
+                if name == b"content-type":
+                    content_type = value
+                elif name == b"accept":
+                    accept = value
+                elif name == b"content-encoding":
+                    encoding = value
+            try:
+                require_plain(encoding)
+                codecs = self._negotiator.negotiate(content_type, accept)
+                model = find(head)
+            except SlipwayError as error:
+                error = self._starting(error)
+                self._metrics.refused[error.code] += 1
+                reply_failure(error, head, reply)
+                return None
+            return infer(model, head, body, reply, codecs.reader, codecs.writer, codecs.parameters)
+
+        return ask
 
     def _starting(self, error: SlipwayError) -> SlipwayError:
         """While the model loads, its absence means 'not yet', whatever else is wrong with the request."""
@@ -75,22 +82,24 @@ class SageMaker:
                 return waiting
         return error
 
+    def health(self) -> Route:
+        return Route(
+            "/ping", ("GET", "POST"), lambda _: self.ping, "200 when a model is loaded and warm, else 503", "SageMaker"
+        )
+
     def routes(self) -> list[Route]:
+        """Both routes, for the default model."""
+        invocations = self.asking(self._models.ask_default)
         return [
-            Route(
-                "/ping",
-                ("GET", "POST"),
-                lambda _: self.ping,
-                "200 when a model is loaded and warm, else 503",
-                "SageMaker",
-            ),
+            self.health(),
             Route(
                 "/invocations",
                 ("POST",),
-                lambda _: self.invocations,
+                lambda _: invocations,
                 "Ask the model",
                 "SageMaker",
-                description="JSON (instances, inputs, Open Inference, MLflow, bare list), CSV, npy or npz; the answer "
+                description="JSON (instances, inputs, Open Inference, MLflow, bare list), JSON lines, CSV, npy, npz or "
+                "RecordIO; the answer "
                 "follows `Accept` and the convention of the question. `X-Slipway-Timing: 1` asks for stage times in "
                 "`Server-Timing`; `slipway-timing` in `X-Amzn-SageMaker-Custom-Attributes` for the same through "
                 "SageMaker. `X-Request-Deadline-Ms` sets a deadline.",

@@ -39,7 +39,17 @@ def write_toml(path: Path, text: str) -> str:
 
 ALIASES: list[tuple[str, str, str, Any]] = [
     ("SAGEMAKER_BIND_TO_PORT", "9000", "port", 9000),
-    ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6.5", "max_body_mb", 6.5),
+    ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", "max_body_mb", 6.291456),
+    ("SAGEMAKER_BASE_DIR", "/mnt/ml/", "model", "/mnt/ml/model"),
+    ("SAGEMAKER_TFS_MAX_BATCH_SIZE", "8", "max_batch_size", 8),
+    ("SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS", "250", "max_queue_delay_us", 250),
+    ("SAGEMAKER_TS_RESPONSE_TIMEOUT", "90", "deadline_ms", 90_000.0),
+    ("SAGEMAKER_TS_MAX_WORKERS", "2", "instances", 2),
+    ("SAGEMAKER_TS_MIN_WORKERS", "2", "instances", 2),
+    ("SAGEMAKER_MULTI_MODEL", "true", "multi_model", True),
+    ("SAGEMAKER_BATCH", "True", "max_queue_ms", 600_000.0),
+    ("SAGEMAKER_BATCH_STRATEGY", "SingleRecord", "batch_strategy", "SINGLE_RECORD"),
+    ("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", "4", "max_concurrent_transforms", 4),
     ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv", "default_accept", "text/csv"),
     ("SAGEMAKER_TS_BATCH_SIZE", "16", "max_batch_size", 16),
     ("SAGEMAKER_TS_MAX_BATCH_DELAY", "2.5", "max_queue_delay_us", 2500),
