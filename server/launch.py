@@ -147,7 +147,7 @@ class Slipway:
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
         extensions = [EXTENSION] if settings.admin else []
-        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics)
+        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics, settings.stream_rows)
         if settings.multi_model:
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:

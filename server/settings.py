@@ -196,6 +196,12 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BATCH_STRATEGY", platform.strategy),),
         choices=("MULTI_RECORD", "SINGLE_RECORD"),
     )
+    stream_rows: int = option(
+        0,
+        "send lines (CSV, JSON lines) so many at a time, as they are ready; 0: only where the platform asks for it",
+        group="sagemaker",
+        least=0,
+    )
     max_concurrent_transforms: int = option(
         0,
         "requests that /execution-parameters advises a batch transform to send side by side; 0: computed",

@@ -56,7 +56,7 @@ def infer(
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
-        _obey(exchange, request)
+        obey(exchange, request)
         request.decoded_ns = perf_counter_ns()
         if model.cache is None:
             model.submit(request)
@@ -117,7 +117,7 @@ def _fail(request: InferRequest, exchange: Exchange) -> None:
         reply_failure(error, exchange.head, exchange.reply)
 
 
-def _obey(exchange: Exchange, request: InferRequest) -> None:
+def obey(exchange: Exchange, request: InferRequest) -> None:
     """Take over what the caller asks for beside the answer: a carrier of stage times, a deadline, a priority.
 
     Raises MalformedInput for a wish that makes no sense.

@@ -14,7 +14,10 @@ from ..request import Head, InferRequest
 from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
+from .row_stream import stream_rows
 
+FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
+WITH_STREAM = b"InvokeEndpointWithResponseStream"
 HEALTHY = b'{"status":"healthy"}'
 
 BODIES: dict[str, Any] = {
@@ -33,7 +36,11 @@ BODIES: dict[str, Any] = {
 class SageMaker:
     """The two routes, over the default model."""
 
-    def __init__(self, models: Models, lifecycle: Lifecycle, negotiator: Negotiator, metrics: Metrics) -> None:
+    def __init__(
+        self, models: Models, lifecycle: Lifecycle, negotiator: Negotiator, metrics: Metrics, stream_rows: int = 0
+    ) -> None:
+        """``stream_rows``: lines are sent so many at a time; 0: only to who asks for a stream, a batch at a time."""
+        self._stream_rows = stream_rows
         self._models = models
         self._lifecycle = lifecycle
         self._negotiator = negotiator
@@ -69,9 +76,17 @@ class SageMaker:
                 self._metrics.refused[error.code] += 1
                 reply_failure(error, head, reply)
                 return None
+            if codecs.lines and self._streams(model, head):
+                how = codecs.reader, codecs.writer, codecs.parameters
+                return stream_rows(model, head, body, reply, *how, self._stream_rows)
             return infer(model, head, body, reply, codecs.reader, codecs.writer, codecs.parameters)
 
         return ask
+
+    def _streams(self, model: ServedModel, head: Head) -> bool:
+        """Whether lines leave as they are ready: where it was asked for, by the settings or through the platform."""
+        asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
+        return asked and model.rowwise and model.spec.batchable
 
     def _starting(self, error: SlipwayError) -> SlipwayError:
         """While the model loads, its absence means 'not yet', whatever else is wrong with the request."""
