@@ -33,6 +33,7 @@ from .protocols.multi_model import MultiModel
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
 from .protocols.sagemaker import SageMaker
+from .protocols.sessions import Sessions
 from .protocols.transform import Transform
 from .settings import Settings
 
@@ -147,7 +148,8 @@ class Slipway:
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
         extensions = [EXTENSION] if settings.admin else []
-        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics, settings.stream_rows)
+        sessions = Sessions(settings.session_s, time.time) if settings.sessions else None
+        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics, settings.stream_rows, sessions)
         if settings.multi_model:
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:

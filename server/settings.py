@@ -202,6 +202,19 @@ class Settings:
         group="sagemaker",
         least=0,
     )
+    sessions: bool = option(
+        False,
+        "stateful sessions: X-Amzn-SageMaker-Session-Id; without this a request with that header gets 400",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_ENABLE_STATEFUL_SESSIONS", str),),
+    )
+    session_s: float = option(
+        1_200.0,
+        "a session ends this long after it was opened",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_SESSIONS_EXPIRATION", float),),
+        least=1,
+    )
     max_concurrent_transforms: int = option(
         0,
         "requests that /execution-parameters advises a batch transform to send side by side; 0: computed",

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
 from ..lifecycle import Lifecycle, Phase
 from ..protocols import NO_HEADERS, Handler
-from ..protocols.failure import reply_failure
+from ..protocols.failure import given_id, reply_failure
 from ..protocols.streaming import Source
 from ..request import Head, Headers, InferRequest
 from .replies import ReplyHeads
@@ -377,4 +377,7 @@ class HotProtocol(HttpToolsProtocol):
         head = self._head
         if head is not None and head.path not in UNLOGGED:
             took_ms = (self._last_ns - head.begun_ns) / 1e6
-            access.info("%s %s %d %d bytes %.3f ms", head.method.decode(), head.path.decode(), status, size, took_ms)
+            line = "%s %s %d %d bytes %.3f ms %s"
+            access.info(
+                line, head.method.decode(), head.path.decode(), status, size, took_ms, ascii(given_id(head))[1:-1]
+            )

@@ -15,6 +15,7 @@ from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
 from .row_stream import stream_rows
+from .sessions import Sessions
 
 FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
 WITH_STREAM = b"InvokeEndpointWithResponseStream"
@@ -37,10 +38,18 @@ class SageMaker:
     """The two routes, over the default model."""
 
     def __init__(
-        self, models: Models, lifecycle: Lifecycle, negotiator: Negotiator, metrics: Metrics, stream_rows: int = 0
+        self,
+        models: Models,
+        lifecycle: Lifecycle,
+        negotiator: Negotiator,
+        metrics: Metrics,
+        stream_rows: int = 0,
+        sessions: Sessions | None = None,
     ) -> None:
-        """``stream_rows``: lines are sent so many at a time; 0: only to who asks for a stream, a batch at a time."""
+        """``stream_rows``: lines are sent so many at a time; 0: only to who asks for a stream, a batch at a time.
+        ``sessions``: None where they are not enabled."""
         self._stream_rows = stream_rows
+        self._sessions = sessions
         self._models = models
         self._lifecycle = lifecycle
         self._negotiator = negotiator
@@ -105,6 +114,8 @@ class SageMaker:
     def routes(self) -> list[Route]:
         """Both routes, for the default model."""
         invocations = self.asking(self._models.ask_default)
+        if self._sessions is not None:
+            invocations = self._sessions.around(invocations)
         return [
             self.health(),
             Route(

@@ -47,6 +47,8 @@ ALIASES: list[tuple[str, str, str, Any]] = [
     ("SAGEMAKER_TS_MAX_WORKERS", "2", "instances", 2),
     ("SAGEMAKER_TS_MIN_WORKERS", "2", "instances", 2),
     ("SAGEMAKER_MULTI_MODEL", "true", "multi_model", True),
+    ("SAGEMAKER_ENABLE_STATEFUL_SESSIONS", "True", "sessions", True),
+    ("SAGEMAKER_SESSIONS_EXPIRATION", "60", "session_s", 60.0),
     ("SAGEMAKER_BATCH", "True", "max_queue_ms", 600_000.0),
     ("SAGEMAKER_BATCH_STRATEGY", "SingleRecord", "batch_strategy", "SINGLE_RECORD"),
     ("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", "4", "max_concurrent_transforms", 4),
