@@ -18,7 +18,8 @@ from urllib.parse import quote
 import uvicorn
 import uvloop
 
-from . import VERSION, fatal, orphans
+from . import VERSION, fatal, orphans, platform
+from . import settings as options
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
@@ -28,9 +29,12 @@ from .models.follower import Follower
 from .observe.metrics import Metrics
 from .protocols import Route
 from .protocols.admin import Admin
+from .protocols.multi_model import MultiModel
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
 from .protocols.sagemaker import SageMaker
+from .protocols.sessions import Sessions
+from .protocols.transform import Transform
 from .settings import Settings
 
 log = logging.getLogger("slipway")
@@ -49,6 +53,8 @@ def launch(settings: Settings) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     orphans.adopt()
+    for level, line in platform.explain(options.environment(), options.aliases(), settings.port):
+        log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
             return uvloop.run(Slipway(settings).run(sock))
@@ -122,7 +128,8 @@ class Slipway:
 
     async def _load(self) -> None:
         try:
-            await self._follower.load_all()
+            if not self._settings.multi_model:
+                await self._follower.load_all()
         except SlipwayError as error:
             log.critical("%s", fatal.line(error))
         except (Exception, SystemExit) as error:  # a user's code runs at load; it may well call sys.exit
@@ -130,7 +137,7 @@ class Slipway:
             log.critical("%s", fatal.line(error))
         else:
             self._lifecycle.move(Phase.READY)
-            if self._settings.poll_s:
+            if self._settings.poll_s and not self._settings.multi_model:
                 self._following = asyncio.ensure_future(self._follower.follow())
             return
         self._code = FAILED
@@ -143,8 +150,14 @@ class Slipway:
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
         extensions = [EXTENSION] if settings.admin else []
+        sessions = Sessions(settings.session_s, time.time) if settings.sessions else None
+        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics, settings.stream_rows, sessions)
+        if settings.multi_model:
+            platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
+        else:
+            platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]
         routes = [
-            *SageMaker(self._models, self._lifecycle, negotiator, self._metrics).routes(),
+            *platform_routes,
             *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
             *Admin(self._metrics).routes(),
             *(Repository(self._models, self._follower).routes() if settings.admin else []),
@@ -170,7 +183,7 @@ class Slipway:
 
     def _enter(self, route: Route, values: dict[str, str]) -> bytes:
         path = route.path.format(**{key: quote(value, safe="") for key, value in values.items()}).encode()
-        self._hot.table[path] = {method.encode(): route.bind(values) for method in route.methods}
+        self._hot.table.setdefault(path, {}).update({method.encode(): route.bind(values) for method in route.methods})
         return path
 
     def _config(self) -> uvicorn.Config:

@@ -62,6 +62,9 @@ class Head:
 
     __slots__ = ("begun_ns", "headers", "method", "path", "received_ns")
 
+    query = b""
+    """What follows the question mark; never on the hot path, which knows no such URL."""
+
     def __init__(self, method: bytes, path: bytes, headers: Headers, begun_ns: int = 0, received_ns: int = 0) -> None:
         self.method = method
         self.path = path
@@ -75,6 +78,16 @@ class Head:
             if key == name:
                 return value
         return None
+
+
+class ColdHead(Head):
+    """A head whose URL may have a query."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, method: bytes, path: bytes, headers: Headers, begun_ns: int, query: bytes) -> None:
+        super().__init__(method, path, headers, begun_ns)
+        self.query = query
 
 
 class Payload:

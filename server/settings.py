@@ -17,32 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import fatal
+from . import fatal, platform
 from .errors import BadSetting
+from .platform import Alias
 
 PREFIX = "SLIPWAY_"
-SECONDS = 1_000.0
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """A variable of the SageMaker platform or its toolkits that means one of our options."""
-
-    name: str
-    read: Callable[[str], Any]
-
-
-def _seconds_as_ms(text: str) -> float:
-    return float(text) * SECONDS
-
-
-def _ms_as_us(text: str) -> int:
-    return int(float(text) * 1_000)
-
-
-def _python_level(text: str) -> str:
-    return LOG_LEVELS[min(max(int(text) // 10 - 1, 0), 3)]
+LOG_LEVELS = platform.LEVELS
 
 
 def option(
@@ -67,6 +47,7 @@ class Settings:
         "/opt/ml/model",
         "directory of the artifact (or with a bare model.onnx in it), an ONNX file, or a folder NAME/VERSION/",
         group="model",
+        aliases=(Alias("SAGEMAKER_BASE_DIR", platform.model_below),),
     )
     name: str = option("", "name to serve the model under; empty: the manifest's, or the folder's", group="model")
     default_model: str = option("", "name of the model that /invocations asks; empty: the first", group="model")
@@ -120,7 +101,7 @@ class Settings:
         30.0,
         "largest request body, in megabytes; 0 lifts the limit",
         group="http",
-        aliases=(Alias("SAGEMAKER_MAX_PAYLOAD_IN_MB", float),),
+        aliases=(Alias("SAGEMAKER_MAX_PAYLOAD_IN_MB", platform.mib_as_mb),),
         least=0,
     )
     read_timeout_s: float = option(
@@ -141,18 +122,25 @@ class Settings:
         0,
         "most rows in one run; 0: the manifest's, or 32",
         group="scheduling",
-        aliases=(Alias("SAGEMAKER_TS_BATCH_SIZE", int),),
+        aliases=(Alias("SAGEMAKER_TS_BATCH_SIZE", int), Alias("SAGEMAKER_TFS_MAX_BATCH_SIZE", int)),
         least=0,
     )
     max_queue_delay_us: int = option(
         0,
         "how long a batch may wait for company while an instance is idle; 0: never",
         group="scheduling",
-        aliases=(Alias("SAGEMAKER_TS_MAX_BATCH_DELAY", _ms_as_us),),
+        aliases=(
+            Alias("SAGEMAKER_TS_MAX_BATCH_DELAY", platform.ms_as_us),
+            Alias("SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS", platform.us),
+        ),
         least=0,
     )
     max_queue_ms: float = option(
-        1_000.0, "predicted wait at which new requests are refused with 429", group="scheduling", least=1
+        1_000.0,
+        "predicted wait at which new requests are refused with 429",
+        group="scheduling",
+        aliases=(Alias("SAGEMAKER_BATCH", platform.patience_ms, "a batch transform waits instead of being refused"),),
+        least=1,
     )
     cache_mb: float = option(
         0.0, "memory for each model's answers to identical inputs; 0: nothing is kept", group="scheduling", least=0
@@ -165,8 +153,13 @@ class Settings:
         "deadline of a request that names none, counted from its first byte; 0: none",
         group="scheduling",
         aliases=(
-            Alias("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", _seconds_as_ms),
-            Alias("SAGEMAKER_MODEL_SERVER_TIMEOUT", _seconds_as_ms),
+            Alias("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", platform.seconds_as_ms),
+            Alias(
+                "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+                platform.seconds_as_ms,
+                "read as seconds, as it is documented; the toolkit's server waits 60 times as long",
+            ),
+            Alias("SAGEMAKER_TS_RESPONSE_TIMEOUT", platform.seconds_as_ms),
         ),
         least=0,
     )
@@ -174,7 +167,11 @@ class Settings:
         0,
         "runs of the model side by side; 0: the manifest's, or as tuned at load",
         group="scheduling",
-        aliases=(Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),),
+        aliases=(
+            Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),
+            Alias("SAGEMAKER_TS_MAX_WORKERS", int),
+            Alias("SAGEMAKER_TS_MIN_WORKERS", int),
+        ),
         least=0,
     )
     threads: int = option(
@@ -222,9 +219,49 @@ class Settings:
         "least severe message that is logged",
         group="lifecycle",
         choices=LOG_LEVELS,
-        aliases=(Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", _python_level),),
+        aliases=(Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),),
     )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
+
+    multi_model: bool = option(
+        False,
+        "serve the models that POST /models loads, and only them: SageMaker's multi-model endpoints",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_MULTI_MODEL", str),),
+    )
+    batch_strategy: str = option(
+        "MULTI_RECORD",
+        "what /execution-parameters advises a batch transform to put into one request",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_BATCH_STRATEGY", platform.strategy),),
+        choices=("MULTI_RECORD", "SINGLE_RECORD"),
+    )
+    stream_rows: int = option(
+        0,
+        "send lines (CSV, JSON lines) so many at a time, as they are ready; 0: only where the platform asks for it",
+        group="sagemaker",
+        least=0,
+    )
+    sessions: bool = option(
+        False,
+        "stateful sessions: X-Amzn-SageMaker-Session-Id; without this a request with that header gets 400",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_ENABLE_STATEFUL_SESSIONS", str),),
+    )
+    session_s: float = option(
+        1_200.0,
+        "a session ends this long after it was opened",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_SESSIONS_EXPIRATION", float),),
+        least=1,
+    )
+    max_concurrent_transforms: int = option(
+        0,
+        "requests that /execution-parameters advises a batch transform to send side by side; 0: computed",
+        group="sagemaker",
+        aliases=(Alias("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", int),),
+        least=0,
+    )
 
 
 FIELDS = {one.name: one for one in dataclasses.fields(Settings)}
@@ -252,6 +289,11 @@ def from_process(argv: Sequence[str] | None = None) -> Settings:
     except BadSetting as error:
         print(f"slipway: {fatal.line(error)}", file=sys.stderr)  # noqa: T201 - there is no log yet
         raise SystemExit(2) from None
+
+
+def aliases() -> dict[str, tuple[Alias, str]]:
+    """Every variable of the platform that is an option, with the option's flag."""
+    return {alias.name: (alias, flag(one.name)) for one in FIELDS.values() for alias in one.metadata["aliases"]}
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -342,9 +384,11 @@ def _aliases(environ: Mapping[str, str]) -> dict[str, Any]:
             text = environ.get(alias.name)
             if text and one.name not in values:
                 try:
-                    values[one.name] = _value(one.name, alias.read(text), alias.name)
+                    value = alias.read(text)
                 except (ValueError, OverflowError) as error:
                     raise BadSetting(f"{alias.name}={text!r} is not a number") from error
+                if value is not None:
+                    values[one.name] = _value(one.name, value, alias.name)
     return values
 
 

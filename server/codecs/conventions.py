@@ -41,7 +41,8 @@ def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
     return plan.payload(read(document[present[0]], plan, booleans), style)
 
 
-def _instances(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def read_rows(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+    """A list of rows, whole batches only, as what "instances" holds. Raises MalformedInput."""
     if type(rows) is not list:
         raise MalformedInput(f'"instances" must be a list of rows, got {shown(rows)}')
     if rows and type(rows[0]) is dict and not _is_packed(rows[0]):
@@ -153,7 +154,7 @@ def _only(plan: Plan) -> NestedReader:
 
 
 _CONVENTIONS: dict[str, tuple[_Read, str]] = {
-    "instances": (_instances, INSTANCES),
+    "instances": (read_rows, INSTANCES),
     "inputs": (_inputs, COLUMNS),
     "dataframe_split": (_frame_split, INSTANCES),
     "dataframe_records": (_frame_records, INSTANCES),

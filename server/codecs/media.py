@@ -9,15 +9,22 @@ from ..errors import NotAcceptable, UnsupportedMedia
 from . import Codec
 from .csv import Csv
 from .json import Json
+from .jsonlines import JsonLines
 from .numpy import Npy, Npz
 from .open_inference import OpenInference
+from .recordio_protobuf import RecordIOProtobuf
 from .values import Bytes, Text
 
-CODECS: tuple[Codec, ...] = (Json(), Csv(), Npy(), Npz(), OpenInference(), Text(), Bytes())
+CODECS: tuple[Codec, ...] = (
+    *(Json(), Csv(), Npy(), Npz(), JsonLines(), RecordIOProtobuf(), OpenInference()),
+    *(Text(), Bytes()),
+)
 """One row per format; where a client leaves the choice open, the first row that fits wins."""
 
 ONLY_READ: Mapping[str, Codec] = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), Bytes())
 """Bytes whose type says more than that; no answer is written in them."""
+
+LINES = (Csv, JsonLines)
 
 DEFAULT_ACCEPT = "application/json"
 _MAX_REMEMBERED = 1024
@@ -39,6 +46,8 @@ class Negotiated:
     reader: Codec
     parameters: Mapping[str, str]
     writer: Codec
+    lines: bool
+    """Whether a reply is lines, one a row: what can be sent before all of it is there."""
 
 
 def parse_media_type(text: str) -> MediaType:
@@ -85,7 +94,8 @@ class Negotiator:
 
     def _negotiate(self, content_type: bytes | None, accept: bytes | None) -> Negotiated:
         codec, parameters = self.reader(content_type, self._default_content_type)
-        found = Negotiated(codec, parameters, self.writer(accept))
+        writer = self.writer(accept)
+        found = Negotiated(codec, parameters, writer, isinstance(writer, LINES))
         if len(self._remembered) >= _MAX_REMEMBERED:  # clients choose the keys, so they cannot be let grow
             self._remembered.clear()
         if len(content_type or b"") + len(accept or b"") <= _MAX_HEADER_BYTES:

@@ -17,7 +17,7 @@ from ..models.repository import Found
 from ..settings import Settings
 from .findings import Finding, ok, stop
 
-PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tokenizer": "tokenizers", "image": "PIL"}
 """What a backend of the table cannot do without."""
 
 
@@ -40,6 +40,8 @@ class OnDisk:
 
 def examine(settings: Settings) -> tuple[OnDisk, list[Finding]]:
     """What the server would find, by the server's own code, and the error with which it would stop."""
+    if settings.multi_model:
+        return OnDisk(()), [ok("model", "none at the start: POST /models brings them")]
     path = Path(settings.model)
     unreadable = next(_unreadable(path), None)
     if unreadable is not None:
@@ -66,14 +68,17 @@ def _highest(found: Sequence[Found], keep_versions: int) -> list[Found]:
 def _described(artifact: Artifact, verified: bool) -> Finding:
     manifest = artifact.manifest
     what = f"{manifest.name} version {manifest.version}"
-    if manifest.backend not in BACKENDS:
-        have = ", ".join(sorted(BACKENDS))
-        return stop("model", f"unknown backend {manifest.backend!r}; this build has {have}")
-    package = PACKAGES.get(manifest.backend)
-    if package is not None and importlib.util.find_spec(package) is None:
-        return stop(
-            "model", f"backend {manifest.backend!r} needs the package {package}, which is not installed", "install it"
-        )
+    steps = manifest.pipeline.steps if manifest.pipeline is not None else ()
+    used = [step.backend for step in steps if step.backend] if steps else [manifest.backend]
+    for backend in used:
+        if backend not in BACKENDS:
+            have = ", ".join(sorted(BACKENDS))
+            return stop("model", f"unknown backend {backend!r}; this build has {have}")
+        package = PACKAGES.get(backend)
+        if package is not None and importlib.util.find_spec(package) is None:
+            return stop(
+                "model", f"backend {backend!r} needs the package {package}, which is not installed", "install it"
+            )
     proof = f"{len(manifest.files)} files" + (" as the manifest says" if verified else ", digests not compared")
     proof = proof if artifact.declared else "no manifest"
     return ok("model", f"{what} at {artifact.root}: {manifest.backend}, {proof}")

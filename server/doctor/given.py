@@ -7,25 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSetting
+from ..platform import NOT_SETTINGS
 from ..settings import FIELDS, PREFIX, Settings, flag, read, variable
 from .findings import Finding, ok, stop, warn
-
-PLATFORM = frozenset(
-    {
-        *("SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY", "SAGEMAKER_BASE_DIR", "SAGEMAKER_REGION"),
-        *(
-            "SAGEMAKER_BATCH",
-            "SAGEMAKER_BATCH_STRATEGY",
-            "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS",
-            "SAGEMAKER_MULTI_MODEL",
-        ),
-        *("SAGEMAKER_SAFE_PORT_RANGE", "SAGEMAKER_STARTUP_TIMEOUT", "SAGEMAKER_HANDLER"),
-        *("SAGEMAKER_MODEL_SERVER_VMARGS", "SAGEMAKER_TS_MIN_WORKERS", "SAGEMAKER_TS_MAX_WORKERS"),
-        *("SAGEMAKER_TS_RESPONSE_TIMEOUT", "SAGEMAKER_TFS_ENABLE_BATCHING", "SAGEMAKER_TFS_MAX_BATCH_SIZE"),
-        *("SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS", "SAGEMAKER_TFS_NGINX_LOGLEVEL"),
-    }
-)
-"""Variables that the platform, its toolkits and its containers use, besides those that our settings read."""
 
 KILLED_AFTER_S = 30.0
 """SageMaker sends SIGKILL this long after SIGTERM."""
@@ -63,7 +47,7 @@ def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path) -> tupl
 
 
 def _mistyped(environ: Mapping[str, str]) -> Iterator[Finding]:
-    known = {alias.name for one in FIELDS.values() for alias in one.metadata["aliases"]} | PLATFORM
+    known = {alias.name for one in FIELDS.values() for alias in one.metadata["aliases"]} | NOT_SETTINGS.keys()
     for name in sorted(environ):
         if name.startswith("SAGEMAKER_") and name not in known:
             close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=LIKE_A_TYPO)

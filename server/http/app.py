@@ -18,7 +18,7 @@ from ..errors import BodyTooLarge, MalformedInput, SlipwayError
 from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, reply_failure, request_id
-from ..request import Head, Headers
+from ..request import ColdHead, Head, Headers
 from . import admin
 
 DOCS = Path(__file__).with_name("docs.html")
@@ -67,7 +67,10 @@ async def _docs() -> Response:
 def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         begun_ns = perf_counter_ns()
-        head = Head(request.method.encode(), request.scope["raw_path"], list(request.scope["headers"]), begun_ns)
+        scope = request.scope
+        head = ColdHead(
+            request.method.encode(), scope["raw_path"], list(scope["headers"]), begun_ns, scope["query_string"]
+        )
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
         def reply(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:

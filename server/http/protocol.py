@@ -21,9 +21,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
 from ..lifecycle import Lifecycle, Phase
 from ..protocols import NO_HEADERS, Handler
-from ..protocols.failure import reply_failure
+from ..protocols.failure import given_id, reply_failure
+from ..protocols.streaming import Source
 from ..request import Head, Headers, InferRequest
 from .replies import ReplyHeads
+from .streams import ChunkedOutlet
 
 log = logging.getLogger("slipway.http")
 access = logging.getLogger("slipway.access")
@@ -68,6 +70,7 @@ class HotProtocol(HttpToolsProtocol):
         self._keep_alive = True  # of the active hot request
         self._head: Head | None = None
         self._pending: InferRequest | None = None
+        self._stream: ChunkedOutlet | None = None  # the answer that is being sent in pieces
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._advancing = False
         self._refused = False
@@ -83,6 +86,9 @@ class HotProtocol(HttpToolsProtocol):
         if self._pending is not None:
             self._pending.abandoned = True
             self._pending = None
+        if self._stream is not None:
+            self._stream.lost()
+            self._stream = None
         self._waiting.clear()
         for timer in (self._read_timer, self._idle_timer):
             if timer is not None:
@@ -171,6 +177,9 @@ class HotProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._stream is not None:
+            self._last_ns = perf_counter_ns()
+            self._stream.resume()
         self._advance()
 
     def on_response_complete(self) -> None:
@@ -208,6 +217,36 @@ class HotProtocol(HttpToolsProtocol):
         self._last_ns = perf_counter_ns()
         if self._hot.access_log:
             self._log(status, len(body))
+        self._active = False
+        if self._waiting:
+            self._advance()
+
+    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source) -> ChunkedOutlet | None:
+        """Begin the answer of the active request in chunks; None for HTTP/1.0, which has no such thing."""
+        if self.parser.get_http_version() == "1.0":
+            return None
+        transport = self.transport
+        self._pending = None
+        if not transport.is_closing():
+            close = not self._keep_alive or self._hot.lifecycle.phase is Phase.DRAINING
+            self._keep_alive = not close
+            transport.write(self._hot.heads.begin(status, content_type, headers, close))
+        self._last_ns = perf_counter_ns()
+
+        def over(size: int, broken: bool) -> None:
+            self._stream_over(status, size, broken)
+
+        self._stream = ChunkedOutlet(transport, self.flow, source, over)
+        return self._stream
+
+    def _stream_over(self, status: int, size: int, broken: bool) -> None:
+        self._stream = None
+        if not self.transport.is_closing() and (broken or not self._keep_alive):
+            self._end(self.transport)
+        self.server_state.total_requests += 1
+        self._last_ns = perf_counter_ns()
+        if self._hot.access_log:
+            self._log(status, size)
         self._active = False
         if self._waiting:
             self._advance()
@@ -338,4 +377,7 @@ class HotProtocol(HttpToolsProtocol):
         head = self._head
         if head is not None and head.path not in UNLOGGED:
             took_ms = (self._last_ns - head.begun_ns) / 1e6
-            access.info("%s %s %d %d bytes %.3f ms", head.method.decode(), head.path.decode(), status, size, took_ms)
+            line = "%s %s %d %d bytes %.3f ms %s"
+            access.info(
+                line, head.method.decode(), head.path.decode(), status, size, took_ms, ascii(given_id(head))[1:-1]
+            )

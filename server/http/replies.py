@@ -30,6 +30,12 @@ class ReplyHeads:
             extra += CLOSE
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body)
 
+    def begin(self, status: int, content_type: bytes, headers: Headers, close: bool) -> bytes:
+        """The head of a reply whose body follows in chunks."""
+        extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) + (CLOSE if close else b"")
+        line = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\n" % (status, _phrase(status), self._date, content_type)
+        return line + b"transfer-encoding: chunked\r\n" + extra + b"\r\n"
+
     def _head(self, status: int, content_type: bytes) -> bytes:
         head = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\ncontent-length: " % (
             *(status, _phrase(status), self._date, content_type),

@@ -64,6 +64,7 @@ class ServedModel:
     cache: ResponseCache | None
     """Of this version alone, so that a new version begins with an empty one."""
     deadline_ns: int
+    instances: int = 1
     choose: Callable[[Head], ServedModel] | None = None
     """Set while a part of the requests for the model's name goes to another version."""
     watch: Callable[[InferRequest], None] | None = None
@@ -187,6 +188,7 @@ class Loader:
             padding=padding,
             cache=cache,
             deadline_ns=int(settings.deadline_ms * 1e6),
+            instances=batching.instances,
         )
 
 

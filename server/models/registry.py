@@ -151,6 +151,14 @@ class Models:
             raise self._unknown(name, version)
         await self._outlive(self._end(versions, gone, reason))
 
+    def forget(self, name: str) -> None:
+        """Drop what is remembered of a name that has nothing in memory and nothing on its way: where names are never
+        used again, remembering them all would be a leak."""
+        versions = self._versions.get(name)
+        if versions is not None and not versions.loading and all(one.model is None for one in versions.known.values()):
+            del self._versions[name]
+            self._references.pop(name, None)
+
     async def close(self) -> None:
         """Unload everything, after whatever is being loaded."""
         self._closed = True

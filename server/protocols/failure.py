@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 
 import orjson
@@ -32,7 +33,11 @@ STATUS: dict[type[SlipwayError], int] = {
     errors.OutOfMemory: 507,
 }
 
+log = logging.getLogger("slipway.failure")
+
 LONGEST_ID = 128
+TARGET_MODEL = b"x-amzn-sagemaker-target-model"
+"""What people call a model of a multi-model endpoint. In the log only: as a label of metrics it would have no bound."""
 
 _process = os.urandom(4).hex()
 _numbers = itertools.count(1)
@@ -45,7 +50,12 @@ def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     elif isinstance(error, errors.NotReady):
         headers.append((b"retry-after", b"1"))
-    reply(status_of(error), JSON, body_of(error, request_id(head)), headers)
+    status, identity = status_of(error), request_id(head)
+    if status >= 500 and not error.retryable:  # the others are the weather; these somebody will look for
+        target = head.get(TARGET_MODEL)
+        asked = f" for {target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
+        log.warning("request %s%s failed with %d %s: %s", ascii(identity), asked, status, error.code, error)
+    reply(status, JSON, body_of(error, identity), headers)
 
 
 def status_of(error: SlipwayError) -> int:
@@ -60,8 +70,13 @@ def body_of(error: SlipwayError, identity: str) -> bytes:
 
 def request_id(head: Head) -> str:
     """The caller's own id of the request, or a new one."""
+    return given_id(head) or f"{_process}-{next(_numbers):x}"
+
+
+def given_id(head: Head) -> str:
+    """The caller's own id of the request; empty where it gave none."""
     for name in REQUEST_ID_HEADERS:
         value = head.get(name)
         if value:
             return value[:LONGEST_ID].decode("latin-1")
-    return f"{_process}-{next(_numbers):x}"
+    return ""

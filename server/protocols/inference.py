@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from ..codecs import Codec
 from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
-from ..request import ORDINARY, PATIENCE_NS, Head, InferRequest, Journey, Payload
+from ..request import ORDINARY, PATIENCE_NS, Head, Headers, InferRequest, Journey, Payload
 from . import Reply
 from .failure import reply_failure
 
@@ -19,13 +19,14 @@ NO_PARAMETERS: Mapping[str, str] = {}
 TIMING = b"x-slipway-timing"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TIMING_WORD = b"slipway-timing"
+MOST_ATTRIBUTES_BYTES = 1_024
+ECHO_WORD = b"slipway-echo"
+SESSION_ID = b"x-amzn-sagemaker-session-id"
 DEADLINE = b"x-request-deadline-ms"
 PRIORITY = b"x-request-priority"
 CACHE = b"x-slipway-cache"
 LEAST_URGENT = 8
-MOST_ATTRIBUTES = 1_023
-"""Characters that SageMaker lets through in its custom attributes."""
-SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY))
+SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY, SESSION_ID))
 HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
 """``send`` ends after the header has left; it is in the histograms only."""
 
@@ -33,7 +34,7 @@ HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "
 class Exchange:
     """What has to be remembered between a request and its answer."""
 
-    __slots__ = ("carrier", "head", "model", "payload", "reply", "writer")
+    __slots__ = ("carrier", "echo", "head", "model", "payload", "reply", "writer")
 
     def __init__(self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec) -> None:
         self.model = model
@@ -41,7 +42,8 @@ class Exchange:
         self.reply = reply
         self.payload = payload
         self.writer = writer
-        self.carrier = b""  # the header that is to bring stage times
+        self.carrier = b""  # the header that is to bring stage times, or what the caller sent
+        self.echo = b""  # the custom attributes that the caller wants back
 
 
 def infer(
@@ -58,7 +60,7 @@ def infer(
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
-        _obey(exchange, request)
+        obey(exchange, request)
         request.decoded_ns = perf_counter_ns()
         if model.cache is None:
             model.submit(request)
@@ -103,7 +105,7 @@ def _finish(request: InferRequest) -> None:
         return
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
-        headers = [*headers, _timing(request, head, encoded_ns, exchange.carrier)]
+        headers = [*headers, *_carried(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
     exchange.reply(200, content_type, body, headers)
@@ -119,7 +121,7 @@ def _fail(request: InferRequest, exchange: Exchange) -> None:
         reply_failure(error, exchange.head, exchange.reply)
 
 
-def _obey(exchange: Exchange, request: InferRequest) -> None:
+def obey(exchange: Exchange, request: InferRequest) -> None:
     """Take over what the caller asks for beside the answer: a carrier of stage times, a deadline, a priority.
 
     Raises MalformedInput for a wish that makes no sense.
@@ -130,8 +132,10 @@ def _obey(exchange: Exchange, request: InferRequest) -> None:
             continue
         if name == TIMING and value not in (b"", b"0"):
             exchange.carrier = TIMING
-        elif name == CUSTOM_ATTRIBUTES and TIMING_WORD in value:
-            exchange.carrier = exchange.carrier or CUSTOM_ATTRIBUTES
+        elif name == CUSTOM_ATTRIBUTES:
+            _heed(exchange, value)
+        elif name == SESSION_ID:
+            raise MalformedInput("stateful sessions are not enabled: start the server with --sessions")
         elif name == DEADLINE:
             allowed_ns = _positive(value.decode("latin-1"), "the header X-Request-Deadline-Ms", 1e6)
         elif name == PRIORITY:
@@ -144,6 +148,33 @@ def _obey(exchange: Exchange, request: InferRequest) -> None:
             request.patience_ns = _patience_ns(parameters["priority"])
     if allowed_ns:
         request.deadline_ns = exchange.head.begun_ns + allowed_ns
+
+
+def _heed(exchange: Exchange, value: bytes) -> None:
+    """What the custom attributes ask for, by words among whatever else they hold: stage times, and to be sent back.
+
+    Raises MalformedInput beyond the platform's limits, which a reply has to keep too.
+    """
+    if len(value) > MOST_ATTRIBUTES_BYTES or not all(0x20 <= byte <= 0x7E for byte in value):
+        raise MalformedInput(f"custom attributes must be at most {MOST_ATTRIBUTES_BYTES} visible ASCII characters")
+    if TIMING_WORD in value:
+        exchange.carrier = exchange.carrier or CUSTOM_ATTRIBUTES
+    if ECHO_WORD in value:
+        exchange.echo = value
+        exchange.carrier = exchange.carrier or ECHO_WORD
+
+
+def _carried(request: InferRequest, head: Head, encoded_ns: int, exchange: Exchange) -> Headers:
+    """The headers with stage times, and with the caller's own attributes; what is too long for both is the caller's."""
+    if exchange.carrier == ECHO_WORD:
+        return [(CUSTOM_ATTRIBUTES, exchange.echo)]
+    name, value = _timing(request, head, encoded_ns, exchange.carrier)
+    if not exchange.echo:
+        return [(name, value)]
+    if name != CUSTOM_ATTRIBUTES:
+        return [(name, value), (CUSTOM_ATTRIBUTES, exchange.echo)]
+    both = exchange.echo + b"," + value
+    return [(name, both if len(both) <= MOST_ATTRIBUTES_BYTES else exchange.echo)]
 
 
 def _patience_ns(value: object) -> int:
@@ -182,7 +213,7 @@ def _timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) 
         text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs) + f",batch={request.run_rows}"
         for name, ns in steps:
             entry = f",{name}={ns // 1_000}"
-            if len(text) + len(entry) > MOST_ATTRIBUTES:
+            if len(text) + len(entry) > MOST_ATTRIBUTES_BYTES:
                 break
             text += entry
         return CUSTOM_ATTRIBUTES, text.encode()

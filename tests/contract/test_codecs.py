@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from hypothesis import strategies as st
 from server.codecs import Codec, Encoded
 from server.codecs.csv import Csv
 from server.codecs.json import Json
+from server.codecs.jsonlines import JsonLines
 from server.codecs.media import CODECS
 from server.codecs.numpy import Npy, Npz
 from server.codecs.open_inference import OpenInference
+from server.codecs.recordio_protobuf import RecordIOProtobuf
 from server.codecs.values import Bytes, Text
 from server.errors import MalformedInput, NotAcceptable, UnprocessableInput
 from server.request import Head, Headers, Payload
@@ -47,6 +50,10 @@ class Format:
     send: Callable[[dict[str, Array]], Sent]
     receive: Callable[[Encoded, ModelSpec], dict[str, Array]]
     several: bool = True
+    rows: bool = False
+    """Whether the body is a list of rows, so that inputs cannot differ in their number."""
+    dtypes: frozenset[str] = frozenset(BY_NAME)
+    """What values survive as they are: those that the format has itself, and those that fit into them."""
 
 
 def plain(body: bytes) -> Sent:
@@ -158,11 +165,112 @@ def strings(raw: bytes) -> list[str]:
     return values
 
 
+def jsonlines_send(inputs: dict[str, Array]) -> Sent:
+    lists = {name: array.tolist() for name, array in inputs.items()}
+    if list(lists) == ["x"]:
+        rows = lists["x"]
+    else:
+        rows = [{name: rows[index] for name, rows in lists.items()} for index in range(len(next(iter(lists.values()))))]
+    return plain("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def jsonlines_receive(reply: Encoded, spec: ModelSpec) -> dict[str, Array]:
+    lines: list[Any] = [json.loads(line) for line in reply[0].decode().splitlines()]
+    named = {spec.outputs[0].name: lines}
+    if lines and isinstance(lines[0], dict):
+        named = {name: [line[name] for line in lines] for name in lines[0]}
+    return {t.name: np.array(named[t.name], t.dtype.numpy) for t in spec.outputs if t.name in named}
+
+
+def varint(value: int) -> bytes:
+    value %= 1 << 64
+    return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + varint(value >> 7)
+
+
+def sized(field: int, content: bytes) -> bytes:
+    return varint(field * 8 + 2) + varint(len(content)) + content
+
+
+def recordio_value(row: Array) -> bytes:
+    flat = np.asarray(row).reshape(-1)
+    if flat.dtype.kind == "O":
+        return sized(9, b"".join(sized(1, text.encode()) for text in flat))
+    if flat.dtype.kind == "f":
+        wide = flat.astype("<f8" if flat.dtype.itemsize == 8 else "<f4")
+        return sized(3 if flat.dtype.itemsize == 8 else 2, sized(1, wide.tobytes()))
+    return sized(7, sized(1, b"".join(varint(int(number)) for number in flat)))
+
+
+def recordio_send(inputs: dict[str, Array]) -> Sent:
+    body = b""
+    for index in range(len(next(iter(inputs.values())))):
+        record = b"".join(
+            sized(1, sized(1, name.encode()) + sized(2, recordio_value(array[index]))) for name, array in inputs.items()
+        )
+        body += struct.pack("<II", 0xCED7230A, len(record)) + record + bytes(-len(record) % 4)
+    return plain(body)
+
+
+def recordio_fields(message: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while message:
+        tag, message = message[0], message[1:]
+        size, shift = 0, 0
+        while True:
+            byte, message = message[0], message[1:]
+            size |= byte % 128 << shift
+            shift += 7
+            if byte < 128:
+                break
+        found.append((tag // 8, message[:size]))
+        message = message[size:]
+    return found
+
+
+def recordio_row(value: bytes, tensor: TensorSpec) -> Any:
+    ((field, content),) = recordio_fields(value)
+    if field == 9:
+        return np.array([raw.decode() for _, raw in recordio_fields(content)], object).reshape(tensor.shape[1:])
+    tensors = dict(recordio_fields(content))
+    if field == 7:
+        flat, number, shift = [], 0, 0
+        for byte in tensors[1]:
+            number |= byte % 128 << shift
+            shift += 7
+            if byte < 128:
+                flat.append(number - (1 << 64) if number >> 63 else number)
+                number = shift = 0
+    else:
+        flat = np.frombuffer(tensors[1], "<f4" if field == 2 else "<f8").tolist()
+    return np.array(flat).astype(tensor.dtype.numpy).reshape(tensor.shape[1:])
+
+
+def recordio_receive(reply: Encoded, spec: ModelSpec) -> dict[str, Array]:
+    rows: dict[str, list[Any]] = {}
+    rest = reply[0]
+    while rest:
+        magic, size = struct.unpack_from("<II", rest)
+        assert magic == 0xCED7230A
+        for field, entry in recordio_fields(rest[8 : 8 + size]):
+            pair = dict(recordio_fields(entry))
+            assert field == 2
+            tensor = next(one for one in spec.outputs if one.name == pair[1].decode())
+            rows.setdefault(tensor.name, []).append(recordio_row(pair[2], tensor))
+        rest = rest[8 + size + -size % 4 :]
+    return {
+        tensor.name: np.array(rows[tensor.name], tensor.dtype.numpy) for tensor in spec.outputs if tensor.name in rows
+    }
+
+
+IN_RECORDIO = frozenset({"BOOL", "UINT8", "UINT16", "INT8", "INT16", "INT32", "FP16", "FP32", "FP64", "BYTES"})
+
 FORMATS = [
     Format("json", Json(), json_send, json_receive),
     Format("csv", Csv(), csv_send, csv_receive, several=False),
     Format("npy", Npy(), npy_send, npy_receive, several=False),
     Format("npz", Npz(), npz_send, npz_receive),
+    Format("jsonlines", JsonLines(), jsonlines_send, jsonlines_receive, rows=True),
+    Format("recordio", RecordIOProtobuf(), recordio_send, recordio_receive, rows=True, dtypes=IN_RECORDIO),
     Format("oip_json", OpenInference(), oip_json_send, oip_receive),
     Format("oip_binary", OpenInference(), oip_binary_send, oip_receive),
     Format("oip_by_json_codec", Json(), oip_json_send, oip_receive),
@@ -171,7 +279,11 @@ SINGLE = {Text, Bytes}
 """Whole bodies that are one value: tests/unit/codecs/test_single_values.py."""
 
 every_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda row: row.name)
+dtypes_of_formats = pytest.mark.parametrize(
+    ("form", "dtype"),
+    [(form, row) for form in FORMATS for row in DTYPES if row.name in form.dtypes],
+    ids=lambda one: one.name,
+)
 several_formats = pytest.mark.parametrize("form", [f for f in FORMATS if f.several], ids=lambda form: form.name)
 
 
@@ -207,8 +319,7 @@ def test_every_row_of_the_table_is_under_contract() -> None:
     assert {type(codec) for codec in CODECS} - SINGLE <= {type(form.codec) for form in FORMATS}
 
 
-@every_format
-@every_dtype
+@dtypes_of_formats
 def test_every_dtype_survives_both_ways(form: Format, dtype: Any) -> None:
     width = 1 if dtype.name == "BYTES" else 3
     spec = echo(("x", dtype.name, (-1, width)))
@@ -228,8 +339,8 @@ def test_every_dtype_survives_both_ways(form: Format, dtype: Any) -> None:
 
 @several_formats
 def test_several_inputs_come_in_the_models_order(form: Format) -> None:
-    spec = echo(("a", "FP32", (-1, 2)), ("b", "INT64", (-1,)), ("c", "BYTES", (-1, 1)))
-    inputs = {"c": sample("BYTES", (2, 1)), "a": sample("FP32", (2, 2)), "b": sample("INT64", (2,))}
+    spec = echo(("a", "FP32", (-1, 2)), ("b", "INT32", (-1,)), ("c", "BYTES", (-1, 1)))
+    inputs = {"c": sample("BYTES", (2, 1)), "a": sample("FP32", (2, 2)), "b": sample("INT32", (2,))}
     payload = decode(form, form.send(inputs), spec)
     assert [array.tolist() for array in payload.arrays] == [inputs[n].tolist() for n in "abc"]
     found = form.receive(form.codec.encode(payload.arrays, payload, spec, "m", "1"), spec)
@@ -245,7 +356,7 @@ def test_missing_and_unknown_inputs_are_named(form: Format, names: list[str]) ->
         decode(form, form.send({name: sample("FP32", (1, 2)) for name in names}), spec)
 
 
-@several_formats
+@pytest.mark.parametrize("form", [f for f in FORMATS if f.several and not f.rows], ids=lambda form: form.name)
 def test_inputs_of_different_rows_are_refused(form: Format) -> None:
     spec = echo(("a", "FP32", (-1, 2)), ("b", "FP32", (-1, 2)))
     with pytest.raises(MalformedInput, match='input "b" has 3 rows, input "a" has 2'):
@@ -292,10 +403,10 @@ def test_a_model_without_a_batch_axis_takes_its_full_shape(form: Format) -> None
 @every_format
 def test_only_wanted_outputs_are_written(form: Format) -> None:
     tensor = TensorSpec("x", BY_NAME["FP32"], (-1, 2))
-    spec = ModelSpec((tensor,), (tensor, TensorSpec("y", BY_NAME["INT64"], (-1, 2))))
+    spec = ModelSpec((tensor,), (tensor, TensorSpec("y", BY_NAME["INT32"], (-1, 2))))
     payload = decode(form, form.send({"x": sample("FP32", (2, 2))}), spec)
     payload.wanted = (1,)
-    outputs = [sample("FP32", (2, 2)), sample("INT64", (2, 2))]
+    outputs = [sample("FP32", (2, 2)), sample("INT32", (2, 2))]
     reply = form.codec.encode(outputs, payload, spec, "m", "1")
     found = form.receive(reply, ModelSpec(spec.inputs, spec.outputs[1:]))
     assert found["y"].tolist() == outputs[1].tolist()

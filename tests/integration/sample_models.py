@@ -125,6 +125,23 @@ def positives(path: Path) -> Path:
     return _save(path, nodes, [("x", FLOAT, ["n", 1])], [("y", FLOAT, ["k", 1])], constants)
 
 
+def roots(path: Path) -> Path:
+    """Square roots: float32 [any, 2] to [any, 2]; NaN for what is below zero."""
+    return _save(path, [helper.make_node("Sqrt", ["x"], ["y"])], [("x", FLOAT, ["n", 2])], [("y", FLOAT, ["n", 2])])
+
+
+def total(path: Path) -> Path:
+    """The sum of each row: float32 [any, 2] to [any]."""
+    nodes = [helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=0)]
+    return _save(path, nodes, [("x", FLOAT, ["n", 2])], [("y", FLOAT, ["n"])], {"axis": np.array([1], np.int64)})
+
+
+def scalar(path: Path) -> Path:
+    """The sum of all: float32 [2, 2] to a number without axes."""
+    nodes = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]
+    return _save(path, nodes, [("x", FLOAT, [2, 2])], [("y", FLOAT, [])])
+
+
 def heavy(path: Path, megabytes: int, layers: int) -> Path:
     """A chain of square matrices that weigh ``megabytes`` together."""
     side = int((megabytes * 1e6 / 4 / layers) ** 0.5)

@@ -78,7 +78,7 @@ def test_every_wrong_setting_is_named_and_the_right_ones_are_kept(tmp_path: Path
             {"SLIPWAY_DEADLINE_MS": "1", "SLIPWAY_MAX_QUEUE_DELAY_US": "1000"},
             "warn a batch may wait 1000 us for company, and requests end after 1 ms",
         ),
-        ({"SAGEMAKER_BATCH": "True", "SAGEMAKER_ANYTHING_ELSE": "1"}, "ok all as they are by default"),
+        ({"SAGEMAKER_REGION": "nowhere", "SAGEMAKER_ANYTHING_ELSE": "1"}, "ok all as they are by default"),
         ({"SLIPWAY_PORT": "81"}, "ok port=81"),
     ],
 )
@@ -244,3 +244,17 @@ def test_a_file_that_this_user_may_not_read_is_named(tmp_path: Path, monkeypatch
     found = disk.examine(Settings(model=str(root)))[1]
     assert f"cannot read {root / 'model.json'}" in found[0].text
     assert "chmod" in found[0].advice
+
+
+def test_a_multi_model_server_needs_no_model_on_disk(tmp_path: Path) -> None:
+    found, findings = disk.examine(Settings(model=str(tmp_path / "none"), multi_model=True))
+    assert not found.artifacts
+    assert [one.level for one in findings] == [Level.OK]
+
+
+@pytest.mark.parametrize(("backend", "level"), [("fake", Level.OK), ("missing", Level.FATAL)])
+def test_the_backends_of_a_pipeline_are_those_of_its_steps(backend: str, level: Level, tmp_path: Path) -> None:
+    steps = [{"name": "first", "backend": backend}]
+    (tmp_path / "pipeline.json").write_text(json.dumps({"name": "line", "steps": steps}))
+    _, findings = disk.examine(Settings(model=str(tmp_path)))
+    assert [one.level for one in findings] == [level]

@@ -1,0 +1,109 @@
+"""The platform's environment: how SageMaker's variables are read, and what each means that is no setting of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "SAGEMAKER_"
+LEVELS = ("debug", "info", "warning", "error")
+TRUE = ("1", "true", "yes", "on")
+MIB_AS_MB = 1.048576
+"""SageMaker counts 6 MB as 6,291,456 bytes; our settings count in millions of bytes."""
+
+BATCH_PATIENCE_MS = 600_000.0
+"""How long a request of a batch transform may wait: nobody looks at its latency, and a job fails after three refusals.
+600 s is the platform's own default limit for one request of a job."""
+
+SAFE_PORTS = "SAGEMAKER_SAFE_PORT_RANGE"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A variable of the platform or its toolkits that means one of our options.
+
+    ``read`` gives the option's value, or None where the variable changes nothing; it raises ValueError or OverflowError
+    for what it cannot read. ``note`` is said at start where the variable is set.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    note: str = ""
+
+
+def seconds_as_ms(text: str) -> float:
+    return float(text) * 1_000.0
+
+
+def ms_as_us(text: str) -> int:
+    return int(float(text) * 1_000)
+
+
+def us(text: str) -> int:
+    return int(float(text))
+
+
+def mib_as_mb(text: str) -> float:
+    return round(float(text) * MIB_AS_MB, 6)
+
+
+def python_level(text: str) -> str:
+    return LEVELS[min(max(int(text) // 10 - 1, 0), 3)]
+
+
+def strategy(text: str) -> str:
+    """``MULTI_RECORD``, and the spelling of the API, ``MultiRecord``, for the same."""
+    return {"multirecord": "MULTI_RECORD", "singlerecord": "SINGLE_RECORD"}.get(text.replace("_", "").lower(), text)
+
+
+def patience_ms(text: str) -> float | None:
+    """What SAGEMAKER_BATCH changes: requests wait instead of being refused."""
+    return BATCH_PATIENCE_MS if text.lower() in TRUE else None
+
+
+def model_below(text: str) -> str:
+    """SAGEMAKER_BASE_DIR stands for ``/opt/ml``."""
+    return text.rstrip("/") + "/model"
+
+
+NOT_SETTINGS = {
+    "SAGEMAKER_REGION": "left to the user's code: the server calls no service",
+    "SAGEMAKER_STARTUP_TIMEOUT": "the server does not give up by itself: the endpoint's own start-up limit holds",
+    "SAGEMAKER_MODEL_SERVER_VMARGS": "ignored: there is no Java machine",
+    "SAGEMAKER_TFS_ENABLE_BATCHING": "batching is always on",
+    "SAGEMAKER_TFS_NGINX_LOGLEVEL": "ignored: there is no nginx",
+    "SAGEMAKER_PROGRAM": "for users' handlers",
+    "SAGEMAKER_SUBMIT_DIRECTORY": "for users' handlers",
+    "SAGEMAKER_HANDLER": "for users' handlers",
+    SAFE_PORTS: "no other port is opened",
+    "CA_REPOSITORY_ARN": "nothing is installed at start: install requirements when the image is built",
+}
+"""Variables that are known and are no setting of ours."""
+
+
+def explain(
+    environ: Mapping[str, str], aliases: Mapping[str, tuple[Alias, str]], port: int
+) -> Iterator[tuple[int, str]]:
+    """(level of the log, line) about what the platform has set. Values are not shown: they may be secrets.
+
+    ``aliases``: each variable that is an option of ours, with the option's flag. ``port``: where we listen.
+    """
+    said = []
+    unknown = []
+    for name in sorted(environ):
+        if name in aliases:
+            alias, flag = aliases[name]
+            said.append(f"{name} is {flag}" + (f" ({alias.note})" if alias.note else ""))
+        elif name in NOT_SETTINGS:
+            said.append(f"{name}: {NOT_SETTINGS[name]}")
+        elif name.startswith(PREFIX):
+            unknown.append(name)
+    if said:
+        yield logging.INFO, f"from the platform: {'; '.join(said)}"
+    if unknown:
+        yield logging.DEBUG, f"variables of the platform that mean nothing here: {', '.join(unknown)}"
+    low, _, high = environ.get(SAFE_PORTS, "").partition("-")
+    if low.isdigit() and high.isdigit() and port and not int(low) <= port <= int(high):
+        yield logging.WARNING, f"port {port} is outside of {SAFE_PORTS}, {low} to {high}: the platform may not reach it"

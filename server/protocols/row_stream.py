@@ -1,0 +1,174 @@
+"""Rows as they are ready: a request of many rows is run in parts, and each part's lines leave when it is their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import perf_counter_ns
+
+from ..codecs import Codec
+from ..errors import ClientGone, Overloaded, SlipwayError
+from ..models import ServedModel
+from ..request import Head, InferRequest, Payload
+from . import Reply
+from .failure import reply_failure
+from .inference import Exchange, obey
+from .streaming import Outlet, begin
+
+PATIENCE_S = 0.02
+"""How soon a part is tried again that found the queue full with others' requests; the ones before it were admitted."""
+
+
+def stream_rows(
+    model: ServedModel,
+    head: Head,
+    body: bytes,
+    reply: Reply,
+    reader: Codec,
+    writer: Codec,
+    parameters: Mapping[str, str],
+    rows: int = 0,
+) -> InferRequest | None:
+    """Answer with lines, ``rows`` of them at a time (0: the model's largest batch), for a model that gives a row of
+    output for each row of input. The response cache and comparisons of versions do not see such a request; of its
+    stages the metrics show the first part's."""
+    try:
+        payload = reader.decode(body, head, parameters, model.spec)
+        return RowStream(model, head, reply, payload, writer, rows or model.max_batch_size).start()
+    except SlipwayError as error:
+        model.metrics.answers[error.code] += 1
+        reply_failure(error, head, reply)
+        return None
+
+
+class RowStream:
+    """One such request."""
+
+    def __init__(
+        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec, part_rows: int
+    ) -> None:
+        self._model = model
+        self._head = head
+        self._reply = reply
+        self._payload = payload
+        self._writer = writer
+        self._part_rows = part_rows
+        self._window = model.instances + 1  # one part for each instance, and one that waits for the first to be free
+        self._given = 0  # rows that were submitted
+        self._sent = 0  # rows that were written
+        self._running: dict[int, InferRequest] = {}  # by first row
+        self._ready: dict[int, InferRequest] = {}
+        self._outlet: Outlet | None = None
+        self._over = False
+        self._submitting = False
+        self._first: InferRequest | None = None
+
+    def start(self) -> InferRequest:
+        """Submit the first parts. Raises what refuses the first one: then nothing has been begun."""
+        exchange = Exchange(self._model, self._head, self._reply, self._payload, self._writer)
+        self._first = first = self._part()
+        obey(exchange, first)
+        self._submit(first)
+        self.resume()
+        return first
+
+    def resume(self) -> None:
+        """Submit as many parts as the window and the client's reading allow."""
+        if self._submitting:
+            return  # a model on the event loop may answer in the call that asks it
+        self._submitting = True
+        try:
+            while not self._over and self._given < self._payload.rows and len(self._running) < self._window:
+                if self._outlet is not None and not self._outlet.writable:
+                    break
+                self._submit(self._part())
+        except Overloaded:
+            if not self._running:
+                asyncio.get_running_loop().call_later(PATIENCE_S, self.resume)
+        except SlipwayError as error:
+            self._fail(error)
+        finally:
+            self._submitting = False
+
+    def gone(self) -> None:
+        """The client has left: nothing of it is run any more."""
+        self._finish(ClientGone.code)
+
+    def _part(self) -> InferRequest:
+        begin_row = self._given
+        end_row = min(begin_row + self._part_rows, self._payload.rows)
+        arrays = tuple(array[begin_row:end_row] for array in self._payload.arrays)
+        request = InferRequest(arrays, end_row - begin_row, self._done, begin_row)
+        if self._first is not None:
+            request.deadline_ns, request.patience_ns = self._first.deadline_ns, self._first.patience_ns
+        request.decoded_ns = perf_counter_ns()
+        return request
+
+    def _submit(self, request: InferRequest) -> None:
+        """Raises what the scheduler refuses with; then it is as if the part had never been."""
+        self._running[request.context] = request
+        self._given += request.rows
+        try:
+            self._model.submit(request)
+        except SlipwayError:
+            del self._running[request.context]
+            self._given -= request.rows
+            raise
+
+    def _done(self, request: InferRequest) -> None:
+        self._running.pop(request.context, None)
+        if self._over:
+            return
+        error = request.error
+        if error is not None and not isinstance(error, ClientGone):
+            self._fail(error)
+        elif request.abandoned or request.outputs is None:
+            self.gone()
+        else:
+            self._ready[request.context] = request
+            self._write()
+            self.resume()
+
+    def _write(self) -> None:
+        """Send all parts whose turn it is."""
+        while not self._over and self._sent in self._ready:
+            request = self._ready.pop(self._sent)
+            assert request.outputs is not None
+            model, asked = self._model, self._payload
+            part = Payload((), request.rows, asked.style, wanted=asked.wanted)
+            try:
+                lines, content_type, _ = self._writer.encode(
+                    request.outputs, part, model.spec, model.name, model.version
+                )
+            except SlipwayError as error:
+                self._fail(error)
+                return
+            encoded_ns = perf_counter_ns()
+            if self._outlet is None:
+                self._outlet = begin(self._head, self._reply, 200, content_type, self)
+                head = self._head
+                model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+            self._outlet.write(lines)
+            self._sent += request.rows
+        if not self._over and self._sent == self._payload.rows:
+            assert self._outlet is not None
+            self._finish("ok")
+            self._outlet.end()
+
+    def _fail(self, error: SlipwayError) -> None:
+        if self._over:
+            return
+        self._finish(error.code)
+        if self._outlet is None:
+            reply_failure(error, self._head, self._reply)
+        else:
+            self._outlet.fail(error)
+
+    def _finish(self, outcome: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._model.metrics.answers[outcome] += 1
+        self._ready.clear()
+        for request in self._running.values():
+            request.abandoned = True

@@ -1,0 +1,191 @@
+"""A multi-model endpoint as the platform drives it: exact bodies and status codes over real sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import sample_models
+from tests.integration.conftest import Serve
+from tests.integration.server_process import (
+    JSON,
+    ServerProcess,
+    eventually,
+    instances,
+    post_bytes,
+    read_answers,
+    reset,
+    server_process,
+)
+
+MULTI = {"SAGEMAKER_MULTI_MODEL": "true"}
+ROW = [1.0, 2.0, 3.0, 4.0]
+PLATFORM = {"X-Amzn-SageMaker-Target-Model": "team/model.tar.gz", **JSON}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with server_process(tmp_path_factory.mktemp("fleet"), None, environ=MULTI) as server:
+        yield server.ready()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return sample_models.fake(tmp_path / "h" / "model", poison=666)
+
+
+def load(server: ServerProcess, name: str, url: Path | str) -> int:
+    return server.post("/models", {"model_name": name, "url": str(url)}).status
+
+
+def test_the_whole_life_of_a_model(fleet: ServerProcess, folder: Path) -> None:
+    assert fleet.get("/ping").status == 200
+    assert fleet.get("/models").json() == {"models": []}
+    loaded = fleet.post("/models", {"model_name": "h", "url": str(folder)})
+    assert (loaded.status, loaded.headers["content-type"]) == (200, "application/json")
+    assert loaded.body == b'{"status":"Workers scaled"}'
+    row = b'{"modelName":"h","modelUrl":"%b"}' % str(folder).encode()
+    assert fleet.get("/models").body == b'{"models":[%b]}' % row
+    described = fleet.get("/models/h")
+    assert (described.status, described.body) == (200, row)
+    answer = fleet.post("/models/h/invoke", {"instances": [ROW]}, PLATFORM)
+    assert (answer.status, answer.json()) == (200, {"predictions": [[2.0, 4.0, 6.0, 8.0]]})
+    again = fleet.post("/models", {"model_name": "h", "url": str(folder)})
+    assert (again.status, again.code) == (409, "already_loaded")
+    assert fleet.post("/models/h/invoke", {"instances": [ROW]}).status == 200
+    gone = fleet.request("DELETE", "/models/h")
+    assert (gone.status, gone.body) == (200, b'{"status":"Model \\"h\\" unregistered"}')
+    assert [
+        fleet.get("/models/h").status,
+        fleet.request("DELETE", "/models/h").status,
+        fleet.post("/models/h/invoke", {"instances": [ROW]}).status,
+    ] == [404, 404, 404]
+    assert fleet.get("/models").json() == {"models": []}
+    assert fleet.get("/ping").status == 200
+
+
+def test_what_is_wrong_with_a_request_is_the_models_to_say(fleet: ServerProcess, folder: Path) -> None:
+    assert load(fleet, "wrong", folder) == 200
+    assert [
+        fleet.post("/models/wrong/invoke", b"{", JSON).status,
+        fleet.post("/models/wrong/invoke", b"<a/>", {"Content-Type": "text/xml"}).status,
+        fleet.post("/models/wrong/invoke", b"1,2,3,4", {"Content-Type": "text/csv", "Accept": "image/png"}).status,
+        fleet.post("/models/wrong/invoke", {"instances": [[666.0] * 4]}).status,
+    ] == [400, 415, 406, 500]
+    assert fleet.request("DELETE", "/models/wrong").status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b'{"model_name":"h"}', 400),
+        (b'{"url":"/x"}', 400),
+        (b'{"model_name":"","url":"/x"}', 400),
+        (b'{"model_name":"h","url":"relative"}', 400),
+        (b'{"model_name":7,"url":"/x"}', 400),
+        (b'{"model_name":"h","url":"/no/such/path"}', 404),
+    ],
+)
+def test_a_load_that_cannot_be_is_refused(fleet: ServerProcess, body: bytes, status: int) -> None:
+    assert fleet.request("POST", "/models", body, JSON).status == status
+    assert fleet.get("/models").json() == {"models": []}
+
+
+def test_a_folder_without_a_model_is_refused_and_forgotten(fleet: ServerProcess, tmp_path: Path) -> None:
+    assert load(fleet, "empty", tmp_path) == 422
+    assert fleet.get("/models/empty").status == 404
+
+
+def test_a_list_comes_page_by_page(fleet: ServerProcess, folder: Path) -> None:
+    names = ["b", "a", "c", "d", "e"]
+    assert {load(fleet, name, folder) for name in names} == {200}
+    pages = []
+    query = "?limit=2"
+    while query:
+        page = fleet.get("/models" + query).json()
+        pages.append([row["modelName"] for row in page["models"]])
+        query = f"?limit=2&next_page_token={page['nextPageToken']}" if "nextPageToken" in page else ""
+    assert pages == [["a", "b"], ["c", "d"], ["e"]]
+    assert fleet.get("/models?next_page_token=99").json() == {"models": []}
+    assert {fleet.get(f"/models?{query}").status for query in ("limit=0", "limit=x", "next_page_token=-1")} == {400}
+    assert {fleet.request("DELETE", f"/models/{name}").status for name in names} == {200}
+
+
+def test_a_bare_onnx_file_is_a_model_too(fleet: ServerProcess, tmp_path: Path) -> None:
+    sample_models.mlp(tmp_path / "model" / "model.onnx")
+    assert load(fleet, "bare", tmp_path / "model") == 200
+    assert fleet.post("/models/bare/invoke", {"instances": [[0.0] * 8]}).status == 200
+    assert fleet.request("DELETE", "/models/bare").status == 200
+
+
+def test_names_are_opaque(fleet: ServerProcess, folder: Path) -> None:
+    name, quoted = "no such/thing?é", "no%20such%2Fthing%3F%C3%A9"
+    assert load(fleet, name, folder) == 200
+    assert fleet.get(f"/models/{quoted}").json()["modelName"] == name
+    assert fleet.post(f"/models/{quoted}/invoke", {"instances": [ROW]}).status == 200
+    assert fleet.request("DELETE", f"/models/{quoted}").status == 200
+
+
+def test_there_is_no_default_model(fleet: ServerProcess, folder: Path) -> None:
+    assert load(fleet, "only", folder) == 200
+    assert fleet.post("/invocations", {"instances": [ROW]}).status == 404
+    assert fleet.get("/execution-parameters").status == 404
+    assert fleet.request("DELETE", "/models/only").status == 200
+
+
+def test_a_load_survives_its_caller_and_refuses_a_second_one(fleet: ServerProcess, tmp_path: Path) -> None:
+    slow = sample_models.fake(tmp_path / "slow", load_us=400_000)
+    body = json.dumps({"model_name": "slow", "url": str(slow)}).encode()
+    first, second = fleet.connect(), fleet.connect()
+    first.sendall(post_bytes(body, "/models"))
+    # One connection is read after the other, but the first request was complete before the second was sent.
+    eventually(lambda: fleet.get("/models/slow").status == 404, "the server has begun with the load")
+    second.sendall(post_bytes(body, "/models"))
+    assert read_answers(second, 1)[0].status == 409
+    reset(first)
+    eventually(lambda: fleet.get("/models/slow").status == 200, "the load came to its end")
+    assert fleet.request("DELETE", "/models/slow").status == 200
+
+
+def test_what_does_not_fit_is_507_and_nothing_is_evicted(serve: Serve, tmp_path: Path) -> None:
+    heavy = sample_models.heavy(tmp_path / "heavy" / "model.onnx", megabytes=40, layers=4)
+    server = serve(None, "--memory-budget-mb", "190", environ=MULTI).ready()
+    statuses: list[int] = []
+    while not statuses or (statuses[-1] == 200 and len(statuses) < 8):
+        statuses.append(load(server, f"m{len(statuses)}", heavy.parent))
+    assert statuses[-1] == 507
+    assert len(statuses) > 1
+    names = [row["modelName"] for row in server.get("/models").json()["models"]]
+    assert names == [f"m{index}" for index in range(len(statuses) - 1)]
+    assert server.request("DELETE", "/models/m0").status == 200
+    assert load(server, "again", heavy.parent) == 200
+
+
+def test_memory_is_back_when_the_unload_is_answered(fleet: ServerProcess, tmp_path: Path) -> None:
+    heavy = sample_models.heavy(tmp_path / "heavy" / "model.onnx", megabytes=48, layers=4)
+    body = instances([0.0] * int((48e6 / 4 / 4) ** 0.5))
+    sizes = []
+    for turn in range(3):
+        assert load(fleet, f"turn-{turn}", heavy.parent) == 200
+        assert fleet.post(f"/models/turn-{turn}/invoke", body, JSON).status == 200
+        loaded = fleet.rss_bytes()
+        assert fleet.request("DELETE", f"/models/turn-{turn}").status == 200
+        sizes.append((loaded, fleet.rss_bytes()))
+    assert all(loaded - unloaded > 40e6 for loaded, unloaded in sizes)
+    assert sizes[-1][1] < 1.05 * sizes[0][1]
+
+
+def test_without_the_mode_the_routes_are_absent(mlp_server: ServerProcess) -> None:
+    statuses = [
+        mlp_server.get("/models").status,
+        mlp_server.post("/models", {"model_name": "h", "url": "/x"}).status,
+        mlp_server.get("/models/mlp").status,
+        mlp_server.post("/models/mlp/invoke", {"instances": [[0.0] * 8]}).status,
+        mlp_server.request("DELETE", "/models/mlp").status,
+    ]
+    assert set(statuses) == {404}
