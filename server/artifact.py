@@ -14,6 +14,8 @@ from .tensors import ModelSpec, TensorSpec
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
+SCRIPT = "script"
+"""Stands as the backend of a model that is nothing but a user's script and what it loads."""
 SCHEMA = 1
 USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
 
@@ -162,11 +164,15 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A manifest and the directory that it describes. ``declared`` is False where there was no manifest."""
+    """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
+
+    ``script``: the user's code that answers for the model, wherever it lies.
+    """
 
     root: Path
     manifest: Manifest
     declared: bool = True
+    script: Path | None = None
 
     @property
     def model_path(self) -> Path:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import NoReturn
@@ -31,6 +32,7 @@ from .protocols.admin import Admin
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
 from .protocols.sagemaker import SageMaker
+from .protocols.script import Scripts
 from .settings import Settings
 
 log = logging.getLogger("slipway")
@@ -50,10 +52,13 @@ def launch(settings: Settings) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
-            return uvloop.run(Slipway(settings).run(sock))
+            code = uvloop.run(Slipway(settings).run(sock))
     except SlipwayError as error:
         log.critical("cannot serve: %s", error)
         return FAILED
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        leave(code)  # a script's own threads: the interpreter would wait for them
+    return code
 
 
 @contextlib.contextmanager
@@ -140,9 +145,10 @@ class Slipway:
         negotiator = Negotiator(
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
+        scripts = Scripts(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if settings.admin else []
         routes = [
-            *SageMaker(self._models, self._lifecycle, negotiator, self._metrics).routes(),
+            *SageMaker(self._models, self._lifecycle, negotiator, scripts, self._metrics).routes(),
             *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
             *Admin(self._metrics).routes(),
             *(Repository(self._models, self._follower).routes() if settings.admin else []),

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.micro import networks
 from bench.micro.decisions import figures
+from bench.micro.handler import handler
 from bench.micro.processes import (
     ROOT,
     SERVER_CORE,
@@ -172,7 +173,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions", "swap")
+    scenarios = ("hot", "compute", "start", "decisions", "swap", "handler")
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -187,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.scenario or scenarios:
                 if name == "decisions":
                     print(*figures(), sep="\n")
+                elif name == "handler":
+                    print(*handler(Path(work), options.rounds, options.seconds), sep="\n")
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 else:

@@ -33,7 +33,9 @@ class Exchange:
 
     __slots__ = ("carrier", "head", "model", "payload", "reply", "writer")
 
-    def __init__(self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec) -> None:
+    def __init__(
+        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec | None = None
+    ) -> None:
         self.model = model
         self.head = head
         self.reply = reply
@@ -56,7 +58,7 @@ def infer(
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
-        _obey(exchange, request)
+        obey(exchange, request)
         request.decoded_ns = perf_counter_ns()
         if model.cache is None:
             model.submit(request)
@@ -83,25 +85,26 @@ def _finish(request: InferRequest) -> None:
     model, head = exchange.model, exchange.head
     outputs = request.outputs
     if outputs is None or request.abandoned:
-        _fail(request, exchange)
+        fail(request, exchange)
         return
+    assert exchange.writer is not None
     try:
         body, content_type, headers = exchange.writer.encode(
             outputs, exchange.payload, model.spec, model.name, model.version
         )
     except SlipwayError as error:
         request.error = error
-        _fail(request, exchange)
+        fail(request, exchange)
         return
     except Exception as error:
         log.exception("an answer of model %s could not be encoded", model.name)
         request.error = SlipwayError("the answer could not be encoded; the server's log has the details")
         request.error.__cause__ = error
-        _fail(request, exchange)
+        fail(request, exchange)
         return
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
-        headers = [*headers, _timing(request, head, encoded_ns, exchange.carrier)]
+        headers = [*headers, timing(request, head, encoded_ns, exchange.carrier)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
     exchange.reply(200, content_type, body, headers)
@@ -110,14 +113,14 @@ def _finish(request: InferRequest) -> None:
     metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
 
 
-def _fail(request: InferRequest, exchange: Exchange) -> None:
+def fail(request: InferRequest, exchange: Exchange) -> None:
     error = request.error or ClientGone("the client closed the connection before its answer was ready")
     exchange.model.metrics.answers[error.code] += 1
     if not isinstance(error, ClientGone):
         reply_failure(error, exchange.head, exchange.reply)
 
 
-def _obey(exchange: Exchange, request: InferRequest) -> None:
+def obey(exchange: Exchange, request: InferRequest) -> None:
     """Take over what the caller asks for beside the answer: a carrier of stage times, a deadline, a priority.
 
     Raises MalformedInput for a wish that makes no sense.
@@ -162,7 +165,7 @@ def _positive(value: object, what: str, unit_ns: float) -> int:
     return max(int(number * unit_ns), 1)
 
 
-def _timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) -> tuple[bytes, bytes]:
+def timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) -> tuple[bytes, bytes]:
     """The stage times as ``Server-Timing`` (milliseconds), or in SageMaker's custom attributes (microseconds)."""
     durations_ns = (
         head.received_ns - head.begun_ns,

@@ -13,6 +13,7 @@ from ..request import Head, InferRequest
 from . import JSON, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
+from .script import Scripts
 
 HEALTHY = b'{"status":"healthy"}'
 
@@ -30,8 +31,11 @@ BODIES: dict[str, Any] = {
 class SageMaker:
     """The two routes, over the default model."""
 
-    def __init__(self, models: Models, lifecycle: Lifecycle, negotiator: Negotiator, metrics: Metrics) -> None:
+    def __init__(
+        self, models: Models, lifecycle: Lifecycle, negotiator: Negotiator, scripts: Scripts, metrics: Metrics
+    ) -> None:
         self._models = models
+        self._scripts = scripts
         self._lifecycle = lifecycle
         self._negotiator = negotiator
         self._metrics = metrics
@@ -57,8 +61,10 @@ class SageMaker:
                 encoding = value
         try:
             require_plain(encoding)
-            codecs = self._negotiator.negotiate(content_type, accept)
             model = self._models.ask_default(head)
+            if model.scripted:
+                return self._scripts.invoke(model, head, body, reply)
+            codecs = self._negotiator.negotiate(content_type, accept)
         except SlipwayError as error:
             error = self._starting(error)
             self._metrics.refused[error.code] += 1
