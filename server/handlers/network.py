@@ -77,7 +77,10 @@ class Network:
         arrays = []
         for value, one in zip(values, inputs, strict=True):
             try:
-                array = np.ascontiguousarray(value, one.dtype.numpy)
+                raw = np.asarray(value)
+                if raw.dtype.kind in "OUS" and one.dtype.numpy.kind != "O":
+                    raise TypeError("text or nothing where numbers belong; numpy would make something of it")
+                array = np.asarray(raw, one.dtype.numpy, order="C")
             except (TypeError, ValueError) as error:
                 raise MalformedInput(f"the input {one.name!r} must hold values of {one.dtype.name}") from error
             if array.ndim == len(one.shape) - 1 and self.spec.batchable:

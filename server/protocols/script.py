@@ -18,6 +18,8 @@ log = logging.getLogger("slipway.inference")
 
 NOTHING = Payload((), 1)
 SERVER_ERROR = 500
+BODILESS = frozenset((204, 205, 304))
+"""Statuses that end an answer behind its head: a body would be taken for the next answer of the connection."""
 
 
 class Scripts:
@@ -76,7 +78,8 @@ def _finish(request: InferRequest) -> None:
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
         headers = [*headers, timing(request, exchange.head, encoded_ns, exchange.carrier)]
-    exchange.reply(answer.status, answer.content_type.encode(), answer.body, headers)
+    body = b"" if answer.status in BODILESS else answer.body
+    exchange.reply(answer.status, answer.content_type.encode(), body, headers)
     metrics = exchange.model.metrics
     metrics.answers["ok" if answer.status < SERVER_ERROR else "script_error"] += 1
     metrics.stages.record(request, exchange.head.begun_ns, exchange.head.received_ns, encoded_ns, perf_counter_ns())

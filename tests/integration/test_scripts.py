@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
-from tests.integration.server_process import Answer, ServerProcess, eventually, server_process
+from tests.integration.server_process import Answer, ServerProcess, eventually, post_bytes, read_answers, server_process
 
 SCRIPT = """
 import json, os, sys, threading, time
@@ -40,6 +40,8 @@ def output_fn(prediction, accept, context):
     attributes = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
     if attributes:
         context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", attributes + "/back")
+    if isinstance(prediction, str) and prediction == "no content":
+        context.set_response_status(204)
     if isinstance(prediction, (bytes, set)):
         return prediction
     return json.dumps(prediction.tolist() if hasattr(prediction, "tolist") else prediction), accept
@@ -66,8 +68,10 @@ def linger():
     return "lingering"
 
 DEEDS = {"fail": fail, "exit": lambda: sys.exit(3), "spin": spin, "hang": lambda: time.sleep(60), "fork": fork,
-         "refuse": refuse, "wrong": set, "big": lambda: b"x" * 3_000_000, "pid": os.getpid,
-         "die": lambda: os._exit(9), "linger": linger, "shout": lambda: print("a line of the script") or 1}
+         "refuse": refuse, "wrong": set,
+         "nothing": lambda: "no content", "big": lambda: b"x" * 3_000_000, "pid": os.getpid,
+         "die": lambda: os._exit(9),
+         "linger": linger, "shout": lambda: print("a line of the script") or 1}
 """
 
 
@@ -124,6 +128,14 @@ def test_what_a_script_does_wrong_is_an_answer_with_a_reason(
 def test_the_id_in_the_body_of_an_error_is_the_one_in_the_log(server: ServerProcess) -> None:
     identity = server.post("/invocations", "fail").json()["request_id"]
     eventually(lambda: f"request {identity}: predict_fn failed" in server.log(), "the log has the request's id")
+
+
+def test_a_status_without_a_body_does_not_confuse_the_connection(server: ServerProcess) -> None:
+    client = server.connect()
+    client.sendall(post_bytes(b'"nothing"') + post_bytes(b"[1]"))
+    first, second = read_answers(client, 2)
+    assert (first.status, first.body) == (204, b"")
+    assert (second.status, second.json()) == (200, [3])
 
 
 def test_a_fork_and_a_print_change_nothing(server: ServerProcess) -> None:
