@@ -15,6 +15,8 @@ from .wiring import PIPELINE, Pipeline
 
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
+SCRIPT = "script"
+"""Stands as the backend of a model that is nothing but a user's script and what it loads."""
 SCHEMA = 1
 STEPS = "pipeline"
 """The backend of an artifact that is made of steps: its ``model`` is the file that declares them."""
@@ -171,11 +173,15 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A manifest and the directory that it describes. ``declared`` is False where there was no manifest."""
+    """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
+
+    ``script``: the user's code that answers for the model, wherever it lies.
+    """
 
     root: Path
     manifest: Manifest
     declared: bool = True
+    script: Path | None = None
 
     @property
     def model_path(self) -> Path:

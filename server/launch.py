@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import NoReturn
@@ -33,6 +34,7 @@ from .protocols.multi_model import MultiModel
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
 from .protocols.sagemaker import SageMaker
+from .protocols.script import Scripts
 from .protocols.sessions import Sessions
 from .protocols.transform import Transform
 from .settings import Settings
@@ -57,10 +59,13 @@ def launch(settings: Settings) -> int:
         log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
-            return uvloop.run(Slipway(settings).run(sock))
+            code = uvloop.run(Slipway(settings).run(sock))
     except SlipwayError as error:
         log.critical("%s", fatal.line(error))
         return FAILED
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        leave(code)  # a script's own threads: the interpreter would wait for them
+    return code
 
 
 @contextlib.contextmanager
@@ -149,9 +154,12 @@ class Slipway:
         negotiator = Negotiator(
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
+        scripts = Scripts(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if settings.admin else []
         sessions = Sessions(settings.session_s, time.time) if settings.sessions else None
-        front = SageMaker(self._models, self._lifecycle, negotiator, self._metrics, settings.stream_rows, sessions)
+        front = SageMaker(
+            self._models, self._lifecycle, negotiator, scripts, self._metrics, settings.stream_rows, sessions
+        )
         if settings.multi_model:
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:

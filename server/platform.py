@@ -74,9 +74,6 @@ NOT_SETTINGS = {
     "SAGEMAKER_MODEL_SERVER_VMARGS": "ignored: there is no Java machine",
     "SAGEMAKER_TFS_ENABLE_BATCHING": "batching is always on",
     "SAGEMAKER_TFS_NGINX_LOGLEVEL": "ignored: there is no nginx",
-    "SAGEMAKER_PROGRAM": "for users' handlers",
-    "SAGEMAKER_SUBMIT_DIRECTORY": "for users' handlers",
-    "SAGEMAKER_HANDLER": "for users' handlers",
     SAFE_PORTS: "no other port is opened",
     "CA_REPOSITORY_ARN": "nothing is installed at start: install requirements when the image is built",
 }

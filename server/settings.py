@@ -25,6 +25,16 @@ PREFIX = "SLIPWAY_"
 LOG_LEVELS = platform.LEVELS
 
 
+def _program(text: str) -> str:
+    return text if text.endswith(".py") else text + ".py"
+
+
+def _folder(text: str) -> str:
+    """A folder of this machine; what the platform names elsewhere (``s3://``) has been brought here by then."""
+    path = text.removeprefix("file://")
+    return "" if "://" in path else path
+
+
 def option(
     default: Any,
     text: str,
@@ -87,6 +97,49 @@ class Settings:
     )
     admin: bool = option(True, "routes that load, unload and switch models: /admin, /v2/repository", group="http")
     verify_digests: bool = option(True, "compare every file with its SHA-256 in the manifest at load", group="model")
+
+    scripts: bool = option(
+        True, "run the code/inference.py of a model; off: models that bring code are refused", group="script"
+    )
+    script_program: str = option(
+        "inference.py",
+        "file name of a model's script, in its folder code/ or beside it",
+        group="script",
+        aliases=(Alias("SAGEMAKER_PROGRAM", _program),),
+    )
+    script_directory: str = option(
+        "",
+        "folder of the script where the model's own has none; after it /opt/ml/code",
+        group="script",
+        aliases=(Alias("SAGEMAKER_SUBMIT_DIRECTORY", _folder),),
+    )
+    script_handler: str = option(
+        "",
+        "MODULE:ATTRIBUTE of a handler of the multi-model server; empty: found by its shape",
+        group="script",
+        aliases=(Alias("SAGEMAKER_HANDLER", str),),
+    )
+    script_workers: int = option(
+        0,
+        "processes that run a script; 0: threads of the server itself, as many as --instances",
+        group="script",
+        least=0,
+    )
+    script_timeout_s: float = option(
+        60.0,
+        "longest run of a script; then its requests get 504, its thread is given up, its process killed",
+        group="script",
+        least=0.001,
+    )
+    script_shims: str = option(
+        "missing",
+        "when scripts find our stand-ins for the packages sagemaker_inference and mms",
+        group="script",
+        choices=("missing", "always", "never"),
+    )
+    script_install: bool = option(
+        False, "install the requirements.txt of a script with pip at load; off: report what is missing", group="script"
+    )
 
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")
     port: int = option(

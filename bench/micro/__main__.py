@@ -20,6 +20,7 @@ from bench.micro import networks
 from bench.micro.decisions import figures
 from bench.micro.disconnects import disconnects
 from bench.micro.fairness import fairness
+from bench.micro.handler import handler
 from bench.micro.lengths import lengths
 from bench.micro.overload import overload
 from bench.micro.processes import (
@@ -182,7 +183,10 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    scenarios = ("hot", "compute", "start", "decisions", "swap", "lengths", "fairness", "overload", "disconnects")
+    scenarios = (
+        *("hot", "compute", "start", "decisions", "swap"),
+        *("lengths", "fairness", "overload", "disconnects", "handler"),
+    )
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each measurement (default: 5)")
@@ -201,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.scenario or scenarios:
                 if name == "decisions":
                     print(*figures(), sep="\n")
+                elif name == "handler":
+                    print(*handler(Path(work), options.rounds, options.seconds), sep="\n")
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 elif name == "lengths":

@@ -55,11 +55,12 @@ class Bytes:
             raise MalformedInput("the body is empty; send the bytes of one value")
         if spec.inputs and spec.inputs[0].dtype is RAW_BYTES:
             return _one_value(body, spec, self.media_types[0])
+        payload = _one_value("", spec, self.media_types[0])
         try:
-            text = body.decode()
+            payload.arrays[0][...] = body.decode()
         except UnicodeDecodeError as error:
             raise MalformedInput("the body is not text in UTF-8, which is all that this model takes") from error
-        return _one_value(text, spec, self.media_types[0])
+        return payload
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Raises NotAcceptable unless the answer is one value of BYTES."""

@@ -68,6 +68,8 @@ def _highest(found: Sequence[Found], keep_versions: int) -> list[Found]:
 def _described(artifact: Artifact, verified: bool) -> Finding:
     manifest = artifact.manifest
     what = f"{manifest.name} version {manifest.version}"
+    if artifact.script is not None:
+        return ok("model", f"{what} at {artifact.root}: the script {artifact.script.name}")
     steps = manifest.pipeline.steps if manifest.pipeline is not None else ()
     used = [step.backend for step in steps if step.backend] if steps else [manifest.backend]
     for backend in used:

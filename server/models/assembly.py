@@ -107,7 +107,7 @@ class Assembler(Loader):
 
     def _open_artifact(self, root: Path, step: StepDeclaration) -> Opened:
         folder = root / step.artifact
-        if not repository.is_artifact(folder):
+        if not repository.is_artifact(folder, self._settings):
             raise BrokenArtifact(f"there is no artifact {step.artifact!r}")
         artifact = repository.open_artifact(folder, self._settings)
         manifest = artifact.manifest

@@ -25,6 +25,7 @@ from ..scheduling.scheduler import Intake, Scheduler
 from ..scheduling.turns import Place, Turns
 from ..settings import Settings
 from ..tensors import ModelSpec
+from . import scripted
 from .memory import trim
 from .side_by_side import crowding
 from .tuning import Bench, tune
@@ -67,6 +68,8 @@ class ServedModel:
     instances: int = 1
     choose: Callable[[Head], ServedModel] | None = None
     """Set while a part of the requests for the model's name goes to another version."""
+    scripted: bool = False
+    """Whether a user's script answers: it takes and gives whole bodies instead of tensors."""
     watch: Callable[[InferRequest], None] | None = None
     """Told of every admitted request while this version is compared with another one."""
 
@@ -93,17 +96,39 @@ class Loader:
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load and warm up. Raises BrokenArtifact, with the reason; what was begun is closed again."""
         begun_ns = perf_counter_ns()
+        model = self._build_plain(artifact, loop) if artifact.script is None else self._wire_script(artifact, loop)
+        model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
+        log.info("model %s is ready after %.2f s", model.name, model.metrics.load_seconds)
+        return model
+
+    def _build_plain(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         batching = plan(artifact.manifest, self._settings)
         compare_host(artifact.manifest)
         session, batching = self._open_session(artifact, batching)
         try:
-            model = self._wire(artifact, session, batching, loop)
+            return self._wire(artifact, session, batching, loop)
         except BaseException:
             session.close()
             raise
-        model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
-        log.info("model %s is ready after %.2f s", model.name, model.metrics.load_seconds)
-        return model
+
+    def _wire_script(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
+        parts = scripted.build(artifact, self._settings, loop)
+        return ServedModel(
+            name=artifact.manifest.name,
+            version=artifact.manifest.version,
+            spec=parts.session.spec,
+            artifact=artifact,
+            session=parts.session,
+            scheduler=parts.scheduler,
+            metrics=parts.metrics,
+            max_batch_size=parts.most_calls,
+            fixed_shapes=True,
+            rowwise=True,
+            padding=None,
+            cache=None,
+            deadline_ns=int(self._settings.deadline_ms * 1e6),
+            scripted=True,
+        )
 
     def place(self, threads: int) -> Place | None:
         """Where a model whose runs use this many threads takes turns with the others; None: nowhere."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
-from ..artifact import Artifact
+from ..artifact import SCRIPT, Artifact
 
 ROOT = Path("/")
 
@@ -40,12 +40,17 @@ Kind = TypeVar("Kind", bound=Weighed)
 
 
 def resident_bytes(root: Path = ROOT) -> int:
-    """What the kernel counts as this process's memory; 0 where it does not say."""
+    """What the kernel counts as the memory of this process and its children; 0 where it does not say."""
+    proc = root / "proc"
+    children = [child for file in proc.glob("self/task/*/children") for child in _read(file).split()]
+    return sum(_pages(proc / process / "statm") for process in ("self", *children)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _pages(statm: Path) -> int:
     try:
-        pages = int((root / "proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
+        return int(_read(statm).split()[1])
+    except (ValueError, IndexError):
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def limit_bytes(root: Path = ROOT) -> int | None:
@@ -54,8 +59,9 @@ def limit_bytes(root: Path = ROOT) -> int | None:
 
 
 def file_bytes(artifact: Artifact) -> int:
-    """The size of a model on disk, external weights included."""
-    if artifact.manifest.pipeline is not None:
+    """The size of a model on disk, external weights included; all files of a pipeline, and where a script decides
+    which it reads."""
+    if artifact.manifest.pipeline is not None or artifact.manifest.backend == SCRIPT:
         return sum(path.stat().st_size for path in artifact.root.rglob("*") if path.is_file())
     names = {artifact.manifest.model, *(row.path for row in artifact.manifest.files)}
     paths = {artifact.root / name for name in names} | set(artifact.root.glob(f"{artifact.manifest.model}*"))

@@ -12,6 +12,7 @@ from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
+from . import scripted
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when somebody has written there."""
@@ -36,16 +37,18 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     ``root`` may be an artifact or an ONNX file, a folder of versions ``VERSION/`` or a folder of models
     ``NAME/VERSION/``; in folders their names win over what a manifest says. Raises BrokenArtifact or NoSuchArtifact.
     """
-    if is_artifact(root) or not root.is_dir():
+    if is_artifact(root, settings) or not root.is_dir():
         return [identify(root, settings)]
     children = _folders(root)
-    models = [root] if any(is_artifact(child) for child in children) else children
+    models = [root] if any(is_artifact(child, settings) for child in children) else children
     found = [
         Found(version, model.name, version.name, stamp(version))
         for model in models
         for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
-        if is_artifact(version)
+        if is_artifact(version, settings)
     ]
+    if not found and scripted.script_of(root, settings) is not None:  # one that lies elsewhere, for an empty folder
+        return [identify(root, settings)]
     if not found:
         raise BrokenArtifact(f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, or be a folder NAME/VERSION/")
     if settings.name:
@@ -57,21 +60,26 @@ def scan(root: Path, settings: Settings) -> list[Found]:
 
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
     """The name and version of one artifact; what is given wins over what its manifest says."""
-    manifest = artifacts.read(path).manifest if (path / artifacts.MANIFEST).is_file() else _bare(path).manifest
+    if (path / artifacts.MANIFEST).is_file():
+        manifest = artifacts.read(path).manifest
+    else:
+        manifest = _bare(path, None if path.is_file() else scripted.script_of(path, settings)).manifest
     return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
 
 
 def open_artifact(path: Path, settings: Settings) -> Artifact:
-    """An artifact directory, a directory with a bare ``model.onnx``, or an ONNX file.
+    """An artifact directory, a directory with a bare ``model.onnx`` or a script, or an ONNX file.
 
     Raises BrokenArtifact, or NoSuchArtifact when there is nothing at all.
     """
+    script = None if path.is_file() else scripted.script_of(path, settings)
     if (path / artifacts.MANIFEST).is_file():
         artifact = artifacts.read(path)
         if settings.verify_digests:
             artifacts.verify(artifact)
-        return artifact
-    return _bare(path)
+    else:
+        artifact = _bare(path, script)
+    return replace(artifact, script=script)
 
 
 def open_found(found: Found, settings: Settings) -> Artifact:
@@ -80,10 +88,11 @@ def open_found(found: Found, settings: Settings) -> Artifact:
     return replace(artifact, manifest=replace(artifact.manifest, name=found.name, version=found.version))
 
 
-def is_artifact(path: Path) -> bool:
+def is_artifact(path: Path, settings: Settings) -> bool:
     """Whether a path looks like one artifact, whole or not."""
     if path.is_dir():
-        return any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
+        declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
+        return declared or scripted.script_in(path, settings) is not None
     return path.is_file()
 
 
@@ -106,11 +115,13 @@ def stamp(path: Path) -> Stamp:
     return tuple(rows)
 
 
-def _bare(path: Path) -> Artifact:
+def _bare(path: Path, script: Path | None) -> Artifact:
     if (path / PIPELINE).is_file():
         return artifacts.read_pipeline(path)
-    if path.is_dir():
+    if path.is_dir() or script is not None:
         files = sorted(path.glob("*.onnx"))
+        if script is not None and len(files) != 1:
+            return scripted.bare(path, script)
         if len(files) != 1:
             found = f"{len(files)} of them" if files else "neither"
             raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")

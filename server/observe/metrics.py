@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,9 @@ class ModelMetrics:
         self.cache_bytes: Callable[[], int] = lambda: 0
         self.shadowed: Counter[str] = Counter()
         """Requests that were copied to this version as a shadow, by outcome: same, different, failed, skipped."""
+        self.script: Callable[[], Mapping[str, int]] = dict
+        """What had to be done about a user's script: threads given up, workers killed and restarted."""
+        self.worker_bytes: Callable[[], int] | None = None
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
         self.steps: Sequence[StepMetrics] = ()
         """Of a pipeline, in order."""
@@ -167,6 +170,7 @@ class Metrics(Collector):
         yield from self._versions()
         yield from self._caches()
         yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
+        yield from self._scripts()
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -262,3 +266,21 @@ class Metrics(Collector):
             for outcome, count in one.cache_outcomes.items():
                 outcomes.add_metric([*one.labels, outcome], count)
         yield from (outcomes, size)
+
+    def _scripts(self) -> Iterator[Any]:
+        incidents = CounterMetricFamily(
+            "slipway_script_incidents",
+            "Threads of a script given up, and processes of it killed or restarted",
+            labels=["model", "version", "what"],
+        )
+        memory = GaugeMetricFamily(
+            "slipway_script_worker_memory_bytes",
+            "Resident memory of a script's processes, as the kernel counts",
+            labels=["model", "version"],
+        )
+        for one in self._models.values():
+            for what, count in one.script().items():
+                incidents.add_metric([*one.labels, what], count)
+            if one.worker_bytes is not None:
+                memory.add_metric(one.labels, one.worker_bytes())
+        yield from (incidents, memory)

@@ -36,7 +36,9 @@ class Exchange:
 
     __slots__ = ("carrier", "echo", "head", "model", "payload", "reply", "writer")
 
-    def __init__(self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec) -> None:
+    def __init__(
+        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec | None = None
+    ) -> None:
         self.model = model
         self.head = head
         self.reply = reply
@@ -87,25 +89,26 @@ def _finish(request: InferRequest) -> None:
     model, head = exchange.model, exchange.head
     outputs = request.outputs
     if outputs is None or request.abandoned:
-        _fail(request, exchange)
+        fail(request, exchange)
         return
+    assert exchange.writer is not None
     try:
         body, content_type, headers = exchange.writer.encode(
             outputs, exchange.payload, model.spec, model.name, model.version
         )
     except SlipwayError as error:
         request.error = error
-        _fail(request, exchange)
+        fail(request, exchange)
         return
     except Exception as error:
         log.exception("an answer of model %s could not be encoded", model.name)
         request.error = SlipwayError("the answer could not be encoded; the server's log has the details")
         request.error.__cause__ = error
-        _fail(request, exchange)
+        fail(request, exchange)
         return
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
-        headers = [*headers, *_carried(request, head, encoded_ns, exchange)]
+        headers = [*headers, *carried(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
     exchange.reply(200, content_type, body, headers)
@@ -114,7 +117,7 @@ def _finish(request: InferRequest) -> None:
     metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
 
 
-def _fail(request: InferRequest, exchange: Exchange) -> None:
+def fail(request: InferRequest, exchange: Exchange) -> None:
     error = request.error or ClientGone("the client closed the connection before its answer was ready")
     exchange.model.metrics.answers[error.code] += 1
     if not isinstance(error, ClientGone):
@@ -164,11 +167,11 @@ def _heed(exchange: Exchange, value: bytes) -> None:
         exchange.carrier = exchange.carrier or ECHO_WORD
 
 
-def _carried(request: InferRequest, head: Head, encoded_ns: int, exchange: Exchange) -> Headers:
+def carried(request: InferRequest, head: Head, encoded_ns: int, exchange: Exchange) -> Headers:
     """The headers with stage times, and with the caller's own attributes; what is too long for both is the caller's."""
     if exchange.carrier == ECHO_WORD:
         return [(CUSTOM_ATTRIBUTES, exchange.echo)]
-    name, value = _timing(request, head, encoded_ns, exchange.carrier)
+    name, value = timing(request, head, encoded_ns, exchange.carrier)
     if not exchange.echo:
         return [(name, value)]
     if name != CUSTOM_ATTRIBUTES:
@@ -195,7 +198,7 @@ def _positive(value: object, what: str, unit_ns: float) -> int:
     return max(int(number * unit_ns), 1)
 
 
-def _timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) -> tuple[bytes, bytes]:
+def timing(request: InferRequest, head: Head, encoded_ns: int, carrier: bytes) -> tuple[bytes, bytes]:
     """The stage times as ``Server-Timing`` (milliseconds), or in SageMaker's custom attributes (microseconds)."""
     durations_ns = (
         head.received_ns - head.begun_ns,

@@ -16,6 +16,7 @@ from ..request import Head, InferRequest
 from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
+from .script import require_tensors
 
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
@@ -86,6 +87,7 @@ class OpenInference:
             try:
                 require_plain(head.get(b"content-encoding"))
                 model = self._models.ask(name, head) if version is None else self._models.get(name, version)
+                require_tensors(model)
             except SlipwayError as error:
                 self._refuse(error, head, reply)
                 return None

@@ -15,6 +15,7 @@ from . import JSON, Handler, Reply, Route
 from .failure import reply_failure
 from .inference import infer, require_plain
 from .row_stream import stream_rows
+from .script import Scripts
 from .sessions import Sessions
 
 FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
@@ -44,6 +45,7 @@ class SageMaker:
         models: Models,
         lifecycle: Lifecycle,
         negotiator: Negotiator,
+        scripts: Scripts,
         metrics: Metrics,
         stream_rows: int = 0,
         sessions: Sessions | None = None,
@@ -53,6 +55,7 @@ class SageMaker:
         self._stream_rows = stream_rows
         self._sessions = sessions
         self._models = models
+        self._scripts = scripts
         self._lifecycle = lifecycle
         self._negotiator = negotiator
         self._metrics = metrics
@@ -80,8 +83,10 @@ class SageMaker:
                     encoding = value
             try:
                 require_plain(encoding)
-                codecs = self._negotiator.negotiate(content_type, accept)
                 model = find(head)
+                if model.scripted:
+                    return self._scripts.invoke(model, head, body, reply)
+                codecs = self._negotiator.negotiate(content_type, accept)
             except SlipwayError as error:
                 error = self._starting(error)
                 self._metrics.refused[error.code] += 1

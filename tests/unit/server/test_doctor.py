@@ -258,3 +258,11 @@ def test_the_backends_of_a_pipeline_are_those_of_its_steps(backend: str, level: 
     (tmp_path / "pipeline.json").write_text(json.dumps({"name": "line", "steps": steps}))
     _, findings = disk.examine(Settings(model=str(tmp_path)))
     assert [one.level for one in findings] == [level]
+
+
+def test_a_script_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text("def model_fn(model_dir):\n    return abs\n")
+    _, findings = disk.examine(Settings(model=str(tmp_path)))
+    assert [one.level for one in findings] == [Level.OK]
+    assert "inference.py" in findings[0].text

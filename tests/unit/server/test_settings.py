@@ -59,6 +59,10 @@ ALIASES: list[tuple[str, str, str, Any]] = [
     ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "2", "deadline_ms", 2000.0),
     ("SAGEMAKER_MODEL_SERVER_WORKERS", "3", "instances", 3),
     ("SAGEMAKER_CONTAINER_LOG_LEVEL", "10", "log_level", "debug"),
+    ("SAGEMAKER_PROGRAM", "train", "script_program", "train.py"),
+    ("SAGEMAKER_SUBMIT_DIRECTORY", "file:///opt/ml/model/code", "script_directory", "/opt/ml/model/code"),
+    ("SAGEMAKER_SUBMIT_DIRECTORY", "s3://bucket/source.tar.gz", "script_directory", ""),
+    ("SAGEMAKER_HANDLER", "service:handle", "script_handler", "service:handle"),
 ]
 
 

@@ -1,0 +1,200 @@
+"""A user's script: where it lies, and its import under a name that no other model shares."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from ..errors import BrokenArtifact
+
+log = logging.getLogger("slipway.handlers")
+
+CODE = "code"
+USUAL = Path("/opt/ml/code")
+SHIMS = Path(__file__).parent / "shims"
+
+_numbers = itertools.count(1)
+
+
+def local(model: Path, program: str) -> Path | None:
+    """The script inside a model's folder: in ``code/``, else beside the model. None when there is none."""
+    if not model.is_dir():
+        return None
+    return next((path for path in (model / CODE / program, model / program) if path.is_file()), None)
+
+
+def find(model: Path, program: str, submitted: str = "") -> Path | None:
+    """The script of a model: in its folder, else in the folder that was named, else where SageMaker puts code."""
+    found = local(model, program)
+    if found is not None:
+        return found
+    others = [Path(submitted) / program] if submitted else []
+    return next((path for path in (*others, USUAL / program) if path.is_file()), None)
+
+
+class Script:
+    """One script, imported. Its module, and every module that it imports from beside itself, has a private name:
+    two models may both have an ``inference.py`` and a ``tables.py`` that differ.
+
+    ``import tables`` in such a module means the private one. What the script prints goes to the log.
+    """
+
+    def __init__(self, path: Path, label: str) -> None:
+        """Import it. Raises BrokenArtifact, with the reason; ``label`` is the model's name, for the log."""
+        self.path = path
+        self.package = f"slipway_script_{next(_numbers)}"
+        self._paths = [str(path.parent), str(path.parent / "lib")]
+        self._builtins = {**vars(builtins), "__import__": self._import, "print": Printer(label)}
+        self._owned: dict[str, bool] = {}
+        self._plain: PlainNames | None = None
+        package = ModuleType(self.package)
+        package.__path__ = self._paths
+        sys.modules[self.package] = package
+        sys.meta_path.insert(0, self)
+        try:
+            with self.visible():
+                self.module: ModuleType = importlib.import_module(f"{self.package}.{path.stem}")
+        except BaseException as error:
+            self.close()
+            log.error("%s cannot be imported", path.name, exc_info=error)
+            raise BrokenArtifact(f"{path.name} cannot be imported: {described(error)}") from error
+
+    def close(self) -> None:
+        """Forget the modules."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        for name in [name for name in sys.modules if name.partition(".")[0] == self.package]:
+            del sys.modules[name]
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:  # noqa: ARG002 - the import system's signature
+        """How the import system finds the modules under the private name."""
+        if not name.startswith(self.package + "."):
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = PrivateLoader(name, spec.loader.path, self._builtins)
+        return spec
+
+    @contextmanager
+    def visible(self) -> Iterator[None]:
+        """While the model loads its modules can also be found under their plain names: pickles name classes so."""
+        plain = self._plain = PlainNames(self)
+        sys.meta_path.append(plain)
+        try:
+            yield
+        finally:
+            self._plain = None
+            sys.meta_path.remove(plain)
+            for name in plain.given:
+                sys.modules.pop(name, None)
+
+    def owns(self, name: str) -> bool:
+        """Whether a module of that name lies beside the script."""
+        if name not in self._owned:
+            self._owned[name] = PathFinder.find_spec(f"{self.package}.{name}", self._paths) is not None
+        return self._owned[name]
+
+    def _import(
+        self, name: str, namespace: Any = None, local_names: Any = None, fromlist: Any = (), level: int = 0
+    ) -> ModuleType:
+        """What an import statement in one of the script's modules does."""
+        top = name.partition(".")[0]
+        if level or top in sys.builtin_module_names or not self.owns(top):
+            return builtins.__import__(name, namespace, local_names, fromlist, level)
+        found = builtins.__import__(f"{self.package}.{name}", namespace, local_names, fromlist, 0)
+        if self._plain is not None:
+            self._plain.give(name)
+        return found if fromlist else sys.modules[f"{self.package}.{top}"]
+
+
+class PrivateLoader(SourceFileLoader):
+    """Gives a module the script's own built-in names, and writes no byte code beside a model."""
+
+    def __init__(self, name: str, path: str, names: dict[str, Any]) -> None:
+        super().__init__(name, path)
+        self._names = names
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = self._names
+        super().exec_module(module)
+
+    def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002 - the import system's signature
+        """Always from the source: byte code that lies there may be of another build."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class PlainNames:
+    """Finds a script's modules under their plain names, as the modules that they are already."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._spec: ModuleSpec | None = None
+        self.given: list[str] = []
+
+    def give(self, name: str) -> None:
+        """For the unpickler in C, which imports and then looks for the plain name itself."""
+        parts = name.split(".")
+        for plain in (".".join(parts[: end + 1]) for end in range(len(parts))):
+            if plain not in sys.modules:
+                sys.modules[plain] = sys.modules[f"{self._script.package}.{plain}"]
+                self.given.append(plain)
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:  # noqa: ARG002
+        if name.partition(".")[0].startswith("slipway_script_") or not self._script.owns(name.partition(".")[0]):
+            return None
+        self.given.append(name)
+        return ModuleSpec(name, self)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(f"{self._script.package}.{spec.name}")
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Done already; only the module's own specification was replaced by that of its plain name."""
+        module.__spec__ = self._spec
+
+
+class Printer:
+    """``print`` of a script: a line of the log, with the model's name, unless it goes to a file of its own."""
+
+    def __init__(self, label: str) -> None:
+        self._log = logging.getLogger(f"slipway.script.{label}")
+
+    def __call__(
+        self, *values: Any, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False
+    ) -> None:
+        if file is not None and file not in (sys.stdout, sys.stderr):
+            builtins.print(*values, sep=sep, end=end, file=file, flush=flush)
+            return
+        self._log.info("%s", (" " if sep is None else sep).join(map(str, values)))
+
+
+def show_shims(mode: str) -> None:
+    """Put the stand-ins for the toolkit's packages on the path: behind everything that is installed, before it, or not.
+
+    ``mode``: ``missing``, ``always`` or ``never``.
+    """
+    path = str(SHIMS)
+    if mode == "never" or path in sys.path:
+        return
+    if mode == "always":
+        sys.path.insert(0, path)
+    else:
+        sys.path.append(path)
+
+
+def described(error: BaseException) -> str:
+    """An exception in one short line, for whoever operates the server."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""Stand-in for the multi-model server: what its handlers import."""

@@ -1,0 +1,13 @@
+"""The toolkit's log: the server's own."""
+
+from __future__ import annotations
+
+import logging as _logging
+
+
+def get_logger() -> _logging.Logger:
+    return _logging.getLogger("slipway.script")
+
+
+def configure_logger() -> None:
+    """The server has done it."""

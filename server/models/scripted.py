@@ -1,0 +1,123 @@
+"""A model that is a user's script: found beside its artifact, loaded in threads or processes, wired to a scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..artifact import SCRIPT, Artifact, Manifest
+from ..cores import available_cores
+from ..errors import BrokenArtifact
+from ..handlers import requirements, script
+from ..handlers.call import SPEC
+from ..handlers.lanes import Lanes
+from ..handlers.program import Plan, Program
+from ..handlers.session import Runner, ScriptSession
+from ..handlers.worker import order
+from ..handlers.workers import Workers
+from ..observe.metrics import ModelMetrics
+from ..scheduling.queue import BatchQueue
+from ..scheduling.scheduler import Scheduler
+from ..settings import Settings
+from .memory import trim
+
+log = logging.getLogger("slipway.models")
+
+UNMEASURED_NS = 1_000_000
+"""What a script is taken to cost before it has run: nobody can make up a body for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedParts:
+    """What a served model is made of when a script answers."""
+
+    session: ScriptSession
+    scheduler: Scheduler
+    metrics: ModelMetrics
+    most_calls: int
+
+
+def program_of(settings: Settings) -> tuple[str, str]:
+    """File name of the script, and the attribute of it that is the handler (empty: found by its shape)."""
+    module, _, attribute = settings.script_handler.partition(":")
+    if not module:
+        return settings.script_program, attribute
+    return (module if module.endswith(".py") else module + ".py"), attribute
+
+
+def script_in(root: Path, settings: Settings) -> Path | None:
+    """The script that lies in a model's folder, if there is one."""
+    return script.local(root, program_of(settings)[0])
+
+
+def script_of(root: Path, settings: Settings) -> Path | None:
+    """The script that a model is served by, wherever it lies, if there is one.
+
+    Raises BrokenArtifact when the model brings one and scripts are switched off: without it, it would be another model.
+    """
+    if settings.scripts:
+        return script.find(root, program_of(settings)[0], settings.script_directory)
+    own = script_in(root, settings)
+    if own is not None:
+        raise BrokenArtifact(f"{root.name or 'the model'} brings the script {own.name}, and --no-scripts forbids that")
+    return None
+
+
+def bare(root: Path, path: Path) -> Artifact:
+    """The artifact of a folder with a script and no model that we know."""
+    inside = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return Artifact(root, Manifest(root.name or "model", "1", SCRIPT, inside, SPEC), declared=False)
+
+
+def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoop) -> ScriptedParts:
+    """Load the artifact's script, and wire it. Raises BrokenArtifact, with the reason; what was begun is closed."""
+    name, path = artifact.manifest.name, artifact.script
+    assert path is not None
+    lanes = settings.script_workers or settings.instances or 1
+    plan = Plan(
+        path=path,
+        attribute=program_of(settings)[1],
+        network=artifact.manifest.backend != SCRIPT,
+        shims=settings.script_shims,
+        threads=settings.threads or max(available_cores() // lanes, 1),
+        batch_size=settings.max_batch_size,
+        installed=requirements.provide(path.parent, settings.script_install),
+    )
+    metrics = ModelMetrics(name, artifact.manifest.version)
+    runner, most_calls = _runner(artifact, plan, settings, metrics)
+    trim()
+    # A script that takes several calls is believed that this pays, until it is measured not to.
+    seeds = [(size, UNMEASURED_NS) for size in sorted({1, most_calls})]
+    session = ScriptSession(runner, int(settings.script_timeout_s * 1e9))
+    scheduler = Scheduler(
+        BatchQueue(most_calls, seeds, lanes, settings.max_queue_delay_us * 1_000),
+        session.run,
+        loop,
+        instances=lanes,
+        inline=False,
+        max_queue_ns=int(max(settings.max_queue_ms * 1e6, settings.script_timeout_s * 1e9 / 2)),
+        max_queue_bytes=int(settings.max_queue_mb * 1e6),
+        on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
+        name=name,
+    )
+    metrics.waiting_rows = lambda: scheduler.waiting_rows
+    metrics.backlog_ns = scheduler.backlog_ns
+    metrics.costs = scheduler.cost_points
+    where = "processes" if settings.script_workers else "threads"
+    log.info("model %s: %s in %d %s, at most %d calls a run", name, path.name, lanes, where, most_calls)
+    return ScriptedParts(session, scheduler, metrics, most_calls)
+
+
+def _runner(artifact: Artifact, plan: Plan, settings: Settings, metrics: ModelMetrics) -> tuple[Runner, int]:
+    name = artifact.manifest.name
+    if settings.script_workers:
+        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name)
+        metrics.script = lambda: {"restarted": workers.restarts, "killed": workers.lost}
+        metrics.worker_bytes = lambda: workers.bytes
+        return workers, workers.most_calls
+    program = Program(artifact, plan)
+    lanes = Lanes(program, name)
+    metrics.script = lambda: {"given_up": lanes.lost}
+    return lanes, program.most_calls
