@@ -2,7 +2,7 @@
 
 ``python -m optimize.figures minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file of MiniLM-L6 is
 given: speed does not depend on them, likeness does. ``search`` takes the time of the whole command on ResNet-50, which
-has 25.6 million parameters.
+has 25.6 million parameters. Where ``tokenizer.json`` lies beside the weights of MiniLM, its rows are real text.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from . import decide, evaluate, finish, hardware, passes, quiet
+from . import decide, evaluate, finish, hardware, passes, quiet, sensitivity
 from .candidates import FLOAT32, Candidate, select
 from .dataset import Dataset
 from .errors import PassFailed
 from .measure import Plan, measure
 from .metrics import METRICS
-from .passes import PassJob
+from .passes import PassJob, PassRecord
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 ROUNDS = 12
 BUDGET_S = 12.0
 ROWS = 32
+REPAIRED = ("dynamic_int8", "dynamic_int8_per_channel")
+"""Also shown with the one or two most sensitive layers kept in float, as a repair does it."""
+
 SEARCH = "search"
 SEARCH_BUDGET, SEARCH_ROWS = "4m", 60
 """Conversion before the search and writing after it come on top of what ``--budget`` bounds: five minutes in all."""
@@ -52,9 +55,12 @@ def main(name: str, weights: Path | None) -> None:
         with quiet.captured():
             export(name, weights, reference)
         rng = np.random.default_rng(0)
-        files = {FLOAT32: reference} | _build(name, reference, rows(name, SHAPES[name][-1][1], rng), console)
+        words = weights.with_name("tokenizer.json") if weights else None
+        words = words if words and words.is_file() else None
+        data = {size: text(words, size) if words else rows(name, size, rng) for _, size in SHAPES[name]}
+        files = {FLOAT32: reference} | _build(name, reference, data[SHAPES[name][-1][1]], console)
         for batch, size in SHAPES[name]:
-            _compare(files, rows(name, size, rng), batch, size, console)
+            _compare(files, data[size], batch, size, console)
         for label, path in files.items():
             done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
             mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
@@ -99,6 +105,24 @@ def rows(name: str, size: int, rng: np.random.Generator) -> Dataset:
     return Dataset({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, None, "")
 
 
+def text(tokenizer: Path, size: int) -> Dataset:
+    """Rows of ``size`` real tokens: pieces of our own documentation, by the model's own tokenizer."""
+    from tokenizers import Tokenizer
+
+    pages = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+    reader = Tokenizer.from_file(str(tokenizer))
+    reader.no_padding()
+    reader.no_truncation()
+    words = [reader.encode(page.read_text(encoding="utf-8"), add_special_tokens=False).ids for page in pages]
+    begin, *_, end = reader.encode("").ids
+    every = [number for page in words for number in page]
+    step = size - 2
+    # Spread over all pages: neighbouring pieces are about the same thing.
+    starts = np.linspace(0, len(every) - step, ROWS).astype(int)
+    tokens = np.array([[begin, *every[start : start + step], end] for start in starts], np.int64)
+    return Dataset({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, None, "")
+
+
 def export(name: str, weights: Path | None, path: Path) -> None:
     """Write the float32 graph with a free batch axis, and for tokens a free length."""
     import onnx
@@ -123,19 +147,32 @@ def _build(name: str, reference: Path, calibration: Dataset, console: Console) -
     files: dict[str, Path] = {}
     for candidate in select(RECIPES[name], machine.flags):
         try:
-            files[candidate.name] = _apply(candidate, reference, calibration, machine)
+            record = _apply(candidate, reference, calibration, machine)
+            files[candidate.name] = record.path
+            if candidate.name in REPAIRED:
+                ranking = [row.tensor for row in sensitivity.rank(reference, record.path, calibration)]
+                for kept in (1, 2):
+                    again = _apply(candidate, reference, calibration, machine, tuple(ranking[:kept]))
+                    files[f"{candidate.name}, {kept} kept"] = again.path
         except PassFailed as error:
             console.print(f"{candidate.name:28} failed: {error}", markup=False)
     return files
 
 
-def _apply(candidate: Candidate, reference: Path, calibration: Dataset, machine: hardware.Hardware) -> Path:
-    path = reference
+def _apply(
+    candidate: Candidate,
+    reference: Path,
+    calibration: Dataset,
+    machine: hardware.Hardware,
+    keep_float: tuple[str, ...] = (),
+) -> PassRecord:
+    record = PassRecord(reference, {})
     for position, recipe in enumerate(candidate.recipe):
-        workdir = reference.parent / f"{candidate.name}-{position}"
+        workdir = reference.parent / f"{candidate.name}-{len(keep_float)}-{position}"
         workdir.mkdir()
-        path = passes.resolve(recipe)(PassJob(path, workdir, candidate.options, calibration, machine, 0)).path
-    return path
+        job = PassJob(record.path, workdir, candidate.options, calibration, machine, 0, keep_float)
+        record = passes.resolve(recipe)(job)
+    return record
 
 
 def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, console: Console) -> None:
