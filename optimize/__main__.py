@@ -46,14 +46,16 @@ def main(arguments: Sequence[str]) -> int:
 def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported only now: --help and a mistyped option need not wait for the libraries.
-    from . import inspect, pipeline, report
+    from . import inspect, pipeline, report, tracking
     from .package import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
-    written = pipeline.run(options, command, Display(console))
-    console.print()
-    console.print(inspect.table(written.manifest))
+    with tracking.opened(options, command) as record:
+        written = pipeline.run(options, command, Display(console))
+        console.print()
+        console.print(inspect.table(written.manifest))
+        record.finish(written)
     console.print()
     console.print(report.verdict(written.manifest), style="bold", soft_wrap=True)
     console.print(f"Report: {written.root / REPORT}", soft_wrap=True)

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 
 from .errors import BadInput
+from .pruning import Cut
 
 FLOAT32 = "float32"
 """Name of the reference among the candidates: it takes part, and it is what remains when nobody beats it."""
@@ -20,7 +21,8 @@ class Candidate:
     """One row: the passes that make it, one after the other, and their options. ``about`` is for the report.
 
     ``opt_in`` rows are tried when they are asked for by name. The others are where ``package`` is installed and the
-    processor has one of ``flags``.
+    processor has one of ``flags``. ``after`` is the candidate that this one is a lower form of: where that one is not
+    right, this is not tried.
     """
 
     name: str
@@ -30,10 +32,12 @@ class Candidate:
     opt_in: bool = False
     package: str = ""
     flags: tuple[str, ...] = ()
+    after: str = ""
 
 
 DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
 OPENVINO = "openvino_from_onnx"
+PRUNED = "pruned_from_torch"
 FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
 
 CANDIDATES: tuple[Candidate, ...] = (
@@ -131,21 +135,61 @@ CANDIDATES: tuple[Candidate, ...] = (
 for reasons that no model changes."""
 
 
+PRUNED_FORMS: tuple[Candidate, ...] = (
+    Candidate("dynamic_int8", (DYNAMIC,), "the same in int8", {"per_channel": True}),
+    Candidate("static_int8", (STATIC,), "the same in calibrated int8", {"calibrate": "minmax"}),
+    Candidate(
+        "openvino_int8",
+        (STATIC, OPENVINO),
+        "the same in OpenVINO's runtime",
+        {"calibrate": "minmax", "precision": "f32"},
+        package="openvino",
+    ),
+)
+"""What is made of a pruned network besides itself."""
+
+
 def select(
-    names: Sequence[str], flags: Sequence[str], table: Sequence[Candidate] = CANDIDATES
+    names: Sequence[str],
+    flags: Sequence[str],
+    table: Sequence[Candidate] = CANDIDATES,
+    extra: Sequence[Candidate] = (),
 ) -> tuple[Candidate, ...]:
     """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking and
-    can run on a processor with these ``flags``.
+    can run on a processor with these ``flags``. ``extra`` rows were asked for in another way: names may pick among
+    them, and where none does they are all tried.
 
     Raises BadInput for a name that matches nothing.
     """
+    usable = tuple(row for row in extra if _possible(row, flags))
     if not names:
-        return tuple(row for row in table if not row.opt_in and _possible(row, flags))
+        return (*(row for row in table if not row.opt_in and _possible(row, flags)), *usable)
+    every = (*table, *usable)
     for name in names:
-        if not any(fnmatch(row.name, name) for row in table):
-            known = ", ".join(row.name for row in table)
+        if not any(fnmatch(row.name, name) for row in every):
+            known = ", ".join(row.name for row in every)
             raise BadInput(f"--candidates {name!r} matches none of {known}")
-    return tuple(row for row in table if any(fnmatch(row.name, name) for name in names))
+    named = tuple(row for row in every if any(fnmatch(row.name, name) for name in names))
+    return named if {row.name for row in named} & {row.name for row in extra} else (*named, *usable)
+
+
+def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate, ...]:
+    """Rows for each cut: as float32, and in int8 on top of that. ``source`` are the options that say what is cut."""
+    rows: list[Candidate] = []
+    for cut in cuts:
+        options: dict[str, Option] = {**source, "prune": cut.kind, "share": f"{cut.share:g}"}
+        if cut.kind == "structured":
+            about = f"a smaller network: {cut.share:.0%} of the channels of each layer that allows it taken out"
+        else:
+            about = f"{cut.share:.0%} of the weights set to zero: no faster here, smaller when compressed"
+        about += ", then trained again" if source["train"] else ""
+        rows.append(Candidate(cut.name, (PRUNED,), about, options))
+        for row in PRUNED_FORMS:
+            name, recipe = f"{cut.name}_{row.name}", (PRUNED, *row.recipe)
+            rows.append(
+                Candidate(name, recipe, row.about, {**options, **row.options}, package=row.package, after=cut.name)
+            )
+    return tuple(rows)
 
 
 def _possible(row: Candidate, flags: Sequence[str]) -> bool:

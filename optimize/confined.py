@@ -101,11 +101,23 @@ def _convert(job: dict[str, Any], directory: Path) -> None:
         outputs=tuple(job["outputs"]),
         axes=tuple(Axis(**axis) for axis in job["axes"]),
         allow_pickle=bool(job["allow_pickle"]),
+        weights=Path(job["weights"]) if job["weights"] else None,
     )
     data = dataset.read(directory / "data.npz")
-    source = sources.loader(sources.KINDS[job["kind"]])(request, data)
+    if job["retraining"]:
+        source = _retrained(request, data, job["retraining"], directory)
+    else:
+        source = sources.loader(sources.KINDS[job["kind"]])(request, data)
     result = conversion.convert(replace(source, reference=job["reference"]), data, job["batch_sizes"], directory)
     conversion.write(result, directory)
+
+
+def _retrained(request: Any, data: Any, job: dict[str, Any], directory: Path) -> Any:
+    from .pruning import Cut, retrained
+
+    source, facts = retrained.load(request, data, Cut(**job["cut"]), str(job["train"]), int(job["seed"]))
+    (directory / "pruned.json").write_text(json.dumps(facts), encoding="utf-8")
+    return source
 
 
 def _fail(directory: Path, code: str, message: str) -> int:

@@ -24,6 +24,7 @@ from . import conversion
 from .conversion import Conversion
 from .dataset import Dataset
 from .errors import BadInput, ExportFailed, LoadFailed, OptimizeError
+from .pruning import Cut
 from .sources import Kind, Request
 
 JOB, DATA, FAILURE = "job.json", "data.npz", "failure.json"
@@ -32,21 +33,36 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ERRORS: dict[str, type[OptimizeError]] = {error.code: error for error in (BadInput, ExportFailed)}
 
+PREFIXES = (sys.prefix, sys.base_prefix)
+"""Where the child finds its libraries by itself."""
+
 SAID_MOST = 400
 """Characters of a child's last words that are passed on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``memory_bytes`` of address space, which is more than what is resident; ``seconds`` of wall clock."""
+    """``memory_bytes`` of address space, which is more than what is resident; ``seconds`` of wall clock, of which the
+    option ``time_option`` allows more."""
 
     memory_bytes: int = 16 * 2**30
     seconds: float = 300.0
+    time_option: str = "--source-time"
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """What the child does to a torch source before it is converted: the cut, and ``train``, a ``module:function``."""
+
+    cut: Cut
+    train: str
+    seed: int
 
 
 def convert(
-    kind: Kind, request: Request, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: Limits
-) -> Conversion:
+    kind: Kind, request: Request, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: Limits,
+    retraining: Retraining | None = None,
+) -> Conversion:  # fmt: skip
     """Load and convert the source of ``request`` in a child process that works in ``directory``, an empty folder.
 
     Raises what the child reports (BadInput, ExportFailed), or LoadFailed when it crashed or went over a limit.
@@ -54,18 +70,23 @@ def convert(
     rows = Dataset(data.batch(min(data.rows, 2 * max(batch_sizes))), None, data.sha256)
     body = {
         "kind": kind.name,
-        "source": str(request.path.resolve()),
+        "source": request.reference if retraining else str(request.path.resolve()),
         "reference": request.reference,
         "outputs": request.outputs,
         "axes": [asdict(axis) for axis in request.axes],
         "allow_pickle": request.allow_pickle,
         "batch_sizes": list(batch_sizes),
         "memory_bytes": limits.memory_bytes,
+        "weights": str(request.weights.resolve()) if request.weights else "",
+        "retraining": asdict(retraining) if retraining else None,
     }
     (directory / JOB).write_text(json.dumps(body), encoding="utf-8")
     np.savez(directory / DATA, **dict(rows.inputs))  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     # A pickle names the classes that it needs; they may be the user's own, beside where the command was given.
-    importable = [str(ROOT), *([str(Path.cwd())] if request.allow_pickle else [])]
+    # A factory is imported from wherever we found it.
+    ours = [str(Path.cwd())] if request.allow_pickle or retraining else []
+    found = [path for path in sys.path if path and not path.startswith(PREFIXES)] if retraining else []
+    importable = [str(ROOT), *ours, *found]
     command = [sys.executable, "-m", "optimize.confined", str(directory)]
     run(command, directory, importable, request.reference, limits)
     return conversion.read(directory, request.reference, rows, batch_sizes)
@@ -90,7 +111,7 @@ def run(command: Sequence[str], directory: Path, importable: Sequence[str], refe
         except subprocess.TimeoutExpired as error:
             raise LoadFailed(
                 f"{reference}: loading and converting it took longer than {limits.seconds:g} s and was ended: "
-                "--source-time allows more"
+                f"{limits.time_option} allows more"
             ) from error
         finally:
             # The group, because what it started must not outlive it.

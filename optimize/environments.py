@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,8 @@ def convert(
     command = [str(interpreter), "-m", ENVIRONMENTS[kind.environment].module, str(directory)]
     confinement.run(command, directory, [str(confinement.ROOT)], request.reference, limits)
     found = conversion.read(directory, request.reference, rows, batch_sizes)
+    if request.outputs and request.outputs != found.outputs:
+        raise BadInput(f"--outputs: the model names its own, {', '.join(found.outputs)}; they are not changed")
     extra = sorted(set(data.inputs) - set(found.inputs))
     if extra:
         raise BadInput(
@@ -116,11 +119,14 @@ def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Raises LoadFailed with the last line of what a failing command said."""
+    """Raises LoadFailed with the last line of what a failing command said, the command, and what to do."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no reason given").rsplit("\n", 1)[-1]
-        raise LoadFailed(f"{' '.join(command[1:4])} failed while the environment was made: {last}")
+        raise LoadFailed(
+            f"the environment could not be made, nothing of it was kept: {last} (in: {shlex.join(command)}). Mend what "
+            "it names, most often the way to the package index, and give the same command again"
+        )
 
 
 def _digest(path: Path) -> str:

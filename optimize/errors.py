@@ -39,6 +39,12 @@ class PassFailed(OptimizeError):
     code = "pass_failed"
 
 
+class TrackingFailed(OptimizeError):
+    """The experiment record could not be written. The artifact was."""
+
+    code = "tracking_failed"
+
+
 class LoadFailed(OptimizeError):
     """The process that loads a source crashed, or went over a limit."""
 

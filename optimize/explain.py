@@ -70,3 +70,17 @@ def sensitivities(evidence: Row) -> list[str]:
 def _layer(row: Row) -> str:
     gain = "" if row["gain_db"] is None else f", gain {row['gain_db']:+.1f} dB"
     return f"{row['sqnr_db']:.1f} dB{gain}"
+
+
+def pruned(evidence: Row) -> list[str]:
+    """What was taken out of the network and what was left whole, with the reasons; nothing where nothing was pruned."""
+    rows = [row for row in evidence["candidates"] if "prune" in row["applied"] and row["said"]]
+    seen: dict[str, str] = {}
+    for row in rows:
+        # A lower form of a pruned network says the same as the network, and perhaps more.
+        seen.setdefault(
+            str(row["applied"]["prune"]),
+            f"<details open><summary>{escape(row['name'])}: {escape(str(row['applied']['weights']))} weights not "
+            f"zero</summary><pre>{escape(chr(10).join(row['said']))}</pre></details>",
+        )
+    return [f"<h2>What was pruned</h2>{''.join(seen.values())}"] if seen else []

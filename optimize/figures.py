@@ -1,7 +1,8 @@
 """The figures of the documentation: how much the recipes win on two well-known shapes, in ratios of one run.
 
 ``python -m optimize.figures minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file of MiniLM-L6 is
-given: speed does not depend on them, likeness does.
+given: speed does not depend on them, likeness does. ``search`` takes the time of the whole command on ResNet-50, which
+has 25.6 million parameters. Where ``tokenizer.json`` lies beside the weights of MiniLM, its rows are real text.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from . import decide, evaluate, finish, hardware, passes, quiet
+from . import decide, evaluate, finish, hardware, passes, quiet, sensitivity
 from .candidates import FLOAT32, Candidate, select
 from .dataset import Dataset
 from .errors import PassFailed
 from .measure import Plan, measure
 from .metrics import METRICS
-from .passes import PassJob
+from .passes import PassJob, PassRecord
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 ROUNDS = 12
 BUDGET_S = 12.0
 ROWS = 32
+REPAIRED = ("dynamic_int8", "dynamic_int8_per_channel")
+"""Also shown with the one or two most sensitive layers kept in float, as a repair does it."""
+
+SEARCH = "search"
+SEARCH_BUDGET, SEARCH_ROWS = "4m", 60
+"""Conversion before the search and writing after it come on top of what ``--budget`` bounds: five minutes in all."""
 SHAPES: dict[str, Sequence[tuple[int, int]]] = {"minilm": ((1, 32), (8, 128)), "resnet50": ((1, 224),)}
 RECIPES = {
     "minilm": ("dynamic_*", "fused*", "static_int8", "weights_*", "openvino*"),
@@ -47,9 +55,12 @@ def main(name: str, weights: Path | None) -> None:
         with quiet.captured():
             export(name, weights, reference)
         rng = np.random.default_rng(0)
-        files = {FLOAT32: reference} | _build(name, reference, rows(name, SHAPES[name][-1][1], rng), console)
+        words = weights.with_name("tokenizer.json") if weights else None
+        words = words if words and words.is_file() else None
+        data = {size: text(words, size) if words else rows(name, size, rng) for _, size in SHAPES[name]}
+        files = {FLOAT32: reference} | _build(name, reference, data[SHAPES[name][-1][1]], console)
         for batch, size in SHAPES[name]:
-            _compare(files, rows(name, size, rng), batch, size, console)
+            _compare(files, data[size], batch, size, console)
         for label, path in files.items():
             done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
             mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
@@ -60,11 +71,55 @@ def main(name: str, weights: Path | None) -> None:
             )
 
 
+def whole(budget: str = SEARCH_BUDGET) -> None:
+    """The whole search, from the factory to the artifact: how long it took, and what had no time left."""
+    from . import inspect, options, pipeline
+    from .progress import Display
+
+    console = Console(highlight=False, width=140)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        images = np.random.default_rng(0).normal(size=(SEARCH_ROWS, 3, 224, 224)).astype(np.float32)
+        np.savez(folder / "eval.npz", image=images)
+        given = options.parse(
+            [
+                *("optimize.shapes:resnet50", "--eval", str(folder / "eval.npz"), "--metric", "cosine"),
+                *("--max-drop", "2%", "--batch-sizes", "1,8", "--budget", budget, "--output", str(folder / "artifact")),
+            ]
+        )
+        began = time.monotonic()
+        written = pipeline.run(given, "python -m optimize.figures search", Display(console))
+        took_s = time.monotonic() - began
+    console.print(inspect.table(written.manifest))
+    outcomes = written.manifest.evidence["candidates"]
+    missed = [row["name"] for row in outcomes if row["reason"].startswith("not tried")]
+    console.print(f"{took_s:.0f} s from the factory to the artifact, {budget} asked for; {len(outcomes)} candidates")
+    console.print(f"had no time left: {', '.join(missed) or 'none'}", soft_wrap=True)
+
+
 def rows(name: str, size: int, rng: np.random.Generator) -> Dataset:
     """Random rows: token numbers of ``size`` tokens, or images of ``size`` pixels."""
     if name == "resnet50":
         return Dataset({"image": rng.normal(size=(ROWS, 3, 224, 224)).astype(np.float32)}, None, "")
     tokens = rng.integers(1000, 30_000, (ROWS, size))
+    return Dataset({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, None, "")
+
+
+def text(tokenizer: Path, size: int) -> Dataset:
+    """Rows of ``size`` real tokens: pieces of our own documentation, by the model's own tokenizer."""
+    from tokenizers import Tokenizer
+
+    pages = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+    reader = Tokenizer.from_file(str(tokenizer))
+    reader.no_padding()
+    reader.no_truncation()
+    words = [reader.encode(page.read_text(encoding="utf-8"), add_special_tokens=False).ids for page in pages]
+    begin, *_, end = reader.encode("").ids
+    every = [number for page in words for number in page]
+    step = size - 2
+    # Spread over all pages: neighbouring pieces are about the same thing.
+    starts = np.linspace(0, len(every) - step, ROWS).astype(int)
+    tokens = np.array([[begin, *every[start : start + step], end] for start in starts], np.int64)
     return Dataset({"input_ids": tokens, "attention_mask": np.ones_like(tokens)}, None, "")
 
 
@@ -92,19 +147,32 @@ def _build(name: str, reference: Path, calibration: Dataset, console: Console) -
     files: dict[str, Path] = {}
     for candidate in select(RECIPES[name], machine.flags):
         try:
-            files[candidate.name] = _apply(candidate, reference, calibration, machine)
+            record = _apply(candidate, reference, calibration, machine)
+            files[candidate.name] = record.path
+            if candidate.name in REPAIRED:
+                ranking = [row.tensor for row in sensitivity.rank(reference, record.path, calibration)]
+                for kept in (1, 2):
+                    again = _apply(candidate, reference, calibration, machine, tuple(ranking[:kept]))
+                    files[f"{candidate.name}, {kept} kept"] = again.path
         except PassFailed as error:
             console.print(f"{candidate.name:28} failed: {error}", markup=False)
     return files
 
 
-def _apply(candidate: Candidate, reference: Path, calibration: Dataset, machine: hardware.Hardware) -> Path:
-    path = reference
+def _apply(
+    candidate: Candidate,
+    reference: Path,
+    calibration: Dataset,
+    machine: hardware.Hardware,
+    keep_float: tuple[str, ...] = (),
+) -> PassRecord:
+    record = PassRecord(reference, {})
     for position, recipe in enumerate(candidate.recipe):
-        workdir = reference.parent / f"{candidate.name}-{position}"
+        workdir = reference.parent / f"{candidate.name}-{len(keep_float)}-{position}"
         workdir.mkdir()
-        path = passes.resolve(recipe)(PassJob(path, workdir, candidate.options, calibration, machine, 0)).path
-    return path
+        job = PassJob(record.path, workdir, candidate.options, calibration, machine, 0, keep_float)
+        record = passes.resolve(recipe)(job)
+    return record
 
 
 def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, console: Console) -> None:
@@ -122,6 +190,9 @@ def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, co
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in SHAPES:
-        sys.exit(f"usage: python -m optimize.figures {'|'.join(SHAPES)} [WEIGHTS]")
-    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    if len(sys.argv) < 2 or sys.argv[1] not in (*SHAPES, SEARCH):
+        sys.exit(f"usage: python -m optimize.figures {'|'.join(SHAPES)} [WEIGHTS], or {SEARCH} [BUDGET]")
+    if sys.argv[1] == SEARCH:
+        whole(*sys.argv[2:3])
+    else:
+        main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -64,9 +64,10 @@ def _to_json(record: PassRecord) -> dict[str, Any]:
         "applied": dict(record.applied),
         "said": list(record.said),
         "float_graph": str(record.float_graph) if record.float_graph else None,
+        "base": str(record.base) if record.base else None,
     }
 
 
 def _from_json(row: dict[str, Any]) -> PassRecord:
-    graph = row["float_graph"]
-    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), Path(graph) if graph else None)
+    graph, base = (Path(row[key]) if row[key] else None for key in ("float_graph", "base"))
+    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), graph, base)

@@ -12,10 +12,11 @@ from typing import NoReturn, TypeVar
 
 from server.cores import available_cores
 
-from . import axes
+from . import axes, pruning
 from .axes import Axis
 from .decide import Objective, thread_counts
 from .errors import BadInput
+from .pruning import Cut
 
 DESCRIPTION = """\
 Takes a trained model, finds its fastest form that is still right on this machine, and writes an artifact that the
@@ -67,6 +68,10 @@ class Options:
     seed: int
     force: bool
     portable: bool
+    prune: tuple[Cut, ...] = ()
+    train: str = ""
+    mlflow: str = ""
+    experiment: str = ""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -80,6 +85,8 @@ def parse(arguments: Sequence[str]) -> Options:
     """Read the command line. Raises BadInput; ends the process for ``--help``."""
     given = _parser().parse_args(arguments)
     output: Path = given.output
+    if given.train and not given.prune:
+        raise BadInput("--train is what a pruned network is trained with again: give --prune too, for example 0.3")
     return Options(
         source=given.source,
         evaluation=given.eval,
@@ -108,6 +115,10 @@ def parse(arguments: Sequence[str]) -> Options:
         seed=_at_least("--seed", given.seed, 0),
         force=given.force,
         portable=given.portable,
+        prune=pruning.parse(given.prune),
+        train=given.train,
+        mlflow=given.mlflow,
+        experiment=given.experiment,
     )
 
 
@@ -135,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--labels", default="", metavar="NAMES", help="names of the classes: a,b,c or a file of lines")
     _add_choice(parser.add_argument_group("what counts"))
     _add_measurement(parser.add_argument_group("search"))
+    _add_pruning(parser.add_argument_group("pruning"))
     artifact = parser.add_argument_group("artifact")
     artifact.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     artifact.add_argument("--force", action="store_true", help="replace the directory when it is not empty")
@@ -145,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     artifact.add_argument("--name", default="", help="name to serve it under; default: the directory's name")
     artifact.add_argument("--version", default="1", help="version to serve it under; default: %(default)s")
+    _add_tracking(parser.add_argument_group("record"))
     return parser
 
 
@@ -226,6 +239,33 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="folder to keep finished candidates in: an interrupted search goes on there, a changed one reuses them",
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random; default: %(default)s")
+
+
+def _add_pruning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--prune",
+        default="",
+        metavar="SHARES",
+        help="also try a module:attribute without this share of the channels of each layer, as 0.3,0.5; or without "
+        "this share of its weights, as magnitude:0.8, which makes zeros and nothing faster",
+    )
+    group.add_argument(
+        "--train",
+        default="",
+        metavar="MODULE:FUNCTION",
+        help="called with the pruned torch module in training mode: trains it again, in place, without the network and "
+        "without writing files; its time counts in --budget",
+    )
+
+
+def _add_tracking(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mlflow",
+        default="",
+        metavar="URI",
+        help="also keep the record in MLflow: http://HOST:PORT, sqlite:///FILE, or the word env for its own variables",
+    )
+    group.add_argument("--experiment", default="slipway", help="name of the experiment there; default: %(default)s")
 
 
 def _sizes(option: str, text: str) -> tuple[int, ...]:

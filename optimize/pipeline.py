@@ -130,13 +130,13 @@ def _search(
     display: Display,
 ) -> Search:
     plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
-    rows = candidates.select(options.candidates, machine.flags)
+    rows = candidates.select(options.candidates, machine.flags, extra=intake.pruned(options, source.axes))
     folder = options.work or reference.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:
         bench = workbench.set_up(
             folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count,
-            axes.shorter(source.probes),
+            axes.shorter(source.probes), int(options.source_memory_gib * 2**30),
         )  # fmt: skip
         found = search(bench.reference, rows, bench, rule, stage.say)
         stage.result = f"{found.chosen.name} chosen out of {len(found.outcomes)}"

@@ -30,6 +30,7 @@ def render(manifest: Manifest) -> str:
         f"<h2>Time of a run</h2>{_timings(evidence)}",
         f"<h2>Where the time goes</h2>{explain.operators(evidence)}",
         *explain.sensitivities(evidence),
+        *explain.pruned(evidence),
         f"<h2>What was checked</h2>{_checks(evidence)}",
         f"<h2>How this was made</h2>{_provenance(manifest)}",
         f"<h2>What the libraries said</h2>{_said(evidence)}",
@@ -186,7 +187,7 @@ def _provenance(manifest: Manifest) -> str:
 
 def _said(evidence: Row) -> str:
     speakers = [("exporter", evidence["exporter_said"])]
-    speakers += [(row["name"], row["said"]) for row in evidence["candidates"]]
+    speakers += [(row["name"], row["said"]) for row in evidence["candidates"] if "prune" not in row["applied"]]
     blocks = [
         f"<details><summary>{escape(name)}: {len(lines)} line(s)</summary>"
         f"<pre>{escape(chr(10).join(lines))}</pre></details>"

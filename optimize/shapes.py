@@ -124,7 +124,8 @@ class ResNet50(nn.Module):
         self.head = nn.Linear(wide, 1000)
 
     def forward(self, image: Tensor) -> Tensor:
-        return torch.as_tensor(self.head(self.blocks(image).mean((2, 3))))
+        scores: Tensor = self.head(self.blocks(image).mean((2, 3)))
+        return scores
 
 
 def resnet50() -> ResNet50:

@@ -14,7 +14,7 @@ from server.artifact import digest
 from server.errors import SlipwayError
 from server.tensors import Array
 
-from . import dataset, evaluate, gates, isolation, measure, passes, sensitivity
+from . import confinement, dataset, evaluate, gates, isolation, measure, passes, sensitivity
 from .axes import Probe
 from .candidates import Candidate, Option
 from .dataset import Dataset, Split
@@ -33,6 +33,8 @@ MEASURE_SHARE = 0.3
 """Share of the budget that belongs to the measurement, which comes last and must not be starved."""
 
 MEASURE_MOST_S = 20.0
+"""What it is planned for where runs are short; more rounds would not tell more."""
+
 HEAT_SHARE = 0.15
 HEAT_ROUNDS = 5
 
@@ -52,7 +54,8 @@ class Budget:
     @property
     def left_s(self) -> float:
         """Seconds until the measurement has to begin."""
-        return self.seconds - self.measurement_s - (self.clock() - self.began)
+        # All of its share: a run of a large model lasts, and every candidate has to be run a few times in any case.
+        return self.seconds * (1 - MEASURE_SHARE) - (self.clock() - self.began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class LocalWorkbench:
     memory_bytes: int
     progress: measure.Progress
     probes: tuple[Probe, ...] = ()
+    source_memory_bytes: int = confinement.Limits().memory_bytes
 
     @property
     def batch_size(self) -> int:
@@ -84,37 +88,49 @@ class LocalWorkbench:
         """A step that begins just before the end still gets a moment: the reference must be run in any case."""
         return Limits(max(self.budget.left_s, self.budget.measurement_s), self.memory_bytes)
 
+    @property
+    def confined(self) -> confinement.Limits:
+        """The same for a process that the user's training runs in. Its address space holds more than it uses."""
+        return confinement.Limits(self.source_memory_bytes, self.limits.seconds, "--budget")
+
     def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
         """Run the candidate's passes one after the other; what each applied and said adds up."""
         ingredients: dict[str, Any] = {"reference": self.reference.parent.name, "seed": self.plan.seed}
         ingredients |= {"calibration": self.data.calibration.sha256, "rows": self.data.note}
-        ingredients |= {"machine": self.hardware.to_json(), "options": dict(candidate.options)}
+        ingredients |= {"machine": self.hardware.to_json()}
         ingredients |= {name: metadata.version(name) for name in TOOLS}
         record = PassRecord(self.reference, {})
         for position, recipe in enumerate(candidate.recipe):
             last = position == len(candidate.recipe) - 1
             kept = keep_float if last else ()
-            ingredients = {**ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept}
-            record = self._step(recipe, candidate, record, kept, ingredients)
+            # Only what the passes so far look at: candidates that begin alike share the steps that they begin with.
+            seen = frozenset().union(*(passes.TAKES.get(name, ()) for name in candidate.recipe[: position + 1]))
+            options = {name: value for name, value in candidate.options.items() if name in seen}
+            ingredients = {
+                **ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept, "options": options,
+            }  # fmt: skip
+            record = self._step(recipe, options, record, kept, ingredients)
         return record
 
     def _step(
         self,
         recipe: str,
-        candidate: Candidate,
+        options: Mapping[str, Option],
         before: PassRecord,
         keep_float: tuple[str, ...],
         ingredients: Mapping[str, Any],
     ) -> PassRecord:
         def make(directory: Path) -> PassRecord:
-            where, how = (self.rows, before.path, directory), (dict(candidate.options), self.hardware, self.plan.seed)
+            where, how = (self.rows, before.path, directory), (dict(options), self.hardware, self.plan.seed)
+            if recipe in passes.OWN_PROCESS:
+                return _apply(recipe, where, how, keep_float, self.confined)
             return isolation.call(self.limits, _apply, recipe, where, how, keep_float)
 
         record = self.memory.record(ingredients, make)
         applied = {**before.applied, **record.applied}
         if keep_float:
             applied["kept_in_float"] = ", ".join(keep_float)
-        return replace(record, applied=applied, said=(*before.said, *record.said))
+        return replace(record, applied=applied, said=(*before.said, *record.said), base=record.base or before.base)
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         ingredients: dict[str, Any] = {
@@ -130,8 +146,10 @@ class LocalWorkbench:
 
         return self.memory.arrays(ingredients, make)
 
-    def elsewhere(self, path: Path) -> str | None:
-        return isolation.call(self.limits, _elsewhere, path, self.reference, self.probes) if self.probes else None
+    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+        if not self.probes:
+            return None
+        return isolation.call(self.limits, _elsewhere, path, base or self.reference, self.probes)
 
     def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
         if record.float_graph is None:
@@ -162,6 +180,7 @@ def set_up(
     memory_bytes: int,
     progress: measure.Progress,
     probes: tuple[Probe, ...] = (),
+    source_memory_bytes: int = confinement.Limits().memory_bytes,
 ) -> LocalWorkbench:
     """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
     # The children work in a folder of their own.
@@ -174,8 +193,9 @@ def set_up(
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")
     return LocalWorkbench(
-        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress, probes
-    )
+        Memory(folder / "candidates"), placed, rows, data, machine, plan, budget, memory_bytes, progress, probes,
+        source_memory_bytes,
+    )  # fmt: skip
 
 
 def _apply(
@@ -183,12 +203,13 @@ def _apply(
     where: tuple[Path, Path, Path],
     how: tuple[Mapping[str, Option], Hardware, int],
     keep_float: tuple[str, ...],
+    limits: confinement.Limits | None = None,
 ) -> PassRecord:
     """In the child: one pass. ``where``: rows, source and directory; ``how``: options, machine and seed."""
     rows, source, directory = where
     options, machine, seed = how
     calibration = dataset.stored(rows / "calibration")
-    return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float))
+    return passes.resolve(recipe)(PassJob(source, directory, options, calibration, machine, seed, keep_float, limits))
 
 
 def _elsewhere(path: Path, reference: Path, probes: tuple[Probe, ...]) -> str | None:

@@ -6,10 +6,14 @@ import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..dataset import Dataset
 from ..errors import PassFailed
 from ..hardware import Hardware
+
+if TYPE_CHECKING:
+    from ..confinement import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class PassJob:
     """What a pass gets: the graph, a directory of its own to write into, and the row of its candidate.
 
     ``keep_float`` are layers to leave alone, each known by the tensor that it makes: names of nodes change from one
-    library to the next, names of tensors do not.
+    library to the next, names of tensors do not. ``limits`` are for the pass that starts a process of its own.
     """
 
     reference: Path
@@ -27,6 +31,7 @@ class PassJob:
     hardware: Hardware
     seed: int
     keep_float: tuple[str, ...] = ()
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,16 @@ class PassRecord:
     """What a pass did: the file it made, the options that took effect, and what its libraries had to say.
 
     ``float_graph`` is the file that it is the lower-precision form of, node for node; the sensitivity of single layers
-    is read off the two. None where layers cannot be left out one by one.
+    is read off the two. None where layers cannot be left out one by one. ``base`` is the float32 graph of a network
+    that was trained again, from which this comes: its answers are its own, so that noise is measured against it and
+    not against the reference; the metric alone compares with that.
     """
 
     path: Path
     applied: Mapping[str, str | int | bool]
     said: tuple[str, ...] = ()
     float_graph: Path | None = None
+    base: Path | None = None
 
 
 Apply = Callable[[PassJob], PassRecord]
@@ -52,8 +60,25 @@ PASSES: dict[str, str] = {
     "leveled_from_float32": "optimize.passes.leveled_from_float32:apply",
     "nbits_from_float32": "optimize.passes.nbits_from_float32:apply",
     "openvino_from_onnx": "optimize.passes.openvino_from_onnx:apply",
+    "pruned_from_torch": "optimize.passes.pruned_from_torch:apply",
     "static_qdq_from_float32": "optimize.passes.static_qdq_from_float32:apply",
 }
+
+TAKES: dict[str, frozenset[str]] = {
+    "dynamic_int8_from_float32": frozenset({"per_channel"}),
+    "half_from_float32": frozenset({"to"}),
+    "leveled_from_float32": frozenset({"level"}),
+    "nbits_from_float32": frozenset({"bits", "block"}),
+    "openvino_from_onnx": frozenset({"precision"}),
+    "pruned_from_torch": frozenset(
+        {"prune", "share", "train", "train_sha256", "factory", "weights", "outputs", "axes"}
+    ),
+    "static_qdq_from_float32": frozenset({"calibrate", "activations", "per_channel"}),
+}
+"""The options that a pass looks at. What two candidates ask of it alike is done once for both."""
+
+OWN_PROCESS = frozenset({"pruned_from_torch"})
+"""Passes that run somebody else's code, in a confined process that they start themselves."""
 
 BACKENDS: dict[str, str] = {".onnx": "onnxruntime", ".xml": "openvino"}
 """The backend that runs what a pass has made, by the end of the file's name."""

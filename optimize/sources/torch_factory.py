@@ -27,7 +27,7 @@ def load(request: Request, data: Dataset) -> ReferenceModel:
     """
     factory = resolve(request.reference)
     module = build(request.reference, request.weights)
-    digests = {"factory": _digest_of_code(factory)}
+    digests = {"factory": digest_of_code(factory)}
     if request.weights is not None:
         digests["weights"] = digest(request.weights)
     present = {key: value for key, value in digests.items() if value}
@@ -113,7 +113,7 @@ def _read_pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
-def _digest_of_code(factory: Any) -> str:
+def digest_of_code(factory: Any) -> str:
     try:
         path = inspect.getsourcefile(factory)
     except TypeError:

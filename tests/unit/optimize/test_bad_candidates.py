@@ -80,7 +80,7 @@ class Bench:
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         return outputs(path, self.rows, 64, 1, limit)
 
-    def elsewhere(self, path: Path) -> str | None:
+    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
         return None
 
     def sensitivities(self, record: PassRecord) -> tuple[Sensitivity, ...]:

@@ -75,7 +75,7 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> No
 
 
 def test_a_command_that_fails_is_told_in_one_line() -> None:
-    with pytest.raises(LoadFailed, match=r"failed while the environment was made: the reason$"):
+    with pytest.raises(LoadFailed, match=r"could not be made, .*: the reason \(in: .*-c .*\)\. Mend what it names"):
         environments.run_command([sys.executable, "-c", "import sys; sys.exit('what came before\\nthe reason')"])
 
 
@@ -110,6 +110,14 @@ def test_a_conversion_comes_back_and_is_proven(tmp_path: Path, data: Dataset, wo
     found = convert(tmp_path / "model", data, workdir)
     assert (found.exported.exporter, set(found.digests)) == ("stand-in", {"model"})
     assert normalize.normalize(found, tmp_path / "r.onnx").worst == 0
+
+
+def test_names_of_outputs_are_the_models_own(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "inference.pdiparams").write_bytes(b"weights")
+    request = Request(str(tmp_path / "model"), outputs=("score",))
+    with pytest.raises(BadInput, match="--outputs: the model names its own, y;"):
+        environments.convert(KINDS["paddle"], request, data, (1, 2), workdir, Limits(), Path(sys.executable))
 
 
 def test_a_converter_that_fails_is_told_in_one_line(tmp_path: Path, data: Dataset, workdir: Path) -> None:

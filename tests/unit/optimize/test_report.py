@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from optimize import package, report
 from optimize.dataset import Dataset
 from optimize.package import Findings, Identity
+from optimize.passes import PassRecord
 from optimize.plot import Point, draw
 from server.artifact import Manifest
 
@@ -89,3 +91,14 @@ def test_the_plot_is_valid_and_puts_better_up_and_left() -> None:
 def test_a_plot_of_one_point_without_any_drop_has_a_scale() -> None:
     assert "nan" not in draw([Point("only", 10.0, 0.0, 0.0, 0.0, True)], "accuracy", 0.0)
     assert draw([], "accuracy", 0.01) == ""
+
+
+def test_what_was_pruned_is_told_once_for_each_cut(findings: Findings, rows: Dataset, tmp_path: Path) -> None:
+    applied = {"prune": "structured 0.5", "weights": "1,000 -> 300"}
+    record = PassRecord(Path("model.onnx"), applied, ("cut near: 32 -> 16 channels", "left <answer>: an output"))
+    lost = [replace(findings.search.outcomes[2], name=name, record=record) for name in ("pruned_50", "pruned_50_int8")]
+    search = replace(findings.search, outcomes=(*findings.search.outcomes, *lost))
+    package.write(tmp_path, Identity("small", "1", "", ()), replace(findings, search=search), rows)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("cut near: 32 -&gt; 16 channels") == 1
+    assert "left &lt;answer&gt;: an output" in page

@@ -68,7 +68,7 @@ class Bench:
             raise answer
         return {"p": answer[:limit]}
 
-    def elsewhere(self, path: Path) -> str | None:
+    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
         return self.short.get(path.name)
 
     def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
@@ -226,3 +226,24 @@ def test_only_the_fastest_reach_the_final() -> None:
 def test_a_classifier_with_other_answers_is_not_evaluated_at_length() -> None:
     found = run(Bench({"confused": 0.5 * RIGHT + 0.6 * np.roll(RIGHT, 1, axis=1)}))
     assert "agrees with float32 on 0% of 32 rows" in outcome(found, "confused").reason
+
+
+def test_what_is_made_from_a_loser_is_not_tried() -> None:
+    rows = [Candidate("pruned", ("none",), ""), Candidate("pruned_int8", ("none",), "", after="pruned")]
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
+    found = search(Path("float32"), rows, Bench({"pruned": wrong(0.05)}), rule, lambda _: None)
+    assert outcome(found, "pruned_int8").reason == "not tried: pruned, which it is made from, is not good enough"
+
+
+def test_a_network_that_was_trained_again_is_judged_by_the_metric_and_its_int8_form_by_its_own_noise() -> None:
+    """Its answers are right, but ten times as large: noise, measured against float32."""
+
+    class Retrained(Bench):
+        def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+            return PassRecord(Path(candidate.name), {}, base=Path("pruned"))
+
+    bench = Retrained({"pruned": 10 * RIGHT, "pruned_int8": 10 * RIGHT, "pruned_rough": RIGHT * -5})
+    found = run(bench)
+    assert outcome(found, "pruned").reason == "not distinguishable from float32: 1.00x (1.00 to 1.00)"
+    assert outcome(found, "pruned_int8").reason == outcome(found, "pruned").reason
+    assert outcome(found, "pruned_rough").reason.startswith("broken: its error is larger than the signal")
