@@ -1,0 +1,41 @@
+"""Ray Serve: request batching, and the settings that it has for throughput."""
+
+from __future__ import annotations
+
+from .peer import LOCKS, Peer, Place, service
+
+WAIT_S = 0.001
+
+
+def _files(place: Place) -> dict[str, str]:
+    # Paths of its sockets must stay below 107 bytes: its scratch folder is the folder's shortest name.
+    return service("ray_serve", place, wait_s=WAIT_S, scratch=str(place.folder / "r"))
+
+
+RAY_SERVE = Peer(
+    name="ray_serve",
+    title="Ray Serve",
+    package="ray",
+    lock=LOCKS / "ray_serve.txt",
+    files=_files,
+    command=lambda place: [str(place.python), "ray_serve_service.py"],
+    ready="/-/healthz",
+    route="/",
+    body=lambda row: {"input": row},
+    answer=lambda answer: [float(one) for one in answer["output"]],
+    settings=(
+        "serve.batch 32, wait 1 ms",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+        "one replica a core",
+        "one thread a session",
+        "no HAProxy (it listens on all interfaces)",
+    ),
+    advice=(
+        "https://docs.ray.io/en/latest/serve/advanced-guides/performance.html",
+        "https://docs.ray.io/en/latest/serve/advanced-guides/dyn-req-batch.html",
+    ),
+    environment={
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    },
+)
