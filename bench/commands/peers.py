@@ -22,7 +22,7 @@ from ..peers import environments, figures, loads, rounds, show, table, workload
 from ..peers.peer import Peer
 from ..run import TOOL
 
-ROUNDS, SECONDS = 5, 5.0
+ROUNDS, SECONDS, WARMUP_S = 5, 5.0, 1.0
 NAMES = ", ".join(one.name for one in table.PEERS)
 MODELS = ", ".join(one.name for one in workload.MODELS)
 
@@ -40,6 +40,13 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.add_argument("--rounds", type=arguments.count, default=ROUNDS, metavar="N", help="(default: %(default)s)")
     command.add_argument(
         "--seconds", type=arguments.positive, default=SECONDS, metavar="S", help="of each load (default: %(default)s)"
+    )
+    command.add_argument(
+        "--warmup",
+        type=arguments.positive,
+        default=WARMUP_S,
+        metavar="S",
+        help="before the loads (default: %(default)s)",
     )
     command.add_argument(
         "--rate", type=arguments.positive, metavar="R", help="of the open loop (default: half of the slowest's reach)"
@@ -76,6 +83,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
             folder=Path(folder),
             seed=asked.seed,
             measure=measure,
+            warmup_s=asked.warmup,
         )
         found = _measure(plan, peers, missing, asked.generator, shlex.join(["python", "-m", "bench", *given]))
     if asked.output is not None:

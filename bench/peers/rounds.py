@@ -20,7 +20,6 @@ from .peer import Peer, Place, Row
 from .process import Failed, Running, running
 
 PORTS = 6
-WARMUP_S = 1.0
 SHARE_OF_SLOWEST = 0.5
 """The open loop offers everybody half of what the slowest reached: a rate that each can sustain."""
 ONE, MANY, OPEN = "one", "many", "open"
@@ -46,6 +45,7 @@ class Plan:
     folder: Path
     seed: int
     measure: Measure
+    warmup_s: float
 
 
 def run(plan: Plan, loads: dict[str, tuple[Load, ...]], keep: Keep, say: Say) -> None:
@@ -157,7 +157,7 @@ def _load(
 ) -> None:
     """Fills ``figures``. Raises Failed when the server dies; that load then has no figure."""
     url, body = peer.url(place), workload.payload(peer)
-    plan.measure(url, body, CLOSED[-1], WARMUP_S, plan.seed)
+    plan.measure(url, body, CLOSED[-1], plan.warmup_s, plan.seed)
     for load in loads:
         server.check()
         found = plan.measure(url, body, load, plan.seconds, plan.seed + number)
