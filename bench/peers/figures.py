@@ -25,12 +25,13 @@ class Load:
 class Figure:
     """One load on one server, once.
 
-    ``problems``: why its numbers must not be used; empty where they may. ``generator_cpu``: share of its core.
+    ``problems``: why its numbers must not be used; empty where they may. ``p99_ms``: None from too few answers.
+    ``generator_cpu``: share of its core.
     """
 
     rate_per_s: float
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
     requests: int
     failures: int
     generator_cpu: float
@@ -120,7 +121,7 @@ def summarize(visits: Sequence[Visit], peer: str, first: str, model: str, load: 
     return Summary(
         median(one.rate_per_s for one in valid.values()),
         median(one.p50_ms for one in valid.values()),
-        median(one.p99_ms for one in valid.values()),
+        _median([one.p99_ms for one in valid.values()]),
         None,
         # A rate is better when it is higher, a latency when it is lower.
         _ratio(pairs, lambda first_, other: (other.rate_per_s, first_.rate_per_s)),
@@ -147,8 +148,16 @@ def _problem(visits: Sequence[Visit], peer: str, model: str, figures: dict[int, 
     return (reasons or troubles or ["it was not measured"])[-1]
 
 
-def _ratio(pairs: Sequence[tuple[Figure, Figure]], of: Callable[[Figure, Figure], tuple[float, float]]) -> Ratio | None:
-    values = [of(one, other) for one, other in pairs]
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [one for one in values if one is not None]
+    return median(known) if known else None
+
+
+def _ratio(
+    pairs: Sequence[tuple[Figure, Figure]], of: Callable[[Figure, Figure], tuple[float | None, float | None]]
+) -> Ratio | None:
+    asked = [of(one, other) for one, other in pairs]
+    values = [(one, other) for one, other in asked if one is not None and other is not None]
     if not values or min(min(pair) for pair in values) <= 0:
         return None
     return Ratio(*ratio_of_pairs([one for one, _ in values], [other for _, other in values]), len(values))

@@ -21,13 +21,16 @@ from ..load.engine import RawRun, Shot
 from ..load.measurements import Outcome
 from ..load.payload import JSON, Payload
 from ..load.server_timing import CARRIERS
-from ..stats import order_statistic
+from ..stats import min_samples, order_statistic
 from ..validity import MAX_GENERATOR_CPU
 from .figures import Figure, Load
 
 WRK, ENGINE = "wrk", "engine"
 TIMEOUT_S = 10.0
 CONNECTIONS = 512
+ENOUGH = min_samples(0.99)
+MOST_S = 30.0
+"""An open loop lasts until it has enough answers for a p99, but no longer than this."""
 MAX_FAILED = 0.001
 """Share of requests that may fail before a figure is not one of the service any more."""
 SCRIPT = """\
@@ -70,7 +73,9 @@ def by_engine(url: str, body: bytes, load: Load, seconds: float, seed: int) -> F
     if load.users is not None:
         raw = fleet.run(shot, fleet.Callers(load.users, seconds), 1)
     else:
-        raw = fleet.run(shot, schedule.build("poisson", load.rate_per_s, seconds, seed), 1)
+        assert load.rate_per_s is not None
+        lasts_s = max(seconds, min(MOST_S, 1.2 * ENOUGH / load.rate_per_s))
+        raw = fleet.run(shot, schedule.build("poisson", load.rate_per_s, lasts_s, seed), 1)
     if raw.interrupted:
         raise KeyboardInterrupt
     return of_engine(raw, most)
@@ -87,7 +92,7 @@ def of_engine(raw: RawRun, max_connections: int) -> Figure:
     return Figure(
         (len(ended_ns) - 1) / span_s if span_s else 0.0,
         order_statistic(latency_ns, 0.5) / 1e6 if len(latency_ns) else 0.0,
-        order_statistic(latency_ns, 0.99) / 1e6 if len(latency_ns) else 0.0,
+        order_statistic(latency_ns, 0.99) / 1e6 if len(latency_ns) >= ENOUGH else None,
         count,
         failures,
         raw.generator_cpu,
@@ -119,7 +124,13 @@ def of_wrk(said: dict[str, int], cpu: float) -> Figure:
     if cpu > MAX_GENERATOR_CPU:
         problems += (f"the generator used {cpu:.0%} of its core, limit {MAX_GENERATOR_CPU:.0%}",)
     return Figure(
-        count / (said["us"] / 1e6), said["p50_us"] / 1e3, said["p99_us"] / 1e3, count, failures, cpu, problems
+        count / (said["us"] / 1e6),
+        said["p50_us"] / 1e3,
+        said["p99_us"] / 1e3 if count >= ENOUGH else None,
+        count,
+        failures,
+        cpu,
+        problems,
     )
 
 

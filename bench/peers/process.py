@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import os
 import signal
 import subprocess
@@ -47,6 +48,16 @@ class Running:
         """The end of its log, in one line."""
         lines = [line.strip() for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
         return f"its log ends: {' | '.join(lines[-LAST_LINES:])[-LAST_WORDS:]}" if lines else "its log is empty"
+
+    def check_private(self) -> None:
+        """Raises Failed when it, or what it started, listens on more than the loopback interface."""
+        public = set()
+        for one in marked(self.mark):
+            with contextlib.suppress(psutil.Error):
+                heard = [c.laddr for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+                public |= {f"{at.ip}:{at.port}" for at in heard if not _is_loopback(at.ip)}
+        if public:
+            raise Failed(f"it listens on {', '.join(sorted(public))}, where others than this machine can reach it")
 
     def wait_until_ready(self, port: int, path: str, within_s: float) -> None:
         """Until the path answers 200. Raises Failed."""
@@ -140,6 +151,12 @@ def _end(process: subprocess.Popen[bytes] | None, mark: str) -> None:
         psutil.wait_procs(left, timeout=GRACE_S / 5)
     if process is not None:
         process.wait()
+
+
+def _is_loopback(address: str) -> bool:
+    """Java and gRPC listen on ::ffff:127.0.0.1, which is 127.0.0.1 in the other family's words."""
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def _answers(port: int, path: str) -> bool:

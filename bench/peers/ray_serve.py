@@ -25,10 +25,10 @@ RAY_SERVE = Peer(
     answer=lambda answer: [float(one) for one in answer["output"]],
     settings=(
         "serve.batch 32, wait 1 ms",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+        "the four throughput flags of its page",
         "one replica a core",
         "one thread a session",
-        "no HAProxy (it listens on all interfaces)",
+        "no HAProxy, which listens on all interfaces",
     ),
     advice=(
         "https://docs.ray.io/en/latest/serve/advanced-guides/performance.html",
@@ -36,6 +36,12 @@ RAY_SERVE = Peer(
     ),
     environment={
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # On Linux its cluster listens on all interfaces; as on the other systems this keeps it on the loopback one.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # The four flags of its page. RAY_SERVE_THROUGHPUT_OPTIMIZED sets them and more, of which one listens publicly.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
     },
 )

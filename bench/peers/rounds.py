@@ -139,6 +139,7 @@ def _visit(plan: Plan, peer: Peer, model: str, file: Path, right: Row, loads: Se
             server.wait_until_ready(place.port, peer.ready, peer.ready_within_s)
             workload.check(peer, place, right)
             start_s = time.perf_counter() - server.began_s
+            server.check_private()
             _load(plan, peer, place, loads, number, server, figures)
             workload.check(peer, place, right)
     except Failed as error:

@@ -13,6 +13,14 @@ from ray import serve
 PLACE = json.loads((Path(__file__).parent / "service.json").read_text())
 
 
+def keep_private() -> None:
+    """A replica has a port for other replicas, on all interfaces by a constant: here it stays on this machine."""
+    from ray.serve._private import replica
+
+    add = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, _address: add(server, f"{PLACE['host']}:0")
+
+
 @serve.deployment(
     num_replicas=PLACE["workers"],
     max_ongoing_requests=2 * PLACE["max_batch_size"],
@@ -20,6 +28,7 @@ PLACE = json.loads((Path(__file__).parent / "service.json").read_text())
 )
 class Model:
     def __init__(self, model: str) -> None:
+        keep_private()  # runs before that port is opened
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -41,7 +50,6 @@ if __name__ == "__main__":
         include_dashboard=False,
         object_store_memory=100_000_000,
         log_to_driver=False,
-        _node_ip_address=PLACE["host"],
         _temp_dir=PLACE["scratch"],
     )
     serve.start(http_options={"host": PLACE["host"], "port": PLACE["port"]})

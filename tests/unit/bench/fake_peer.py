@@ -1,7 +1,8 @@
 """A model server of the simplest kind, in the ways that a peer can behave: ``fake_peer.py PORT MODE``.
 
 It answers with what ``answer.json`` in its folder holds. Modes: ``right``; ``wrong``; ``never``: ends at once;
-``dies:N``: ends at its N-th question; ``child``: starts a process that hides in a session of its own.
+``dies:N``: ends at its N-th question; ``public``: listens on all interfaces; ``child``: starts a process
+that hides in a session of its own.
 """
 
 from __future__ import annotations
@@ -45,4 +46,4 @@ if MODE == "never":
     sys.exit("no licence found")
 if MODE == "child":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+ThreadingHTTPServer(("0.0.0.0" if MODE == "public" else "127.0.0.1", PORT), Handler).serve_forever()

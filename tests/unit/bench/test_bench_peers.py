@@ -194,6 +194,7 @@ def test_a_server_that_is_right_is_measured_in_every_round(tmp_path: Path) -> No
     [
         ("never", "it ended with status 1; its log ends: no licence found"),
         ("wrong", "its answer is wrong: [1, 2] instead of"),
+        ("public", "it listens on 0.0.0.0:"),
         ("dies:6", "it ended with status 9; its log ends: out of memory"),
     ],
 )
@@ -226,6 +227,11 @@ def test_a_server_ends_with_all_that_it_started(tmp_path: Path) -> None:
         while len(process.marked(server.mark)) < 2:
             server.check()
     assert process.marked(server.mark) == []
+
+
+def test_an_address_of_one_family_in_the_words_of_the_other_is_the_same() -> None:
+    assert [process._is_loopback(one) for one in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == [True] * 3
+    assert [process._is_loopback(one) for one in ("0.0.0.0", "::", "::ffff:192.0.2.1")] == [False] * 3
 
 
 def test_what_cannot_be_executed_is_said(tmp_path: Path) -> None:
@@ -320,6 +326,8 @@ def test_no_figure_is_drawn_from_what_must_not_be_believed() -> None:
     found = figures.summarize(visits, "a", "a", "m", "many")
     assert (found.rate_per_s, found.problem) == (None, "the generator used 99% of its core")
     assert figures.summarize(visits[:2], "a", "a", "m", "many").rate_per_s == GOOD.rate_per_s
+    few = figures.summarize([visit("a", 0, replace(GOOD, p99_ms=None))], "a", "a", "m", "many")
+    assert (few.p50_ms, few.p99_ms) == (GOOD.p50_ms, None)
     died = figures.summarize([visit("a", 0, None, "it ended with status 9")], "a", "a", "m", "many")
     assert died.problem == "it ended with status 9"
 
@@ -329,6 +337,7 @@ def test_wrk_is_held_to_failures_and_to_its_own_core() -> None:
     assert loads.of_wrk(said, 0.3) == Figure(5000.0, 0.15, 0.9, 10_000, 0, 0.3)
     assert loads.of_wrk({**said, "failed": 11}, 0.3).problems == ("11 of 10,000 requests failed",)
     assert loads.of_wrk({**said, "failed": 10}, 0.3).problems == ()
+    assert loads.of_wrk({**said, "requests": 472}, 0.3).p99_ms is None  # too few for a p99
     assert loads.of_wrk(said, 0.9).problems == ("the generator used 90% of its core, limit 80%",)
     assert loads.of_wrk({**said, "requests": 0}, 0.0).problems == ("nothing was answered",)
 
