@@ -38,10 +38,10 @@ class Running:
     log: Path
     began_s: float
 
-    def check(self) -> None:
-        """Raises Failed when it is no longer there."""
-        status = self.process.poll()
-        if status is not None:
+    def check(self, patience_s: float = 0.0) -> None:
+        """Raises Failed when it is no longer there. ``patience_s``: how long its end may take."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(patience_s)
             raise Failed(f"it ended with status {status}; {self.last_words()}")
 
     def last_words(self) -> str:

@@ -20,6 +20,8 @@ from .peer import Peer, Place, Row
 from .process import Failed, Running, running
 
 PORTS = 6
+DYING_S = 1.0
+"""A server that answers no more may still be on its way out, which is the better reason to tell."""
 SHARE_OF_SLOWEST = 0.5
 """The open loop offers everybody half of what the slowest reached: a rate that each can sustain."""
 ONE, MANY, OPEN = "one", "many", "open"
@@ -162,7 +164,7 @@ def _load(
     for load in loads:
         server.check()
         found = plan.measure(url, body, load, plan.seconds, plan.seed + number)
-        server.check()
+        server.check(DYING_S if found.failures else 0.0)
         figures[load.name] = found
 
 

@@ -46,4 +46,5 @@ if MODE == "never":
     sys.exit("no licence found")
 if MODE == "child":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+ThreadingHTTPServer.request_queue_size = 128  # five, the default, are fewer than the connections of a load
 ThreadingHTTPServer(("0.0.0.0" if MODE == "public" else "127.0.0.1", PORT), Handler).serve_forever()

@@ -274,7 +274,7 @@ def test_the_whole_way_with_a_real_load(
         "--models",
         MODEL.name,
         "--rate",
-        "50",
+        "1000",
         "--generator",
         "engine",
         "--seconds",
