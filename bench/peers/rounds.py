@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import Unusable
 from ..micro.processes import free_port
-from . import workload
+from . import quiet, workload
 from .figures import Figure, Load, Visit
 from .loads import Measure
 from .peer import Peer, Place, Row
@@ -163,9 +163,17 @@ def _load(
     plan.measure(url, body, CLOSED[-1], plan.warmup_s, plan.seed)
     for load in loads:
         server.check()
+        began_s, before = time.perf_counter(), _busy(plan, server)
         found = plan.measure(url, body, load, plan.seconds, plan.seed + number)
         server.check(DYING_S if found.failures else 0.0)
+        after, lasted_s = _busy(plan, server), time.perf_counter() - began_s
+        noise = quiet.problems(before, after, lasted_s, plan.server_cores, "server")
+        found = replace(found, problems=(*found.problems, *noise))
         figures[load.name] = found
+
+
+def _busy(plan: Plan, server: Running) -> quiet.Busy:
+    return quiet.Busy(quiet.busy_s(plan.server_cores), server.cpu_s())
 
 
 def _prepare(command: Sequence[str], folder: Path, peer: Peer, plan: Plan) -> None:

@@ -17,7 +17,7 @@ from bench.__main__ import main
 from bench.commands import peers as command
 from bench.errors import Unusable
 from bench.micro.processes import free_port
-from bench.peers import environments, figures, loads, process, rounds, show, table, workload
+from bench.peers import environments, figures, loads, process, quiet, rounds, show, table, workload
 from bench.peers.figures import Figure, Load, Visit
 from bench.peers.peer import HOST, Peer, Place, service
 
@@ -340,6 +340,17 @@ def test_wrk_is_held_to_failures_and_to_its_own_core() -> None:
     assert loads.of_wrk({**said, "requests": 472}, 0.3).p99_ms is None  # too few for a p99
     assert loads.of_wrk(said, 0.9).problems == ("the generator used 90% of its core, limit 80%",)
     assert loads.of_wrk({**said, "requests": 0}, 0.0).problems == ("nothing was answered",)
+
+
+def test_what_others_used_of_a_core_is_a_reason() -> None:
+    stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 50 900 7 1 2 3 0 0\ncpu1 5 0 5 9 0 0 0 0 0 0\nintr 1\n"
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    assert quiet.busy_s([0], stat) == pytest.approx(153 * tick_s)
+    assert quiet.busy_s([0, 1], stat) == pytest.approx(163 * tick_s)
+    before = quiet.Busy(10.0, 3.0)
+    assert list(quiet.problems(before, quiet.Busy(15.0, 7.9), 5.0, [0], "server")) == []
+    (found,) = quiet.problems(before, quiet.Busy(15.0, 7.0), 5.0, [0], "server")
+    assert found == "other programs used 20% of the server's core, limit 5%"
 
 
 def test_an_interval_needs_three_rounds() -> None:
