@@ -5,10 +5,11 @@ from __future__ import annotations
 from .peer import LOCKS, Peer, Place, service
 
 WAIT_S = 0.001
+"""Of 0, 1 and 10 ms, with and without its flags, no worse than any in CPU time a request."""
 
 
 def _files(place: Place) -> dict[str, str]:
-    # Paths of its sockets must stay below 107 bytes: its scratch folder is the folder's shortest name.
+    # Paths of its sockets must stay below 107 bytes, so its scratch folder has the shortest name.
     return service("ray_serve", place, wait_s=WAIT_S, scratch=str(place.folder / "r"))
 
 
