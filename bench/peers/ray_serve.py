@@ -5,7 +5,7 @@ from __future__ import annotations
 from .peer import LOCKS, Peer, Place, service
 
 WAIT_S = 0.001
-"""Of 0, 1 and 10 ms, with and without its flags, no worse than any in CPU time a request."""
+"""Of 0, 1 and 10 ms the least CPU time a request at one connection, and within noise of the least at 32."""
 
 
 def _files(place: Place) -> dict[str, str]:
