@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import calibrate, compare, locustfile, plan, record, report, run, slo, sweep
+from .commands import calibrate, compare, locustfile, peers, plan, record, report, run, slo, sweep
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID, UNUSABLE
 
 DESCRIPTION = "Load a model server over HTTP, and say where the time went. The first run needs one argument: its URL."
-COMMANDS = (run, report, sweep, slo, compare, plan, calibrate, record, locustfile)
+COMMANDS = (run, report, sweep, slo, compare, plan, calibrate, record, locustfile, peers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,12 +65,17 @@ def order(pairs: int) -> Iterator[str]:
 
 def of_pairs(q: float, a_ms: Sequence[float], b_ms: Sequence[float], margin: float) -> Comparison:
     """From blocks in pairs, each of which saw the same minute: Student's interval over the logs of their ratios."""
-    logs = [math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True)]
+    middle, low, high = ratio_of_pairs(a_ms, b_ms)
+    ratios = tuple(b / a for a, b in zip(a_ms, b_ms, strict=True))
+    return _judged(q, middle, low, high, margin, "interleaved pairs", ratios)
+
+
+def ratio_of_pairs(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of b/a over pairs of positive values, and its 95 % interval (without end for one pair)."""
+    logs = [math.log(other / one) for one, other in zip(a, b, strict=True)]
     middle = fmean(logs)
     half = t_975(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
-    low, high = math.exp(middle - half), math.exp(min(middle + half, 700.0))
-    ratios = tuple(math.exp(one) for one in logs)
-    return _judged(q, math.exp(middle), low, high, margin, "interleaved pairs", ratios)
+    return math.exp(middle), math.exp(middle - half), math.exp(min(middle + half, 700.0))
 
 
 def of_records(q: float, a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], margin: float) -> Comparison:

@@ -1,0 +1,200 @@
+"""``bench peers``: Slipway beside other model servers, on the same models, machine and run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from .. import arguments, environment, sweep
+from ..errors import Unusable
+from ..exits import INTERRUPTED, INVALID, OK
+from ..peers import environments, figures, loads, rounds, show, table, workload
+from ..peers.peer import Peer
+from ..run import TOOL
+
+ROUNDS, SECONDS, WARMUP_S = 5, 5.0, 1.0
+NAMES = ", ".join(one.name for one in table.PEERS)
+MODELS = ", ".join(one.name for one in workload.MODELS)
+
+
+def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "peers", help="how other model servers do on the same models and machine; docs/peers.md says how"
+    )
+    command.add_argument("names", nargs="*", metavar="PEER", help=f"of {NAMES} (default: all; the first always)")
+    command.add_argument("--models", nargs="+", default=[], metavar="MODEL", help=f"of {MODELS} (default: all)")
+    command.add_argument("--install", action="store_true", help="make the environments that are not there")
+    command.add_argument(
+        "--cache", type=Path, default=environments.DEFAULT_CACHE, help="of environments (default: %(default)s)"
+    )
+    command.add_argument("--rounds", type=arguments.count, default=ROUNDS, metavar="N", help="(default: %(default)s)")
+    command.add_argument(
+        "--seconds", type=arguments.positive, default=SECONDS, metavar="S", help="of each load (default: %(default)s)"
+    )
+    command.add_argument(
+        "--warmup",
+        type=arguments.positive,
+        default=WARMUP_S,
+        metavar="S",
+        help="before the loads (default: %(default)s)",
+    )
+    command.add_argument(
+        "--rate", type=arguments.positive, metavar="R", help="of the open loop (default: half of the slowest's reach)"
+    )
+    command.add_argument(
+        "--server-cores", type=_cores, metavar="0,1", help="for each server (default: the first; load has the last)"
+    )
+    command.add_argument(
+        "--generator", choices=(loads.WRK, loads.ENGINE), default=loads.WRK, help="of closed loops (default: wrk)"
+    )
+    command.add_argument("--seed", type=int, default=1, help="of arrivals (default: %(default)s)")
+    command.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the tables here as well")
+    arguments.add_output(command)
+    command.set_defaults(execute=run)
+
+
+def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
+    arguments.check_output(asked.output)
+    arguments.check_directory(asked.markdown)
+    peers = chosen(asked.names)
+    measure = loads.measure(asked.generator)
+    server_cores, generator_core = rounds.choose_cores(asked.server_cores)
+    with _ended_politely(), tempfile.TemporaryDirectory(prefix="peers-") as folder:
+        pythons, missing = _environments(peers, asked.cache, asked.install)
+        plan = rounds.Plan(
+            peers=tuple(one for one in peers if one.name in pythons),
+            pythons=pythons,
+            models=_models(asked.models),
+            rounds=asked.rounds,
+            seconds=asked.seconds,
+            rate_per_s=asked.rate,
+            server_cores=server_cores,
+            generator_core=generator_core,
+            folder=Path(folder),
+            seed=asked.seed,
+            measure=measure,
+            warmup_s=asked.warmup,
+        )
+        found = _measure(plan, peers, missing, asked.generator, shlex.join(["python", "-m", "bench", *given]))
+    if asked.output is not None:
+        sweep.write_json(asked.output, found)
+    if asked.markdown is not None:
+        asked.markdown.write_text(show.markdown(found), encoding="utf-8")
+    if asked.json or not sys.stdout.isatty():
+        sys.stdout.write(sweep.to_json(found).decode())
+    else:
+        show.show(found, Console())
+    return _status(found)
+
+
+def chosen(names: Sequence[str]) -> tuple[Peer, ...]:
+    """The peers of these names (all for none), in the table's order, the first always. Raises Unusable."""
+    unknown = set(names) - {one.name for one in table.PEERS}
+    if unknown:
+        raise Unusable(f"there is no peer {', '.join(sorted(unknown))}: there are {NAMES}")
+    return tuple(one for at, one in enumerate(table.PEERS) if at == 0 or not names or one.name in names)
+
+
+def _models(names: Sequence[str]) -> tuple[workload.Model, ...]:
+    unknown = set(names) - {one.name for one in workload.MODELS}
+    if unknown:
+        raise Unusable(f"there is no model {', '.join(sorted(unknown))}: there are {MODELS}")
+    return tuple(one for one in workload.MODELS if not names or one.name in names)
+
+
+def _environments(peers: Sequence[Peer], cache: Path, install: bool) -> tuple[dict[str, Path], dict[str, str]]:
+    """The interpreters of those that can be used, and why the others cannot."""
+    pythons, missing = {}, {}
+    for peer in peers:
+        try:
+            pythons[peer.name] = environments.python_of(peer, cache, install, arguments.say)
+        except environments.Missing as error:
+            missing[peer.name] = str(error)
+            arguments.say(f"{peer.title}: {error}")
+    return pythons, missing
+
+
+def _measure(
+    plan: rounds.Plan, peers: Sequence[Peer], missing: dict[str, str], generator: str, command: str
+) -> figures.Comparison:
+    visits: list[figures.Visit] = []
+    told = tuple(_told(one, missing.get(one.name)) for one in peers)
+    of_models: dict[str, tuple[figures.Load, ...]] = {}
+    created, env, partial = datetime.now(UTC).isoformat(timespec="seconds"), environment.describe(), False
+    try:
+        rounds.run(plan, of_models, visits.append, arguments.say)
+    except KeyboardInterrupt:
+        if not visits:
+            raise
+        partial = True
+    return figures.Comparison(
+        created=created,
+        command=command,
+        tool=TOOL,
+        env=env,
+        generator=generator,
+        server_cores=plan.server_cores,
+        generator_core=plan.generator_core,
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+        models={one.name: one.about for one in plan.models},
+        loads=of_models,
+        peers=told,
+        visits=tuple(visits),
+        summaries=_summaries(visits, plan, of_models),
+        partial=partial,
+    )
+
+
+def _summaries(
+    visits: Sequence[figures.Visit], plan: rounds.Plan, of_models: dict[str, tuple[figures.Load, ...]]
+) -> dict[str, dict[str, dict[str, figures.Summary]]]:
+    first = table.PEERS[0].name
+    return {
+        model: {
+            peer.name: {load.name: figures.summarize(visits, peer.name, first, model, load.name) for load in of_model}
+            for peer in plan.peers
+        }
+        for model, of_model in of_models.items()
+    }
+
+
+def _told(peer: Peer, missing: str | None) -> figures.Told:
+    version = environments.version(peer) or environment.describe().commit or "this checkout"
+    return figures.Told(peer.name, peer.title, version, peer.settings, peer.advice, missing)
+
+
+def _status(found: figures.Comparison) -> int:
+    if found.partial:
+        arguments.say("interrupted: the result is partial")
+        return INTERRUPTED
+    problems = [one.problem for by in found.summaries.values() for of in by.values() for one in of.values()]
+    return INVALID if any(problems) or any(one.missing for one in found.peers) else OK
+
+
+@contextlib.contextmanager
+def _ended_politely() -> Iterator[None]:
+    """A request to end is a Ctrl-C: servers are ended, and nothing is left behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(","))

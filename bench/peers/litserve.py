@@ -1,0 +1,31 @@
+"""LitServe: its dynamic batching, and the queue that it recommends above 100 requests a second."""
+
+from __future__ import annotations
+
+from .peer import LOCKS, Peer, Place, service
+
+WAIT_S = 0.001
+"""Its documentation leaves the value to experiment: the best of 0, 1, 10 and 50 ms here, for both models."""
+
+
+def _files(place: Place) -> dict[str, str]:
+    return service("litserve", place, wait_s=WAIT_S)
+
+
+LITSERVE = Peer(
+    name="litserve",
+    title="LitServe",
+    package="litserve",
+    lock=LOCKS / "litserve.txt",
+    files=_files,
+    command=lambda place: [str(place.python), "litserve_service.py"],
+    ready="/health",
+    route="/predict",
+    body=lambda row: {"input": row},
+    answer=lambda answer: [float(one) for one in answer["output"]],
+    settings=("max_batch_size 32", "batch_timeout 1 ms", "fast_queue", "one worker a core", "one thread a session"),
+    advice=(
+        "https://lightning.ai/docs/litserve/features/batching",
+        "https://lightning.ai/docs/litserve/api-reference/litserver",
+    ),
+)

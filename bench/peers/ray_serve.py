@@ -1,0 +1,48 @@
+"""Ray Serve: request batching, and the settings that it has for throughput."""
+
+from __future__ import annotations
+
+from .peer import LOCKS, Peer, Place, service
+
+WAIT_S = 0.001
+"""Of 0, 1 and 10 ms the least CPU time a request at one connection, and within noise of the least at 32."""
+
+
+def _files(place: Place) -> dict[str, str]:
+    # Paths of its sockets must stay below 107 bytes, so its scratch folder has the shortest name.
+    return service("ray_serve", place, wait_s=WAIT_S, scratch=str(place.folder / "r"))
+
+
+RAY_SERVE = Peer(
+    name="ray_serve",
+    title="Ray Serve",
+    package="ray",
+    lock=LOCKS / "ray_serve.txt",
+    files=_files,
+    command=lambda place: [str(place.python), "ray_serve_service.py"],
+    ready="/-/healthz",
+    route="/",
+    body=lambda row: {"input": row},
+    answer=lambda answer: [float(one) for one in answer["output"]],
+    settings=(
+        "serve.batch 32, wait 1 ms",
+        "the four throughput flags of its page",
+        "one replica a core",
+        "one thread a session",
+        "no HAProxy, which listens on all interfaces",
+    ),
+    advice=(
+        "https://docs.ray.io/en/latest/serve/advanced-guides/performance.html",
+        "https://docs.ray.io/en/latest/serve/advanced-guides/dyn-req-batch.html",
+    ),
+    environment={
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # On Linux its cluster listens on all interfaces; as on the other systems this keeps it on the loopback one.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # The four flags of its page. RAY_SERVE_THROUGHPUT_OPTIMIZED sets them and more, of which one listens publicly.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+    },
+)

@@ -1,0 +1,36 @@
+"""Triton's Python backend, through PyTriton: the part of Triton that pip can install."""
+
+from __future__ import annotations
+
+import sysconfig
+
+from .peer import LOCKS, Peer, infer_answer, infer_body, service
+
+WAIT_US = 0
+"""Triton's default: batches grow while its instances are busy, and nobody waits while one is free."""
+
+TRITON = Peer(
+    name="triton",
+    title="Triton (PyTriton)",
+    package="nvidia-pytriton",
+    lock=LOCKS / "triton.txt",
+    files=lambda place: service("triton", place, wait_us=WAIT_US),
+    command=lambda place: [str(place.python), "triton_service.py"],
+    ready="/v2/models/model/ready",
+    route="/v2/models/model/infer",
+    body=infer_body,
+    answer=infer_answer,
+    settings=(
+        "max_batch_size 32",
+        "dynamic batcher, delay 0 (default)",
+        "an instance a core",
+        "one thread a session",
+        "no gRPC, no metrics",
+    ),
+    advice=(
+        "https://triton-inference-server.github.io/pytriton/latest/reference/model_config",
+        "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/batcher.html",
+    ),
+    # Its backend embeds an interpreter, which must be the one that the environment was made with.
+    environment={"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))},
+)
