@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -39,20 +39,25 @@ def program() -> Any:
     fake.release.set()
 
 
+@pytest.fixture
+def runner(program: Any) -> Iterator[Lanes]:
+    one = Lanes(program, "m")
+    yield one
+    one.close()
+
+
 def call(body: bytes) -> Call:
     return Call(body, None, "text/plain")
 
 
-def test_a_lane_that_hangs_is_replaced_and_counted(program: Any) -> None:
-    runner = Lanes(program, "m")
+def test_a_lane_that_hangs_is_replaced_and_counted(runner: Lanes) -> None:
     with pytest.raises(DeadlineExceeded):
         runner.answer([call(b"hang")], 0.01)
     assert runner.answer([call(b"next")], 5)[0].body == b"next"
     assert runner.lost == 1
 
 
-def test_a_run_that_fails_keeps_its_lane(program: Any) -> None:
-    runner = Lanes(program, "m")
+def test_a_run_that_fails_keeps_its_lane(runner: Lanes) -> None:
     with pytest.raises(KeyError):
         runner.answer([call(b"fail")], 5)
     before = threading.active_count()
@@ -60,9 +65,8 @@ def test_a_run_that_fails_keeps_its_lane(program: Any) -> None:
     assert threading.active_count() == before
 
 
-def test_nothing_new_is_begun_while_too_many_hang(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_new_is_begun_while_too_many_hang(runner: Lanes, program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "MOST_LOST", 2)
-    runner = Lanes(program, "m")
     for _ in range(2):
         with pytest.raises(DeadlineExceeded):
             runner.answer([call(b"hang")], 0.01)
