@@ -25,7 +25,7 @@ from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
 from .lifecycle import Lifecycle, Phase
-from .models import Models, ServedModel
+from .models import Models, ServedModel, memory
 from .models.follower import Follower
 from .observe.metrics import Metrics
 from .protocols import Route
@@ -54,6 +54,7 @@ def launch(settings: Settings) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    memory.bound_heaps()
     orphans.adopt()
     for level, line in platform.explain(options.environment(), options.aliases(), settings.port):
         log.log(level, line)

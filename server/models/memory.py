@@ -22,6 +22,11 @@ SMALLEST_BYTES = 8_000_000
 HEADROOM = 0.9
 """The part of a control group's limit that models may fill; requests and the kernel need the rest."""
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+LARGE_BYTES = 4 << 20
+"""From here on a block is the kernel's own, and given back when it is freed. Batches of requests are mostly smaller,
+and NumPy asks for large pages from here on, so that their first touch is cheap."""
+
 UNLIMITED_BYTES = 1 << 60
 """Version 1 of control groups has no word for 'no limit', only a number that no machine has."""
 
@@ -102,6 +107,18 @@ def to_free(missing_bytes: int, candidates: Iterable[Kind]) -> Sequence[Kind] | 
         chosen.append(one)
         missing_bytes -= one.bytes
     return chosen if missing_bytes <= 0 else None
+
+
+def bound_heaps() -> None:
+    """Keep glibc from holding on to weights: to be called before the first thread allocates.
+
+    By itself it takes ever larger blocks, up to 32 MB, from the heaps of its threads once such a block was freed, and
+    then keeps as much as twice that at the end of each heap, where ``malloc_trim`` does not look.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(M_MMAP_THRESHOLD, LARGE_BYTES)
+        adjust(M_TRIM_THRESHOLD, LARGE_BYTES)
 
 
 def trim() -> None:

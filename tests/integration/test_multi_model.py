@@ -176,8 +176,8 @@ def test_memory_is_back_when_the_unload_is_answered(fleet: ServerProcess, tmp_pa
         loaded = fleet.rss_bytes()
         assert fleet.request("DELETE", f"/models/turn-{turn}").status == 200
         sizes.append((loaded, fleet.rss_bytes()))
-    assert all(loaded - unloaded > 40e6 for loaded, unloaded in sizes)
-    assert sizes[-1][1] < 1.05 * sizes[0][1]
+    assert all(loaded - unloaded > 40e6 for loaded, unloaded in sizes), sizes
+    assert sizes[-1][1] < 1.05 * sizes[0][1], sizes
 
 
 def test_without_the_mode_the_routes_are_absent(mlp_server: ServerProcess) -> None:
