@@ -76,6 +76,9 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
         choices=CARRIERS,
         help="how stage times come back (default: header; custom-attributes passes SageMaker)",
     )
+    command.add_argument(
+        "--link-mbit", type=positive, metavar="R", help="the link's nominal Mbit/s (default: what its interface says)"
+    )
     command.add_argument("--skip-calibration", action="store_true", help="start without the second of echo load")
 
 
@@ -136,6 +139,7 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         template=form,
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
+        link_mbit=asked.link_mbit,
     )
 
 

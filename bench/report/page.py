@@ -65,7 +65,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
         objective_ms = own["limit_ms"]
     lines = Lines(capacity / rows_per_request if capacity is not None else None, objective_ms)
     return (
-        _section("Where the time went", _grid([accounts.bars(explanation, with_server)])),
+        _section("Where the time went", _grid([accounts.bars(explanation, with_server)]) + words.steps(run)),
         _section("The causes, and what was seen of each", words.causes(explanation)),
         _section(
             "The tail",
@@ -76,7 +76,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
             "Load and time",
             _grid([latency.heat_map(run, find(run)), latency.against_load(found, lines), health.in_flight_chart(run)]),
         ),
-        _section("Batches", _grid([runs.sizes(batching), runs.law(batching)])),
+        _section("Batches", _grid([runs.sizes(batching), runs.law(batching)]) + runs.step_laws(batching)),
     )
 
 

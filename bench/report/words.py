@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from ..card import STEP_HEADS, step_cells
 from ..explain.audits import Audit
 from ..explain.causes import Cause
 from ..explain.explanation import Explanation
@@ -53,6 +54,15 @@ def tiles(run: Run, explanation: Explanation) -> str:
         f"<li><b>{escape(value)}</b>{escape(label)}<small>{escape(note)}</small></li>" for value, label, note in figures
     )
     return f'<ul class="tiles">{items}</ul>'
+
+
+def steps(run: Run) -> str:
+    """Of a pipeline, what queue and compute are made of."""
+    works = [one for one in run.host.works if one.step] if run.host is not None else []
+    if not works:
+        return ""
+    note = "By step: ms of a request on average, over all requests, as the server counts them."
+    return paragraph(note) + table(STEP_HEADS, [step_cells(one) for one in works])
 
 
 def causes(explanation: Explanation) -> str:
