@@ -90,7 +90,11 @@ def add_verdict(command: argparse.ArgumentParser) -> None:
     """What a run is held to."""
     command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
     command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 when more fail")
-    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what the run was held to here, for CI")
+    add_junit(command)
+
+
+def add_junit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what this was held to here, for CI")
 
 
 def add_output(command: argparse.ArgumentParser, what: str = "the result") -> None:
