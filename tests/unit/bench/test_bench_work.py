@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from bench import host, work
+from bench import card, figures_explain, host, work
 from bench.card import step_cells
 from bench.explain import causes, explanation, planted, steps
 from bench.explain.evidence import in_bytes
@@ -18,6 +19,7 @@ from bench.load import link, memory
 from bench.load.link import Link
 from bench.load.memory import Memory
 from bench.load.scrape import WANTED, Scraped
+from bench.report import runs
 from bench.work import Cost, Work
 
 MODEL = 'model="m",version="1"'
@@ -277,3 +279,16 @@ def test_a_planted_step_is_read_from_metrics() -> None:
 def _ends(looks: list[dict[str, object]]) -> host.Ends:
     samples = [host._samples(str(look["metrics"])) for look in looks]
     return [((0.0, samples[0]), (float(len(looks) - 1), samples[-1]))]
+
+
+def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None:
+    rows = planted.simulate(1, figures_explain.RATE_PER_S, 22)
+    found = figures_explain.planted_record(rows, 20)
+    assert found.explanation is not None
+    assert found.explanation.batching is not None
+    assert not any("Padding" in fact for fact in card._stage_facts(found))
+    padded = replace(found.explanation.batching, padding=0.25)
+    shown = replace(found, explanation=replace(found.explanation, batching=padded))
+    assert "Padding was 25% of all positions (rows x length) that were computed." in card._stage_facts(shown)
+    assert "Padding was 25.0% of all positions" in runs.sizes(padded)
+    assert "Padding" not in runs.sizes(found.explanation.batching)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +21,11 @@ from server.observe.metrics import (
     StageClock,
     stage_durations_ns,
 )
-from server.observe.process import Cores
+from server.observe.process import Collections, Cores, LoopLag
 from server.observe.steps import StepMetrics
 from server.request import STAGES, InferRequest
 from server.scheduling.queue import Batch
+from tests.fakes import FakeLoop
 
 SERIES = (*STAGES, "total")
 BOUNDS_NS = [round(bound * 1e9) for bound in BOUNDS_S]
@@ -307,3 +309,14 @@ def test_a_model_is_shown_from_when_it_is_added_until_it_is_removed(metrics: Met
     assert shown() == {"n"}
     metrics.remove(n)
     assert shown() == set()
+
+
+def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
+    model = add(metrics, "m")
+    model.steps = [StepMetrics("encode")]
+    metrics.further += [Cores(2).families, Collections().families, LoopLag(FakeLoop()).families]
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
+    ours = {name for name in families if name.startswith("slipway_")}
+    assert len(ours) > 30
+    assert sorted(name for name in ours if name not in text) == []
