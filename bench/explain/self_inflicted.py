@@ -85,16 +85,17 @@ def _threads(seen: Seen) -> list[Evidence]:
 
 
 def _oversubscription(seen: Seen, computing: int, cores: float) -> Evidence:
-    """More threads than cores harm where they wait for each other: the share of the core time that they wanted."""
+    """More threads than cores harm where they want more than there is. That they wait for a core proves nothing: other
+    programs may have it."""
     text = f"{computing} threads of its models may compute at once, on {cores:g} cores"
     waited, worked = seen.mean("run_delay"), seen.mean("server_cpu_cores")
     if computing <= cores:
         return Evidence(text, "oversubscription", 0.0)
     if waited is None or worked is None or waited + worked <= 0:
         return Evidence(text)
-    share = waited / (waited + worked)
-    text = f"{text}: they waited for one in {share:.0%} of the time that they wanted one"
-    return Evidence(text, "oversubscription", share)
+    wanted = waited + worked
+    text = f"{text}: they wanted {wanted:.2f} on average, and waited for {waited / wanted:.0%} of that"
+    return Evidence(text, "oversubscription", max(1 - cores / wanted, 0.0))
 
 
 def _computing(seen: Seen) -> int:

@@ -147,11 +147,13 @@ def test_what_a_server_does_to_itself_speaks_for_it_or_against() -> None:
     assert {good[name][1] for name in ("gc_share", "loop_lag_share", "padding_share")} == {"against"}
 
 
-def test_more_threads_than_cores_speak_only_where_they_waited() -> None:
+def test_more_threads_than_cores_speak_only_where_they_wanted_more_than_there_is() -> None:
     work = a_work(threads=8)
-    _, waiting = told(beside((work,), run_delay=1.0, server_cpu_cores=1.0))
-    text = "8 threads of its models may compute at once, on 2 cores: they waited for one in 50% of the time"
-    assert waiting["oversubscription"] == (f"{text} that they wanted one", "for")
+    _, crowded = told(beside((work,), run_delay=2.0, server_cpu_cores=2.0))
+    text = "8 threads of its models may compute at once, on 2 cores: they wanted 4.00 on average, and waited for 50%"
+    assert crowded["oversubscription"] == (f"{text} of that", "for")
+    _, others = told(beside((work,), run_delay=1.0, server_cpu_cores=0.5))  # another program has the cores
+    assert others["oversubscription"][1] == "against"
     _, calm = told(beside((work,), run_delay=0.0, server_cpu_cores=1.0))
     assert calm["oversubscription"][1] == "against"
     _, few = told(beside((a_work(threads=2),), run_delay=1.0, server_cpu_cores=1.0))
