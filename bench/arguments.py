@@ -76,6 +76,9 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
         choices=CARRIERS,
         help="how stage times come back (default: header; custom-attributes passes SageMaker)",
     )
+    command.add_argument(
+        "--link-mbit", type=positive, metavar="R", help="the link's nominal Mbit/s (default: what its interface says)"
+    )
     command.add_argument("--skip-calibration", action="store_true", help="start without the second of echo load")
 
 
@@ -87,7 +90,11 @@ def add_verdict(command: argparse.ArgumentParser) -> None:
     """What a run is held to."""
     command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
     command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 when more fail")
-    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what the run was held to here, for CI")
+    add_junit(command)
+
+
+def add_junit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what this was held to here, for CI")
 
 
 def add_output(command: argparse.ArgumentParser, what: str = "the result") -> None:
@@ -136,6 +143,7 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
         template=form,
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
+        link_mbit=asked.link_mbit,
     )
 
 

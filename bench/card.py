@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
@@ -13,6 +15,7 @@ from .explain.stages import RESIDUAL, TERMS, Band
 from .objective import Objective
 from .record import ObjectiveRecord, RunRecord
 from .stats import Percentile
+from .work import STAGES, Work
 
 BAR_WIDTH = 56
 # A sign and a colour each: the bars must read without colour too.
@@ -32,6 +35,7 @@ SIGNS = {
 }
 MIN_SHARE_SHOWN = 0.005
 MAX_BATCH_SIZES = 8
+STEP_HEADS = ("step", *STAGES, "runs", "rows a run", "busy", "padding")
 
 
 def show(record: RunRecord, console: Console) -> None:
@@ -133,7 +137,31 @@ def _stages(record: RunRecord) -> RenderableType:
             legend.add_row(Text(sign, style=style), term_title(name, record.stages.server), *cells)
     notes = [Text(fact, style="dim") for fact in _stage_facts(record)]
     notes += [Text(note, style="yellow") for note in _stage_notes(record)]
-    return Group(Text("Where the time went (requests around p50 and p99)"), grid, legend, *notes)
+    title = Text("Where the time went (requests around p50 and p99)")
+    steps = steps_table(record.host.works if record.host is not None else ())
+    return Group(title, grid, legend, *([steps] if steps is not None else []), *notes)
+
+
+def steps_table(works: Sequence[Work]) -> RenderableType | None:
+    """Of a pipeline, what queue and compute are made of; None for a plain model."""
+    works = [one for one in works if one.step]
+    if not works:
+        return None
+    title = "By step: mean ms of all requests, by the server's own count"
+    grid = Table(box=None, padding=(0, 2), title=title, title_justify="left")
+    for at, name in enumerate(STEP_HEADS):
+        grid.add_column(name, justify="right" if at else "left")
+    for one in works:
+        grid.add_row(*step_cells(one), style="dim")
+    return grid
+
+
+def step_cells(one: Work) -> tuple[str, ...]:
+    """One step under ``STEP_HEADS``."""
+    times = (f"{one.stages_ms[stage]:,.3f}" if stage in one.stages_ms else "" for stage in STAGES)
+    busy = f"{one.utilisation:.0%}" if one.utilisation is not None else ""
+    padding = f"{one.waste:.0%}" if one.waste is not None else ""
+    return (one.step, *times, f"{one.runs:,.0f}", f"{one.rows / one.runs:.2f}", busy, padding)
 
 
 def _causes(found: Explanation) -> RenderableType:
@@ -197,6 +225,7 @@ def _stage_notes(record: RunRecord) -> list[str]:
 
 def _stage_facts(record: RunRecord) -> list[str]:
     facts = []
+    batching = record.explanation.batching if record.explanation is not None else None
     send_ms = record.server.get("stage_means_ms", {}).get("send")
     if send_ms is not None:
         facts.append(
@@ -206,7 +235,10 @@ def _stage_facts(record: RunRecord) -> list[str]:
         frequent = sorted(record.batches, key=lambda size: -record.batches[size])[:MAX_BATCH_SIZES]
         sizes = ", ".join(f"{size}: {record.batches[size]:,}" for size in sorted(frequent, key=int))
         rest = sum(record.batches.values()) - sum(record.batches[size] for size in frequent)
-        facts.append(f"Requests by batch size: {sizes}{f', others: {rest:,}' if rest else ''}")
+        whose = ", in the step that took longest" if batching is not None and batching.steps else ""
+        facts.append(f"Requests by batch size{whose}: {sizes}{f', others: {rest:,}' if rest else ''}")
+    if batching is not None and batching.padding is not None:
+        facts.append(f"Padding was {batching.padding:.0%} of all positions (rows x length) that were computed.")
     return facts
 
 

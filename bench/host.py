@@ -9,7 +9,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from . import work
 from .load.scrape import Scraped
+from .work import Work
 
 NS_PER_S = 1e9
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -37,6 +39,11 @@ SERIES = {
     "scrape_ms": "answer to /metrics, ms",
     "queue_rows": "rows that wait in the server's queue",
     "backlog_s": "wait that the server predicts, s",
+    "gc_share": "time in which its garbage collector ran, share",
+    "gc_per_s": "its collections, per second",
+    "loop_lag_ms": "how late its event loop came to a timer, ms, beyond the first",
+    "voluntary": "its threads that gave a core up to wait, per second",
+    "involuntary": "its threads that a core was taken from, per second",
 }
 """Every series by name; shares are 0 to 1."""
 
@@ -64,6 +71,7 @@ class Host:
     ``t_s``: instants after the start of the load; each of ``series`` (see ``SERIES``) has a value, or None, for each.
     ``costs_ms``: the server's own cost table, ms by rows. ``load_s``: loading and warming up the model, longest of all.
     ``memory_limit_bytes``: the cgroup's. ``totals``: None without metrics. ``notes``: what was not to be had, and why.
+    ``works``: what each model, or each step of a pipeline, did. ``cores``: that the server may use, by its own word.
     """
 
     pid: int | None
@@ -75,6 +83,8 @@ class Host:
     restarts: int
     totals: Totals | None
     notes: tuple[str, ...]
+    works: tuple[Work, ...] = ()
+    cores: float | None = None
 
     def values(self, name: str, stretches: Sequence[Stretch]) -> list[float]:
         """The values of a series that are known in those stretches; empty where it was not to be had."""
@@ -92,12 +102,13 @@ def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host
     looks = scraped.looks
     samples = [_samples(look.get("metrics")) for look in looks]
     t_s = tuple((look["t_ns"] - start_ns) / NS_PER_S for look in looks)
-    series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples)
+    series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _told_rates(t_s, samples)
     last = next((found for found in reversed(samples) if found), {})
     if not series["server_cpu_cores"] or all(value is None for value in series["server_cpu_cores"]):
         series["server_cpu_cores"] = _rate_of(t_s, [_sum(found, "process_cpu_seconds_total") for found in samples])
     limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
     starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
+    ends = _ends(t_s, samples, stretches)
     return Host(
         pid=scraped.pid,
         t_s=t_s,
@@ -107,8 +118,10 @@ def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host
         # v1 says "no limit" with a number near 2^63.
         memory_limit_bytes=limits[-1] if limits and limits[-1] < 2**60 else None,
         restarts=max(len(starts) - 1, 0),
-        totals=_totals(t_s, samples, stretches),
+        totals=_totals(ends),
         notes=tuple(scraped.notes),
+        works=work.build(ends),
+        cores=_sum(last, "slipway_cores"),
     )
 
 
@@ -124,11 +137,14 @@ def from_json(found: Mapping[str, Any] | None) -> Host | None:
         series={name: tuple(values) for name, values in found["series"].items()},
         totals=Totals(**totals) if totals is not None else None,
         notes=tuple(found["notes"]),
+        works=work.from_json(found.get("works", ())),
+        cores=found.get("cores"),
     )
 
 
 Samples = dict[str, list[tuple[tuple[tuple[str, str], ...], float]]]
 Values = tuple[float | None, ...]
+Ends = list[tuple[tuple[float, Samples], tuple[float, Samples]]]
 
 
 def _samples(text: str | None) -> Samples:
@@ -143,9 +159,9 @@ def _samples(text: str | None) -> Samples:
     return found
 
 
-def _sum(samples: Samples, name: str, stage: str | None = None) -> float | None:
-    """The sum over models, of one stage or of all that there is; None where there is nothing."""
-    values = [value for labels, value in samples.get(name, ()) if stage is None or ("stage", stage) in labels]
+def _sum(samples: Samples, name: str, label: tuple[str, str] | None = None) -> float | None:
+    """The sum over models, of those with a label or of all that there is; None where there is nothing."""
+    values = [value for labels, value in samples.get(name, ()) if label is None or label in labels]
     return sum(values) if values else None
 
 
@@ -197,6 +213,22 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
     }
 
 
+def _told_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, Values]:
+    """The same, of the counters that the server tells of itself."""
+
+    def values(name: str, kind: str | None = None) -> Values:
+        return tuple(_sum(found, name, ("kind", kind) if kind is not None else None) for found in samples)
+
+    collected, looked = values("slipway_gc_pause_seconds_sum"), values("slipway_loop_lag_seconds_count")
+    switches = {kind: values("slipway_context_switches_total", kind) for kind in ("voluntary", "involuntary")}
+    return {
+        "gc_share": _rate_of(t_s, collected),
+        "gc_per_s": _rate_of(t_s, values("slipway_gc_pause_seconds_count")),
+        "loop_lag_ms": _rate_of(looked, values("slipway_loop_lag_seconds_sum"), 1e3),
+        **{kind: _rate_of(t_s, counts) for kind, counts in switches.items()},
+    }
+
+
 def _rate_of(
     at: Sequence[float | None], values: Sequence[float | None], factor: float = 1.0
 ) -> tuple[float | None, ...]:
@@ -214,18 +246,24 @@ def _rate_of(
     return tuple(found)
 
 
-def _totals(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Stretch]) -> Totals | None:
+def _ends(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Stretch]) -> Ends:
+    """The first and the last scrape of every stretch that has two, each with its instant."""
     ends = []
     for low, high in stretches:
         inside = [(t, found) for t, found in zip(t_s, samples, strict=True) if found and low <= t <= high]
         if len(inside) >= 2:
             ends.append((inside[0], inside[-1]))
+    return ends
+
+
+def _totals(ends: Ends) -> Totals | None:
     if not ends:
         return None
 
     def grown(name: str, stage: str | None = None) -> float:
+        label = ("stage", stage) if stage is not None else None
         return sum(
-            (_sum(last, name, stage) or 0.0) - (_sum(first, name, stage) or 0.0) for (_, first), (_, last) in ends
+            (_sum(last, name, label) or 0.0) - (_sum(first, name, label) or 0.0) for (_, first), (_, last) in ends
         )
 
     return Totals(

@@ -1,4 +1,4 @@
-"""JUnit: what a run was held to, as the XML that every CI system shows."""
+"""JUnit: what a run, a curve or a search was held to, as the XML that every CI system shows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import objective
+from . import objective, slo
 from .errors import Unusable
+from .ladder import Rung
 from .record import ObjectiveRecord, RunRecord
+from .slo import Capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,43 @@ def checks_of(record: RunRecord, max_errors_percent: float | None = None) -> tup
             Check(audit.name, detail if audit.ok is False else None, skipped=detail if audit.ok is None else None)
         )
     return tuple(found)
+
+
+def of_sweep(rungs: Sequence[Rung], asked: int, ended: str | None) -> tuple[Check, ...]:
+    """Each step of a curve, and whether it is whole. ``asked``: how many steps; ``ended``: why it ended before its end.
+
+    A server that does not keep up is what a curve is there to find, and no failure of it.
+    """
+    found = [
+        Check(f"{one.name}: the load generator was not the bottleneck", _limit(one), _saturated(one)) for one in rungs
+    ]
+    whole = len(rungs) == asked or (bool(rungs) and rungs[-1].saturated)
+    why = ended or (None if whole else f"{len(rungs)} of {asked} steps were measured")
+    return (*found, Check("the curve is whole", why))
+
+
+def _limit(one: Rung) -> str | None:
+    return ("; ".join(one.reasons) or "the generator was the limit") if one.generator else None
+
+
+def _saturated(one: Rung) -> str | None:
+    if one.generator or not one.saturated:
+        return None
+    return f"the server does not keep up: {one.goodput_per_s:,.1f}/s answered with success"
+
+
+def of_slo(found: Capacity, name: str, at_least_per_s: float | None, ended: str | None) -> tuple[Check, ...]:
+    """Whether a capacity was found, and whether it is as much as was asked for: no when the whole interval lies below,
+    and nobody knows when the interval holds the wish, or when the generator ended before it."""
+    checks = [
+        Check(f"the highest rate with {name} was found", ended or (found.reason if found.rate_per_s is None else None))
+    ]
+    if at_least_per_s is not None:
+        told = slo.summary(found, name)
+        short = slo.falls_short(found, at_least_per_s)
+        title = f"{name} at {at_least_per_s:g} requests/s"
+        checks.append(Check(title, told if short else None, told if short is None else None))
+    return tuple(checks)
 
 
 def _objective(told: ObjectiveRecord) -> Check:

@@ -34,6 +34,10 @@ class Rung:
     reasons: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        return f"{self.rate_per_s:g} requests/s" if self.rate_per_s is not None else f"{self.users} users"
+
+    @property
     def saturated(self) -> bool:
         offered = self.rate_per_s
         return offered is not None and self.goodput_per_s < KEPT_UP * offered

@@ -21,7 +21,9 @@ from .explain.explanation import Explanation
 from .explain.stages import Band
 from .host import Host
 from .load.calibration import Calibration
+from .load.link import Link
 from .load.measurements import COLUMNS
+from .load.memory import Memory
 from .stats import Percentile
 from .validity import Validity
 
@@ -173,7 +175,8 @@ class TailRecord:
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows.
-    ``host``: what was seen beside the load; ``explanation``: all that the rows and the host say of the latency."""
+    ``host``: what was seen beside the load; ``explanation``: all that the rows and the host say of the latency.
+    ``link`` and ``memory``: how fast those are, where that is known."""
 
     id: str
     created: str
@@ -198,6 +201,8 @@ class RunRecord:
     objective: ObjectiveRecord | None = None
     host: Host | None = None
     explanation: Explanation | None = None
+    link: Link | None = None
+    memory: Memory | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import environment, host, objective, outcome, record, repeats, validity
+from . import environment, host, objective, outcome, record, repeats, validity, ways
 from .errors import Unusable
 from .explain import explanation, sentence, stages, transfer
 from .load import arrivals, calibration, fleet, probe, schedule, scrape
@@ -23,6 +23,7 @@ from .load.server_timing import Carrier
 from .load.target import Target
 from .load.wire import PLAIN, Template, Wire, render
 from .repeats import Columns
+from .ways import UNKNOWN, Ways
 
 TOOL = "slipway bench 0.1.0"
 AUTO_WARMUP_S = 2.0
@@ -37,7 +38,8 @@ class Plan:
     ``warmup_s``: None for a cut chosen from the rows. ``command`` reproduces the run. ``calibrate``: measure the
     generator's own limits first. ``repeats`` take the seeds from ``seed`` on. ``endpoint``: the SageMaker endpoint that
     ``target`` is the address of. ``look``: ask the server and its machine for their own figures before, beside
-    and after the load; a trial of which only the latency counts leaves them alone.
+    and after the load; a trial of which only the latency counts leaves them alone. ``link_mbit``: the link's nominal
+    rate, None for what the system says.
     """
 
     target: Target
@@ -60,6 +62,7 @@ class Plan:
     endpoint: Endpoint | None = None
     objective: objective.Objective | None = None
     look: bool = True
+    link_mbit: float | None = None
 
     @property
     def total_s(self) -> float:
@@ -78,13 +81,14 @@ def execute(plan: Plan, watch: Watch | None = None) -> tuple[record.RunRecord, C
     limits = calibrate(plan) if plan.calibrate else None
     _check_rate(schedules, limits)
     env = environment.describe()
+    found = ways.look(plan.target.host, plan.link_mbit, plan.calibrate) if plan.look else UNKNOWN
     metadata = probe.metadata(plan.target) if plan.look else None
     before = _stage_totals(plan)
     created = datetime.now(UTC)
     with _scraping(plan) as scraped:
         raws = load(plan, schedules, watch)
     told = {"stage_means_ms": probe.stage_means_ms(before, _stage_totals(plan))}
-    return build(plan, raws, env, created, limits, metadata, told, scraped)
+    return build(plan, raws, env, created, limits, metadata, told, scraped, found)
 
 
 def _stage_totals(plan: Plan) -> dict[str, probe.StageTotals]:
@@ -127,6 +131,7 @@ def build(
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
     scraped: Scraped | None = None,
+    known: Ways = UNKNOWN,
 ) -> tuple[record.RunRecord, Columns]:
     """The record of a load that has happened, and its rows; computes, and touches nothing."""
     cut = repeats.cut(raws, plan.seed, plan.warmup_s, plan.total_s)
@@ -162,7 +167,9 @@ def build(
         server=server or {},
         objective=_objective(plan, latency, window, sum(one.lasts_s for one in cut)),
         host=beside,
-        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches, limits)),
+        explanation=explanation.explain(columns, window, _circumstances(plan, env, beside, stretches, limits, known)),
+        link=known.link,
+        memory=known.memory,
     ), columns
 
 
@@ -172,6 +179,7 @@ def _circumstances(
     beside: host.Host | None,
     stretches: tuple[host.Stretch, ...],
     limits: calibration.Calibration | None,
+    known: Ways,
 ) -> explanation.Circumstances:
     here = beside is not None and beside.pid is not None
     return explanation.Circumstances(
@@ -183,6 +191,8 @@ def _circumstances(
         loopback=transfer.Loopback(limits.body_bytes, limits.transfer_us)
         if limits is not None and limits.transfer_us is not None
         else None,
+        link=known.link,
+        memory=known.memory,
     )
 
 

@@ -196,6 +196,16 @@ def crossing_interval(rates: NDArray[np.float64], values: NDArray[np.float64], l
     return float(low), float(high)
 
 
+def falls_short(capacity: Capacity, wanted_per_s: float) -> bool | None:
+    """Whether the objective is met by fewer requests per second than wanted: None when nobody can say."""
+    rate, low, high = capacity.rate_per_s, capacity.low_per_s, capacity.high_per_s
+    if rate is None or capacity.at_least:
+        return False if rate is not None and rate >= wanted_per_s else None
+    if low is not None and low >= wanted_per_s:
+        return False
+    return True if high is not None and high < wanted_per_s else None
+
+
 def summary(capacity: Capacity, name: str) -> str:
     """The result in one line for people. ``name``: the objective's."""
     rate = capacity.rate_per_s

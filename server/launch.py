@@ -22,12 +22,14 @@ import uvloop
 from . import VERSION, fatal, orphans, platform
 from . import settings as options
 from .codecs.media import Negotiator
+from .cores import available_cores
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel, memory
 from .models.follower import Follower
 from .observe.metrics import Metrics
+from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
 from .protocols.admin import Admin
 from .protocols.multi_model import MultiModel
@@ -115,6 +117,7 @@ class Slipway:
 
     async def run(self, sock: socket.socket) -> int:
         """Listen at once, load the model beside it, serve, drain; returns the exit code."""
+        self._watch_itself(asyncio.get_running_loop())
         loading = asyncio.ensure_future(self._load())
         host, port = sock.getsockname()[:2]
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
@@ -131,6 +134,12 @@ class Slipway:
         if running:
             leave(self._code)
         return self._code
+
+    def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
+        collections, lag = Collections(), LoopLag(loop)
+        collections.start()
+        lag.start()
+        self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
 
     async def _load(self) -> None:
         try:

@@ -141,6 +141,7 @@ class InferRequest:
         "done",
         "ended",
         "error",
+        "filled",
         "held_ns",
         "journey",
         "length",
@@ -171,6 +172,7 @@ class InferRequest:
         self.decoded_ns = decoded_ns
         self.patience_ns = ORDINARY * PATIENCE_NS
         self.length = 0  # of the padded axis; 0 when the model has none
+        self.filled = 0  # positions added to its own rows, to bring them to that length
         self.size_bytes = 0
         self.abandoned = False
         self.ended = False
@@ -186,3 +188,9 @@ class InferRequest:
         self.computed_ns = 0
         self.scattered_ns = 0
         self.run_rows = 0
+
+    def positions(self, start: int, stop: int) -> int:
+        """Positions of the padded axis that these rows have of their own; where ``filled`` is not of all rows alike,
+        each part is taken to have its share."""
+        rows = stop - start
+        return rows * self.length - self.filled * rows // self.rows

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .. import arguments, ladder, slo, sweep
+from .. import arguments, junit, ladder, slo, sweep
 from ..errors import Unusable
 from ..exits import INVALID, OK
 from ..load import probe
@@ -30,12 +30,17 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.add_argument("--replicates", type=arguments.count, default=3, metavar="N", help="rounds at the end")
     arguments.add_arrivals(command)
     arguments.add_conditions(command, TRIAL_S, 1.0)
+    command.add_argument(
+        "--at-least", type=arguments.positive, metavar="R", help="exit with 1 when fewer requests/s than this meet it"
+    )
     arguments.add_output(command)
+    arguments.add_junit(command)
     command.set_defaults(execute=run)
 
 
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
+    arguments.check_directory(asked.junit)
     name = next(one for one in PERCENTILES if getattr(asked, one) is not None)
     objective = Objective(PERCENTILES[name], duration_ms(getattr(asked, name)))
     plan = replace(arguments.plan(asked, given, TRIAL_S), objective=objective, look=False)
@@ -47,17 +52,24 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         runner = sweep.runner(plan, watch, lambda *_: None)
         search = slo.Search(measure(plan, runner), objective.quantile, objective.limit_ms, ceiling, asked.replicates)
         try:
-            found, status = search.run(first), OK
+            found, status, ended = search.run(first), OK, None
         except (KeyboardInterrupt, Unusable) as why:
             if not search.trials:
                 raise
             found, status = search.fit(), arguments.ended_early(why, "the search is partial")
+            ended = str(why) or "interrupted"
     if asked.output is not None:
         sweep.write_json(asked.output, found)
     if asked.json or not sys.stdout.isatty():
         sys.stdout.write(sweep.to_json(found).decode())
     else:
         print(slo.summary(found, objective.name))
+    if asked.junit is not None:
+        checks = junit.of_slo(found, objective.name, asked.at_least, ended)
+        junit.write(asked.junit, f"bench slo {plan.target.url}", checks)
+    if status == OK and asked.at_least is not None and slo.falls_short(found, asked.at_least):
+        arguments.say(f"fewer than {asked.at_least:g} requests/s: {slo.summary(found, objective.name)}")
+        return INVALID
     return status if found.rate_per_s is not None or status else INVALID
 
 

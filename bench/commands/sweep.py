@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from .. import arguments, ladder, sweep
+from .. import arguments, junit, ladder, sweep
 from ..errors import Unusable
 from ..exits import OK
 from ..load import probe
@@ -30,16 +30,18 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     arguments.add_arrivals(command)
     arguments.add_conditions(command, RUNG_S, 1.0)
     arguments.add_output(command)
+    arguments.add_junit(command)
     command.set_defaults(execute=run)
 
 
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
+    arguments.check_directory(asked.junit)
     plan = replace(arguments.plan(asked, given, RUNG_S), look=False)
     steps = ladder.rates(asked.rates or asked.callers)
     probe.reach(plan.target)
     seen: list[ladder.Rung] = []
-    status = OK
+    status, ended = OK, None
 
     def keep(record: RunRecord, _columns: Columns) -> None:
         found = ladder.rung(record)
@@ -56,7 +58,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         except (KeyboardInterrupt, Unusable) as why:
             if not seen:
                 raise
-            status = arguments.ended_early(why, "the curve is partial")
+            status, ended = arguments.ended_early(why, "the curve is partial"), str(why) or "interrupted"
     created = datetime.now(UTC).isoformat(timespec="seconds")
     result = sweep.summary(created, plan.command, plan.target.url, seen)
     if asked.output is not None:
@@ -65,4 +67,6 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         sys.stdout.write(sweep.to_json(result).decode())
     else:
         Console().print(sweep.table(result))
+    if asked.junit is not None:
+        junit.write(asked.junit, f"bench sweep {plan.target.url}", junit.of_sweep(seen, len(steps), ended))
     return status

@@ -103,7 +103,7 @@ def contradictions(account: Account) -> Audit | None:
         law="the server's stages take no longer than the whole request",
         left="requests that contradict it",
         left_value=float(account.contradictions),
-        right="of",
+        right="in all",
         right_value=float(count),
         unit="requests",
         mismatch=share,

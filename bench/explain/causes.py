@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import evidence
+from . import evidence, self_inflicted, weights
 from .evidence import CODEC, Evidence, Seen
 from .sentence import MIN_GAP_MS, MIN_GAP_SHARE
 from .stages import TERMS
@@ -43,20 +44,30 @@ class Threshold:
 THRESHOLDS = (
     Threshold(BANDWIDTH, "share_median", 0.40, 0.10),
     Threshold(BANDWIDTH, "share_tail", 0.40, 0.10),
+    Threshold(BANDWIDTH, "nominal_use", 0.70, 0.30),
     # An upper bound of the link's use can clear it and never convict it. Segments sent again mean a link that loses.
     Threshold(BANDWIDTH, "link_use", None, 0.30),
     Threshold(BANDWIDTH, "retransmits", 10.0, 0.0),
     Threshold(MODEL, "memory_share", 0.95, 0.80),
     Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
     Threshold(MODEL, "fixed_share", None, 0.20),
+    Threshold(MODEL, "weights_share", 0.50, 0.20),
+    Threshold(MODEL, "weights_use", 0.50, 0.10),
+    Threshold(MODEL, "weights_over_cache", None, 1.0),
     Threshold(REQUESTS, "share_tail", 0.50, 0.10),
     Threshold(REQUESTS, "load", 0.70, 0.50),
+    Threshold(REQUESTS, "utilisation", 0.70, 0.50),
     Threshold(HARDWARE, "share_median", 0.50, 0.25),
     Threshold(HARDWARE, "cpu_share", 0.90, 0.50),
     Threshold(HARDWARE, "throttled", 0.01, 0.001),
     Threshold(SELF, "share_median", 0.30, 0.10),
     Threshold(SELF, "share_tail", 0.30, 0.10),
     Threshold(SELF, "loop_delay", 0.10, 0.02),
+    Threshold(SELF, "loop_lag_share", 0.30, 0.10),
+    # What stands still for a hundredth of the time meets one request in a hundred: the p99.
+    Threshold(SELF, "gc_share", 0.02, 0.005),
+    Threshold(SELF, "padding_share", 0.30, 0.10),
+    Threshold(SELF, "oversubscription", 0.20, 0.05),
 )
 """Defaults to be tuned against planted causes; a verdict needs an experiment besides."""
 
@@ -76,12 +87,12 @@ class Cause:
 
 def weigh(seen: Seen) -> tuple[Cause, ...]:
     """The five causes, the largest share first."""
-    makers = {
+    makers: dict[str, Callable[[Seen], list[Evidence]]] = {
         BANDWIDTH: evidence.of_bandwidth,
-        MODEL: evidence.of_model,
+        MODEL: lambda one: [*evidence.of_model(one), *weights.of_weights(one)],
         REQUESTS: evidence.of_requests,
         HARDWARE: evidence.of_hardware,
-        SELF: evidence.of_self_inflicted,
+        SELF: self_inflicted.of_self_inflicted,
     }
     found = []
     for name, make in makers.items():

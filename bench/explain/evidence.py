@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..host import Host, Stretch
+from ..load.link import Link
+from ..load.memory import Memory
 from .batches import BatchLaw
 from .dispersion import Dispersion
 from .stages import Account, Band, rows_around
+from .steps import StepLaw, narrowest
 from .tail import Attribution
 from .transfer import Loopback, Slope
 
@@ -33,6 +34,7 @@ class Evidence:
 class Seen:
     """Everything that evidence is drawn from. ``stretches``: when was measured. ``capacity_per_s``: rows that one
     instance computes per second at its best, None where unknown. ``cores``: of the server, None if elsewhere.
+    ``link`` and ``memory``: how fast those are, None where nobody knows. ``steps``: of a pipeline, instead of ``law``.
     """
 
     account: Account
@@ -50,6 +52,9 @@ class Seen:
     cores: float | None
     slope: Slope | None = None
     loopback: Loopback | None = None
+    link: Link | None = None
+    memory: Memory | None = None
+    steps: tuple[StepLaw, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -82,7 +87,7 @@ def of_bandwidth(seen: Seen) -> list[Evidence]:
     write, receive = seen.median.terms_ms["write"], seen.median.terms_ms["receive"]
     return [
         Evidence(
-            f"a request is {_bytes(seen.request_bytes)} and its reply {_bytes(seen.reply_bytes)}: "
+            f"a request is {in_bytes(seen.request_bytes)} and its reply {in_bytes(seen.reply_bytes)}: "
             f"{megabits:,.1f} Mbit/s in all, heads not counted",
             "megabits_per_s",
             megabits,
@@ -91,9 +96,26 @@ def of_bandwidth(seen: Seen) -> list[Evidence]:
             f"a typical request takes {write:.3f} ms to write, {receive:.3f} ms until the server has its last byte, "
             f"and its reply {reading_ms(seen):.3f} ms from the first byte to the last"
         ),
+        *_nominal(seen, rate),
         *_link(seen, rate),
         *_loading(seen, "the model's files had to come to the server: "),
     ]
+
+
+def _nominal(seen: Seen, rate_per_s: float) -> list[Evidence]:
+    """What the link carried of what it can: all that this machine's interfaces moved, else what we know of the load."""
+    if seen.link is None:
+        return []
+    moved = {"in": seen.mean("net_in"), "out": seen.mean("net_out")}
+    known = {way: value for way, value in moved.items() if value is not None}
+    whose = "all programs together"
+    if not known:
+        known = {"in": seen.reply_bytes * rate_per_s, "out": seen.request_bytes * rate_per_s}
+        whose = "this load alone, heads not counted"
+    way, most = max(known.items(), key=lambda item: item[1])
+    use = most / seen.link.bytes_per_s
+    nominal = f"{seen.link.mbit_per_s:,g} Mbit/s ({seen.link.source})"
+    return [Evidence(f"the link has {nominal}: {use:.0%} of it were in use, {way}wards, {whose}", "nominal_use", use)]
 
 
 def _link(seen: Seen, rate_per_s: float) -> list[Evidence]:
@@ -103,14 +125,16 @@ def _link(seen: Seen, rate_per_s: float) -> list[Evidence]:
     if seen.request_bytes >= MIN_BODY_BYTES and on_its_way_s > 0:
         effective = seen.request_bytes / on_its_way_s
         use = seen.request_bytes * rate_per_s / effective
-        text = f"while it was on its way a body moved at {_bytes(effective)}/s; the link is at least as fast (inferred)"
+        text = (
+            f"while it was on its way a body moved at {in_bytes(effective)}/s; the link is at least as fast (inferred)"
+        )
         found.append(Evidence(f"{text}, so requests fill at most {use:.0%} of it", "link_use", use))
     if seen.slope is not None and seen.slope.bytes_per_s is not None:
         text = f"over {seen.slope.sizes} sizes of request, each kB took {seen.slope.us_per_kb:.2f} us more"
         rest = f"{seen.slope.base_ms:.3f} ms passed whatever the size"
-        found.append(Evidence(f"{text}: a link of {_bytes(seen.slope.bytes_per_s)}/s (inferred); {rest}"))
+        found.append(Evidence(f"{text}: a link of {in_bytes(seen.slope.bytes_per_s)}/s (inferred); {rest}"))
     if seen.loopback is not None and seen.loopback.body_bytes >= MIN_BODY_BYTES:
-        body, extra_ms = _bytes(seen.loopback.body_bytes), seen.loopback.extra_us / 1e3
+        body, extra_ms = in_bytes(seen.loopback.body_bytes), seen.loopback.extra_us / 1e3
         text = f"without a network (the echo server on this machine) a body of {body} takes {extra_ms:.3f} ms"
         found.append(Evidence(f"{text} more than an empty one: so much is the machine's own"))
     texts = {
@@ -120,7 +144,7 @@ def _link(seen: Seen, rate_per_s: float) -> list[Evidence]:
     for name, text in texts.items():
         value = seen.mean(name)
         if value is not None:
-            found.append(Evidence(f"this machine: {text.format(_bytes(value))}", name, value))
+            found.append(Evidence(f"this machine: {text.format(in_bytes(value))}", name, value))
     again = seen.mean("retransmits")
     if again is not None:
         found.append(Evidence(f"this machine sent {again:.1f} TCP segments a second again", "retransmits", again))
@@ -141,9 +165,9 @@ def of_model(seen: Seen) -> list[Evidence]:
     rss = seen.mean("rss_bytes")
     if host is not None and rss is not None:
         limit = host.memory_limit_bytes
-        of = f", of the {_bytes(limit)} that its cgroup allows" if limit else ""
+        of = f", of the {in_bytes(limit)} that its cgroup allows" if limit else ""
         share = rss / limit if limit else None
-        found.append(Evidence(f"the server holds {_bytes(rss)} of memory{of}", "memory_share", share))
+        found.append(Evidence(f"the server holds {in_bytes(rss)} of memory{of}", "memory_share", share))
     faults = seen.mean("major_faults")
     if faults is not None:
         found.append(Evidence(f"{faults:.1f} pages a second had to come from disk", "major_faults_per_s", faults))
@@ -157,14 +181,31 @@ def of_model(seen: Seen) -> list[Evidence]:
                 law.fixed_share,
             )
         )
+    elif seen.steps:
+        found += [_step_costs(one) for one in seen.steps if one.fixed_ms is not None]
     else:
         found.append(Evidence("runs of too few sizes to tell the fixed part of a run, which reads the weights"))
     return found
 
 
+def _step_costs(one: StepLaw) -> Evidence:
+    length = f", {one.length} long" if one.length else ""
+    return Evidence(
+        f"a run of step {one.step} costs {max(one.fixed_ms or 0.0, 0.0):.3f} ms whatever its size and "
+        f"{one.per_row_ms:.3f} ms per row{length} (the server's cost table)"
+    )
+
+
 def of_requests(seen: Seen) -> list[Evidence]:
     found = []
-    if seen.busy_instances is not None:
+    busiest = narrowest(seen.host.works) if seen.host is not None else None
+    if busiest is not None and busiest.utilisation is not None:
+        share, count = busiest.utilisation, busiest.instances
+        text = (
+            f"{busiest.name} was the busiest: {busiest.busy:.2f} of {count} instances computed on average, {share:.0%}"
+        )
+        found.append(Evidence(text, "utilisation", share))
+    elif seen.busy_instances is not None:
         found.append(
             Evidence(f"{seen.busy_instances:.2f} instances were computing on average", "busy", seen.busy_instances)
         )
@@ -213,38 +254,8 @@ def of_hardware(seen: Seen) -> list[Evidence]:
     return [*found, *(Evidence(note) for note in (seen.host.notes if seen.host is not None else ()))]
 
 
-def of_self_inflicted(seen: Seen) -> list[Evidence]:
-    terms = seen.median.terms_ms
-    codec = sum(terms[name] for name in CODEC)
-    found = [
-        Evidence(
-            f"a typical request waits {terms['queue_timer']:.3f} ms for a batch to fill while an instance is free "
-            f"(queue_busy, when all are busy: {terms['queue_busy']:.3f} ms)"
-        ),
-        Evidence(f"decoding, encoding and taking batches apart cost it {codec:.3f} ms"),
-    ]
-    pings = seen.host.values("ping_ms", seen.stretches) if seen.host is not None else []
-    if pings:
-        middle, slowest = float(np.median(pings)), max(pings)
-        found.append(
-            Evidence(
-                f"/ping, which needs the event loop and no model, took {middle:.2f} ms (median of {len(pings)}; "
-                f"slowest {slowest:.1f} ms)",
-                "ping_ms",
-                middle,
-            )
-        )
-    delay = seen.mean("loop_delay")
-    if delay is not None:
-        found.append(Evidence(f"the event loop was ready and had no core {delay:.1%} of the time", "loop_delay", delay))
-    threads = seen.mean("threads")
-    if threads is not None and seen.cores:
-        found.append(Evidence(f"threads of the server: {threads:.0f}, on {seen.cores:g} cores", "threads", threads))
-    found.append(Evidence("garbage collection and padded rows are not told by the server"))
-    return found
-
-
-def _bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
+    """A size for people."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1_000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"

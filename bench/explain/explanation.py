@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..host import Host, Stretch
+from ..load.link import Link
 from ..load.measurements import Outcome
-from . import audits, batches, causes, dispersion, evidence, stages, tail, transfer
+from ..load.memory import Memory
+from ..work import Work
+from . import audits, batches, causes, dispersion, evidence, stages, steps, tail, transfer
 from .batches import BatchLaw, Runs, SizeCost
 from .stages import Account, Band
+from .steps import StepLaw
 
 Columns = dict[str, NDArray[np.int64]]
 QUANTILES = (0.50, 0.90, 0.95, 0.99, 0.999)
@@ -21,7 +26,8 @@ QUANTILES = (0.50, 0.90, 0.95, 0.99, 0.999)
 class Circumstances:
     """What the rows do not tell. ``stretches``: when was measured, one for each repeat. ``cores``: what this machine
     gives a program, None when the server runs elsewhere. ``request_bytes``: of a body, on average. ``loopback``: what
-    the body takes without a network; None where nobody calibrated."""
+    the body takes without a network; None where nobody calibrated. ``link``: its nominal rate, ``memory``: how fast
+    the server's is; None where nobody knows."""
 
     stretches: tuple[Stretch, ...]
     request_bytes: float
@@ -29,6 +35,8 @@ class Circumstances:
     host: Host | None
     seed: int = 0
     loopback: transfer.Loopback | None = None
+    link: Link | None = None
+    memory: Memory | None = None
 
     @property
     def seconds(self) -> float:
@@ -39,7 +47,9 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Batching:
     """Runs of the model. ``busy_instances``: on average, by the utilisation law. ``capacity_per_s``: rows that one
-    instance computes per second at its best; ``capacity_from`` says whose figure that is."""
+    instance computes per second at its best; ``capacity_from`` says whose figure that is. ``padding``: the share of
+    all computed positions that was only filled up. ``steps``: of a pipeline, whose ``runs`` are those of all steps, as
+    the server counts them, and of which ``sizes`` and ``law`` are empty."""
 
     runs: int
     sizes: tuple[SizeCost, ...]
@@ -48,6 +58,8 @@ class Batching:
     busy_instances: float
     capacity_per_s: float | None
     capacity_from: str | None
+    padding: float | None = None
+    steps: tuple[StepLaw, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ def explain(columns: Columns, window: Columns, about: Circumstances) -> Explanat
     attribution = tail.attribute(account, about.seed)
     arrivals = dispersion.dispersion(window["due_ns"], about.stretches)
     runs = batches.reconstruct(account)
-    batching = _batching(runs, about) if len(runs.rows) else None
+    batching = _of_steps(about) or (_batching(runs, about) if len(runs.rows) else None)
     answered = window["outcome"] == Outcome.OK
     reply_bytes = float(window["bytes_in"][answered].mean()) if answered.any() else 0.0
     median = bands.get("p50")
@@ -95,6 +107,33 @@ def explain(columns: Columns, window: Columns, about: Circumstances) -> Explanat
     )
 
 
+def _of_steps(about: Circumstances) -> Batching | None:
+    """Of a pipeline, by the server's own count: what its requests share is no one run. None for a plain model."""
+    works = [one for one in (about.host.works if about.host is not None else ()) if one.step]
+    if not works:
+        return None
+    laws = steps.laws(works)
+    instances = {one.step: one.instances or 1 for one in works}
+    slowest = min(laws, key=lambda law: law.capacity_per_s * instances[law.step], default=None)
+    return Batching(
+        runs=round(sum(one.runs for one in works)),
+        sizes=(),
+        law=None,
+        rows_per_s=max(one.rows / one.seconds for one in works),
+        busy_instances=sum(one.busy or 0.0 for one in works),
+        capacity_per_s=slowest.capacity_per_s if slowest is not None else None,
+        capacity_from=f"the server's cost table of step {slowest.step}" if slowest is not None else None,
+        padding=_padding(works),
+        steps=laws,
+    )
+
+
+def _padding(works: Sequence[Work]) -> float | None:
+    """The share of positions that were padding, over all that pads."""
+    real, padding = sum(one.real for one in works), sum(one.padding for one in works)
+    return padding / (real + padding) if real > 0 else None
+
+
 def _batching(runs: Runs, about: Circumstances) -> Batching:
     seconds = about.seconds
     law = batches.fit(runs)
@@ -107,12 +146,17 @@ def _batching(runs: Runs, about: Circumstances) -> Batching:
         busy_instances=float(runs.compute_ns.sum()) / 1e9 / seconds,
         capacity_per_s=capacity,
         capacity_from=source,
+        padding=_padding(about.host.works if about.host is not None else ()),
     )
 
 
 def _capacity(law: BatchLaw | None, host: Host | None) -> tuple[float | None, str | None]:
     """Rows per second of one instance: from the server's cost table if it has one: it knows sizes not seen here."""
     table = {int(rows): ms for rows, ms in (host.costs_ms if host is not None else {}).items() if ms > 0}
+    works = [one for one in (host.works if host is not None else ()) if one.costs]
+    asked = max(works, key=lambda one: one.runs, default=None)
+    if asked is not None:
+        table = {one.rows: one.ms for one in asked.usual_costs()}
     if table:
         return max(rows / ms for rows, ms in table.items()) * 1e3, "the server's cost table"
     if law is not None and law.ms(law.largest) > 0:
@@ -146,6 +190,9 @@ def _seen(
         cores=about.cores,
         slope=slope,
         loopback=about.loopback,
+        link=about.link,
+        memory=about.memory,
+        steps=batching.steps if batching is not None else (),
     )
 
 

@@ -40,6 +40,12 @@ WANTED = (
     *("slipway_queue_rows", "slipway_backlog_seconds", "slipway_load_seconds", "slipway_cost_seconds"),
     *("slipway_batch_rows_sum", "slipway_batch_rows_count", "slipway_request_seconds_sum"),
     *("slipway_request_seconds_count", "slipway_stage_seconds_sum"),
+    *("slipway_run_seconds_total", "slipway_instances", "slipway_compute_threads", "slipway_padded_positions_total"),
+    *("slipway_model_file_bytes", "slipway_gc_pause_seconds_sum", "slipway_gc_pause_seconds_count"),
+    *("slipway_loop_lag_seconds_sum", "slipway_loop_lag_seconds_count", "slipway_context_switches_total"),
+    *("slipway_cores", "slipway_step_batch_rows_sum", "slipway_step_batch_rows_count", "slipway_step_seconds_sum"),
+    *("slipway_step_seconds_count", "slipway_step_run_seconds_total", "slipway_step_cost_seconds"),
+    *("slipway_step_instances", "slipway_step_compute_threads", "slipway_step_padded_positions_total"),
 )
 _REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -61,7 +61,7 @@ def waterfall(tail: Attribution | None, with_server: bool) -> str:
     rows = [(name, term_title(name, with_server), one) for name, one in shown]
     if abs(rest_ms) >= 1e-9:
         rows.append(("rest", "all others", Contribution(rest_ms, None, None, rest_ms / tail.gap_ms, None, None)))
-    chart = Chart("What the tail adds", height=70 + 28 * (len(rows) + 2), left=146, right=96, top=14, bottom=42)
+    chart = Chart("What the tail adds", height=70 + 28 * (len(rows) + 2), left=176, right=96, top=14, bottom=42)
     ends = _running(tail.median_ms, [one.ms for _, _, one in rows])
     reach = [tail.tail_ms, *ends, *(start + (one.high_ms or 0) for start, (_, _, one) in zip(ends, rows, strict=False))]
     x = chart.x(min(0.0, *ends), 1.04 * max(reach))

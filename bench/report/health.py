@@ -42,7 +42,13 @@ PANELS = (
     Panel("Memory", "MB", (("rss_bytes", "server"), ("memory_bytes", "its cgroup")), 1e-6),
     Panel("Network of this machine", "MB/s", (("net_in", "in"), ("net_out", "out")), 1e-6),
     Panel("Queue", "rows", (("queue_rows", "waiting when asked"),)),
-    Panel("Answers without a model", "ms", (("ping_ms", "/ping"), ("scrape_ms", "/metrics"))),
+    Panel(
+        "Answers without a model",
+        "ms",
+        (("ping_ms", "/ping"), ("scrape_ms", "/metrics"), ("loop_lag_ms", "event loop late for its timer")),
+    ),
+    Panel("Garbage collection", "% of the time", (("gc_share", "collector running"),), 100),
+    Panel("Context switches", "a second", (("involuntary", "taken off a core"), ("voluntary", "waiting by choice"))),
 )
 
 

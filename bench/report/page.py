@@ -38,8 +38,8 @@ def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
             _head(run, explanation),
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
-            _section("Load generator", words.health(run) + _grid(_generator_charts(run))),
-            _section("Server and machine", _notes(run) + _grid(health.host_charts(run))),
+            _section("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
+            _section("Server and machine", _notes(run) + _grid(health.host_charts(run), "panels small")),
             _section("Audits", words.audits(explanation.audits) if run.valid else ""),
             _section("Environment", words.environment(run)),
             _section("Do it again", words.command(run)),
@@ -65,7 +65,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
         objective_ms = own["limit_ms"]
     lines = Lines(capacity / rows_per_request if capacity is not None else None, objective_ms)
     return (
-        _section("Where the time went", _grid([accounts.bars(explanation, with_server)])),
+        _section("Where the time went", _grid([accounts.bars(explanation, with_server)]) + words.steps(run)),
         _section("The causes, and what was seen of each", words.causes(explanation)),
         _section(
             "The tail",
@@ -76,7 +76,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
             "Load and time",
             _grid([latency.heat_map(run, find(run)), latency.against_load(found, lines), health.in_flight_chart(run)]),
         ),
-        _section("Batches", _grid([runs.sizes(batching), runs.law(batching)])),
+        _section("Batches", _grid([runs.sizes(batching), runs.law(batching)]) + runs.step_laws(batching)),
     )
 
 
@@ -120,6 +120,7 @@ def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
-def _grid(figures: Sequence[str]) -> str:
+def _grid(figures: Sequence[str], kind: str = "panels") -> str:
+    """``panels small``: two beside each other on paper, too."""
     shown = "".join(figures)
-    return f'<div class="panels">{shown}</div>' if shown else ""
+    return f'<div class="{kind}">{shown}</div>' if shown else ""

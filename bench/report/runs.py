@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..explain.batches import BatchLaw, SizeCost
 from ..explain.explanation import Batching
+from . import words
 from .svg import Chart, figure, linear_ticks, number
 
 MAX_BARS = 64
@@ -11,7 +12,7 @@ MAX_BARS = 64
 
 def sizes(batching: Batching | None) -> str:
     """Runs by their size."""
-    if batching is None:
+    if batching is None or not batching.sizes:
         return ""
     shown = batching.sizes[:MAX_BARS]
     largest, most = shown[-1].rows, max(size.runs for size in shown)
@@ -28,7 +29,14 @@ def sizes(batching: Batching | None) -> str:
         chart.rectangle(x(one.rows) - width / 2, y(one.runs), width, y(0) - y(one.runs), "bar", tip)
     mean = sum(size.rows * size.runs for size in batching.sizes) / batching.runs
     caption = f"{batching.runs:,} runs of {mean:.2f} rows on average, found by the times that their requests share. "
-    return figure("Batch sizes", chart.draw(), caption + "The server does not tell how many rows were padding.")
+    return figure("Batch sizes", chart.draw(), caption + padding_in_words(batching))
+
+
+def padding_in_words(batching: Batching | None) -> str:
+    """A sentence on positions that were computed for nothing; empty where nothing is padded, or nobody says."""
+    if batching is None or batching.padding is None:
+        return ""
+    return f"Padding was {batching.padding:.1%} of all positions (rows x length) that were computed."
 
 
 def law(batching: Batching | None) -> str:
@@ -62,6 +70,22 @@ def law(batching: Batching | None) -> str:
 def _size_tip(one: SizeCost) -> str:
     scatter = f"coefficient of variation {one.cv:.2f}"
     return f"{one.rows} rows\n{number(one.mean_ms)} ms on average\n{scatter}\n{one.runs:,} runs"
+
+
+def step_laws(batching: Batching | None) -> str:
+    """Of a pipeline: the law of each step, as a table."""
+    if batching is None or not batching.steps:
+        return ""
+    rows = []
+    for one in batching.steps:
+        law = "one size is known"
+        if one.fixed_ms is not None and one.per_row_ms is not None:
+            law = f"{number(one.fixed_ms)} ms + {number(one.per_row_ms)} ms b"
+        length = number(one.length) if one.length else "not padded"
+        rows.append((one.step, length, law, f"{number(one.capacity_per_s)}/s", f"{one.largest}"))
+    note = f"S(b) from the cost table that the server has learnt. {padding_in_words(batching)}"
+    heads = ("step", "length", "S(b) of b rows", "one instance at its best", "largest run")
+    return words.table(heads, rows) + words.paragraph(note)
 
 
 def law_in_words(fitted: BatchLaw | None) -> str:

@@ -14,7 +14,9 @@ from .. import host, record
 from ..explain.explanation import Circumstances, Explanation, explain
 from ..explain.transfer import Loopback
 from ..host import Host, Stretch
+from ..load.link import Link
 from ..load.measurements import Outcome
+from ..load.memory import Memory
 from ..load.server_timing import MISSING
 
 Columns = dict[str, NDArray[np.int64]]
@@ -107,6 +109,8 @@ def explained(run: Run) -> Explanation:
             host=beside,
             seed=int(run.found["load"]["seed"]),
             loopback=_loopback(run.found["calibration"]),
+            link=Link(**found) if (found := run.found.get("link")) is not None else None,
+            memory=Memory(**found) if (found := run.found.get("memory")) is not None else None,
         ),
     )
 

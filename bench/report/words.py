@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from ..card import STEP_HEADS, step_cells
 from ..explain.audits import Audit
 from ..explain.causes import Cause
 from ..explain.explanation import Explanation
@@ -53,6 +54,15 @@ def tiles(run: Run, explanation: Explanation) -> str:
         f"<li><b>{escape(value)}</b>{escape(label)}<small>{escape(note)}</small></li>" for value, label, note in figures
     )
     return f'<ul class="tiles">{items}</ul>'
+
+
+def steps(run: Run) -> str:
+    """Of a pipeline, what queue and compute are made of."""
+    works = [one for one in run.host.works if one.step] if run.host is not None else []
+    if not works:
+        return ""
+    note = "By step: ms of a request on average, over all requests, as the server counts them."
+    return paragraph(note) + table(STEP_HEADS, [step_cells(one) for one in works])
 
 
 def causes(explanation: Explanation) -> str:
@@ -130,7 +140,7 @@ def environment(run: Run) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     pairs = [
         ("processor", f"{env['cpu']}, {env['cores']} cores{quota}"),
-        ("memory", f"{env['memory_bytes'] / 1e9:.1f} GB"),
+        ("memory", f"{env['memory_bytes'] / 1e9:.1f} GB{_speed(run)}"),
         ("load before the run", f"{env['load_1m']:g}"),
         ("system", f"{env['system']}, Python {env['python']}"),
         ("versions", f"{versions}; commit {env['commit'] or 'unknown'}"),
@@ -141,8 +151,15 @@ def environment(run: Run) -> str:
     return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs) + "</dl>"
 
 
+def _speed(run: Run) -> str:
+    found = run.found.get("memory")
+    return f", moved at {found['bytes_per_s'] / 1e9:.3g} GB/s by a copy on all cores" if found is not None else ""
+
+
 def command(run: Run) -> str:
-    return f'<pre id="command">{escape(run.found["command"])}</pre><button type="button" id="copy">copy</button>'
+    # A browser breaks a line after any hyphen, and would tear options from their dashes.
+    words = " ".join(f"<span>{escape(word)}</span>" for word in run.found["command"].split(" "))
+    return f'<pre id="command">{words}</pre><button type="button" id="copy">copy</button>'
 
 
 def runs_table(found: Sequence[Run]) -> str:

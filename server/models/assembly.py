@@ -215,7 +215,7 @@ class Assembler(Loader):
         delay_ns = self._settings.max_queue_delay_us * 1_000 if one.own else 0
 
         def on_batch(batch: Batch, failed: int) -> None:
-            step_metrics.record_batch(batch.rows, failed)
+            step_metrics.record_run(batch, failed)
             metrics.failed_slices += failed
             step.learn(batch)
 
@@ -232,6 +232,7 @@ class Assembler(Loader):
             on_end=pipeline.ended,
             name=f"{metrics.labels[0]}.{one.name}",
         )
+        step_metrics.work.size(warm.instances, one.batching.threads)
         step_metrics.waiting_rows = lambda: scheduler.waiting_rows
         step_metrics.costs = scheduler.cost_points
         cost = CostTable(warm.max_batch_size, warm.seeds)

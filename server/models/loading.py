@@ -185,12 +185,13 @@ class Loader:
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
             padding=padding,
             place=None if inline else self.place(batching.threads),
-            on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
+            on_batch=metrics.record_run,
             name=name,
         )
         cache = ResponseCache(int(settings.cache_mb * 1e6), perf_counter_ns) if settings.cache_mb else None
         if cache is not None:
             metrics.cache_outcomes, metrics.cache_bytes = cache.outcomes, lambda: cache.bytes
+        metrics.work.size(batching.instances, batching.threads)
         metrics.waiting_rows = lambda: scheduler.waiting_rows
         metrics.backlog_ns = scheduler.backlog_ns
         metrics.costs = scheduler.cost_points

@@ -211,6 +211,7 @@ class Models:
         await self._make_room(artifact, weight)
         before = self._budget.resident()
         model = await _beside(self._loader.build, artifact, asyncio.get_running_loop())
+        model.metrics.file_bytes = weight
         fresh.bytes = model.metrics.memory_bytes = max(self._budget.resident() - before, weight)
         return model
 

@@ -99,9 +99,10 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
         inline=False,
         max_queue_ns=int(max(settings.max_queue_ms * 1e6, settings.script_timeout_s * 1e9 / 2)),
         max_queue_bytes=int(settings.max_queue_mb * 1e6),
-        on_batch=lambda batch, failed: metrics.record_batch(batch.rows, failed),
+        on_batch=metrics.record_run,
         name=name,
     )
+    metrics.work.size(lanes, plan.threads)
     metrics.waiting_rows = lambda: scheduler.waiting_rows
     metrics.backlog_ns = scheduler.backlog_ns
     metrics.costs = scheduler.cost_points

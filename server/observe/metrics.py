@@ -18,9 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
-from . import steps
+from . import steps, work
 from .histograms import Histograms, rows_buckets, seconds_buckets
 from .steps import StepMetrics
+from .work import Run, Work
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAMPS = 10
@@ -106,6 +107,8 @@ class ModelMetrics:
         self.answers: Counter[str] = Counter()
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
+        self.work = Work()
+        self.file_bytes = 0
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
@@ -121,9 +124,11 @@ class ModelMetrics:
         self.steps: Sequence[StepMetrics] = ()
         """Of a pipeline, in order."""
 
-    def record_batch(self, rows: int, failed_slices: int) -> None:
-        self.batch_rows[rows] += 1
+    def record_run(self, run: Run, failed_slices: int) -> None:
+        """A batch has run, and this many of its slices failed."""
+        self.batch_rows[run.rows] += 1
         self.failed_slices += failed_slices
+        self.work.record(run)
 
 
 class Metrics(Collector):
@@ -135,6 +140,8 @@ class Metrics(Collector):
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self.refused: Counter[str] = Counter()
         """Error codes of requests that no model saw: unknown model, oversize body, ..."""
+        self.further: list[Callable[[], Iterator[Any]]] = []
+        """Families of whatever is no model's; asked at each scrape."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -170,7 +177,11 @@ class Metrics(Collector):
         yield from self._versions()
         yield from self._caches()
         yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
+        plain = [(one.labels, one.work) for one in self._models.values() if not one.steps]
+        yield from work.families("slipway_", ("model", "version"), plain)
         yield from self._scripts()
+        for more in self.further:
+            yield from more()
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -243,6 +254,7 @@ class Metrics(Collector):
         memory = GaugeMetricFamily(
             "slipway_model_memory_bytes", "Memory that loading took, as the kernel counts", labels=["model", "version"]
         )
+        files = GaugeMetricFamily("slipway_model_file_bytes", "Size of its files on disk", labels=["model", "version"])
         shadowed = CounterMetricFamily(
             "slipway_shadow_requests",
             "Requests copied to a shadow: same, different, failed, or skipped because it was behind",
@@ -250,9 +262,10 @@ class Metrics(Collector):
         )
         for one in self._models.values():
             memory.add_metric(one.labels, one.memory_bytes)
+            files.add_metric(one.labels, one.file_bytes)
             for outcome, count in one.shadowed.items():
                 shadowed.add_metric([*one.labels, outcome], count)
-        yield from (memory, shadowed)
+        yield from (memory, files, shadowed)
 
     def _caches(self) -> Iterator[Any]:
         outcomes = CounterMetricFamily(

@@ -9,7 +9,9 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from ..request import StepTimes
+from . import work
 from .histograms import Histograms, rows_buckets, seconds_buckets
+from .work import Run, Work
 
 STAGES = ("queue", "assemble", "compute")
 LABELS = ("model", "version", "step")
@@ -23,6 +25,7 @@ class StepMetrics:
         self.stages = Histograms(len(STAGES))
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
+        self.work = Work()
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
 
@@ -30,9 +33,11 @@ class StepMetrics:
         """What the step took for one answered request."""
         self.stages.record((times.queue_ns, times.assemble_ns, times.compute_ns))
 
-    def record_batch(self, rows: int, failed_slices: int) -> None:
-        self.batch_rows[rows] += 1
+    def record_run(self, run: Run, failed_slices: int) -> None:
+        """A batch has run, and this many of its slices failed."""
+        self.batch_rows[run.rows] += 1
         self.failed_slices += failed_slices
+        self.work.record(run)
 
 
 def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[Any]:
@@ -64,3 +69,4 @@ def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[A
         for length, size, cost_ns in step.costs():
             cost.add_metric([*labels, str(length), str(size)], cost_ns / 1e9)
     yield from (stages, rows, failed, waiting, cost)
+    yield from work.families("slipway_step_", LABELS, [([*model, step.name], step.work) for model, step in steps])

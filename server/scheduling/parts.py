@@ -73,6 +73,14 @@ def apart(
     return [Part(split, numbers, [rows[number] for number in numbers]) for _, numbers in sorted(by_size.items())]
 
 
+def filled_up(arrays: Sequence[Array], request: InferRequest, spec: ModelSpec, padding: Padding) -> int:
+    """Positions that were added to bring a request's own rows to one length; ``arrays``: as they were before."""
+    first = padding.inputs[0]
+    if request.rows < 2 or not is_ragged(arrays[first.index], spec.inputs[first.index]):
+        return 0
+    return request.rows * request.length - sum(lengths(arrays[first.index], first.axis))
+
+
 def rejoin(split: Split, padding: Padding | None) -> list[Array]:
     """The outputs of all parts in the order of the rows; those that have the padded axis become ragged.
 

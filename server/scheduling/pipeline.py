@@ -14,7 +14,7 @@ from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import NEVER, InferRequest, Journey, StepTimes
 from ..tensors import Array
-from .parts import Part, apart, rejoin
+from .parts import Part, apart, filled_up, rejoin
 from .scheduler import UNLIMITED, retry_seconds
 from .step import Step, rectangular
 
@@ -148,6 +148,7 @@ class Pipeline:
         shape: Hashable = None
         if step.padding is not None:
             request.length = step.padding.length(request.arrays)
+            request.filled = filled_up(arrays, request, step.spec, step.padding)
             shape = step.padding.shape(request.arrays)
         else:
             shape = tuple(array.shape[1:] for array in request.arrays)

@@ -53,6 +53,14 @@ class Batch:
         self.assembled_ns = 0
         self.computed_ns = 0
 
+    def positions(self) -> tuple[int, int]:
+        """Of the padded axis, over the rows that did not fail: how many were asked for, and how many padding added."""
+        real = rows = 0
+        for request, start, stop in self.slices:
+            real += request.positions(start, stop)
+            rows += stop - start
+        return real, rows * self.length - real
+
 
 class Bucket:
     """Waiting requests of one shape, in the order in which they should run, and what running that shape costs.

@@ -259,8 +259,10 @@ def test_a_terminal_gets_the_card_and_a_progress_line(server: str, body: str) ->
 
 def test_a_sweep_a_record_and_a_replay(server: str, body: str, tmp_path: Path) -> None:
     short = ["--payload", body, "--duration", "0.5", "--warmup", "0.1", "--skip-calibration"]
-    swept = bench("sweep", server, "--rates", "50,100", *short)
+    junit = tmp_path / "sweep.xml"
+    swept = bench("sweep", server, "--rates", "50,100", "--junit", str(junit), *short)
     assert swept.returncode == 0, swept.stderr
+    assert ET.parse(junit).getroot()[0].attrib["name"] == f"bench sweep {server}/invocations"
     assert json.loads(swept.stdout)["rungs"][0]["rate_per_s"] == 50
     log, trace = tmp_path / "access.log", tmp_path / "t.trace"
     log.write_text("".join(f'{{"ts": {number / 50}}}\n' for number in range(40)))
@@ -354,6 +356,7 @@ def test_what_was_measured_before_the_end_is_kept(
     status: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     """Ctrl-C, or a server that went, after two loads."""
     loads = itertools.count()
@@ -373,7 +376,13 @@ def test_what_was_measured_before_the_end_is_kept(
     monkeypatch.setattr("bench.commands.first.RUNG_S", 0.2)
     monkeypatch.setattr("bench.commands.first.ALONE_S", 0.2)
     short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
+    junit = tmp_path / "found.xml"
+    if arguments[0] in ("sweep", "slo"):
+        short += ["--junit", str(junit)]
     assert main([*(one.format(url=server) for one in arguments), *short]) == status
+    if "--junit" in short:
+        told = [one.attrib["message"] for one in ET.parse(junit).getroot().iter("failure")]
+        assert told[-1] == (str(why) or "interrupted")  # before it, perhaps, that this machine was busy
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert len(found.get("rungs") or found.get("trials") or found["sweep"]["rungs"]) == 2

@@ -23,6 +23,7 @@ pytest.importorskip("tokenizers", reason="the extra 'text' is not installed")
 
 WORDS = ["[PAD]", "[UNK]", "a", "cat", "sits", "on", "mat"]
 TABLE = np.arange(len(WORDS) * 3, dtype=np.float32).reshape(len(WORDS), 3) - 4
+KINDS = ("real", "padding")
 TEXT = {"Content-Type": "text/plain"}
 
 
@@ -100,7 +101,14 @@ def test_an_answer_and_the_metrics_tell_what_each_step_took(texts: ServerProcess
     for step in ("tokenize", "encode", "pool"):
         assert samples[f"slipway_step_seconds_count{{stage=compute,step={step}}}"] >= 2
         assert samples[f"slipway_step_batch_rows_count{{step={step}}}"] >= 2
+        assert samples[f"slipway_step_run_seconds_total{{step={step}}}"] > 0
     assert any(name.startswith("slipway_step_cost_seconds{") and "length=16" in name for name in samples)
+    real, padding = (samples[f"slipway_step_padded_positions_total{{kind={kind},step=encode}}"] for kind in KINDS)
+    answer = texts.post("/invocations", {"inputs": ["a cat sits", "mat"]})  # 3 and 1 tokens: one run of 2 x 3 or more
+    assert answer.status == 200
+    after = texts.samples()
+    assert after["slipway_step_padded_positions_total{kind=real,step=encode}"] == real + 4
+    assert after["slipway_step_padded_positions_total{kind=padding,step=encode}"] >= padding + 2
 
 
 def test_what_is_no_text_is_refused_and_the_server_goes_on(texts: ServerProcess) -> None:

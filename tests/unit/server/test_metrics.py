@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,11 @@ from server.observe.metrics import (
     StageClock,
     stage_durations_ns,
 )
+from server.observe.process import Collections, Cores, LoopLag
+from server.observe.steps import StepMetrics
 from server.request import STAGES, InferRequest
+from server.scheduling.queue import Batch
+from tests.fakes import FakeLoop
 
 SERIES = (*STAGES, "total")
 BOUNDS_NS = [round(bound * 1e9) for bound in BOUNDS_S]
@@ -42,6 +47,18 @@ def record(clock: StageClock, stages_ns: tuple[int, ...], begun_ns: int = 1_000)
     request.held_ns = timer
     request.picked_ns, request.assembled_ns, request.computed_ns, request.scattered_ns = stamps[3:7]
     clock.record(request, stamps[0], stamps[1], stamps[7], stamps[8])
+
+
+def batch_of(*rows: int, lengths: tuple[int, ...] = (), padded_to: int = 0, took_ns: int = 0) -> Batch:
+    """A batch that has run: one request for each number of rows."""
+    slices = []
+    for count, length in zip(rows, lengths or (0,) * len(rows), strict=True):
+        request = InferRequest((), count, lambda _: None)
+        request.length = length
+        slices.append((request, 0, count))
+    batch = Batch(None, slices, sum(rows), 0, padded_to)
+    batch.assembled_ns, batch.computed_ns = 1_000, 1_000 + took_ns
+    return batch
 
 
 def by_hand(values_ns: list[int]) -> list[int]:
@@ -184,7 +201,7 @@ def test_batch_sizes_agree_with_counting_by_hand(sizes: list[int]) -> None:
     metrics = Metrics(lambda: True, "1")
     model = add(metrics, "m")
     for rows in sizes:
-        model.record_batch(rows, 0)
+        model.record_run(batch_of(rows), 0)
     samples = scrape(metrics)
     labels = {"model": "m", "version": "1"}
     for bound in BATCH_BOUNDS:
@@ -226,9 +243,60 @@ def test_two_servers_in_one_process_count_apart() -> None:
 
 def test_slices_that_failed_are_counted() -> None:
     model = ModelMetrics("m", "1")
-    model.record_batch(8, 2)
-    model.record_batch(4, 1)
+    model.record_run(batch_of(8), 2)
+    model.record_run(batch_of(4), 1)
     assert model.failed_slices == 3
+
+
+def test_padding_is_told_beside_what_was_asked_for(metrics: Metrics) -> None:
+    model = add(metrics, "m")
+    model.record_run(batch_of(2, 1, lengths=(3, 8), padded_to=8), 0)
+    model.record_run(batch_of(1, lengths=(8,), padded_to=8), 0)
+    samples = scrape(metrics)
+    labels = {"model": "m", "version": "1"}
+    assert value(samples, "slipway_padded_positions_total", **labels, kind="real") == 6 + 8 + 8
+    assert value(samples, "slipway_padded_positions_total", **labels, kind="padding") == 2 * 5
+
+
+def test_rows_that_a_request_filled_up_itself_are_padding_too() -> None:
+    batch = batch_of(4, lengths=(10,), padded_to=16)
+    request, _, _ = batch.slices[0]
+    request.filled = 12
+    assert batch.positions() == (28, 36)
+    batch.slices = [(request, 0, 2)]  # half of it: half of what was filled up
+    assert batch.positions() == (14, 18)
+
+
+def test_a_model_that_never_pads_has_no_positions(metrics: Metrics) -> None:
+    model = add(metrics, "m")
+    model.record_run(batch_of(4, took_ns=3_000_000), 0)
+    model.record_run(batch_of(4, took_ns=2_000_000), 0)
+    model.work.size(2, 3)
+    samples = scrape(metrics)
+    labels = {"model": "m", "version": "1"}
+    assert not any(name.startswith("slipway_padded") for name, _ in samples)
+    assert value(samples, "slipway_run_seconds_total", **labels) == pytest.approx(5e-3)
+    assert value(samples, "slipway_instances", **labels) == 2
+    assert value(samples, "slipway_compute_threads", **labels) == 6
+
+
+def test_a_pipelines_work_is_told_of_its_steps_alone(metrics: Metrics) -> None:
+    model = add(metrics, "m")
+    step = StepMetrics("encode")
+    model.steps = [step]
+    step.record_run(batch_of(1, lengths=(3,), padded_to=4, took_ns=1_000_000), 0)
+    samples = scrape(metrics)
+    labels = {"model": "m", "version": "1", "step": "encode"}
+    assert value(samples, "slipway_step_padded_positions_total", **labels, kind="padding") == 1
+    assert value(samples, "slipway_step_run_seconds_total", **labels) == pytest.approx(1e-3)
+    assert not any(name.startswith("slipway_run_seconds") for name, _ in samples)
+
+
+def test_what_is_no_models_is_asked_at_each_scrape(metrics: Metrics) -> None:
+    metrics.further.append(Cores(3).families)
+    samples = scrape(metrics)
+    assert value(samples, "slipway_cores") == 3
+    assert value(samples, "slipway_context_switches_total", kind="voluntary") > 0
 
 
 def test_a_model_is_shown_from_when_it_is_added_until_it_is_removed(metrics: Metrics) -> None:
@@ -241,3 +309,14 @@ def test_a_model_is_shown_from_when_it_is_added_until_it_is_removed(metrics: Met
     assert shown() == {"n"}
     metrics.remove(n)
     assert shown() == set()
+
+
+def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
+    model = add(metrics, "m")
+    model.steps = [StepMetrics("encode")]
+    metrics.further += [Cores(2).families, Collections().families, LoopLag(FakeLoop()).families]
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
+    ours = {name for name in families if name.startswith("slipway_")}
+    assert len(ours) > 30
+    assert sorted(name for name in ours if name not in text) == []

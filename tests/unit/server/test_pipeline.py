@@ -247,6 +247,7 @@ class TestLengths:
 
     def line(self, sizes: tuple[int, ...] = (4, 16), pads: bool = True) -> tuple[Line, list[tuple[int, ...]]]:
         line = Line()
+        self.positions: list[tuple[int, int]] = []
         shapes: list[tuple[int, ...]] = []
         one, other = line.pipeline.steps
         line.pipeline.steps.clear()
@@ -276,7 +277,7 @@ class TestLengths:
                 inline=True,
                 max_queue_ns=0,
                 padding=pad,
-                on_batch=lambda _batch, _failed: None,
+                on_batch=lambda batch, _failed: self.positions.append(batch.positions()),
                 on_end=line.pipeline.ended,
                 clock=line.clock,
             )
@@ -307,6 +308,18 @@ class TestLengths:
         self.ask(line, 3, 2, 4)
         line.loop.turn()
         assert shapes == [(3, 4)]
+
+    @pytest.mark.parametrize(
+        ("lengths", "computed"),
+        [((3, 2, 4), [(9, 3)]), ((3, 12, 2, 16, 4), [(9, 3), (28, 4)]), ((9,), [(9, 0)])],
+    )
+    def test_what_was_filled_up_is_told_apart_from_what_was_asked_for(
+        self, lengths: tuple[int, ...], computed: list[tuple[int, int]]
+    ) -> None:
+        line, _ = self.line()
+        self.ask(line, *lengths)
+        line.loop.turn()
+        assert sorted(self.positions[1:]) == computed  # the first step pads nothing
 
     def test_who_leaves_takes_all_groups_along(self) -> None:
         line, shapes = self.line()

@@ -1,0 +1,153 @@
+"""The work of the server's models, or of the steps of its pipelines, over what was measured and by its own count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Labels = tuple[tuple[str, str], ...]
+Samples = Mapping[str, Sequence[tuple[Labels, float]]]
+Key = tuple[str, str, str]
+STAGES = ("queue", "assemble", "compute")
+MODEL, STEP = "slipway_", "slipway_step_"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run of so many rows takes, padded to a length (0: nothing is padded), as the scheduler has learnt it."""
+
+    length: int
+    rows: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one model did, or one step of a pipeline (else ``step`` is empty).
+
+    ``seconds``: what lies between the first and the last look. ``busy``: instances that computed, on average, None
+    where the server does not say. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 where
+    nothing is padded. ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``.
+    """
+
+    model: str
+    version: str
+    step: str
+    seconds: float
+    runs: float
+    rows: float
+    busy: float | None
+    instances: int | None
+    threads: int | None
+    real: float
+    padding: float
+    file_bytes: float | None
+    costs: tuple[Cost, ...]
+    stages_ms: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"step {self.step}" if self.step else f"model {self.model}"
+
+    @property
+    def utilisation(self) -> float | None:
+        """The share of its instances that computed."""
+        return self.busy / self.instances if self.busy is not None and self.instances else None
+
+    @property
+    def waste(self) -> float | None:
+        """The share of all computed positions that were padding; None where nothing is padded."""
+        return self.padding / (self.real + self.padding) if self.real > 0 else None
+
+    def usual_costs(self) -> tuple[Cost, ...]:
+        """Its costs at the length that its rows had on average, or the next that is known; by rows."""
+        mean = (self.real + self.padding) / self.rows if self.rows else 0.0
+        lengths = sorted({one.length for one in self.costs})
+        usual = next((length for length in lengths if length >= mean), lengths[-1] if lengths else 0)
+        return tuple(
+            sorted((one for one in self.costs if one.length == usual and one.ms > 0), key=lambda one: one.rows)
+        )
+
+
+def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[Work, ...]:
+    """From the first and the last scrape of every measured stretch, each with its instant in seconds.
+
+    What did not run is left out: a server may have models that nobody asked.
+    """
+    if not ends:
+        return ()
+    last = ends[-1][1][1]
+    seconds = sum(then - now for (now, _), (then, _) in ends)
+    found = []
+    for prefix in (MODEL, STEP):
+        for key in dict.fromkeys(_key(labels) for labels, _ in last.get(f"{prefix}batch_rows_count", ())):
+            grown = _Grown(prefix, key, ends)
+            if grown.of("batch_rows_count") > 0:
+                found.append(_work(prefix, key, seconds, grown, last))
+    return tuple(found)
+
+
+def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[Work, ...]:
+    """Of a record that was read from its file."""
+    return tuple(Work(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """By how much the counters of one model or step grew."""
+
+    prefix: str
+    key: Key
+    ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]
+
+    def of(self, name: str, **labels: str) -> float:
+        name = self.prefix + name
+        return sum(
+            (_value(last, name, self.key, labels) or 0.0) - (_value(first, name, self.key, labels) or 0.0)
+            for (_, first), (_, last) in self.ends
+        )
+
+
+def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> Work:
+    told = _value(last, f"{prefix}run_seconds_total", key) is not None
+    instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
+    requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
+    return Work(
+        *key,
+        seconds=seconds,
+        runs=grown.of("batch_rows_count"),
+        rows=grown.of("batch_rows_sum"),
+        busy=grown.of("run_seconds_total") / seconds if told else None,
+        instances=int(instances) if instances is not None else None,
+        threads=int(threads) if threads is not None else None,
+        real=grown.of("padded_positions_total", kind="real"),
+        padding=grown.of("padded_positions_total", kind="padding"),
+        file_bytes=_value(last, "slipway_model_file_bytes", (*key[:2], "")),
+        costs=_costs(last, f"{prefix}cost_seconds", key),
+        stages_ms={stage: grown.of("seconds_sum", stage=stage) / requests * 1e3 for stage in STAGES}
+        if requests
+        else {},
+    )
+
+
+def _costs(last: Samples, name: str, key: Key) -> tuple[Cost, ...]:
+    return tuple(
+        Cost(int(told.get("length", 0)), int(told["batch_size"]), value * 1e3)
+        for labels, value in last.get(name, ())
+        for told in (dict(labels),)
+        if _key(labels) == key
+    )
+
+
+def _key(labels: Labels) -> Key:
+    told = dict(labels)
+    return told.get("model", ""), told.get("version", ""), told.get("step", "")
+
+
+def _value(samples: Samples, name: str, key: Key, wanted: Mapping[str, str] | None = None) -> float | None:
+    """One sample's value; None where there is none."""
+    pairs = set((wanted or {}).items())
+    return next(
+        (value for labels, value in samples.get(name, ()) if _key(labels) == key and pairs <= set(labels)), None
+    )

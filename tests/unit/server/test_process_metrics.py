@@ -1,0 +1,68 @@
+"""What a process does to itself: collections and a late loop, heard of and counted, on clocks that are set by hand."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+from server.observe.process import LOOK_S, Collections, LoopLag
+from tests.fakes import FakeLoop
+
+MS = 1_000_000
+
+
+def told(families: Any) -> dict[str, float]:
+    """Sample name, with its bound if it has one, to value."""
+    return {
+        name + labels.get("le", ""): value
+        for family in families
+        for name, labels, value in ((one.name, one.labels, one.value) for one in family.samples)
+    }
+
+
+def test_the_pause_of_a_collection_is_from_its_start_to_its_stop() -> None:
+    clock = iter([10 * MS, 13 * MS, 20 * MS, 20 * MS + 20_000])
+    collections = Collections(lambda: next(clock))
+    for _ in range(2):
+        collections.heard("start", {})
+        collections.heard("stop", {})
+    found = told(collections.families())
+    assert found["slipway_gc_pause_seconds_count"] == 2
+    assert found["slipway_gc_pause_seconds_sum"] == pytest.approx(3.02e-3)
+    assert found["slipway_gc_pause_seconds_bucket2.5e-05"] == 1
+    assert found["slipway_gc_pause_seconds_bucket0.0025"] == 1
+    assert found["slipway_gc_pause_seconds_bucket0.005"] == 2
+
+
+def test_a_stop_whose_start_nobody_heard_is_no_pause() -> None:
+    collections = Collections(lambda: 5)
+    collections.heard("stop", {})
+    assert told(collections.families())["slipway_gc_pause_seconds_count"] == 0
+
+
+def test_the_real_collector_is_heard_once_however_often_it_is_started() -> None:
+    collections = Collections()
+    collections.start()
+    collections.start()
+    try:
+        before = told(collections.families())["slipway_gc_pause_seconds_count"]
+        gc.collect()
+        assert told(collections.families())["slipway_gc_pause_seconds_count"] == before + 1
+    finally:
+        collections.stop()
+    assert collections.heard not in gc.callbacks
+
+
+def test_a_loop_that_is_held_up_is_late_by_what_held_it_up() -> None:
+    loop = FakeLoop()
+    lag = LoopLag(loop, loop.clock)
+    lag.start()
+    for late_ms in (0, 30, 1):
+        loop.advance(int(LOOK_S * 1e9) + late_ms * MS)
+        loop.turn()
+    found = told(lag.families())
+    assert found["slipway_loop_lag_seconds_count"] == 3
+    assert found["slipway_loop_lag_seconds_sum"] == pytest.approx(0.029)  # its timers count in milliseconds
+    assert found["slipway_loop_lag_seconds_bucket1e-05"] == 2
