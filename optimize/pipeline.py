@@ -215,6 +215,8 @@ def _asked(options: Options, rule: Rule, found: Search, split: Split) -> dict[st
         },
         "measurement": {
             "rounds": options.rounds,
+            "most_rounds": max(len(timing.rounds_us) for timing in found.timings.values()),
+            "unevenness": round(measure.unevenness(found.timings), 2),
             "budget_s": options.budget_s,
             "threads": list(options.threads),
         },

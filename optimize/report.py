@@ -135,9 +135,20 @@ def _timings(evidence: Row) -> str:
         )
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
-    rounds = evidence["measurement"]["rounds"]
-    note = f"Median microseconds of a run over {rounds} interleaved rounds, in the backend that the server uses."
+    note = "Median microseconds of a run as the clock had them, in the backend that the server uses. " + _rounds(
+        evidence
+    )
     return _table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
+
+
+def _rounds(evidence: Row) -> str:
+    """How the ratios came about, and how uneven the machine was meanwhile."""
+    asked = evidence["measurement"]
+    more, uneven = asked.get("most_rounds", 0), asked.get("unevenness")
+    text = f"{asked['rounds']} interleaved rounds were asked for"
+    text += f", and what was close had up to {more}" if more > asked["rounds"] else ""
+    text += ". Ratios are taken at the machine's usual pace, followed from block to block by the float32 model"
+    return text + (f": it varied by a factor of {uneven:.2f} meanwhile." if uneven else ".")
 
 
 def _layouts(evidence: Row) -> str:

@@ -21,7 +21,7 @@ from .dataset import Dataset, Split
 from .errors import PassFailed
 from .hardware import Hardware
 from .isolation import Limits
-from .measure import Cell, Plan, Timing
+from .measure import Cell, Focus, Plan, Timing
 from .memory import Memory
 from .passes import PassJob, PassRecord
 from .sensitivity import Sensitivity
@@ -156,15 +156,16 @@ class LocalWorkbench:
             return ()
         return isolation.call(self.limits, _rank, record.float_graph, record.path, self.rows)
 
-    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+    def heat(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         sizes = self.plan.batch_sizes
         few = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
-        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, HEAT_SHARE * self.budget.measurement_s, self.plan.seed)
-        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+        budget_s = HEAT_SHARE * self.budget.measurement_s
+        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, budget_s, self.plan.seed)
+        return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
-    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+    def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         plan = replace(self.plan, budget_s=self.budget.measurement_s)
-        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+        return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
     def time_left(self) -> bool:
         return self.budget.left_s > 0
