@@ -8,6 +8,7 @@ has 25.6 million parameters. Where ``tokenizer.json`` lies beside the weights of
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from .dataset import Dataset
 from .errors import PassFailed
 from .measure import Plan, measure
 from .metrics import METRICS
-from .passes import PassJob, PassRecord
+from .passes import PassJob, PassRecord, backend_of
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,18 @@ BUDGET_S = 12.0
 ROWS = 32
 REPAIRED = ("dynamic_int8", "dynamic_int8_per_channel")
 """Also shown with the one or two most sensitive layers kept in float, as a repair does it."""
+
+LOADS = 7
+LOAD = """import sys, time
+from pathlib import Path
+from server.backends import BackendOptions, loader
+load = loader(sys.argv[2])
+options = BackendOptions(optimized=bool(sys.argv[3]))
+begun, spent = time.perf_counter(), time.process_time()
+load(Path(sys.argv[1]), options)
+print(1e3 * (time.perf_counter() - begun), 1e3 * (time.process_time() - spent))
+"""
+"""A fresh process that loads one file: wall clock and processor time in milliseconds."""
 
 SEARCH = "search"
 SEARCH_BUDGET, SEARCH_ROWS = "4m", 60
@@ -63,12 +76,27 @@ def main(name: str, weights: Path | None) -> None:
             _compare(files, data[size], batch, size, console)
         for label, path in files.items():
             done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
-            mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
-            size_bytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-            per = mapped / (size_bytes / 1e8)
-            console.print(
-                f"{label:28} loads in {done.plain_ms:6.1f} ms plain, {mapped:6.1f} mapped: {per:.0f} / 100 MB"
-            )
+            _loads(label, path, optimized=False, console=console)
+            if done.prepacked:
+                _loads(f"{label}, mapped", done.files[0], optimized=True, console=console, weights=path)
+
+
+def _loads(label: str, path: Path, *, optimized: bool, console: Console, weights: Path | None = None) -> None:
+    """Print the fastest and the median load of a few fresh processes, by 100 MB of the plain file's weights."""
+    home = str(Path(__file__).parents[1])
+    job = (sys.executable, "-c", LOAD, str(path), backend_of(path), "1" if optimized else "")
+    taken = []
+    for _ in range(LOADS):
+        answer = subprocess.run(job, cwd=home, capture_output=True, text=True, check=True, timeout=120)
+        taken.append([float(word) for word in answer.stdout.split()])
+    plain = weights or path
+    beside = (plain, plain.with_suffix(".bin"), plain.with_name(f"{plain.name}.data"))
+    size = sum(file.stat().st_size for file in beside if file.is_file()) / 1e8
+    wall, spent = np.array(taken).T
+    console.print(
+        f"{label:28} loads in {wall.min():6.1f} ms ({np.median(wall):.1f}), {spent.min():.1f} of the processor: "
+        f"{wall.min() / size:.0f} / 100 MB"
+    )
 
 
 def whole(budget: str = SEARCH_BUDGET) -> None:
