@@ -109,6 +109,9 @@ class LocalWorkbench:
             ingredients = {
                 **ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept, "options": options,
             }  # fmt: skip
+            if position:
+                # What was trained again may be another network than the last time.
+                ingredients["from"] = digest(record.path)
             record = self._step(recipe, options, record, kept, ingredients)
         return record
 
@@ -140,6 +143,10 @@ class LocalWorkbench:
         }
         ingredients |= {"limit": limit, "runtime": metadata.version("onnxruntime"), "seed": self.plan.seed}
         threads = max(self.plan.threads)
+        # Ranges that are found in the run depend on which rows share it.
+        ingredients |= {"batch_size": self.batch_size, "threads": threads}
+        # The path names the candidate, but not which data its own training read.
+        ingredients |= {"file": digest(path)}
 
         def make() -> dict[str, Array]:
             return isolation.call(self.limits, _outputs, path, self.rows, self.batch_size, threads, limit)
