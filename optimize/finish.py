@@ -60,13 +60,18 @@ class Finished:
         }
 
 
-def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool) -> Finished:
-    """Write the mapped form of ``model`` and keep it if it computes the same and loads faster; else keep ``model``."""
+def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: bool = False) -> Finished:
+    """Write the mapped form of ``model`` and keep it if it computes the same and loads faster; else keep ``model``.
+
+    ``late``: the time is over, and the plain form is good enough.
+    """
     beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
     siblings = tuple(file for file in beside if file.is_file())
     plain = Finished((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
     if portable or backend_of(model) != "onnxruntime":
         return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")
+    if late:
+        return _because(plain, "no time was left for a form that loads faster")
     if plain.bytes < SMALLEST_BYTES:
         return _because(plain, "the model is small: it stays one portable file")
     workdir.mkdir(parents=True)

@@ -221,7 +221,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "--budget",
         default="5m",
         metavar="TIME",
-        help="time that the whole search may take, as 90s, 5m or 1h; default: %(default)s",
+        help="time for everything, from loading to the artifact, as 90s, 5m or 1h; default: %(default)s",
     )
     group.add_argument(
         "--memory", type=float, metavar="GB", help="that one candidate may take; default: 80%% of what is free"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from server.tensors import Array
 
 from . import confinement, dataset, evaluate, gates, isolation, measure, passes, sensitivity
 from .axes import Probe
+from .budget import Budget
 from .candidates import Candidate, Option
 from .dataset import Dataset, Split
 from .errors import PassFailed
@@ -29,33 +29,12 @@ from .sensitivity import Sensitivity
 TOOLS = ("onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
 """Libraries whose version changes what a pass makes."""
 
-MEASURE_SHARE = 0.3
-"""Share of the budget that belongs to the measurement, which comes last and must not be starved."""
-
-MEASURE_MOST_S = 20.0
-"""What it is planned for where runs are short; more rounds would not tell more."""
-
 HEAT_SHARE = 0.15
-HEAT_ROUNDS = 5
+HEAT_ROUNDS, HEAT_OVERRUN = 5, 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How long the search may take, from ``began`` on the monotonic clock. What was started last may end later."""
-
-    seconds: float
-    began: float = field(default_factory=time.monotonic)
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def measurement_s(self) -> float:
-        return min(MEASURE_MOST_S, MEASURE_SHARE * self.seconds)
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the measurement has to begin."""
-        # All of its share: a run of a large model lasts, and every candidate has to be run a few times in any case.
-        return self.seconds * (1 - MEASURE_SHARE) - (self.clock() - self.began)
+MOMENT_S = 1.0
+"""What a step gets that begins just before the time of the candidates is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +64,17 @@ class LocalWorkbench:
 
     @property
     def limits(self) -> Limits:
-        """A step that begins just before the end still gets a moment: the reference must be run in any case."""
-        return Limits(max(self.budget.left_s, self.budget.measurement_s), self.memory_bytes)
+        """Of one step of a candidate."""
+        return Limits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
 
     @property
     def confined(self) -> confinement.Limits:
         """The same for a process that the user's training runs in. Its address space holds more than it uses."""
         return confinement.Limits(self.source_memory_bytes, self.limits.seconds, "--budget")
+
+    @property
+    def _patience_s(self) -> float:
+        return max(self.budget.remaining_s, self.budget.seconds)
 
     def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
         """Run the candidate's passes one after the other; what each applied and said adds up."""
@@ -148,8 +131,11 @@ class LocalWorkbench:
         # The path names the candidate, but not which data its own training read.
         ingredients |= {"file": digest(path)}
 
+        # The reference has to be run in any case, and what it takes is taken from everything else.
+        limits = self.limits if path != self.reference else replace(self.limits, seconds=self._patience_s)
+
         def make() -> dict[str, Array]:
-            return isolation.call(self.limits, _outputs, path, self.rows, self.batch_size, threads, limit)
+            return isolation.call(limits, _outputs, path, self.rows, self.batch_size, threads, limit)
 
         return self.memory.arrays(ingredients, make)
 
@@ -167,11 +153,12 @@ class LocalWorkbench:
         sizes = self.plan.batch_sizes
         few = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
         budget_s = HEAT_SHARE * self.budget.measurement_s
-        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, budget_s, self.plan.seed)
+        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, budget_s, self.plan.seed, HEAT_OVERRUN * budget_s)
         return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
     def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
-        plan = replace(self.plan, budget_s=self.budget.measurement_s)
+        budget_s = min(self.budget.measurement_s, max(MOMENT_S, self.budget.measuring_left_s))
+        plan = replace(self.plan, budget_s=budget_s, limit_s=max(MOMENT_S, self.budget.measuring_left_s))
         return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
     def time_left(self) -> bool:
