@@ -25,6 +25,7 @@ from . import (
     hardware,
     intake,
     isolation,
+    made_up,
     measure,
     metrics,
     normalize,
@@ -44,6 +45,7 @@ from .options import Options
 from .profile import OperatorTime
 from .progress import Display
 from .search import Outcome, Rule, Search, search
+from .sources import detection
 
 LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
@@ -63,12 +65,13 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     time = Budget(options.budget_s)
     with package.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
-        evaluation, calibration = _read(options, display)
+        evaluation, calibration, made = _read(options, display)
         metric = metrics.metric(options.metric, evaluation.labels)
         source = _convert(options, evaluation, Path(scratch), display)
         split = dataset.split(
             evaluation.select(source.inputs), calibration.select(source.inputs) if calibration else None, options.seed
         )
+        split = replace(split, note=f"{made}; {split.note}") if made else split
         reference = Path(scratch) / "reference.onnx"
         proof = _prove(source, reference, display)
         time, sizes = _share(time, options, reference, split.evaluation, display)
@@ -97,12 +100,18 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     return Artifact(options.output, written.manifest)
 
 
-def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None]:
+def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, str]:
+    """Rows to judge and to calibrate on, and what the former are where they were made up."""
+    made = ""
     with display.stage("Reading the data") as stage:
-        evaluation = dataset.read(options.evaluation)
+        if options.evaluation:
+            evaluation = dataset.read(options.evaluation)
+        else:
+            detection.detect(options.source)
+            evaluation, made = made_up.rows(Path(options.source), options.seed)
         calibration = dataset.read(options.calibration) if options.calibration else None
-        stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}"
-    return evaluation, calibration
+        stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}{f' ({made})' if made else ''}"
+    return evaluation, calibration, made
 
 
 def _convert(options: Options, data: Dataset, scratch: Path, display: Display) -> Conversion:
