@@ -30,7 +30,8 @@ WORTH_IT = 0.9
 AS_FAST = 1.1
 """Times the plain form's run that a run of the mapped one may take: the same kernels, and what a busy machine adds."""
 
-TIMED_RUNS = 7
+LEAST_RUNS, MOST_RUNS, TIMED_NS = 7, 60, 1e9
+"""Of both forms, as many as fit into a second: on a busy machine the fastest of few runs is still a slow one."""
 
 SAME_DB = 60.0
 """Signal to noise between the two forms: the same kernels on the same numbers, in another order at most."""
@@ -122,7 +123,8 @@ def _pace(plain: Path, mapped: Path, data: Dataset) -> float:
             stack.callback(session.close)
         row = data.batch(1)
         taken: list[list[int]] = []
-        for _ in range(TIMED_RUNS):
+        began_ns = time.perf_counter_ns()
+        while len(taken) < LEAST_RUNS or (len(taken) < MOST_RUNS and time.perf_counter_ns() - began_ns < TIMED_NS):
             marks = [time.perf_counter_ns()]
             for session in sessions:
                 session.run([row[spec.name] for spec in session.spec.inputs])

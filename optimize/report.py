@@ -52,6 +52,8 @@ def verdict(manifest: Manifest) -> str:
     """What came out, in one sentence."""
     chosen = _chosen(manifest.evidence)
     if chosen["name"] == "float32":
+        if not any(row["accuracy"] for row in manifest.evidence["candidates"] if not row["chosen"]):
+            return "The float32 model stays as it is: no other form got as far as being judged."
         return "The float32 model stays as it is: nothing that is accurate enough is faster here."
     speed = chosen["speed_up"]["value"]
     return f"{chosen['name']} is {speed:.2f} times as fast as float32 and keeps within the allowed drop."

@@ -25,6 +25,9 @@ from .passes import PassRecord
 from .repair import Repair, repair
 from .sensitivity import Sensitivity
 
+UNRIVALLED = "chosen: no other form got as far as being judged"
+"""That nothing is faster would be saying too much."""
+
 BEST_DB = 120.0
 """Signal to noise beyond which float32 itself is not exact."""
 
@@ -270,7 +273,10 @@ def _choose(judged: Sequence[Outcome], timings: Mapping[Cell, Timing], rule: Rul
     between = {rival.name: _between(rival, fastest, timings, rule.seed) for rival in rivals}
     peers = [rival for rival in rivals if decide.relation(between[rival.name]) == "alike"]
     winner = max(peers, key=_exactness, default=timed[0])
-    return tuple(_verdict(outcome, winner, rule, between.get(outcome.name)) for outcome in timed)
+    verdicts = [_verdict(outcome, winner, rule, between.get(outcome.name)) for outcome in timed]
+    if len(timed) > 1 and not any(outcome.accuracy for outcome in timed[1:]):
+        verdicts[0] = replace(verdicts[0], reason=UNRIVALLED)
+    return tuple(verdicts)
 
 
 def _timed(outcome: Outcome, timings: Mapping[Cell, Timing], home: Cell, rule: Rule) -> Outcome:

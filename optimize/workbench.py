@@ -33,6 +33,9 @@ HEAT_SHARE = 0.15
 HEAT_ROUNDS, HEAT_OVERRUN = 5, 2.0
 
 
+LEAST_S = 2.0
+"""With less than this a candidate is not begun: it would be ended half made."""
+
 MOMENT_S = 1.0
 """What a step gets that begins just before the time of the candidates is over."""
 
@@ -162,7 +165,7 @@ class LocalWorkbench:
         return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
     def time_left(self) -> bool:
-        return self.budget.left_s > 0
+        return self.budget.left_s > LEAST_S
 
 
 def set_up(

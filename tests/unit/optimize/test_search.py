@@ -227,6 +227,12 @@ def test_candidates_that_the_budget_did_not_reach_are_named() -> None:
     assert outcome(found, "late").reason == "not tried: the budget was used up before its turn"
 
 
+def test_where_nothing_was_judged_nothing_is_said_about_speed() -> None:
+    found = run(Bench({"late": RIGHT, "later": RIGHT}, patience=0))
+    assert found.chosen.name == "float32"
+    assert found.chosen.reason == "chosen: no other form got as far as being judged"
+
+
 def test_only_the_fastest_reach_the_final() -> None:
     times = {f"c{at}": 4.0 + 0.3 * at for at in range(7)} | {"lame": 9.0}
     bench = Bench(dict.fromkeys(times, RIGHT), times)
