@@ -14,9 +14,9 @@ from .decide import FINALISTS
 from .measure import FEWEST_ROUNDS
 from .passes import backend_of
 
-FLOOR = 0.5
-"""Share of the budget that candidates get even where converting the model took most of it: the command then takes
-longer than it was asked to, instead of finding nothing."""
+FLOOR, LEAST_S = 0.5, 12.0
+"""Share of the budget, and seconds, that are left for all that follows even where converting the model took the rest:
+the command then takes longer than it was asked to, instead of finding nothing."""
 
 MEASURE_SHARE, MEASURE_MOST_S = 0.35, 20.0
 """Of what is left, and in seconds where runs are short: more rounds would not tell more."""
@@ -109,7 +109,7 @@ def share(budget: Budget, model: Cost, batch_sizes: Sequence[int], threads: int)
     ``threads``: so many thread counts are measured. A round over all cells has to fit in often enough for an interval.
     """
     now = budget.clock()
-    left_s = max(budget.seconds - (now - budget.began), FLOOR * budget.seconds)
+    left_s = max(budget.seconds - (now - budget.began), FLOOR * budget.seconds, LEAST_S)
     most_s = MEASURE_SHARE * left_s
     sizes = sorted(batch_sizes)
     while len(sizes) > 1 and (FEWEST_ROUNDS + 1) * _round_s(model, sizes, threads) > most_s:

@@ -33,7 +33,7 @@ HEAT_SHARE = 0.15
 HEAT_ROUNDS, HEAT_OVERRUN = 5, 2.0
 
 
-LEAST_S = 2.0
+LEAST_S = 1.0
 """With less than this a candidate is not begun: it would be ended half made."""
 
 MOMENT_S = 1.0
