@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> int:
             return _package(arguments, console)
         return _optimize(arguments, console)
     except KeyboardInterrupt:
-        complaints.print("interrupted: nothing was written", markup=False)
+        kept = "--work" in (argument.partition("=")[0] for argument in arguments)
+        hint = "; the same command goes on from what --work has kept" if kept else ""
+        complaints.print(f"interrupted: nothing was written{hint}", markup=False, soft_wrap=True)
         return INTERRUPTED
     except SlipwayError as error:
         complaints.print(f"error: {error}", markup=False, soft_wrap=True)

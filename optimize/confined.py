@@ -29,6 +29,9 @@ FORBIDDEN = {
     "os.kill": "signal a process",
 }
 
+COMPILED = (".pyc", ".so")
+"""What is made of code, which is looked at itself."""
+
 CHANGING = frozenset(
     {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown"}
 )
@@ -36,6 +39,10 @@ CHANGING = frozenset(
 
 class Refused(PermissionError):
     """What the model tried and may not."""
+
+
+READ: dict[str, None] = {}
+"""Files that were opened for reading since the limits hold, in order."""
 
 
 def main(directory: Path) -> int:
@@ -76,6 +83,8 @@ def give_up(directory: Path, memory_bytes: int) -> None:
             raise Refused(f"the model tried to {FORBIDDEN[event]} while it was loaded or run")
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
             _inside(home, arguments[0])
+        elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            READ[os.path.realpath(os.fsdecode(arguments[0]))] = None
         if event in CHANGING:
             _inside(home, arguments[0])
 
@@ -115,9 +124,23 @@ def _convert(job: dict[str, Any], directory: Path) -> None:
 def _retrained(request: Any, data: Any, job: dict[str, Any], directory: Path) -> Any:
     from .pruning import Cut, retrained
 
+    already = set(READ)
     source, facts = retrained.load(request, data, Cut(**job["cut"]), str(job["train"]), int(job["seed"]))
-    (directory / "pruned.json").write_text(json.dumps(facts), encoding="utf-8")
+    files = _data_files([path for path in READ if path not in already], directory)
+    (directory / "pruned.json").write_text(json.dumps({**facts, "files": files}), encoding="utf-8")
     return source
+
+
+def _data_files(paths: list[str], directory: Path) -> dict[str, str]:
+    """SHA-256 of the files that the factory and the training read, without those of Python and of its libraries."""
+    from server.artifact import digest
+
+    own = (sys.prefix, sys.base_prefix, os.path.realpath(directory), "/proc/", "/sys/", "/dev/", "/etc/")
+    return {
+        path: digest(Path(path))
+        for path in paths
+        if not path.startswith(own) and not path.endswith(COMPILED) and os.path.isfile(path)
+    }
 
 
 def _fail(directory: Path, code: str, message: str) -> int:

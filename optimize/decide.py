@@ -15,8 +15,16 @@ from .measure import Cell, Layout, Timings
 
 Objective = Literal["throughput", "latency"]
 
+Relation = Literal["faster", "alike", "slower", "open"]
+"""What a ratio's interval shows; ``open`` is nothing."""
+
 WORTH_IT = 1.02
 """A candidate has to earn two percent: every step away from the reference is one more thing that can go wrong."""
+
+EQUAL = 1.05
+"""Two candidates are as fast as each other when the whole interval of their ratio lies within five percent of one. A
+wide interval around one says nothing: that they could not be told apart is not that they are alike. (Two one-sided
+tests: D. Schuirmann, A comparison of the two one-sided tests procedure, 1987.)"""
 
 THREAD_GAIN = 1.05
 """More threads or instances have to earn five percent: what they occupy is taken from everything else on the host."""
@@ -64,27 +72,62 @@ def best_cell(timings: Timings, candidate: str, objective: Objective) -> Cell:
 
 def speed_up(timings: Timings, cell: Cell, reference: Cell, seed: int) -> Interval:
     """How many times the rows of ``reference`` go through ``cell``: ratios taken round by round, their median."""
-    ours = cell.batch_size / np.array(timings[cell].rounds_us)
-    theirs = reference.batch_size / np.array(timings[reference].rounds_us)
-    return bootstrap.median(ours / theirs, seed)
+    ours, theirs = timings[cell].by_round, timings[reference].by_round
+    both = sorted(ours.keys() & theirs.keys())
+    scale = cell.batch_size / reference.batch_size
+    return bootstrap.median(np.array([scale * theirs[at] / ours[at] for at in both]), seed)
 
 
-def left_behind(timings: Timings, objective: Objective) -> dict[str, str]:
+def relation(ratio: Interval) -> Relation:
+    """What this ratio of speeds, one's over another's, shows about the one."""
+    if ratio.low >= 1 / EQUAL and ratio.high <= EQUAL:
+        return "alike"
+    if ratio.high < 1:
+        return "slower"
+    return "faster" if ratio.low > 1 else "open"
+
+
+def too_close(timings: Timings, objective: Objective, seed: int) -> frozenset[Cell]:
+    """The cells that more rounds are for: of whoever cannot be told apart yet from the fastest, or from float32."""
+    ranks = _Ranks(timings, objective, seed)
+    fastest, home = ranks.cells[ranks.ordered[0]], ranks.cells[FLOAT32]
+    close = {
+        cell
+        for name, cell in ranks.cells.items()
+        if name != FLOAT32
+        and "open" in (relation(speed_up(timings, cell, fastest, seed)), relation(ranks.ratios[name]))
+    }
+    return frozenset(close | {fastest, home}) if close else frozenset()
+
+
+def left_behind(timings: Timings, objective: Objective, seed: int) -> dict[str, str]:
     """Candidates that a short measurement shows to be too slow for the long one, with the sentence for each.
 
-    The fastest ``FINALISTS`` go on, as far as they are within ``BEHIND`` of the first; the reference always does.
+    The fastest ``FINALISTS`` go on, and whoever is not slower than the last of them beyond doubt; but nobody who is
+    beyond doubt below ``BEHIND`` of the first. The reference always goes on.
     """
-    rates = {cell.candidate: 0.0 for cell in timings}
-    for name in rates:
-        rates[name] = _rows_per_s(timings, best_cell(timings, name, objective))
-    home = rates.pop(FLOAT32)
-    ordered = sorted(rates, key=lambda name: -rates[name])
-    fastest = max(rates.values())
-    return {
-        name: f"slower in the heat: {rates[name] / home:.2f}x against {fastest / home:.2f}x of {ordered[0]}"
-        for place, name in enumerate(ordered)
-        if place >= FINALISTS or rates[name] < BEHIND * fastest
-    }
+    ranks = _Ranks(timings, objective, seed)
+    first, last = ranks.ordered[0], ranks.ordered[:FINALISTS][-1]
+    sentences = {}
+    for place, name in enumerate(ranks.ordered):
+        to_first, to_last = (speed_up(timings, ranks.cells[name], ranks.cells[one], seed) for one in (first, last))
+        if to_first.high < BEHIND or (place >= FINALISTS and relation(to_last) == "slower"):
+            figures = f"{ranks.ratios[name].value:.2f}x against {ranks.ratios[first].value:.2f}x of {first}"
+            sentences[name] = f"slower in the heat: {figures}"
+    return sentences
+
+
+def heat_open(timings: Timings, objective: Objective, seed: int) -> frozenset[Cell]:
+    """The cells that a longer heat is for: of whoever may or may not be behind."""
+    ranks = _Ranks(timings, objective, seed)
+    first, last = (ranks.cells[name] for name in (ranks.ordered[0], ranks.ordered[:FINALISTS][-1]))
+    close: set[Cell] = set()
+    for place, name in enumerate(ranks.ordered):
+        cell = ranks.cells[name]
+        to_first, to_last = (speed_up(timings, cell, one, seed) for one in (first, last))
+        if to_first.low < BEHIND <= to_first.high or (place >= FINALISTS and relation(to_last) == "open"):
+            close |= {cell, first, last}
+    return frozenset(close)
 
 
 def not_faster(ratio: Interval) -> str | None:
@@ -93,7 +136,9 @@ def not_faster(ratio: Interval) -> str | None:
     if ratio.high < 1:
         return f"not faster: {figures}"
     if ratio.low <= 1:
-        return f"not distinguishable from float32: {figures}"
+        if relation(ratio) == "alike":
+            return f"not distinguishable from float32: {figures}"
+        return f"not shown to be faster: {figures}; the rounds differ too much: try a quieter machine"
     if ratio.value < WORTH_IT:
         return f"not worth it: {figures}, less than {WORTH_IT:.2f}x"
     return None
@@ -102,6 +147,14 @@ def not_faster(ratio: Interval) -> str | None:
 def beaten(ratio: Interval, winner: str, winning: Interval) -> str:
     """Why a candidate that would do is not the one: it is slower."""
     return f"slower than {winner}: {ratio.value:.2f}x against {winning.value:.2f}x"
+
+
+def unsettled(ratio: Interval, winner: str, winning: Interval, between: Interval) -> str:
+    """Why a candidate that would do is not the one: it seems slower, and the measurement could not make sure."""
+    return (
+        f"seems slower than {winner}: {ratio.value:.2f}x against {winning.value:.2f}x, but it was not settled "
+        f"({between.low:.2f} to {between.high:.2f} of its speed)"
+    )
 
 
 def tied(sqnr_db: float, winner: str, winning_sqnr_db: float) -> str:
@@ -131,5 +184,16 @@ def best_layout(measured: Sequence[Layout]) -> Layout:
     return best
 
 
+class _Ranks:
+    """Everyone's best cell and its ratio to float32; ``ordered`` are the candidates, the fastest first."""
+
+    def __init__(self, timings: Timings, objective: Objective, seed: int) -> None:
+        names = dict.fromkeys(cell.candidate for cell in timings)
+        self.cells = {name: best_cell(timings, name, objective) for name in names}
+        self.ratios = {name: speed_up(timings, cell, self.cells[FLOAT32], seed) for name, cell in self.cells.items()}
+        rivals = [name for name in names if name != FLOAT32]
+        self.ordered = sorted(rivals, key=lambda name: -self.ratios[name].value) or [FLOAT32]
+
+
 def _rows_per_s(timings: Timings, cell: Cell) -> float:
-    return cell.batch_size / timings[cell].p50_us * 1e6
+    return cell.batch_size / timings[cell].usual_us * 1e6

@@ -55,12 +55,14 @@ class Accuracy:
         }
 
 
-def outputs(path: Path, data: Dataset, batch_size: int, threads: int, limit: int | None = None) -> dict[str, Array]:
+def outputs(
+    path: Path, data: Dataset, batch_size: int, threads: int, limit: int | None = None, *, optimized: bool = False
+) -> dict[str, Array]:
     """Run a model file over ``data`` (its first ``limit`` rows), through the backend that will serve it.
 
     Raises what the backend raises: BrokenArtifact when it does not load, ModelFailed when it does not run.
     """
-    session = loader(backend_of(path))(path, BackendOptions(threads=threads))
+    session = loader(backend_of(path))(path, BackendOptions(threads, optimized=optimized))
     try:
         rows = data.rows if limit is None else min(limit, data.rows)
         parts = []

@@ -2,12 +2,14 @@
 
 ``python -m optimize.figures minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file of MiniLM-L6 is
 given: speed does not depend on them, likeness does. ``search`` takes the time of the whole command on ResNet-50, which
-has 25.6 million parameters. Where ``tokenizer.json`` lies beside the weights of MiniLM, its rows are real text.
+has 25.6 million parameters; ``pruned`` cuts and retrains a network that is wider than its task. Where
+``tokenizer.json`` lies beside the weights of MiniLM, its rows are real text.
 """
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ from .dataset import Dataset
 from .errors import PassFailed
 from .measure import Plan, measure
 from .metrics import METRICS
-from .passes import PassJob, PassRecord
+from .passes import PassJob, PassRecord, backend_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +37,21 @@ ROWS = 32
 REPAIRED = ("dynamic_int8", "dynamic_int8_per_channel")
 """Also shown with the one or two most sensitive layers kept in float, as a repair does it."""
 
-SEARCH = "search"
-SEARCH_BUDGET, SEARCH_ROWS = "4m", 60
-"""Conversion before the search and writing after it come on top of what ``--budget`` bounds: five minutes in all."""
+LOADS = 7
+LOAD = """import sys, time
+from pathlib import Path
+from server.backends import BackendOptions, loader
+load = loader(sys.argv[2])
+options = BackendOptions(optimized=bool(sys.argv[3]))
+begun, spent = time.perf_counter(), time.process_time()
+load(Path(sys.argv[1]), options)
+print(1e3 * (time.perf_counter() - begun), 1e3 * (time.process_time() - spent))
+"""
+"""A fresh process that loads one file: wall clock and processor time in milliseconds."""
+
+SEARCH, PRUNED = "search", "pruned"
+PRUNED_ROWS = 8000
+SEARCH_BUDGET, SEARCH_ROWS = "5m", 60
 SHAPES: dict[str, Sequence[tuple[int, int]]] = {"minilm": ((1, 32), (8, 128)), "resnet50": ((1, 224),)}
 RECIPES = {
     "minilm": ("dynamic_*", "fused*", "static_int8", "weights_*", "openvino*"),
@@ -63,12 +77,55 @@ def main(name: str, weights: Path | None) -> None:
             _compare(files, data[size], batch, size, console)
         for label, path in files.items():
             done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
-            mapped = done.mapped_ms if done.mapped_ms is not None else done.plain_ms
-            size_bytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-            per = mapped / (size_bytes / 1e8)
-            console.print(
-                f"{label:28} loads in {done.plain_ms:6.1f} ms plain, {mapped:6.1f} mapped: {per:.0f} / 100 MB"
-            )
+            _loads(label, path, optimized=False, console=console)
+            if done.prepacked:
+                _loads(f"{label}, mapped", done.files[0], optimized=True, console=console, weights=path)
+
+
+def _loads(label: str, path: Path, *, optimized: bool, console: Console, weights: Path | None = None) -> None:
+    """Print the fastest and the median load of a few fresh processes, by 100 MB of the plain file's weights."""
+    home = str(Path(__file__).parents[1])
+    job = (sys.executable, "-c", LOAD, str(path), backend_of(path), "1" if optimized else "")
+    taken = []
+    for _ in range(LOADS):
+        answer = subprocess.run(job, cwd=home, capture_output=True, text=True, check=True, timeout=120)
+        taken.append([float(word) for word in answer.stdout.split()])
+    plain = weights or path
+    beside = (plain, plain.with_suffix(".bin"), plain.with_name(f"{plain.name}.data"))
+    size = sum(file.stat().st_size for file in beside if file.is_file()) / 1e8
+    wall, spent = np.array(taken).T
+    console.print(
+        f"{label:28} loads in {wall.min():6.1f} ms ({np.median(wall):.1f}), {spent.min():.1f} of the processor: "
+        f"{wall.min() / size:.0f} / 100 MB"
+    )
+
+
+def pruned() -> None:
+    """The whole command on a network that is wider than its task: what a cut and retrained form of it wins."""
+    import torch
+    from safetensors.torch import save_file
+
+    from . import clouds, inspect, options, pipeline
+    from .progress import Display
+
+    console = Console(highlight=False, width=140)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        torch.manual_seed(0)
+        network = clouds.build()
+        clouds.train(network)
+        save_file(network.state_dict(), folder / "weights.safetensors")
+        points, labels = clouds.rows(PRUNED_ROWS, 2)
+        np.savez(folder / "eval.npz", points=points, labels=labels)
+        given = options.parse(
+            [
+                *("optimize.clouds:build", "--weights", str(folder / "weights.safetensors")),
+                *("--prune", "0.5,0.75", "--train", "optimize.clouds:train", "--eval", str(folder / "eval.npz")),
+                *("--threads", "1", "--output", str(folder / "artifact")),
+            ]
+        )
+        written = pipeline.run(given, f"python -m optimize.figures {PRUNED}", Display(console))
+    console.print(inspect.table(written.manifest))
 
 
 def whole(budget: str = SEARCH_BUDGET) -> None:
@@ -190,9 +247,11 @@ def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, co
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in (*SHAPES, SEARCH):
-        sys.exit(f"usage: python -m optimize.figures {'|'.join(SHAPES)} [WEIGHTS], or {SEARCH} [BUDGET]")
+    if len(sys.argv) < 2 or sys.argv[1] not in (*SHAPES, SEARCH, PRUNED):
+        sys.exit(f"usage: python -m optimize.figures {'|'.join(SHAPES)} [WEIGHTS], {SEARCH} [BUDGET], or {PRUNED}")
     if sys.argv[1] == SEARCH:
         whole(*sys.argv[2:3])
+    elif sys.argv[1] == PRUNED:
+        pruned()
     else:
         main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -100,7 +100,8 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
     artifact.verify(found)
     inputs, expected = _samples(found)
     threads = found.manifest.batching.threads if found.manifest.batching else 1
-    session = loader(found.manifest.backend)(found.model_path, BackendOptions(threads))
+    options = BackendOptions(threads, optimized=found.manifest.optimized)
+    session = loader(found.manifest.backend)(found.model_path, options)
     try:
         answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
         difference = largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])

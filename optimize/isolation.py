@@ -65,7 +65,9 @@ def call(limits: Limits, function: Callable[P, T], *args: P.args, **kwargs: P.kw
         theirs.close()
         try:
             if not ours.poll(limits.seconds):
-                raise PassFailed(f"it took longer than the {limits.seconds:.0f} s that it had")
+                raise PassFailed(
+                    f"it took longer than the {limits.seconds:.0f} s that were left for it: --budget allows more"
+                )
             result = ours.recv()
         except EOFError as error:
             child.join()

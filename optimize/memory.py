@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from server.artifact import digest as digest_of
 from server.tensors import Array
 
 from .passes import PassRecord
@@ -26,12 +27,13 @@ class Memory:
         folder.mkdir(parents=True, exist_ok=True)
 
     def record(self, ingredients: Mapping[str, Any], make: Callable[[Path], PassRecord]) -> PassRecord:
-        """The record of the pass that these ingredients went into; ``make(directory)`` is asked if there is none.
+        """The record of the pass that these ingredients went into; ``make(directory)`` is asked if there is none, or if
+        a file that it had read by itself, such as its training data, is another by now.
 
         Raises what ``make`` raises; nothing is remembered of a failure, which another limit may prevent.
         """
         directory = self.folder / digest(ingredients)
-        if not (directory / RECORD).is_file():
+        if not _fresh(directory / RECORD):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir()
             record = make(directory)
@@ -65,9 +67,18 @@ def _to_json(record: PassRecord) -> dict[str, Any]:
         "said": list(record.said),
         "float_graph": str(record.float_graph) if record.float_graph else None,
         "base": str(record.base) if record.base else None,
+        "files": dict(record.files),
     }
+
+
+def _fresh(path: Path) -> bool:
+    """Whether there is a record, and all that it depends on besides its ingredients is as it was."""
+    if not path.is_file():
+        return False
+    files: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("files", {})
+    return all(Path(name).is_file() and digest_of(Path(name)) == sha256 for name, sha256 in files.items())
 
 
 def _from_json(row: dict[str, Any]) -> PassRecord:
     graph, base = (Path(row[key]) if row[key] else None for key in ("float_graph", "base"))
-    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), graph, base)
+    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), graph, base, row.get("files", {}))

@@ -42,7 +42,7 @@ class Options:
     """What the user asked for, checked. ``threads`` are resolved for this machine."""
 
     source: str
-    evaluation: Path
+    evaluation: Path | None
     output: Path
     weights: Path | None
     dynamic: tuple[Axis, ...]
@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str]) -> Options:
         source_memory_gib=_at_least("--source-memory", given.source_memory, 1),
         source_time_s=_at_least("--source-time", given.source_time, 1),
         calibration=given.calibration,
-        metric=given.metric,
+        metric=given.metric or ("accuracy" if given.eval else "cosine"),
         max_drop=given.max_drop,
         objective=given.objective,
         batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
@@ -134,7 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     add("source", metavar="SOURCE", help="a file, a folder, or module:attribute; docs/optimize.md lists the kinds")
     _add_source(parser.add_argument_group("source"))
     model = parser.add_argument_group("data and names")
-    model.add_argument("--eval", type=Path, required=True, metavar="FILE", help="held-out rows to judge candidates on")
+    model.add_argument(
+        "--eval",
+        type=Path,
+        metavar="FILE",
+        help="held-out rows to judge candidates on; a Hugging Face text model without it is compared with itself on "
+        "made-up rows",
+    )
     model.add_argument(
         "--calibration",
         type=Path,
@@ -193,9 +199,10 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
 def _add_choice(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--metric",
-        default="accuracy",
+        default="",
         help="accuracy, top5, f1, auroc, mse, mae, r2 (need labels), agreement, cosine (against the reference), or "
-        "module:function with (outputs by name, labels) to one score per row or one for all; default: %(default)s",
+        "module:function with (outputs by name, labels) to one score per row or one for all; default: accuracy, and "
+        "cosine without --eval",
     )
     group.add_argument(
         "--max-drop",
@@ -221,7 +228,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "--budget",
         default="5m",
         metavar="TIME",
-        help="time that the whole search may take, as 90s, 5m or 1h; default: %(default)s",
+        help="time for everything, from loading to the artifact, as 90s, 5m or 1h; default: %(default)s",
     )
     group.add_argument(
         "--memory", type=float, metavar="GB", help="that one candidate may take; default: 80%% of what is free"

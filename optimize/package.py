@@ -94,7 +94,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     finish.place(findings.finished, root)
     model = findings.finished.files[0].name
     backend = backend_of(Path(model))
-    session = loader(backend)(root / model, BackendOptions())
+    session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
     try:
         difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
         spec = session.spec

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,7 @@ from server.artifact import Artifact, VariableAxis
 
 from . import (
     axes,
+    budget,
     candidates,
     dataset,
     decide,
@@ -22,6 +25,7 @@ from . import (
     hardware,
     intake,
     isolation,
+    made_up,
     measure,
     metrics,
     normalize,
@@ -31,6 +35,7 @@ from . import (
     profile,
     workbench,
 )
+from .budget import Budget
 from .conversion import Conversion
 from .dataset import Dataset, Split
 from .finish import Finished
@@ -40,7 +45,7 @@ from .options import Options
 from .profile import OperatorTime
 from .progress import Display
 from .search import Outcome, Rule, Search, search
-from .workbench import Budget
+from .sources import detection
 
 LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
@@ -49,8 +54,6 @@ LIBRARIES = (
 """What may take part; the manifest has the versions of those that are installed."""
 
 TYPICAL_BATCH = 8
-LAYOUT_SHARE = 0.25
-"""The layouts are few: they get this share of the measurement's budget on top of it."""
 
 
 def run(options: Options, command: str, display: Display) -> Artifact:
@@ -59,28 +62,32 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     Raises BadInput for what cannot be used, ExportFailed and NotProven for a model that cannot be optimized. Nothing
     is left behind unless it is complete.
     """
+    time = Budget(options.budget_s)
     with package.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
-        evaluation, calibration = _read(options, display)
+        evaluation, calibration, made = _read(options, display)
         metric = metrics.metric(options.metric, evaluation.labels)
         source = _convert(options, evaluation, Path(scratch), display)
         split = dataset.split(
             evaluation.select(source.inputs), calibration.select(source.inputs) if calibration else None, options.seed
         )
+        split = replace(split, note=f"{made}; {split.note}") if made else split
         reference = Path(scratch) / "reference.onnx"
         proof = _prove(source, reference, display)
+        time, sizes = _share(time, options, reference, split.evaluation, display)
+        left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
-        found = _search(options, split, machine, rule, source, reference, display)
-        finished = _finish(options, found, split.evaluation, Path(scratch), display)
-        layouts = _layouts(options, found, split.evaluation, machine, display)
+        found = _search(options, time, split, machine, rule, source, reference, display)
+        layouts = _layouts(options, time, found, split.evaluation, machine, display)
+        finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = package.Findings(
             search=found,
             proof=proof,
             layout=decide.best_layout(layouts) if layouts else _single(found),
             layouts=tuple(layouts),
             batch_sizes=options.batch_sizes,
-            asked=_asked(options, rule, found, split),
+            asked=_asked(options, rule, found, split, left_out),
             finished=finished,
             provenance=_provenance(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
@@ -93,12 +100,18 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     return Artifact(options.output, written.manifest)
 
 
-def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None]:
+def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, str]:
+    """Rows to judge and to calibrate on, and what the former are where they were made up."""
+    made = ""
     with display.stage("Reading the data") as stage:
-        evaluation = dataset.read(options.evaluation)
+        if options.evaluation:
+            evaluation = dataset.read(options.evaluation)
+        else:
+            detection.detect(options.source)
+            evaluation, made = made_up.rows(Path(options.source), options.seed)
         calibration = dataset.read(options.calibration) if options.calibration else None
-        stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}"
-    return evaluation, calibration
+        stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}{f' ({made})' if made else ''}"
+    return evaluation, calibration, made
 
 
 def _convert(options: Options, data: Dataset, scratch: Path, display: Display) -> Conversion:
@@ -120,8 +133,25 @@ def _prove(source: Conversion, path: Path, display: Display) -> normalize.Proof:
     return proof
 
 
+def _share(
+    time: Budget, options: Options, reference: Path, data: Dataset, display: Display
+) -> tuple[Budget, tuple[int, ...]]:
+    with display.stage("Sharing out the time") as stage:
+        took = budget.cost(reference, data)
+        time, sizes = budget.share(time, took, options.batch_sizes, len(options.threads))
+        stage.result = f"{time.left_s:.0f} s for candidates, {time.measurement_s:.0f} s for measuring"
+        left_out = sorted(set(options.batch_sizes) - set(sizes))
+        if left_out:
+            listed = ", ".join(map(str, left_out))
+            stage.result += (
+                f"; batch sizes {listed} would take too long to measure: a larger --budget has room for them"
+            )
+    return time, sizes
+
+
 def _search(
     options: Options,
+    time: Budget,
     split: Split,
     machine: Hardware,
     rule: Rule,
@@ -135,7 +165,7 @@ def _search(
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, judging and timing candidates") as stage:
         bench = workbench.set_up(
-            folder, reference, split, machine, plan, Budget(options.budget_s), memory_bytes, stage.count,
+            folder, reference, split, machine, plan, time, memory_bytes, stage.count,
             axes.shorter(source.probes), int(options.source_memory_gib * 2**30),
         )  # fmt: skip
         found = search(bench.reference, rows, bench, rule, stage.say)
@@ -143,9 +173,10 @@ def _search(
     return found
 
 
-def _finish(options: Options, found: Search, data: Dataset, scratch: Path, display: Display) -> Finished:
+def _finish(options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display) -> Finished:
     with display.stage("Writing the winner so that it loads fast") as stage:
-        finished = finish.finish(_file(found.chosen), scratch / "finished", data, portable=options.portable)
+        late = time.remaining_s <= 0
+        finished = finish.finish(_file(found.chosen), scratch / "finished", data, portable=options.portable, late=late)
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB load in {loads:.1f} ms; {finished.reason}"
     return finished
@@ -177,13 +208,15 @@ def _file(outcome: Outcome) -> Path:
     return outcome.record.path
 
 
-def _layouts(options: Options, found: Search, data: Dataset, machine: Hardware, display: Display) -> list[Layout]:
+def _layouts(
+    options: Options, time: Budget, found: Search, data: Dataset, machine: Hardware, display: Display
+) -> list[Layout]:
     """How many instances to run at once, for throughput only: a lone request is answered by one."""
     pairs = decide.layouts(machine.cores, options.threads)
     chosen = found.chosen
     if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
         return []
-    plan = Plan((), (), options.rounds, max(1.0, LAYOUT_SHARE * Budget(options.budget_s).measurement_s), options.seed)
+    plan = Plan((), (), options.rounds, time.layouts_s, options.seed)
     with display.stage("Sharing the cores among instances") as stage:
         path, batch_size = chosen.record.path, chosen.cell.batch_size
         layouts = measure.measure_layouts(path, data, batch_size, pairs, plan, stage.count)
@@ -199,7 +232,7 @@ def _single(found: Search) -> Layout:
     return Layout(1, cell.threads, cell.batch_size / found.timings[cell].p50_us * 1e6)
 
 
-def _asked(options: Options, rule: Rule, found: Search, split: Split) -> dict[str, Any]:
+def _asked(options: Options, rule: Rule, found: Search, split: Split, left_out: Sequence[int]) -> dict[str, Any]:
     reference = found.reference.accuracy
     return {
         "metric": {"name": rule.metric.name, "higher_is_better": rule.metric.higher_is_better},
@@ -215,8 +248,11 @@ def _asked(options: Options, rule: Rule, found: Search, split: Split) -> dict[st
         },
         "measurement": {
             "rounds": options.rounds,
+            "most_rounds": max(len(timing.rounds_us) for timing in found.timings.values()),
+            "unevenness": round(measure.unevenness(found.timings), 2),
             "budget_s": options.budget_s,
             "threads": list(options.threads),
+            "left_out_batch_sizes": list(left_out),
         },
     }
 

@@ -52,6 +52,8 @@ def verdict(manifest: Manifest) -> str:
     """What came out, in one sentence."""
     chosen = _chosen(manifest.evidence)
     if chosen["name"] == "float32":
+        if not any(row["accuracy"] for row in manifest.evidence["candidates"] if not row["chosen"]):
+            return "The float32 model stays as it is: no other form got as far as being judged."
         return "The float32 model stays as it is: nothing that is accurate enough is faster here."
     speed = chosen["speed_up"]["value"]
     return f"{chosen['name']} is {speed:.2f} times as fast as float32 and keeps within the allowed drop."
@@ -135,9 +137,20 @@ def _timings(evidence: Row) -> str:
         )
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
-    rounds = evidence["measurement"]["rounds"]
-    note = f"Median microseconds of a run over {rounds} interleaved rounds, in the backend that the server uses."
+    note = "Median microseconds of a run as the clock had them, in the backend that the server uses. " + _rounds(
+        evidence
+    )
     return _table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
+
+
+def _rounds(evidence: Row) -> str:
+    """How the ratios came about, and how uneven the machine was meanwhile."""
+    asked = evidence["measurement"]
+    more, uneven = asked.get("most_rounds", 0), asked.get("unevenness")
+    text = f"{asked['rounds']} interleaved rounds were asked for"
+    text += f", and what was close had up to {more}" if more > asked["rounds"] else ""
+    text += ". Ratios are taken at the machine's usual pace, followed from block to block by the float32 model"
+    return text + (f": it varied by a factor of {uneven:.2f} meanwhile." if uneven else ".")
 
 
 def _layouts(evidence: Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +19,14 @@ from .candidates import FLOAT32, Candidate
 from .decide import Objective
 from .errors import BadInput
 from .evaluate import Accuracy, Allowance, compare, sqnr_db
-from .measure import Cell, Timing
+from .measure import Cell, Focus, Timing, Timings
 from .metrics import Metric, Outputs
 from .passes import PassRecord
 from .repair import Repair, repair
 from .sensitivity import Sensitivity
+
+UNRIVALLED = "chosen: no other form got as far as being judged"
+"""That nothing is faster would be saying too much."""
 
 BEST_DB = 120.0
 """Signal to noise beyond which float32 itself is not exact."""
@@ -51,11 +55,13 @@ class Workbench(Protocol):
         """The layers of a lower form, the one that adds most noise first; empty where they cannot be told apart."""
         ...
 
-    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+    def heat(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         """A short measurement at few cells, to see who is worth a long one."""
         ...
 
-    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]: ...
+    def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
+        """The long one. ``focus`` says after the rounds what is still too close, for which there are more."""
+        ...
 
     def time_left(self) -> bool:
         """Whether another candidate may be started."""
@@ -138,7 +144,7 @@ def search(
         judged.extend(jury.judge(candidate))
     judged, heats = _heat(judged, bench, rule)
     alive = {o.name: o.record.path for o in judged if not o.reason and o.record is not None}
-    timings = bench.measure(alive)
+    timings = bench.measure(alive, partial(_too_close, rule=rule))
     return Search(_choose(judged, timings, rule), {**heats, **timings}, expected)
 
 
@@ -242,8 +248,8 @@ def _heat(judged: Sequence[Outcome], bench: Workbench, rule: Rule) -> tuple[list
     alive = {o.name: o.record.path for o in judged if not o.reason and o.record is not None}
     if len(alive) <= decide.FINALISTS + 1:
         return list(judged), {}
-    timings = bench.heat(alive)
-    left = decide.left_behind(timings, rule.objective)
+    timings = bench.heat(alive, partial(_heat_open, rule=rule))
+    left = decide.left_behind(timings, rule.objective, rule.seed)
     timed = [
         replace(o, reason=left[o.name], cell=decide.best_cell(timings, o.name, rule.objective)) if o.name in left else o
         for o in judged
@@ -251,15 +257,26 @@ def _heat(judged: Sequence[Outcome], bench: Workbench, rule: Rule) -> tuple[list
     return timed, {cell: timing for cell, timing in timings.items() if cell.candidate in left}
 
 
+def _too_close(timings: Timings, rule: Rule) -> frozenset[Cell]:
+    return decide.too_close(timings, rule.objective, rule.seed)
+
+
+def _heat_open(timings: Timings, rule: Rule) -> frozenset[Cell]:
+    return decide.heat_open(timings, rule.objective, rule.seed)
+
+
 def _choose(judged: Sequence[Outcome], timings: Mapping[Cell, Timing], rule: Rule) -> tuple[Outcome, ...]:
     home = decide.best_cell(timings, FLOAT32, rule.objective)
     timed = [_timed(outcome, timings, home, rule) for outcome in judged]
     rivals = [outcome for outcome in timed[1:] if not outcome.reason]
     fastest = max(rivals, key=lambda rival: rival.speed_up.value if rival.speed_up else 0.0, default=timed[0])
-    peers = [rival for rival in rivals if _as_fast(rival, fastest, timings, rule.seed)]
+    between = {rival.name: _between(rival, fastest, timings, rule.seed) for rival in rivals}
+    peers = [rival for rival in rivals if decide.relation(between[rival.name]) == "alike"]
     winner = max(peers, key=_exactness, default=timed[0])
-    names = {peer.name for peer in peers}
-    return tuple(_verdict(outcome, winner, rule, tied=outcome.name in names) for outcome in timed)
+    verdicts = [_verdict(outcome, winner, rule, between.get(outcome.name)) for outcome in timed]
+    if len(timed) > 1 and not any(outcome.accuracy for outcome in timed[1:]):
+        verdicts[0] = replace(verdicts[0], reason=UNRIVALLED)
+    return tuple(verdicts)
 
 
 def _timed(outcome: Outcome, timings: Mapping[Cell, Timing], home: Cell, rule: Rule) -> Outcome:
@@ -271,18 +288,18 @@ def _timed(outcome: Outcome, timings: Mapping[Cell, Timing], home: Cell, rule: R
     return replace(outcome, cell=cell, speed_up=ratio, reason=reason)
 
 
-def _as_fast(outcome: Outcome, fastest: Outcome, timings: Mapping[Cell, Timing], seed: int) -> bool:
-    """Whether the rounds cannot tell the two apart; then the more exact one is the better choice."""
+def _between(outcome: Outcome, fastest: Outcome, timings: Mapping[Cell, Timing], seed: int) -> Interval:
+    """The speed of one as a share of the fastest's. Alike by proof, the more exact one is the better choice."""
     if outcome.cell is None or fastest.cell is None:
-        return False
-    return decide.speed_up(timings, outcome.cell, fastest.cell, seed).high >= 1
+        raise ValueError(f"{outcome.name} was not timed")
+    return decide.speed_up(timings, outcome.cell, fastest.cell, seed)
 
 
 def _exactness(outcome: Outcome) -> float:
     return -np.inf if outcome.sqnr_db is None else outcome.sqnr_db
 
 
-def _verdict(outcome: Outcome, winner: Outcome, rule: Rule, *, tied: bool) -> Outcome:
+def _verdict(outcome: Outcome, winner: Outcome, rule: Rule, between: Interval | None) -> Outcome:
     if outcome.name == winner.name:
         if winner.name == FLOAT32:
             return replace(outcome, chosen=True, reason="chosen: nothing that is accurate enough is faster")
@@ -291,6 +308,10 @@ def _verdict(outcome: Outcome, winner: Outcome, rule: Rule, *, tied: bool) -> Ou
         return outcome
     if outcome.name == FLOAT32:
         return replace(outcome, reason=f"the reference: {winner.name} is {winner.speed_up.value:.2f}x as fast")
-    if tied:
+    shown = "open" if between is None else decide.relation(between)
+    if between is not None and shown == "open":
+        sentence = decide.unsettled(outcome.speed_up, winner.name, winner.speed_up, between)
+        return replace(outcome, reason=sentence)
+    if shown == "alike":
         return replace(outcome, reason=decide.tied(_exactness(outcome), winner.name, _exactness(winner)))
     return replace(outcome, reason=decide.beaten(outcome.speed_up, winner.name, winner.speed_up))

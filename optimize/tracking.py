@@ -113,7 +113,7 @@ def asked(options: Options) -> dict[str, str]:
     """What the user asked for, as parameters."""
     return {
         "source": options.source,
-        "evaluation": str(options.evaluation),
+        "evaluation": str(options.evaluation or "made up"),
         "metric": options.metric,
         "max_drop": options.max_drop,
         "objective": options.objective,

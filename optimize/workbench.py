@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from server.tensors import Array
 
 from . import confinement, dataset, evaluate, gates, isolation, measure, passes, sensitivity
 from .axes import Probe
+from .budget import Budget
 from .candidates import Candidate, Option
 from .dataset import Dataset, Split
 from .errors import PassFailed
 from .hardware import Hardware
 from .isolation import Limits
-from .measure import Cell, Plan, Timing
+from .measure import Cell, Focus, Plan, Timing
 from .memory import Memory
 from .passes import PassJob, PassRecord
 from .sensitivity import Sensitivity
@@ -29,33 +29,15 @@ from .sensitivity import Sensitivity
 TOOLS = ("onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy")
 """Libraries whose version changes what a pass makes."""
 
-MEASURE_SHARE = 0.3
-"""Share of the budget that belongs to the measurement, which comes last and must not be starved."""
-
-MEASURE_MOST_S = 20.0
-"""What it is planned for where runs are short; more rounds would not tell more."""
-
 HEAT_SHARE = 0.15
-HEAT_ROUNDS = 5
+HEAT_ROUNDS, HEAT_OVERRUN = 5, 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How long the search may take, from ``began`` on the monotonic clock. What was started last may end later."""
+LEAST_S = 1.0
+"""With less than this a candidate is not begun: it would be ended half made."""
 
-    seconds: float
-    began: float = field(default_factory=time.monotonic)
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def measurement_s(self) -> float:
-        return min(MEASURE_MOST_S, MEASURE_SHARE * self.seconds)
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the measurement has to begin."""
-        # All of its share: a run of a large model lasts, and every candidate has to be run a few times in any case.
-        return self.seconds * (1 - MEASURE_SHARE) - (self.clock() - self.began)
+MOMENT_S = 1.0
+"""What a step gets that begins just before the time of the candidates is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +67,17 @@ class LocalWorkbench:
 
     @property
     def limits(self) -> Limits:
-        """A step that begins just before the end still gets a moment: the reference must be run in any case."""
-        return Limits(max(self.budget.left_s, self.budget.measurement_s), self.memory_bytes)
+        """Of one step of a candidate."""
+        return Limits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
 
     @property
     def confined(self) -> confinement.Limits:
         """The same for a process that the user's training runs in. Its address space holds more than it uses."""
         return confinement.Limits(self.source_memory_bytes, self.limits.seconds, "--budget")
+
+    @property
+    def _patience_s(self) -> float:
+        return max(self.budget.remaining_s, self.budget.seconds)
 
     def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
         """Run the candidate's passes one after the other; what each applied and said adds up."""
@@ -109,6 +95,9 @@ class LocalWorkbench:
             ingredients = {
                 **ingredients, "recipe": candidate.recipe[: position + 1], "keep_float": kept, "options": options,
             }  # fmt: skip
+            if position:
+                # What was trained again may be another network than the last time.
+                ingredients["from"] = digest(record.path)
             record = self._step(recipe, options, record, kept, ingredients)
         return record
 
@@ -140,9 +129,16 @@ class LocalWorkbench:
         }
         ingredients |= {"limit": limit, "runtime": metadata.version("onnxruntime"), "seed": self.plan.seed}
         threads = max(self.plan.threads)
+        # Ranges that are found in the run depend on which rows share it.
+        ingredients |= {"batch_size": self.batch_size, "threads": threads}
+        # The path names the candidate, but not which data its own training read.
+        ingredients |= {"file": digest(path)}
+
+        # The reference has to be run in any case, and what it takes is taken from everything else.
+        limits = self.limits if path != self.reference else replace(self.limits, seconds=self._patience_s)
 
         def make() -> dict[str, Array]:
-            return isolation.call(self.limits, _outputs, path, self.rows, self.batch_size, threads, limit)
+            return isolation.call(limits, _outputs, path, self.rows, self.batch_size, threads, limit)
 
         return self.memory.arrays(ingredients, make)
 
@@ -156,18 +152,20 @@ class LocalWorkbench:
             return ()
         return isolation.call(self.limits, _rank, record.float_graph, record.path, self.rows)
 
-    def heat(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+    def heat(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         sizes = self.plan.batch_sizes
         few = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
-        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, HEAT_SHARE * self.budget.measurement_s, self.plan.seed)
-        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+        budget_s = HEAT_SHARE * self.budget.measurement_s
+        plan = Plan(few, (max(self.plan.threads),), HEAT_ROUNDS, budget_s, self.plan.seed, HEAT_OVERRUN * budget_s)
+        return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
-    def measure(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
-        plan = replace(self.plan, budget_s=self.budget.measurement_s)
-        return measure.measure(paths, self.data.evaluation, plan, self.progress)
+    def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
+        budget_s = min(self.budget.measurement_s, max(MOMENT_S, self.budget.measuring_left_s))
+        plan = replace(self.plan, budget_s=budget_s, limit_s=max(MOMENT_S, self.budget.measuring_left_s))
+        return measure.measure(paths, self.data.evaluation, plan, self.progress, focus)
 
     def time_left(self) -> bool:
-        return self.budget.left_s > 0
+        return self.budget.left_s > LEAST_S
 
 
 def set_up(

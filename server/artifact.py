@@ -111,6 +111,11 @@ class Manifest:
     provenance: dict[str, Any] = field(default_factory=dict)
     pipeline: Pipeline | None = None
 
+    @property
+    def optimized(self) -> bool:
+        """Whether the model is written as its backend has optimized it, for processors like the one it was made on."""
+        return self.provenance.get("prepacked") is True
+
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "schema": SCHEMA,

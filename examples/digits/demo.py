@@ -90,7 +90,7 @@ def optimize(places: Places) -> None:
     weights = str(places.training / "weights.safetensors")
     command = [sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", weights]
     command += ["--eval", data["eval"], "--calibration", data["calibration"], "--metric", "accuracy"]
-    command += ["--max-drop", "1%", "--labels", "0,1,2,3,4,5,6,7,8,9", "--budget", "8"]
+    command += ["--max-drop", "1%", "--labels", "0,1,2,3,4,5,6,7,8,9", "--budget", "20"]
     _run("optimize", [*command, "--output", str(places.artifact), "--force"])
 
 

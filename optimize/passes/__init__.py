@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,8 @@ class PassRecord:
     ``float_graph`` is the file that it is the lower-precision form of, node for node; the sensitivity of single layers
     is read off the two. None where layers cannot be left out one by one. ``base`` is the float32 graph of a network
     that was trained again, from which this comes: its answers are its own, so that noise is measured against it and
-    not against the reference; the metric alone compares with that.
+    not against the reference; the metric alone compares with that. ``files`` are those that it read besides what it was
+    given, such as training data, with their SHA-256.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class PassRecord:
     said: tuple[str, ...] = ()
     float_graph: Path | None = None
     base: Path | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 Apply = Callable[[PassJob], PassRecord]

@@ -56,7 +56,7 @@ def apply(job: PassJob) -> PassRecord:
     model = job.workdir / "model.onnx"
     # The child's own files may be large; the proven graph is all that is needed from here on.
     (job.workdir / conversion.GRAPH).unlink()
-    return PassRecord(model, applied, said, base=model)
+    return PassRecord(model, applied, said, base=model, files=facts["files"])
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def _facts(path: Path) -> dict[str, Any]:
             "after": int(body["after"]),
             "cut": [str(line) for line in body["cut"]],
             "left": [str(line) for line in body["left"]],
+            "files": {str(path): str(sha256) for path, sha256 in body["files"].items()},
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PassFailed("the process that trained left an unreadable record of what it cut") from error

@@ -20,11 +20,13 @@ from ..tensors import Array, ModelSpec
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
     """``threads``: intra-op threads that one ``run`` may use. ``options``: what a pipeline's step says beside that.
-    ``device``: cpu, cuda or tensorrt, and no other one."""
+    ``device``: cpu, cuda or tensorrt, and no other one. ``optimized``: the file holds the graph as the backend itself
+    has optimized it for this processor, as the manifest says; it need not be optimized again."""
 
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    optimized: bool = False
 
 
 class Session(Protocol):

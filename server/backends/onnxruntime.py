@@ -55,7 +55,8 @@ class OnnxRuntimeSession:
 
 
 def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
-    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
+    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning, and optimize its graph unless that
+    was done before.
 
     Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason, and BadSetting when the device is not
     to be had: ONNX Runtime itself would go on without a word, on the CPU.
@@ -63,14 +64,8 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
     providers = available(options.device, ort.get_available_providers())
     if options.device != "cpu":
         _load_libraries(options.device)
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    settings.log_severity_level = 3
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(path), settings, providers=providers)
+        session = ort.InferenceSession(str(path), session_options(options), providers=providers)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {reason}") from error
@@ -80,6 +75,20 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
             "above say which library or driver is missing"
         )
     return OnnxRuntimeSession(session)
+
+
+def session_options(options: BackendOptions) -> ort.SessionOptions:
+    """What ONNX Runtime is told about threads, and whether it has to optimize the graph."""
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.optimized and options.device == "cpu":
+        # The file is what the usual level made of the graph: doing that again finds nothing, and costs time.
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return settings
 
 
 def available(device: str, built_with: Sequence[str]) -> list[str]:

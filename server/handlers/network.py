@@ -26,7 +26,8 @@ class Network:
     @classmethod
     def open(cls, artifact: Artifact, threads: int) -> Network:
         """Raises BrokenArtifact."""
-        return cls(loader(artifact.manifest.backend)(artifact.model_path, BackendOptions(threads=threads)))
+        options = BackendOptions(threads, optimized=artifact.manifest.optimized)
+        return cls(loader(artifact.manifest.backend)(artifact.model_path, options))
 
     @property
     def spec(self) -> ModelSpec:

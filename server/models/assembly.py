@@ -115,7 +115,7 @@ class Assembler(Loader):
             raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
         compare_host(manifest)
         batching = plan(manifest, self._settings)
-        options = BackendOptions(threads=batching.threads, device=self._settings.device)
+        options = BackendOptions(batching.threads, device=self._settings.device, optimized=manifest.optimized)
         session = loader(manifest.backend)(artifact.model_path, options)
         if artifact.declared and session.spec != manifest.spec:
             session.close()

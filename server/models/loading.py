@@ -139,7 +139,8 @@ class Loader:
         load, settings = loader(artifact.manifest.backend), self._settings
 
         def opened(threads: int) -> Session:
-            return load(artifact.model_path, BackendOptions(threads=threads, device=settings.device))
+            optimized = artifact.manifest.optimized
+            return load(artifact.model_path, BackendOptions(threads, device=settings.device, optimized=optimized))
 
         begun_ns = perf_counter_ns()
         session = opened(batching.threads)
@@ -256,7 +257,7 @@ def compare_host(manifest: Manifest) -> None:
     differing = host.disagreements(manifest.provenance)
     if not differing:
         return
-    if manifest.provenance.get("prepacked"):
+    if manifest.optimized:
         raise BrokenArtifact(
             f"{manifest.name} holds weights packed for another host ({'; '.join(differing)}): run optimize here, or "
             "with --portable"

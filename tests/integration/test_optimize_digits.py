@@ -33,7 +33,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(trained: Path, output: Path) -> list[str]:
     data = ["--eval", str(trained / "eval.npz"), "--calibration", str(trained / "calibration.npz")]
-    fast = ["--batch-sizes", "1,8", "--threads", "1", "--rounds", "3", "--candidates", "dynamic_int8,static_int8"]
+    fast = [
+        "--budget",
+        "40",
+        "--batch-sizes",
+        "1,8",
+        "--threads",
+        "1",
+        "--rounds",
+        "3",
+        "--candidates",
+        "dynamic_int8,static_int8",
+    ]
     model = ["examples.digits.model:build", "--weights", str(trained / "weights.safetensors")]
     return ["optimize", *model, *data, *fast, "--metric", "accuracy", "--max-drop", "1%", "--output", str(output)]
 

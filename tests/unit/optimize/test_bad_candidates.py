@@ -90,10 +90,10 @@ class Bench:
     def time_left(self) -> bool:
         return True
 
-    def heat(self, paths: object) -> dict[Cell, Timing]:
+    def heat(self, paths: object, focus: object) -> dict[Cell, Timing]:
         raise AssertionError("too few for a heat")
 
-    def measure(self, paths: dict[str, Path]) -> dict[Cell, Timing]:
+    def measure(self, paths: dict[str, Path], focus: object) -> dict[Cell, Timing]:
         took = {name: 10.0 if name == "float32" else 5.0 for name in paths}
         return {Cell(name, 1, 1): Timing((us,) * 5, us, us, 5) for name, us in took.items()}
 

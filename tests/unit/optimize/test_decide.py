@@ -44,12 +44,30 @@ def test_a_drop_within_the_allowance() -> None:
     [
         (Interval(0.92, 0.88, 0.97), "not faster: 0.92x (0.88 to 0.97)"),
         (Interval(1.01, 0.98, 1.04), "not distinguishable from float32: 1.01x (0.98 to 1.04)"),
+        (
+            Interval(1.3, 0.9, 1.8),
+            "not shown to be faster: 1.30x (0.90 to 1.80); the rounds differ too much: try a quieter machine",
+        ),
         (Interval(1.01, 1.005, 1.04), "not worth it: 1.01x (1.00 to 1.04), less than 1.02x"),
         (Interval(1.5, 1.4, 1.6), None),
     ],
 )
 def test_speed_has_to_be_shown(ratio: Interval, reason: str | None) -> None:
     assert decide.not_faster(ratio) == reason
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [
+        (Interval(0.99, 0.96, 1.03), "alike"),
+        (Interval(0.98, 0.97, 0.99), "alike"),
+        (Interval(0.9, 0.8, 0.99), "slower"),
+        (Interval(0.9, 0.6, 1.2), "open"),
+        (Interval(1.2, 1.1, 1.3), "faster"),
+    ],
+)
+def test_only_a_narrow_interval_makes_two_alike(ratio: Interval, shown: str) -> None:
+    assert decide.relation(ratio) == shown
 
 
 def test_latency_looks_at_the_smallest_batch_and_throughput_at_all() -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from optimize import finish, profile
 from optimize.dataset import Dataset
 from optimize.evaluate import outputs, sqnr_db
+from optimize.passes import leveled_from_float32
 
 ROWS = Dataset({"x": np.random.default_rng(0).normal(size=(40, 1024)).astype(np.float32)}, None, "")
 
@@ -31,7 +32,8 @@ def large(tmp_path: Path) -> Path:
 def test_a_mapped_form_is_taken_when_it_loads_faster(
     large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "_loading_ms", lambda path: 10.0 if path == large else 4.0)
+    monkeypatch.setattr(finish, "_loading_ms", lambda path, **_: 10.0 if path == large else 4.0)
+    monkeypatch.setattr(finish, "_pace", lambda *_: 1.0)
     done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
     assert done.prepacked
     assert [file.name for file in done.files] == ["model.onnx", "model.onnx.data"]
@@ -43,9 +45,32 @@ def test_a_mapped_form_is_taken_when_it_loads_faster(
 
 
 def test_it_is_not_when_it_does_not(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "_loading_ms", lambda _: 10.0)
+    monkeypatch.setattr(finish, "_loading_ms", lambda *_, **__: 10.0)
+    monkeypatch.setattr(finish, "_pace", lambda *_: 1.0)
     done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
     assert (done.prepacked, done.files, done.reason) == (False, (large,), "mapping does not load faster")
+
+
+def test_it_is_not_when_it_runs_slower(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "_pace", lambda *_: 1.5)
+    done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
+    assert (done.prepacked, done.reason) == (False, "the mapped form takes 1.50 times as long to run")
+
+
+def test_the_mapped_form_computes_the_same_bits_without_being_optimized_again(graph_file: Path, tmp_path: Path) -> None:
+    """A convolution whose activation the first optimization has taken into it, and whose layout it has changed."""
+    target = tmp_path / "mapped" / "model.onnx"
+    target.parent.mkdir()
+    leveled_from_float32.write(graph_file, target, "all")
+    written = {node.op_type for node in onnx.load(target, load_external_data=False).graph.node}
+    assert "Relu" not in written
+    image = Dataset({"image": np.random.default_rng(2).random((9, 1, 8, 8), dtype=np.float32)}, None, "")
+    again, not_again, plain = (
+        outputs(path, image, 4, 1, optimized=optimized)["score"]
+        for path, optimized in ((target, False), (target, True), (graph_file, False))
+    )
+    assert np.array_equal(again, not_again)
+    assert np.array_equal(plain, not_again)
 
 
 def test_portable_and_small_models_stay_one_file(large: Path, tmp_path: Path, graph_file: Path, rows: Dataset) -> None:

@@ -54,7 +54,7 @@ def test_the_result_comes_back() -> None:
         (stumble, ROOMY, PassFailed, "KeyError: 'missing'"),
         (crash, ROOMY, PassFailed, r"crashed with signal SIGSEGV: double free or corruption"),
         (devour, Limits(60, 1_000_000_000), PassFailed, r"more memory than the 1\.0 GB"),
-        (hang, Limits(0.05, 1_000_000_000), PassFailed, "longer than the 0 s that it had"),
+        (hang, Limits(0.05, 1_000_000_000), PassFailed, "longer than the 0 s that were left for it"),
     ],
 )
 def test_whatever_happens_has_a_reason(

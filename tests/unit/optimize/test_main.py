@@ -53,6 +53,15 @@ def test_every_end_has_its_code_and_one_line(
     assert capsys.readouterr().err == line
 
 
+def test_an_interrupted_search_that_keeps_its_work_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "run", raising(KeyboardInterrupt()))
+    assert main([*LEAST, "--work", "kept"]) == 130
+    line = "interrupted: nothing was written; the same command goes on from what --work has kept\n"
+    assert capsys.readouterr().err == line
+
+
 def test_a_terminated_run_ends_like_an_interrupted_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(LEAST) == 130

@@ -153,10 +153,10 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
         def time_left(self) -> bool:
             return True
 
-        def heat(self, paths: object) -> dict[Cell, Timing]:
+        def heat(self, paths: object, focus: object) -> dict[Cell, Timing]:
             return {}
 
-        def measure(self, paths: object) -> dict[Cell, Timing]:
+        def measure(self, paths: object, focus: object) -> dict[Cell, Timing]:
             return {Cell("float32", 1, 1): Timing((1.0,), 1.0, 1.0, 1)}
 
     rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", labels, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 
 from optimize import isolation, workbench
 from optimize.axes import Probe
+from optimize.budget import Budget
 from optimize.candidates import CANDIDATES, Candidate
 from optimize.dataset import Dataset, Split
 from optimize.errors import BadInput, PassFailed
 from optimize.hardware import Hardware
 from optimize.measure import Plan
-from optimize.workbench import Budget, LocalWorkbench
+from optimize.workbench import LocalWorkbench
+from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
 DYNAMIC = next(row for row in CANDIDATES if row.name == "dynamic_int8")
@@ -24,7 +27,7 @@ STATIC = next(row for row in CANDIDATES if row.name == "static_int8")
 
 def stand(folder: Path, reference: Path, rows: Dataset, seconds: float = 300) -> LocalWorkbench:
     data = Split(rows, rows, "the same")
-    budget = Budget(seconds, began=0.0, clock=lambda: 0.0)
+    budget = Budget(seconds, 0.0, lambda: 0.0, measurement_s=20.0, ends_s=seconds)
     plan = Plan((1, 8), (1,))
     return workbench.set_up(folder, reference, data, MACHINE, plan, budget, 8_000_000_000, lambda *_: None)
 
@@ -69,14 +72,6 @@ def test_a_candidate_that_needs_too_much_memory_fails_as_a_pass_does(
         bench.build(Candidate("none", ("no_such_pass",), ""))
 
 
-def test_the_budget_keeps_time_for_the_measurement() -> None:
-    now = 0.0
-    budget = Budget(100, began=0.0, clock=lambda: now)
-    assert budget.measurement_s == 20
-    assert budget.left_s == pytest.approx(70)
-    assert Budget(10, began=0.0, clock=lambda: now).measurement_s == pytest.approx(3)
-
-
 def test_candidates_are_asked_for_by_name() -> None:
     from optimize.candidates import select
 
@@ -115,3 +110,70 @@ def test_candidates_that_begin_alike_share_what_they_begin_with(
     added = set((tmp_path / "work" / "candidates").iterdir()) - made
     assert [path.name for path in added] == [both.path.parent.name], "the int8 graph was there"
     assert static.path.parent in made
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Instead of child processes: what they were asked for."""
+    asked: list[object] = []
+
+    def call(*given: object) -> dict[str, Array]:
+        asked.append(given)
+        return {"score": np.zeros(4)}
+
+    monkeypatch.setattr(isolation, "call", call)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench: replace(bench, data=replace(bench.data, calibration=replace(bench.data.calibration, sha256="1"))),
+        lambda bench: replace(bench, data=replace(bench.data, note="another share of them")),
+        lambda bench: replace(bench, plan=replace(bench.plan, seed=1)),
+        lambda bench: replace(bench, hardware=replace(MACHINE, flags=())),
+    ],
+    ids=["calibration data", "split", "seed", "processor"],
+)
+def test_what_a_candidate_is_made_of_makes_it_anew(
+    change: Callable[[LocalWorkbench], LocalWorkbench], tmp_path: Path, graph_file: Path, rows: Dataset
+) -> None:
+    bench = stand(tmp_path / "work", graph_file, rows)
+    assert change(bench).build(DYNAMIC).path != bench.build(DYNAMIC).path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench: replace(bench, data=replace(bench.data, evaluation=replace(bench.data.evaluation, sha256="1"))),
+        lambda bench: replace(bench, data=replace(bench.data, note="another share of them")),
+        lambda bench: replace(bench, plan=replace(bench.plan, batch_sizes=(1, 4))),
+        lambda bench: replace(bench, plan=replace(bench.plan, threads=(2,))),
+    ],
+    ids=["evaluation data", "split", "batch sizes", "threads"],
+)
+def test_what_answers_depend_on_makes_them_anew(
+    change: Callable[[LocalWorkbench], LocalWorkbench],
+    tmp_path: Path,
+    graph_file: Path,
+    rows: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = counted(monkeypatch)
+    bench = stand(tmp_path / "work", graph_file, rows)
+    for _ in range(2):
+        bench.outputs(bench.reference)
+    assert len(asked) == 1, "the same is remembered"
+    change(bench).outputs(bench.reference)
+    assert len(asked) == 2
+
+
+def test_a_file_that_another_training_made_has_other_answers(
+    tmp_path: Path, graph_file: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted(monkeypatch)
+    bench = stand(tmp_path / "work", graph_file, rows)
+    made = tmp_path / "made.onnx"
+    for content in (b"first", b"first", b"second"):
+        made.write_bytes(content)
+        bench.outputs(made)
+    assert len(asked) == 2

@@ -49,3 +49,17 @@ def test_a_session_that_fell_back_to_the_processor_is_refused(tmp_path: Path, mo
     with pytest.raises(BadSetting, match="could not start CUDAExecutionProvider"):
         onnxruntime.load(model, BackendOptions(device="cuda"))
     assert asked == [[CUDA, CPU]]
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        (BackendOptions(), ort.GraphOptimizationLevel.ORT_ENABLE_ALL),
+        (BackendOptions(optimized=True), ort.GraphOptimizationLevel.ORT_DISABLE_ALL),
+        (BackendOptions(optimized=True, device="cuda"), ort.GraphOptimizationLevel.ORT_ENABLE_ALL),
+    ],
+)
+def test_only_what_was_optimized_for_this_processor_is_not_optimized_again(
+    options: BackendOptions, level: ort.GraphOptimizationLevel
+) -> None:
+    assert onnxruntime.session_options(options).graph_optimization_level == level
