@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/ping" and BEHAVIOUR == "unhealthy":
             self._answer(503, b"loading")
+        elif self.path == "/ping" and BEHAVIOUR == "moody":
+            self._answer(next(moods), b"")
         elif self.path == "/execution-parameters":
             self._answer(404, b"")
         else:
@@ -98,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 loaded: list[str] = []
+moods = itertools.chain([200, 503, 503], itertools.repeat(200))
 
 if __name__ == "__main__":
     if BEHAVIOUR == "broken":

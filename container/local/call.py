@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -91,8 +92,8 @@ def opened(
         with contextlib.closing(response):  # where the container wants to close, the client is not in charge of it
             yield OpenAnswer(response, clock)
     finally:
-        clock.stop()
         client.close()
+        clock.stop()
 
 
 def call(
@@ -160,6 +161,11 @@ class _Clock:
 
     def stop(self) -> None:
         self._timer.cancel()
+        if self._socket is not None:
+            # A response that never began keeps the connection open after its client was closed.
+            left = self._socket.detach()
+            if left >= 0:
+                os.close(left)
 
 
 def _said(error: Exception) -> str:

@@ -114,6 +114,16 @@ def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
         call(hosting.address, "POST", "/invocations", within_s=5)
 
 
+def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+    events: list[str] = []
+    with started(pretending("moody", PATIENT), tmp_path) as hosting:
+        assert hosting.instance is not None
+        watch = Watch(hosting.instance, hosting.address, PATIENT, events.append)
+        found = [(watch.look(), watch.wrong) for _ in range(4)]
+    assert found == [(True, "/ping said 503"), (True, "/ping said 503"), (True, None), (True, None)]
+    assert events == ["unhealthy: /ping said 503; the platform would replace the instance", "healthy again"]
+
+
 def test_more_than_the_concurrency_of_a_serverless_endpoint_is_throttled(tmp_path: Path) -> None:
     limits = Limits(concurrent=1, stop_s=5)
     with hosted(pretending("echoes", limits), tmp_path) as local:
