@@ -12,22 +12,24 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from container.local import contract
 from container.local.association import DataProcessing
-from container.local.call import NoAnswer, call
-from container.local.health import Watch
+from container.local.call import Address, NoAnswer, call
+from container.local.health import Watch, ping, wait_healthy
 from container.local.hosting import Hosting, Plan
-from container.local.instance import DidNotStart
+from container.local.instance import DidNotStart, bare
 from container.local.limits import Limits
 from container.local.sample import Sample
 from container.local.transform import Job, JobFailed, Transform, ask_advice, settle
+from server.codecs.recordio import read_frames, write_frames
 from server.doctor.findings import Level
 from tests.integration import sample_models
-from tests.integration.local_platform import PROMPT, hosted, pretending
-from tests.integration.server_process import ROOT
+from tests.integration.local_platform import FAKE, PROMPT, hosted, pretending
+from tests.integration.server_process import ROOT, eventually
 
 SHORT = Limits(response_s=0.2, stream_s=0.2, stop_s=0.2, startup_s=0.2, load_answer_s=0.2, load_s=0.4)
 PATIENT = Limits(stop_s=5)
@@ -138,9 +140,16 @@ def test_a_start_that_fails_says_the_containers_last_line(tmp_path: Path) -> Non
         Hosting(pretending("broken", PATIENT), tmp_path, lambda _: None).start()
 
 
-def test_a_start_that_never_becomes_healthy_ends_with_what_ping_said(tmp_path: Path) -> None:
-    with pytest.raises(DidNotStart, match=r"did not pass the ping health check within 1 s: /ping said 503 loading"):
-        Hosting(pretending("unhealthy", Limits(startup_s=1)), tmp_path, lambda _: None).start()
+def test_a_start_that_never_becomes_healthy_ends_with_what_ping_said() -> None:
+    instance = bare({}, command=[sys.executable, FAKE, "unhealthy"])
+    try:
+        address = Address("127.0.0.1", instance.port, PATIENT.accept_s)
+        said = "/ping said 503 loading"
+        eventually(lambda: ping(address, PATIENT) == said, "it listens")
+        with pytest.raises(DidNotStart, match=f"did not pass the ping health check within 0.1 s: {said}"):
+            wait_healthy(instance, address, Limits(startup_s=0.1))
+    finally:
+        instance.close()
 
 
 def test_sigterm_ends_a_container_and_sigkill_a_stubborn_one(tmp_path: Path) -> None:
@@ -204,6 +213,20 @@ def test_a_job_writes_a_line_for_each_line_and_a_file_for_each_file(tmp_path: Pa
     lines = (out / "many.csv.out").read_text("utf-8").splitlines()
     assert lines == [f"id-{n},{n},8.0" for n in range(rows)]
     assert (out / "deep" / "one.csv.out").read_bytes() == b"id-x,1,8.0\n"
+
+
+@pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
+def test_a_job_writes_a_record_for_each_record(tmp_path: Path, strategy: str) -> None:
+    rows = np.arange(20 * sample_models.MLP_FEATURES, dtype=np.float32).reshape(20, -1)
+    head = b"\x0a\x2e\x0a\x06values\x12\x24\x12\x22\x0a\x20"  # one dense tensor of eight float32
+    (tmp_path / "in.rec").write_bytes(write_frames(head + row.tobytes() for row in rows))
+    kind = "application/x-recordio-protobuf"
+    job = Job(tmp_path / "in.rec", tmp_path / "out", kind, kind, "RecordIO", batch_strategy=strategy)
+    model = sample_models.mlp(tmp_path / "model" / "mlp.onnx")
+    transform(Plan(model.parent, environ=PROMPT, injected=job.environ()), job, tmp_path / "work")
+    answers = [bytes(record) for _, record in read_frames((tmp_path / "out" / "in.rec.out").read_bytes())]
+    found = [np.frombuffer(answer[-4 * sample_models.MLP_CLASSES :], "<f4") for answer in answers]
+    assert np.allclose(np.array(found), sample_models.mlp_answer(rows), rtol=1e-5)
 
 
 @pytest.mark.parametrize("payload_mb", [None, 0])
