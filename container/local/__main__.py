@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +24,7 @@ from .hosting import HOST, BadPlan, Hosting, Plan
 from .instance import DidNotStart
 from .model import BadModel
 from .refusal import Refusal
-from .runtime import Runtime
+from .runtime import Runtime, listening
 from .sample import Sample
 from .store import Store
 from .targets import Targets
@@ -97,13 +98,16 @@ def _started(plan: Plan, workspace: Path, stack: ExitStack) -> Hosting:
 
 
 def _listen(runtime: Runtime, listener: socket.socket, name: str) -> None:
-    import uvicorn
-
-    port = listener.getsockname()[1]
-    _tell(f"InService: EndpointName {name!r} at endpoint_url http://{HOST}:{port}; Ctrl-C stops")
-    # What is under way when Ctrl-C comes is given up: the container gets its SIGTERM at once.
-    config = uvicorn.Config(runtime.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    """Until SIGINT or SIGTERM. From then on a second one interrupts the end."""
+    told = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    with listening(runtime, listener) as url:
+        for number in signals:
+            signal.signal(number, lambda *_: told.set())
+        _tell(f"InService: EndpointName {name!r} at endpoint_url {url}; Ctrl-C stops")
+        told.wait()
+        for number in signals:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _transform(options: argparse.Namespace, workspace: Path) -> int:

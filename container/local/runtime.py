@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import anyio.to_thread
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,6 +27,8 @@ from .refusal import Refusal, invalid
 
 THREADS = 512
 """Requests at the same time, each of which waits in a thread."""
+
+LOOK_S = 0.005
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -74,6 +80,29 @@ class Runtime:
         accepted = await run_in_threadpool(self._asynchronous.accept, request.headers.items(), body)
         locations = {PREFIX + "OutputLocation": accepted.output, PREFIX + "FailureLocation": accepted.failure}
         return JSONResponse({"InferenceId": accepted.inference_id}, 202, locations)
+
+
+@contextmanager
+def listening(runtime: Runtime, listener: socket.socket) -> Iterator[str]:
+    """Serve in a thread of its own, which leaves signals to the main one. Gives the address once it answers.
+
+    What is under way at the end is given up: the container gets its SIGTERM at once.
+    """
+    server = uvicorn.Server(
+        uvicorn.Config(runtime.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="runtime-api")
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise OSError("the runtime API did not start; the lines above say why")
+            time.sleep(LOOK_S)
+        host, port = listener.getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _refusing(handle: Handler) -> Handler:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import uvicorn
 from botocore.config import Config as ClientConfig
 
 from container.local.asynchronous import Asynchronous, Config
 from container.local.endpoint import Endpoint
 from container.local.hosting import Hosting, Plan
 from container.local.limits import Limits
-from container.local.runtime import Runtime
+from container.local.runtime import Runtime, listening
 from container.local.store import Store
 from container.local.targets import Targets
-from tests.integration.server_process import ROOT, eventually
+from tests.integration.server_process import ROOT
 
 FAKE = str(ROOT / "tests" / "fake_container.py")
 PROMPT = {"SLIPWAY_DRAIN_GRACE_S": "0"}
@@ -68,24 +66,11 @@ def hosted(plan: Plan, directory: Path, models: Path | None = None) -> Iterator[
         endpoint = Endpoint("local", hosting, targets)
         asynchronous = Asynchronous(endpoint, Store(directory / "s3"), Config(), events.append)
         stack.callback(asynchronous.close)
-        url = stack.enter_context(_listening(Runtime(endpoint, asynchronous)))
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = stack.enter_context(listening(Runtime(endpoint, asynchronous), listener))
         client = _client(url)
         stack.callback(client.close)
         yield Local(client, hosting, endpoint, targets, events, url)
-
-
-@contextmanager
-def _listening(runtime: Runtime) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(runtime.app(), log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="runtime")
-        thread.start()
-        try:
-            eventually(lambda: server.started, "the runtime API listens")
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def _client(url: str) -> Any:
