@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-sdk clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -55,6 +55,9 @@ stack: ## server, Prometheus and Grafana on this machine (MODEL=build/digits)
 
 test-container: $(VENV)/.all ## build the image and test it in containers; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
+
+test-sdk: $(VENV)/.all ## the SageMaker SDK's local sessions, v2 and v3, on the image: 1.3 GB of environments, kept in build/
+	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
 clean: ## forget the virtual environment and everything built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

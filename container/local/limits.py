@@ -1,0 +1,44 @@
+"""What the platform allows: times, sizes and counts, each as its documentation states it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1_048_576
+"""The platform's MB."""
+
+REAL_TIME_BYTES = 25 * MIB
+SERVERLESS_BYTES = 4 * MIB
+ASYNC_BYTES = 1_024 * MIB
+INLINE_BYTES = 128_000
+"""An asynchronous request that brings its input with it."""
+TRANSFORM_BYTES = 100 * MIB
+"""Payload times concurrency of a transform job."""
+
+SHARED_MEMORY_MIB = 64
+"""Of a hosted container; nobody can raise it."""
+
+ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, ENVIRONMENT_BYTES = 100, 1_024, 32_768
+CUSTOM_ATTRIBUTES, INFERENCE_ID, SESSION_ID, TARGET_MODEL = 1_024, 64, 256, 1_024
+"""Characters of a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how large anything may be. Times in seconds."""
+
+    accept_s: float = 0.25
+    ping_timeout_s: float = 2.0
+    ping_interval_s: float = 5.0
+    startup_s: float = 240.0
+    """``ContainerStartupHealthCheckTimeoutInSeconds``."""
+    response_s: float = 60.0
+    stream_s: float = 480.0
+    load_answer_s: float = 60.0
+    """A caller waits so long for a target model to be loaded; then it is told to come again."""
+    load_s: float = 360.0
+    stop_s: float = 30.0
+    """From SIGTERM to SIGKILL."""
+    payload_bytes: int = REAL_TIME_BYTES
+    concurrent: int | None = None
+    """Requests at the same time: ``MaxConcurrency`` of a serverless endpoint."""
