@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import ModuleType
@@ -186,11 +186,12 @@ class Functions:
     def _encoded(self, prediction: Any, call: Call, answer: Answer, context: Context | None) -> None:
         begun_ns = perf_counter_ns()
         try:
-            if self._output is None:
-                result: Any = media.encode(prediction, call.accept)
+            if self._output is not None:
+                answer_of(self._output(prediction, call.accept, context=context), answer, call, context, "output_fn")
+            elif isinstance(prediction, Generator):
+                answer_of(prediction, answer, call, context, "predict_fn")
             else:
-                result = self._output(prediction, call.accept, context=context)
-            answer_of(result, answer, call, context, "output_fn")
+                answer_of(media.encode(prediction, call.accept), answer, call, context, "output_fn")
         except BaseException as error:  # noqa: BLE001
             failed(answer, error, "output_fn", call)
         finally:
