@@ -46,16 +46,19 @@ class Surroundings:
     version: str
     batch_size: int = 0
 
-    def context(self, calls: Sequence[Call] = ()) -> Context:
-        """A context of these calls alone."""
-        properties = {
+    def properties(self) -> dict[str, Any]:
+        """The ``system_properties`` of a context."""
+        return {
             "model_dir": self.model_dir,
             "gpu_id": None,
             "batch_size": self.batch_size or 1,
             "server_name": "slipway",
             "server_version": self.version,
         }
-        return Context(self.name, properties, calls)
+
+    def context(self, calls: Sequence[Call] = ()) -> Context:
+        """A context of these calls alone."""
+        return Context(self.name, self.properties(), calls)
 
 
 class Function:

@@ -54,6 +54,7 @@ class Scripts:
             else:
                 model.submit(request)
         except SlipwayError as error:
+            call.sink = None
             model.metrics.answers[error.code] += 1
             reply_failure(error, head, reply)
             return None
@@ -72,8 +73,9 @@ def _finish(request: InferRequest) -> None:
     """Called by the scheduler, once: send what the script answered, or the error."""
     exchange: Exchange = request.context
     outputs = request.outputs
-    stream: PieceStream = request.arrays[0][0].sink
-    if stream.begun:
+    call: Call = request.arrays[0][0]
+    stream, call.sink = call.sink, None  # a circle through an array of objects, which no collector looks into
+    if isinstance(stream, PieceStream) and stream.begun:
         stream.finish(request.error or (outputs[0][0].error if outputs is not None else None))
         return
     if outputs is None or request.abandoned:
