@@ -158,7 +158,10 @@ class Settings:
         least=0,
     )
     read_timeout_s: float = option(
-        30.0, "a request that is not complete after this long gets 408", group="http", least=0.1
+        30.0,
+        "a request gets 408 when its head, or in any such time 500 bytes/s of its body, have not come",
+        group="http",
+        least=0.1,
     )
     keep_alive_s: float = option(120.0, "an idle connection is closed after this long", group="http", least=1)
     default_accept: str = option(

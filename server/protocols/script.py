@@ -11,16 +11,15 @@ from ..handlers.call import Answer, Call, as_array
 from ..handlers.failures import BODILESS
 from ..handlers.media import accepted, media_of
 from ..models import ServedModel
-from ..request import REQUEST_ID_HEADERS, Head, InferRequest, Payload
+from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from . import Reply
 from .failure import reply_failure, request_id
-from .inference import Exchange, carried, fail, obey
+from .inference import NOTHING, Exchange, carried, fail, obey
 from .script_pieces import PieceStream
 from .sessions import SessionHead
 
 log = logging.getLogger("slipway.inference")
 
-NOTHING = Payload((), 1)
 SERVER_ERROR = 500
 
 
