@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import orphans
 from ..artifact import Artifact, Manifest
 from ..errors import SlipwayError
 from ..tensors import ModelSpec
@@ -53,6 +54,7 @@ def main(descriptor: int) -> int:
         channel.send({"broken": str(error) if isinstance(error, SlipwayError) else described(error)})
         return 1
     channel.send({"most_calls": program.most_calls})
+    orphans.look_after()
     owner = os.getpid()
     desk = Desk(program)
     while True:

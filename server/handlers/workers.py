@@ -242,7 +242,7 @@ class Workers:
         with self._free:
             if session is not None and session.over:
                 worker.forgotten.append(session.id)
-            if held > self._most_bytes:
+            if held > self._most_bytes > 0:
                 self.outgrown += 1
                 most_mb = self._most_bytes / 1e6
                 log.warning("a worker of model %s holds %.0f MB, over %.0f: replaced", self._name, held / 1e6, most_mb)
