@@ -166,6 +166,8 @@ class Slipway:
             self._models, self._lifecycle, negotiator, scripts, self._metrics, settings.stream_rows, sessions
         )
         if settings.multi_model:
+            if settings.sessions:
+                log.warning("--sessions means nothing with --multi-model: sessions are opened at /invocations")
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:
             platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]

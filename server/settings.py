@@ -383,6 +383,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="serve.py",
+        usage="serve.py [serve] [OPTION ...]\n       serve.py doctor [OPTION ...]",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,

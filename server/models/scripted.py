@@ -85,6 +85,8 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
         batch_size=settings.max_batch_size,
         installed=requirements.provide(path.parent, settings.script_install),
     )
+    if settings.script_worker_mb and not settings.script_workers:
+        log.warning("model %s: --script-worker-mb means nothing without --script-workers: its script runs here", name)
     metrics = ModelMetrics(name, artifact.manifest.version)
     runner, most_calls = _runner(artifact, plan, settings, metrics)
     trim()
