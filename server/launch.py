@@ -92,6 +92,11 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def later(delay_s: float, call: Callable[[], None]) -> None:
+    """On the event loop, for who is called on it."""
+    asyncio.get_running_loop().call_later(delay_s, call)
+
+
 class Slipway:
     """One server process."""
 
@@ -166,11 +171,13 @@ class Slipway:
         )
         scripts = Scripts(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if settings.admin else []
-        sessions = Sessions(settings.session_s, time.time) if settings.sessions else None
+        sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
         front = SageMaker(
             self._models, self._lifecycle, negotiator, scripts, self._metrics, settings.stream_rows, sessions
         )
         if settings.multi_model:
+            if settings.sessions:
+                log.warning("--sessions means nothing with --multi-model: sessions are opened at /invocations")
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:
             platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]

@@ -58,8 +58,12 @@ class Orphanage:
 
 def adopt() -> None:
     """Look after orphans for as long as this process lives, if it is the one that they are given to."""
-    if os.getpid() != 1:
-        return
+    if os.getpid() == 1:
+        look_after()
+
+
+def look_after() -> None:
+    """Wait for children of this process that nobody waits for, as long as it lives."""
     orphanage, never = Orphanage(), threading.Event()
 
     def keep_looking() -> None:

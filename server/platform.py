@@ -68,6 +68,11 @@ def model_below(text: str) -> str:
     return text.rstrip("/") + "/model"
 
 
+def code_below(text: str) -> str:
+    """There the platform's tools put code that is not in the model."""
+    return text.rstrip("/") + "/code"
+
+
 NOT_SETTINGS = {
     "SAGEMAKER_REGION": "left to the user's code: the server calls no service",
     "SAGEMAKER_STARTUP_TIMEOUT": "the server does not give up by itself: the endpoint's own start-up limit holds",

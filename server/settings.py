@@ -111,7 +111,7 @@ class Settings:
         "",
         "folder of the script where the model's own has none; after it /opt/ml/code",
         group="script",
-        aliases=(Alias("SAGEMAKER_SUBMIT_DIRECTORY", _folder),),
+        aliases=(Alias("SAGEMAKER_SUBMIT_DIRECTORY", _folder), Alias("SAGEMAKER_BASE_DIR", platform.code_below)),
     )
     script_handler: str = option(
         "",
@@ -122,6 +122,12 @@ class Settings:
     script_workers: int = option(
         0,
         "processes that run a script; 0: threads of the server itself, as many as --instances",
+        group="script",
+        least=0,
+    )
+    script_worker_mb: float = option(
+        0.0,
+        "a process of a script that holds more memory than this is replaced between two requests; 0: never",
         group="script",
         least=0,
     )
@@ -158,7 +164,10 @@ class Settings:
         least=0,
     )
     read_timeout_s: float = option(
-        30.0, "a request that is not complete after this long gets 408", group="http", least=0.1
+        30.0,
+        "a request gets 408 when its head, or in any such time 500 bytes/s of its body, have not come",
+        group="http",
+        least=0.1,
     )
     keep_alive_s: float = option(120.0, "an idle connection is closed after this long", group="http", least=1)
     default_accept: str = option(
@@ -345,8 +354,12 @@ def from_process(argv: Sequence[str] | None = None) -> Settings:
 
 
 def aliases() -> dict[str, tuple[Alias, str]]:
-    """Every variable of the platform that is an option, with the option's flag."""
-    return {alias.name: (alias, flag(one.name)) for one in FIELDS.values() for alias in one.metadata["aliases"]}
+    """Every variable of the platform that is an option, with the option's flag; the first, where it is several."""
+    found: dict[str, tuple[Alias, str]] = {}
+    for one in FIELDS.values():
+        for alias in one.metadata["aliases"]:
+            found.setdefault(alias.name, (alias, flag(one.name)))
+    return found
 
 
 def read(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -370,6 +383,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="serve.py",
+        usage="serve.py [serve] [OPTION ...]\n       serve.py doctor [OPTION ...]",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,

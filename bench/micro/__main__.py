@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.micro import networks
+from bench.micro.cycles import cycles
 from bench.micro.decisions import figures
 from bench.micro.disconnects import disconnects
 from bench.micro.fairness import fairness
@@ -178,6 +179,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "fairness": fairness,
     "overload": overload,
     "disconnects": disconnects,
+    "cycles": cycles,
 }
 """Scenarios that ask real servers for a number of turns, each some seconds long."""
 
@@ -185,7 +187,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
         *("hot", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "handler"),
+        *("lengths", "fairness", "overload", "disconnects", "handler", "cycles"),
     )
     parser = argparse.ArgumentParser(prog="python -m bench.micro", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")

@@ -2,11 +2,12 @@
 
 The file is a small JSON object; all fields are optional::
 
-    {"width": 4, "poison": 666, "exit": 667, "stall": 668,
+    {"width": 4, "poison": 666, "exit": 667, "stall": 668, "memory": 669,
      "spend_us": 0, "spend_us_per_row": 0, "wait_us": 0, "load_us": 0}
 
 A row that holds the value ``poison`` makes the whole run fail, as a real model's bad index would; ``exit`` raises
-SystemExit, as a user's code might; ``stall`` takes a minute. ``spend_us`` holds the interpreter, ``wait_us`` does not:
+SystemExit, as a user's code might; ``stall`` takes a minute; for ``memory`` there is not enough on the device.
+``spend_us`` holds the interpreter, ``wait_us`` does not:
 the one is a model in Python, the other one in native code. ``load_us`` is how long the loading takes.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from time import perf_counter_ns, sleep
 from typing import Any
 
-from ..errors import BrokenArtifact, ModelFailed, UnprocessableInput
+from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, UnprocessableInput
 from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
 from . import BackendOptions
 
@@ -33,6 +34,7 @@ class FakeSession:
         self._poison = fields.get("poison")
         self._exit = fields.get("exit")
         self._stall = fields.get("stall")
+        self._memory = fields.get("memory")
         self._spend_us = float(fields.get("spend_us", 0))
         self._spend_us_per_row = float(fields.get("spend_us_per_row", 0))
         self._wait_us = float(fields.get("wait_us", 0))
@@ -51,6 +53,8 @@ class FakeSession:
             raise ModelFailed("a row held the poison")
         if self._exit is not None and (x == self._exit).any():
             raise SystemExit("a row asked for the end")
+        if self._memory is not None and (x == self._memory).any():
+            raise OutOfMemory("the device has no memory left for this run")
         if self._stall is not None and (x == self._stall).any():
             sleep(60)
         if self._wait_us:

@@ -11,13 +11,13 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from ..errors import ModelFailed, SlipwayError
-from .call import BY_CODE, Answer, Call
+from .call import BY_CODE, Answer, Call, Elsewhere, Session
 
 HEAD = struct.Struct("<IQ?")
 """Length of the document, length of the blobs together, and whether these are in a memory file."""
@@ -146,13 +146,15 @@ def calls_out(calls: Sequence[Call]) -> tuple[Any, list[bytes]]:
             "charset": call.charset,
             "request_id": call.request_id,
             "headers": _headers_out(call.headers),
+            "session": None if call.session is None else call.session.id,
         }
         for call in calls
     ]
     return rows, [call.body for call in calls]
 
 
-def calls_in(message: Message) -> list[Call]:
+def calls_in(message: Message, session_of: Callable[[str], Session]) -> list[Call]:
+    """``session_of``: the session of an id, as it lives in this process."""
     rows, blobs = message
     return [
         Call(
@@ -162,6 +164,7 @@ def calls_in(message: Message) -> list[Call]:
             _headers_in(row["headers"]),
             row["request_id"],
             row["charset"],
+            session=None if row["session"] is None else session_of(row["session"]),
         )
         for row, body in zip(rows, blobs, strict=True)
     ]
@@ -177,6 +180,7 @@ def answers_out(answers: Sequence[Answer]) -> tuple[Any, list[bytes]]:
             "error": None if answer.error is None else error_out(answer.error),
             "decode_ns": answer.decode_ns,
             "encode_ns": answer.encode_ns,
+            "more": answer.pieces is not None,
         }
         for answer in answers
     ]
@@ -198,6 +202,7 @@ def answers_in(message: Message) -> list[Answer]:
                 None if row["error"] is None else error_in(row["error"]),
                 int(row["decode_ns"]),
                 int(row["encode_ns"]),
+                Elsewhere() if row["more"] else None,
             )
             for row, body in zip(document["answers"], blobs, strict=True)
         ]

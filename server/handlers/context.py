@@ -136,7 +136,7 @@ class Context:
         self.request_ids = {index: call.request_id for index, call in enumerate(calls)}
         self.request_processor = [RequestProcessor(call) for call in calls] or [RequestProcessor(None)]
         self.metrics = ScriptMetrics(model_name)
-        self._calls = calls
+        self._session = calls[0].session if calls else None
 
     def get_request_id(self, idx: int = 0) -> str | None:
         return self.request_ids.get(idx)
@@ -166,6 +166,18 @@ class Context:
     def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
         for processor in self.request_processor:
             processor.report_status(code, phrase)
+
+    @property
+    def session(self) -> dict[str, Any] | None:
+        """What the session of the (first) request keeps: a dictionary of the script's own; None without one."""
+        session = self._session
+        return None if session is None else session.data
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of that session."""
+        session = self._session
+        return None if session is None else session.id
 
     @property
     def custom_attributes(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from typing import Any
 
 import orjson
@@ -16,20 +17,29 @@ from ..errors import (
 )
 from .call import Answer, Call
 from .context import Context
+from .pieces import LINES, Pieces
 
 log = logging.getLogger("slipway.handlers")
 
 TOOLKIT, UNSUPPORTED, MMS = "BaseInferenceToolkitError", "UnsupportedFormatError", "PredictionException"
 """Classes of other packages by their names: these may or may not be installed, and are not imported for this."""
 
+BODILESS = frozenset((204, 205, 304))
+"""Statuses that end an answer behind its head: a body would be taken for the next answer of the connection."""
+
 
 def answer_of(result: Any, answer: Answer, call: Call, context: Context | None, function: str) -> None:
-    """Fill an answer from what a function returned: data, or data and its type.
+    """Fill an answer from what a function returned: data, or data and its type; a generator gives data in pieces, of
+    which the first is computed here, so that it may still decide on status and headers.
 
     Raises ModelFailed when that is nothing that can be sent.
     """
     data, content_type = result if isinstance(result, tuple) and len(result) == 2 else (result, call.accept)
-    if isinstance(data, str):
+    pieces: Pieces | None = None
+    if isinstance(data, Generator):
+        pieces = Pieces(data, function, call.request_id)
+        body, pieces, content_type = opened(pieces, content_type)
+    elif isinstance(data, str):
         body = data.encode()
     elif isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
@@ -43,11 +53,21 @@ def answer_of(result: Any, answer: Answer, call: Call, context: Context | None, 
     if not isinstance(content_type, str) or not content_type.isprintable() or not content_type.isascii():
         raise ModelFailed(f"{function} returned a content type that is none")
     answer.body, answer.content_type = body, content_type or call.accept
+    if pieces is not None and answer.status in BODILESS:
+        pieces.close()
+    else:
+        answer.pieces = pieces
+
+
+def opened(pieces: Pieces, content_type: str) -> tuple[bytes, Pieces | None, str]:
+    """The first piece, those that follow it if there may be some, and the content type."""
+    first = pieces.first()
+    return first or b"", None if first is None else pieces, LINES if pieces.lines else content_type
 
 
 def failed(answer: Answer, error: BaseException, function: str, call: Call) -> None:
     """Fill an answer from what a function raised. The traceback goes to the log, with the request's id."""
-    answer.body, answer.headers = b"", []
+    answer.body, answer.headers, answer.pieces = b"", [], None
     if isinstance(error, SlipwayError):
         if isinstance(error, ModelFailed):
             log.error("request %s: %s", call.request_id, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import ModuleType
@@ -46,16 +46,19 @@ class Surroundings:
     version: str
     batch_size: int = 0
 
-    def context(self, calls: Sequence[Call] = ()) -> Context:
-        """A context of these calls alone."""
-        properties = {
+    def properties(self) -> dict[str, Any]:
+        """The ``system_properties`` of a context."""
+        return {
             "model_dir": self.model_dir,
             "gpu_id": None,
             "batch_size": self.batch_size or 1,
             "server_name": "slipway",
             "server_version": self.version,
         }
-        return Context(self.name, properties, calls)
+
+    def context(self, calls: Sequence[Call] = ()) -> Context:
+        """A context of these calls alone."""
+        return Context(self.name, self.properties(), calls)
 
 
 class Function:
@@ -186,11 +189,12 @@ class Functions:
     def _encoded(self, prediction: Any, call: Call, answer: Answer, context: Context | None) -> None:
         begun_ns = perf_counter_ns()
         try:
-            if self._output is None:
-                result: Any = media.encode(prediction, call.accept)
+            if self._output is not None:
+                answer_of(self._output(prediction, call.accept, context=context), answer, call, context, "output_fn")
+            elif isinstance(prediction, Generator):
+                answer_of(prediction, answer, call, context, "predict_fn")
             else:
-                result = self._output(prediction, call.accept, context=context)
-            answer_of(result, answer, call, context, "output_fn")
+                answer_of(media.encode(prediction, call.accept), answer, call, context, "output_fn")
         except BaseException as error:  # noqa: BLE001
             failed(answer, error, "output_fn", call)
         finally:

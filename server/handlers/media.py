@@ -78,7 +78,7 @@ def encode(prediction: Any, accept: str) -> tuple[bytes, str]:
     """The default ``output_fn``: the body and its type. Raises NotAcceptable."""
     for name in _by_weight(accept):
         if name in (JSON, ANY, "application/*"):
-            return _to_json(prediction), JSON
+            return to_json(prediction), JSON
         if name in (CSV, "text/*"):
             return _to_csv(prediction), CSV
         if name == NPY:
@@ -146,7 +146,7 @@ def _from_numpy(body: bytes, content_type: str) -> Any:
         raise MalformedInput(f"the body cannot be read as {content_type}; arrays of objects are refused") from error
 
 
-def _to_json(prediction: Any) -> bytes:
+def to_json(prediction: Any) -> bytes:
     """NaN and infinity, for which JSON has no word, become null."""
     try:
         return orjson.dumps(prediction, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)

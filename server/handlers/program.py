@@ -13,11 +13,12 @@ from pathlib import Path
 from .. import VERSION
 from ..artifact import Artifact
 from ..errors import ModelFailed
-from . import script, service
+from . import script, service, tensorflow
 from .call import Answer, Call
 from .functions import Functions, Surroundings
 from .network import Network
 from .script import Script
+from .tensorflow import TensorFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,11 @@ class Program:
                 surroundings = Surroundings(name, str(artifact.root), VERSION, plan.batch_size)
                 found = service.entry(self._script.module, plan.attribute)
                 if found is not None:
-                    self._answers: Functions | service.Service = service.Service(found, surroundings)
+                    self._answers: Functions | service.Service | TensorFlow = service.Service(found, surroundings)
+                elif tensorflow.speaks(self._script.module):
+                    if plan.network and tensorflow.wants_model(self._script.module):
+                        self._network = Network.open(artifact, plan.threads)
+                    self._answers = TensorFlow(self._script.module, surroundings, self._network)
                 else:
                     if plan.network and not hasattr(self._script.module, "model_fn"):
                         self._network = Network.open(artifact, plan.threads)

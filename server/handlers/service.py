@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +13,9 @@ import orjson
 from ..errors import BrokenArtifact, ModelFailed, SlipwayError
 from .call import Answer, Call
 from .context import Context
-from .failures import failed
+from .failures import BODILESS, failed, opened
 from .functions import Surroundings
+from .pieces import Pieces
 
 log = logging.getLogger("slipway.handlers")
 
@@ -93,14 +94,22 @@ class Service:
             return [answer]
 
     def _answers(self, results: Any, calls: Sequence[Call], context: Context) -> list[Answer]:
+        if isinstance(results, Generator) and len(calls) == 1:
+            results = [results]  # a handle that yields: the pieces of its one answer
         if not isinstance(results, (list, tuple)) or len(results) != len(calls):
             count = f"{len(results)} results" if isinstance(results, (list, tuple)) else type(results).__name__
             raise ModelFailed(f"handle must return a list of one result for each request ({len(calls)}), not {count}")
         answers = []
         for index, (result, call) in enumerate(zip(results, calls, strict=True)):
+            pieces: Pieces | None = None
+            if isinstance(result, Generator):
+                body, pieces, written = opened(Pieces(result, "handle", call.request_id), call.accept)
+            else:
+                body, written = _written(result, call)
             status, content_type, headers = context.request_processor[index].outcome()
-            body, written = _written(result, call)
-            answers.append(Answer(body, content_type or written, status, headers))
+            if status in BODILESS:
+                pieces = None
+            answers.append(Answer(body, content_type or written, status, headers, pieces=pieces))
         return answers
 
 

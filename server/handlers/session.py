@@ -39,6 +39,7 @@ class ScriptSession:
         calls: list[Call] = batch[0].tolist()
         now_ns = self._clock()
         for call in calls:
+            call.piece_ns = self._timeout_ns
             call.deadline_ns = min(call.deadline_ns, now_ns + self._timeout_ns)
         left_ns = max(call.deadline_ns for call in calls) - now_ns
         if left_ns <= 0:  # a part of a batch that has had its time already

@@ -8,14 +8,18 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import orphans
 from ..artifact import Artifact, Manifest
 from ..errors import SlipwayError
 from ..tensors import ModelSpec
-from .channel import Broken, Channel, answers_out, calls_in, error_out
+from .call import Answer, Home
+from .channel import Broken, Channel, Message, answers_out, calls_in, error_out
+from .pieces import Pieces
 from .program import Plan, Program
 from .script import described
 
@@ -50,20 +54,70 @@ def main(descriptor: int) -> int:
         channel.send({"broken": str(error) if isinstance(error, SlipwayError) else described(error)})
         return 1
     channel.send({"most_calls": program.most_calls})
+    orphans.look_after()
     owner = os.getpid()
+    desk = Desk(program)
     while True:
         try:
-            calls = calls_in(channel.receive())
+            message = channel.receive()
         except Broken:
             return 0
-        try:
-            message = answers_out(program.answer(calls))
-        except BaseException as error:
-            log.error("%d calls failed together", len(calls), exc_info=error)
-            message = {"raised": error_out(error)}, []
+        said = desk.answer(message)
         if os.getpid() != owner:
             os._exit(0)  # the script forked, and this is the child
-        channel.send(*message)
+        if said is not None:
+            channel.send(*said)
+
+
+@dataclass(slots=True)
+class Kept:
+    """A session whose state lives in this process."""
+
+    id: str
+    data: dict[str, Any] = field(default_factory=dict)
+    home: Home | None = None
+    over: bool = False
+
+
+class Desk:
+    """What a worker does with a message: calls, or what concerns the answers to the last ones, or sessions."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._answers: Sequence[Answer] = ()
+        self._sessions: dict[str, Kept] = {}
+
+    def answer(self, message: Message) -> Message | None:
+        """What to say to it; None: nothing. Raises KeyError or TypeError for what makes no sense."""
+        asked = message[0]
+        if isinstance(asked, list):
+            return self._called(message)
+        if "forget" in asked:
+            for identity in asked["forget"]:
+                self._sessions.pop(identity, None)
+            return None
+        index = asked["next"] if "next" in asked else asked["drop"]
+        pieces = self._answers[index].pieces
+        if not isinstance(pieces, Pieces):
+            raise TypeError("an answer without pieces was asked for the next one")
+        if "drop" in asked:
+            pieces.close()
+            return None
+        try:
+            piece = pieces.next()
+        except SlipwayError as error:
+            return {"raised": error_out(error)}, []
+        return {"more": piece is not None}, [piece or b""]
+
+    def _called(self, message: Message) -> Message:
+        self._answers = ()
+        calls = calls_in(message, lambda identity: self._sessions.setdefault(identity, Kept(identity)))
+        try:
+            self._answers = self._program.answer(calls)
+            return answers_out(self._answers)
+        except BaseException as error:
+            log.error("%d calls failed together", len(calls), exc_info=error)
+            return {"raised": error_out(error)}, []
 
 
 def die_with_the_server() -> None:

@@ -2,117 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
-from ..errors import BrokenArtifact, DeadlineExceeded, ModelFailed, NotReady
-from .call import Answer, Call
-from .channel import Broken, Channel, answers_in, calls_out
+from ..errors import BrokenArtifact, DeadlineExceeded, MalformedInput, ModelFailed, NotReady
+from .call import Answer, Call, Session
+from .channel import Broken
+from .pieces import Lost, send
+from .process import END_S, Worker
 
 log = logging.getLogger("slipway.handlers")
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = """
-import os, sys
-os.environ.setdefault("OMP_NUM_THREADS", sys.argv[3])
-sys.path.insert(0, sys.argv[2])
-from server.handlers.worker import main
-sys.exit(main(int(sys.argv[1])))
-"""
-"""The numeric libraries of a script read their number of threads when they are imported, from the environment only."""
 
 SHORT_LIFE_S = 10.0
 """A worker that ended sooner than this after its start is started again with a growing delay,"""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 10.0
 """from the second time on, doubled each time up to the longest."""
-END_S = 2.0
-"""How long a worker may take to end by itself."""
-
-
-class Worker:
-    """One process and the server's end of its channel."""
-
-    def __init__(self, threads: int) -> None:
-        """Start it; raises OSError when there can be no more processes."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(ROOT), str(threads)]
-            try:
-                self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
-                )
-            except BaseException:
-                ours.close()
-                raise
-        self.channel = Channel(ours)
-        self._over = False
-        self.ended = threading.Event()
-        self.begun_s = monotonic()
-
-    def answer(self, calls: Sequence[Call], timeout_s: float) -> list[Answer]:
-        """Raises TimeoutError, Broken, or what several calls ended in together."""
-        self.channel.send(*calls_out(calls))
-        answers = answers_in(self.channel.receive(timeout_s))
-        if len(answers) != len(calls):
-            raise Broken("the worker answered another number of calls")
-        return answers
-
-    def kill(self) -> None:
-        """At once, with whatever it has started."""
-        if not self._over:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-
-    def wait(self) -> int:
-        """Until it has ended; what it left behind in its group ends too. Returns the exit code."""
-        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its number is still its own
-        self.kill()
-        self._over = True
-        code = self.process.wait()
-        self.ended.set()
-        return code
-
-    def reason(self) -> str:
-        """How it ended, once it has; for a message."""
-        self.ended.wait(END_S)
-        code = self.process.returncode
-        if code is None:
-            return "it does not answer"
-        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-
-    @property
-    def bytes(self) -> int:
-        """Its resident memory as the kernel counts it, shared libraries included."""
-        try:
-            text = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
-            return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError, ValueError):
-            return 0
 
 
 class Workers:
     """The session of a script in processes of its own. Each is kept by a thread that starts it again.
 
-    ``restarts`` counts starts after the first, ``lost`` the workers that were killed because they hung.
+    ``restarts`` counts starts after the first, ``lost`` the workers that were killed because they hung, ``outgrown``
+    those that were replaced because they had become too large.
     """
 
-    def __init__(self, order: dict[str, Any], count: int, threads: int, name: str) -> None:
-        """Start ``count`` of them. Raises BrokenArtifact when one cannot load the script, with its reason."""
+    def __init__(self, order: dict[str, Any], count: int, threads: int, name: str, most_bytes: int = 0) -> None:
+        """Start ``count`` of them. One that holds more than ``most_bytes`` (0: no limit) is replaced after its run.
+
+        Raises BrokenArtifact when one cannot load the script, with its reason."""
+        self._most_bytes = most_bytes
+        self.outgrown = 0
         self._order = order
         self._threads = threads
         self._name = name
-        self._ready: SimpleQueue[Worker | None] = SimpleQueue()
+        self._free = threading.Condition()
+        self._ready: list[Worker] = []  # who has been free for longest first
         self._first: SimpleQueue[str | int] = SimpleQueue()
         self._up: dict[int, Worker] = {}
         self._closing = threading.Event()
@@ -137,34 +65,45 @@ class Workers:
         return sum(worker.bytes for worker in list(self._up.values()))
 
     def answer(self, calls: Sequence[Call], timeout_s: float) -> list[Answer]:
-        """Raises DeadlineExceeded, NotReady while none is up, ModelFailed when the worker died of it, or what the
-        calls ended in together."""
+        """Raises DeadlineExceeded, NotReady while none is up, ModelFailed when the worker died of it, MalformedInput
+        when the one that held their session's state is gone, or what the calls ended in together.
+
+        All calls of a run are of one session, or of none. What an answer has in pieces is sent from here.
+        """
         until_s = monotonic() + timeout_s
+        session = calls[0].session
         while True:
-            worker = self._take(until_s)
+            worker = self._take(until_s, session)
             try:
                 answers = worker.answer(calls, max(until_s - monotonic(), 0.001))
             except TimeoutError:
-                self.lost += 1
-                log.error("request %s: the script did not answer in time; its worker is killed", calls[0].request_id)
-                worker.kill()
-                worker.channel.close()
-                raise DeadlineExceeded("the script did not answer in time") from None
+                raise self._hung(worker, calls[0]) from None
             except Broken as error:
-                worker.kill()
-                worker.channel.close()
+                failure = self._ended(worker)
                 if error.unread:
                     continue
-                raise ModelFailed(f"the script's process ended during this request: {worker.reason()}") from error
+                raise failure from error
             except BaseException:
-                self._ready.put(worker)
+                self._give_back(worker, session)
                 raise
-            self._ready.put(worker)
+            if session is not None and isinstance(session.home, _Home):
+                session.home.used = True
+            if not any(answer.pieces for answer in answers) or self._send(worker, calls, answers):
+                self._give_back(worker, session)
             return answers
+
+    def forget(self, worker: Worker, session: Session) -> None:
+        """A session whose state a worker holds has ended. Does not block."""
+        with self._free:
+            worker.forgotten.append(session.id)
+            if worker in self._ready:
+                worker.tell_forgotten()
 
     def close(self) -> None:
         """End all workers, those that do not end by themselves with force."""
         self._closing.set()
+        with self._free:
+            self._free.notify_all()
         for worker in list(self._up.values()):
             worker.channel.close()
         for keeper in self._keepers:
@@ -174,17 +113,85 @@ class Workers:
         for keeper in self._keepers:
             keeper.join(END_S)
 
-    def _take(self, until_s: float) -> Worker:
-        while True:
+    def _send(self, worker: Worker, calls: Sequence[Call], answers: list[Answer]) -> bool:
+        def take(index: int, timeout_s: float) -> bytes | None:
             try:
-                worker = self._ready.get(timeout=max(until_s - monotonic(), 0))
-            except Empty:
-                raise NotReady("no process of the script is up: they are being started again") from None
-            if worker is None:
-                raise NotReady("the model is being unloaded")
-            if not worker.ended.is_set():
-                return worker
-            worker.channel.close()
+                return worker.next_piece(index, timeout_s)
+            except TimeoutError:
+                raise Lost(self._hung(worker, calls[index])) from None
+            except Broken:
+                raise Lost(self._ended(worker)) from None
+
+        def drop(index: int) -> None:
+            try:
+                worker.channel.send({"drop": index})
+            except Broken:
+                raise Lost(self._ended(worker)) from None
+
+        return send(calls, answers, take, drop)
+
+    def _hung(self, worker: Worker, call: Call) -> DeadlineExceeded:
+        self.lost += 1
+        log.error("request %s: the script did not answer in time; its worker is killed", call.request_id)
+        worker.kill()
+        worker.channel.close()
+        return DeadlineExceeded("the script did not answer in time")
+
+    def _ended(self, worker: Worker) -> ModelFailed:
+        worker.kill()
+        worker.channel.close()
+        return ModelFailed(f"the script's process ended during this request: {worker.reason()}")
+
+    def _give_back(self, worker: Worker, session: Session | None) -> None:
+        held = worker.bytes if self._most_bytes else 0
+        with self._free:
+            if session is not None and session.over:
+                worker.forgotten.append(session.id)
+            if held > self._most_bytes > 0:
+                self.outgrown += 1
+                most_mb = self._most_bytes / 1e6
+                log.warning("a worker of model %s holds %.0f MB, over %.0f: replaced", self._name, held / 1e6, most_mb)
+                worker.channel.close()  # by which it ends, in its own time
+            else:
+                worker.tell_forgotten()
+                self._ready.append(worker)
+            self._free.notify_all()
+
+    def _take(self, until_s: float, session: Session | None) -> Worker:
+        with self._free:
+            while True:
+                if self._closing.is_set():
+                    raise NotReady("the model is being unloaded")
+                for dead in [worker for worker in self._ready if worker.ended.is_set()]:
+                    self._ready.remove(dead)
+                    dead.channel.close()
+                worker = self._choose(session)
+                if worker is not None:
+                    self._ready.remove(worker)
+                    return worker
+                if not self._free.wait(max(until_s - monotonic(), 0)):
+                    raise self._too_late(session)
+
+    def _choose(self, session: Session | None) -> Worker | None:
+        """Who is free for it; None: nobody yet. Raises MalformedInput when its state is gone."""
+        free = self._ready[0] if self._ready else None
+        if session is None:
+            return free
+        home = session.home
+        if isinstance(home, _Home) and home.workers is self and home.worker.ended.is_set() and not home.used:
+            home = None  # nothing of the session has ever come there
+        if home is None:
+            if free is not None:
+                session.home = _Home(self, free)
+            return free
+        if not isinstance(home, _Home) or home.workers is not self or home.worker.ended.is_set():
+            raise MalformedInput("the process that held this session's state has ended: open a new session")
+        return home.worker if home.worker in self._ready else None
+
+    def _too_late(self, session: Session | None) -> NotReady:
+        if session is not None and session.home is not None:
+            return NotReady("the process that holds this session's state is busy with other requests")
+        return NotReady("no process of the script is up: they are being started again")
 
     def _keep(self, slot: int) -> None:
         """Start, hand over, wait for the end, and again."""
@@ -226,6 +233,24 @@ class Workers:
             return False, str(answer["broken"])
         if not told:
             self._first.put(int(answer["most_calls"]))
-        self._ready.put(worker)
+        with self._free:
+            self._ready.append(worker)
+            self._free.notify_all()
         worker.wait()
+        with self._free:
+            self._free.notify_all()
         return True, worker.reason()
+
+
+class _Home:
+    """Where the state of a session is. ``used``: whether anything of it has been there yet."""
+
+    __slots__ = ("used", "worker", "workers")
+
+    def __init__(self, workers: Workers, worker: Worker) -> None:
+        self.workers = workers
+        self.worker = worker
+        self.used = False
+
+    def forget(self, session: Session) -> None:
+        self.workers.forget(self.worker, session)

@@ -11,6 +11,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..models import LoadOptions, Models
+from ..models.probation import Probation
 from ..models.traffic import Arm, Canary, Rules, Shadow
 from ..models.versions import State, Version, Versions
 
@@ -109,6 +110,16 @@ class SwitchDocument(BaseModel):
     reason: str
 
 
+class ProbationDocument(BaseModel):
+    """A version that has taken over and is still judged, against the one ``before`` it, to which it would go back."""
+
+    version: str
+    before: str
+    left_s: float
+    answers: int
+    can_go_back: bool = Field(description="false: the version before is not loaded any more")
+
+
 class ModelDocument(BaseModel):
     """Everything that is known of one name."""
 
@@ -117,6 +128,7 @@ class ModelDocument(BaseModel):
     versions: list[VersionDocument]
     labels: dict[str, str]
     comparison: ComparisonDocument | None
+    probation: ProbationDocument | None
     switches: list[SwitchDocument]
 
 
@@ -198,12 +210,25 @@ def _model(models: Models, versions: Versions) -> ModelDocument:
         versions=[_version(one) for one in versions.rows()],
         labels=versions.labels,
         comparison=_comparison(comparison) if comparison is not None else None,
+        probation=_probation(models.releases.probation(versions.name)),
         switches=[
             SwitchDocument(
                 at=datetime.datetime.fromtimestamp(one.at_s, datetime.UTC), version=one.version, reason=one.reason
             )
             for one in versions.switches
         ],
+    )
+
+
+def _probation(one: Probation | None) -> ProbationDocument | None:
+    if one is None:
+        return None
+    return ProbationDocument(
+        version=one.model.version,
+        before=one.before_version,
+        left_s=one.left_s,
+        answers=one.answers,
+        can_go_back=one.before is not None,
     )
 
 

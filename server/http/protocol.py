@@ -36,6 +36,9 @@ PIPELINED = 32
 LINGER_S = 2.0
 """How long a refused client may go on sending before its connection is cut; it should have read the refusal by then."""
 
+LEAST_BYTES_PER_S = 500
+"""A body that comes slower than this, over ``read_timeout_s``, is not waited for."""
+
 UNLOGGED = frozenset((b"/ping", b"/metrics"))
 
 HotTable = dict[bytes, dict[bytes, Handler]]
@@ -64,7 +67,7 @@ class HotProtocol(HttpToolsProtocol):
         self._handler: Handler | None = None  # of the request that is being received, when it is hot
         self._receiving = False
         self._chunks: list[bytes] = []
-        self._size = 0
+        self._size = self._timed_size = 0
         self._begun_ns = self._last_ns = perf_counter_ns()
         self._active = False  # a request is with its handler, or with ASGI
         self._keep_alive = True  # of the active hot request
@@ -110,7 +113,7 @@ class HotProtocol(HttpToolsProtocol):
                 break
         if self._receiving:
             if self._read_timer is None:
-                self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
+                self._time_reading()
         elif self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
@@ -356,11 +359,22 @@ class HotProtocol(HttpToolsProtocol):
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
         return b"%b%b\r\n%b" % (head, fields, rest)
 
+    def _time_reading(self) -> None:
+        self._timed_size = self._size
+        self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
+
     def _read_expired(self) -> None:
+        """A body may take as long as it likes while it comes; a head, or one that only drips, may not."""
         self._read_timer = None
-        if self._receiving:
-            seconds = self._hot.read_timeout_s
-            self._refuse(SlowRequest(f"the request was not complete after {seconds:g} s"))
+        if not self._receiving:
+            return
+        seconds = self._hot.read_timeout_s
+        if self._size - self._timed_size >= LEAST_BYTES_PER_S * seconds:
+            self._time_reading()
+            return
+        self._refuse(
+            SlowRequest(f"the request was not complete after {seconds:g} s with less than {LEAST_BYTES_PER_S} bytes/s")
+        )
 
     def _close_if_idle(self) -> None:
         idle_s = (perf_counter_ns() - self._last_ns) / 1e9

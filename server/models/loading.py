@@ -184,6 +184,7 @@ class Loader:
             inline=inline,
             max_queue_ns=max(int(settings.max_queue_ms * 1e6), 2 * int(max(ns for _, ns in seeds))),
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
+            objects=any(one.dtype.itemsize == 0 for one in session.spec.inputs),
             padding=padding,
             place=None if inline else self.place(batching.threads),
             on_batch=metrics.record_run,

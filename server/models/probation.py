@@ -47,6 +47,15 @@ class Probation:
     def over(self) -> bool:
         return self._clock() >= self._until_ns
 
+    @property
+    def left_s(self) -> float:
+        return max(self._until_ns - self._clock(), 0) / 1e9
+
+    @property
+    def answers(self) -> int:
+        """Of the version since it took over."""
+        return self._arm.answers
+
     def attach(self) -> None:
         """Latencies are only taken where a rule asks for them, and where there is something to compare them with."""
         if self.rules.latency and self._theirs.p95_ns:

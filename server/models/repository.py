@@ -50,7 +50,10 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     if not found and scripted.script_of(root, settings) is not None:  # one that lies elsewhere, for an empty folder
         return [identify(root, settings)]
     if not found:
-        raise BrokenArtifact(f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, or be a folder NAME/VERSION/")
+        raise BrokenArtifact(
+            f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, a pipeline.json or a script "
+            "(code/inference.py), or be a folder NAME/VERSION/"
+        )
     if settings.name:
         if len({one.name for one in found}) > 1:
             raise BrokenArtifact(f"{root} holds several models: they cannot all be served as {settings.name!r}")

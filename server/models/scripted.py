@@ -85,6 +85,8 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
         batch_size=settings.max_batch_size,
         installed=requirements.provide(path.parent, settings.script_install),
     )
+    if settings.script_worker_mb and not settings.script_workers:
+        log.warning("model %s: --script-worker-mb means nothing without --script-workers: its script runs here", name)
     metrics = ModelMetrics(name, artifact.manifest.version)
     runner, most_calls = _runner(artifact, plan, settings, metrics)
     trim()
@@ -114,8 +116,13 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
 def _runner(artifact: Artifact, plan: Plan, settings: Settings, metrics: ModelMetrics) -> tuple[Runner, int]:
     name = artifact.manifest.name
     if settings.script_workers:
-        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name)
-        metrics.script = lambda: {"restarted": workers.restarts, "killed": workers.lost}
+        most_bytes = int(settings.script_worker_mb * 1e6)
+        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name, most_bytes)
+        metrics.script = lambda: {
+            "restarted": workers.restarts,
+            "killed": workers.lost,
+            "outgrown": workers.outgrown,
+        }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
     program = Program(artifact, plan)

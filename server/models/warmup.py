@@ -67,7 +67,13 @@ def warm_up(
         seeds.append((size, _measure(session, inputs)))
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
             break
-    return max(sizes), _with_declared(seeds, artifact.manifest.cost) or [(1, UNMEASURED_NS)], True
+    return max(sizes), _with_declared(seeds, artifact.manifest.cost) or _unmeasured(max(sizes)), True
+
+
+def _unmeasured(max_batch_size: int) -> Seeds:
+    """A model is believed to gain from company until it is measured not to: from one size alone the table would make
+    every larger one as much dearer, and what is never tried is never learnt."""
+    return [(size, UNMEASURED_NS) for size in sorted({1, max_batch_size})]
 
 
 def _with_declared(seeds: list[tuple[int, float]], declared: tuple[CostPoint, ...]) -> list[tuple[int, float]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter_ns
 
-from ..codecs import Codec
+from ..codecs import Codec, Encoded
 from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
 from ..request import ORDINARY, PATIENCE_NS, Head, Headers, InferRequest, Journey, Payload
 from . import Reply
+from .beside import LARGE_BYTES, beside
 from .failure import reply_failure
 
 log = logging.getLogger("slipway.inference")
 
+NOTHING = Payload((), 1)
 NO_PARAMETERS: Mapping[str, str] = {}
 TIMING = b"x-slipway-timing"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
@@ -58,6 +61,11 @@ def infer(
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Answer an inference request, now when it is refused, later when it is admitted."""
+    if len(body) > LARGE_BYTES:
+        exchange = Exchange(model, head, reply, NOTHING, writer)
+        request = InferRequest((), 1, _finish, exchange)
+        beside(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
+        return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
@@ -77,6 +85,36 @@ def infer(
     return request
 
 
+def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
+    """Go on with a large request whose body has been read, or has been found wrong."""
+    exchange: Exchange = request.context
+    model = exchange.model
+    try:
+        if isinstance(end, BaseException):
+            raise end
+        if request.abandoned:
+            raise ClientGone("the client closed the connection while its body was read")
+        exchange.payload = end
+        request.arrays, request.rows = end.arrays, end.rows
+        obey(exchange, request)
+        request.decoded_ns = perf_counter_ns()
+        if model.cache is None:
+            model.submit(request)
+        else:
+            model.cache.submit(request, model.submit)
+    except SlipwayError as error:
+        request.error = error
+        fail(request, exchange)
+    except Exception as error:
+        log.exception("a body for model %s could not be read", model.name)
+        request.error = SlipwayError("the body could not be read; the server's log has the details")
+        request.error.__cause__ = error
+        fail(request, exchange)
+    else:
+        if model.watch is not None:
+            model.watch(request)
+
+
 def require_plain(encoding: bytes | None) -> None:
     """Raises UnsupportedMedia for a compressed body: no codec would understand it."""
     if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
@@ -86,26 +124,41 @@ def require_plain(encoding: bytes | None) -> None:
 def _finish(request: InferRequest) -> None:
     """Called by the scheduler, once: encode the outputs and send them, or the error."""
     exchange: Exchange = request.context
-    model, head = exchange.model, exchange.head
+    model = exchange.model
     outputs = request.outputs
     if outputs is None or request.abandoned:
         fail(request, exchange)
         return
     assert exchange.writer is not None
+    if outputs[0].nbytes > LARGE_BYTES:
+        how = outputs, exchange.payload, model.spec, model.name, model.version
+        beside(partial(exchange.writer.encode, *how), partial(_encoded, request))
+        return
     try:
-        body, content_type, headers = exchange.writer.encode(
-            outputs, exchange.payload, model.spec, model.name, model.version
-        )
-    except SlipwayError as error:
-        request.error = error
-        fail(request, exchange)
+        encoded = exchange.writer.encode(outputs, exchange.payload, model.spec, model.name, model.version)
+    except Exception as error:  # noqa: BLE001 - told to the client, and logged, there
+        _encoded(request, error)
         return
-    except Exception as error:
-        log.exception("an answer of model %s could not be encoded", model.name)
+    _send(request, exchange, *encoded)
+
+
+def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
+    """Send an answer whose body was written elsewhere, or could not be written."""
+    exchange: Exchange = request.context
+    if not isinstance(end, BaseException) and not request.abandoned:
+        _send(request, exchange, *end)
+        return
+    if isinstance(end, SlipwayError):
+        request.error = end
+    elif isinstance(end, BaseException):
+        log.error("an answer of model %s could not be encoded", exchange.model.name, exc_info=end)
         request.error = SlipwayError("the answer could not be encoded; the server's log has the details")
-        request.error.__cause__ = error
-        fail(request, exchange)
-        return
+        request.error.__cause__ = end
+    fail(request, exchange)
+
+
+def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
+    model, head = exchange.model, exchange.head
     encoded_ns = perf_counter_ns()
     if exchange.carrier:
         headers = [*headers, *carried(request, head, encoded_ns, exchange)]

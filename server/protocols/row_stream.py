@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from time import perf_counter_ns
 
@@ -11,9 +12,12 @@ from ..errors import ClientGone, Overloaded, SlipwayError
 from ..models import ServedModel
 from ..request import Head, InferRequest, Payload
 from . import Reply
+from .beside import LARGE_BYTES, beside
 from .failure import reply_failure
 from .inference import Exchange, obey
 from .streaming import Outlet, begin
+
+log = logging.getLogger("slipway.inference")
 
 PATIENCE_S = 0.02
 """How soon a part is tried again that found the queue full with others' requests; the ones before it were admitted."""
@@ -32,13 +36,41 @@ def stream_rows(
     """Answer with lines, ``rows`` of them at a time (0: the model's largest batch), for a model that gives a row of
     output for each row of input. The response cache and comparisons of versions do not see such a request; of its
     stages the metrics show the first part's."""
+    first = InferRequest((), 1, _nothing)
+
+    def decoded(end: Payload | BaseException) -> InferRequest | None:
+        try:
+            if isinstance(end, BaseException):
+                raise end
+            if first.abandoned:
+                raise ClientGone("the client closed the connection while its body was read")
+            return RowStream(model, head, reply, end, writer, rows or model.max_batch_size).start(first)
+        except SlipwayError as error:
+            model.metrics.answers[error.code] += 1
+            if not isinstance(error, ClientGone):
+                reply_failure(error, head, reply)
+            return None
+
+    def decode() -> Payload:
+        try:
+            return reader.decode(body, head, parameters, model.spec)
+        except SlipwayError:
+            raise
+        except Exception as error:
+            log.exception("a body for model %s could not be read", model.name)
+            raise SlipwayError("the body could not be read; the server's log has the details") from error
+
+    if len(body) > LARGE_BYTES:
+        beside(decode, decoded)
+        return first
     try:
-        payload = reader.decode(body, head, parameters, model.spec)
-        return RowStream(model, head, reply, payload, writer, rows or model.max_batch_size).start()
+        return decoded(decode())
     except SlipwayError as error:
-        model.metrics.answers[error.code] += 1
-        reply_failure(error, head, reply)
-        return None
+        return decoded(error)
+
+
+def _nothing(request: InferRequest) -> None:
+    """The end of a request that was never submitted."""
 
 
 class RowStream:
@@ -63,10 +95,14 @@ class RowStream:
         self._submitting = False
         self._first: InferRequest | None = None
 
-    def start(self) -> InferRequest:
-        """Submit the first parts. Raises what refuses the first one: then nothing has been begun."""
+    def start(self, first: InferRequest) -> InferRequest:
+        """Submit the first parts, the very first in ``first``, which the connection knows. Raises what refuses it: then
+        nothing has been begun."""
         exchange = Exchange(self._model, self._head, self._reply, self._payload, self._writer)
-        self._first = first = self._part()
+        part = self._part()
+        first.arrays, first.rows, first.done, first.context = part.arrays, part.rows, part.done, part.context
+        first.decoded_ns = part.decoded_ns
+        self._first = first
         obey(exchange, first)
         self._submit(first)
         self.resume()

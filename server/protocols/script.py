@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter_ns
 
 from ..errors import MalformedInput, SlipwayError
 from ..handlers.call import Answer, Call, as_array
+from ..handlers.failures import BODILESS
 from ..handlers.media import accepted, media_of
 from ..models import ServedModel
-from ..request import REQUEST_ID_HEADERS, Head, InferRequest, Payload
+from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from . import Reply
 from .failure import reply_failure, request_id
-from .inference import Exchange, carried, fail, obey
+from .inference import NOTHING, Exchange, carried, fail, obey
+from .script_pieces import PieceStream
+from .sessions import SessionHead
 
 log = logging.getLogger("slipway.inference")
 
-NOTHING = Payload((), 1)
 SERVER_ERROR = 500
-BODILESS = frozenset((204, 205, 304))
-"""Statuses that end an answer behind its head: a body would be taken for the next answer of the connection."""
 
 
 class Scripts:
@@ -43,10 +44,16 @@ class Scripts:
         request.size_bytes = len(body)
         try:
             obey(exchange, request)
-            call.deadline_ns = request.deadline_ns
+            call.deadline_ns = call.ends_ns = request.deadline_ns
+            call.sink = PieceStream(asyncio.get_running_loop(), request)
             request.decoded_ns = perf_counter_ns()
-            model.submit(request)
+            if isinstance(head, SessionHead):
+                call.session = head.session
+                model.scheduler.submit(request, head.session.id)  # runs are not shared: their calls have one context
+            else:
+                model.submit(request)
         except SlipwayError as error:
+            call.sink = None
             model.metrics.answers[error.code] += 1
             reply_failure(error, head, reply)
             return None
@@ -65,6 +72,11 @@ def _finish(request: InferRequest) -> None:
     """Called by the scheduler, once: send what the script answered, or the error."""
     exchange: Exchange = request.context
     outputs = request.outputs
+    call: Call = request.arrays[0][0]
+    stream, call.sink = call.sink, None  # a circle through an array of objects, which no collector looks into
+    if isinstance(stream, PieceStream) and stream.begun:
+        stream.finish(request.error or (outputs[0][0].error if outputs is not None else None))
+        return
     if outputs is None or request.abandoned:
         fail(request, exchange)
         return

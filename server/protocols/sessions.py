@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from ..errors import MalformedInput, Overloaded, SlipwayError
+from ..handlers.call import Home
 from ..request import Head, Headers, InferRequest
 from . import JSON, NO_HEADERS, Handler, Reply
 from .failure import reply_failure
@@ -26,17 +27,29 @@ CLOSED_SESSION_ID = b"x-amzn-sagemaker-closed-session-id"
 OPEN = b"NEW_SESSION"
 MOST = 1_000
 """Sessions that may be open at a time: they hold what handlers keep, and callers forget to close them."""
+MARGIN_S = 0.5
+"""The clock of the epoch and that of timers do not run quite alike."""
 LONGEST_COMMAND = 1_024
 """A body that only opens or closes is short; a longer one is for the model."""
 
 
 @dataclass(slots=True)
 class Session:
-    """``data`` is the handler's own, kept until the session ends (``ends_s``, seconds of the Unix epoch)."""
+    """``data`` is the handler's own, kept until the session ends (``ends_s``, seconds of the Unix epoch). ``home``:
+    where the state is instead, for a handler in a process of its own."""
 
     id: str
     ends_s: float
     data: dict[str, Any] = field(default_factory=dict)
+    home: Home | None = None
+    over: bool = False
+
+    def end(self) -> None:
+        """Free what it keeps, wherever that is."""
+        self.over = True
+        self.data.clear()
+        if self.home is not None:
+            self.home.forget(self)
 
 
 class SessionHead(Head):
@@ -53,8 +66,16 @@ class SessionHead(Head):
 class Sessions:
     """All that are open. They end at a fixed time: what the caller was told when it was opened stays true."""
 
-    def __init__(self, lasts_s: float, clock: Callable[[], float], most: int = MOST) -> None:
-        """``clock``: seconds of the Unix epoch."""
+    def __init__(
+        self,
+        lasts_s: float,
+        clock: Callable[[], float],
+        most: int = MOST,
+        later: Callable[[float, Callable[[], None]], object] = lambda _s, _call: None,
+    ) -> None:
+        """``clock``: seconds of the Unix epoch. ``later(seconds, call)``: so that a session that nobody asks for any
+        more is freed too."""
+        self._later = later
         self._lasts_s = lasts_s
         self._clock = clock
         self._most = most
@@ -73,6 +94,7 @@ class Sessions:
             )
         session = Session(secrets.token_hex(16), self._clock() + self._lasts_s)
         self._open[session.id] = session
+        self._later(self._lasts_s + MARGIN_S, self._expire)
         return session
 
     def get(self, identity: str) -> Session:
@@ -87,7 +109,7 @@ class Sessions:
         """Raises MalformedInput as :meth:`get` does."""
         session = self.get(identity)
         del self._open[session.id]
-        session.data.clear()
+        session.end()
         return session
 
     def around(self, handler: Handler) -> Handler:
@@ -132,6 +154,7 @@ class Sessions:
                 headers = [*headers, *told]
             else:
                 self._open.pop(session.id, None)
+                session.end()
             reply(status, content_type, body, headers)
 
         return tell
@@ -142,6 +165,7 @@ class Sessions:
             if session.ends_s > now_s:
                 break
             del self._open[session.id]
+            session.end()
 
 
 def _command(body: bytes) -> str | None:

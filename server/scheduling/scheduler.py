@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import ClientGone, NotReady, Overloaded
+from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
 from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor, Work
 from .padding import Padding
@@ -73,6 +74,7 @@ class Scheduler:
         inline: bool,
         max_queue_ns: int,
         max_queue_bytes: int = UNLIMITED,
+        objects: bool = False,
         padding: Padding | None = None,
         place: Place | None = None,
         on_batch: OnBatch,
@@ -81,7 +83,8 @@ class Scheduler:
         name: str = "model",
     ) -> None:
         """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
-        admission says no. ``place``: where its threads take turns with those of other models; None: nowhere.
+        admission says no. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
+        ``place``: where its threads take turns with those of other models; None: nowhere.
         ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is told of every request
         that has ended, in place of its ``done``."""
         self.instances = instances
@@ -90,6 +93,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._max_queue_ns = max_queue_ns
         self._max_queue_bytes = max_queue_bytes
+        self._objects = objects
         self._padding = padding
         self._place = place
         self._on_batch = on_batch
@@ -114,6 +118,8 @@ class Scheduler:
         now_ns = self._clock()
         for array in request.arrays:
             request.size_bytes += array.nbytes
+        if self._objects:
+            request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
         with self._lock:
             if not admitted:
                 self._admit(request, shape, now_ns)

@@ -222,7 +222,10 @@ def test_a_canary_answers_its_part_and_is_promoted_or_goes_by_one_call(serve: Se
     assert (document["answers"], document["comparison"]) == ("1", None)
     assert document["switches"][-1]["reason"] == "rolled back by a call"
     server.put("/admin/models/m/canary", {"version": "2", "percent": 25})
-    assert server.post("/admin/models/m/promote", {"version": "2"}).json()["answers"] == "2"
+    promoted = server.post("/admin/models/m/promote", {"version": "2"}).json()
+    assert promoted["answers"] == "2"
+    assert {"version": "2", "before": "1", "can_go_back": True}.items() <= promoted["probation"].items()
+    assert 0 < promoted["probation"]["left_s"] <= 300
     assert {version_of(server) for _ in range(5)} == {"2"}
     assert server.post("/admin/models/m/rollback", {}).json()["answers"] == "1"
 

@@ -20,6 +20,7 @@ from tests.integration.server_process import (
     reset,
     server_process,
 )
+from tests.integration.test_scripts import folder as script_folder
 
 MULTI = {"SAGEMAKER_MULTI_MODEL": "true"}
 ROW = [1.0, 2.0, 3.0, 4.0]
@@ -123,6 +124,74 @@ def test_a_bare_onnx_file_is_a_model_too(fleet: ServerProcess, tmp_path: Path) -
     assert fleet.request("DELETE", "/models/bare").status == 200
 
 
+def test_scripts_of_several_models_stay_apart(fleet: ServerProcess, tmp_path: Path) -> None:
+    for scale in (2, 5):
+        root = script_folder(tmp_path / f"s{scale}" / "model", scale=scale)
+        assert load(fleet, f"s{scale}", root) == 200
+    assert fleet.post("/models/s2/invoke", [1], PLATFORM).json() == [2]
+    assert fleet.post("/models/s5/invoke", [1], PLATFORM).json() == [5]
+    assert fleet.request("DELETE", "/models/s2").status == 200
+    assert fleet.post("/models/s2/invoke", [1], PLATFORM).status == 404
+    assert fleet.post("/models/s5/invoke", [1], PLATFORM).json() == [5]
+    refused = fleet.post("/models/s5/invoke", "refuse", PLATFORM)
+    assert (refused.status, refused.json()["error"]) == (418, "short and stout")
+    failed = fleet.post("/models/s5/invoke", "fail", PLATFORM)
+    assert (failed.status, failed.code) == (500, "model_failed")
+    assert fleet.request("DELETE", "/models/s5").status == 200
+
+
+def test_a_script_that_cannot_be_loaded_is_422_with_its_reason(fleet: ServerProcess, tmp_path: Path) -> None:
+    root = script_folder(tmp_path / "model", "def model_fn(d): raise OSError('no weights')\ndef predict_fn(x, m): pass")
+    answer = fleet.post("/models", {"model_name": "broken", "url": str(root)})
+    assert (answer.status, answer.code) == (422, "broken_artifact")
+    assert "no weights" in answer.json()["error"]
+    assert fleet.get("/models/broken").status == 404
+
+
+def test_a_pipeline_is_a_model_too(fleet: ServerProcess, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="the extra 'text' is not installed")
+    from tests.integration.test_pipelines_over_sockets import text_pipeline, vector_of
+
+    assert load(fleet, "words", text_pipeline(tmp_path / "words" / "model")) == 200
+    answer = fleet.post("/models/words/invoke", b"a cat sits", {"Content-Type": "text/plain"})
+    assert (answer.status, answer.json()) == (200, {"predictions": [vector_of("a cat sits")]})
+    assert fleet.request("DELETE", "/models/words").status == 200
+    (tmp_path / "words" / "model" / "tokenizer.json").unlink()
+    broken = fleet.post("/models", {"model_name": "words", "url": str(tmp_path / "words" / "model")})
+    assert (broken.status, broken.code) == (422, "broken_artifact")
+
+
+def test_a_run_that_finds_no_memory_is_507(fleet: ServerProcess, tmp_path: Path) -> None:
+    assert load(fleet, "gpu", sample_models.fake(tmp_path / "model", memory=669)) == 200
+    answer = fleet.post("/models/gpu/invoke", {"instances": [[669.0, 0, 0, 0]]}, PLATFORM)
+    assert (answer.status, answer.code) == (507, "out_of_memory")
+    assert fleet.post("/models/gpu/invoke", {"instances": [ROW]}, PLATFORM).status == 200
+    assert fleet.request("DELETE", "/models/gpu").status == 200
+
+
+def test_loads_and_unloads_leave_nothing_behind(serve: Serve, tmp_path: Path) -> None:
+    fleet = serve(None, environ=MULTI).ready()
+    bare = sample_models.mlp(tmp_path / "bare" / "model" / "model.onnx").parent
+    script = script_folder(tmp_path / "script" / "model")
+    asked = {bare: instances([0.0] * sample_models.MLP_FEATURES), script: b"[1]"}
+    seen = []
+    for turn in range(60):
+        path, body = list(asked.items())[turn % 2]
+        assert load(fleet, f"h{turn}", path) == 200
+        assert fleet.post(f"/models/h{turn}/invoke", body, JSON).status == 200
+        assert fleet.request("DELETE", f"/models/h{turn}").status == 200
+        if turn in (19, 59):
+            seen.append((fleet.rss_bytes(), fleet.descriptors(), threads(fleet)))
+    (before, descriptors, thread_count), (after, *_) = seen
+    assert after < 1.05 * before
+    eventually(lambda: fleet.descriptors() <= descriptors, "no descriptor is left open")
+    eventually(lambda: threads(fleet) <= thread_count, "no thread is left")
+
+
+def threads(server: ServerProcess) -> int:
+    return len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+
+
 def test_names_are_opaque(fleet: ServerProcess, folder: Path) -> None:
     name, quoted = "no such/thing?é", "no%20such%2Fthing%3F%C3%A9"
     assert load(fleet, name, folder) == 200
@@ -166,7 +235,8 @@ def test_what_does_not_fit_is_507_and_nothing_is_evicted(serve: Serve, tmp_path:
     assert load(server, "again", heavy.parent) == 200
 
 
-def test_memory_is_back_when_the_unload_is_answered(fleet: ServerProcess, tmp_path: Path) -> None:
+def test_memory_is_back_when_the_unload_is_answered(serve: Serve, tmp_path: Path) -> None:
+    fleet = serve(None, environ=MULTI).ready()
     heavy = sample_models.heavy(tmp_path / "heavy" / "model.onnx", megabytes=48, layers=4)
     body = instances([0.0] * int((48e6 / 4 / 4) ** 0.5))
     sizes = []

@@ -301,3 +301,26 @@ def test_sagemakers_variables_say_where_the_script_is(serve: Serve, tmp_path: Pa
     environ = {"SAGEMAKER_PROGRAM": "mine", "SAGEMAKER_SUBMIT_DIRECTORY": f"file://{code}"}
     server = serve(model, environ=environ).ready()
     assert server.post("/invocations", [1]).json() == [3]
+
+
+LEAKY = """
+import os
+kept = []
+def model_fn(model_dir): return None
+def predict_fn(x, model):
+    if x[0]: kept.append(bytes(bytearray(os.urandom(1)) * int(x[0])))
+    return [os.getpid(), len(kept)]
+"""
+
+
+def test_a_worker_that_has_grown_too_large_is_replaced_between_two_requests(serve: Serve, tmp_path: Path) -> None:
+    flags = ("--script-workers", "1", "--script-worker-mb", "200")
+    server = serve(folder(tmp_path / "model", LEAKY), *flags).ready()
+    first = server.post("/invocations", [0]).json()[0]
+    assert server.post("/invocations", [0]).json() == [first, 0]
+    assert server.post("/invocations", [250_000_000]).json() == [first, 1], "its own answer still comes"
+    after = server.post("/invocations", [0]).json()
+    assert after[0] != first
+    assert after[1] == 0
+    assert server.samples()["slipway_script_incidents_total{what=outgrown}"] == 1
+    assert "over 200: replaced" in server.log()

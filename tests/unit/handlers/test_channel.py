@@ -22,6 +22,7 @@ from server.handlers.channel import (
     calls_out,
     error_out,
 )
+from server.handlers.worker import Kept
 
 Ends = tuple[Channel, Channel, socket.socket]
 
@@ -76,7 +77,7 @@ def test_a_side_that_is_silent_times_out(ends: Ends) -> None:
 
 def test_calls_and_answers_arrive_as_they_were(ends: Ends) -> None:
     call = Call(b"\xff", None, "a/b", [(b"k", b"\xe4")], "id", "latin-1")
-    assert calls_in(calls_out([call])) == [call]
+    assert calls_in(calls_out([call]), Kept) == [call]
     ends[0].send(*answers_out([Answer(b"y", "a/b", 201, [(b"k", b"\xe4")], None, 5, 6)]))
     (answer,) = answers_in(ends[1].receive(1.0))
     assert (answer.body, answer.status, answer.headers, answer.decode_ns, answer.encode_ns) == (

@@ -245,6 +245,40 @@ def test_a_request_that_is_not_complete_in_time_gets_408() -> None:
     assert wire.transport.take().startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_body_that_keeps_coming_may_take_longer_than_the_timeout() -> None:
+    wire = Wire(read_timeout_s=5)
+    body = bytes(20_000)
+    data = post(body)
+    wire.send(data[: -len(body)])
+    for begin in range(0, 18_000, 1_000):  # at 1,000 bytes a second
+        assert wire.send(data[len(data) - len(body) :][begin : begin + 1_000]) == b""
+        wire.loop.advance(1_000_000_000)
+    assert wire.send(body[18_000:]) == answer(body)
+
+
+def test_a_body_that_stops_coming_gets_408_in_the_time_after_that() -> None:
+    wire = Wire(read_timeout_s=5)
+    wire.send(post(bytes(20_000))[:-10_000])
+    wire.send(bytes(9_000))
+    wire.loop.advance(5_000_000_000)
+    assert wire.transport.take() == b""
+    wire.loop.advance(5_000_000_000)
+    assert wire.transport.take().startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_request_that_drips_gets_408(part: str) -> None:
+    wire = Wire(read_timeout_s=5)
+    data = post(bytes(20_000), headers=b"X-Long: " + b"a" * 10_000 + b"\r\n")
+    dripping = data if part == "head" else data[-20_000:]
+    if part == "body":
+        wire.send(data[:-20_000])
+    for second in range(5):
+        wire.send(dripping[second * 400 : (second + 1) * 400])
+        wire.loop.advance(1_000_000_000)
+    assert wire.transport.take().startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_request_that_is_complete_is_not_timed() -> None:
     wire = Wire(read_timeout_s=5, keep_alive_s=1_000)
     data = post(b"hello")

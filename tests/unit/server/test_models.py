@@ -257,7 +257,11 @@ class TestWarmUp:
         assert seeds == [(1, WARM_BUDGET_NS), (4, 2 * WARM_BUDGET_NS), (8, 3 * WARM_BUDGET_NS)]
 
     def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: Clock) -> None:
-        assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (8, [(1, UNMEASURED_NS)], True)
+        assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (
+            8,
+            [(1, UNMEASURED_NS), (8, UNMEASURED_NS)],
+            True,
+        )
 
     def test_a_bare_model_that_refuses_a_size_is_never_given_one_above_its_largest(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, largest=2)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded
+from server.models.warmup import _unmeasured
 from server.request import NEVER, InferRequest
 from server.scheduling.queue import Batch, BatchQueue
 from server.scheduling.scheduler import Scheduler
@@ -285,3 +286,36 @@ def test_threads_answer_every_request_of_many_at_once() -> None:
         return answers
 
     assert asyncio.run(scenario()) == [value * 2 for value in range(500)]
+
+
+@pytest.mark.parametrize("values", [["a" * 600], ["a", "b" * 599], [b"a" * 600]])
+def test_texts_that_wait_count_as_long_as_they_are(values: list[str | bytes]) -> None:
+    loop = FakeLoop()
+    scheduler = Scheduler(
+        *(BatchQueue(8, [(1, 1.0), (8, 1.0)]), lambda arrays: list(arrays), cast(Any, loop)),
+        instances=1,
+        inline=True,
+        max_queue_ns=100 * MS,
+        max_queue_bytes=1_000,
+        objects=True,
+        on_batch=lambda *_: None,
+        clock=loop.clock,
+    )
+
+    def submit() -> None:
+        array = np.array(values, object)
+        scheduler.submit(InferRequest((array,), len(array), lambda _: None))
+
+    submit()
+    assert 600 <= scheduler.waiting_bytes <= 620
+    with pytest.raises(Overloaded, match="MB of requests wait"):
+        submit()
+
+
+def test_a_model_of_which_nothing_is_known_still_batches() -> None:
+    queue = BatchQueue(8, _unmeasured(8))
+    for _ in range(8):
+        queue.push(InferRequest((np.zeros((1, 2), np.float32),), 1, lambda _: None), None, 0)
+    batch = queue.pull(0)
+    assert batch is not None
+    assert batch.rows == 8

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.errors import BadSetting
-from server.settings import FIELDS, LOG_LEVELS, Settings, as_markdown, flag, from_process, read, variable
+from server.settings import FIELDS, LOG_LEVELS, Settings, aliases, as_markdown, flag, from_process, read, variable
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,7 +40,6 @@ def write_toml(path: Path, text: str) -> str:
 ALIASES: list[tuple[str, str, str, Any]] = [
     ("SAGEMAKER_BIND_TO_PORT", "9000", "port", 9000),
     ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", "max_body_mb", 6.291456),
-    ("SAGEMAKER_BASE_DIR", "/mnt/ml/", "model", "/mnt/ml/model"),
     ("SAGEMAKER_TFS_MAX_BATCH_SIZE", "8", "max_batch_size", 8),
     ("SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS", "250", "max_queue_delay_us", 250),
     ("SAGEMAKER_TS_RESPONSE_TIMEOUT", "90", "deadline_ms", 90_000.0),
@@ -96,6 +95,14 @@ def test_the_file_sets_every_option(name: str, tmp_path: Path) -> None:
     assert read(["--config", file], {}) == dataclasses.replace(Settings(), **{name: value})
 
 
+def test_the_base_directory_holds_for_the_model_and_for_code_outside_of_it() -> None:
+    settings = read([], {"SAGEMAKER_BASE_DIR": "/mnt/ml/"})
+    assert (settings.model, settings.script_directory) == ("/mnt/ml/model", "/mnt/ml/code")
+    submitted = {"SAGEMAKER_BASE_DIR": "/mnt/ml/", "SAGEMAKER_SUBMIT_DIRECTORY": "/my/code"}
+    assert read([], submitted).script_directory == "/my/code"
+    assert aliases()["SAGEMAKER_BASE_DIR"][1] == "--model"
+
+
 @pytest.mark.parametrize(("alias", "text", "name", "value"), ALIASES)
 def test_a_variable_of_sagemaker_sets_its_option(alias: str, text: str, name: str, value: Any) -> None:
     assert read([], {alias: text}) == dataclasses.replace(Settings(), **{name: value})
@@ -103,7 +110,11 @@ def test_a_variable_of_sagemaker_sets_its_option(alias: str, text: str, name: st
 
 def test_the_table_above_names_every_alias() -> None:
     declared = {(alias.name, one.name) for one in FIELDS.values() for alias in one.metadata["aliases"]}
-    assert declared == {(alias, name) for alias, _, name, _ in ALIASES}
+    base = {
+        ("SAGEMAKER_BASE_DIR", "model"),
+        ("SAGEMAKER_BASE_DIR", "script_directory"),
+    }  # two at once: a test of its own
+    assert declared == {(alias, name) for alias, _, name, _ in ALIASES} | base
 
 
 @pytest.mark.parametrize(
