@@ -16,7 +16,7 @@ from rich.console import Console
 from optimize import inspect, measure, options, pipeline
 from optimize.candidates import FLOAT32
 from optimize.dataset import Dataset
-from optimize.measure import Cell, Plan, Progress, Timing
+from optimize.measure import Cell, Focus, Plan, Progress, Timing
 from optimize.progress import Display
 from server.tensors import Array
 from tests.integration.conftest import Serve
@@ -58,7 +58,9 @@ def expected(ids: Array) -> Array:
     return found
 
 
-def says_openvino(paths: Mapping[str, Path], _data: Dataset, plan: Plan, _progress: Progress) -> dict[Cell, Timing]:
+def says_openvino(
+    paths: Mapping[str, Path], _data: Dataset, plan: Plan, _progress: Progress, _focus: Focus
+) -> dict[Cell, Timing]:
     """Timings in which OpenVINO is twice as fast, whatever this machine is doing."""
     return {
         Cell(name, size, threads): Timing((us,) * 5, us, us, 5)
