@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 IMAGE ?= slipway:latest
 IMAGE_GPU ?= slipway-gpu:latest
 MODEL ?= build/digits
@@ -22,7 +23,7 @@ demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline: text in, vector 
 	@$(BIN)/python -m examples.embeddings.demo
 
 test: $(VENV)/.all ## every test that this machine can run
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(VENV)/.all ## linter, formatter, strict types, direction of imports
 	@$(BIN)/ruff check .

@@ -262,7 +262,7 @@ class Models:
         await loading.close(model, self._settings.drain_timeout_s)
         self._metrics.remove(model.metrics)
         one.model, one.state, one.reason = None, State.UNAVAILABLE, reason
-        log.info("version %s of model %s is out of memory: %s", one.version, one.found.name, reason)
+        log.info("version %s of model %s was freed: %s", one.version, one.found.name, reason)
 
     def _publish(self, versions: Versions) -> None:
         """Make the look-ups say what the versions say."""
