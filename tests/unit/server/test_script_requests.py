@@ -18,7 +18,7 @@ from server.request import Head, InferRequest
 
 def left() -> int:
     gc.collect()
-    return sum(isinstance(one, InferRequest) for one in gc.get_objects())
+    return sum(type(one) is InferRequest for one in gc.get_objects())
 
 
 def model(submit: Any) -> Any:
