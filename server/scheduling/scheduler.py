@@ -28,6 +28,9 @@ log = logging.getLogger("slipway.scheduler")
 
 UNLIMITED = 1 << 62
 
+LAG_WEIGHT = 0.1
+"""Of the newest batch in how late the event loop learns that a batch has been computed: it may be reading bodies."""
+
 OnBatch = Callable[[Batch, int], None]
 OnEnd = Callable[[InferRequest], None]
 
@@ -112,6 +115,7 @@ class Scheduler:
         self._waking = 0
         self._stopped = False
         self.refusing = False
+        self._lag_ns = 0.0
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -199,7 +203,7 @@ class Scheduler:
             waiting_mb = self._queue.waiting_bytes / 1e6
             raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", retry_seconds(wait_ns))
         if request.deadline_ns != NEVER:
-            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns)
+            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns + int(self._lag_ns))
             if finish_ns > request.deadline_ns:
                 raise too_late(finish_ns - request.deadline_ns)
 
@@ -211,8 +215,9 @@ class Scheduler:
     def _admit_wait(self, wait_ns: int, now_ns: int, deadline_ns: int) -> None:
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
-        if now_ns + wait_ns > deadline_ns:
-            raise too_late(now_ns + wait_ns - deadline_ns)
+        ready_ns = now_ns + wait_ns + int(self._lag_ns)
+        if ready_ns > deadline_ns:
+            raise too_late(ready_ns - deadline_ns)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         with self._lock:
@@ -242,6 +247,7 @@ class Scheduler:
     def _finish(self, batch: Batch, failures: Failures) -> None:
         """Give every request of a batch its rows."""
         self._on_batch(batch, len(failures))
+        self._lag_ns += LAG_WEIGHT * (max(self._clock() - batch.computed_ns, 0) - self._lag_ns)
         alone = len(batch.slices) == 1
         offset = 0
         for request, start, stop in batch.slices:
