@@ -1,78 +1,68 @@
-"""MiniLM with texts of mixed lengths: padding where the cost table says so, against padding in arrival order."""
+"""MiniLM with texts of mixed lengths: batches by the cost table, against batches in order of arrival."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import random
-import shutil
 import statistics
 from pathlib import Path
 
-from bench.micro.processes import Load, Unmeasurable, free_port, served, slipway, wrk
-from examples.embeddings.build import LONGEST, SIZES, MissingWeights, build
+from bench.micro.processes import Load, Unmeasurable, free_port, served, slipway, wait_until_up, wrk
+from examples.embeddings.build import MissingWeights, build
 
 CONNECTIONS = 64
 SHORTEST_TOKENS, LONGEST_TOKENS = 8, 128
 TEXTS = 512
+BATCHES = (8, 32)
 WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
 """Each is one token; two more stand around every text."""
 
 
 def lengths(work: Path, rounds: int, seconds: int, model: Path | None = None) -> float:
-    """Texts a second of the same server with lengths kept apart and with one bucket for all, in turns; their ratio.
+    """Texts a second against a server that batches in order of arrival and pads to the longest, in turns; their ratio.
 
-    The opponent is the same build, encoder, threads and allowed batch sizes, and chooses its batch size by its own
-    measured costs; it has one bucket for every length, so that a batch is what came first, padded to its longest.
+    The opponent has the same tokenizer, encoder, pooling and threads under the same uvicorn, and takes up to
+    ``BATCHES`` texts that wait: the better of the two counts. ``model``: a pipeline that was built before, to save its
+    export.
     """
-    ours, opponent = artifacts(work, model)
+    ours = model or built(work / "lengths")
     script = wrk_script(work / "texts.lua")
-    ports = free_port(), free_port()
-    loads: tuple[list[Load], list[Load]] = ([], [])
-    with (
-        served(slipway(ours, ports[0], "--max-queue-ms", "60000"), ports[0], work / "ours.log"),
-        served(slipway(opponent, ports[1], "--max-queue-ms", "60000"), ports[1], work / "opponent.log"),
-    ):
-        for port in ports:
-            wrk(port, script, CONNECTIONS, seconds)  # the cost tables learn what these texts cost
+    servers = {0: slipway(ours, free_port(), "--max-queue-ms", "60000")}
+    servers |= {batch: ["-m", "bench.micro.arrival", str(free_port()), str(ours), str(batch)] for batch in BATCHES}
+    loads: dict[int, list[Load]] = {batch: [] for batch in servers}
+    with contextlib.ExitStack() as stack:
+        ports, processes, logs = {}, {}, {}
+        for batch, arguments in servers.items():
+            ports[batch] = int(arguments[4] if batch == 0 else arguments[2])
+            log = logs[batch] = work / f"batches-{batch}.log"
+            processes[batch] = stack.enter_context(served(arguments, ports[batch], log))
+            wrk(ports[batch], script, CONNECTIONS, seconds)  # the cost tables learn what these texts cost
+            wait_until_up(ports[batch], processes[batch], log)
         for _ in range(rounds):
-            for port, seen in zip(ports, loads, strict=True):
-                seen.append(wrk(port, script, CONNECTIONS, seconds))
-    failures = sum(one.failures for seen in loads for one in seen)
+            for batch, port in ports.items():
+                loads[batch].append(wrk(port, script, CONNECTIONS, seconds))
+                wait_until_up(port, processes[batch], logs[batch])
+    failures = sum(one.failures for seen in loads.values() for one in seen)
     if failures:
         print(f"lengths: {failures} answers were not 200")
-    rates = [statistics.median(one.rate for one in seen) for seen in loads]
-    ratio = statistics.median(one.rate / other.rate for one, other in zip(*loads, strict=True))
+    rates = {batch: statistics.median(one.rate for one in seen) for batch, seen in loads.items()}
+    best = max(BATCHES, key=lambda batch: rates[batch])
+    ratio = statistics.median(one.rate / other.rate for one, other in zip(loads[0], loads[best], strict=True))
+    others = ", ".join(f"{rates[batch]:,.1f} in batches to {batch}" for batch in BATCHES)
     print(
         f"lengths: {SHORTEST_TOKENS} to {LONGEST_TOKENS} tokens, {CONNECTIONS} connections: {rates[0]:,.1f} texts/s "
-        f"against {rates[1]:,.1f} padded to the longest in arrival order: {ratio:.2f} times (wanted: 1.50)"
+        f"against {others}, padded to the longest in order of arrival: {ratio:.2f} times the better (wanted: 1.50)"
     )
     return ratio
 
 
-def artifacts(work: Path, model: Path | None) -> tuple[Path, Path]:
-    """The pipeline, and the same one with a single bucket. ``model``: one that was built before, to save its export."""
-    ours, opponent = work / "lengths", work / "arrival"
+def built(folder: Path) -> Path:
+    """The example's pipeline. Raises Unmeasurable where its weights are not installed."""
     try:
-        if model is None:
-            build(ours)
-        else:
-            shutil.copytree(model, ours)
+        build(folder)
     except MissingWeights as error:
         raise Unmeasurable(str(error)) from error
-    except OSError as error:
-        raise Unmeasurable(f"{model} cannot be copied: {error}") from error
-    shutil.copytree(ours, opponent)
-    path = opponent / "encoder" / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["padding"]["sizes"] != list(SIZES):
-        raise Unmeasurable(f"{model} is not what examples.embeddings.build writes: build it again")
-    manifest["padding"]["sizes"] = [LONGEST]
-    path.write_text(json.dumps(manifest), encoding="utf-8")
-    outer = opponent / "manifest.json"
-    listed = json.loads(outer.read_text(encoding="utf-8"))
-    listed["files"] = []
-    outer.write_text(json.dumps(listed), encoding="utf-8")
-    return ours, opponent
+    return folder
 
 
 def wrk_script(path: Path) -> Path:

@@ -42,11 +42,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(arguments: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process on the server's core that answers HTTP on ``port``, until the block ends."""
+def served(
+    arguments: Sequence[str], port: int, log: Path, cores: str = SERVER_CORE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process on the server's core, or on ``cores``, that answers HTTP on ``port``, until the block ends."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", SERVER_CORE, sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
+            ["taskset", "-c", cores, sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
         )
         try:
             wait_until_up(port, process, log)

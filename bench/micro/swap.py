@@ -23,7 +23,7 @@ from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS
 from bench.load.wire import render
 from bench.micro import networks
-from bench.micro.processes import PATIENCE_S, free_port, served, slipway
+from bench.micro.processes import LOAD_CORE, PATIENCE_S, SERVER_CORE, free_port, served, slipway
 
 SHARE = 0.4
 """How busy both models together keep the server, by what one of its rows takes alone."""
@@ -46,16 +46,21 @@ class Asked:
 
 
 def swap(work: Path, rounds: int, seconds: float) -> None:
-    """Versions swapped under load: failed requests, and both p99 against those without a swap, in turns. All on one
-    core, the warm-up of the new version included."""
-    seconds = max(seconds, SECONDS)
+    """Versions swapped under load: failed requests, and both p99 against those without a swap, in turns: with a core
+    to spare for the load and warm-up of the new version, and with all on one core."""
+    for cores, where in ((f"{SERVER_CORE},{LOAD_CORE}", "two cores"), (SERVER_CORE, "one core")):
+        (work / where).mkdir()
+        _swap(work / where, rounds, max(seconds, SECONDS), cores, where)
+
+
+def _swap(work: Path, rounds: int, seconds: float, cores: str, where: str) -> None:
     folder = work / "models"
     for name in ("swapped", "neighbour"):
         (folder / name / "1").mkdir(parents=True)
         networks.convolutions(folder / name / "1" / "model.onnx", channels=64, layers=12)
     port = free_port()
     flags = ("--default-model", "swapped", "--inline-below-us", "0")
-    with served(slipway(folder, port, *flags), port, work / "slipway.log"):
+    with served(slipway(folder, port, *flags), port, work / "slipway.log", cores):
         call(port, "GET", "/admin/models")  # imports FastAPI, as the first cold request of any kind does
         rate = SHARE / row_seconds(port) / 2
         quiet, swapped = [], []
@@ -68,13 +73,13 @@ def swap(work: Path, rounds: int, seconds: float) -> None:
     answers = sum(len(one.swapped_s) + len(one.neighbour_s) for one in quiet + swapped)
     load_s = statistics.median(one.load_s for one in swapped)
     print(
-        f"swap: {rounds} swaps of {load_s:.2f} s, each in {seconds:g} s, at 2 x {rate:.0f} requests/s: "
+        f"swap on {where}: {rounds} swaps of {load_s:.2f} s, each in {seconds:g} s, at 2 x {rate:.0f} requests/s: "
         f"{failures} of {answers:,} requests failed"
     )
     for what, field, wanted in (("swapped model", "swapped_s", 1.5), ("neighbour", "neighbour_s", 1.3)):
         before, after = p99_s(quiet, field), p99_s(swapped, field)
         print(
-            f"swap: p99 of the {what}: {after * 1e3:.1f} ms with a swap, {before * 1e3:.1f} ms without: "
+            f"swap on {where}: p99 of the {what}: {after * 1e3:.1f} ms with a swap, {before * 1e3:.1f} ms without: "
             f"{after / before:.2f} x (wanted: at most {wanted} x)"
         )
 

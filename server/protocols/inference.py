@@ -10,7 +10,7 @@ from time import perf_counter_ns
 from ..codecs import Codec, Encoded
 from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
-from ..request import ORDINARY, PATIENCE_NS, Head, Headers, InferRequest, Journey, Payload
+from ..request import NEVER, ORDINARY, PATIENCE_NS, Head, Headers, InferRequest, Journey, Payload
 from . import Reply
 from .beside import LARGE_BYTES, beside
 from .failure import reply_failure
@@ -28,6 +28,9 @@ SESSION_ID = b"x-amzn-sagemaker-session-id"
 DEADLINE = b"x-request-deadline-ms"
 PRIORITY = b"x-request-priority"
 CACHE = b"x-slipway-cache"
+DEADLINE_NAME = "the header X-Request-Deadline-Ms"
+OWN_DEADLINE = b"timeout"
+"""A body that has this word may set a deadline of its own."""
 LEAST_URGENT = 8
 SPECIAL = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY, SESSION_ID))
 HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
@@ -67,6 +70,8 @@ def infer(
         beside(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
         return request
     try:
+        if model.scheduler.refusing and model.cache is None and OWN_DEADLINE not in body:
+            model.scheduler.foresee(_deadline_ns(model, head))
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
@@ -193,7 +198,7 @@ def obey(exchange: Exchange, request: InferRequest) -> None:
         elif name == SESSION_ID:
             raise MalformedInput("stateful sessions are not enabled: start the server with --sessions")
         elif name == DEADLINE:
-            allowed_ns = _positive(value.decode("latin-1"), "the header X-Request-Deadline-Ms", 1e6)
+            allowed_ns = _positive(value.decode("latin-1"), DEADLINE_NAME, 1e6)
         elif name == PRIORITY:
             request.patience_ns = _patience_ns(value.decode("latin-1"))
     parameters = exchange.payload.parameters
@@ -231,6 +236,15 @@ def carried(request: InferRequest, head: Head, encoded_ns: int, exchange: Exchan
         return [(name, value), (CUSTOM_ATTRIBUTES, exchange.echo)]
     both = exchange.echo + b"," + value
     return [(name, both if len(both) <= MOST_ATTRIBUTES_BYTES else exchange.echo)]
+
+
+def _deadline_ns(model: ServedModel, head: Head) -> int:
+    """The deadline that headers and settings set. Raises MalformedInput as :func:`obey` does."""
+    given = head.get(DEADLINE)
+    allowed_ns = model.deadline_ns
+    if given is not None:
+        allowed_ns = _positive(given.decode("latin-1"), DEADLINE_NAME, 1e6)
+    return head.begun_ns + allowed_ns if allowed_ns else NEVER
 
 
 def _patience_ns(value: object) -> int:

@@ -12,10 +12,10 @@ from time import perf_counter_ns
 
 from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
-from ..request import NEVER, InferRequest, Journey, StepTimes
+from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
 from .parts import Part, apart, filled_up, rejoin
-from .scheduler import UNLIMITED, retry_seconds
+from .scheduler import UNLIMITED, retry_seconds, too_late, too_long
 from .step import Step, rectangular
 
 log = logging.getLogger("slipway.pipeline")
@@ -38,6 +38,7 @@ class Pipeline:
         """``max_queue_ns`` and ``max_queue_bytes`` hold for all steps together. ``record`` gets the times of every
         answered request."""
         self.steps: list[Step] = []
+        self.refusing = False
         self._outputs = tuple(outputs)
         self._max_queue_ns = max_queue_ns
         self._max_queue_bytes = max_queue_bytes
@@ -54,9 +55,16 @@ class Pipeline:
         No step after this says no for load: what was admitted is answered, expires, or fails.
         """
         now_ns = self._clock()
+        self.refusing = True
         self._admit(request, now_ns)
+        self.refusing = False
         journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
         self._enter(request, journey)
+
+    def foresee(self, deadline_ns: int) -> None:
+        """Raises Overloaded where not even a single row would be answered in time."""
+        if any(step.inside for step in self.steps):
+            self._admit_in_time(1, self._clock(), deadline_ns)
 
     def backlog_ns(self) -> int:
         """Predicted wait, over all steps, of a row that arrives now."""
@@ -114,20 +122,21 @@ class Pipeline:
     def _admit(self, request: InferRequest, now_ns: int) -> None:
         if not any(step.inside for step in self.steps):
             return  # nothing waits, and how long a text is, for example, only its own step will know
-        finish_ns, own_ns = self._predict(request.rows)
-        wait_ns = int(finish_ns - own_ns)
-        if wait_ns > self._max_queue_ns:
-            raise Overloaded(
-                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
-            )
+        wait_ns = self._admit_in_time(request.rows, now_ns, request.deadline_ns)
         waiting = sum(step.scheduler.waiting_bytes for step in self.steps)
         if waiting and waiting + held_bytes(request.arrays) > self._max_queue_bytes:
             raise Overloaded(f"overloaded: {waiting / 1e6:.0f} MB of requests wait already", retry_seconds(wait_ns))
-        late_ns = now_ns + int(finish_ns) - request.deadline_ns
-        if request.deadline_ns != NEVER and late_ns > 0:
-            raise Overloaded(
-                f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
-            )
+
+    def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
+        """The predicted wait. Raises Overloaded where it, or the finish, is too late."""
+        finish_ns, own_ns = self._predict(rows)
+        wait_ns = int(finish_ns - own_ns)
+        if wait_ns > self._max_queue_ns:
+            raise too_long(wait_ns, self._max_queue_ns)
+        late_ns = now_ns + int(finish_ns) - deadline_ns
+        if late_ns > 0:
+            raise too_late(late_ns)
+        return wait_ns
 
     def _enter(self, request: InferRequest, journey: Journey) -> None:
         """Let a request wait for the step that it is at, in parts where its rows are too different in length."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import ClientGone, NotReady, Overloaded
+from ..errors import ClientGone, DeadlineExceeded, NotReady, Overloaded
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
 from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor, Work
@@ -28,12 +28,25 @@ log = logging.getLogger("slipway.scheduler")
 
 UNLIMITED = 1 << 62
 
+LAG_WEIGHT = 0.1
+"""Of the newest batch in how late the event loop learns that a batch has been computed: it may be reading bodies."""
+
 OnBatch = Callable[[Batch, int], None]
 OnEnd = Callable[[InferRequest], None]
 
 
 class Intake(Protocol):
-    """What takes the requests of one version of a model and ends each exactly once: one scheduler, or several."""
+    """What takes the requests of one version of a model and ends each exactly once: one scheduler, or several.
+
+    ``refusing``: the last request was refused for load; then the next one is worth a look (:meth:`foresee`) before
+    anything is spent on its body.
+    """
+
+    refusing: bool
+
+    def foresee(self, deadline_ns: int) -> None:
+        """Raises Overloaded where even a single row could not be admitted now: whatever the body holds."""
+        ...
 
     def submit(self, request: InferRequest, shape: Hashable = None) -> None:
         """Admit a request. Raises Overloaded or NotReady, and then it is not ended."""
@@ -101,6 +114,8 @@ class Scheduler:
         self._clock = clock
         self._waking = 0
         self._stopped = False
+        self.refusing = False
+        self._lag_ns = 0.0
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -122,7 +137,9 @@ class Scheduler:
             request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
         with self._lock:
             if not admitted:
+                self.refusing = True
                 self._admit(request, shape, now_ns)
+                self.refusing = False
             elif self._stopped:
                 raise NotReady("the model is being unloaded")
             self._queue.push(request, shape, now_ns)
@@ -134,11 +151,16 @@ class Scheduler:
         if request.deadline_ns < self._deadline_ns:
             self._arm_deadline(request.deadline_ns, now_ns)
 
+    def foresee(self, deadline_ns: int) -> None:
+        """Raises Overloaded where the wait alone is too long for any request with this deadline."""
+        now_ns = self._clock()
+        with self._lock:
+            self._admit_wait(self._wait_ns(now_ns), now_ns, deadline_ns)
+
     def backlog_ns(self) -> int:
         """Predicted wait of a request that arrives now."""
         with self._lock:
-            wait_ns = self._queue.backlog_ns(self._clock())
-        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
+            return self._wait_ns(self._clock())
 
     @property
     def waiting_rows(self) -> int:
@@ -175,23 +197,27 @@ class Scheduler:
     def _admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
         if self._stopped:
             raise NotReady("the model is being unloaded")
-        wait_ns = self._queue.backlog_ns(now_ns)
-        if self._place is not None:
-            wait_ns = int(wait_ns * self._place.stretch())
-        if wait_ns > self._max_queue_ns:
-            raise Overloaded(
-                f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - self._max_queue_ns)
-            )
+        wait_ns = self._wait_ns(now_ns)
+        self._admit_wait(wait_ns, now_ns, NEVER)
         if self._queue.waiting_bytes and self._queue.waiting_bytes + request.size_bytes > self._max_queue_bytes:
             waiting_mb = self._queue.waiting_bytes / 1e6
             raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", retry_seconds(wait_ns))
         if request.deadline_ns != NEVER:
-            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns)
+            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns + int(self._lag_ns))
             if finish_ns > request.deadline_ns:
-                late_ns = finish_ns - request.deadline_ns
-                raise Overloaded(
-                    f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
-                )
+                raise too_late(finish_ns - request.deadline_ns)
+
+    def _wait_ns(self, now_ns: int) -> int:
+        """The predicted wait, with the turns of other models."""
+        wait_ns = self._queue.backlog_ns(now_ns)
+        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
+
+    def _admit_wait(self, wait_ns: int, now_ns: int, deadline_ns: int) -> None:
+        if wait_ns > self._max_queue_ns:
+            raise too_long(wait_ns, self._max_queue_ns)
+        ready_ns = now_ns + wait_ns + int(self._lag_ns)
+        if ready_ns > deadline_ns:
+            raise too_late(ready_ns - deadline_ns)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         with self._lock:
@@ -221,6 +247,7 @@ class Scheduler:
     def _finish(self, batch: Batch, failures: Failures) -> None:
         """Give every request of a batch its rows."""
         self._on_batch(batch, len(failures))
+        self._lag_ns += LAG_WEIGHT * (max(self._clock() - batch.computed_ns, 0) - self._lag_ns)
         alone = len(batch.slices) == 1
         offset = 0
         for request, start, stop in batch.slices:
@@ -237,6 +264,9 @@ class Scheduler:
             elif not self._rejoin(request, start, outputs):
                 continue
             request.scattered_ns = self._clock()
+            if request.scattered_ns > request.deadline_ns and request.error is None:
+                request.error = DeadlineExceeded("the answer was computed, but not before its deadline")
+                request.outputs = None
             self._end(request)
         for (request, _, _), error in failures:
             request.error = error
@@ -300,6 +330,18 @@ class Scheduler:
         if following_ns != NEVER:
             self._arm_deadline(following_ns, now_ns)
         self._end_all(dead)
+
+
+def too_long(wait_ns: int, limit_ns: int) -> Overloaded:
+    """The refusal of a request that would wait longer than anybody should."""
+    return Overloaded(f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - limit_ns))
+
+
+def too_late(late_ns: int) -> Overloaded:
+    """The refusal of a request that would miss its deadline by so much."""
+    return Overloaded(
+        f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
+    )
 
 
 def retry_seconds(wait_ns: int) -> int:

@@ -169,6 +169,35 @@ def test_a_deadline_that_passes_in_the_queue_is_answered_when_it_passes() -> Non
     assert isinstance(request.error, DeadlineExceeded)
 
 
+def test_an_answer_that_was_ready_only_after_its_deadline_is_none() -> None:
+    bench = Bench(cost_ms=10)
+    late, patient = bench.submit(1, deadline_ms=15), bench.submit(2)
+    bench.cost_ns = 20 * MS
+    bench.loop.turn()
+    assert isinstance(late.error, DeadlineExceeded)
+    assert late.outputs is None
+    assert value_of(patient) == 4
+
+
+def test_overload_is_foreseen_from_the_wait_alone_and_only_while_requests_are_refused() -> None:
+    bench = Bench(cost_ms=10, largest=1, max_queue_ms=50)
+    assert not bench.scheduler.refusing
+    for _ in range(6):
+        bench.submit()
+    with pytest.raises(Overloaded) as refused:
+        bench.submit()
+    assert bench.scheduler.refusing
+    with pytest.raises(Overloaded) as foreseen:
+        bench.scheduler.foresee(NEVER)
+    assert str(foreseen.value) == str(refused.value)
+    bench.loop.turn()
+    bench.scheduler.foresee(NEVER)
+    with pytest.raises(Overloaded, match="after the deadline"):
+        bench.scheduler.foresee(bench.loop.now_ns - 1)
+    bench.submit()
+    assert not bench.scheduler.refusing
+
+
 class StuckExecutor:
     def wake(self) -> None:
         pass
