@@ -64,14 +64,14 @@ def infer(
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Answer an inference request, now when it is refused, later when it is admitted."""
+    if model.scheduler.refusing and _foreseen(model, head, body, reply):
+        return None
     if len(body) > LARGE_BYTES:
         exchange = Exchange(model, head, reply, NOTHING, writer)
         request = InferRequest((), 1, _finish, exchange)
         beside(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
         return request
     try:
-        if model.scheduler.refusing and model.cache is None and OWN_DEADLINE not in body:
-            model.scheduler.foresee(_deadline_ns(model, head))
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
@@ -88,6 +88,22 @@ def infer(
     if model.watch is not None:
         model.watch(request)
     return request
+
+
+def _foreseen(model: ServedModel, head: Head, body: bytes, reply: Reply) -> bool:
+    """Whether a request has been refused for load before anything is spent on its body.
+
+    Not where the body may hold a deadline of its own, or its answer may be kept.
+    """
+    if model.cache is not None or OWN_DEADLINE in body:
+        return False
+    try:
+        model.scheduler.foresee(_deadline_ns(model, head))
+    except SlipwayError as error:
+        model.metrics.answers[error.code] += 1
+        reply_failure(error, head, reply)
+        return True
+    return False
 
 
 def _decoded(request: InferRequest, end: Payload | BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class Model:
         self.name, self.version = "m", "1"
         self.instances, self.max_batch_size = 1, 8
         self.submitted = 0
+        self.scheduler = SimpleNamespace(refusing=False)
 
     def submit(self, request: InferRequest) -> None:
         self.submitted += 1

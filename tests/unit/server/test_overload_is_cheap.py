@@ -10,6 +10,7 @@ import pytest
 from server.codecs.json import Json
 from server.errors import Overloaded
 from server.observe.metrics import ModelMetrics
+from server.protocols.beside import LARGE_BYTES
 from server.protocols.inference import infer
 from server.request import NEVER, Head
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
@@ -44,8 +45,9 @@ def ask(body: bytes, scheduler: Any, *headers: tuple[bytes, bytes], **model: Any
     return answers[0]
 
 
-def test_a_body_is_not_read_while_requests_are_refused() -> None:
-    assert ask(BROKEN, Full())[0] == 429
+@pytest.mark.parametrize("longer", [0, LARGE_BYTES])
+def test_a_body_is_not_read_while_requests_are_refused(longer: int) -> None:
+    assert ask(BROKEN + b" " * longer, Full())[0] == 429
 
 
 def test_a_body_is_read_when_the_last_request_was_admitted() -> None:
