@@ -23,7 +23,7 @@ demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline: text in, vector 
 	@$(BIN)/python -m examples.embeddings.demo
 
 test: $(VENV)/.all ## every test that this machine can run
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
 
 check: $(VENV)/.all ## linter, formatter, strict types, direction of imports
 	@$(BIN)/ruff check .
