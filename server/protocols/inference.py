@@ -75,12 +75,7 @@ def infer(
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, reply, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
-        obey(exchange, request)
-        request.decoded_ns = perf_counter_ns()
-        if model.cache is None:
-            model.submit(request)
-        else:
-            model.cache.submit(request, model.submit)
+        _enter(request, exchange)
     except SlipwayError as error:
         model.metrics.answers[error.code] += 1
         reply_failure(error, head, reply)
@@ -88,6 +83,17 @@ def infer(
     if model.watch is not None:
         model.watch(request)
     return request
+
+
+def _enter(request: InferRequest, exchange: Exchange) -> None:
+    """From here on a decoded request is the scheduler's, or the cache's. Raises SlipwayError when it is refused."""
+    model = exchange.model
+    obey(exchange, request)
+    request.decoded_ns = perf_counter_ns()
+    if model.cache is None:
+        model.submit(request)
+    else:
+        model.cache.submit(request, model.submit)
 
 
 def _foreseen(model: ServedModel, head: Head, body: bytes, reply: Reply) -> bool:
@@ -117,12 +123,7 @@ def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
             raise ClientGone("the client closed the connection while its body was read")
         exchange.payload = end
         request.arrays, request.rows = end.arrays, end.rows
-        obey(exchange, request)
-        request.decoded_ns = perf_counter_ns()
-        if model.cache is None:
-            model.submit(request)
-        else:
-            model.cache.submit(request, model.submit)
+        _enter(request, exchange)
     except SlipwayError as error:
         request.error = error
         fail(request, exchange)
