@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import objective
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID
+from .experiments.run import Plan
 from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
 from .load.engine import Watch
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
+from .load.presets import PRESETS
 from .load.server_timing import CARRIERS
-from .presets import PRESETS
 from .progress import ProgressLine
-from .run import Plan
+from .result import objective
 
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0

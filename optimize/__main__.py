@@ -48,8 +48,10 @@ def main(arguments: Sequence[str]) -> int:
 def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported only now: --help and a mistyped option need not wait for the libraries.
-    from . import inspect, pipeline, report, tracking
-    from .package import REPORT
+    from . import pipeline
+    from .package import report, tracking
+    from .package import verify as inspect
+    from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
@@ -68,7 +70,8 @@ def _optimize(arguments: Sequence[str], console: Console) -> int:
 def _show(path: Path, console: Console) -> int:
     from server import artifact
 
-    from . import inspect, report
+    from .package import report
+    from .package import verify as inspect
 
     manifest = artifact.read(path).manifest
     if not inspect.has_evidence(manifest):
@@ -81,7 +84,7 @@ def _show(path: Path, console: Console) -> int:
 
 
 def _verify(path: Path, console: Console) -> int:
-    from . import inspect
+    from .package import verify as inspect
 
     result = inspect.verify(path)
     for warning in result.warnings:
@@ -98,7 +101,7 @@ def _verify(path: Path, console: Console) -> int:
 
 
 def _package(arguments: Sequence[str], console: Console) -> int:
-    from . import archive
+    from .package import archive
 
     parser = OneLineParser(prog="python -m optimize package")
     parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server import host
-from server.cores import available_cores
+from server.system import cpu as host
+from server.system.cores import available_cores
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """``flags`` are the noteworthy ones of this processor, in the order of ``server.host``."""
+    """``flags`` are the noteworthy ones of this processor, in the order of ``server.system.cpu``."""
 
     cpu: str
     architecture: str

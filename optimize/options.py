@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from server.cores import available_cores
+from server.system.cores import available_cores
 
-from . import axes, pruning
-from .axes import Axis
-from .decide import Objective, thread_counts
+from . import pruning
 from .errors import BadInput
 from .pruning import Cut
+from .search.decide import Objective, thread_counts
+from .sources import axes
+from .sources.axes import Axis
 
 DESCRIPTION = """\
 Takes a trained model, finds its fastest form that is still right on this machine, and writes an artifact that the

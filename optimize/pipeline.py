@@ -14,38 +14,29 @@ from typing import Any
 
 from server.artifact import Artifact, VariableAxis
 
-from . import (
-    axes,
-    budget,
-    candidates,
-    dataset,
-    decide,
-    evaluate,
-    finish,
-    hardware,
-    intake,
-    isolation,
-    made_up,
-    measure,
-    metrics,
-    normalize,
-    package,
-    padding,
-    passes,
-    profile,
-    workbench,
-)
-from .budget import Budget
-from .conversion import Conversion
-from .dataset import Dataset, Split
-from .finish import Finished
+from . import hardware, passes
+from .evaluation import dataset, evaluate, metrics, padding
+from .evaluation import synthetic as made_up
+from .evaluation.dataset import Dataset, Split
 from .hardware import Hardware
-from .measure import Layout, Plan
 from .options import Options
-from .profile import OperatorTime
+from .package import artifact as package
+from .package import prepack as finish
+from .package import profile
+from .package.prepack import Finished
+from .package.profile import OperatorTime
 from .progress import Display
-from .search import Outcome, Rule, Search, search
-from .sources import detection
+from .sandbox import isolation
+from .search import benchmark as measure
+from .search import budget, candidates, decide
+from .search import builder as workbench
+from .search.benchmark import Layout, Plan
+from .search.budget import Budget
+from .search.search import Outcome, Rule, Search, search
+from .sources import axes, detection
+from .sources import baseline as normalize
+from .sources import dispatch as intake
+from .sources.conversion import Conversion
 
 LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),

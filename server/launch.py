@@ -19,27 +19,29 @@ from urllib.parse import quote
 import uvicorn
 import uvloop
 
-from . import VERSION, fatal, orphans, platform
-from . import settings as options
+from . import VERSION, fatal
 from .codecs.media import Negotiator
-from .cores import available_cores
 from .errors import BadSetting, SlipwayError
 from .http.protocol import HotPath, HotProtocol
 from .lifecycle import Lifecycle, Phase
-from .models import Models, ServedModel, memory
+from .models import Models, ServedModel
 from .models.follower import Follower
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
-from .protocols.admin import Admin
-from .protocols.multi_model import MultiModel
+from .protocols.metrics import Admin
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
-from .protocols.sagemaker import SageMaker
+from .protocols.sagemaker.batch_transform import Transform
+from .protocols.sagemaker.invocations import SageMaker
+from .protocols.sagemaker.multi_model import MultiModel
+from .protocols.sagemaker.sessions import Sessions
 from .protocols.script import Scripts
-from .protocols.sessions import Sessions
-from .protocols.transform import Transform
-from .settings import Settings
+from .settings import options as options
+from .settings import sagemaker as platform
+from .settings.options import Settings
+from .system import memory, orphans
+from .system.cores import available_cores
 
 log = logging.getLogger("slipway")
 

@@ -14,11 +14,11 @@ from server.artifact import Artifact
 from server.errors import NotReady, SlipwayError
 from server.models import Models, ServedModel
 from server.models.loading import Loader
-from server.models.memory import Budget
 from server.observe.metrics import Metrics, ModelMetrics
 from server.request import Head, InferRequest
 from server.scheduling.scheduler import Scheduler
-from server.settings import Settings
+from server.settings.options import Settings
+from server.system.memory import Budget
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
 PLAIN = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 4)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 4)),))

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import arguments, compare, junit, objective, record, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
-from ..ladder import ATTEMPTS
+from ..experiments import compare, sweep
+from ..experiments.ladder import ATTEMPTS
+from ..experiments.run import Plan, execute
 from ..load.measurements import Outcome
-from ..run import Plan, execute
+from ..report import junit
+from ..result import objective, record
 
 BLOCK_S = 5.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from .. import junit, record
-from ..repeats import Columns
-from ..report import page
+from ..report import junit, page
+from ..result import record
+from ..result.repeats import Columns
 
 
 def write(asked: argparse.Namespace, result: record.RunRecord, columns: Columns) -> None:

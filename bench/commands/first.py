@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from .. import arguments, card, ladder, record, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
+from ..experiments import ladder, sweep
+from ..experiments.run import Plan, calibrate, execute
 from ..load import calibration, probe
-from ..repeats import Columns
-from ..run import Plan, calibrate, execute
+from ..report import terminal as card
+from ..result import record
+from ..result.repeats import Columns
 from . import files
 
 RUNGS = 6

@@ -15,12 +15,14 @@ from types import FrameType
 
 from rich.console import Console
 
-from .. import arguments, environment, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
+from ..experiments import sweep
+from ..experiments.run import TOOL
+from ..observe import environment
 from ..peers import environments, figures, loads, rounds, show, table, workload
 from ..peers.peer import Peer
-from ..run import TOOL
 
 ROUNDS, SECONDS, WARMUP_S = 5, 5.0, 1.0
 NAMES = ", ".join(one.name for one in table.PEERS)

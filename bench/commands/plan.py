@@ -9,9 +9,12 @@ from pathlib import Path
 
 import orjson
 
-from .. import arguments, plan, slo, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
+from ..experiments import capacity as slo
+from ..experiments import sizing as plan
+from ..experiments import sweep
 from ..load import trace
 
 

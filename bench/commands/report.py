@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import arguments, objective
+from .. import arguments
 from ..exits import OK
 from ..report import page
+from ..result import objective
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from .. import arguments, card, presets, record
+from .. import arguments
 from ..exits import INTERRUPTED, INVALID, OK
-from ..run import Plan, execute
+from ..experiments.run import Plan, execute
+from ..load import presets
+from ..report import terminal as card
+from ..result import record
 from . import files, first
 
 EPILOG = f"""\

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .. import arguments, junit, ladder, slo, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
+from ..experiments import capacity as slo
+from ..experiments import ladder, sweep
+from ..experiments.run import Plan, calibrate
 from ..load import probe
-from ..objective import MAX_ERROR_SHARE, Objective, duration_ms, percentile_name
-from ..run import Plan, calibrate
-from ..stats import min_samples
+from ..report import junit
+from ..result.objective import MAX_ERROR_SHARE, Objective, duration_ms, percentile_name
+from ..result.statistics import min_samples
 
 TRIAL_S = 10.0
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from .. import arguments, junit, ladder, sweep
+from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
+from ..experiments import ladder, sweep
+from ..experiments.run import execute
 from ..load import probe
-from ..record import RunRecord
-from ..repeats import Columns
-from ..run import execute
+from ..report import junit
+from ..result.record import RunRecord
+from ..result.repeats import Columns
 
 RUNG_S = 10.0
 

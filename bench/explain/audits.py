@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..host import Stretch, Totals
+from ..observe.timeline import Stretch, Totals
 from .batches import Runs
 from .stages import CLIENT_TERMS, RESIDUAL, TERMS, Account
 

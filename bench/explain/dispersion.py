@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..host import Stretch
+from ..observe.timeline import Stretch
 
 WINDOWS_S = (0.01, 0.1, 1.0)
 MIN_WINDOWS = 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..host import Host, Stretch
-from ..load.link import Link
-from ..load.memory import Memory
+from ..observe.link import Link
+from ..observe.memory_bandwidth import Memory
+from ..observe.timeline import Host, Stretch
 from .batches import BatchLaw
 from .dispersion import Dispersion
 from .stages import Account, Band, rows_around

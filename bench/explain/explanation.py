@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..host import Host, Stretch
-from ..load.link import Link
 from ..load.measurements import Outcome
-from ..load.memory import Memory
-from ..work import Work
+from ..observe.link import Link
+from ..observe.memory_bandwidth import Memory
+from ..observe.model_work import Work
+from ..observe.timeline import Host, Stretch
 from . import audits, batches, causes, dispersion, evidence, stages, steps, tail, transfer
 from .batches import BatchLaw, Runs, SizeCost
 from .stages import Account, Band

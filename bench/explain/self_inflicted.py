@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..work import Work
+from ..observe.model_work import Work
 from .evidence import CODEC, Evidence, Seen
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..work import Work
+from ..observe.model_work import Work
 
 
 @dataclass(frozen=True, slots=True)

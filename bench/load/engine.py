@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from . import looping, loops, timer
+from . import event_loop as looping
+from . import loops, timer
 from .connection import Clock, Connection
 from .loops import HOUSEKEEPING_S, LEAD_NS, Load, Pending, RawRun, Result, Shot, Snapshot, Watch
 from .measurements import Measurements

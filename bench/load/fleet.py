@@ -26,7 +26,8 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import Unusable
-from . import engine, looping
+from . import engine
+from . import event_loop as looping
 from .engine import RawRun, Shot, Snapshot, Watch
 from .measurements import COLUMNS
 from .schedule import Schedule

@@ -17,7 +17,8 @@ from gevent.event import Event
 from gevent.pool import Group
 from gevent.socket import create_connection
 
-from . import looping, timer
+from . import event_loop as looping
+from . import timer
 from .connection import Clock, Connection
 from .loops import HOUSEKEEPING_S, Load, RawRun, Shot, Watch
 from .measurements import Measurements

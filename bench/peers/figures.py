@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from ..compare import ratio_of_pairs
-from ..environment import Environment
+from ..experiments.compare import ratio_of_pairs
+from ..observe.environment import Environment
 
 SCHEMA = "slipway.bench.peers/1"
 

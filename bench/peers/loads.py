@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import validity
 from ..errors import Unusable
 from ..load import fleet, schedule, target, wire
 from ..load.calibration import ONLY
@@ -21,8 +20,9 @@ from ..load.engine import RawRun, Shot
 from ..load.measurements import Outcome
 from ..load.payload import JSON, Payload
 from ..load.server_timing import CARRIERS
-from ..stats import min_samples, order_statistic
-from ..validity import MAX_GENERATOR_CPU
+from ..result import validity
+from ..result.statistics import min_samples, order_statistic
+from ..result.validity import MAX_GENERATOR_CPU
 from .figures import Figure, Load
 
 WRK, ENGINE = "wrk", "engine"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.benchmarks.server.processes import free_port
+
 from ..errors import Unusable
-from ..micro.processes import free_port
 from . import quiet, workload
 from .figures import Figure, Load, Visit
 from .loads import Measure

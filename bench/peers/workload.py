@@ -30,13 +30,13 @@ class Model:
 
 
 def _perceptron(path: Path) -> None:
-    from ..micro import networks  # needs onnx, which the other commands of bench do not
+    from tests.benchmarks.server import networks  # needs onnx, which the other commands of bench do not
 
     networks.perceptron(path)
 
 
 def _convolutions(path: Path) -> None:
-    from ..micro import networks
+    from tests.benchmarks.server import networks
 
     networks.convolutions(path)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..card import term_title
 from ..explain.explanation import Explanation
 from ..explain.stages import TERMS, Band
 from ..explain.tail import Attribution, Contribution
 from .svg import Chart, Scale, figure, linear_ticks, number
+from .terminal import term_title
 
 BANDS = {"p50": "typical (p50)", "p90": "p90", "p99": "slow (p99)"}
 MIN_SHARE = 0.005

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..host import Host
+from ..observe.timeline import Host
 from .source import Run
 from .svg import Chart, figure, linear_ticks, number
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stats import min_samples
+from ..result.statistics import min_samples
 from .events import Event
 from .source import Run, by_load
 from .svg import Chart, Scale, figure, linear_ticks, log_ticks, number

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import host, record
 from ..explain.explanation import Circumstances, Explanation, explain
 from ..explain.transfer import Loopback
-from ..host import Host, Stretch
-from ..load.link import Link
 from ..load.measurements import Outcome
-from ..load.memory import Memory
 from ..load.server_timing import MISSING
+from ..observe import timeline as host
+from ..observe.link import Link
+from ..observe.memory_bandwidth import Memory
+from ..observe.timeline import Host, Stretch
+from ..result import record
 
 Columns = dict[str, NDArray[np.int64]]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ..card import STEP_HEADS, step_cells
 from ..explain.audits import Audit
 from ..explain.causes import Cause
 from ..explain.explanation import Explanation
 from .source import Run
 from .svg import number
+from .terminal import STEP_HEADS, step_cells
 
 MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "says neither by itself")}
 

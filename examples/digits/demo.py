@@ -20,7 +20,7 @@ from types import FrameType
 import numpy as np
 from numpy.typing import NDArray
 
-from .train import FILES
+from examples.digits.train import FILES
 
 SHADES = " .:-=+*#%@"
 DRAWN, ASKED, ROWS_PER_REQUEST = 6, 300, 10

@@ -17,9 +17,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 
-from server.cores import available_cores
-
-from .model import DigitsNet
+from examples.digits.model import DigitsNet
+from server.system.cores import available_cores
 
 CALIBRATION_ROWS, HELD_OUT_ROWS = 200, 540
 BATCH = 64

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.digits.demo import HOST, DemoFailed, free_port, stop, wait_until_ready
-
-from .build import MissingWeights, build
+from examples.embeddings.build import MissingWeights, build
 
 SENTENCES = (
     "A cat sits on the mat.",

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dataset import Dataset
 from ..errors import PassFailed
+from ..evaluation.dataset import Dataset
 from ..hardware import Hardware
 
 if TYPE_CHECKING:
-    from ..confinement import Limits
+    from ..sandbox.parent import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import quiet
 from ..errors import PassFailed
-from ..ranges import Range, observe
+from ..sandbox import captured_output as quiet
 from . import PassJob, PassRecord, failed
+from .ranges import Range, observe
 
 if TYPE_CHECKING:
     import onnx_ir

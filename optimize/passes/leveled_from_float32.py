@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import quiet
+from ..sandbox import captured_output as quiet
 from . import PassJob, PassRecord, failed
 
 SMALLEST_OUTSIDE_BYTES = 1024

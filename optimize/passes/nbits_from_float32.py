@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import quiet
 from ..errors import PassFailed
+from ..sandbox import captured_output as quiet
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 
 PACKED = frozenset({"MatMulNBits"})

@@ -5,7 +5,7 @@ Takes float graphs and those with QuantizeLinear/DequantizeLinear pairs; dynamic
 
 from __future__ import annotations
 
-from .. import quiet
+from ..sandbox import captured_output as quiet
 from . import PassJob, PassRecord, failed
 
 PRECISION = ["slipway", "precision"]

@@ -10,12 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import axes, confinement, conversion, normalize
-from ..dataset import Dataset
 from ..errors import OptimizeError, PassFailed
+from ..evaluation.dataset import Dataset
 from ..pruning import KINDS, Cut
+from ..sandbox import parent as confinement
 from ..sources import KINDS as SOURCES
-from ..sources import Request
+from ..sources import Request, axes, conversion
+from ..sources import baseline as normalize
 from . import PassJob, PassRecord
 
 BATCH_SIZES = (1, 2, 8)

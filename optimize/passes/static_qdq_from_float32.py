@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .. import quiet
-from ..calibration import Feed
 from ..errors import PassFailed
+from ..sandbox import captured_output as quiet
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
+from .calibration import Feed
 from .prepared import prepare
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..dataset import Dataset
 from ..errors import PassFailed
+from ..evaluation.dataset import Dataset
 from ..sources import ReferenceModel, Request, torch_factory, torch_module
 from . import Cut
 from .shrink import mask, shrink, unmask

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from server.tensors import Array
 
-from ..axes import Axis
-from ..dataset import Dataset
+from ..evaluation.dataset import Dataset
+from .axes import Axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from server.artifact import digest
 
-from ..dataset import Dataset
 from ..errors import BadInput
+from ..evaluation.dataset import Dataset
 from . import ReferenceModel, Request
 from .estimator import described
 from .torch_module import brief

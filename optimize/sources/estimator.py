@@ -10,11 +10,11 @@ import numpy as np
 
 from server.tensors import Array
 
-from .. import quiet
-from ..axes import BATCH
-from ..dataset import Dataset
 from ..errors import BadInput, ExportFailed
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import Exported, ReferenceModel, Request
+from .axes import BATCH
 from .torch_module import brief
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from server.artifact import digest
 
-from .. import quiet
-from ..axes import Axis
-from ..dataset import Dataset
 from ..errors import BadInput
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import ReferenceModel, Request
+from .axes import Axis
 from .torch_module import brief, input_names, reference_model
 
 if TYPE_CHECKING:

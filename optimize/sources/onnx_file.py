@@ -14,11 +14,10 @@ from server.backends import BackendOptions, loader
 from server.errors import SlipwayError
 from server.tensors import Array
 
-from .. import batch_axis, external_data
-from ..axes import Axis
-from ..dataset import Dataset
 from ..errors import BadInput, ExportFailed
-from . import Exported, ReferenceModel, Request
+from ..evaluation.dataset import Dataset
+from . import Exported, ReferenceModel, Request, batch_axis, external_data
+from .axes import Axis
 
 if TYPE_CHECKING:
     import onnx

@@ -7,9 +7,9 @@ from typing import Any
 
 from server.artifact import digest
 
-from .. import quiet
-from ..dataset import Dataset
 from ..errors import BadInput
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import ReferenceModel, Request, boosted_trees, estimator
 from .detection import THROUGH_ONNX
 from .torch_module import brief, kind

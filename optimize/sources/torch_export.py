@@ -9,9 +9,9 @@ from typing import Any
 from server.artifact import digest
 from server.tensors import Array
 
-from .. import quiet
-from ..dataset import Dataset
 from ..errors import BadInput, ExportFailed
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import Exported, ReferenceModel, Request
 from .torch_module import brief, cause, exactly, flatten, output_names, rename
 
@@ -56,7 +56,7 @@ def signature(program: Any) -> tuple[tuple[str, ...], int]:
 
 def free_axes(program: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     """The axes besides the batch that were exported with a symbol instead of a size."""
-    from ..axes import Axis
+    from .axes import Axis
 
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     axes = []

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from server.artifact import digest
 
-from ..dataset import Dataset
 from ..errors import BadInput
+from ..evaluation.dataset import Dataset
 from . import ReferenceModel, Request
 from .torch_module import brief, input_names, kind, reference_model
 

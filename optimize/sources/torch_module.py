@@ -12,11 +12,11 @@ import numpy as np
 
 from server.tensors import Array
 
-from .. import quiet
-from ..axes import BATCH, Axis, symbols
-from ..dataset import Dataset
 from ..errors import BadInput, ExportFailed
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import Exported, ReferenceModel, Request
+from .axes import BATCH, Axis, symbols
 
 if TYPE_CHECKING:
     import onnx_ir

@@ -8,11 +8,11 @@ from pathlib import Path
 from server.artifact import digest
 from server.tensors import Array
 
-from .. import quiet
-from ..axes import symbols
-from ..dataset import Dataset
 from ..errors import BadInput, ExportFailed
+from ..evaluation.dataset import Dataset
+from ..sandbox import captured_output as quiet
 from . import Exported, ReferenceModel, Request
+from .axes import symbols
 from .torch_module import brief, call, cause, exactly, flatten, output_names, rename, traced
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..models.memory import limit_bytes
+from ..system.memory import limit_bytes
 from . import device, disk, given, host, trial
 from .findings import Finding, Level, as_json, as_text, verdict
 

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..settings import Settings, flag
+from ..settings.options import Settings, flag
 from .findings import Finding, ok, stop, warn
 
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")

@@ -12,9 +12,9 @@ from .. import fatal
 from ..artifact import Artifact
 from ..backends import BACKENDS
 from ..models import repository
-from ..models.memory import file_bytes
 from ..models.repository import Found
-from ..settings import Settings
+from ..settings.options import Settings
+from ..system.memory import file_bytes
 from .findings import Finding, ok, stop
 
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tokenizer": "tokenizers", "image": "PIL"}

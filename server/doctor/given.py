@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSetting
-from ..platform import NOT_SETTINGS
-from ..settings import FIELDS, PREFIX, Settings, flag, read, variable
+from ..settings.options import FIELDS, PREFIX, Settings, flag, read, variable
+from ..settings.sagemaker import NOT_SETTINGS
 from .findings import Finding, ok, stop, warn
 
 KILLED_AFTER_S = 30.0

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..cores import available_cores
 from ..errors import BadSetting
-from ..models.memory import Budget, limit_bytes
-from ..settings import Settings, flag, variable
+from ..settings.options import Settings, flag, variable
+from ..system.cores import available_cores
+from ..system.memory import Budget, limit_bytes
 from .findings import Finding, ok, stop, warn
 
 SERVER_BYTES = 90_000_000

@@ -23,11 +23,11 @@ from ..scheduling.pipeline import Pipeline
 from ..scheduling.queue import Batch, BatchQueue
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.step import Step, rectangular
+from ..system.memory import trim
 from ..tensors import Array, ModelSpec
 from ..wiring import PIPELINE, StepDeclaration, Wiring
 from . import repository
 from .loading import Loader, ServedModel, compare_host, inline_within, padding_of, plan
-from .memory import trim
 from .warmup import Seeds, samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import SlipwayError, UnknownModel
-from ..settings import Settings
+from ..settings.options import Settings
 from . import repository
 from .registry import LoadOptions, Models
 from .repository import Found, Stamp

@@ -10,11 +10,9 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Protocol
 
-from .. import host
 from ..artifact import Artifact, Batching, Manifest
 from ..backends import BackendOptions, Session, loader
 from ..cache import ResponseCache
-from ..cores import available_cores
 from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
@@ -23,10 +21,12 @@ from ..scheduling.padding import PaddedInput, Padding
 from ..scheduling.queue import BatchQueue
 from ..scheduling.scheduler import Intake, Scheduler
 from ..scheduling.turns import Place, Turns
-from ..settings import Settings
+from ..settings.options import Settings
+from ..system import cpu as host
+from ..system.cores import available_cores
+from ..system.memory import trim
 from ..tensors import ModelSpec
 from . import scripted
-from .memory import trim
 from .side_by_side import crowding
 from .tuning import Bench, tune
 from .warmup import made_up, time_row, warm_up, warm_up_lengths

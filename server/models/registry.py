@@ -14,11 +14,11 @@ from ..artifact import Artifact
 from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, SlipwayError, UnknownModel
 from ..observe.metrics import Metrics
 from ..request import Head
-from ..settings import Settings
+from ..settings.options import Settings
+from ..system.memory import Budget, file_bytes, to_free
 from . import loading, repository
 from .assembly import Assembler
 from .loading import Loader, ServedModel
-from .memory import Budget, file_bytes, to_free
 from .releases import Releases
 from .repository import Found
 from .traffic import Rules

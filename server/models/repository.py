@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import artifact as artifacts
 from ..artifact import Artifact, Manifest
 from ..errors import BrokenArtifact, NoSuchArtifact
-from ..settings import Settings
+from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
 from . import scripted

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact import SCRIPT, Artifact, Manifest
-from ..cores import available_cores
 from ..errors import BrokenArtifact
-from ..handlers import requirements, script
-from ..handlers.call import SPEC
-from ..handlers.lanes import Lanes
-from ..handlers.program import Plan, Program
-from ..handlers.session import Runner, ScriptSession
-from ..handlers.worker import order
-from ..handlers.workers import Workers
 from ..observe.metrics import ModelMetrics
 from ..scheduling.queue import BatchQueue
 from ..scheduling.scheduler import Scheduler
-from ..settings import Settings
-from .memory import trim
+from ..scripts import requirements, script
+from ..scripts.call import SPEC
+from ..scripts.lanes import Lanes
+from ..scripts.program import Plan, Program
+from ..scripts.session import Runner, ScriptSession
+from ..scripts.worker import order
+from ..scripts.workers import Workers
+from ..settings.options import Settings
+from ..system.cores import available_cores
+from ..system.memory import trim
 
 log = logging.getLogger("slipway.models")
 

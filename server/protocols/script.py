@@ -7,16 +7,16 @@ import logging
 from time import perf_counter_ns
 
 from ..errors import MalformedInput, SlipwayError
-from ..handlers.call import Answer, Call, as_array
-from ..handlers.failures import BODILESS
-from ..handlers.media import accepted, media_of
 from ..models import ServedModel
 from ..request import REQUEST_ID_HEADERS, Head, InferRequest
+from ..scripts.call import Answer, Call, as_array
+from ..scripts.failures import BODILESS
+from ..scripts.media import accepted, media_of
 from . import Reply
 from .failure import reply_failure, request_id
 from .inference import NOTHING, Exchange, carried, fail, obey
+from .sagemaker.sessions import SessionHead
 from .script_pieces import PieceStream
-from .sessions import SessionHead
 
 log = logging.getLogger("slipway.inference")
 

@@ -9,8 +9,8 @@ from time import perf_counter_ns
 from typing import Any
 
 from ..errors import ClientGone, SlipwayError
-from ..handlers.call import Answer
 from ..request import Headers, InferRequest
+from ..scripts.call import Answer
 from .inference import ECHO_WORD, Exchange, carried
 from .streaming import Outlet, begin
 

@@ -13,7 +13,7 @@ import pytest
 
 from container import image as images
 from container.docker import DockerFailed, docker, why_unreachable
-from server.settings import FIELDS, variable
+from server.settings.options import FIELDS, variable
 
 FOLDER = images.ROOT / "container"
 DOCKERFILE = (FOLDER / "Dockerfile").read_text("utf-8")

@@ -276,7 +276,7 @@ FORMATS = [
     Format("oip_by_json_codec", Json(), oip_json_send, oip_receive),
 ]
 SINGLE = {Text, Bytes}
-"""Whole bodies that are one value: tests/unit/codecs/test_single_values.py."""
+"""Whole bodies that are one value: tests/unit/server/codecs/test_single_values.py."""
 
 every_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 dtypes_of_formats = pytest.mark.parametrize(

@@ -14,13 +14,7 @@ import pytest
 
 from tests.integration import sample_models
 from tests.integration.sample_models import MLP_FEATURES, mlp_answer
-from tests.integration.server_process import (
-    JSON,
-    Answer,
-    ServerProcess,
-    read_to_end,
-    server_process,
-)
+from tests.integration.server_process import JSON, Answer, ServerProcess, read_to_end, server_process
 
 ROW = [float(value) for value in range(MLP_FEATURES)]
 NPY = {"Content-Type": "application/x-npy"}

@@ -17,15 +17,17 @@ from typing import Any
 
 import pytest
 
-from bench import ladder, record
 from bench.__main__ import main
 from bench.errors import Unusable
-from bench.load import probe, scrape, target
+from bench.experiments import ladder
+from bench.experiments.run import execute as real_execute
+from bench.load import probe, target
 from bench.load.child_server import child_server
-from bench.run import execute as real_execute
+from bench.observe import scrape
+from bench.result import record
 
 ROOT = Path(__file__).resolve().parents[2]
-PLANTED = ["bench.load.planted_server"]
+PLANTED = ["tests.benchmarks.bench.planted_server"]
 STUB = ["-m", "tests.unit.bench.stub_server"]
 
 
@@ -97,8 +99,8 @@ def test_a_sagemaker_endpoint_is_not_looked_at_beside_the_load(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "of nobody")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr("bench.run.scrape.scraping", pytest.fail)
-    monkeypatch.setattr("bench.run.probe.stage_totals", pytest.fail)
+    monkeypatch.setattr("bench.experiments.run.scrape.scraping", pytest.fail)
+    monkeypatch.setattr("bench.experiments.run.probe.stage_totals", pytest.fail)
     place = ["sagemaker:mine", "--region", "eu-west-1", "--endpoint-url", server, "--payload", body]
     main(["run", *place, "--rate", "50", "--duration", "0.5", "--warmup", "0", "--skip-calibration", "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -339,7 +341,7 @@ def test_an_interrupted_comparison_keeps_the_pairs_until_then(
 
 def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("scrape.scraping", "probe.stage_totals", "probe.metadata"):
-        monkeypatch.setattr(f"bench.run.{name}", pytest.fail)
+        monkeypatch.setattr(f"bench.experiments.run.{name}", pytest.fail)
     short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
     assert main(["sweep", server, "--rates", "50", *short]) == 0
 
@@ -371,8 +373,8 @@ def test_what_was_measured_before_the_end_is_kept(
         found = ladder.rung(result)
         return replace(found, generator=False, goodput_per_s=found.rate_per_s or 0.0, latency=None)
 
-    monkeypatch.setattr("bench.sweep.execute", execute)
-    monkeypatch.setattr("bench.sweep.rung", quiet)
+    monkeypatch.setattr("bench.experiments.sweep.execute", execute)
+    monkeypatch.setattr("bench.experiments.sweep.rung", quiet)
     monkeypatch.setattr("bench.commands.first.RUNG_S", 0.2)
     monkeypatch.setattr("bench.commands.first.ALONE_S", 0.2)
     short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]

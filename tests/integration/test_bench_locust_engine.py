@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import record
 from bench.load import calibration, engine, fleet, schedule, target, wire
 from bench.load.child_server import child_server
 from bench.load.engine import RawRun, Snapshot
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS, STAGES
+from bench.result import record
 from tests.unit.bench.stub_server import TROUBLES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import card
 from bench.report import page, source
+from bench.report import terminal as card
 from tests.integration.server_process import ROOT, server_process
 
 STEPS = {

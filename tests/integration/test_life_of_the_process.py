@@ -12,14 +12,7 @@ import pytest
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
-from tests.integration.server_process import (
-    ServerProcess,
-    eventually,
-    instances,
-    post_bytes,
-    read_answers,
-    read_to_end,
-)
+from tests.integration.server_process import ServerProcess, eventually, instances, post_bytes, read_answers, read_to_end
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 ANSWER = {"predictions": [[2.0, 4.0, 6.0, 8.0]]}

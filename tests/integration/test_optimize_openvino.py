@@ -13,11 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from optimize import inspect, measure, options, pipeline
-from optimize.candidates import FLOAT32
-from optimize.dataset import Dataset
-from optimize.measure import Cell, Focus, Plan, Progress, Timing
+from optimize import options, pipeline
+from optimize.evaluation.dataset import Dataset
+from optimize.package import verify as inspect
 from optimize.progress import Display
+from optimize.search import benchmark as measure
+from optimize.search.benchmark import Cell, Focus, Plan, Progress, Timing
+from optimize.search.candidates import FLOAT32
 from server.tensors import Array
 from tests.integration.conftest import Serve
 

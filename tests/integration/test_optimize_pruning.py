@@ -9,21 +9,24 @@ import pytest
 import torch
 from rich.console import Console
 
-from optimize import clouds, decide, evaluate, hardware, options, passes, pipeline
-from optimize.candidates import PRUNED
-from optimize.dataset import Dataset
+from optimize import hardware, options, passes, pipeline
 from optimize.errors import PassFailed
-from optimize.metrics import METRICS
+from optimize.evaluation import evaluate
+from optimize.evaluation.dataset import Dataset
+from optimize.evaluation.metrics import METRICS
 from optimize.passes import PassJob
 from optimize.progress import Display
 from optimize.pruning import Cut, retrained
+from optimize.search import decide
+from optimize.search.candidates import PRUNED
 from optimize.sources import Request, torch_factory
 from server import artifact
+from tests.benchmarks.optimize import point_clouds as clouds
 
 TRAINING = """
 import pathlib
 import numpy
-from optimize import clouds
+from tests.benchmarks.optimize import point_clouds as clouds
 
 def tune(module):
     numpy.load(pathlib.Path(__file__).with_name("extra.npy"))
@@ -64,7 +67,13 @@ def test_the_whole_command_takes_a_cut_network_that_was_trained_again(place: Pat
     """Judged against the original network, on rows that neither has seen, and timed against it."""
     given = options.parse(
         [
-            *("optimize.clouds:build", "--weights", str(place / "weights.safetensors"), "--prune", "0.5"),
+            *(
+                "tests.benchmarks.optimize.point_clouds:build",
+                "--weights",
+                str(place / "weights.safetensors"),
+                "--prune",
+                "0.5",
+            ),
             *("--train", "pruning_training:tune", "--eval", str(place / "eval.npz"), "--candidates", "pruned_50"),
             *("--batch-sizes", "16,64", "--threads", "1", "--rounds", "5", "--output", str(tmp_path / "out")),
             *("--work", str(tmp_path / "work")),
@@ -85,7 +94,7 @@ def test_the_whole_command_takes_a_cut_network_that_was_trained_again(place: Pat
 def test_without_training_it_is_not_right(place: Path) -> None:
     points, labels = clouds.rows(ROWS, 2)
     rows = Dataset({"points": points}, labels, "")
-    request = Request("optimize.clouds:build", place / "weights.safetensors")
+    request = Request("tests.benchmarks.optimize.point_clouds:build", place / "weights.safetensors")
     cut, _ = retrained.load(request, rows, Cut("structured", 0.5), "", 0)
     (want,), (have,) = (source.run({"points": points}) for source in (torch_factory.load(request, rows), cut))
     got, expected = {"output": have}, {"output": want}
@@ -100,7 +109,7 @@ def test_without_training_it_is_not_right(place: Path) -> None:
 def test_training_may_not_use_the_network(place: Path, tmp_path: Path) -> None:
     points, _ = clouds.rows(64, 2)
     options = {"prune": "structured", "share": "0.5", "train": "pruning_training:calls_home"}
-    options |= {"factory": "optimize.clouds:build", "weights": "", "outputs": "", "axes": ""}
+    options |= {"factory": "tests.benchmarks.optimize.point_clouds:build", "weights": "", "outputs": "", "axes": ""}
     job = PassJob(place, tmp_path, options, Dataset({"points": points}, None, ""), hardware.detect(), 0)
     with pytest.raises(PassFailed, match="the model tried to use the network"):
         passes.resolve(PRUNED)(job)

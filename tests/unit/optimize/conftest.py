@@ -11,18 +11,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optimize import conversion, normalize
-from optimize.bootstrap import Interval
-from optimize.dataset import Dataset
-from optimize.evaluate import Accuracy
-from optimize.finish import Finished
-from optimize.measure import Cell, Layout, Timing
-from optimize.normalize import Proof
-from optimize.package import Findings
+from optimize.evaluation.bootstrap import Interval
+from optimize.evaluation.dataset import Dataset
+from optimize.evaluation.evaluate import Accuracy
+from optimize.package.artifact import Findings
+from optimize.package.prepack import Finished
+from optimize.package.profile import OperatorTime
 from optimize.passes import PassRecord
-from optimize.profile import OperatorTime
-from optimize.search import Outcome, Search
-from optimize.sources import ReferenceModel
+from optimize.search.benchmark import Cell, Layout, Timing
+from optimize.search.search import Outcome, Search
+from optimize.sources import ReferenceModel, conversion
+from optimize.sources import baseline as normalize
+from optimize.sources.baseline import Proof
 from server.tensors import Array
 
 
@@ -65,7 +65,7 @@ def rows() -> Dataset:
 @pytest.fixture
 def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
     """A search that ended with a faster candidate, which here is the reference's own file, and with one loser."""
-    from optimize.evaluate import outputs
+    from optimize.evaluation.evaluate import outputs
 
     same = Accuracy(Interval(0.98, 0.97, 0.99), Interval(0.0, -0.001, 0.002), 40, 1)
     worse = Accuracy(Interval(0.90, 0.88, 0.92), Interval(0.08, 0.06, 0.1), 40, 4)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from optimize import package, pipeline
+from optimize import pipeline
 from optimize.__main__ import main
-from optimize.dataset import Dataset
 from optimize.errors import NotProven
-from optimize.package import Findings, Identity
+from optimize.evaluation.dataset import Dataset
+from optimize.package import artifact as package
+from optimize.package.artifact import Findings, Identity
 
 LEAST = ["here:there", "--eval", "e.npz", "--output", "unused"]
 

@@ -18,9 +18,9 @@ LEAVES = [
     "server.fatal",
     "server.tensors",
     "server.request",
-    "server.settings",
+    "server.settings.options",
     "server.artifact",
-    "server.cores",
+    "server.system.cores",
     "server.lifecycle",
     "server.backends",
     "server.backends.fake",
@@ -52,7 +52,7 @@ def test_the_search_finds_every_spelling(source: str) -> None:
 def test_only_the_settings_touch_the_environment(file: Path) -> None:
     found = list(uses_of_the_environment(file.read_text(encoding="utf-8")))
     match file.relative_to(ROOT / "server").as_posix():
-        case "settings.py":
+        case "settings/options.py":
             assert found == ["os.environ"]
         case "__init__.py":  # the one exception, explained there: it is written, never read
             assert found == ["os.environ"]
@@ -75,7 +75,7 @@ def test_importing_the_leaves_imports_nothing_heavy() -> None:
 
 
 def test_help_and_a_bad_setting_need_nothing_but_the_standard_library() -> None:
-    loaded = modules_after("import serve\nimport server.settings")
+    loaded = modules_after("import serve\nimport server.settings.options")
     assert loaded.isdisjoint([*HEAVY, "numpy", "orjson", "prometheus_client"])
 
 

@@ -1,0 +1,1 @@
+"""Experiments: one run, or several that answer one question."""

@@ -1,0 +1,132 @@
+"""The comparison of two servers, or of two records: a ratio of percentiles, its interval, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import Unusable
+from ..result.objective import percentile_name, quantile
+from ..result.statistics import order_statistic, t_975
+
+RESAMPLES = 400
+BLOCKS = 20
+SCHEMA = "slipway.bench.compare/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """B may be slower than A by ``allowed`` (0.05: 5 %) at a percentile."""
+
+    quantile: float
+    allowed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``ratio``: B's percentile over A's, with a 95 % interval; above 1, B is slower.
+
+    ``verdict``: faster, slower, or no difference beyond the margin; undecided when the interval is too wide to say.
+    ``pairs``: the ratio of each pair of neighbouring blocks, where both servers were loaded in turn. ``partial``:
+    Ctrl-C came, or a server went, before the last pair.
+    """
+
+    quantile: float
+    ratio: float
+    low: float
+    high: float
+    margin: float
+    verdict: str
+    method: str
+    pairs: tuple[float, ...]
+    partial: bool = False
+    schema: str = field(default=SCHEMA)
+
+
+def gate(text: str) -> Gate:
+    """``p99:+5%``. Raises Unusable."""
+    found = re.fullmatch(r"(p[\d.]+):\+?(\d+(?:\.\d+)?)%", text)
+    if found is None:
+        raise Unusable(f"cannot read the gate {text!r}: write p99:+5%")
+    return Gate(quantile(found[1]), float(found[2]) / 100)
+
+
+def order(pairs: int) -> Iterator[str]:
+    """AB, BA, AB, ...: a machine that drifts slows both sides alike."""
+    for pair in range(pairs):
+        yield "AB" if pair % 2 == 0 else "BA"
+
+
+def of_pairs(q: float, a_ms: Sequence[float], b_ms: Sequence[float], margin: float) -> Comparison:
+    """From blocks in pairs, each of which saw the same minute: Student's interval over the logs of their ratios."""
+    middle, low, high = ratio_of_pairs(a_ms, b_ms)
+    ratios = tuple(b / a for a, b in zip(a_ms, b_ms, strict=True))
+    return _judged(q, middle, low, high, margin, "interleaved pairs", ratios)
+
+
+def ratio_of_pairs(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of b/a over pairs of positive values, and its 95 % interval (without end for one pair)."""
+    logs = [math.log(other / one) for one, other in zip(a, b, strict=True)]
+    middle = fmean(logs)
+    half = t_975(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return math.exp(middle), math.exp(middle - half), math.exp(min(middle + half, 700.0))
+
+
+def of_records(q: float, a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], margin: float) -> Comparison:
+    """From two runs at different times: whole stretches of each drawn anew (circular block bootstrap).
+
+    ``a_ns``, ``b_ns``: latencies in the order of intended instants. What else changed between the runs is in the ratio
+    too, and in no interval.
+    """
+    ratio = _quantile(b_ns, q) / _quantile(a_ns, q)
+    random = np.random.default_rng(0)
+    ratios = [_resampled(b_ns, q, random) / _resampled(a_ns, q, random) for _ in range(RESAMPLES)]
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return _judged(q, ratio, float(low), float(high), margin, "block bootstrap", ())
+
+
+def failed(comparison: Comparison, limit: Gate) -> bool:
+    """Slower than allowed by the best estimate, and slower at all beyond doubt."""
+    return comparison.ratio > 1 + limit.allowed and comparison.low > 1
+
+
+def summary(found: Comparison) -> str:
+    """The result in one line for people."""
+    name = percentile_name(found.quantile)
+    return f"{name} of B is {found.ratio:.3f} times that of A [{found.low:.3f}, {found.high:.3f}]: {found.verdict}"
+
+
+def _judged(
+    q: float, ratio: float, low: float, high: float, margin: float, method: str, pairs: tuple[float, ...]
+) -> Comparison:
+    if low > 1 + margin:
+        verdict = f"B is slower, by more than {margin:.0%}"
+    elif high < 1 / (1 + margin):
+        verdict = f"B is faster, by more than {margin:.0%}"
+    elif low >= 1 / (1 + margin) and high <= 1 + margin:
+        verdict = f"no difference beyond {margin:.0%}"
+    elif low > 1:
+        verdict = "B is slower"
+    elif high < 1:
+        verdict = "B is faster"
+    else:
+        verdict = "undecided: more or longer blocks are needed"
+    return Comparison(q, ratio, low, high, margin, verdict, method, pairs)
+
+
+def _quantile(latency_ns: NDArray[np.int64], q: float) -> int:
+    return max(order_statistic(np.sort(latency_ns), q), 1)
+
+
+def _resampled(latency_ns: NDArray[np.int64], q: float, random: np.random.Generator) -> int:
+    count = len(latency_ns)
+    length = max(1, count // BLOCKS)
+    starts = random.integers(0, count, size=math.ceil(count / length))
+    drawn = latency_ns[((starts[:, None] + np.arange(length)) % count).ravel()[:count]]
+    return max(int(np.partition(drawn, math.ceil(q * count) - 1)[math.ceil(q * count) - 1]), 1)

@@ -1,0 +1,120 @@
+"""The ladder: one rate after another, each a short run, until the server no longer keeps up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..errors import Unusable
+from ..result.record import RunRecord
+from ..result.statistics import Percentile
+
+ATTEMPTS = 3
+KEPT_UP = 0.95
+"""Answered with success below this share of what was offered: the server is saturated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rate (or number of users) and what it gave. ``generator``: the load generator was the limit, not the server.
+
+    ``latency`` is None where it is not to be trusted.
+    """
+
+    rate_per_s: float | None
+    users: int | None
+    seed: int
+    sent_per_s: float
+    goodput_per_s: float
+    error_share: float
+    requests: int
+    latency: dict[str, Percentile] | None
+    generator: bool
+    reasons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.rate_per_s:g} requests/s" if self.rate_per_s is not None else f"{self.users} users"
+
+    @property
+    def saturated(self) -> bool:
+        offered = self.rate_per_s
+        return offered is not None and self.goodput_per_s < KEPT_UP * offered
+
+
+Measure = Callable[[float, int | None], Rung]
+"""Given a rate, and a seed if it should be another than the plan's."""
+
+
+def rung(record: RunRecord) -> Rung:
+    """What a run says as one point of a curve."""
+    return Rung(
+        rate_per_s=record.load.rate_per_s,
+        users=record.load.users,
+        seed=record.load.seed,
+        sent_per_s=record.throughput.sent_per_s,
+        goodput_per_s=record.throughput.goodput_per_s,
+        error_share=sum(one.share for one in record.errors),
+        requests=record.window.requests,
+        latency=record.latency.corrected,
+        generator=record.validity.generator_bound,
+        reasons=record.validity.reasons,
+    )
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """``50,100,200``, or ``50..800x5`` for five in equal ratios. Raises Unusable."""
+    try:
+        if ".." not in text:
+            found = [float(one) for one in text.split(",")]
+        else:
+            first, _, rest = text.partition("..")
+            last, _, steps = rest.partition("x")
+            low, high, count = float(first), float(last), int(steps or "6")
+            found = [low * (high / low) ** (step / (count - 1)) for step in range(count)]
+    except (ValueError, ZeroDivisionError) as error:
+        raise Unusable(f"cannot read {text!r}: write 50,100,200 or 50..800x5") from error
+    if not found or not all(math.isfinite(one) and one > 0 for one in found):
+        raise Unusable(f"cannot read {text!r}: all must be positive numbers")
+    return tuple(round(one, 3) for one in sorted(found))
+
+
+def climb(measure: Measure, steps: Iterable[float]) -> list[Rung]:
+    """Every step in turn, ending after the first saturated one: beyond it there is only more queue.
+
+    Where the generator was the limit, the step is measured again: other programs may have needed its machine.
+    """
+    climbed = []
+    for step in steps:
+        climbed.append(patiently(measure, step))
+        if climbed[-1].saturated or climbed[-1].generator:
+            break
+    return climbed
+
+
+def patiently(measure: Measure, rate_per_s: float, seed: int | None = None) -> Rung:
+    """The first measurement in which the generator was not the limit, or the last of ``ATTEMPTS``, each with the next
+    seed."""
+    found = measure(rate_per_s, seed)
+    for attempt in range(1, ATTEMPTS):
+        if not found.generator:
+            break
+        found = measure(rate_per_s, None if seed is None else seed + attempt)
+    return found
+
+
+def capacity_per_s(climbed: Iterable[Rung]) -> float | None:
+    """The most that was answered per second, if some rate was too high: below that nobody knows what it is."""
+    seen = list(climbed)
+    if not any(one.saturated and not one.generator for one in seen):
+        return None
+    return max(one.goodput_per_s for one in seen)
+
+
+def first_rates(floor_ms: float, usable_per_s: float, count: int) -> tuple[float, ...]:
+    """Rates to begin with, knowing only how long one request takes alone: from a tenth of one caller's to eight times
+    that, as batching and several instances may give, and no higher than the generator can be trusted."""
+    alone = 1e3 / max(floor_ms, 1e-3)
+    low, high = alone / 10, min(8 * alone, usable_per_s)
+    return rates(f"{min(low, high / 4)}..{high}x{count}")

@@ -1,0 +1,93 @@
+"""The sweep: a curve of latency over offered load, as it is written and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import orjson
+from rich.console import RenderableType
+from rich.table import Table
+
+from ..errors import Unusable
+from ..load.engine import Watch
+from ..result.record import RunRecord
+from ..result.repeats import Columns
+from ..result.statistics import Percentile
+from .ladder import Measure, Rung, capacity_per_s, rung
+from .run import Plan, execute
+
+SCHEMA = "slipway.bench.sweep/1"
+Keep = Callable[[RunRecord, Columns], None]
+SHOWN = ("p50", "p95", "p99")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """``capacity_per_s``: the most that was answered with success, where some rate was too high; else None."""
+
+    created: str
+    command: str
+    url: str
+    rungs: tuple[Rung, ...]
+    capacity_per_s: float | None
+    schema: str = field(default=SCHEMA)
+
+
+def runner(plan: Plan, watch: Callable[[], Watch | None], keep: Keep) -> Measure:
+    """Runs the plan at the rate that it is given; ``keep`` gets all that came of it. Ctrl-C ends it for good."""
+
+    def measure(rate_per_s: float, seed: int | None) -> Rung:
+        at_rate = replace(plan, rate_per_s=rate_per_s, users=None, calibrate=False)
+        record, columns = execute(at_rate if seed is None else replace(at_rate, seed=seed), watch())
+        if record.partial:
+            raise KeyboardInterrupt
+        keep(record, columns)
+        return rung(record)
+
+    return measure
+
+
+def summary(created: str, command: str, url: str, rungs: Sequence[Rung]) -> SweepRecord:
+    return SweepRecord(created, command, url, tuple(rungs), capacity_per_s(rungs))
+
+
+def to_json(result: object) -> bytes:
+    """Any result of this package as indented UTF-8 JSON."""
+    return orjson.dumps(result, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def write_json(path: Path, result: object) -> None:
+    """Raises Unusable when the disk refuses."""
+    try:
+        path.write_bytes(to_json(result))
+    except OSError as error:
+        raise Unusable(f"cannot write the result to {str(path)!r}: {error.strerror or error}") from error
+
+
+def table(result: SweepRecord) -> RenderableType:
+    """The curve for a terminal."""
+    grid = Table(box=None, padding=(0, 2), title=f"Latency over offered load: {result.url}", title_justify="left")
+    for name in ("offered/s", "answered/s", *(f"{one} ms" for one in SHOWN), "failed"):
+        grid.add_column(name, justify="right")
+    grid.add_column("")
+    for one in result.rungs:
+        shown = [_cell((one.latency or {}).get(name)) for name in SHOWN]
+        offered = f"{one.rate_per_s:,.1f}" if one.rate_per_s is not None else f"{one.users} users"
+        grid.add_row(offered, f"{one.goodput_per_s:,.1f}", *shown, f"{one.error_share:.1%}", _note(one))
+    return grid
+
+
+def _cell(one: Percentile | None) -> str:
+    if one is None or one.value_ms is None:
+        return "-"
+    return f"{'>= ' if one.at_least else ''}{one.value_ms:,.2f}"
+
+
+def _note(one: Rung) -> str:
+    if one.generator:
+        return "the generator was the limit"
+    if one.saturated:
+        return "saturated: the server does not keep up"
+    return one.reasons[0] if one.reasons else ""

@@ -1,0 +1,1 @@
+"""Observation: the server, the machine and the generator while a load runs."""

@@ -1,0 +1,276 @@
+"""The host: figures of the server and its machine over the time of a run, from what was scraped beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from . import model_work as work
+from .model_work import Work
+from .scrape import Scraped
+
+NS_PER_S = 1e9
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+Stretch = tuple[float, float]
+"""From when to when, in seconds after the start of the load. A run has one that is measured; one a repeat."""
+
+SERIES = {
+    "server_cpu_cores": "CPU of the server, cores",
+    "machine_busy": "CPU of the whole machine, share",
+    "rss_bytes": "resident memory of the server",
+    "memory_bytes": "memory of its cgroup",
+    "throttled": "time its cgroup was throttled, share",
+    "run_delay": "server threads ready but waiting for a core, cores",
+    "loop_delay": "event loop ready but waiting for a core, share",
+    "pressure": "time in which some task waited for a core, share",
+    "steal": "CPU taken by the hypervisor, share",
+    "running": "tasks running or ready on the machine",
+    "threads": "threads of the server",
+    "major_faults": "pages read from disk, per second",
+    "net_in": "bytes that this machine's network took in, per second (the loopback, where the server is here)",
+    "net_out": "bytes that it sent, per second",
+    "retransmits": "TCP segments that this machine sent again, per second",
+    "ping_ms": "answer to /ping, ms: network and event loop, no model",
+    "scrape_ms": "answer to /metrics, ms",
+    "queue_rows": "rows that wait in the server's queue",
+    "backlog_s": "wait that the server predicts, s",
+    "gc_share": "time in which its garbage collector ran, share",
+    "gc_per_s": "its collections, per second",
+    "loop_lag_ms": "how late its event loop came to a timer, ms, beyond the first",
+    "voluntary": "its threads that gave a core up to wait, per second",
+    "involuntary": "its threads that a core was taken from, per second",
+}
+"""Every series by name; shares are 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The server's counters between the first and last scrape of each measured stretch: of everybody's requests.
+
+    ``seconds``: what lies between those scrapes. ``request_seconds`` is summed over requests, and ``send_seconds`` is
+    the part of it that no reply can tell.
+    """
+
+    seconds: float
+    requests: float
+    request_seconds: float
+    send_seconds: float
+    runs: float
+    rows: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What was seen beside the load.
+
+    ``t_s``: instants after the start of the load; each of ``series`` (see ``SERIES``) has a value, or None, for each.
+    ``costs_ms``: the server's own cost table, ms by rows. ``load_s``: loading and warming up the model, longest of all.
+    ``memory_limit_bytes``: the cgroup's. ``totals``: None without metrics. ``notes``: what was not to be had, and why.
+    ``works``: what each model, or each step of a pipeline, did. ``cores``: that the server may use, by its own word.
+    """
+
+    pid: int | None
+    t_s: tuple[float, ...]
+    series: dict[str, tuple[float | None, ...]]
+    costs_ms: dict[str, float]
+    load_s: float | None
+    memory_limit_bytes: float | None
+    restarts: int
+    totals: Totals | None
+    notes: tuple[str, ...]
+    works: tuple[Work, ...] = ()
+    cores: float | None = None
+
+    def values(self, name: str, stretches: Sequence[Stretch]) -> list[float]:
+        """The values of a series that are known in those stretches; empty where it was not to be had."""
+        pairs = zip(self.t_s, self.series.get(name, ()), strict=False)
+        return [value for t, value in pairs if value is not None and any(low <= t <= high for low, high in stretches)]
+
+    def mean(self, name: str, stretches: Sequence[Stretch]) -> float | None:
+        """The mean of a series in those stretches."""
+        found = self.values(name, stretches)
+        return sum(found) / len(found) if found else None
+
+
+def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host:
+    """From looks to series. ``start_ns``: the load's start on the looks' clock; ``stretches``: when was measured."""
+    looks = scraped.looks
+    samples = [_samples(look.get("metrics")) for look in looks]
+    t_s = tuple((look["t_ns"] - start_ns) / NS_PER_S for look in looks)
+    series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _told_rates(t_s, samples)
+    last = next((found for found in reversed(samples) if found), {})
+    if not series["server_cpu_cores"] or all(value is None for value in series["server_cpu_cores"]):
+        series["server_cpu_cores"] = _rate_of(t_s, [_sum(found, "process_cpu_seconds_total") for found in samples])
+    limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
+    starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
+    ends = _ends(t_s, samples, stretches)
+    return Host(
+        pid=scraped.pid,
+        t_s=t_s,
+        series={name: values for name, values in series.items() if any(value is not None for value in values)},
+        costs_ms={dict(labels)["batch_size"]: value * 1e3 for labels, value in last.get("slipway_cost_seconds", ())},
+        load_s=max((value for _, value in last.get("slipway_load_seconds", ())), default=None),
+        # v1 says "no limit" with a number near 2^63.
+        memory_limit_bytes=limits[-1] if limits and limits[-1] < 2**60 else None,
+        restarts=max(len(starts) - 1, 0),
+        totals=_totals(ends),
+        notes=tuple(scraped.notes),
+        works=work.build(ends),
+        cores=_sum(last, "slipway_cores"),
+    )
+
+
+def from_json(found: Mapping[str, Any] | None) -> Host | None:
+    """The host of a record that was read from its file."""
+    if found is None:
+        return None
+    totals = found["totals"]
+    fields = {name: found[name] for name in ("pid", "costs_ms", "load_s", "memory_limit_bytes", "restarts")}
+    return Host(
+        **fields,
+        t_s=tuple(found["t_s"]),
+        series={name: tuple(values) for name, values in found["series"].items()},
+        totals=Totals(**totals) if totals is not None else None,
+        notes=tuple(found["notes"]),
+        works=work.from_json(found.get("works", ())),
+        cores=found.get("cores"),
+    )
+
+
+Samples = dict[str, list[tuple[tuple[tuple[str, str], ...], float]]]
+Values = tuple[float | None, ...]
+Ends = list[tuple[tuple[float, Samples], tuple[float, Samples]]]
+
+
+def _samples(text: str | None) -> Samples:
+    """Metric name to (labels, value); empty where there was no answer, or one that is no exposition."""
+    found: Samples = {}
+    try:
+        for family in text_string_to_metric_families(text or ""):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append((tuple(sorted(sample.labels.items())), sample.value))
+    except ValueError:
+        return {}
+    return found
+
+
+def _sum(samples: Samples, name: str, label: tuple[str, str] | None = None) -> float | None:
+    """The sum over models, of those with a label or of all that there is; None where there is nothing."""
+    values = [value for labels, value in samples.get(name, ()) if label is None or label in labels]
+    return sum(values) if values else None
+
+
+def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> dict[str, Values]:
+    """What a look tells by itself."""
+
+    def scaled(name: str, factor: float) -> Values:
+        return tuple(look[name] * factor if name in look else None for look in looks)
+
+    told = tuple(_sum(found, "process_resident_memory_bytes") for found in samples)
+    rss = scaled("rss_pages", PAGE_BYTES)
+    return {
+        "rss_bytes": rss if any(value is not None for value in rss) else told,
+        "memory_bytes": scaled("memory_bytes", 1),
+        "running": scaled("running", 1),
+        "threads": scaled("threads", 1),
+        "ping_ms": scaled("ping_ns", 1e-6),
+        "scrape_ms": scaled("scrape_ns", 1e-6),
+        "queue_rows": tuple(_sum(found, "slipway_queue_rows") for found in samples),
+        "backlog_s": tuple(_sum(found, "slipway_backlog_seconds") for found in samples),
+    }
+
+
+def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Values]:
+    """What only the difference between two looks tells; a value belongs to the later of the two."""
+    t_s = [look["t_ns"] / NS_PER_S for look in looks]
+
+    def rate(name: str, factor: float) -> Values:
+        return _rate_of(t_s, [look.get(name) for look in looks], factor)
+
+    machine = [look.get("machine_ticks") for look in looks]
+
+    def of_machine(name: str) -> Values:
+        return _rate_of(machine, [look.get(name) for look in looks])
+
+    idle = of_machine("idle_ticks")
+    return {
+        "server_cpu_cores": rate("cpu_ticks", 1 / ticks_per_s),
+        "machine_busy": tuple(1 - share if share is not None else None for share in idle),
+        "throttled": rate("throttled_ns", 1e-9),
+        "run_delay": rate("run_delay_ns", 1e-9),
+        "loop_delay": rate("loop_delay_ns", 1e-9),
+        "pressure": rate("pressure_us", 1e-6),
+        "steal": of_machine("steal_ticks"),
+        "major_faults": rate("major_faults", 1),
+        "net_in": rate("net_in_bytes", 1),
+        "net_out": rate("net_out_bytes", 1),
+        "retransmits": rate("retransmits", 1),
+    }
+
+
+def _told_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, Values]:
+    """The same, of the counters that the server tells of itself."""
+
+    def values(name: str, kind: str | None = None) -> Values:
+        return tuple(_sum(found, name, ("kind", kind) if kind is not None else None) for found in samples)
+
+    collected, looked = values("slipway_gc_pause_seconds_sum"), values("slipway_loop_lag_seconds_count")
+    switches = {kind: values("slipway_context_switches_total", kind) for kind in ("voluntary", "involuntary")}
+    return {
+        "gc_share": _rate_of(t_s, collected),
+        "gc_per_s": _rate_of(t_s, values("slipway_gc_pause_seconds_count")),
+        "loop_lag_ms": _rate_of(looked, values("slipway_loop_lag_seconds_sum"), 1e3),
+        **{kind: _rate_of(t_s, counts) for kind, counts in switches.items()},
+    }
+
+
+def _rate_of(
+    at: Sequence[float | None], values: Sequence[float | None], factor: float = 1.0
+) -> tuple[float | None, ...]:
+    """Growth of a counter over growth of ``at`` since the last known value; None where either is unknown or shrank."""
+    found: list[float | None] = []
+    last: tuple[float, float] | None = None
+    for where, value in zip(at, values, strict=True):
+        rate = None
+        if where is not None and value is not None:
+            # A counter that shrank belongs to another process, one that was started since.
+            if last is not None and where > last[0] and value >= last[1]:
+                rate = (value - last[1]) * factor / (where - last[0])
+            last = (where, value)
+        found.append(rate)
+    return tuple(found)
+
+
+def _ends(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Stretch]) -> Ends:
+    """The first and the last scrape of every stretch that has two, each with its instant."""
+    ends = []
+    for low, high in stretches:
+        inside = [(t, found) for t, found in zip(t_s, samples, strict=True) if found and low <= t <= high]
+        if len(inside) >= 2:
+            ends.append((inside[0], inside[-1]))
+    return ends
+
+
+def _totals(ends: Ends) -> Totals | None:
+    if not ends:
+        return None
+
+    def grown(name: str, stage: str | None = None) -> float:
+        label = ("stage", stage) if stage is not None else None
+        return sum(
+            (_sum(last, name, label) or 0.0) - (_sum(first, name, label) or 0.0) for (_, first), (_, last) in ends
+        )
+
+    return Totals(
+        seconds=sum(last_s - first_s for (first_s, _), (last_s, _) in ends),
+        requests=grown("slipway_request_seconds_count"),
+        request_seconds=grown("slipway_request_seconds_sum"),
+        send_seconds=grown("slipway_stage_seconds_sum", "send"),
+        runs=grown("slipway_batch_rows_count"),
+        rows=grown("slipway_batch_rows_sum"),
+    )

@@ -1,0 +1,268 @@
+"""The card: one run on one screen of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..explain.explanation import Explanation
+from ..explain.stages import RESIDUAL, TERMS, Band
+from ..observe.model_work import STAGES, Work
+from ..result.objective import Objective
+from ..result.record import ObjectiveRecord, RunRecord
+from ..result.statistics import Percentile
+
+BAR_WIDTH = 56
+# A sign and a colour each: the bars must read without colour too.
+SIGNS = {
+    "send_lag": ("!", "red"),
+    "connect": ("c", "magenta"),
+    "write": ("w", "bright_black"),
+    "receive": ("r", "bright_black"),
+    "decode": ("d", "cyan"),
+    "queue_busy": ("Q", "yellow"),
+    "queue_timer": ("T", "bright_yellow"),
+    "assemble": ("a", "bright_blue"),
+    "compute": ("#", "green"),
+    "scatter": ("s", "blue"),
+    "encode": ("e", "bright_cyan"),
+    RESIDUAL: (".", "white"),
+}
+MIN_SHARE_SHOWN = 0.005
+MAX_BATCH_SIZES = 8
+STEP_HEADS = ("step", *STAGES, "runs", "rows a run", "busy", "padding")
+
+
+def show(record: RunRecord, console: Console) -> None:
+    """Print the card. An invalid run shows why, and no latency: a figure once seen is believed."""
+    parts: list[RenderableType] = [_facts(record)]
+    if record.validity.ok:
+        parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
+        if record.explanation is not None and record.explanation.causes:
+            parts += [Text(), _causes(record.explanation)]
+    else:
+        parts += [Text(), _invalid(record)]
+    if record.errors:
+        parts += [Text(), _errors(record)]
+    parts += [
+        Text(),
+        Text(f"Generator  {_health(record)}", style="dim"),
+        Text(f"Again      {record.command}", style="dim"),
+    ]
+    state, style = ("valid", "green") if record.validity.ok else ("INVALID", "red")
+    state += ", PARTIAL (interrupted)" if record.partial else ""
+    console.print(
+        Panel(
+            Group(*parts), title=f"{escape(record.target.url)}  [{style}]{state}[/]", title_align="left", padding=(1, 2)
+        )
+    )
+
+
+def _facts(record: RunRecord) -> RenderableType:
+    load, rates = record.load, record.throughput
+    if load.mode == "open":
+        kind = f"open loop, {load.arrivals} arrivals, {load.rate_per_s:g} requests/s"
+    else:
+        kind = f"closed loop, {load.users} users: each waits for its answer, so a slow server is asked less"
+    offered = f"offered {rates.offered_per_s:,.1f}/s, " if rates.offered_per_s is not None else ""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("Load", f"{kind}; {load.duration_s:g} s after {load.warmup_s:g} s of warm-up{_repeats(record)}")
+    grid.add_row("Payload", escape(f"{load.payload.name}, {load.payload.bytes:,} bytes, {load.payload.content_type}"))
+    goodput = f"{rates.goodput_per_s:,.1f}/s answered with success"
+    grid.add_row("Rate", f"{offered}sent {rates.sent_per_s:,.1f}/s, {goodput} ({record.window.requests:,} requests)")
+    if record.objective is not None:
+        grid.add_row("Objective", _objective(record.objective))
+    return grid
+
+
+def _repeats(record: RunRecord) -> str:
+    seeds = [one.seed for one in record.window.repeats]
+    return f", {len(seeds)} times with seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ""
+
+
+def _objective(told: ObjectiveRecord) -> RenderableType:
+    name = Objective(told.quantile, told.limit_ms).name
+    text = f"{name}: {told.state}; {told.good_share:.2%} of requests within it, {told.goodput_per_s:,.1f}/s"
+    return Text(text, style={"met": "green", "missed": "red"}.get(told.state, "yellow"))
+
+
+def _latency(record: RunRecord) -> RenderableType:
+    table = Table(box=None, padding=(0, 2), title="Latency from the intended instant, ms", title_justify="left")
+    for name, justify in (
+        ("", "left"),
+        ("value", "right"),
+        ("95 % interval", "left"),
+        ("from the actual send", "right"),
+    ):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for name, one in (record.latency.corrected or {}).items():
+        other = (record.latency.uncorrected or {}).get(name)
+        style = "dim" if one.value_ms is None else ""
+        table.add_row(name, _value(one), _interval(one), _value(other) if other else "", style=style)
+    return table
+
+
+def _value(one: Percentile) -> str:
+    if one.value_ms is None:
+        return "too few"
+    return f"{'>= ' if one.at_least else ''}{one.value_ms:,.3f}"
+
+
+def _interval(one: Percentile) -> str:
+    if one.value_ms is None:
+        return f"{one.samples} of the {one.min_samples} requests that this needs"
+    if one.low_ms is None:
+        return ""
+    high = f"{one.high_ms:,.3f}" if one.high_ms is not None else "the time limit or more"
+    return escape(f"[{one.low_ms:,.3f}, {high}]")
+
+
+def _stages(record: RunRecord) -> RenderableType:
+    bands = [band for name in ("p50", "p99") if (band := record.stages.bands.get(name)) is not None]
+    if not bands:
+        return Text("Where the time went: too few answers to say", style="dim")
+    grid = Table.grid(padding=(0, 2))
+    for band in bands:
+        grid.add_row(band.name, bar(band), f"{band.total_ms:,.3f} ms")
+    legend = Table(box=None, padding=(0, 2), show_header=False)
+    for name in TERMS:
+        if any(band.terms_ms[name] >= MIN_SHARE_SHOWN * band.total_ms for band in bands):
+            sign, style = SIGNS[name]
+            cells = [f"{band.terms_ms[name]:,.3f} ms {band.terms_ms[name] / band.total_ms:4.0%}" for band in bands]
+            legend.add_row(Text(sign, style=style), term_title(name, record.stages.server), *cells)
+    notes = [Text(fact, style="dim") for fact in _stage_facts(record)]
+    notes += [Text(note, style="yellow") for note in _stage_notes(record)]
+    title = Text("Where the time went (requests around p50 and p99)")
+    steps = steps_table(record.host.works if record.host is not None else ())
+    return Group(title, grid, legend, *([steps] if steps is not None else []), *notes)
+
+
+def steps_table(works: Sequence[Work]) -> RenderableType | None:
+    """Of a pipeline, what queue and compute are made of; None for a plain model."""
+    works = [one for one in works if one.step]
+    if not works:
+        return None
+    title = "By step: mean ms of all requests, by the server's own count"
+    grid = Table(box=None, padding=(0, 2), title=title, title_justify="left")
+    for at, name in enumerate(STEP_HEADS):
+        grid.add_column(name, justify="right" if at else "left")
+    for one in works:
+        grid.add_row(*step_cells(one), style="dim")
+    return grid
+
+
+def step_cells(one: Work) -> tuple[str, ...]:
+    """One step under ``STEP_HEADS``."""
+    times = (f"{one.stages_ms[stage]:,.3f}" if stage in one.stages_ms else "" for stage in STAGES)
+    busy = f"{one.utilisation:.0%}" if one.utilisation is not None else ""
+    padding = f"{one.waste:.0%}" if one.waste is not None else ""
+    return (one.step, *times, f"{one.runs:,.0f}", f"{one.rows / one.runs:.2f}", busy, padding)
+
+
+def _causes(found: Explanation) -> RenderableType:
+    """Each cause on one line, the largest share first, with the finding that speaks loudest for or against it."""
+    table = Table(box=None, padding=(0, 2), title="Causes: evidence, not a verdict", title_justify="left")
+    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("what was seen", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for cause in found.causes:
+        bound = "<= " if cause.at_most else ""
+        shares = [
+            f"{bound}{share:.0%}" if share is not None else "" for share in (cause.share_median, cause.share_tail)
+        ]
+        # The first findings are the shares themselves, which stand in columns of their own.
+        told = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
+        loudest = next((one for wanted in ("for", "against", None) for one in told if one.speaks == wanted), None)
+        table.add_row(escape(cause.title), *shares, escape(loudest.text) if loudest is not None else "", style="dim")
+    return table
+
+
+def term_title(name: str, with_server: bool) -> str:
+    """The name of a term for people."""
+    if name != RESIDUAL:
+        return name
+    return "network and unexplained" if with_server else "server and network"
+
+
+def bar(band: Band, width: int = BAR_WIDTH) -> Text:
+    """A stacked bar of ``width`` signs, each term as long as its share."""
+    text = Text()
+    for name, count in bar_cells(band, width).items():
+        sign, style = SIGNS[name]
+        text.append(sign * count, style=style)
+    return text
+
+
+def bar_cells(band: Band, width: int) -> dict[str, int]:
+    """Whole cells per term, ``width`` in all: by largest remainder. A negative term (clock reading) takes none."""
+    positive = {name: max(band.terms_ms[name], 0.0) for name in TERMS}
+    whole = sum(positive.values())
+    if whole <= 0:
+        return dict.fromkeys(TERMS, 0)
+    exact = {name: width * ms / whole for name, ms in positive.items()}
+    cells = {name: int(share) for name, share in exact.items()}
+    by_remainder = sorted(TERMS, key=lambda name: cells[name] - exact[name])
+    for name in by_remainder[: width - sum(cells.values())]:
+        cells[name] += 1
+    return cells
+
+
+def _stage_notes(record: RunRecord) -> list[str]:
+    told = record.stages
+    notes = []
+    if not told.server and record.load.carrier != "none":
+        notes.append("The server told no stage times; is it Slipway, and is a proxy between?")
+    if told.unaccounted:
+        notes.append(f"{told.unaccounted:,} answers are not in this account: the server told no stages for them.")
+    if told.contradictions:
+        notes.append(f"In {told.contradictions:,} requests the server claims more time than passed here.")
+    return notes
+
+
+def _stage_facts(record: RunRecord) -> list[str]:
+    facts = []
+    batching = record.explanation.batching if record.explanation is not None else None
+    send_ms = record.server.get("stage_means_ms", {}).get("send")
+    if send_ms is not None:
+        facts.append(
+            f"The server's own send, after its header, took {send_ms:,.3f} ms on average: part of the last term."
+        )
+    if record.batches:
+        frequent = sorted(record.batches, key=lambda size: -record.batches[size])[:MAX_BATCH_SIZES]
+        sizes = ", ".join(f"{size}: {record.batches[size]:,}" for size in sorted(frequent, key=int))
+        rest = sum(record.batches.values()) - sum(record.batches[size] for size in frequent)
+        whose = ", in the step that took longest" if batching is not None and batching.steps else ""
+        facts.append(f"Requests by batch size{whose}: {sizes}{f', others: {rest:,}' if rest else ''}")
+    if batching is not None and batching.padding is not None:
+        facts.append(f"Padding was {batching.padding:.0%} of all positions (rows x length) that were computed.")
+    return facts
+
+
+def _invalid(record: RunRecord) -> RenderableType:
+    lines = [Text("The latency of this run is not to be trusted, and is not shown:", style="bold red")]
+    return Group(*lines, *(Text(f"  - {reason}", style="red") for reason in record.validity.reasons))
+
+
+def _errors(record: RunRecord) -> RenderableType:
+    lines = [Text("Errors", style="bold red")]
+    for one in record.errors:
+        words = f"{one.code}: {one.message}" if one.code else one.message
+        first = f"; first, request {one.first_index}: {words}" if words else ""
+        lines.append(Text(f"  {one.kind}: {one.count:,} ({one.share:.1%}){first}"))
+    return Group(*lines)
+
+
+def _health(record: RunRecord) -> str:
+    state = record.validity
+    lag = (
+        f"send lag p50 {state.lag_p50_ms:.3f} ms, p99 {state.lag_p99_ms:.3f} ms, "
+        if state.lag_p99_ms is not None
+        else ""
+    )
+    kept = f"schedule kept {state.schedule_kept:.1%}, " if state.schedule_kept is not None else ""
+    ceiling = f", ceiling {record.calibration.ceiling_per_s:,.0f}/s" if record.calibration else ""
+    return f"{kept}{lag}CPU {state.generator_cpu:.0%} of a core, {state.peak_in_flight} in flight at most{ceiling}"

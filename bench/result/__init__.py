@@ -1,0 +1,1 @@
+"""Results: the record of a run, its statistics, and whether it is valid."""

@@ -1,0 +1,147 @@
+"""Evaluation: a candidate's answers on held-out rows, and how much of the metric it loses against the reference."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.backends import BackendOptions, loader
+from server.tensors import Array
+
+from ..errors import BadInput
+from ..passes import backend_of
+from . import bootstrap
+from .bootstrap import Interval
+from .dataset import Dataset
+from .metrics import Metric, Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much of the metric may be lost: ``amount`` in the metric's unit, or, if ``relative``, as a share of the
+    reference's score."""
+
+    amount: float
+    relative: bool
+    text: str
+
+    def limit(self, reference_score: float) -> float:
+        """The largest drop that is allowed, in the metric's unit."""
+        return self.amount * abs(reference_score) if self.relative else self.amount
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A candidate on the evaluation rows: its score, and the drop against the reference (positive is worse).
+
+    ``rows`` were evaluated; on ``differing`` of them the score is another than the reference's.
+    """
+
+    score: Interval
+    drop: Interval
+    rows: int
+    differing: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "score": self.score.to_json(),
+            "drop": self.drop.to_json(),
+            "rows": self.rows,
+            "differing": self.differing,
+        }
+
+
+def outputs(
+    path: Path, data: Dataset, batch_size: int, threads: int, limit: int | None = None, *, optimized: bool = False
+) -> dict[str, Array]:
+    """Run a model file over ``data`` (its first ``limit`` rows), through the backend that will serve it.
+
+    Raises what the backend raises: BrokenArtifact when it does not load, ModelFailed when it does not run.
+    """
+    session = loader(backend_of(path))(path, BackendOptions(threads, optimized=optimized))
+    try:
+        rows = data.rows if limit is None else min(limit, data.rows)
+        parts = []
+        for start in range(0, rows, batch_size):
+            batch = data.batch(min(batch_size, rows - start), start)
+            parts.append(session.run([batch[spec.name] for spec in session.spec.inputs]))
+        names = [spec.name for spec in session.spec.outputs]
+        return {name: np.concatenate([part[at] for part in parts]) for at, name in enumerate(names)}
+    finally:
+        session.close()
+
+
+def compare(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array | None, seed: int) -> Accuracy:
+    """Score a candidate and its paired drop. Raises BadInput when the metric does not give one float per row."""
+    got = _scores(metric, candidate, reference, labels)
+    base = _scores(metric, reference, reference, labels)
+    rows = len(next(iter(reference.values())))
+    if got.ndim == 0:
+        return _whole(metric, candidate, reference, labels, seed)
+    differing = int(np.count_nonzero((got != base).reshape(rows, -1).any(axis=1)))
+    if metric.combine is not None:
+        combine = metric.combine
+        score, drop = bootstrap.paired(
+            lambda at: combine(got[at]), lambda at: combine(base[at]), rows, seed, bootstrap.RESAMPLES // 4
+        )
+        return Accuracy(score, drop if metric.higher_is_better else drop.negative(), rows, differing)
+    lost = base - got if metric.higher_is_better else got - base
+    return Accuracy(bootstrap.mean(got, seed), bootstrap.mean(lost, seed), rows, differing)
+
+
+def _whole(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array | None, seed: int) -> Accuracy:
+    """The same for a metric that gives one number for all rows: it is asked again for every resample."""
+
+    def over(outputs: Outputs, at: Array) -> float:
+        part = {name: array[at] for name, array in outputs.items()}
+        base = {name: array[at] for name, array in reference.items()}
+        return float(_scores(metric, part, base, None if labels is None else labels[at]))
+
+    rows = len(next(iter(reference.values())))
+    score, drop = bootstrap.paired(
+        lambda at: over(candidate, at), lambda at: over(reference, at), rows, seed, bootstrap.RESAMPLES // 10
+    )
+    differing = sum((candidate[name] != array).reshape(rows, -1).any(axis=1) for name, array in reference.items())
+    drop = drop if metric.higher_is_better else drop.negative()
+    return Accuracy(score, drop, rows, int(np.count_nonzero(differing)))
+
+
+def sqnr_db(candidate: Outputs, reference: Outputs) -> float:
+    """Signal to quantization noise over all outputs, in decibel: 0 means that the error is as large as the signal."""
+    signal = sum(float(np.sum(np.square(array.astype(np.float64)))) for array in reference.values())
+    noise = sum(
+        float(np.sum(np.square(candidate[name].astype(np.float64) - array.astype(np.float64))))
+        for name, array in reference.items()
+    )
+    if noise == 0:
+        return float("inf")
+    return float("-inf") if signal == 0 else 10 * float(np.log10(signal / noise))
+
+
+def allowance(text: str) -> Allowance:
+    """``1%``: one percent of the reference's score. ``0.01``: a hundredth in the metric's own unit. Raises BadInput."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
+    if match is None:
+        raise BadInput(f"--max-drop {text!r}: write 1% (of the reference's score) or 0.01 (in the metric's own unit)")
+    number, percent = float(match[1]), bool(match[2])
+    return Allowance(number / 100 if percent else number, percent, text.strip())
+
+
+def _scores(metric: Metric, got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+    """One number, or a number or several for each row. Raises BadInput for anything else."""
+    try:
+        scores = np.asarray(metric.scores(got, reference, labels), dtype=np.float64)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise BadInput(f"--metric {metric.name} fails on these outputs and labels: {error}") from error
+    rows = len(next(iter(reference.values())))
+    if scores.ndim > 0 and (scores.shape[0] != rows or (scores.ndim > 1 and metric.combine is None)):
+        raise BadInput(
+            f"--metric {metric.name} must give one score per row, [{rows}], or one for all, not {list(scores.shape)}"
+        )
+    if not np.isfinite(scores).all():
+        raise BadInput(f"--metric {metric.name} gives a score that is not finite")
+    return scores

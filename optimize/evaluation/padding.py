@@ -1,0 +1,98 @@
+"""Padding: whether texts of different lengths may share a run, which the manifest then promises to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from server.artifact import USUAL_LENGTHS, VariableAxis
+from server.tensors import Array
+
+from ..errors import NotProven
+from ..sources.axes import Probe
+from ..sources.baseline import compare
+from ..sources.conversion import Conversion
+from . import evaluate
+from .dataset import Dataset
+from .evaluate import sqnr_db
+
+MASK = "attention_mask"
+TEXT = frozenset({"input_ids", MASK, "token_type_ids"})
+"""Inputs that may be filled up with zeros, because the mask then says that nothing is there."""
+
+AXIS, FILL = 1, 0
+
+NOTICEABLE_DB = 3.0
+"""How much more noise a lower precision may have when padded: its ranges see the rows of the others in any case."""
+
+EXACT_DB = 80.0
+"""Two orders of the same float32 sums are further apart than this only where something else is wrong."""
+
+
+def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableAxis | None:
+    """The axis along which requests may be padded; None where that would change an answer, or is not known to be safe.
+
+    Only for models of token ids and a mask whose outputs have no axis of tokens. Every row that was cut for the proof
+    is padded to the full length again: float32 has to answer as the source did without padding, and ``chosen`` may not
+    be noticeably further from that than it is without.
+    """
+    lengths = conversion.probes[0].lengths
+    if not (_is_text(conversion) and _is_pooled(conversion)):
+        return None
+    ((name, full),) = lengths.items()
+    for probe, answers in zip(conversion.probes, conversion.answers, strict=True):
+        if probe.lengths[name] == full:
+            continue
+        expected = dict(zip(conversion.outputs, answers, strict=True))
+        filled = {key: fill(array, full) for key, array in probe.inputs.items()}
+        if not (_is_equal(reference, filled, expected, probe) and _is_as_good(chosen, filled, probe.inputs, expected)):
+            return None
+    sizes = (*(size for size in USUAL_LENGTHS if size < full), full)
+    return VariableAxis(dict.fromkeys(conversion.inputs, (AXIS, FILL)), {}, sizes)
+
+
+def fill(array: Array, length: int) -> Array:
+    """``array`` with zeros behind what is there, up to ``length`` on the axis of the tokens."""
+    missing = length - array.shape[AXIS]
+    return np.pad(array, [(0, missing if at == AXIS else 0) for at in range(array.ndim)], constant_values=FILL)
+
+
+def _is_text(conversion: Conversion) -> bool:
+    places = {axis.input: axis.position for axis in conversion.axes}
+    names = {axis.name for axis in conversion.axes}
+    return (
+        MASK in conversion.inputs
+        and len(conversion.axes) == len(conversion.inputs)
+        and set(conversion.inputs) <= TEXT
+        and places == dict.fromkeys(conversion.inputs, AXIS)
+        and len(names) == 1
+    )
+
+
+def _is_pooled(conversion: Conversion) -> bool:
+    """Whether the outputs have one shape per row whatever the length was."""
+    shapes = {tuple(array.shape[1:] for array in answers) for answers in conversion.answers}
+    return len(shapes) == 1
+
+
+def _is_equal(reference: Path, filled: Mapping[str, Array], expected: Mapping[str, Array], probe: Probe) -> bool:
+    got = _run(reference, filled)
+    try:
+        compare(list(expected), list(expected.values()), [got[name] for name in expected], probe)
+    except NotProven:
+        return False
+    return True
+
+
+def _is_as_good(
+    chosen: Path, filled: Mapping[str, Array], plain: Mapping[str, Array], expected: Mapping[str, Array]
+) -> bool:
+    padded_db, plain_db = (sqnr_db(_run(chosen, inputs), expected) for inputs in (filled, plain))
+    return padded_db >= min(plain_db - NOTICEABLE_DB, EXACT_DB)
+
+
+def _run(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    rows = Dataset(inputs, None, "")
+    return evaluate.outputs(path, rows, rows.rows, 1)

@@ -1,0 +1,190 @@
+"""The package: the chosen file, samples, evidence and report, written beside their place and moved there at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server import artifact
+from server.artifact import Artifact, Batching, CostPoint, Manifest, VariableAxis
+from server.backends import BackendOptions, Session, loader
+from server.tensors import Array
+
+from ..errors import BadInput
+from ..evaluation.dataset import Dataset
+from ..passes import backend_of
+from ..search.benchmark import Cell, Layout, Timing
+from ..search.search import Outcome, Search
+from ..sources.baseline import Proof
+from . import prepack as finish
+from . import report
+from .prepack import Finished
+from .profile import OperatorTime
+
+REPORT = "report.html"
+SAMPLE_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Under what name, version and task it is served, and the names of its classes."""
+
+    name: str
+    version: str
+    task: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that was found out, ready to be written."""
+
+    search: Search
+    proof: Proof
+    layout: Layout
+    layouts: tuple[Layout, ...]
+    batch_sizes: tuple[int, ...]
+    asked: Mapping[str, Any]
+    finished: Finished
+    provenance: Mapping[str, Any]
+    operators: tuple[OperatorTime, ...] = ()
+    padding: VariableAxis | None = None
+
+
+@contextlib.contextmanager
+def staged(output: Path, *, force: bool) -> Iterator[Path]:
+    """A directory beside ``output`` that takes its place when the block ends well and vanishes when it does not.
+
+    Raises BadInput before anything is done when ``output`` is in the way and ``force`` is False.
+    """
+    if output.exists() and not output.is_dir():
+        raise BadInput(f"--output {output} is a file")
+    if output.is_dir() and any(output.iterdir()) and not force:
+        raise BadInput(f"--output {output} is not empty: --force replaces it")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    replaced = output.with_name(f".{output.name}.replaced-{os.getpid()}")
+    partial.mkdir()
+    try:
+        yield partial
+        if output.exists():
+            output.rename(replaced)
+        partial.rename(output)
+    except BaseException:
+        if replaced.exists() and not output.exists():
+            replaced.rename(output)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> Artifact:
+    """Fill ``root``: model, samples (``input:<name>``, and the reference's ``output:<name>``), report, manifest."""
+    chosen = findings.search.chosen
+    if chosen.record is None:
+        raise ValueError(f"{chosen.name} was chosen without a file")
+    finish.place(findings.finished, root)
+    model = findings.finished.files[0].name
+    backend = backend_of(Path(model))
+    session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
+    try:
+        difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
+        spec = session.spec
+    finally:
+        session.close()
+    threads = findings.layout.threads
+    manifest = Manifest(
+        name=identity.name,
+        version=identity.version,
+        backend=backend,
+        model=model,
+        spec=spec,
+        task=identity.task,
+        labels=identity.labels,
+        batching=Batching(findings.batch_sizes, findings.layout.instances, threads),
+        padding=findings.padding,
+        cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
+        evidence=_evidence(findings, difference),
+        provenance={**findings.provenance, "prepacked": findings.finished.prepacked},
+    )
+    (root / REPORT).write_text(report.render(manifest), encoding="utf-8")
+    return artifact.write(root, manifest)
+
+
+def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session) -> float:
+    """Returns the largest absolute difference between the chosen file's answers and the reference's."""
+    rows = min(SAMPLE_ROWS, data.rows)
+    inputs = data.batch(rows)
+    expected = {name: array[:rows] for name, array in findings.search.reference_outputs.items()}
+    arrays: dict[str, Array] = {f"input:{name}": array for name, array in inputs.items()}
+    arrays |= {f"output:{name}": array for name, array in expected.items()}
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
+    answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
+    return largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
+
+
+def largest_difference(got: list[Array], expected: list[Array]) -> float:
+    """Over all outputs, in their own unit; infinite where the shapes differ or a value is not a number."""
+    worst = 0.0
+    for have, want in zip(got, expected, strict=True):
+        if have.shape != want.shape:
+            return math.inf
+        difference = float(np.max(np.abs(have.astype(np.float64) - want.astype(np.float64)), initial=0.0))
+        worst = max(worst, math.inf if math.isnan(difference) else difference)
+    return worst
+
+
+def _cost(findings: Findings, name: str, batch_size: int, threads: int) -> CostPoint:
+    timing = findings.search.timings[Cell(name, batch_size, threads)]
+    return CostPoint(batch_size, round(timing.p50_us, 2), round(timing.p95_us, 2))
+
+
+def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
+    return {
+        **findings.asked,
+        "proof": [{"batch_size": size, "max_abs_difference": worst} for size, worst in findings.proof.differences],
+        "proof_lengths": {name: list(sizes) for name, sizes in findings.proof.lengths},
+        "proof_cosine": round(findings.proof.cosine, 9),
+        "exporter_said": list(findings.proof.said),
+        "chosen": findings.search.chosen.name,
+        "candidates": [_outcome(outcome, findings.search.timings) for outcome in findings.search.outcomes],
+        "layouts": [
+            {"instances": row.instances, "threads": row.threads, "rows_per_s": round(row.rows_per_s, 1)}
+            for row in findings.layouts
+        ],
+        "loading": findings.finished.to_json(),
+        "operators": [row.to_json() for row in findings.operators],
+        "samples": {"max_abs_difference": difference},
+    }
+
+
+def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]:
+    noise = outcome.sqnr_db
+    return {
+        "name": outcome.name,
+        "about": outcome.about,
+        "chosen": outcome.chosen,
+        "reason": outcome.reason,
+        "applied": dict(outcome.record.applied) if outcome.record else {},
+        "said": list(outcome.record.said) if outcome.record else [],
+        "accuracy": outcome.accuracy.to_json() if outcome.accuracy else None,
+        # JSON has no infinity: no noise at all is no figure.
+        "sqnr_db": round(noise, 2) if noise is not None and math.isfinite(noise) else None,
+        "speed_up": outcome.speed_up.to_json() if outcome.speed_up else None,
+        "at": {"batch_size": outcome.cell.batch_size, "threads": outcome.cell.threads} if outcome.cell else None,
+        "sensitivities": [row.to_json() for row in outcome.sensitivities],
+        "timings": [
+            {"batch_size": cell.batch_size, "threads": cell.threads, **timing.to_json()}
+            for cell, timing in sorted(timings.items())
+            if cell.candidate == outcome.name
+        ],
+    }

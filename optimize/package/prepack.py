@@ -1,0 +1,146 @@
+"""The finish: the winner written so that loading it maps weights instead of copying and packing them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.backends import BackendOptions, Session, loader
+from server.errors import SlipwayError
+
+from ..evaluation import evaluate, gates
+from ..evaluation.dataset import Dataset
+from ..passes import backend_of
+from ..passes.leveled_from_float32 import write
+
+ROUNDS = 3
+
+SMALLEST_BYTES = 1_000_000
+"""Smaller models load in a few milliseconds whatever is done: they stay one portable file."""
+
+WORTH_IT = 0.9
+"""The mapped form has to load in this share of the time: it binds the artifact to processors like this one."""
+
+AS_FAST = 1.1
+"""Times the plain form's run that a run of the mapped one may take: the same kernels, and what a busy machine adds."""
+
+LEAST_RUNS, MOST_RUNS, TIMED_NS = 7, 60, 1e9
+"""Of both forms, as many as fit into a second: on a busy machine the fastest of few runs is still a slow one."""
+
+SAME_DB = 60.0
+"""Signal to noise between the two forms: the same kernels on the same numbers, in another order at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The files of the model, the first of which is loaded. ``prepacked``: they fit processors like this one only."""
+
+    files: tuple[Path, ...]
+    prepacked: bool
+    plain_ms: float
+    mapped_ms: float | None = None
+    reason: str = ""
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "plain_ms": round(self.plain_ms, 2),
+            "mapped_ms": None if self.mapped_ms is None else round(self.mapped_ms, 2),
+            "bytes": self.bytes,
+            "prepacked": self.prepacked,
+            "reason": self.reason,
+        }
+
+
+def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: bool = False) -> Finished:
+    """Write the mapped form of ``model`` and keep it if it computes the same and loads faster; else keep ``model``.
+
+    ``late``: the time is over, and the plain form is good enough.
+    """
+    beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
+    siblings = tuple(file for file in beside if file.is_file())
+    plain = Finished((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
+    if portable or backend_of(model) != "onnxruntime":
+        return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")
+    if late:
+        return _because(plain, "no time was left for a form that loads faster")
+    if plain.bytes < SMALLEST_BYTES:
+        return _because(plain, "the model is small: it stays one portable file")
+    workdir.mkdir(parents=True)
+    target = workdir / "model.onnx"
+    try:
+        write(model, target, "all")
+        same = _same(model, target, data)
+        pace = _pace(model, target, data)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's own; whatever it is, the plain file is good
+        return _because(plain, f"ONNX Runtime could not write the mapped form: {str(error).splitlines()[0]}")
+    if not same:
+        return _because(plain, "the mapped form computed something else")
+    if pace > AS_FAST:
+        return _because(plain, f"the mapped form takes {pace:.2f} times as long to run")
+    times = [(_loading_ms(model), _loading_ms(target, optimized=True)) for _ in range(ROUNDS)]
+    plain_ms, mapped_ms = (float(np.median(column)) for column in zip(*times, strict=True))
+    if mapped_ms > WORTH_IT * plain_ms:
+        return Finished(plain.files, False, plain_ms, mapped_ms, "mapping does not load faster")
+    files = tuple(file for file in (target, target.with_name(f"{target.name}.data")) if file.is_file())
+    return Finished(files, True, plain_ms, mapped_ms, "weights are mapped and packed for this processor")
+
+
+def place(finished: Finished, root: Path) -> None:
+    """Copy the files into the artifact; the graph names the file of its weights, so names stay."""
+    for file in finished.files:
+        shutil.copyfile(file, root / file.name)
+
+
+def _because(finished: Finished, reason: str) -> Finished:
+    return Finished(finished.files, False, finished.plain_ms, None, reason)
+
+
+def _open(path: Path, *, optimized: bool) -> Session:
+    return loader(backend_of(path))(path, BackendOptions(optimized=optimized))
+
+
+def _loading_ms(path: Path, *, optimized: bool = False) -> float:
+    begun = time.perf_counter_ns()
+    _open(path, optimized=optimized).close()
+    return (time.perf_counter_ns() - begun) / 1e6
+
+
+def _pace(plain: Path, mapped: Path, data: Dataset) -> float:
+    """How many times as long a row takes in the mapped form, opened as the server opens it: fastest against fastest."""
+    with ExitStack() as stack:
+        sessions = [_open(plain, optimized=False), _open(mapped, optimized=True)]
+        for session in sessions:
+            stack.callback(session.close)
+        row = data.batch(1)
+        taken: list[list[int]] = []
+        began_ns = time.perf_counter_ns()
+        while len(taken) < LEAST_RUNS or (len(taken) < MOST_RUNS and time.perf_counter_ns() - began_ns < TIMED_NS):
+            marks = [time.perf_counter_ns()]
+            for session in sessions:
+                session.run([row[spec.name] for spec in session.spec.inputs])
+                marks.append(time.perf_counter_ns())
+            taken.append(marks)
+    # The first run plans the memory. What only the fastest run sees is the file, not the neighbours.
+    plain_ns, mapped_ns = np.diff(np.array(taken[1:]), axis=1).min(axis=0)
+    return float(mapped_ns / plain_ns)
+
+
+def _same(plain: Path, mapped: Path, data: Dataset) -> bool:
+    try:
+        expected, got = (
+            evaluate.outputs(path, data, gates.ROWS, 1, gates.ROWS, optimized=path == mapped)
+            for path in (plain, mapped)
+        )
+    except SlipwayError:
+        return False
+    return gates.misfit(got, expected) is None and evaluate.sqnr_db(got, expected) >= SAME_DB

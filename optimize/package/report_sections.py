@@ -1,0 +1,86 @@
+"""The report's sections that say why: intervals of the drop, time by operator, noise by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from .charts import Bar, Span, bars, spans
+
+Row = Mapping[str, Any]
+
+MOST_BARS = 12
+BEST_DB = 120.0
+"""Where a layer's bar begins: no noise to speak of."""
+
+
+def intervals(evidence: Row) -> str:
+    rows = []
+    for row in evidence["candidates"]:
+        if row["accuracy"] and row["name"] != "float32":
+            drop = row["accuracy"]["drop"]
+            rows.append(Span(row["name"], drop["value"], drop["low"], drop["high"], bool(row["chosen"])))
+    drawing = spans(rows, "Drop of each candidate with its interval", float(evidence["max_drop"]["limit"]))
+    caption = "Paired drop of the metric, right is worse. An interval that ends beyond the dashed line does not pass."
+    return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+
+
+def operators(evidence: Row) -> str:
+    """Bars of the reference and of the winner on one scale, side by side in one table of drawings."""
+    rows = evidence.get("operators", [])
+    blocks = []
+    for name in dict.fromkeys(row["candidate"] for row in rows):
+        own = [row for row in rows if row["candidate"] == name][:MOST_BARS]
+        total = sum(row["run_us"] for row in rows if row["candidate"] == name)
+        lines = [
+            Bar(
+                f"{row['operator']} x {row['nodes']}",
+                row["run_us"],
+                f"{row['run_us']:,.0f} us, {row['run_us'] / max(total, 1e-9):.0%}",
+                name != "float32",
+            )
+            for row in own
+        ]
+        caption = f"{escape(name)}: {total:,.0f} us in all nodes of a run"
+        blocks.append(
+            f"<figure>{bars(lines, f'Time by operator of {name}')}<figcaption>{caption}</figcaption></figure>"
+        )
+    return "".join(blocks) or '<p class="soft">Not recorded.</p>'
+
+
+def sensitivities(evidence: Row) -> list[str]:
+    """A section for each candidate that went to repair: what its layers add in noise, the worst first."""
+    sections = []
+    for row in evidence["candidates"]:
+        layers = row.get("sensitivities", [])[:MOST_BARS]
+        if layers:
+            lines = [
+                Bar(f"{one['operator']} {one['tensor']}", max(0.0, BEST_DB - one["sqnr_db"]), _layer(one))
+                for one in layers
+            ]
+            caption = "Longer is noisier. Gain: what the outputs win when this layer alone stays in float32."
+            drawing = bars(lines, f"Noise of the layers of {row['name']}")
+            sections.append(
+                f"<h2>Layers of {escape(row['name'])}</h2><figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+            )
+    return sections
+
+
+def _layer(row: Row) -> str:
+    gain = "" if row["gain_db"] is None else f", gain {row['gain_db']:+.1f} dB"
+    return f"{row['sqnr_db']:.1f} dB{gain}"
+
+
+def pruned(evidence: Row) -> list[str]:
+    """What was taken out of the network and what was left whole, with the reasons; nothing where nothing was pruned."""
+    rows = [row for row in evidence["candidates"] if "prune" in row["applied"] and row["said"]]
+    seen: dict[str, str] = {}
+    for row in rows:
+        # A lower form of a pruned network says the same as the network, and perhaps more.
+        seen.setdefault(
+            str(row["applied"]["prune"]),
+            f"<details open><summary>{escape(row['name'])}: {escape(str(row['applied']['weights']))} weights not "
+            f"zero</summary><pre>{escape(chr(10).join(row['said']))}</pre></details>",
+        )
+    return [f"<h2>What was pruned</h2>{''.join(seen.values())}"] if seen else []

@@ -1,0 +1,165 @@
+"""An artifact looked at again: its table on the terminal, and whether it still computes what it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from server import artifact
+from server.artifact import Artifact, Manifest
+from server.backends import BackendOptions, Session, loader
+from server.errors import BrokenArtifact
+
+from .. import hardware
+from .artifact import largest_difference
+
+TIMED_RUNS = 9
+
+NOTED = 1.5
+"""Times the recorded median from which on a slower run is worth a note."""
+
+SLACK = 2.0
+"""How many times the recorded difference is still the same model: other processors round int8 sums elsewhere."""
+
+FLOAT_NOISE = 1e-4
+"""The difference that any two machines may show, relative to the largest value of the outputs."""
+
+
+Stopwatch = Callable[[Session, Sequence[Any]], float]
+"""Median microseconds of a run of a session on a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A run at ``batch_size``: microseconds here, and those in the manifest."""
+
+    batch_size: int
+    here_us: float
+    recorded_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """``difference``: the largest against the recorded outputs, of ``allowed``. ``warnings``: what to know besides."""
+
+    difference: float
+    allowed: float
+    rows: int
+    warnings: tuple[str, ...]
+    speeds: tuple[Speed, ...] = ()
+
+
+def table(manifest: Manifest) -> Table:
+    """The candidates as a table for the terminal."""
+    evidence = manifest.evidence
+    rows = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("candidate", evidence["metric"]["name"], "speed-up", "verdict"):
+        rows.add_column(head, justify="right" if head in (evidence["metric"]["name"], "speed-up") else "left")
+    for row in evidence["candidates"]:
+        accuracy, speed = row["accuracy"], row["speed_up"]
+        rows.add_row(
+            row["name"],
+            f"{accuracy['score']['value']:.4f}" if accuracy else "-",
+            f"{speed['value']:.2f}x" if speed else "-",
+            row["reason"],
+            style="bold green" if row["chosen"] else "",
+        )
+    return rows
+
+
+def has_evidence(manifest: Manifest) -> bool:
+    """Whether the manifest was written by a search; others have nothing to show."""
+    return bool(manifest.evidence.get("candidates"))
+
+
+def median_us(session: Session, batch: Sequence[Any]) -> float:
+    """Of a few runs, after one that plans the memory."""
+    session.run(batch)
+    taken = []
+    for _ in range(TIMED_RUNS):
+        begun = time.perf_counter_ns()
+        session.run(batch)
+        taken.append((time.perf_counter_ns() - begun) / 1e3)
+    return float(np.median(taken))
+
+
+def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
+    """Check every digest, run the samples and compare with the reference's recorded answers, and time every batch size
+    against the manifest's costs.
+
+    Raises BrokenArtifact: a file differs, there are no samples, or the answers are further away than they were when
+    the artifact was made (twice that, and float noise).
+    """
+    found = artifact.read(path)
+    artifact.verify(found)
+    inputs, expected = _samples(found)
+    threads = found.manifest.batching.threads if found.manifest.batching else 1
+    options = BackendOptions(threads, optimized=found.manifest.optimized)
+    session = loader(found.manifest.backend)(found.model_path, options)
+    try:
+        answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
+        difference = largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
+        speeds = _speeds(found.manifest, session, inputs, stopwatch)
+    except KeyError as error:
+        raise BrokenArtifact(f"{artifact.SAMPLES} has nothing for {error.args[0]!r}") from error
+    finally:
+        session.close()
+    scale = max(1.0, *(float(np.max(np.abs(array), initial=0.0)) for array in expected.values()))
+    recorded = float(found.manifest.evidence.get("samples", {}).get("max_abs_difference", 0.0))
+    allowed = SLACK * recorded + FLOAT_NOISE * scale
+    if not difference <= allowed:
+        raise BrokenArtifact(f"the samples differ from the reference by {difference:.3g}, more than {allowed:.3g}")
+    rows = len(next(iter(inputs.values())))
+    return Verified(difference, allowed, rows, (*_warnings(found.manifest), *_slower(speeds)), speeds)
+
+
+def _speeds(manifest: Manifest, session: Session, inputs: dict[str, Any], stopwatch: Stopwatch) -> tuple[Speed, ...]:
+    samples = [inputs[spec.name] for spec in session.spec.inputs]
+    return tuple(
+        Speed(
+            cost.batch_size,
+            stopwatch(session, [np.resize(array, (cost.batch_size, *array.shape[1:])) for array in samples]),
+            cost.p50_us,
+        )
+        for cost in manifest.cost
+    )
+
+
+def _slower(speeds: Sequence[Speed]) -> tuple[str, ...]:
+    return tuple(
+        f"a batch of {speed.batch_size} takes {speed.here_us:,.0f} us here and took {speed.recorded_us:,.0f} us where "
+        "it was measured: a busy or a slower machine"
+        for speed in speeds
+        if speed.here_us > NOTED * speed.recorded_us
+    )
+
+
+def _samples(found: Artifact) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = found.root / artifact.SAMPLES
+    if not path.is_file():
+        raise BrokenArtifact(f"no {artifact.SAMPLES} in {found.root}: there is nothing to compare with")
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    groups = [
+        {n.removeprefix(kind): a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input:", "output:")
+    ]
+    if not all(groups):
+        raise BrokenArtifact(f"{artifact.SAMPLES} has no inputs or no outputs")
+    return groups[0], groups[1]
+
+
+def _warnings(manifest: Manifest) -> tuple[str, ...]:
+    measured_on = manifest.provenance.get("hardware", {})
+    here = hardware.detect().to_json()
+    changed = [key for key in ("cpu", "flags", "cores") if key in measured_on and measured_on[key] != here[key]]
+    return tuple(
+        f"{key} is {here[key]!r} here and was {measured_on[key]!r} where this was measured: optimize again for figures "
+        "that hold here"
+        for key in changed
+    )

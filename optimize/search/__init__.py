@@ -1,0 +1,1 @@
+"""The search: candidates are built, checked, timed and compared; one is chosen."""

@@ -1,0 +1,129 @@
+"""The budget: how the time of a whole command is shared out among converting, searching, measuring and writing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from server.backends import BackendOptions, Session, loader
+
+from ..evaluation.dataset import Dataset
+from ..passes import backend_of
+from .benchmark import FEWEST_ROUNDS
+from .decide import FINALISTS
+
+FLOOR, LEAST_S = 0.5, 12.0
+"""Share of the budget, and seconds, that are left for all that follows even where converting the model took the rest:
+the command then takes longer than it was asked to, instead of finding nothing."""
+
+MEASURE_SHARE, MEASURE_MOST_S = 0.35, 20.0
+"""Of what is left, and in seconds where runs are short: more rounds would not tell more."""
+
+CLOSING_SHARE = 0.25
+"""Of what is left, at most, for writing the artifact."""
+
+ROUNDS_WANTED = 8
+FINAL_COST = 0.6
+"""What a finalist takes on the average, as a share of float32."""
+
+CLOSING_LOADS, CLOSING_ROWS, CLOSING_S = 16, 160, 0.5
+"""Loads and rows of float32 that writing, comparing, profiling and packaging the winner come to, and what they take
+whatever the model."""
+
+LAYOUT_SHARE = 0.25
+"""Of the measurement's seconds, on top of it: layouts are few."""
+
+LONG_S, TYPICAL_BATCH = 0.05, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds that the float32 reference takes to load, and for one row with one thread."""
+
+    load_s: float
+    row_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """``seconds`` for everything from ``began`` on the clock. ``ends_s``, on the same clock, is later only where the
+    model took so long to convert that hardly anything was left.
+
+    ``measurement_s`` and ``closing_s`` are kept for what comes after the candidates.
+    """
+
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    measurement_s: float = 0.0
+    closing_s: float = 0.0
+    ends_s: float = 0.0
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until all has to be written."""
+        return self.ends_s - self.clock()
+
+    @property
+    def measuring_left_s(self) -> float:
+        """Seconds until the measurement has to be over."""
+        return self.remaining_s - self.closing_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the measurement has to begin."""
+        return self.measuring_left_s - self.measurement_s
+
+    @property
+    def layouts_s(self) -> float:
+        """Seconds for comparing layouts."""
+        return min(max(1.0, LAYOUT_SHARE * self.measurement_s), max(0.0, self.remaining_s / 2))
+
+
+def cost(reference: Path, data: Dataset) -> Cost:
+    """Load the reference, and run it on a row or, where that is quick, on a few."""
+    began = time.perf_counter()
+    session = loader(backend_of(reference))(reference, BackendOptions())
+    try:
+        load_s = time.perf_counter() - began
+        took_s = _run_s(session, data, 1)
+        took_s = _run_s(session, data, 1) if took_s > LONG_S else _run_s(session, data, TYPICAL_BATCH) / TYPICAL_BATCH
+    finally:
+        session.close()
+    return Cost(load_s, took_s)
+
+
+def _run_s(session: Session, data: Dataset, rows: int) -> float:
+    batch = data.batch(rows)
+    arrays = [batch[spec.name] for spec in session.spec.inputs]
+    began = time.perf_counter()
+    session.run(arrays)
+    return time.perf_counter() - began
+
+
+def share(budget: Budget, model: Cost, batch_sizes: Sequence[int], threads: int) -> tuple[Budget, tuple[int, ...]]:
+    """Share out what is left, and say which batch sizes can be measured in it; the smallest always is.
+
+    ``threads``: so many thread counts are measured. A round over all cells has to fit in often enough for an interval.
+    """
+    now = budget.clock()
+    left_s = max(budget.seconds - (now - budget.began), FLOOR * budget.seconds, LEAST_S)
+    most_s = MEASURE_SHARE * left_s
+    sizes = sorted(batch_sizes)
+    while len(sizes) > 1 and (FEWEST_ROUNDS + 1) * _round_s(model, sizes, threads) > most_s:
+        sizes.pop()
+    measurement_s = min(most_s, max(MEASURE_MOST_S, ROUNDS_WANTED * _round_s(model, sizes, threads)))
+    closing_s = CLOSING_S + CLOSING_LOADS * model.load_s + CLOSING_ROWS * model.row_s + LAYOUT_SHARE * measurement_s
+    shared = replace(
+        budget,
+        measurement_s=measurement_s,
+        closing_s=min(closing_s, CLOSING_SHARE * left_s),
+        ends_s=now + left_s,
+    )
+    return shared, tuple(sizes)
+
+
+def _round_s(model: Cost, sizes: Sequence[int], threads: int) -> float:
+    return (1 + FINALISTS) * FINAL_COST * threads * sum(sizes) * model.row_s

@@ -1,0 +1,84 @@
+"""What earlier runs found out, in a folder: finished candidates, known by the digest of all that went into them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.artifact import digest as digest_of
+from server.tensors import Array
+
+from ..passes import PassRecord
+
+RECORD = "record.json"
+
+
+class Memory:
+    """A folder of candidates. What is in it is complete: every entry is written beside its place and moved there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def record(self, ingredients: Mapping[str, Any], make: Callable[[Path], PassRecord]) -> PassRecord:
+        """The record of the pass that these ingredients went into; ``make(directory)`` is asked if there is none, or if
+        a file that it had read by itself, such as its training data, is another by now.
+
+        Raises what ``make`` raises; nothing is remembered of a failure, which another limit may prevent.
+        """
+        directory = self.folder / digest(ingredients)
+        if not _fresh(directory / RECORD):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            record = make(directory)
+            partial = directory / f"{RECORD}.partial"
+            partial.write_text(json.dumps(_to_json(record)), encoding="utf-8")
+            partial.replace(directory / RECORD)
+        return _from_json(json.loads((directory / RECORD).read_text(encoding="utf-8")))
+
+    def arrays(self, ingredients: Mapping[str, Any], make: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+        """The same for arrays by name."""
+        path = self.folder / f"{digest(ingredients)}.npz"
+        if not path.is_file():
+            arrays = make()
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
+            partial.replace(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+
+def digest(ingredients: Mapping[str, Any]) -> str:
+    """SHA-256 over names and values (anything that JSON can write), whatever their order."""
+    text = json.dumps(ingredients, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _to_json(record: PassRecord) -> dict[str, Any]:
+    return {
+        "path": str(record.path),
+        "applied": dict(record.applied),
+        "said": list(record.said),
+        "float_graph": str(record.float_graph) if record.float_graph else None,
+        "base": str(record.base) if record.base else None,
+        "files": dict(record.files),
+    }
+
+
+def _fresh(path: Path) -> bool:
+    """Whether there is a record, and all that it depends on besides its ingredients is as it was."""
+    if not path.is_file():
+        return False
+    files: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("files", {})
+    return all(Path(name).is_file() and digest_of(Path(name)) == sha256 for name, sha256 in files.items())
+
+
+def _from_json(row: dict[str, Any]) -> PassRecord:
+    graph, base = (Path(row[key]) if row[key] else None for key in ("float_graph", "base"))
+    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), graph, base, row.get("files", {}))

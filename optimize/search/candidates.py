@@ -1,0 +1,197 @@
+"""The candidates: what is worth trying on this hardware, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from importlib.util import find_spec
+
+from ..errors import BadInput
+from ..pruning import Cut
+
+FLOAT32 = "float32"
+"""Name of the reference among the candidates: it takes part, and it is what remains when nobody beats it."""
+
+Option = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row: the passes that make it, one after the other, and their options. ``about`` is for the report.
+
+    ``opt_in`` rows are tried when they are asked for by name. The others are where ``package`` is installed and the
+    processor has one of ``flags``. ``after`` is the candidate that this one is a lower form of: where that one is not
+    right, this is not tried.
+    """
+
+    name: str
+    recipe: tuple[str, ...]
+    about: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+    opt_in: bool = False
+    package: str = ""
+    flags: tuple[str, ...] = ()
+    after: str = ""
+
+
+DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
+OPENVINO = "openvino_from_onnx"
+PRUNED = "pruned_from_torch"
+FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
+
+CANDIDATES: tuple[Candidate, ...] = (
+    Candidate(
+        "fused",
+        (FUSED,),
+        "float32 with attention, normalisation and activation functions as single nodes",
+    ),
+    Candidate(
+        "dynamic_int8",
+        (DYNAMIC,),
+        "matrix products in int8, ranges of activations found anew in every run",
+        {"per_channel": False},
+    ),
+    Candidate(
+        "dynamic_int8_per_channel",
+        (DYNAMIC,),
+        "the same with one weight scale for each output channel",
+        {"per_channel": True},
+    ),
+    Candidate(
+        "fused_dynamic_int8",
+        (FUSED, DYNAMIC),
+        "fused nodes first, then matrix products in int8",
+        {"per_channel": True},
+    ),
+    Candidate(
+        "static_int8",
+        (STATIC,),
+        "convolutions and matrix products in int8, ranges from the extremes seen in calibration",
+        {"calibrate": "minmax"},
+    ),
+    Candidate(
+        "static_int8_percentile",
+        (STATIC,),
+        "the same with ranges that leave out the rarest extremes",
+        {"calibrate": "percentile"},
+    ),
+    Candidate(
+        "static_int8_entropy",
+        (STATIC,),
+        "the same with the ranges that lose the least information",
+        {"calibrate": "entropy"},
+    ),
+    Candidate(
+        "weights_int8",
+        (NBITS,),
+        "weights in 8 bits by blocks, activations in float",
+        {"bits": 8, "block": 32},
+    ),
+    Candidate(
+        "weights_int4",
+        (NBITS,),
+        "weights in 4 bits by blocks, activations in float",
+        {"bits": 4, "block": 32},
+    ),
+    Candidate(
+        "openvino",
+        (OPENVINO,),
+        "float32 in OpenVINO's runtime",
+        {"precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
+        "openvino_bf16",
+        (OPENVINO,),
+        "OpenVINO's runtime with products in bfloat16: nearly lossless",
+        {"precision": "bf16"},
+        package="openvino",
+        flags=("avx512_bf16", "amx_bf16"),
+    ),
+    Candidate(
+        "openvino_int8",
+        (STATIC, OPENVINO),
+        "the static int8 graph in OpenVINO's runtime",
+        {"calibrate": "minmax", "precision": "f32"},
+        package="openvino",
+    ),
+    Candidate(
+        "float16",
+        (HALF,),
+        "half-precision floats, with float32 where values would not fit: for accelerators, no gain on a processor",
+        {"to": "float16"},
+        opt_in=True,
+    ),
+    Candidate(
+        "static_int8_signed",
+        (STATIC,),
+        "signed activations: the quantizer's default, half the speed of float32 on x86",
+        {"calibrate": "minmax", "activations": "int8"},
+        opt_in=True,
+    ),
+)
+"""Signed 8-bit activations and half-precision floats are tried only when asked for: on x86 both are slower than float32
+for reasons that no model changes."""
+
+
+PRUNED_FORMS: tuple[Candidate, ...] = (
+    Candidate("dynamic_int8", (DYNAMIC,), "the same in int8", {"per_channel": True}),
+    Candidate("static_int8", (STATIC,), "the same in calibrated int8", {"calibrate": "minmax"}),
+    Candidate(
+        "openvino_int8",
+        (STATIC, OPENVINO),
+        "the same in OpenVINO's runtime",
+        {"calibrate": "minmax", "precision": "f32"},
+        package="openvino",
+    ),
+)
+"""What is made of a pruned network besides itself."""
+
+
+def select(
+    names: Sequence[str],
+    flags: Sequence[str],
+    table: Sequence[Candidate] = CANDIDATES,
+    extra: Sequence[Candidate] = (),
+) -> tuple[Candidate, ...]:
+    """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking and
+    can run on a processor with these ``flags``. ``extra`` rows were asked for in another way: names may pick among
+    them, and where none does they are all tried.
+
+    Raises BadInput for a name that matches nothing.
+    """
+    usable = tuple(row for row in extra if _possible(row, flags))
+    if not names:
+        return (*(row for row in table if not row.opt_in and _possible(row, flags)), *usable)
+    every = (*table, *usable)
+    for name in names:
+        if not any(fnmatch(row.name, name) for row in every):
+            known = ", ".join(row.name for row in every)
+            raise BadInput(f"--candidates {name!r} matches none of {known}")
+    named = tuple(row for row in every if any(fnmatch(row.name, name) for name in names))
+    return named if {row.name for row in named} & {row.name for row in extra} else (*named, *usable)
+
+
+def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate, ...]:
+    """Rows for each cut: as float32, and in int8 on top of that. ``source`` are the options that say what is cut."""
+    rows: list[Candidate] = []
+    for cut in cuts:
+        options: dict[str, Option] = {**source, "prune": cut.kind, "share": f"{cut.share:g}"}
+        if cut.kind == "structured":
+            about = f"a smaller network: {cut.share:.0%} of the channels of each layer that allows it taken out"
+        else:
+            about = f"{cut.share:.0%} of the weights set to zero: no faster here, smaller when compressed"
+        about += ", then trained again" if source["train"] else ""
+        rows.append(Candidate(cut.name, (PRUNED,), about, options))
+        for row in PRUNED_FORMS:
+            name, recipe = f"{cut.name}_{row.name}", (PRUNED, *row.recipe)
+            rows.append(
+                Candidate(name, recipe, row.about, {**options, **row.options}, package=row.package, after=cut.name)
+            )
+    return tuple(rows)
+
+
+def _possible(row: Candidate, flags: Sequence[str]) -> bool:
+    installed = not row.package or find_spec(row.package) is not None
+    return installed and (not row.flags or bool(set(row.flags) & set(flags)))

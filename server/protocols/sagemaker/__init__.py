@@ -1,0 +1,1 @@
+"""SageMaker's HTTP contract: invocations, multi-model endpoints, batch transform and sessions."""

@@ -1,0 +1,68 @@
+"""Batch transform: what a job should send side by side, asked once before it begins."""
+
+from __future__ import annotations
+
+import orjson
+
+from ...errors import NotReady, SlipwayError
+from ...lifecycle import Lifecycle, Phase
+from ...models import Models
+from ...request import Head
+from ...settings.options import Settings
+from .. import JSON, Reply, Route
+from ..failure import reply_failure
+
+MIB = 1_048_576
+USUAL_PAYLOAD_MIB = 6
+"""The platform's own default: large enough for many rows, small enough to be sent again."""
+MOST_AT_ONCE_MIB = 100
+"""The platform refuses a job whose payload times concurrency exceeds this."""
+SLACK = 2
+"""Requests beyond what runs, so that one waits while another one is read or written."""
+
+
+class Transform:
+    """``GET /execution-parameters``, for the default model."""
+
+    def __init__(self, models: Models, lifecycle: Lifecycle, settings: Settings) -> None:
+        self._models = models
+        self._lifecycle = lifecycle
+        self._settings = settings
+
+    def parameters(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+        try:
+            model = self._models.default()
+        except SlipwayError as error:
+            starting = self._lifecycle.phase is Phase.STARTING
+            reply_failure(NotReady("the server is starting") if starting else error, head, reply)
+            return
+        reply(200, JSON, orjson.dumps(advice(self._settings, model.max_batch_size, model.instances)))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "/execution-parameters",
+                ("GET",),
+                lambda _: self.parameters,
+                "What a batch transform should send side by side",
+                "SageMaker",
+            )
+        ]
+
+
+def advice(settings: Settings, max_batch_size: int, instances: int) -> dict[str, int | str]:
+    """The three values of the platform's document.
+
+    Enough requests side by side to fill every instance's largest batch with rows that come one by one, and no more than
+    the platform lets a job hold in memory.
+    """
+    limit_mib = int(settings.max_body_mb * 1e6) // MIB
+    # Without a limit the platform sends whole files in chunks; it asks for a number all the same.
+    payload_mib = max(min(limit_mib, USUAL_PAYLOAD_MIB), 1) if settings.max_body_mb else USUAL_PAYLOAD_MIB
+    wanted = max_batch_size * instances + SLACK
+    transforms = settings.max_concurrent_transforms or max(min(wanted, MOST_AT_ONCE_MIB // payload_mib), 1)
+    return {
+        "MaxConcurrentTransforms": transforms,
+        "BatchStrategy": settings.batch_strategy,
+        "MaxPayloadInMB": payload_mib,
+    }

@@ -1,0 +1,141 @@
+"""SageMaker's container contract: ``/ping`` and ``/invocations``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...codecs.media import Negotiator
+from ...errors import SlipwayError
+from ...lifecycle import Lifecycle
+from ...models import Models, ServedModel
+from ...observe.metrics import Metrics
+from ...request import Head, InferRequest
+from .. import JSON, Handler, Reply, Route
+from ..failure import reply_failure
+from ..inference import infer, require_plain
+from ..row_stream import stream_rows
+from ..script import Scripts
+from .sessions import Sessions
+
+FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
+WITH_STREAM = b"InvokeEndpointWithResponseStream"
+HEALTHY = b'{"status":"healthy"}'
+
+BODIES: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"example": {"instances": [[0.0, 1.0]]}},
+        "text/csv": {"example": "0.0,1.0"},
+        "application/jsonlines": {"example": "[0.0,1.0]\n[2.0,3.0]\n"},
+        "application/x-recordio-protobuf": {"schema": {"type": "string", "format": "binary"}},
+        "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
+        "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
+        "text/plain": {"example": "one text, for a model whose only input is BYTES"},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+class SageMaker:
+    """The two routes, over the default model."""
+
+    def __init__(
+        self,
+        models: Models,
+        lifecycle: Lifecycle,
+        negotiator: Negotiator,
+        scripts: Scripts,
+        metrics: Metrics,
+        stream_rows: int = 0,
+        sessions: Sessions | None = None,
+    ) -> None:
+        """``stream_rows``: lines are sent so many at a time; 0: only to who asks for a stream, a batch at a time.
+        ``sessions``: None where they are not enabled."""
+        self._stream_rows = stream_rows
+        self._sessions = sessions
+        self._models = models
+        self._scripts = scripts
+        self._lifecycle = lifecycle
+        self._negotiator = negotiator
+        self._metrics = metrics
+
+    def ping(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - a ping has no body
+        """200 only when a model is loaded and warm and the server is not draining."""
+        try:
+            self._lifecycle.require_ready()
+        except SlipwayError as error:
+            reply_failure(error, head, reply)
+        else:
+            reply(200, JSON, HEALTHY)
+
+    def asking(self, find: Callable[[Head], ServedModel]) -> Handler:
+        """A handler that asks the model that ``find`` gives, with codecs by ``Content-Type`` and ``Accept``."""
+
+        def ask(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+            content_type = accept = encoding = None
+            for name, value in head.headers:
+                if name == b"content-type":
+                    content_type = value
+                elif name == b"accept":
+                    accept = value
+                elif name == b"content-encoding":
+                    encoding = value
+            try:
+                require_plain(encoding)
+                model = find(head)
+                if model.scripted:
+                    return self._scripts.invoke(model, head, body, reply)
+                codecs = self._negotiator.negotiate(content_type, accept)
+            except SlipwayError as error:
+                error = self._starting(error)
+                self._metrics.refused[error.code] += 1
+                reply_failure(error, head, reply)
+                return None
+            if codecs.lines and self._streams(model, head):
+                how = codecs.reader, codecs.writer, codecs.parameters
+                return stream_rows(model, head, body, reply, *how, self._stream_rows)
+            return infer(model, head, body, reply, codecs.reader, codecs.writer, codecs.parameters)
+
+        return ask
+
+    def _streams(self, model: ServedModel, head: Head) -> bool:
+        """Whether lines leave as they are ready: where it was asked for, by the settings or through the platform."""
+        asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
+        return asked and model.rowwise and model.spec.batchable
+
+    def _starting(self, error: SlipwayError) -> SlipwayError:
+        """While the model loads, its absence means 'not yet', whatever else is wrong with the request."""
+        if not self._models.all():
+            try:
+                self._lifecycle.require_ready()
+            except SlipwayError as waiting:
+                return waiting
+        return error
+
+    def health(self) -> Route:
+        return Route(
+            "/ping", ("GET", "POST"), lambda _: self.ping, "200 when a model is loaded and warm, else 503", "SageMaker"
+        )
+
+    def routes(self) -> list[Route]:
+        """Both routes, for the default model."""
+        invocations = self.asking(self._models.ask_default)
+        if self._sessions is not None:
+            invocations = self._sessions.around(invocations)
+        return [
+            self.health(),
+            Route(
+                "/invocations",
+                ("POST",),
+                lambda _: invocations,
+                "Ask the model",
+                "SageMaker",
+                description="JSON (instances, inputs, Open Inference, MLflow, bare list), JSON lines, CSV, npy, npz, "
+                "RecordIO, or one text or image as it is; the answer follows `Accept` and the convention of the "
+                "question. `X-Slipway-Timing: 1` asks for stage times in `Server-Timing`; `slipway-timing` in "
+                "`X-Amzn-SageMaker-Custom-Attributes` for the same through SageMaker. `X-Request-Deadline-Ms` sets a "
+                "deadline.",
+                request_body=BODIES,
+            ),
+        ]

@@ -1,0 +1,168 @@
+"""SageMaker's multi-model endpoints: the platform loads models under names of its own, lists, unloads and asks them.
+
+The platform decides what stays in memory: nothing is evicted here, and a model that does not fit is refused with 507,
+whereupon the platform unloads another one and asks again. Names are opaque: they say nothing of the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from ...errors import AlreadyLoaded, MalformedInput, SlipwayError, UnknownModel
+from ...models import LoadOptions, Models
+from ...models.versions import Versions
+from ...request import Head
+from .. import JSON, Handler, Reply, Route
+from ..failure import reply_failure
+from .invocations import BODIES, SageMaker
+
+TAG = "SageMaker multi-model"
+ONE = "/models/{name}"
+USUAL_PAGE, LARGEST_PAGE = 100, 1_000
+LONGEST_NAME = 512
+LOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"example": {"model_name": "h", "url": "/opt/ml/models/h/model"}}},
+}
+
+
+class MultiModel:
+    """The routes under ``/models``. A load or unload goes on when its caller leaves."""
+
+    def __init__(self, models: Models, front: SageMaker) -> None:
+        """``front`` answers what ``/models/{name}/invoke`` is asked, as it would on ``/invocations``."""
+        self._models = models
+        self._front = front
+        self._changing: set[str] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/models", ("GET",), lambda _: self.index, "All loaded models, page by page", TAG),
+            Route(
+                "/models",
+                ("POST",),
+                lambda _: self.load,
+                "Load a model from a path of this machine",
+                TAG,
+                description="409: that name is loaded, or on its way. 507: it does not fit; unload another one.",
+                request_body=LOAD_BODY,
+            ),
+            Route(ONE, ("GET",), self._describe, "Whether a model is loaded, and from where", TAG),
+            Route(ONE, ("DELETE",), self._unload, "Unload; answers when the memory is given back", TAG),
+            Route(ONE + "/invoke", ("POST",), self._invoke, "Ask a model", TAG, request_body=BODIES),
+        ]
+
+    def index(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+        """Sorted by name. The token of the next page is the place at which it begins."""
+        try:
+            query = dict(parse_qsl(head.query.decode("latin-1")))
+            begin = _number(query.get("next_page_token", "0"), "next_page_token", 0)
+            limit = min(_number(query.get("limit", str(USUAL_PAGE)), "limit", 1), LARGEST_PAGE)
+        except SlipwayError as error:
+            reply_failure(error, head, reply)
+            return
+        loaded = sorted((one for one in self._models.known() if one.ready()), key=lambda one: one.name)
+        page: dict[str, Any] = {"models": [_row(one) for one in loaded[begin : begin + limit]]}
+        if begin + limit < len(loaded):
+            page["nextPageToken"] = str(begin + limit)
+        reply(200, JSON, orjson.dumps(page))
+
+    def load(self, head: Head, body: bytes, reply: Reply) -> None:
+        try:
+            name, path = _asked(body)
+        except SlipwayError as error:
+            reply_failure(error, head, reply)
+            return
+        self._answer(head, reply, lambda: self._load_one(name, path), b'{"status":"Workers scaled"}')
+
+    async def _load_one(self, name: str, path: Path) -> None:
+        if name in self._changing:
+            raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded already")
+        if any(one.name == name and one.ready() for one in self._models.known()):
+            raise AlreadyLoaded(f"model {name!r} is loaded already")
+        self._changing.add(name)
+        try:
+            await self._models.load(path, LoadOptions(pinned=True), name=name)
+        except SlipwayError:
+            self._models.forget(name)
+            raise
+        finally:
+            self._changing.discard(name)
+
+    def _unload(self, path: dict[str, str]) -> Handler:
+        name = path["name"]
+        done = orjson.dumps({"status": f'Model "{name}" unregistered'})
+
+        async def work() -> None:
+            if name in self._changing:
+                raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded: try again")
+            self._changing.add(name)
+            try:
+                await self._models.unload(name)
+                self._models.forget(name)
+            finally:
+                self._changing.discard(name)
+
+        return lambda head, _body, reply: self._answer(head, reply, work, done)
+
+    def _describe(self, path: dict[str, str]) -> Handler:
+        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
+            name = path["name"]
+            try:
+                versions = self._models.of(name)
+                if not versions.ready():
+                    raise UnknownModel(f"model {name!r} is not loaded")
+            except SlipwayError as error:
+                reply_failure(error, head, reply)
+            else:
+                reply(200, JSON, orjson.dumps(_row(versions)))
+
+        return handle
+
+    def _invoke(self, path: dict[str, str]) -> Handler:
+        name = path["name"]
+        return self._front.asking(lambda head: self._models.ask(name, head))
+
+    def _answer(self, head: Head, reply: Reply, work: Callable[[], Awaitable[None]], done: bytes) -> None:
+        async def do() -> None:
+            try:
+                await work()
+            except SlipwayError as error:
+                reply_failure(error, head, reply)
+            else:
+                reply(200, JSON, done)
+
+        task = asyncio.ensure_future(do())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+
+def _row(versions: Versions) -> dict[str, str]:
+    return {"modelName": versions.name, "modelUrl": str(versions.ready()[0].found.path)}
+
+
+def _asked(body: bytes) -> tuple[str, Path]:
+    """The name and the path of a load. Raises MalformedInput."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedInput(f"the body is not JSON: {error}") from error
+    name, url = (fields.get("model_name"), fields.get("url")) if isinstance(fields, dict) else (None, None)
+    if not (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and isinstance(url, str)):
+        raise MalformedInput('the body must be an object with "model_name" and "url", a path of this machine')
+    if not url.startswith("/") or "\0" in url:
+        raise MalformedInput('"url" must be an absolute path of this machine, such as /opt/ml/models/NAME/model')
+    return name, Path(url)
+
+
+def _number(text: str, what: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
+        raise MalformedInput(f"{what} must be a whole number of at least {least}, got {text[:40]!r}")
+    return int(text)

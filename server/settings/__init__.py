@@ -1,0 +1,1 @@
+"""Settings: every option once, where its value comes from, and its documentation."""

@@ -1,0 +1,1 @@
+"""The machine: control groups, cores, processor, memory and orphaned processes."""

@@ -1,0 +1,292 @@
+"""Planted faults are found, laws are recovered, and audits tell right from wrong: all seeded, no clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.explain import audits, batches, causes, dispersion, explanation, stages, tail, transfer
+from bench.explain.explanation import Circumstances, Explanation
+from bench.load import schedule
+from bench.load.server_timing import MISSING, STAGES
+from bench.observe.timeline import Host, Totals
+from tests.unit.bench import planted
+
+RATE = 450.0
+ABOUT = Circumstances(stretches=((2.0, 22.0),), request_bytes=600, cores=2.0, host=None)
+
+
+def host(**series: float) -> Host:
+    """A host that looked ten times and saw the same each time."""
+    t_s = tuple(2.0 * at for at in range(10))
+    values: dict[str, tuple[float | None, ...]] = {name: (value,) * 10 for name, value in series.items()}
+    return Host(1, t_s, values, {"1": 5.0, "16": 20.0}, 1.5, 1e9, 0, None, ())
+
+
+def explained(rows: planted.Columns, about: Circumstances) -> Explanation:
+    """The explanation of the rows that lie in the stretches."""
+    inside = np.zeros(len(rows["due_ns"]), dtype=np.bool_)
+    for low, high in about.stretches:
+        inside |= (rows["due_ns"] >= low * 1e9) & (rows["due_ns"] < high * 1e9)
+    return explanation.explain(rows, {name: column[inside] for name, column in rows.items()}, about)
+
+
+def account_of(fault: planted.Fault | None = None, seed: int = 1, duration_s: float = 22.0) -> stages.Account:
+    return stages.join(planted.simulate(seed, RATE, duration_s, fault))
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS, ids=lambda fault: fault.name)
+def test_the_tail_is_charged_to_the_planted_fault(fault: planted.Fault) -> None:
+    # A pause of the model is waited for by everybody behind it: most of what it costs is queueing.
+    wanted = "queue_busy" if fault.term == "compute" else fault.term
+    for seed in range(3):
+        found = tail.attribute(account_of(fault, seed))
+        assert found is not None
+        assert max(found.terms, key=lambda name: found.terms[name].ms) == wanted
+
+
+def test_contributions_add_up_and_lie_in_their_intervals() -> None:
+    found = tail.attribute(account_of(planted.FAULTS[2]))
+    assert found is not None
+    assert sum(one.ms for one in found.terms.values()) == pytest.approx(found.gap_ms)
+    assert sum(one.share or 0 for one in found.terms.values()) == pytest.approx(1)
+    assert found.low_ms is not None
+    assert found.high_ms is not None
+    assert found.low_ms <= found.gap_ms <= found.high_ms
+    largest = found.terms["decode"]
+    assert largest.low_share is not None
+    assert largest.high_share is not None
+    assert 0 < largest.low_share <= (largest.share or 0) <= largest.high_share
+    assert found == tail.attribute(account_of(planted.FAULTS[2]))  # the same seed, the same intervals
+
+
+def test_a_short_run_has_no_intervals_and_an_empty_one_no_tail() -> None:
+    short = tail.attribute(account_of(duration_s=1.5))
+    assert short is not None
+    assert short.method is None
+    assert all(one.low_ms is None for one in short.terms.values())
+    assert tail.attribute(account_of(duration_s=0.05)) is None
+
+
+def test_the_resampled_median_of_equal_weights_is_the_band_itself() -> None:
+    """Binning by rank must not move a band: every block drawn once gives what the exact bands give."""
+    account = account_of(planted.FAULTS[3])
+    counts, sums_ms = tail._by_block_and_bin(account)
+    count, sums = counts.sum(axis=0), sums_ms.sum(axis=0)
+    for quantile in (0.5, 0.99):
+        exact = stages.at_quantile(account, quantile)
+        assert exact is not None
+        binned = tail._band_mean(count, sums / np.maximum(count, 1)[:, None], quantile)
+        assert binned.sum() == pytest.approx(exact.total_ms, rel=0.02)
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1_000))
+def test_variance_shares_add_up(seed: int) -> None:
+    shares = tail.variance_shares(account_of(planted.FAULTS[seed % 7], seed, 1.0))
+    assert shares is not None
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("quantile", [0.02, 0.25, 0.5, 0.9, 0.999])
+def test_the_account_can_be_had_at_any_quantile(quantile: float) -> None:
+    account = account_of()
+    band = stages.at_quantile(account, quantile)
+    assert band is not None
+    assert sum(band.terms_ms.values()) == pytest.approx(band.total_ms)
+    at = np.quantile(account.total_ns, [band.low, band.high]) / 1e6
+    assert at[0] * 0.99 <= band.total_ms <= at[1] * 1.2
+
+
+def test_runs_are_found_without_a_batch_id() -> None:
+    account = account_of()
+    runs = batches.reconstruct(account)
+    assert runs.requests.sum() == len(account.total_ns)
+    assert (runs.requests == runs.rows).mean() > 0.999
+    sizes = batches.costs(runs)
+    assert sum(one.runs for one in sizes) == len(runs.rows)
+
+
+def test_two_runs_that_last_equally_long_stay_two() -> None:
+    rows = planted.simulate(1, RATE, 1.0)
+    rows["compute_ns"][:] = 5_000_000
+    rows["batch"][:] = 1
+    rows["queue_busy_ns"][:] = 0
+    assert len(batches.reconstruct(stages.join(rows)).rows) == len(rows["batch"])
+
+
+def test_the_batch_law_is_recovered() -> None:
+    law = batches.fit(batches.reconstruct(account_of(duration_s=40)))
+    assert law is not None
+    assert law.fixed_ms == pytest.approx(4, abs=4 * law.fixed_error_ms)
+    assert law.per_row_ms == pytest.approx(1, abs=4 * law.per_row_error_ms)
+    assert law.residual_cv == pytest.approx(0.25, abs=0.02)
+    assert law.steps == ()
+    assert law.fixed_share == pytest.approx(0.8, abs=0.03)
+    assert law.capacity_per_s(2) == pytest.approx(2 * law.capacity_per_s())
+
+
+def stepped(seed: int, jump_ms: float) -> batches.Runs:
+    random = np.random.default_rng(seed)
+    rows = random.integers(1, 17, 4_000)
+    times_ms = (4 + 0.5 * rows + jump_ms * (rows > 8)) * random.lognormal(0, 0.1, 4_000)
+    return batches.Runs(rows, (times_ms * 1e6).astype(np.int64), rows)
+
+
+def test_a_step_is_found_where_it_is() -> None:
+    law = batches.fit(stepped(1, 5.0))
+    assert law is not None
+    assert [step.above_rows for step in law.steps] == [8]
+    assert law.steps[0].ms == pytest.approx(5, rel=0.1)
+    assert law.ms(9) - law.ms(8) == pytest.approx(5.5, rel=0.1)
+
+
+def test_no_step_is_made_up() -> None:
+    laws = [batches.fit(stepped(seed, 0.0)) for seed in range(30)]
+    assert sum(bool(law and law.steps) for law in laws) == 0
+
+
+def test_one_size_is_no_law() -> None:
+    runs = batches.Runs(np.full(50, 4), np.full(50, 5_000_000), np.full(50, 4))
+    assert batches.fit(runs) is None
+    assert [one.rows for one in batches.costs(runs)] == [4]
+
+
+def test_dispersion_tells_even_from_random_from_bursty() -> None:
+    even = dispersion.dispersion(schedule.build("constant", 200, 30, 5).offsets_ns, [(0, 30)])
+    poisson = dispersion.dispersion(schedule.build("poisson", 200, 30, 5).offsets_ns, [(0, 30)])
+    bursty = dispersion.dispersion(planted.simulate(1, 200, 30, planted.FAULTS[1])["due_ns"], [(0, 30)])
+    assert [one.window_s for one in even] == [0.01, 0.1, 1.0]
+    assert all(one.index < 0.3 for one in even)
+    assert all(0.6 < one.index < 1.5 for one in poisson)
+    assert bursty[1].index > 2
+    assert dispersion.dispersion(schedule.build("constant", 200, 0.1, 5).offsets_ns, [(0, 0.1)]) == ()
+
+
+def test_littles_law_holds_in_a_steady_run_and_breaks_in_one_that_falls_behind() -> None:
+    steady = audits.little(planted.simulate(1, RATE, 22), [(2, 22)])
+    assert steady is not None
+    assert steady.ok
+    behind = audits.little(planted.simulate(1, 1_500, 22), [(2, 22)])  # capacity is 800/s
+    assert behind is not None
+    assert behind.ok is False
+
+
+def test_the_servers_own_count_is_held_against_ours() -> None:
+    account = account_of()
+    runs = batches.reconstruct(account)
+    seconds = 22.0
+    inside_s = float(account.terms_ns[:, 3:-1].sum()) / 1e9
+    told = Totals(seconds, len(account.total_ns), inside_s + 1, 1.0, len(runs.rows), runs.rows.sum())
+    for audit in (audits.little_in_server(account, told, seconds), audits.utilisation(runs, told, seconds)):
+        assert audit is not None
+        assert audit.ok
+    other = Totals(seconds, 2 * len(account.total_ns), 2 * inside_s, 0.0, 2 * len(runs.rows), 0)
+    for audit in (audits.little_in_server(account, other, seconds), audits.utilisation(runs, other, seconds)):
+        assert audit is not None
+        assert audit.ok is None  # somebody else's requests are no fault of the measurement
+    assert audits.little_in_server(account, None, seconds) is None
+
+
+def test_every_cause_is_weighed_and_ranked_by_share() -> None:
+    beside = host(server_cpu_cores=1.9, throttled=0.05, rss_bytes=9.9e8, ping_ms=0.5, loop_delay=0.2, major_faults=0.0)
+    about = Circumstances(stretches=((2.0, 18.0),), request_bytes=600, cores=2.0, host=beside)
+    found = explained(planted.simulate(1, RATE, 22, planted.FAULTS[3]), about)
+    assert {cause.name for cause in found.causes} == set(causes.TITLES)
+    largest = [max(cause.share_median or 0, cause.share_tail or 0) for cause in found.causes]
+    assert largest == sorted(largest, reverse=True)
+    by_name = {cause.name: cause for cause in found.causes}
+    assert found.causes[0].name in (causes.SELF, causes.HARDWARE)
+    assert (by_name[causes.SELF].share_tail or 0) > 0.5
+    said = {one.measure: one.speaks for cause in found.causes for one in cause.evidence if one.measure}
+    assert said["cpu_share"] == "for"
+    assert said["throttled"] == "for"
+    assert said["memory_share"] == "for"
+    assert said["loop_delay"] == "for"
+    assert said["major_faults_per_s"] == "against"
+    assert by_name[causes.MODEL].at_most
+    assert found.batching is not None
+    assert found.batching.capacity_per_s == pytest.approx(800)
+    assert found.batching.capacity_from == "the server's cost table"
+
+
+def test_thresholds_are_ordered_and_belong_to_a_cause() -> None:
+    for one in causes.THRESHOLDS:
+        assert one.cause in causes.TITLES
+        assert one.speaks_for is None or one.speaks_for > one.speaks_against
+    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.95) == "for"
+    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.7) is None
+    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.1) == "against"
+    assert causes.speaks(causes.HARDWARE, "cpu_share", None) is None
+    assert causes.speaks(causes.MODEL, "fixed_share", 0.99) is None
+
+
+def test_a_server_that_tells_nothing_gets_no_shares() -> None:
+    rows = planted.simulate(1, RATE, 22)
+    for stage in STAGES:
+        rows[f"{stage}_ns"][:] = MISSING
+    rows["batch"][:] = MISSING
+    found = explained(rows, ABOUT)
+    assert all(cause.share_median is None and cause.share_tail is None for cause in found.causes)
+    assert found.batching is None
+    assert found.without_cause is None
+
+
+def test_nothing_measured_is_nothing_explained() -> None:
+    rows = {name: column[:0] for name, column in planted.simulate(1, RATE, 1).items()}
+    found = explained(rows, ABOUT)
+    assert found.causes == ()
+    assert found.tail is None
+    assert found.audits == ()
+
+
+def test_warm_ups_between_repeats_are_in_no_figure() -> None:
+    """Two repeats of 10 s, between them 5 s of something else: as one run of 20 s, and not as one of 25."""
+    rows = planted.simulate(1, RATE, 26)
+    between = (rows["due_ns"] > 11e9) & (rows["due_ns"] < 16e9)
+    rows["queue_timer_ns"][between] += 50_000_000
+    rows["last_byte_ns"][between] += 50_000_000
+    gone = (rows["due_ns"] > 12e9) & (rows["due_ns"] < 14e9)  # in which nothing was sent
+    rows = {name: column[~gone] for name, column in rows.items()}
+    about = Circumstances(stretches=((1.0, 11.0), (16.0, 26.0)), request_bytes=600, cores=2.0, host=None)
+    assert about.seconds == 20
+    found = explained(rows, about)
+    assert found.bands["p99"].terms_ms["queue_timer"] == 0
+    assert all(0.6 < one.index < 1.5 for one in found.arrivals)
+    assert [one.windows for one in found.arrivals] == [2_000, 200, 20]
+    assert found.batching is not None
+    assert found.batching.rows_per_s == pytest.approx(RATE, rel=0.1)
+    assert found.tail is not None
+    assert found.tail.method is not None
+    assert all(audit.ok for audit in found.audits)
+
+
+def test_the_way_of_a_byte_is_found_over_sizes_and_not_from_one() -> None:
+    """Each kB planted to take 8 us (125 MB/s) and every request 2 ms besides."""
+    rows = planted.simulate(3, 100, 20)
+    count = len(rows["due_ns"])
+    sizes = np.random.default_rng(1).choice([10_000, 100_000, 1_000_000], count)
+    worked = sum(np.maximum(rows[f"{stage}_ns"], 0) for stage in STAGES if stage != "receive")
+    noise = np.random.default_rng(2).exponential(100_000, count).astype(np.int64)
+    way = {"bytes_out": sizes, "last_byte_ns": rows["send_ns"] + worked + 2_000_000 + 8 * sizes + noise}
+    found = transfer.slope(rows | way)
+    assert found is not None
+    assert found.us_per_kb == pytest.approx(8, rel=0.02)
+    assert found.bytes_per_s == pytest.approx(125e6, rel=0.02)
+    assert found.base_ms == pytest.approx(2.07, abs=0.05)
+    assert transfer.slope(rows | {"bytes_out": np.full(count, 10_000)}) is None
+
+
+def test_bandwidth_says_what_was_measured_and_what_was_inferred() -> None:
+    rows = planted.simulate(1, 100, 22)
+    about = Circumstances(((2.0, 22.0),), 1e6, 2.0, None, loopback=transfer.Loopback(1_000_000, 400.0))
+    window = {name: column[rows["due_ns"] >= 2e9] for name, column in rows.items()}
+    (cause,) = (one for one in explanation.explain(rows, window, about).causes if one.name == "bandwidth")
+    texts = " ".join(one.text for one in cause.evidence)
+    assert "(inferred)" in texts
+    assert "a body of 1 MB takes 0.400 ms more than an empty one" in texts
+    use = next(one for one in cause.evidence if one.measure == "link_use")
+    assert use.value is not None
+    assert use.speaks == "against"

@@ -1,0 +1,179 @@
+"""Host figures: the kernel's files read from a planted tree, counters turned into rates, gaps left as gaps."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bench.observe import proc, scrape
+from bench.observe import timeline as host
+from bench.observe.proc import ServerFiles
+from bench.observe.scrape import Scraped
+
+METRICS = """\
+# TYPE process_cpu_seconds counter
+process_cpu_seconds_total {cpu}
+# TYPE slipway_queue_rows gauge
+slipway_queue_rows{{model="a",version="1"}} {rows}
+slipway_queue_rows{{model="b",version="1"}} 1.0
+# TYPE slipway_cost_seconds gauge
+slipway_cost_seconds{{model="a",version="1",batch_size="4"}} 0.002
+# TYPE slipway_load_seconds gauge
+slipway_load_seconds{{model="a",version="1"}} 1.25
+# TYPE slipway_batch_rows histogram
+slipway_batch_rows_bucket{{model="a",version="1",le="+Inf"}} {runs}
+slipway_batch_rows_count{{model="a",version="1"}} {runs}
+slipway_batch_rows_sum{{model="a",version="1"}} {runs}
+"""
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A machine with one server, process 42, in a cgroup of version 2."""
+    stat = "42 (a) b) S " + " ".join(str(at) for at in range(4, 53))
+    write(tmp_path / "proc/42/stat", stat)
+    write(tmp_path / "proc/42/task/42/schedstat", "100 7000 3")
+    write(tmp_path / "proc/42/task/43/schedstat", "100 2000 3")
+    write(tmp_path / "proc/42/cgroup", "0::/box\n")
+    write(tmp_path / "sys/fs/cgroup/box/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 11\n")
+    write(tmp_path / "sys/fs/cgroup/box/memory.current", "1000\n")
+    write(tmp_path / "sys/fs/cgroup/box/memory.max", "max\n")
+    write(tmp_path / "proc/pressure/cpu", "some avg10=1.00 avg60=0 avg300=0 total=123\nfull total=0\n")
+    write(tmp_path / "proc/stat", "cpu 10 0 5 80 5 0 0 3 0 0\ncpu0 1 1\nprocs_running 4\n")
+    return tmp_path
+
+
+def test_the_kernels_files_are_read(tree: Path) -> None:
+    seen = ServerFiles(tree, 42).read()
+    # Fields of stat are numbered from 1 in proc(5); this tree says its own number in each.
+    assert seen["major_faults"] == 12
+    assert seen["cpu_ticks"] == 14 + 15
+    assert seen["threads"] == 20
+    assert seen["rss_pages"] == 24
+    assert (seen["run_delay_ns"], seen["loop_delay_ns"]) == (9000, 7000)
+    assert (seen["throttled_ns"], seen["nr_throttled"]) == (11_000, 2)
+    assert seen["memory_bytes"] == 1000
+    assert "memory_limit_bytes" not in seen  # "max" is no number
+    assert seen["pressure_us"] == 123
+    assert (seen["machine_ticks"], seen["idle_ticks"], seen["steal_ticks"], seen["running"]) == (103, 85, 3, 4)
+
+
+def test_cgroup_version_1_is_read_too(tree: Path) -> None:
+    write(tree / "proc/42/cgroup", "4:memory:/m\n1:cpu,cpuacct:/\n")
+    write(tree / "sys/fs/cgroup/cpu/cpu.stat", "nr_periods 1\nnr_throttled 1\nthrottled_time 77\n")
+    write(tree / "sys/fs/cgroup/memory/m/memory.usage_in_bytes", "5\n")
+    write(tree / "sys/fs/cgroup/memory/m/memory.limit_in_bytes", "9\n")
+    seen = ServerFiles(tree, 42).read()
+    assert (seen["throttled_ns"], seen["memory_bytes"], seen["memory_limit_bytes"]) == (77, 5, 9)
+
+
+def test_the_network_is_the_loopback_or_all_that_is_not(tmp_path: Path) -> None:
+    net = tmp_path / "proc/net"
+    net.mkdir(parents=True)
+    rows = ["Inter-|", " face |", "  lo: 100 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0", *("e0: 5", "e1: 7")]
+    rows[3:] = [f"{row} 1 0 0 0 0 0 0 {at}0 1 0 0 0 0 0 0" for at, row in enumerate(rows[3:], 1)]
+    (net / "dev").write_text("\n".join(rows))
+    assert proc.network(tmp_path, loopback=True) == {}  # no counters of TCP
+    (net / "snmp").write_text("Ip: X\nIp: 1\nTcp: InSegs RetransSegs\nTcp: 9 4\n")
+    assert proc.network(tmp_path, loopback=True) == {"net_in_bytes": 100, "net_out_bytes": 200, "retransmits": 4}
+    assert proc.network(tmp_path, loopback=False) == {"net_in_bytes": 12, "net_out_bytes": 30, "retransmits": 4}
+
+
+def test_what_cannot_be_read_is_missing_not_zero(tmp_path: Path) -> None:
+    assert ServerFiles(tmp_path, 42).read() == {}
+
+
+def test_a_listener_is_found_by_its_port(tmp_path: Path) -> None:
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    row = "   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  0  0 {inode} 1\n"
+    rows = row.format(port=8080, state="01", inode=7) + row.format(port=8080, state="0A", inode=8)
+    write(tmp_path / "proc/net/tcp", head + rows)
+    (tmp_path / "proc/42/fd").mkdir(parents=True)
+    os.symlink("socket:[8]", tmp_path / "proc/42/fd/3")
+    assert proc.find_listener(8080, tmp_path) == 42
+    assert proc.find_listener(8081, tmp_path) is None
+
+
+def test_this_process_is_found_here() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert proc.find_listener(listener.getsockname()[1]) == os.getpid()
+    assert proc.is_here("127.0.0.1")
+    assert not proc.is_here("203.0.113.7")
+
+
+def looks() -> Scraped:
+    """A second apart, with metrics at the first, third and fifth, and one answer missing."""
+    found = []
+    for at in range(5):
+        one: dict[str, object] = {"t_ns": 10**9 * (at + 100), "cpu_ticks": 50.0 * at, "machine_ticks": 200.0 * at}
+        one |= {"idle_ticks": 150.0 * at, "rss_pages": 10.0, "ping_ns": 500_000}
+        if at % 2 == 0:
+            one["metrics"] = METRICS.format(cpu=float(at), rows=float(at), runs=10.0 * at)
+        found.append(one)
+    del found[3]["cpu_ticks"], found[3]["ping_ns"]
+    return Scraped(found, ["a note"], 42)
+
+
+def test_counters_become_rates_and_gaps_stay_gaps() -> None:
+    found = host.build(looks(), 100 * 10**9, [(0.0, 10.0)])
+    assert found.t_s == (0, 1, 2, 3, 4)
+    assert found.series["server_cpu_cores"] == (None, 0.5, 0.5, None, 0.5)
+    assert found.series["machine_busy"] == (None, 0.25, 0.25, 0.25, 0.25)
+    assert found.series["ping_ms"] == (0.5, 0.5, 0.5, None, 0.5)
+    assert found.series["queue_rows"] == (1, None, 3, None, 5)
+    assert "throttled" not in found.series
+    assert found.costs_ms == {"4": pytest.approx(2)}
+    assert found.load_s == 1.25
+    assert found.totals is not None
+    assert (found.totals.seconds, found.totals.runs) == (4, 40)
+    assert found.mean("queue_rows", [(1, 10)]) == 4
+    assert found.mean("throttled", [(0, 10)]) is None
+    assert found.notes == ("a note",)
+
+
+def test_what_lies_between_two_repeats_is_in_no_total() -> None:
+    found = host.build(looks(), 100 * 10**9, [(0.0, 2.0), (2.0, 3.0)])
+    assert found.totals is not None
+    assert (found.totals.seconds, found.totals.runs) == (2, 20)  # the second has one scrape: no difference
+    assert found.mean("queue_rows", [(0, 1), (4, 5)]) == 3
+
+
+def test_a_restarted_server_makes_no_negative_rate() -> None:
+    seen = looks()
+    seen.looks[4]["cpu_ticks"] = 3.0
+    assert host.build(seen, 0, [(0, 1)]).series["server_cpu_cores"][4] is None
+
+
+def test_without_the_kernels_files_the_servers_own_figures_serve() -> None:
+    seen = looks()
+    for one in seen.looks:
+        one.pop("cpu_ticks", None)
+    assert host.build(seen, 0, [(0, 1)]).series["server_cpu_cores"] == (None, None, 1, None, 1)
+
+
+def test_a_host_comes_back_from_json() -> None:
+    found = host.build(looks(), 100 * 10**9, [(0.0, 10.0)])
+    assert host.from_json(json.loads(orjson.dumps(found))) == found
+    assert host.from_json(None) is None
+
+
+def test_nothing_seen_is_a_host_without_figures() -> None:
+    found = host.build(Scraped(notes=["gone"]), 0, [(0, 1)])
+    assert found.series == {}
+    assert found.totals is None
+
+
+def test_a_look_at_a_server_that_is_gone_has_the_time_only() -> None:
+    client = scrape.Client("127.0.0.1", 1, tls=False)
+    seen = scrape.look(client, None, with_metrics=True).keys()
+    assert seen - {"net_in_bytes", "net_out_bytes", "retransmits"} == {"t_ns"}

@@ -1,0 +1,105 @@
+"""The report: everything on one page, nothing fetched, nothing from outside taken as markup."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from optimize.evaluation.dataset import Dataset
+from optimize.package import artifact as package
+from optimize.package import report
+from optimize.package.artifact import Findings, Identity
+from optimize.package.charts import Point, draw
+from optimize.passes import PassRecord
+from server.artifact import Manifest
+
+VOID = {"meta", "br", "hr", "img", "line", "circle"}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, findings: Findings, rows: Dataset) -> Manifest:
+    root = tmp_path / "out"
+    root.mkdir()
+    return package.write(root, Identity("small", "3", "", ()), findings, rows).manifest
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed without having been opened, and the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_self_contained(manifest: Manifest) -> None:
+    page = report.render(manifest)
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(page.encode()) < 200_000
+    assert not re.search(r"""(src|href)=|url\(|@import|<script|https?://""", page)
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_every_candidate_is_there_with_its_reason(manifest: Manifest) -> None:
+    page = report.render(manifest)
+    for words in ("float32", "fast", "not accurate enough: too far off", "0.9800", "1.90 to 2.10", "not timed"):
+        assert words in page
+    for words in ("Abacus 3", "python -m optimize here:there", "1" * 64, "a warning"):
+        assert words in page
+    assert page.count("<tr class=chosen>") == 1
+
+
+def test_text_from_outside_is_escaped(manifest: Manifest) -> None:
+    page = report.render(manifest)
+    assert "quick &lt;b&gt;" in page
+    assert "<b>quick" not in page
+
+
+def test_the_verdict_is_one_sentence(manifest: Manifest) -> None:
+    assert report.verdict(manifest) == "fast is 2.00 times as fast as float32 and keeps within the allowed drop."
+
+
+def test_a_page_from_the_written_manifest_is_the_same(manifest: Manifest) -> None:
+    assert report.render(Manifest.from_json(manifest.to_json())) == report.render(manifest)
+
+
+def test_the_plot_is_valid_and_puts_better_up_and_left() -> None:
+    points = [Point("slow", 20.0, 0.01, 0.0, 0.02, False), Point("quick & good", 10.0, 0.0, 0.0, 0.0, True)]
+    svg = ET.fromstring(draw(points, "accuracy", 0.01))
+    circles = {circle.get("class"): circle for circle in svg.iter("circle")}
+    slow, quick = circles["dot"], circles["winner"]
+    assert float(quick.get("cx", "")) < float(slow.get("cx", ""))
+    assert float(quick.get("cy", "")) < float(slow.get("cy", ""))
+    for mark in svg.iter():
+        for key in ("cx", "x", "x1", "x2"):
+            assert 0 <= float(mark.get(key, "0")) <= 760
+
+
+def test_a_plot_of_one_point_without_any_drop_has_a_scale() -> None:
+    assert "nan" not in draw([Point("only", 10.0, 0.0, 0.0, 0.0, True)], "accuracy", 0.0)
+    assert draw([], "accuracy", 0.01) == ""
+
+
+def test_what_was_pruned_is_told_once_for_each_cut(findings: Findings, rows: Dataset, tmp_path: Path) -> None:
+    applied = {"prune": "structured 0.5", "weights": "1,000 -> 300"}
+    record = PassRecord(Path("model.onnx"), applied, ("cut near: 32 -> 16 channels", "left <answer>: an output"))
+    lost = [replace(findings.search.outcomes[2], name=name, record=record) for name in ("pruned_50", "pruned_50_int8")]
+    search = replace(findings.search, outcomes=(*findings.search.outcomes, *lost))
+    package.write(tmp_path, Identity("small", "1", "", ()), replace(findings, search=search), rows)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("cut near: 32 -&gt; 16 channels") == 1
+    assert "left &lt;answer&gt;: an output" in page

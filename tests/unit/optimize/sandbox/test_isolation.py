@@ -1,0 +1,99 @@
+"""A step in a process of its own: whatever happens to it, the parent gets an answer and goes on."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimize.errors import BadInput, PassFailed
+from optimize.sandbox import isolation
+from optimize.sandbox.isolation import Limits
+
+ROOMY = Limits(60, 4_000_000_000)
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def refuse() -> None:
+    raise BadInput("not like this")
+
+
+def stumble() -> None:
+    raise KeyError("missing")
+
+
+def crash() -> None:
+    os.write(2, b"double free or corruption\n")
+    ctypes.string_at(0)
+
+
+def devour() -> int:
+    return int(np.ones(4_000_000_000, np.uint8).sum())
+
+
+def hang() -> None:
+    signal.pause()
+
+
+def test_the_result_comes_back() -> None:
+    assert isolation.call(ROOMY, double, 21) == 42
+
+
+@pytest.mark.parametrize(
+    ("step", "limits", "error", "words"),
+    [
+        (refuse, ROOMY, BadInput, "not like this"),
+        (stumble, ROOMY, PassFailed, "KeyError: 'missing'"),
+        (crash, ROOMY, PassFailed, r"crashed with signal SIGSEGV: double free or corruption"),
+        (devour, Limits(60, 1_000_000_000), PassFailed, r"more memory than the 1\.0 GB"),
+        (hang, Limits(0.05, 1_000_000_000), PassFailed, "longer than the 0 s that were left for it"),
+    ],
+)
+def test_whatever_happens_has_a_reason(
+    step: object, limits: Limits, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(error, match=words):
+        isolation.call(limits, step)  # type: ignore[arg-type]  # each takes no arguments
+    assert capfd.readouterr() == ("", "")
+
+
+def test_memory_that_is_free_is_read_from_the_system(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
+    assert isolation.available_memory(meminfo) == 819_200
+    assert isolation.available_memory(tmp_path / "none") == isolation.UNKNOWN_MEMORY_BYTES
+
+
+def litter() -> str:
+    Path("left_behind").write_text("by a tool")
+    return str(Path.cwd())
+
+
+def test_what_tools_leave_behind_vanishes() -> None:
+    assert not Path(isolation.call(ROOMY, litter)).exists()
+    assert not Path("left_behind").exists()
+
+
+def test_a_child_whose_parent_has_cleaned_up_ends_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption may fall into the moment in which the child starts."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(SystemExit):
+        isolation._child(theirs, tmp_path / "gone" / "printed", Limits(1, 1), print, (), {})
+    ours.close()
+    theirs.close()

@@ -1,0 +1,275 @@
+"""The search with a bench of our own: who loses where, with which reason, and who wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimize.errors import BadInput, PassFailed
+from optimize.evaluation.evaluate import allowance
+from optimize.evaluation.metrics import METRICS, Metric
+from optimize.passes import PassRecord
+from optimize.search.benchmark import Cell, Focus, Timing
+from optimize.search.candidates import Candidate
+from optimize.search.decide import Objective
+from optimize.search.search import Outcome, Rule, Search, search
+from optimize.search.sensitivity import Sensitivity
+from server.errors import ModelFailed
+from server.tensors import Array
+
+ROWS = 400
+LABELS = np.arange(ROWS) % 10
+RIGHT = np.eye(10, dtype=np.float32)[LABELS]
+
+
+def wrong(share: float) -> Array:
+    """Answers of which the last ``share`` are wrong: where the cheap gate does not look."""
+    answers = RIGHT.copy()
+    first = ROWS - int(share * ROWS)
+    answers[first:] = np.roll(answers[first:], 1, axis=1)
+    return answers
+
+
+@dataclass
+class Bench:
+    """Candidates by name: their answers, or the error that they raise, and microseconds per row."""
+
+    answers: Mapping[str, Array | Exception]
+    row_us: Mapping[str, float] = field(default_factory=dict)
+    measured: list[str] = field(default_factory=list)
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    patience: int = 1000
+    short: Mapping[str, str] = field(default_factory=dict)
+    asked: int = 0
+    uneven: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+        name = "+".join((candidate.name, *keep_float))
+        answer = self.answers[name]
+        if isinstance(answer, PassFailed):
+            raise answer
+        return PassRecord(Path(name), {}, float_graph=Path("float32") if candidate.name in self.layers else None)
+
+    def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
+        return [
+            Sensitivity(name, "Conv", 10.0, 1 / place) for place, name in enumerate(self.layers[record.path.name], 1)
+        ]
+
+    def time_left(self) -> bool:
+        self.asked += 1
+        return self.asked <= self.patience
+
+    def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        answer = RIGHT if path.name == "float32" else self.answers[path.name]
+        if isinstance(answer, Exception):
+            raise answer
+        return {"p": answer[:limit]}
+
+    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+        return self.short.get(path.name)
+
+    def heat(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
+        return self._times(paths)
+
+    def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
+        self.measured = list(paths)
+        return self._times(paths)
+
+    def _times(self, paths: Mapping[str, Path]) -> dict[Cell, Timing]:
+        return {
+            Cell(name, size, 1): Timing(tuple(us * at for at in self.uneven.get(name, (1.0,) * 5)), us, us, 5)
+            for name in paths
+            for size in (1, 8)
+            for us in (self.row_us.get(name, 10.0) * size,)
+        }
+
+
+def run(bench: Bench, objective: Objective = "throughput", metric: Metric = METRICS["accuracy"]) -> Search:
+    rows = [Candidate(name, ("none",), "") for name in bench.answers if "+" not in name]
+    rule = Rule(metric, allowance("1%"), objective, LABELS, seed=0)
+    return search(Path("float32"), rows, bench, rule, lambda _: None)
+
+
+def outcome(found: Search, name: str) -> Outcome:
+    return next(row for row in found.outcomes if row.name == name)
+
+
+def test_the_fastest_that_is_accurate_enough_wins() -> None:
+    found = run(Bench({"slowish": RIGHT, "quick": RIGHT}, {"slowish": 8.0, "quick": 5.0}))
+    assert found.chosen.name == "quick"
+    assert found.chosen.reason == "chosen: accurate enough, and the best throughput"
+    assert outcome(found, "slowish").reason == "slower than quick: 1.25x against 2.00x"
+    assert outcome(found, "float32").reason == "the reference: quick is 2.00x as fast"
+
+
+def test_a_fast_candidate_that_is_wrong_loses_and_is_not_even_timed() -> None:
+    bench = Bench({"careless": wrong(0.05)}, {"careless": 1.0})
+    found = run(bench)
+    assert found.chosen.name == "float32"
+    assert outcome(found, "careless").reason == ("not accurate enough: accuracy 0.95 against 1, allowed drop 1%")
+    assert bench.measured == ["float32"]
+
+
+def test_when_nothing_is_faster_the_reference_stays() -> None:
+    found = run(Bench({"same": RIGHT, "slow": RIGHT}, {"same": 10.0, "slow": 12.5}))
+    assert found.chosen.name == "float32"
+    assert found.chosen.reason == "chosen: nothing that is accurate enough is faster"
+    assert outcome(found, "slow").reason == "not faster: 0.80x (0.80 to 0.80)"
+    assert outcome(found, "same").reason == "not distinguishable from float32: 1.00x (1.00 to 1.00)"
+
+
+def test_among_equally_fast_ones_the_more_exact_wins() -> None:
+    noise = np.random.default_rng(0).normal(size=RIGHT.shape).astype(np.float32)
+    bench = Bench({"rough": RIGHT + 0.01 * noise, "fine": RIGHT + 0.001 * noise}, {"rough": 5.0, "fine": 5.0})
+    found = run(bench)
+    assert found.chosen.name == "fine"
+    assert outcome(found, "rough").reason.startswith("as fast as fine, but less exact: signal to noise 30")
+
+
+def test_wide_intervals_do_not_make_two_alike() -> None:
+    """The middling one is a tenth slower, more exact, and was disturbed so often that no round order is sure."""
+    rough = RIGHT + 0.01 * np.random.default_rng(0).normal(size=RIGHT.shape).astype(np.float32)
+    bench = Bench({"quick": rough, "middling": RIGHT}, {"quick": 4.0, "middling": 4.4})
+    bench.uneven = {"middling": (0.8, 0.85, 1.0, 1.5, 2.0)}
+    found = run(bench)
+    assert found.chosen.name == "quick"
+    assert outcome(found, "middling").reason == (
+        "seems slower than quick: 2.27x against 2.50x, but it was not settled (0.45 to 1.14 of its speed)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(PassFailed("nothing to quantize"), "failed: nothing to quantize", id="its pass fails"),
+        pytest.param(ModelFailed("it crashed"), "failed: it crashed", id="it does not run"),
+        pytest.param(RIGHT[:, :9], "broken: output 'p' is float32[32, 9]", id="another shape"),
+        pytest.param(RIGHT * np.nan, "broken: output 'p' is not finite", id="not a number"),
+        pytest.param(-3 * RIGHT, "broken: its error is larger than the signal (-12.0 dB)", id="only noise"),
+    ],
+)
+def test_the_cheap_gates(answer: Array | Exception, reason: str) -> None:
+    bench = Bench({"bad": answer, "good": RIGHT}, {"good": 5.0})
+    found = run(bench)
+    assert outcome(found, "bad").reason == reason
+    assert found.chosen.name == "good", "the search goes on"
+
+
+def test_other_names_of_outputs_are_broken() -> None:
+    class Renamed(Bench):
+        def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+            return {("q" if path.name == "bad" else "p"): RIGHT[:limit]}
+
+    found = run(Renamed({"bad": RIGHT}))
+    assert outcome(found, "bad").reason == "broken: its outputs are q instead of p"
+
+
+def test_a_metric_that_does_not_fit_stops_the_search() -> None:
+    with pytest.raises(BadInput, match="one score per row"):
+        run(Bench({"any": RIGHT}), metric=Metric("own", lambda *_: np.zeros(3)))
+
+
+def test_all_timings_are_kept() -> None:
+    found = run(Bench({"quick": RIGHT}, {"quick": 5.0}), "latency")
+    assert found.chosen.cell == Cell("quick", 1, 1)
+    assert len(found.timings) == 4
+
+
+SPREAD = np.where(np.arange(ROWS)[:, None] % 3 == 0, np.roll(RIGHT, 1, axis=1), RIGHT)
+"""Every third answer is wrong."""
+
+
+def repairable(**answers: Array) -> Bench:
+    """A candidate ``static`` with the layers first, second and third; ``answers`` by the layers that stay in float."""
+    named = {"static" if key == "none" else f"static+{key.replace('_', '+')}": value for key, value in answers.items()}
+    return Bench(named, {"static": 4.0, **dict.fromkeys(named, 5.0)}, layers={"static": ("first", "second", "third")})
+
+
+def test_a_candidate_that_loses_too_much_is_repaired_by_the_layer_that_is_to_blame() -> None:
+    """The ranking blames the first layer; leaving out one at a time shows that it is the second."""
+    bench = repairable(none=SPREAD, first=SPREAD, second=RIGHT, third=SPREAD)
+    bench.row_us = {"static_repaired": 5.0}
+    found = run(bench)
+    assert found.chosen.name == "static_repaired"
+    assert found.chosen.about == "static with 1 of 3 layers in float: second"
+    lost = outcome(found, "static")
+    assert lost.reason.startswith("not accurate enough")
+    assert {row.tensor: row.gain_db is not None for row in lost.sensitivities} == dict.fromkeys(
+        ("first", "second", "third"), True
+    )
+
+
+def test_a_candidate_that_is_noise_at_another_length_is_repaired_as_well() -> None:
+    bench = repairable(none=RIGHT, first=RIGHT, second=RIGHT, third=RIGHT)
+    bench.short = {"static": "broken: its error is larger than the signal, at tokens 8"}
+    bench.row_us = {"static_repaired": 5.0}
+    found = run(bench)
+    assert outcome(found, "static").reason.startswith("broken")
+    assert found.chosen.name == "static_repaired"
+
+
+def test_a_repair_that_costs_half_of_the_layers_is_given_up() -> None:
+    bench = repairable(none=SPREAD, first=SPREAD, second=SPREAD, third=SPREAD)
+    found = run(bench)
+    assert found.chosen.name == "float32"
+    assert (
+        "repair did not help: with 1 of 3 layers in float still not accurate enough" in outcome(found, "static").reason
+    )
+
+
+def test_candidates_that_the_budget_did_not_reach_are_named() -> None:
+    found = run(Bench({"first": RIGHT, "late": RIGHT}, {"first": 5.0, "late": 1.0}, patience=1))
+    assert found.chosen.name == "first"
+    assert outcome(found, "late").reason == "not tried: the budget was used up before its turn"
+
+
+def test_where_nothing_was_judged_nothing_is_said_about_speed() -> None:
+    found = run(Bench({"late": RIGHT, "later": RIGHT}, patience=0))
+    assert found.chosen.name == "float32"
+    assert found.chosen.reason == "chosen: no other form got as far as being judged"
+
+
+def test_only_the_fastest_reach_the_final() -> None:
+    times = {f"c{at}": 4.0 + 0.3 * at for at in range(7)} | {"lame": 9.0}
+    bench = Bench(dict.fromkeys(times, RIGHT), times)
+    found = run(bench)
+    assert bench.measured == ["float32", "c0", "c1", "c2", "c3", "c4"]
+    assert outcome(found, "lame").reason == "slower in the heat: 1.11x against 2.50x of c0"
+    assert outcome(found, "c6").reason.startswith("slower in the heat: 1.72x")
+
+
+def test_nobody_is_sent_home_who_is_not_slower_than_the_last_finalist_beyond_doubt() -> None:
+    times = {f"c{at}": 4.0 for at in range(6)} | {"uneven": 4.4, "slow": 5.0}
+    bench = Bench(dict.fromkeys(times, RIGHT), times, uneven={"uneven": (0.8, 0.9, 1.0, 1.5, 1.6)})
+    run(bench)
+    assert bench.measured == ["float32", *(f"c{at}" for at in range(6)), "uneven"]
+
+
+def test_a_classifier_with_other_answers_is_not_evaluated_at_length() -> None:
+    found = run(Bench({"confused": 0.5 * RIGHT + 0.6 * np.roll(RIGHT, 1, axis=1)}))
+    assert "agrees with float32 on 0% of 32 rows" in outcome(found, "confused").reason
+
+
+def test_what_is_made_from_a_loser_is_not_tried() -> None:
+    rows = [Candidate("pruned", ("none",), ""), Candidate("pruned_int8", ("none",), "", after="pruned")]
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
+    found = search(Path("float32"), rows, Bench({"pruned": wrong(0.05)}), rule, lambda _: None)
+    assert outcome(found, "pruned_int8").reason == "not tried: pruned, which it is made from, is not good enough"
+
+
+def test_a_network_that_was_trained_again_is_judged_by_the_metric_and_its_int8_form_by_its_own_noise() -> None:
+    """Its answers are right, but ten times as large: noise, measured against float32."""
+
+    class Retrained(Bench):
+        def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+            return PassRecord(Path(candidate.name), {}, base=Path("pruned"))
+
+    bench = Retrained({"pruned": 10 * RIGHT, "pruned_int8": 10 * RIGHT, "pruned_rough": RIGHT * -5})
+    found = run(bench)
+    assert outcome(found, "pruned").reason == "not distinguishable from float32: 1.00x (1.00 to 1.00)"
+    assert outcome(found, "pruned_int8").reason == outcome(found, "pruned").reason
+    assert outcome(found, "pruned_rough").reason.startswith("broken: its error is larger than the signal")
