@@ -49,13 +49,13 @@ def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported only now: --help and a mistyped option need not wait for the libraries.
     from . import pipeline
-    from .package import report, tracking
+    from .package import experiment_record, report
     from .package import verify as inspect
     from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
-    with tracking.opened(options, command) as record:
+    with experiment_record.opened(options, command) as record:
         written = pipeline.run(options, command, Display(console))
         console.print()
         console.print(inspect.table(written.manifest))
