@@ -138,22 +138,17 @@ def spans(rows: Sequence[Span], title: str, limit: float) -> str:
     low = min(0.0, *(row.low for row in rows))
     high = max(limit, *(row.high for row in rows))
     margin = 0.06 * ((high - low) or 1.0)
-    chart = Chart(title, WIDTH, ROW * len(rows) + 26, left=8, right=8, top=0, bottom=22)
+    chart = Chart(title, WIDTH, ROW * len(rows) + 38, left=8, right=8, top=14, bottom=22)
     x, floor = chart.x(low - margin, high + margin), chart.height - chart.bottom
-    chart.rule((x(0.0), 0), (x(0.0), floor), "axis")
-    chart.rule((x(limit), 0), (x(limit), floor), "limit")
-    zero, allowed = "no drop", f"allowed {number(limit)}"
-    chart.text(max(x(0.0), 24), chart.height - 6, zero, "tick", "middle")
-    # The two labels share a line: the second moves right as far as it must, and is left out where it has no room.
-    start = max(x(limit) - LETTER * len(allowed) / 2, max(x(0.0), 24) + LETTER * len(zero) / 2 + 6)
-    if start + LETTER * len(allowed) <= WIDTH:
-        chart.text(start, chart.height - 6, allowed, "limit-text")
-    else:
-        end = x(0.0) - LETTER * len(zero) / 2 - 6
-        chart.text(max(end, LETTER * len(allowed)), chart.height - 6, allowed, "limit-text", "end")
+    chart.rule((x(0.0), chart.top), (x(0.0), floor), "axis")
+    chart.rule((x(limit), chart.top), (x(limit), floor), "limit")
+    # One label below the rows and one above them: zero and the limit may be at the same place.
+    chart.text(_inside(x(0.0), "no drop"), chart.height - 6, "no drop", "tick", "middle")
+    allowed = f"allowed {number(limit)}"
+    chart.text(_inside(x(limit), allowed), chart.top - 4, allowed, "limit-text", "middle")
     for at, row in enumerate(rows):
         _name(chart, at, row.name, number(row.value))
-        middle = ROW * at + 24
+        middle = chart.top + ROW * at + 24
         kind = "winner" if row.marked else ""
         chart.rule((x(row.low), middle), (x(row.high), middle), f"whisker {kind}".strip())
         chart.dot(x(row.value), middle, f"dot {kind}".strip(), radius=4)
@@ -164,5 +159,12 @@ def _name(chart: Chart, at: int, name: str, text: str) -> None:
     """A row's name at the left and its text at the right; a long name loses its start, because layers differ at the
     end."""
     room = min(LONGEST_NAME, int((WIDTH - LETTER * len(text) - 12) / LETTER))
-    chart.text(chart.left, ROW * at + 14, name if len(name) <= room else f"...{name[3 - room :]}")
-    chart.text(chart.width - chart.right, ROW * at + 14, text, "tick", "end")
+    base = chart.top + ROW * at + 14
+    chart.text(chart.left, base, name if len(name) <= room else f"...{name[3 - room :]}")
+    chart.text(chart.width - chart.right, base, text, "tick", "end")
+
+
+def _inside(x: float, text: str) -> float:
+    """The middle of a text near ``x`` that stays inside the chart."""
+    half = LETTER * len(text) / 2
+    return min(max(x, half), WIDTH - half)

@@ -21,8 +21,10 @@ WORTH_IT = 1.02
 """A candidate must gain two percent over float32, because every change to the model is a risk."""
 
 EQUAL = 1.05
-"""Two candidates are alike when the whole interval of their speed ratio lies within five percent of one. A wide
-interval around one shows nothing. (Two one-sided tests: D. Schuirmann, A comparison of the two one-sided tests procedure, 1987.)
+"""Two candidates are alike when the whole interval of their speed ratio lies within five percent of one.
+
+A wide interval around one shows nothing. (Two one-sided tests: D. Schuirmann, A comparison of the two one-sided tests
+procedure, 1987.)
 """
 
 THREAD_GAIN = 1.05

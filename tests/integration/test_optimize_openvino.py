@@ -17,6 +17,7 @@ from optimize import options, pipeline
 from optimize.evaluation.dataset import Dataset
 from optimize.package import verify
 from optimize.progress import Display
+from optimize.search import benchmark
 from optimize.search.benchmark import Focus, MeasurementConfig, Progress
 from optimize.search.candidates import FLOAT32
 from optimize.search.timing import Cell, Timing

@@ -144,7 +144,7 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
         def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
             return outputs(path, rows, 8, 1, limit)
 
-        def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+        def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
             return None
 
         def sensitivities(self, record: PassRecord) -> list[Sensitivity]:

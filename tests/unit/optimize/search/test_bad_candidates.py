@@ -93,7 +93,7 @@ class FakeBuilder:
         return True
 
     def first_round(self, paths: object, focus: object) -> dict[Cell, Timing]:
-        raise AssertionError("too few for a heat")
+        raise AssertionError("too few for a first round")
 
     def measure(self, paths: dict[str, Path], focus: object) -> dict[Cell, Timing]:
         took = {name: 10.0 if name == "float32" else 5.0 for name in paths}
@@ -120,11 +120,8 @@ def quantized(source: Path, rows: Dataset, **options: str) -> Path:
     """A real static int8 file, the second of two passes if ``source`` is one already."""
     workdir = source.parent / "quantized"
     workdir.mkdir()
-    return (
-        passes.PASSES[STATIC]
-        .load()(PassJob(source, workdir, {"calibrate": "minmax", **options}, rows, MACHINE, 0))
-        .path
-    )
+    job = PassJob(source, workdir, {"calibrate": "minmax", **options}, rows, MACHINE, 0)
+    return passes.PASSES[STATIC].load()(job).path
 
 
 def rescaled(path: Path, factor: float, target: Path) -> Path:

@@ -12,12 +12,13 @@ import pytest
 from optimize.errors import BadInput, PassFailed
 from optimize.evaluation.dataset import Dataset, Split
 from optimize.hardware import Hardware
+from optimize.passes import PASSES
 from optimize.sandbox import isolation
 from optimize.search import builder
 from optimize.search.benchmark import MeasurementConfig
 from optimize.search.budget import Budget
 from optimize.search.builder import LocalBuilder
-from optimize.search.candidates import CANDIDATES, Candidate
+from optimize.search.candidates import CANDIDATES, PRUNED_VARIANTS
 from optimize.sources.axes import Probe
 from server.tensors import Array
 
@@ -69,8 +70,12 @@ def test_a_candidate_that_needs_too_much_memory_fails_as_a_pass_does(
     built = replace(stand(tmp_path / "work", graph_file, rows), memory_bytes=1_000_000)
     with pytest.raises(PassFailed):
         built.build(DYNAMIC)
-    with pytest.raises(PassFailed):
-        built.build(Candidate("none", ("no_such_pass",), ""))
+
+
+def test_every_option_of_a_candidate_is_read_by_one_of_its_passes() -> None:
+    for row in (*CANDIDATES, *PRUNED_VARIANTS):
+        read = frozenset().union(*(PASSES[name].options for name in row.recipe))
+        assert set(row.options) <= read, row.name
 
 
 def test_candidates_are_asked_for_by_name() -> None:
@@ -93,11 +98,11 @@ def test_a_candidate_that_does_not_answer_at_another_length_fails(
     fits = Probe(2, {"side": 8}, rows.batch(2))
     short = Probe(2, {"side": 4}, {"image": np.ones((2, 1, 4, 4), np.float32)})
     built = stand(tmp_path / "work", graph_file, rows)
-    built = built.build(STATIC).path
-    assert built.check_lengths(built) is None
-    assert replace(built, probes=(fits,)).check_lengths(built) is None
+    path = built.build(STATIC).path
+    assert built.check_lengths(path) is None
+    assert replace(built, probes=(fits,)).check_lengths(path) is None
     with pytest.raises(PassFailed, match="it does not run at batch size 2, side 4"):
-        replace(built, probes=(short,)).check_lengths(built)
+        replace(built, probes=(short,)).check_lengths(path)
 
 
 def test_candidates_that_begin_alike_share_what_they_begin_with(

@@ -234,7 +234,7 @@ def test_candidates_that_the_budget_did_not_reach_are_named() -> None:
 def test_where_nothing_was_judged_nothing_is_said_about_speed() -> None:
     found = run(FakeBuilder({"late": RIGHT, "later": RIGHT}, patience=0))
     assert found.chosen.name == "float32"
-    assert found.chosen.reason == "chosen: no other form got as far as being judged"
+    assert found.chosen.reason == "chosen: no other candidate got as far as being judged"
 
 
 def test_only_the_fastest_reach_the_final() -> None:
