@@ -13,7 +13,7 @@ from ..evaluation.dataset import Dataset
 from ..hardware import Hardware
 
 if TYPE_CHECKING:
-    from ..sandbox.parent import Limits
+    from ..sandbox.parent import SandboxLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class PassJob:
     hardware: Hardware
     seed: int
     keep_float: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: SandboxLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

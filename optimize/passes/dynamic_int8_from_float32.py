@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 
 OPERATORS = frozenset({"MatMul", "Gemm", "Attention"})
@@ -25,7 +25,7 @@ def apply(job: PassJob) -> PassRecord:
     per_channel = bool(job.options["per_channel"])
     reduce_range = not job.hardware.has_int8_dot
     kept = nodes_that_make(job.reference, job.keep_float)
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             quantize_dynamic(
                 job.reference,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, failed
 
 ATTENTION = ("attention", "sdpa_via_mha", "mha1", "mha2", "gqa")
@@ -20,7 +20,7 @@ def apply(job: PassJob) -> PassRecord:
     from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             fused, counts = optimize_for_ort(onnx_ir.load(job.reference))
             # Types of inner values stay in the file: nobody can infer them through nodes that are not standard.

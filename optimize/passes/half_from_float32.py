@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, failed
 from .ranges import Range, observe
 
@@ -50,7 +50,7 @@ def apply(job: PassJob) -> PassRecord:
 
     to = str(job.options["to"])
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             ranges = observe(job.reference, job.calibration)
             model = onnx_ir.load(job.reference)

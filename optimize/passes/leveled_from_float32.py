@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, failed
 
 SMALLEST_OUTSIDE_BYTES = 1024
@@ -22,7 +22,7 @@ def apply(job: PassJob) -> PassRecord:
     """
     level = str(job.options["level"])
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             write(job.reference, target, level)
         except Exception as error:

@@ -5,7 +5,7 @@ Takes float graphs and those with QuantizeLinear/DequantizeLinear pairs; dynamic
 
 from __future__ import annotations
 
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, failed
 
 PRECISION = ["slipway", "precision"]
@@ -18,7 +18,7 @@ def apply(job: PassJob) -> PassRecord:
 
     target = job.workdir / "model.xml"
     precision = str(job.options["precision"])
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             model = ov.Core().read_model(job.reference)
             model.set_rt_info(precision, PRECISION)

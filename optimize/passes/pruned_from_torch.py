@@ -13,10 +13,9 @@ from typing import Any
 from ..errors import OptimizeError, PassFailed
 from ..evaluation.dataset import Dataset
 from ..pruning import KINDS, Cut
-from ..sandbox import parent as confinement
+from ..sandbox import parent
 from ..sources import KINDS as SOURCES
-from ..sources import Request, axes, conversion
-from ..sources import baseline as normalize
+from ..sources import SourceSpec, axes, baseline, conversion
 from . import PassJob, PassRecord
 
 BATCH_SIZES = (1, 2, 8)
@@ -31,19 +30,25 @@ def apply(job: PassJob) -> PassRecord:
     """
     options = {name: str(value) for name, value in job.options.items()}
     cut = Cut(KINDS[options["prune"]], float(options["share"]))
-    request = Request(
+    request = SourceSpec(
         reference=options["factory"],
         weights=Path(options["weights"]) if options["weights"] else None,
         outputs=tuple(filter(None, options["outputs"].split(","))),
         axes=axes.parse(options["axes"]),
     )
-    task = confinement.Retraining(cut, options["train"], job.seed)
+    task = parent.Retraining(cut, options["train"], job.seed)
     rows = Dataset(job.calibration.inputs, None, job.calibration.sha256)
     try:
-        found = confinement.convert(
-            SOURCES["torch_factory"], request, rows, BATCH_SIZES, job.workdir, job.limits or confinement.Limits(), task
+        found = parent.convert(
+            SOURCES["torch_factory"],
+            request,
+            rows,
+            BATCH_SIZES,
+            job.workdir,
+            job.limits or parent.SandboxLimits(),
+            task,
         )
-        proof = normalize.normalize(found, job.workdir / "model.onnx")
+        proof = baseline.write(found, job.workdir / "model.onnx")
     except OptimizeError as error:
         raise PassFailed(str(error)) from error
     facts = _facts(job.workdir / FACTS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox.captured_output import captured
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 from .calibration import Feed
 from .prepared import prepare
@@ -42,7 +42,7 @@ def apply(job: PassJob) -> PassRecord:
         "per_channel": bool(job.options.get("per_channel", True)),
         "reduce_range": not job.hardware.has_int8_dot,
     }
-    with quiet.captured() as said:
+    with captured() as said:
         try:
             prepared, applied["symbolic_shape_inference"] = prepare(job.reference)
             _quantize(prepared, target, feed, applied, _left_out(prepared, job.keep_float))

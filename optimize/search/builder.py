@@ -19,9 +19,8 @@ from ..evaluation import dataset, evaluate, gates
 from ..evaluation.dataset import Dataset, Split
 from ..hardware import Hardware
 from ..passes import PassJob, PassRecord
-from ..sandbox import isolation
-from ..sandbox import parent as confinement
-from ..sandbox.isolation import Limits
+from ..sandbox import isolation, parent
+from ..sandbox.isolation import StepLimits
 from ..sources.axes import Probe
 from . import benchmark as measure
 from . import sensitivity
@@ -64,21 +63,21 @@ class LocalWorkbench:
     memory_bytes: int
     progress: measure.Progress
     probes: tuple[Probe, ...] = ()
-    source_memory_bytes: int = confinement.Limits().memory_bytes
+    source_memory_bytes: int = parent.SandboxLimits().memory_bytes
 
     @property
     def batch_size(self) -> int:
         return max(self.plan.batch_sizes)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> StepLimits:
         """Of one step of a candidate."""
-        return Limits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
+        return StepLimits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
 
     @property
-    def confined(self) -> confinement.Limits:
+    def confined(self) -> parent.SandboxLimits:
         """The same for a process that the user's training runs in. Its address space holds more than it uses."""
-        return confinement.Limits(self.source_memory_bytes, self.limits.seconds, "--budget")
+        return parent.SandboxLimits(self.source_memory_bytes, self.limits.seconds, "--budget")
 
     @property
     def _patience_s(self) -> float:
@@ -183,7 +182,7 @@ def set_up(
     memory_bytes: int,
     progress: measure.Progress,
     probes: tuple[Probe, ...] = (),
-    source_memory_bytes: int = confinement.Limits().memory_bytes,
+    source_memory_bytes: int = parent.SandboxLimits().memory_bytes,
 ) -> LocalWorkbench:
     """Put the reference and the rows into ``folder`` and return the workbench that stands on them."""
     # The children work in a folder of their own.
@@ -206,7 +205,7 @@ def _apply(
     where: tuple[Path, Path, Path],
     how: tuple[Mapping[str, Option], Hardware, int],
     keep_float: tuple[str, ...],
-    limits: confinement.Limits | None = None,
+    limits: parent.SandboxLimits | None = None,
 ) -> PassRecord:
     """In the child: one pass. ``where``: rows, source and directory; ``how``: options, machine and seed."""
     rows, source, directory = where

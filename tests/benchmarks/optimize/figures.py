@@ -27,7 +27,7 @@ from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.metrics import METRICS
 from optimize.package import prepack as finish
 from optimize.passes import PassJob, PassRecord, backend_of
-from optimize.sandbox import captured_output as quiet
+from optimize.sandbox.captured_output import captured
 from optimize.search import decide, sensitivity
 from optimize.search.benchmark import Plan, measure
 from optimize.search.candidates import FLOAT32, Candidate, select
@@ -70,7 +70,7 @@ def main(name: str, weights: Path | None) -> None:
     # The tools leave files behind in the folder that they are started in.
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         reference = Path(scratch) / "float32.onnx"
-        with quiet.captured():
+        with captured():
             export(name, weights, reference)
         rng = np.random.default_rng(0)
         words = weights.with_name("tokenizer.json") if weights else None

@@ -20,8 +20,7 @@ from optimize.package.profile import OperatorTime
 from optimize.passes import PassRecord
 from optimize.search.benchmark import Cell, Layout, Timing
 from optimize.search.search import Outcome, Search
-from optimize.sources import ReferenceModel, conversion
-from optimize.sources import baseline as normalize
+from optimize.sources import SourceModel, baseline, conversion
 from optimize.sources.baseline import Proof
 from server.tensors import Array
 
@@ -114,9 +113,9 @@ def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
     )
 
 
-def proven(source: ReferenceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+def proven(source: SourceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
     """What the pipeline does between a loaded source and the search."""
-    return normalize.normalize(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
+    return baseline.write(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
 
 
 Prove = Callable[..., Proof]
@@ -126,7 +125,7 @@ Prove = Callable[..., Proof]
 def prove(tmp_path: Path) -> Prove:
     """``proven`` in a folder of the test's own."""
 
-    def run(source: ReferenceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+    def run(source: SourceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
         directory = tmp_path / "proof"
         directory.mkdir(exist_ok=True)
         return proven(source, data, directory, sizes)
