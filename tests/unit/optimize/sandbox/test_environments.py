@@ -116,7 +116,7 @@ def test_outputs_keep_the_names_of_the_model(tmp_path: Path, data: Dataset, work
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "inference.pdiparams").write_bytes(b"weights")
     request = SourceSpec(str(tmp_path / "model"), outputs=("score",))
-    with pytest.raises(BadInput, match="--outputs: .* y;"):
+    with pytest.raises(BadInput, match=r"--outputs: .* y;"):
         environments.convert(KINDS["paddle"], request, data, (1, 2), workdir, SandboxLimits(), Path(sys.executable))
 
 
