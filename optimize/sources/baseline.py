@@ -113,7 +113,7 @@ def _lowered(model: onnx.ModelProto) -> onnx.ModelProto:
         reason = " ".join(str(error).split())
         raise ExportFailed(
             f"the graph uses opset {version}, the newest that every backend reads is {NEWEST_OPSET}, and it cannot be "
-            f"brought down ({reason}): export it again with opset_version={NEWEST_OPSET} or less"
+            f"converted ({reason}): export it again with opset_version={NEWEST_OPSET} or less"
         ) from error
     del lowered.graph.value_info[:]
     return lowered
