@@ -50,12 +50,12 @@ def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported late, so that --help and wrong options answer without loading the libraries.
     from . import pipeline
-    from .package import report, tracking, verify
+    from .package import experiment_record, report, verify
     from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
-    with tracking.opened(options, command) as record:
+    with experiment_record.opened(options, command) as record:
         written = pipeline.run(options, command, Display(console))
         console.print()
         console.print(verify.table(written.manifest))

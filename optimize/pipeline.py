@@ -20,14 +20,16 @@ from .evaluation.dataset import Dataset, Split
 from .hardware import Hardware
 from .options import Options
 from .package import artifact, prepack, profile
-from .package.prepack import Finished
+from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
 from .progress import Display
 from .sandbox import isolation
-from .search import benchmark, budget, builder, candidates, decide
-from .search.benchmark import Layout, Plan
+from .search import budget, builder, candidates, layouts, timing
+from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
-from .search.search import Outcome, Rule, Search, search
+from .search.layouts import Layout
+from .search.outcome import Outcome, Rule, Search
+from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
 
@@ -64,13 +66,13 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         machine = hardware.detect()
         rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
         found = _search(options, time, split, machine, rule, source, graph, display)
-        layouts = _layouts(options, time, found, split.evaluation, machine, display)
+        measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
             search=found,
             proof=proof,
-            layout=decide.best_layout(layouts) if layouts else _single(found),
-            layouts=tuple(layouts),
+            layout=layouts.best(measured) if measured else _single(found),
+            layouts=tuple(measured),
             batch_sizes=options.batch_sizes,
             asked=_asked(options, rule, found, split, left_out),
             finished=finished,
@@ -144,24 +146,28 @@ def _search(
     graph: Path,
     display: Display,
 ) -> Search:
-    plan = Plan(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
+    config = MeasurementConfig(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
     rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
     folder = options.work or graph.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
     with display.stage("Building, evaluating and measuring candidates") as stage:
-        bench = builder.set_up(
-            folder, graph, split, machine, plan, time, memory_bytes, stage.count,
+        built = builder.set_up(
+            folder, graph, split, machine, config, time, memory_bytes, stage.count,
             axes.shorter(source.probes), int(options.source_memory_gib * 2**30),
         )  # fmt: skip
-        found = search(bench.reference, rows, bench, rule, stage.say)
+        found = search(built.reference, rows, built, rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
     return found
 
 
-def _finish(options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display) -> Finished:
+def _finish(
+    options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display
+) -> PrepackedModel:
     with display.stage("Packing the weights of the chosen candidate") as stage:
         late = time.remaining_s <= 0
-        finished = prepack.finish(_file(found.chosen), scratch / "finished", data, portable=options.portable, late=late)
+        finished = prepack.prepack(
+            _file(found.chosen), scratch / "finished", data, portable=options.portable, late=late
+        )
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB, loads in {loads:.1f} ms; {finished.reason}"
     return finished
@@ -199,17 +205,17 @@ def _layouts(
     options: Options, time: Budget, found: Search, data: Dataset, machine: Hardware, display: Display
 ) -> list[Layout]:
     """Measure how many instances to run at once. Latency needs no layouts: one instance serves a single request."""
-    pairs = decide.layouts(machine.cores, options.threads)
+    pairs = layouts.options(machine.cores, options.threads)
     chosen = found.chosen
     if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
         return []
-    plan = Plan((), (), options.rounds, time.layouts_s, options.seed)
+    config = MeasurementConfig((), (), options.rounds, time.layouts_s, options.seed)
     with display.stage("Measuring instances and threads") as stage:
         path, batch_size = chosen.record.path, chosen.cell.batch_size
-        layouts = benchmark.measure_layouts(path, data, batch_size, pairs, plan, stage.count)
-        best = decide.best_layout(layouts)
+        measured = layouts.measure(path, data, batch_size, pairs, config, stage.count)
+        best = layouts.best(measured)
         stage.result = f"{best.instances} x {best.threads} thread(s), {best.rows_per_s:,.0f} rows/s"
-    return layouts
+    return measured
 
 
 def _single(found: Search) -> Layout:
@@ -236,7 +242,7 @@ def _asked(options: Options, rule: Rule, found: Search, split: Split, left_out: 
         "measurement": {
             "rounds": options.rounds,
             "most_rounds": max(len(timing.rounds_us) for timing in found.timings.values()),
-            "unevenness": round(benchmark.unevenness(found.timings), 2),
+            "unevenness": round(timing.unevenness(found.timings), 2),
             "budget_s": options.budget_s,
             "threads": list(options.threads),
             "left_out_batch_sizes": list(left_out),

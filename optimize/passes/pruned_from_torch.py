@@ -1,7 +1,7 @@
-"""Pass: the torch source with channels or weights taken out and trained again, as a float32 graph.
+"""Pass: the torch source with channels or weights removed and trained again, as a float32 graph.
 
-The network is built, cut, trained and exported in a confined process. The graph that comes back is proven equal to what
-was trained, exactly as the reference was proven equal to the source.
+A sandboxed process builds, cuts, trains and exports the network. The graph is then proven equal to the trained network,
+by the same proof that compares the reference with the source.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import sources
 from ..errors import OptimizeError, PassFailed
 from ..evaluation.dataset import Dataset
 from ..pruning import KINDS, Cut
 from ..sandbox import parent
-from ..sources import KINDS as SOURCES
 from ..sources import SourceSpec, axes, baseline, conversion
 from . import PassJob, PassRecord
 
@@ -25,8 +25,8 @@ FACTS = "pruned.json"
 def apply(job: PassJob) -> PassRecord:
     """``prune``, ``share``, ``train``; ``factory``, ``weights``, ``outputs`` and ``axes`` as the source was given.
 
-    Starts its own process, which lives as long as this call. Raises PassFailed: nothing could be cut, training failed
-    or took too long, or the graph is not what was trained.
+    Starts its own process, which ends with this call. Raises PassFailed when nothing could be cut, when training failed
+    or took too long, or when the graph differs from the trained network.
     """
     options = {name: str(value) for name, value in job.options.items()}
     cut = Cut(KINDS[options["prune"]], float(options["share"]))
@@ -40,7 +40,7 @@ def apply(job: PassJob) -> PassRecord:
     rows = Dataset(job.calibration.inputs, None, job.calibration.sha256)
     try:
         found = parent.convert(
-            SOURCES["torch_factory"],
+            sources.KINDS["torch_factory"],
             request,
             rows,
             BATCH_SIZES,
@@ -60,7 +60,7 @@ def apply(job: PassJob) -> PassRecord:
     }
     said = (*(f"cut {line}" for line in facts["cut"]), *(f"left {line}" for line in facts["left"]))
     model = job.workdir / "model.onnx"
-    # The child's own files may be large; the proven graph is all that is needed from here on.
+    # The exported graph may be large, and only the proven one is used from here on.
     (job.workdir / conversion.GRAPH).unlink()
     return PassRecord(model, applied, said, base=model, files=facts["files"])
 
@@ -76,4 +76,4 @@ def _facts(path: Path) -> dict[str, Any]:
             "files": {str(path): str(sha256) for path, sha256 in body["files"].items()},
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PassFailed("the process that trained left an unreadable record of what it cut") from error
+        raise PassFailed("the training process left an unreadable record of its cuts") from error

@@ -259,7 +259,7 @@ def test_what_is_asked_for_joins_the_candidates() -> None:
     assert names[:2] == ["static_int8", "pruned_50"]
     picked = candidates.select(("static_int8", "pruned_50"), (), extra=extra)
     assert [row.name for row in picked] == ["static_int8", "pruned_50"]
-    with pytest.raises(BadInput, match="no function"):
+    with pytest.raises(BadInput, match="not a function"):
         dispatch.pruned(replace(given, train="tests.benchmarks.optimize.networks:WIDTH"), ())
 
 
