@@ -10,7 +10,7 @@ def main() -> int:
     # ignore SIGTERM, and Ctrl-C would print a traceback of an import.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    from server.settings.options import environment, from_process
+    from server.settings.reader import environment, from_process
 
     if sys.argv[1:2] == ["doctor"]:
         from server.doctor.command import main as doctor

@@ -37,9 +37,9 @@ from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
 from .protocols.sagemaker.sessions import Sessions
 from .protocols.script import Scripts
-from .settings import options as options
-from .settings import sagemaker as platform
-from .settings.options import Settings
+from .settings import sagemaker
+from .settings.options import Settings, aliases
+from .settings.reader import environment
 from .system import memory, orphans
 from .system.cores import available_cores
 
@@ -60,7 +60,7 @@ def launch(settings: Settings) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
     orphans.adopt()
-    for level, line in platform.explain(options.environment(), options.aliases(), settings.port):
+    for level, line in sagemaker.explain(environment(), aliases(), settings.port):
         log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSetting
-from ..settings.options import FIELDS, PREFIX, Settings, flag, read, variable
+from ..settings.options import FIELDS, PREFIX, Settings, flag, variable
+from ..settings.reader import read
 from ..settings.sagemaker import NOT_SETTINGS
 from .findings import Finding, ok, stop, warn
 

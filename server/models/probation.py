@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from .loading import ServedModel
+from .served import ServedModel
 from .traffic import Arm, Figures, Rules, judge
 
 OWN_FAULTS = frozenset(("internal", "model_failed", "out_of_memory"))

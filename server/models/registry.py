@@ -16,11 +16,11 @@ from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings.options import Settings
 from ..system.memory import Budget, file_bytes, to_free
-from . import loading, repository
-from .assembly import Assembler
-from .loading import Loader, ServedModel
+from . import repository
+from .load import Loader
 from .releases import Releases
 from .repository import Found
+from .served import ServedModel, close
 from .traffic import Rules
 from .versions import State, Version, Versions
 
@@ -58,7 +58,7 @@ class Models:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._loader = loader or Assembler(settings)
+        self._loader = loader or Loader(settings)
         self._budget = budget or Budget.of(settings.memory_budget_mb)
         self._versions: dict[str, Versions] = {}
         self._current: dict[str, ServedModel] = {}
@@ -259,7 +259,7 @@ class Models:
         model = one.model
         if model is None:
             return
-        await loading.close(model, self._settings.drain_timeout_s)
+        await close(model, self._settings.drain_timeout_s)
         self._metrics.remove(model.metrics)
         one.model, one.state, one.reason = None, State.UNAVAILABLE, reason
         log.info("version %s of model %s was freed: %s", one.version, one.found.name, reason)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from ..errors import MalformedInput, UnknownModel
-from .loading import ServedModel
 from .probation import Probation
+from .served import ServedModel
 from .traffic import Canary, Rules, Shadow
 from .versions import Switch, Versions
 

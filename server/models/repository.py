@@ -12,7 +12,7 @@ from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
-from . import scripted
+from .script_files import script_artifact, script_in, script_of
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when somebody has written there."""
@@ -47,7 +47,7 @@ def scan(root: Path, settings: Settings) -> list[Found]:
         for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
         if is_artifact(version, settings)
     ]
-    if not found and scripted.script_of(root, settings) is not None:  # one that lies elsewhere, for an empty folder
+    if not found and script_of(root, settings) is not None:  # one that lies elsewhere, for an empty folder
         return [identify(root, settings)]
     if not found:
         raise BrokenArtifact(
@@ -66,7 +66,7 @@ def identify(path: Path, settings: Settings, name: str = "", version: str = "") 
     if (path / artifacts.MANIFEST).is_file():
         manifest = artifacts.read(path).manifest
     else:
-        manifest = _bare(path, None if path.is_file() else scripted.script_of(path, settings)).manifest
+        manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
     return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
 
 
@@ -75,7 +75,7 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
 
     Raises BrokenArtifact, or NoSuchArtifact when there is nothing at all.
     """
-    script = None if path.is_file() else scripted.script_of(path, settings)
+    script = None if path.is_file() else script_of(path, settings)
     if (path / artifacts.MANIFEST).is_file():
         artifact = artifacts.read(path)
         if settings.verify_digests:
@@ -95,7 +95,7 @@ def is_artifact(path: Path, settings: Settings) -> bool:
     """Whether a path looks like one artifact, whole or not."""
     if path.is_dir():
         declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
-        return declared or scripted.script_in(path, settings) is not None
+        return declared or script_in(path, settings) is not None
     return path.is_file()
 
 
@@ -124,7 +124,7 @@ def _bare(path: Path, script: Path | None) -> Artifact:
     if path.is_dir() or script is not None:
         files = sorted(path.glob("*.onnx"))
         if script is not None and len(files) != 1:
-            return scripted.bare(path, script)
+            return script_artifact(path, script)
         if len(files) != 1:
             found = f"{len(files)} of them" if files else "neither"
             raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import MalformedInput, SlipwayError
 from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from ..tensors import Array
-from .loading import ServedModel
+from .served import ServedModel
 
 PARTS = 10_000
 """Shares are kept in hundredths of a percent."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import MalformedInput, UnknownModel
-from .loading import ServedModel
 from .repository import Found, version_key
+from .served import ServedModel
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 REMEMBERED = 20

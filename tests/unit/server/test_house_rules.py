@@ -52,7 +52,7 @@ def test_the_search_finds_every_spelling(source: str) -> None:
 def test_only_the_settings_touch_the_environment(file: Path) -> None:
     found = list(uses_of_the_environment(file.read_text(encoding="utf-8")))
     match file.relative_to(ROOT / "server").as_posix():
-        case "settings/options.py":
+        case "settings/reader.py":
             assert found == ["os.environ"]
         case "__init__.py":  # the one exception, explained there: it is written, never read
             assert found == ["os.environ"]
@@ -75,7 +75,7 @@ def test_importing_the_leaves_imports_nothing_heavy() -> None:
 
 
 def test_help_and_a_bad_setting_need_nothing_but_the_standard_library() -> None:
-    loaded = modules_after("import serve\nimport server.settings.options")
+    loaded = modules_after("import serve\nimport server.settings.reader")
     assert loaded.isdisjoint([*HEAVY, "numpy", "orjson", "prometheus_client"])
 
 

@@ -19,12 +19,14 @@ from server import artifact as artifacts
 from server.artifact import SAMPLES, Artifact, Batching, CostPoint, Manifest
 from server.backends import BackendOptions, Session
 from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel, UnprocessableInput
-from server.models import Models, ServedModel, loading
-from server.models import warmup as module
-from server.models.loading import INLINE_LIMIT, Loader, inline_within, plan
+from server.models import Models, ServedModel
+from server.models.load import Loader, limits, tensor_models
+from server.models.load import warmup as module
+from server.models.load.limits import INLINE_LIMIT, batching_for, inline_within
+from server.models.load.tuning import Tuned
+from server.models.load.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
 from server.models.repository import open_artifact
-from server.models.tuning import Tuned
-from server.models.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
+from server.models.served import close
 from server.observe.metrics import Metrics
 from server.request import InferRequest
 from server.scheduling.scheduler import Scheduler
@@ -93,7 +95,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "available_cores", lambda: 4)
+    for one in (limits, tensor_models):
+        monkeypatch.setattr(one, "available_cores", lambda: 4)
 
 
 def bare(root: Path = Path("/nowhere")) -> Artifact:
@@ -199,7 +202,7 @@ class TestPlan:
         self, settings: Settings, batching: Batching | None, expected: Batching
     ) -> None:
         manifest = replace(declared().manifest, batching=batching)
-        assert plan(manifest, settings) == expected
+        assert batching_for(manifest, settings) == expected
 
 
 class TestWarmUp:
@@ -323,7 +326,7 @@ class TestInline:
     LIMIT_NS = Settings().inline_below_us * 1000
 
     def inline(self, costs_ns: dict[int, float], largest: int = 8, instances: int = 0) -> tuple[bool, int]:
-        return inline_within(list(costs_ns.items()), largest, Settings(instances=instances))
+        return inline_within(list(costs_ns.items()), largest, instances, self.LIMIT_NS)
 
     def test_a_tiny_model_runs_on_the_loop(self) -> None:
         assert self.inline({1: self.LIMIT_NS, 8: self.LIMIT_NS}) == (True, 8)
@@ -343,7 +346,7 @@ class TestInline:
         assert self.inline({1: 1000, 2: 1000, 4: 1000}, largest=1) == (True, 1)
 
     def test_inline_can_be_switched_off(self) -> None:
-        assert inline_within([(1, 1.0)], 8, Settings(inline_below_us=0)) == (False, 8)
+        assert inline_within([(1, 1.0)], 8, 0, 0) == (False, 8)
 
 
 INLINE = Settings(inline_below_us=1_000_000)
@@ -373,7 +376,7 @@ class TestLoad:
             options.append(given)
             return Scripted(declared=spec())
 
-        monkeypatch.setattr(loading, "loader", lambda _name: load)
+        monkeypatch.setattr(tensor_models, "loader", lambda _name: load)
 
         async def go() -> None:
             models, _ = models_of(Settings(name="mine", deadline_ms=1.5, max_batch_size=2, threads=3))
@@ -472,7 +475,7 @@ class TestLoad:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[], Scripted], reason: str
     ) -> None:
         session = wrong()
-        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: session)
+        monkeypatch.setattr(tensor_models, "loader", lambda _name: lambda _path, _options: session)
 
         async def go() -> None:
             models, metrics = models_of()
@@ -497,7 +500,7 @@ class TestLoad:
     ) -> None:
         model_spec = spec(inputs=(-1, -1))
         session = Scripted(declared=model_spec)
-        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: session)
+        monkeypatch.setattr(tensor_models, "loader", lambda _name: lambda _path, _options: session)
         write_fake(tmp_path)
         artifacts.write(tmp_path, replace(artifacts.read(tmp_path).manifest, spec=model_spec))
 
@@ -519,12 +522,12 @@ class TestTuning:
 
     def loaded(self, root: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, artifact: Artifact) -> int:
         """The number of instances; tuning, where it is asked, says two."""
-        monkeypatch.setattr(loading, "loader", lambda _name: lambda _path, _options: Scripted())
-        monkeypatch.setattr(loading, "tune", lambda session, *_: Tuned(session, 2, 2))
+        monkeypatch.setattr(tensor_models, "loader", lambda _name: lambda _path, _options: Scripted())
+        monkeypatch.setattr(tensor_models, "tune", lambda session, *_: Tuned(session, 2, 2))
 
         async def go() -> int:
             model = await asyncio.to_thread(Loader(settings).build, artifact, asyncio.get_running_loop())
-            await loading.close(model, 1.0)
+            await close(model, 1.0)
             assert isinstance(model.scheduler, Scheduler)
             return model.scheduler.instances
 
@@ -621,7 +624,7 @@ def scripted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:
         sessions.append(Scripted())
         return sessions[-1]
 
-    monkeypatch.setattr(loading, "loader", lambda _name: load)
+    monkeypatch.setattr(tensor_models, "loader", lambda _name: load)
     return sessions
 
 
