@@ -1,4 +1,4 @@
-"""The models: artifacts on disk, versions in memory, and which of them answers."""
+"""Models: artifacts on disk, versions in memory, and the version that answers."""
 
 from .registry import LoadOptions, Models
 from .served import ServedModel

@@ -49,7 +49,7 @@ class Settings:
     )
     poll_s: float = option(
         0.0,
-        "seconds between two polls of the model folder, which load what is new or changed and unload what is gone; 0: none",
+        "seconds between two polls of the model folder: changed models are loaded, removed ones unloaded; 0: no polls",
         group="model",
         least=0,
     )
@@ -118,7 +118,7 @@ class Settings:
     )
     script_timeout_s: float = option(
         60.0,
-        "longest run of a script in seconds; then its requests get 504 and its thread is given up or its process killed",
+        "longest run of a script in seconds; then its requests get 504, its thread is given up or its process killed",
         group="script",
         least=0.001,
     )
