@@ -89,7 +89,7 @@ class Follower:
         await self._models.load_found(found, LoadOptions(pinned=True, reload=True))
 
     async def _retire(self, wanted: Iterable[Found]) -> None:
-        """Unload versions that came from the folder and are not wanted any more, unless a label or a comparison uses them."""
+        """Unload versions that came from the folder and are not wanted any more. Versions in use by a label stay."""
         keep = {(one.name, one.version) for one in wanted}
         for versions in self._models.known():
             served = {(versions.name, one.version) for one in versions.ready()}

@@ -9,8 +9,8 @@ from .served import ServedModel
 from .traffic import Arm, Figures, Rules, judge
 
 OWN_FAULTS = frozenset(("internal", "model_failed", "out_of_memory"))
-"""Outcomes that count against a version on probation. Overload and missed deadlines do not: unlike a canary, the version
-answers at another time than the one before it, and the load may have grown."""
+"""Outcomes that count against a version on probation. Overload and missed deadlines do not: the load may have grown
+since the version before it answered."""
 
 
 class Probation:

@@ -40,7 +40,7 @@ class LoadOptions:
     """How a version is loaded.
 
     ``pinned``: never evicted. ``activate``: answer by default from now on; False: leave that to the current version;
-    None: answer if it is the highest. ``retire``: unload the versions that no label, choice or comparison uses any more.
+    None: answer if it is the highest. ``retire``: unload the versions that are not in use any more.
     ``reload``: replace the same version if it is loaded, instead of refusing.
     """
 

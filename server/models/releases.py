@@ -34,7 +34,7 @@ class Releases:
         rules: Rules = NO_RULES,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """``probation_s``: how long a version is on probation after it took over, by ``rules`` if its canary had none."""
+        """``probation_s``: how long a version that took over is on probation, by ``rules`` if its canary had none."""
         self._find = find
         self._publish = publish
         self._now_s = now_s

@@ -100,9 +100,7 @@ class Versions:
     def label(self, label: str, version: str) -> None:
         """Point a label at a ready version. Raises MalformedInput or UnknownModel."""
         if not LABEL.fullmatch(label) or label in self.known:
-            raise MalformedInput(
-                f"a label must begin with a letter and must not be the name of a version; got {label[:80]!r}"
-            )
+            raise MalformedInput(f"a label begins with a letter and is no version's name; got {label[:80]!r}")
         self.labels[label] = self.find(version).version
 
     def forget(self, version: str) -> None:

@@ -46,7 +46,7 @@ def test_the_last_line_is_the_first_fatal_cause() -> None:
 
 def test_warnings_do_not_fail() -> None:
     findings = [ok("a", "fine"), warn("b", "odd", "look")]
-    assert verdict(findings) == (0, "can serve: 1 checks are fine, 1 to look at")
+    assert verdict(findings) == (0, "can serve: 1 checks passed, 1 warnings")
     assert json.loads(as_json(findings))["fatal"] is None
 
 

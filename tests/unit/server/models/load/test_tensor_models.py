@@ -26,8 +26,8 @@ from server.observe.metrics import Metrics
 from server.request import InferRequest
 from server.scheduling.scheduler import Scheduler
 from server.settings.options import Settings
-from server.tensors import BY_NAME, Array
-from tests.fake_sessions import FP32, Scripted, spec, write_fake
+from server.tensors import Array
+from tests.fake_sessions import Scripted, spec, write_fake
 
 
 @pytest.fixture
