@@ -179,9 +179,7 @@ class Slipway:
         )
         if settings.multi_model:
             if settings.sessions:
-                log.warning(
-                    "setting has no effect setting=sessions; sessions are opened at /invocations, not in multi-model mode"
-                )
+                log.warning("setting has no effect with --multi-model setting=sessions; unset it")
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:
             platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]
