@@ -154,7 +154,7 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
         "proof": [{"batch_size": size, "max_abs_difference": worst} for size, worst in findings.proof.differences],
         "proof_lengths": {name: list(sizes) for name, sizes in findings.proof.lengths},
         "proof_cosine": round(findings.proof.cosine, 9),
-        "exporter_said": list(findings.proof.said),
+        "exporter_said": list(findings.proof.messages),
         "chosen": findings.search.chosen.name,
         "candidates": [_outcome(outcome, findings.search.timings) for outcome in findings.search.outcomes],
         "layouts": [

@@ -13,7 +13,7 @@ from ..evaluation.dataset import Dataset
 from ..hardware import Hardware
 
 if TYPE_CHECKING:
-    from ..sandbox.parent import Limits
+    from ..sandbox.parent import SandboxLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class PassJob:
     hardware: Hardware
     seed: int
     keep_float: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: SandboxLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PassSpec:
 
     ``options``: the options of a candidate that the pass reads; candidates that agree on them share its result.
     ``suffix`` and ``backend``: the file that it writes and the server's backend that runs it. ``own_process``: the pass
-    runs the user's code and starts a confined process for it; the others run in a child of the builder.
+    runs the user's code and starts a sandboxed process for it; the others run in a child of the builder.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Pass: the torch source with channels or weights removed and trained again, as a float32 graph.
 
-A confined process builds, cuts, trains and exports the network. The graph is then proven equal to the trained network,
+A sandboxed process builds, cuts, trains and exports the network. The graph is then proven equal to the trained network,
 by the same proof that compares the reference with the source.
 """
 
@@ -15,7 +15,7 @@ from ..errors import OptimizeError, PassFailed
 from ..evaluation.dataset import Dataset
 from ..pruning import KINDS, Cut
 from ..sandbox import parent
-from ..sources import Request, axes, baseline, conversion
+from ..sources import SourceSpec, axes, baseline, conversion
 from . import PassJob, PassRecord
 
 BATCH_SIZES = (1, 2, 8)
@@ -30,7 +30,7 @@ def apply(job: PassJob) -> PassRecord:
     """
     options = {name: str(value) for name, value in job.options.items()}
     cut = Cut(KINDS[options["prune"]], float(options["share"]))
-    request = Request(
+    request = SourceSpec(
         reference=options["factory"],
         weights=Path(options["weights"]) if options["weights"] else None,
         outputs=tuple(filter(None, options["outputs"].split(","))),
@@ -40,9 +40,15 @@ def apply(job: PassJob) -> PassRecord:
     rows = Dataset(job.calibration.inputs, None, job.calibration.sha256)
     try:
         found = parent.convert(
-            sources.KINDS["torch_factory"], request, rows, BATCH_SIZES, job.workdir, job.limits or parent.Limits(), task
+            sources.KINDS["torch_factory"],
+            request,
+            rows,
+            BATCH_SIZES,
+            job.workdir,
+            job.limits or parent.SandboxLimits(),
+            task,
         )
-        proof = baseline.normalize(found, job.workdir / "model.onnx")
+        proof = baseline.write(found, job.workdir / "model.onnx")
     except OptimizeError as error:
         raise PassFailed(str(error)) from error
     facts = _facts(job.workdir / FACTS)

@@ -20,7 +20,7 @@ from ..evaluation.dataset import Dataset, Split
 from ..hardware import Hardware
 from ..passes import PassJob, PassRecord
 from ..sandbox import isolation, parent
-from ..sandbox.isolation import Limits
+from ..sandbox.isolation import StepLimits
 from ..sources.axes import Probe
 from . import benchmark, sensitivity
 from .benchmark import Focus, MeasurementConfig
@@ -62,21 +62,21 @@ class LocalBuilder:
     memory_bytes: int
     progress: benchmark.Progress
     probes: tuple[Probe, ...] = ()
-    source_memory_bytes: int = parent.Limits().memory_bytes
+    source_memory_bytes: int = parent.SandboxLimits().memory_bytes
 
     @property
     def batch_size(self) -> int:
         return max(self.config.batch_sizes)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> StepLimits:
         """The limits of one step of a candidate."""
-        return Limits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
+        return StepLimits(max(self.budget.left_s, MOMENT_S), self.memory_bytes)
 
     @property
-    def confined(self) -> parent.Limits:
+    def sandbox_limits(self) -> parent.SandboxLimits:
         """The limits of the process that runs the user's training. Its address space is larger than its memory use."""
-        return parent.Limits(self.source_memory_bytes, self.limits.seconds, "--budget")
+        return parent.SandboxLimits(self.source_memory_bytes, self.limits.seconds, "--budget")
 
     @property
     def _patience_s(self) -> float:
@@ -115,7 +115,7 @@ class LocalBuilder:
         def make(directory: Path) -> PassRecord:
             where, how = (self.rows, before.path, directory), (dict(options), self.hardware, self.config.seed)
             if passes.PASSES[recipe].own_process:
-                return _apply(recipe, where, how, keep_float, self.confined)
+                return _apply(recipe, where, how, keep_float, self.sandbox_limits)
             return isolation.call(self.limits, _apply, recipe, where, how, keep_float)
 
         record = self.cache.record(ingredients, make)
@@ -188,7 +188,7 @@ def set_up(
     memory_bytes: int,
     progress: benchmark.Progress,
     probes: tuple[Probe, ...] = (),
-    source_memory_bytes: int = parent.Limits().memory_bytes,
+    source_memory_bytes: int = parent.SandboxLimits().memory_bytes,
 ) -> LocalBuilder:
     """Write the reference and the rows into ``folder`` and return a builder over them."""
     # Children have another working directory.
@@ -211,7 +211,7 @@ def _apply(
     where: tuple[Path, Path, Path],
     how: tuple[Mapping[str, Option], Hardware, int],
     keep_float: tuple[str, ...],
-    limits: parent.Limits | None = None,
+    limits: parent.SandboxLimits | None = None,
 ) -> PassRecord:
     """Run one pass, in the child. ``where``: rows, source and directory; ``how``: options, machine and seed."""
     rows, source, directory = where

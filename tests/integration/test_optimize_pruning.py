@@ -19,7 +19,7 @@ from optimize.progress import Display
 from optimize.pruning import Cut, retrained
 from optimize.search import decide
 from optimize.search.candidates import PRUNED
-from optimize.sources import Request, torch_factory
+from optimize.sources import SourceSpec, torch_factory
 from server import artifact
 from tests.benchmarks.optimize import point_clouds
 
@@ -94,7 +94,7 @@ def test_the_whole_command_takes_a_cut_network_that_was_trained_again(place: Pat
 def test_without_training_it_is_not_right(place: Path) -> None:
     points, labels = point_clouds.rows(ROWS, 2)
     rows = Dataset({"points": points}, labels, "")
-    request = Request("tests.benchmarks.optimize.point_clouds:build", place / "weights.safetensors")
+    request = SourceSpec("tests.benchmarks.optimize.point_clouds:build", place / "weights.safetensors")
     cut, _ = retrained.load(request, rows, Cut("structured", 0.5), "", 0)
     (want,), (have,) = (source.run({"points": points}) for source in (torch_factory.load(request, rows), cut))
     got, expected = {"output": have}, {"output": want}

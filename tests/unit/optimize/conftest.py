@@ -21,7 +21,7 @@ from optimize.passes import PassRecord
 from optimize.search.layouts import Layout
 from optimize.search.outcome import Outcome, Search
 from optimize.search.timing import Cell, Timing
-from optimize.sources import ReferenceModel, baseline, conversion
+from optimize.sources import SourceModel, baseline, conversion
 from optimize.sources.baseline import Proof
 from server.tensors import Array
 
@@ -114,9 +114,9 @@ def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
     )
 
 
-def proven(source: ReferenceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+def proven(source: SourceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
     """What the pipeline does between a loaded source and the search."""
-    return baseline.normalize(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
+    return baseline.write(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
 
 
 Prove = Callable[..., Proof]
@@ -126,7 +126,7 @@ Prove = Callable[..., Proof]
 def prove(tmp_path: Path) -> Prove:
     """``proven`` in a folder of the test's own."""
 
-    def run(source: ReferenceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+    def run(source: SourceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
         directory = tmp_path / "proof"
         directory.mkdir(exist_ok=True)
         return proven(source, data, directory, sizes)

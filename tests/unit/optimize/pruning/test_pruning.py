@@ -18,7 +18,7 @@ from optimize.evaluation.dataset import Dataset
 from optimize.pruning import Cut, retrained, shrink
 from optimize.pruning.channels import chains
 from optimize.search import candidates
-from optimize.sources import Request, dispatch
+from optimize.sources import SourceSpec, dispatch
 
 
 class Network(nn.Module):
@@ -196,7 +196,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def again(train: str, rows: Dataset, cut: Cut | None = None) -> dict[str, list[str] | int]:
     reference = f"pruning_models:{train}" if train else ""
-    request = Request("pruning_models:Chain")
+    request = SourceSpec("pruning_models:Chain")
     return retrained.load(request, rows, cut or Cut("structured", 0.5), reference, 0)[1]
 
 
@@ -259,7 +259,7 @@ def test_what_is_asked_for_joins_the_candidates() -> None:
     assert names[:2] == ["static_int8", "pruned_50"]
     picked = candidates.select(("static_int8", "pruned_50"), (), extra=extra)
     assert [row.name for row in picked] == ["static_int8", "pruned_50"]
-    with pytest.raises(BadInput, match="no function"):
+    with pytest.raises(BadInput, match="not a function"):
         dispatch.pruned(replace(given, train="tests.benchmarks.optimize.networks:WIDTH"), ())
 
 
