@@ -223,7 +223,7 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
         outputs = one.session.run(single)
     except SlipwayError as error:
         raise BrokenArtifact(f"it refuses the rows of the step before it: {error}") from error
-    if any(array.shape[:1] != (1,) for array in outputs):
+    if not rows.one_each or any(array.shape[:1] != (1,) for array in outputs):
         raise BrokenArtifact("it does not give one row of output for each row of input, so it cannot be a step")
     return replace(one.batching, batch_sizes=(1,))
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from ...artifact import Artifact
 from ...backends import Session
-from ...backends.independence import ROWS, Independence, prove, prove_synthetic
+from ...backends.independence import CONSTANT, ROWS, Independence, prove, prove_synthetic
 from ...settings.options import Settings
 from ...tensors import Array
 from .fixed_batch import FixedBatchSession, fixed_rows
 
 log = logging.getLogger("slipway.models")
 
+UNSHOWN = Independence(False, CONSTANT)
 WHOLE = "its tensors have no common batch axis"
 
 
@@ -67,7 +68,8 @@ def _shown(session: Session, sample: Sequence[Array]) -> Independence:
     if isinstance(session, FixedBatchSession):
         return Independence(True)  # shown when it was opened
     rows = distinct(sample)
-    return prove(session.run, spec, rows) if rows else prove_synthetic(session.run, spec)
+    found = prove(session.run, spec, rows) if rows else UNSHOWN
+    return prove_synthetic(session.run, spec) if found.reason == CONSTANT else found
 
 
 def one_row_runs(session: Session) -> bool:

@@ -77,8 +77,8 @@ class TuningConfig:
     cores: int
     budget_ns: int
     measure: Measure = run_at_once
-    batchable: bool = True
     clock: Callable[[], int] = perf_counter_ns
+    batchable: bool = True
 
 
 def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int, config: TuningConfig) -> Tuned:
