@@ -102,7 +102,7 @@ class SageMaker:
     def _streams(self, model: ServedModel, head: Head) -> bool:
         """Whether lines leave as they are ready: where it was asked for, by the settings or through the platform."""
         asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
-        return asked and model.rowwise and model.spec.batchable
+        return asked and model.independent and model.spec.batchable
 
     def _starting(self, error: SlipwayError) -> SlipwayError:
         """While the model loads, its absence means 'not yet', whatever else is wrong with the request."""
