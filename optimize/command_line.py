@@ -66,6 +66,20 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         metavar="AXES",
         help="axes besides the batch whose size differs between requests: ids:1=tokens,mask:1=tokens",
     )
+    add(
+        "--fixed",
+        default="",
+        metavar="AXES",
+        help="axes that keep the size of the data although the model leaves them free: names, input:position, or all",
+    )
+    add(
+        "--argument",
+        dest="arguments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="keyword argument of a module:attribute, as a Python literal or a text; may be repeated",
+    )
     add("--allow-pickle", action="store_true", help="open a pickle, which runs the code in it")
     add("--isolated", action="store_true", help="create the environment that TensorFlow, Keras and Paddle models need")
     add(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from server.system.cores import available_cores
 
@@ -57,6 +58,8 @@ class Options:
     portable: bool
     prune: tuple[Cut, ...] = ()
     train: str = ""
+    fixed: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     mlflow: str = ""
     experiment: str = ""
 
@@ -97,6 +100,8 @@ def parse(arguments: Sequence[str]) -> Options:
         portable=given.portable,
         prune=pruning.parse(given.prune),
         train=given.train,
+        fixed=_names(given.fixed),
+        arguments=_arguments(given.arguments),
         mlflow=given.mlflow,
         experiment=given.experiment,
     )
@@ -121,6 +126,20 @@ def _seconds(option: str, text: str) -> float:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse ``hidden=64``: the value is a Python literal, or a text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--argument {pair!r}: write name=value, for example hidden=64")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
 
 
 def _at_least(option: str, number: Number, least: int) -> Number:

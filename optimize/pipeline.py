@@ -24,6 +24,7 @@ from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
 from .progress import Display
 from .sandbox import isolation
+from .sandbox.isolation import StepLimits
 from .search import budget, builder, candidates, layouts, timing
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
@@ -53,14 +54,16 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         allowed = evaluate.allowance(options.max_drop)
         evaluation, calibration, synthetic_note = _read(options, display)
         metric = metrics.metric(options.metric, evaluation.labels)
-        source = _convert(options, evaluation, Path(scratch), display)
+        source = _convert(options, evaluation, time, Path(scratch), display)
         split = dataset.split(
-            evaluation.select(source.inputs), calibration.select(source.inputs) if calibration else None, options.seed
+            source.arranged(evaluation), source.arranged(calibration) if calibration else None, options.seed
         )
+        if source.layout.run_rows:
+            options = replace(options, batch_sizes=(source.layout.run_rows,))
         if synthetic_note:
             split = replace(split, note=f"{synthetic_note}; {split.note}")
         graph = Path(scratch) / "baseline.onnx"
-        proof = _prove(source, graph, display)
+        proof = _prove(options, source, graph, display)
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
@@ -101,19 +104,29 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
     return evaluation, calibration, note
 
 
-def _convert(options: Options, data: Dataset, scratch: Path, display: Display) -> Conversion:
+def _convert(options: Options, data: Dataset, time: Budget, scratch: Path, display: Display) -> Conversion:
     with display.stage(f"Loading {options.source} and exporting it to ONNX") as stage:
         directory = scratch / "source"
         directory.mkdir()
         sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
-        source = dispatch.convert(options, data, sizes, directory, stage.say)
+        source = dispatch.convert(options, data, sizes, directory, time.conversion_s, stage.say)
         stage.result = f"{', '.join(source.inputs)} to {', '.join(source.outputs)}, by {source.exported.exporter}"
+    for warning in source.warnings:
+        display.warn(warning)
     return source
 
 
-def _prove(source: Conversion, path: Path, display: Display) -> baseline.Proof:
+def _roomy(options: Options) -> StepLimits:
+    """The limits of a step that must not fail for lack of time or memory."""
+    return StepLimits(
+        max(options.budget_s, options.source_time_s), int(options.source_memory_gib * 2**30), "--source-time",
+        "--source-memory",
+    )  # fmt: skip
+
+
+def _prove(options: Options, source: Conversion, path: Path, display: Display) -> baseline.Proof:
     with display.stage("Proving the baseline equal to the source") as stage:
-        proof = baseline.write(source, path)
+        proof = isolation.call(_roomy(options), baseline.write, source, path)
         at = ", ".join(str(size) for size, _ in proof.differences)
         lengths = "".join(f" and {name} {', '.join(map(str, sizes))}" for name, sizes in proof.lengths)
         stage.result = f"largest difference {proof.worst:.2g} at batch sizes {at}{lengths}"
@@ -165,8 +178,8 @@ def _finish(
 ) -> PrepackedModel:
     with display.stage("Packing the weights of the chosen candidate") as stage:
         late = time.remaining_s <= 0
-        finished = prepack.prepack(
-            _file(found.chosen), scratch / "finished", data, portable=options.portable, late=late
+        finished = prepack.in_child(
+            _roomy(options), _file(found.chosen), scratch / "finished", data, portable=options.portable, late=late
         )
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB, loads in {loads:.1f} ms; {finished.reason}"

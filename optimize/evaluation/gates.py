@@ -32,7 +32,10 @@ def incomparable(got: Outputs, expected: Outputs) -> str | None:
     for name, cut in head(expected, got).items():
         if got[name].shape != cut.shape or got[name].dtype != cut.dtype:
             return f"broken: output {name!r} is {got[name].dtype}{list(got[name].shape)}"
-        if not np.isfinite(got[name][np.isfinite(cut)]).all():
+        if cut.dtype.kind == "O":
+            if (got[name] != cut).any():
+                return f"broken: output {name!r} has other texts"
+        elif not np.isfinite(got[name][np.isfinite(cut)]).all():
             return f"broken: output {name!r} is not finite"
     return None
 

@@ -63,7 +63,7 @@ def convert(
 
     Raises BadInput, ExportFailed or LoadFailed.
     """
-    rows = Dataset(data.batch(min(data.rows, 2 * max(batch_sizes))), None, data.sha256)
+    rows = conversion.sample(data, batch_sizes)
     probes = axes.probes(rows, request.axes, batch_sizes)
     arrays = {f"{at}:{name}": array for at, probe in enumerate(probes) for name, array in probe.inputs.items()}
     np.savez(directory / "probes.npz", **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle

@@ -66,7 +66,7 @@ def described(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[s
     def run(batch: Mapping[str, Array]) -> list[Array]:
         return _run(judge, batch[name], words=words)
 
-    def export(_: Mapping[str, Array], path: Path) -> Exported:
+    def export(_: Mapping[str, Array], path: Path, _axes: object) -> Exported:
         return _export(write, data.inputs[name].shape[1], name, outputs, path)
 
     run(data.batch(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -64,3 +66,13 @@ def _constants(graph: Any, functions: Any) -> Iterator[Any]:
                 for inner in (attribute.g, *attribute.graphs):
                     yield from inner.initializer
                     yield from _constants(inner, ())
+
+
+def place(file: Path, source: Path, folder: Path) -> None:
+    """Put ``file`` of the folder ``source`` into ``folder``: as a hard link if the file system allows it, or a copy."""
+    target = folder / file.relative_to(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

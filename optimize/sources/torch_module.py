@@ -37,10 +37,12 @@ def reference_model(
     def run(batch: Mapping[str, Array]) -> list[Array]:
         return flatten(call(module, batch))
 
-    def export(example: Mapping[str, Array], path: Path) -> Exported:
-        return export_module(module, example, outputs, request.axes, path)
+    def export(example: Mapping[str, Array], path: Path, axes: Sequence[Axis]) -> Exported:
+        return export_module(module, example, outputs, axes, path)
 
-    return SourceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
+    return SourceModel(
+        request.reference, inputs, outputs, run, export, digests, request.axes, axes_required=bool(request.axes)
+    )
 
 
 def call(module: torch.nn.Module, inputs: Mapping[str, Array]) -> Any:

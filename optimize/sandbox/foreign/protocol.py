@@ -87,6 +87,9 @@ def _write(directory: Path, done: Done, axes: Any) -> None:
         "messages": [],
         "axes": axes,
         "classes": [],
+        "warnings": [],
+        "layout": {"row_axes": {}, "run_rows": None},
+        "ranks": {},
         "digests": {},
     }
     (directory / "result.json").write_text(json.dumps(body), encoding="utf-8")
