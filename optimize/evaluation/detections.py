@@ -81,7 +81,7 @@ def agreement(got: Outputs, reference: Outputs, _: Array | None) -> Array:
     same = here & there & (our_scores.argmax(axis=-1) == their_scores.argmax(axis=-1))
     overlap = _overlap(ours, theirs)
     total = here.sum(axis=1) + there.sum(axis=1)
-    means = [np.divide(2 * (same & (overlap >= at)).sum(axis=1), total, where=total > 0) for at in OVERLAPS]
+    means = [2 * (same & (overlap >= at)).sum(axis=1) / np.maximum(total, 1) for at in OVERLAPS]
     return np.where(total > 0, np.mean(means, axis=0), 1.0)
 
 

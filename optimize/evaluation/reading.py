@@ -86,17 +86,15 @@ def read(reference: Outputs, labels: Array | None, names: Sequence[str] = ()) ->
     """
     if labels is None:
         return _unlabelled(reference)
-    found = []
-    for name, array in reference.items():
-        reading = _fit(name, array, labels, names)
-        if reading is not None:
-            found.append(reading)
+    found = [one for name, array in reference.items() for one in _fit(name, array, labels, names)]
     if not found:
         raise BadInput(_refusal(reference, labels, names))
-    if len(found) > 1:
-        found.sort(key=lambda reading: -accuracy(reading, reference))
-        return replace(found[0], about=f"{found[0].about} (of {len(found)} outputs that fit, the one that fits best)")
-    return found[0]
+    # The first of equally good readings is the usual one.
+    best = max(found, key=lambda one: accuracy(one, reference))
+    outputs = {one.output for one in found}
+    if len(outputs) > 1:
+        return replace(best, about=f"{best.about} (of {len(outputs)} outputs that fit, the one that fits best)")
+    return best
 
 
 def with_scores(reference: Outputs, labels: Array, names: Sequence[str] = ()) -> Reading:
@@ -153,14 +151,14 @@ def chance(reading: Reading) -> float:
     return float(np.unique(known, return_counts=True)[1].max() / known.size) if known.size else 0.0
 
 
-def _fit(name: str, array: Array, labels: Array, names: Sequence[str]) -> Reading | None:
-    """The reading of one output, or None if its shape does not fit the labels."""
+def _fit(name: str, array: Array, labels: Array, names: Sequence[str]) -> list[Reading]:
+    """The possible readings of one output, the usual one first; none if its shape does not fit the labels."""
     if array.ndim == 0 or len(array) != len(labels):
-        return None
+        return []
     if array.dtype.kind in "OUSiub":
         return _named(name, array, labels)
     if array.dtype.kind != "f":
-        return None
+        return []
     flat = labels.reshape(len(labels)) if labels.size == len(labels) else labels
     if flat.ndim == 1:
         return _per_row(name, array, flat, names)
@@ -169,15 +167,16 @@ def _fit(name: str, array: Array, labels: Array, names: Sequence[str]) -> Readin
             return _per_row(name, array, flat.argmax(axis=1), ())
         threshold = _threshold(array)
         about = f"output {name!r} {_shape(array)}: each column above {threshold:g} is a label of its own"
-        return Reading(name, "multilabel", about, flat.astype(np.int64), 1, array.shape[1], threshold)
+        return [Reading(name, "multilabel", about, flat.astype(np.int64), 1, array.shape[1], threshold)]
     return _per_position(name, array, flat, names)
 
 
-def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> Reading | None:
+def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> list[Reading]:
     """One label per row: columns of classes, one column, ordinal columns, or columns of pairs of classes."""
     columns = 1 if array.ndim == 1 else array.shape[1]
     if array.ndim > 2 and array.size != len(array) * columns:
-        return None
+        return []
+    found = []
     array = array.reshape(len(array), columns)
     if columns == 1:
         return _one_column(name, array, labels, names)
@@ -185,41 +184,41 @@ def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> Re
     if given is not None:
         indices, how = given
         about = f"output {name!r} {_shape(array)}: the largest of {columns} columns, labels {how}"
-        return Reading(name, "argmax", about, indices, 1, columns)
+        found.append(Reading(name, "argmax", about, indices, 1, columns))
     whole = _whole_numbers(labels)
-    if whole is None:
-        return None
+    if whole is None or not whole.size:
+        return found
     low, high = int(whole.min()), int(whole.max())
     falling = (np.diff(array, axis=1) <= 0).all(axis=1).mean() >= MONOTONE
     if low >= 0 and high == columns and falling:
         threshold = _threshold(array)
         about = f"output {name!r} {_shape(array)}: ordinal, the number of columns above {threshold:g}"
-        return Reading(name, "ordinal", about, whole, 1, columns + 1, threshold)
+        found.append(Reading(name, "ordinal", about, whole, 1, columns + 1, threshold))
     classes = round((1 + (1 + 8 * columns) ** 0.5) / 2)
     if classes * (classes - 1) // 2 == columns:
         given = _to_indices(labels, classes, names)
         if given is not None:
             about = f"output {name!r} {_shape(array)}: votes of {classes} classes, one column for each pair"
-            return Reading(name, "one_vs_one", about, given[0], 1, classes)
-    return None
+            found.append(Reading(name, "one_vs_one", about, given[0], 1, classes))
+    return found
 
 
-def _one_column(name: str, array: Array, labels: Array, names: Sequence[str]) -> Reading | None:
+def _one_column(name: str, array: Array, labels: Array, names: Sequence[str]) -> list[Reading]:
     threshold = _threshold(array)
     given = _to_indices(labels, 2, names)
     what = "probability" if threshold else "logit"
     if given is not None:
         indices, how = given
         about = f"output {name!r} {_shape(array)}: one {what}, class 1 above {threshold:g}, labels {how}"
-        return Reading(name, "threshold", about, indices, 1, 2, threshold)
+        return [Reading(name, "threshold", about, indices, 1, 2, threshold)]
     whole = _whole_numbers(labels)
-    if whole is None:
-        return None
+    if whole is None or not whole.size:
+        return []
     about = f"output {name!r} {_shape(array)}: a value, rounded to the nearest of the labels' whole numbers"
-    return Reading(name, "round", about, whole, 1, int(whole.max() - whole.min()) + 1)
+    return [Reading(name, "round", about, whole, 1, int(whole.max() - whole.min()) + 1)]
 
 
-def _per_position(name: str, array: Array, labels: Array, names: Sequence[str]) -> Reading | None:
+def _per_position(name: str, array: Array, labels: Array, names: Sequence[str]) -> list[Reading]:
     """One label per position: pixels of [rows, classes, ...] or [rows, ..., classes], or tokens."""
     for axis in (1, -1):
         if array.ndim == labels.ndim + 1:
@@ -242,29 +241,29 @@ def _per_position(name: str, array: Array, labels: Array, names: Sequence[str]) 
         if classes == 1:
             threshold = _threshold(array)
             about = f"output {name!r} {_shape(array)}: every position, class 1 above {threshold:g}, labels {given[1]}"
-            return Reading(name, "threshold", about, indices.reshape(array.shape), axis, 2, threshold)
+            return [Reading(name, "threshold", about, indices.reshape(array.shape), axis, 2, threshold)]
         about = f"output {name!r} {_shape(array)}: the largest of {classes} at every position, labels {given[1]}"
-        return Reading(name, "argmax", about, indices, axis, classes)
-    return None
+        return [Reading(name, "argmax", about, indices, axis, classes)]
+    return []
 
 
-def _named(name: str, array: Array, labels: Array) -> Reading | None:
+def _named(name: str, array: Array, labels: Array) -> list[Reading]:
     """An output that names the class itself, as a word or as a number."""
     if array.size != len(array) or labels.size != len(labels):
-        return None
+        return []
     given, flat = array.reshape(len(array)), labels.reshape(len(labels))
     if given.dtype.kind in "OUS":
         said, wanted = given.astype(str), flat.astype(str)
     else:
         whole = _whole_numbers(flat)
         if whole is None:
-            return None
+            return []
         said, wanted = given.astype(np.int64), whole
     values = np.unique(np.concatenate([said, wanted]))
     if not set(np.unique(said)) & set(np.unique(wanted)):
-        return None
+        return []
     about = f"output {name!r} {_shape(array)}: names the class itself"
-    return Reading(name, "named", about, _indices(wanted, values), -1, len(values), 0.0, values)
+    return [Reading(name, "named", about, _indices(wanted, values), -1, len(values), 0.0, values)]
 
 
 def _to_indices(labels: Array, classes: int, names: Sequence[str]) -> tuple[Array, str] | None:
