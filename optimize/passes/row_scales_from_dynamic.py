@@ -6,6 +6,7 @@ symmetric quantization along the last axis.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,12 +67,19 @@ def rewrite(model: onnx.ModelProto) -> int:
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     nodes = []
     zero_points = {node.output[2]: "row_scales_zero_point" for node in found}
+    scales = {node.output[1] for node in found}
+    products: dict[str, tuple[str, str]] = {}
     for node in graph.node:
         if node.op_type == "DynamicQuantizeLinear":
             nodes += _quantize(node, axes_as_input=opset >= AXES_AS_INPUT)
-            continue
-        node.input[:] = [zero_points.get(name, name) for name in node.input]
-        nodes.append(node)
+        elif node.op_type == "Mul" and set(node.input) & scales:
+            row, weight = sorted(node.input, key=lambda name: name not in scales)
+            products[node.output[0]] = (row, weight)
+        elif node.op_type == "Mul" and set(node.input) & set(products):
+            nodes += _scaled(node, products)
+        else:
+            node.input[:] = [zero_points.get(name, name) for name in node.input]
+            nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
     return len(found)
@@ -80,7 +88,10 @@ def rewrite(model: onnx.ModelProto) -> int:
 def _check_users(graph: onnx.GraphProto, found: list[onnx.NodeProto]) -> None:
     quantized = {node.output[0] for node in found} | {node.output[2] for node in found}
     scales = {node.output[1] for node in found}
+    products = {node.output[0] for node in graph.node if node.op_type == "Mul" and set(node.input) & scales}
     for node in graph.node:
+        if products & set(node.input) and node.op_type != "Mul":
+            raise PassFailed(f"{node.op_type} takes the scale of a whole batch")
         used = quantized & set(node.input)
         if used and node.op_type != "MatMulInteger":
             raise PassFailed(f"{node.op_type} takes quantized activations with one scale for the whole batch")
@@ -90,6 +101,24 @@ def _check_users(graph: onnx.GraphProto, found: list[onnx.NodeProto]) -> None:
             )
         if scales & set(node.input) and node.op_type != "Mul":
             raise PassFailed(f"{node.op_type} takes the scale of a whole batch")
+
+
+def _scaled(node: onnx.NodeProto, products: Mapping[str, tuple[str, str]]) -> list[onnx.NodeProto]:
+    """Scale a product by its rows, then by its weights.
+
+    One multiplication by the product of both scales would be fused by ONNX Runtime into a kernel for one scale per
+    batch, which gives other values for one scale per row.
+    """
+    from onnx import helper
+
+    scale = next(name for name in node.input if name in products)
+    value = next(name for name in node.input if name != scale)
+    row, weight = products[scale]
+    between, output = f"{node.output[0]}_by_row", node.output[0]
+    return [
+        helper.make_node("Mul", [value, row], [between], name=f"{between}_Mul"),
+        helper.make_node("Mul", [between, weight], [output], name=f"{output}_Mul"),
+    ]
 
 
 def _quantize(node: onnx.NodeProto, *, axes_as_input: bool) -> list[onnx.NodeProto]:

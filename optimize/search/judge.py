@@ -135,8 +135,10 @@ class Judge:
         if not influence.dependent:
             return outcome
         rule = self.rule
-        accuracy = compare(rule.metric, self.builder.served(path), self.expected, rule.labels, rule.seed)
+        got = self.builder.served(path)
+        accuracy = compare(rule.metric, got, self.expected, rule.labels, rule.seed)
         reason = decide.not_accurate(rule.metric.name, accuracy, self.reference, rule.allowed)
+        reason = reason or gates.too_noisy(got, self.expected, self.cover)
         if reason:
             reason = f"its outputs depend on other rows of the batch, one of them with large values: {reason}"
         return replace(outcome, served=accuracy, reason=reason or "", repairable=False)
