@@ -23,7 +23,7 @@ from ..load.wire import PLAIN, Template, Wire, render
 from ..observe import bandwidth as ways
 from ..observe import environment, scrape
 from ..observe import timeline as host
-from ..observe.bandwidth import UNKNOWN, Ways
+from ..observe.bandwidth import UNKNOWN, Bandwidth
 from ..observe.scrape import Scraped
 from ..result import objective, record, repeats, validity
 from ..result import summary as outcome
@@ -135,7 +135,7 @@ def build(
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
     scraped: Scraped | None = None,
-    known: Ways = UNKNOWN,
+    known: Bandwidth = UNKNOWN,
 ) -> tuple[record.RunRecord, Columns]:
     """The record of a load that has happened, and its rows; computes, and touches nothing."""
     cut = repeats.cut(raws, plan.seed, plan.warmup_s, plan.total_s)
@@ -180,10 +180,10 @@ def build(
 def _circumstances(
     plan: Plan,
     env: environment.Environment,
-    beside: host.Host | None,
-    stretches: tuple[host.Stretch, ...],
+    beside: host.ServerTimeline | None,
+    stretches: tuple[host.Span, ...],
     limits: calibration.Calibration | None,
-    known: Ways,
+    known: Bandwidth,
 ) -> explanation.Circumstances:
     here = beside is not None and beside.pid is not None
     return explanation.Circumstances(

@@ -23,7 +23,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ModelWork:
     """What one model did, or one step of a pipeline (else ``step`` is empty).
 
     ``seconds``: what lies between the first and the last look. ``busy``: instances that computed, on average, None
@@ -70,7 +70,7 @@ class Work:
         )
 
 
-def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[Work, ...]:
+def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[ModelWork, ...]:
     """From the first and the last scrape of every measured stretch, each with its instant in seconds.
 
     What did not run is left out: a server may have models that nobody asked.
@@ -88,9 +88,9 @@ def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -
     return tuple(found)
 
 
-def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[Work, ...]:
+def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[ModelWork, ...]:
     """Of a record that was read from its file."""
-    return tuple(Work(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
+    return tuple(ModelWork(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,11 @@ class _Grown:
         )
 
 
-def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> Work:
+def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> ModelWork:
     told = _value(last, f"{prefix}run_seconds_total", key) is not None
     instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
     requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
-    return Work(
+    return ModelWork(
         *key,
         seconds=seconds,
         runs=grown.of("batch_rows_count"),

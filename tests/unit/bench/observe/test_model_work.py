@@ -17,10 +17,10 @@ from bench.observe import memory_bandwidth as memory
 from bench.observe import model_work as work
 from bench.observe import timeline as host
 from bench.observe.link import Link
-from bench.observe.memory_bandwidth import Memory
-from bench.observe.model_work import Cost, Work
+from bench.observe.memory_bandwidth import MemoryBandwidth
+from bench.observe.model_work import Cost, ModelWork
 from bench.observe.scrape import WANTED, Scraped
-from bench.observe.timeline import Host
+from bench.observe.timeline import ServerTimeline
 from bench.report import runs
 from bench.report import terminal as card
 from bench.report.terminal import step_cells
@@ -57,7 +57,7 @@ def exposition(second: float) -> str:
     return "".join(f"{name} {value}\n" for name, value in told.items())
 
 
-def seen(count: int = 5) -> Host:
+def seen(count: int = 5) -> ServerTimeline:
     looks = [{"t_ns": 10**9 * at, "metrics": exposition(at)} for at in range(count)]
     return host.build(Scraped(looks), 0, [(0.0, 10.0)])
 
@@ -107,7 +107,7 @@ def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
 
 
 def told(
-    beside: Host, rate_per_s: float = 100, **about: object
+    beside: ServerTimeline, rate_per_s: float = 100, **about: object
 ) -> tuple[Explanation, dict[str, tuple[str, str | None]]]:
     """The explanation of a planted run, and text and mark of every measure."""
     rows = planted.simulate(1, rate_per_s, 22)
@@ -118,14 +118,14 @@ def told(
     }
 
 
-def beside(works: tuple[Work, ...] = (), cores: float | None = 2, **series: float) -> Host:
+def beside(works: tuple[ModelWork, ...] = (), cores: float | None = 2, **series: float) -> ServerTimeline:
     t_s = tuple(2.0 * at for at in range(10))
-    return Host(
+    return ServerTimeline(
         1, t_s, {name: (value,) * 10 for name, value in series.items()}, {}, None, None, 0, None, (), works, cores
     )
 
 
-def a_work(**changed: object) -> Work:
+def a_work(**changed: object) -> ModelWork:
     fields = {"model": "m", "version": "1", "step": "", "seconds": 10.0, "runs": 500.0, "rows": 1_000.0, "busy": 0.5}
     fields |= {
         "instances": 2,
@@ -136,7 +136,7 @@ def a_work(**changed: object) -> Work:
         "costs": (),
         "stages_ms": {},
     }
-    return Work(**{**fields, **changed})  # type: ignore[arg-type]
+    return ModelWork(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def test_what_a_server_does_to_itself_speaks_for_it_or_against() -> None:
@@ -169,7 +169,7 @@ def test_more_threads_than_cores_speak_only_where_they_wanted_more_than_there_is
 def test_reading_the_weights_is_held_against_the_time_of_a_run(size: float, mark: str | None) -> None:
     """10 GB/s read 60 MB in 6 ms; a run of one row takes 10."""
     work = a_work(file_bytes=size, costs=(Cost(0, 1, 10.0), Cost(0, 8, 20.0)))
-    _, found = told(beside((work,)), memory=Memory(1e10, 10_000_000))
+    _, found = told(beside((work,)), memory=MemoryBandwidth(1e10, 10_000_000))
     assert found["weights_share"][1] == mark
     assert "measured, a copy on all cores" in found["weights_share"][0]
     assert "(inferred)" in found["weights_share"][0]

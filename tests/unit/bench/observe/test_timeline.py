@@ -1,4 +1,4 @@
-"""Host figures: the kernel's files read from a planted tree, counters turned into rates, gaps left as gaps."""
+"""ServerTimeline figures: the kernel's files read from a planted tree, counters turned into rates, gaps left as gaps."""
 
 from __future__ import annotations
 
