@@ -31,8 +31,9 @@ def find(host: str, asked_mbit: float | None) -> Link | None:
     if asked_mbit is not None:
         return Link(asked_mbit, "--link-mbit")
     name = _interface(_own_address(host))
-    rate = psutil.net_if_stats()[name].speed if name is not None else 0
-    return Link(rate, f"what the interface {name} says") if rate > 0 else None
+    stats = psutil.net_if_stats().get(name) if name is not None else None
+    # psutil writes 0 where the kernel knows no rate.
+    return Link(stats.speed, f"what the interface {name} says") if stats is not None and stats.speed > 0 else None
 
 
 def _own_address(host: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.benchmarks.server.processes import free_port
 
 from ..errors import Unusable
-from . import quiet, workload
+from . import interference, workload
 from .figures import Figure, Load, Visit
 from .loads import Measure
 from .peer import Peer, Place, Row
@@ -168,13 +168,13 @@ def _load(
         found = plan.measure(url, body, load, plan.seconds, plan.seed + number)
         server.check(DYING_S if found.failures else 0.0)
         after, lasted_s = _busy(plan, server), time.perf_counter() - began_s
-        noise = quiet.problems(before, after, lasted_s, plan.server_cores, "server")
+        noise = interference.problems(before, after, lasted_s, plan.server_cores, "server")
         found = replace(found, problems=(*found.problems, *noise))
         figures[load.name] = found
 
 
-def _busy(plan: Plan, server: Running) -> quiet.Busy:
-    return quiet.Busy(quiet.busy_s(plan.server_cores), server.cpu_s())
+def _busy(plan: Plan, server: Running) -> interference.CpuTime:
+    return interference.CpuTime(interference.busy_s(plan.server_cores), server.cpu_s())
 
 
 def _prepare(command: Sequence[str], folder: Path, peer: Peer, plan: Plan) -> None:
