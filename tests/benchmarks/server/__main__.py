@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.decisions import figures
 from tests.benchmarks.server.disconnects import disconnects

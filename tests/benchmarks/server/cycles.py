@@ -6,7 +6,7 @@ import http.client
 import json
 from pathlib import Path
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import PATIENCE_S, Unmeasurable, free_port, resident_bytes, served
 
 CYCLES = 200

@@ -14,10 +14,10 @@ import uvloop
 from bench.load import engine, schedule
 from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
+from bench.peers import networks
 from server import artifact
 from server.artifact import Batching, Manifest
 from server.backends import BackendOptions, loader
-from tests.benchmarks.server import networks
 from tests.benchmarks.server.processes import free_port, served, slipway
 from tests.benchmarks.server.swap import row_seconds, shot
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import Load, free_port, served, slipway, wrk, wrk_script
 
 WANTED_MS = 0.3

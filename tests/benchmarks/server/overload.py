@@ -10,7 +10,7 @@ import numpy as np
 from bench.load import engine, schedule
 from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import LOAD_CORE, free_port, on_core, resident_bytes, served, slipway, waited_s
 from tests.benchmarks.server.swap import shot
 

@@ -22,7 +22,7 @@ from bench.load.measurements import Outcome
 from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS
 from bench.load.wire import render
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import LOAD_CORE, PATIENCE_S, SERVER_CORE, free_port, served, slipway
 
 SHARE = 0.4
