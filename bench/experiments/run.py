@@ -13,11 +13,13 @@ from typing import Any
 from ..errors import Unusable
 from ..explain import explanation, sentence, stages, transfer
 from ..load import arrivals, calibration, fleet, probe, schedule
-from ..load.engine import RawRun, Shot, Watch
+from ..load.callers import Callers
 from ..load.payload_set import CYCLE, PayloadSet
+from ..load.raw_run import RawRun, Watch
 from ..load.sagemaker import Endpoint
 from ..load.schedule import Schedule
 from ..load.server_timing import Carrier
+from ..load.shot import Shot
 from ..load.target import Target
 from ..load.wire import PLAIN, Template, Wire, render
 from ..observe import bandwidth as ways
@@ -228,11 +230,11 @@ def _schedules(plan: Plan) -> list[Schedule | None]:
     return [schedule.build(process, plan.rate_per_s, plan.total_s, seed) for seed in seeds]
 
 
-def _what(plan: Plan, arrivals_of: Schedule | None) -> Schedule | fleet.Callers:
+def _what(plan: Plan, arrivals_of: Schedule | None) -> Schedule | Callers:
     if arrivals_of is not None:
         return arrivals_of
     assert plan.users is not None
-    return fleet.Callers(plan.users, plan.total_s)
+    return Callers(plan.users, plan.total_s)
 
 
 def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:

@@ -16,10 +16,12 @@ import numpy as np
 from ..errors import Unusable
 from ..load import fleet, schedule, target, wire
 from ..load.calibration import ONLY
-from ..load.engine import RawRun, Shot
+from ..load.callers import Callers
 from ..load.measurements import Outcome
 from ..load.payload import JSON, Payload
+from ..load.raw_run import RawRun
 from ..load.server_timing import CARRIERS
+from ..load.shot import Shot
 from ..result import validity
 from ..result.statistics import min_samples, order_statistic
 from ..result.validity import MAX_GENERATOR_CPU
@@ -71,7 +73,7 @@ def by_engine(url: str, body: bytes, load: Load, seconds: float, seed: int) -> F
     connections = load.users or CONNECTIONS
     shot = Shot(parsed, wires, ONLY, carrier, TIMEOUT_S, connections)
     if load.users is not None:
-        raw = fleet.run(shot, fleet.Callers(load.users, seconds), 1)
+        raw = fleet.run(shot, Callers(load.users, seconds), 1)
     else:
         assert load.rate_per_s is not None
         lasts_s = max(seconds, min(MOST_S, 1.2 * ENOUGH / load.rate_per_s))

@@ -61,13 +61,11 @@ def run(config: ComparisonConfig, loads: dict[str, tuple[Load, ...]], keep: Keep
     with generator_on(config.generator_core):
         for model in config.models:
             written = workload.write(model, config.folder)
-            loads[model.name], peers = CLOSED, config.peers
-            rate = config.rate_per_s
+            rate, peers = config.rate_per_s, config.peers
             if rate is None:
                 say(f"{model.name}: finding a rate that each peer can sustain")
                 rate, peers = _survey(config, written, keep, say)
-            if rate is not None:
-                loads[model.name] = (*CLOSED, Load(OPEN, rate_per_s=rate))
+            loads[model.name] = (*CLOSED, Load(OPEN, rate_per_s=rate)) if rate is not None else CLOSED
             for number in range(config.rounds):
                 # The order alternates, so that a drift of the machine slows the first and the last peer alike.
                 for peer in peers if number % 2 == 0 else reversed(peers):

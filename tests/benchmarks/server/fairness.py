@@ -12,8 +12,9 @@ import numpy as np
 import uvloop
 
 from bench.load import engine, schedule
-from bench.load.engine import RawRun
+from bench.load.callers import Callers
 from bench.load.measurements import Outcome
+from bench.load.raw_run import RawRun
 from bench.peers import networks
 from server import artifact
 from server.artifact import Batching, Manifest
@@ -93,12 +94,12 @@ def _felt(port: int, rate: float, hog_users: int, seconds: float, seed: int) -> 
 async def _ask_both(port: int, rate: float, hog_users: int, seconds: float, seed: int) -> tuple[RawRun, RawRun | None]:
     light = shot(port, "/v2/models/light/infer")
     if rate:
-        asked = engine.open_loop(light, schedule.build("poisson", rate, seconds, seed))
+        asked = engine.send(light, schedule.build("poisson", rate, seconds, seed))
     else:
-        asked = engine.closed_loop(light, BUSY_USERS, seconds)
+        asked = engine.send(light, Callers(BUSY_USERS, seconds))
     if not hog_users:
         return await asked, None
-    hog = engine.closed_loop(shot(port, "/v2/models/hog/infer"), hog_users, seconds)
+    hog = engine.send(shot(port, "/v2/models/hog/infer"), Callers(hog_users, seconds))
     first, second = await asyncio.gather(asked, hog)
     return first, second
 

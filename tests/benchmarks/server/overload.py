@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.load import engine, schedule
-from bench.load.engine import RawRun
+from bench.load.callers import Callers
 from bench.load.measurements import Outcome
+from bench.load.raw_run import RawRun
 from bench.peers import networks
 from tests.benchmarks.server.processes import LOAD_CORE, free_port, on_core, resident_bytes, served, slipway, waited_s
 from tests.benchmarks.server.swap import shot
@@ -54,7 +55,7 @@ def overload(work: Path, rounds: int, seconds: float) -> None:
     port = free_port()
     flags = ("--deadline-ms", str(DEADLINE_MS), "--max-batch-size", "8")
     with on_core(LOAD_CORE), served(slipway(model, port, *flags), port, work / "slipway.log") as process:
-        closed = engine.run_closed(shot(port, PATH), USERS, seconds)
+        closed = engine.run(shot(port, PATH), Callers(USERS, seconds))
         capacity = _in_time(closed) / seconds
         turns = [
             [_step(port, process.pid, load, capacity, seconds, turn) for load in LOADS]
@@ -65,7 +66,7 @@ def overload(work: Path, rounds: int, seconds: float) -> None:
 
 def _step(port: int, pid: int, load: float, capacity: float, seconds: float, seed: int) -> Step:
     rate, waited = load * capacity, waited_s(pid)
-    run = engine.run_open(shot(port, PATH, connections=1_024), schedule.build("poisson", rate, seconds, seed))
+    run = engine.run(shot(port, PATH, connections=1_024), schedule.build("poisson", rate, seconds, seed))
     columns = run.columns
     took_s = (columns["last_byte_ns"] - columns["send_ns"]) / 1e9
     ok = columns["outcome"] == Outcome.OK

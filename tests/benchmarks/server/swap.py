@@ -17,10 +17,11 @@ import uvloop
 from numpy.typing import NDArray
 
 from bench.load import engine, schedule, target
-from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from bench.load.wire import render
 from bench.peers import networks
 from tests.benchmarks.server.processes import LOAD_CORE, PATIENCE_S, SERVER_CORE, free_port, served, slipway
@@ -97,7 +98,7 @@ def asked(port: int, rate: float, seconds: float, seed: int, version: str = "") 
 
 async def _asked(port: int, rate: float, seconds: float, seed: int, version: str) -> Asked:
     loads = [
-        engine.open_loop(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
+        engine.send(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
         for index, path in enumerate(("/invocations", "/v2/models/neighbour/infer"))
     ]
     swapping = asyncio.ensure_future(_swap_later(port, SWAP_AT * seconds)) if version else None
@@ -142,12 +143,12 @@ def call(port: int, method: str, path: str, body: bytes = b"") -> bytes:
     return text
 
 
-def shot(port: int, path: str, connections: int = 64) -> engine.Shot:
+def shot(port: int, path: str, connections: int = 64) -> Shot:
     """One row of numbers for a route of a server here."""
     place = target.parse(f"http://127.0.0.1:{port}{path}")
     wire = render(place, Payload("row", "application/json", _body(path)), CARRIERS["none"])
     only = np.zeros(1, np.uint16)
-    return engine.Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=connections)
+    return Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=connections)
 
 
 def _body(path: str) -> bytes:
