@@ -61,7 +61,7 @@ class Pool:
             self._grow()
 
     def submit(self, request: Request) -> None:
-        """Send the request on an idle connection, or let it wait for one. Submit requests in the order of ``due_ns``."""
+        """Send the request on an idle connection, or let it wait for one. Submit requests in order of ``due_ns``."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         self._by_due.append(request)

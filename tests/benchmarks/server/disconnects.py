@@ -108,12 +108,10 @@ def _print(
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in left.items())
     print(f"disconnects: {total:,} in {seconds:g} s, {total / seconds:,.0f}/s (wanted: {RATE:,}): {kinds}")
     answers = sum(len(one.latencies_s) for one in disturbed)
-    print(
-        f"disconnects: {sum(one.wrong for one in disturbed)} of {answers:,} answers of the neighbour were wrong (wanted: 0)"
-    )
+    print(f"disconnects: the neighbour: {sum(one.wrong for one in disturbed)} of {answers:,} answers wrong (wanted: 0)")
     without, during = float(np.median([one.p99_s for one in calm])), float(np.median([one.p99_s for one in disturbed]))
     print(
-        f"disconnects: its p99: {during * 1e3:.1f} ms with disconnects, {without * 1e3:.1f} ms without: {during / without:.2f} x; "
+        f"disconnects: its p99: {during * 1e3:.1f} ms with, {without * 1e3:.1f} ms without: {during / without:.2f} x; "
         f"the clients used {max(one.client_cpu for one in disturbed):.0%} of their core"
     )
     grown = (after.resident_bytes - before.resident_bytes) / 1e6
