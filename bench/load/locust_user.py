@@ -46,7 +46,8 @@ class OpenLoopUser(FastHttpUser):
 
     Locust's own users wait for an answer before they send again, so a server that stops for a second gets no
     request in that second, and the requests that would have waited are missing from the percentiles. Response times
-    here count from the intended instant. Users add up: with ``-u 4`` the load is four times ``rate_per_s``, and stays Poisson.
+    here count from the intended instant. Users add up: with ``-u 4`` the load is four times ``rate_per_s``, still
+    Poisson.
     """
 
     abstract = True
