@@ -16,11 +16,11 @@ from ..cache import ResponseCache
 from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
-from ..scheduling.device import Device
+from ..scheduling.device import DeviceScheduler, ModelTurns
+from ..scheduling.intake import Intake
 from ..scheduling.padding import PaddedInput, Padding
 from ..scheduling.queue import BatchQueue
-from ..scheduling.scheduler import Intake, Scheduler
-from ..scheduling.turns import Place, Turns
+from ..scheduling.scheduler import Scheduler
 from ..settings.options import Settings
 from ..system import cpu as host
 from ..system.cores import available_cores
@@ -91,7 +91,7 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._turns = _turns(settings)
+        self._device = _device(settings)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load and warm up. Raises BrokenArtifact, with the reason; what was begun is closed again."""
@@ -130,9 +130,9 @@ class Loader:
             scripted=True,
         )
 
-    def place(self, threads: int) -> Place | None:
+    def turns(self, threads: int) -> ModelTurns | None:
         """Where a model whose runs use this many threads takes turns with the others; None: nowhere."""
-        return None if self._turns is None else self._turns.join(threads)
+        return None if self._device is None else self._device.join(threads)
 
     def _open_session(self, artifact: Artifact, batching: Batching) -> tuple[Session, Batching]:
         """A session, and instances and threads as planned, or as tuned where neither manifest nor settings say."""
@@ -186,7 +186,7 @@ class Loader:
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
             objects=any(one.dtype.itemsize == 0 for one in session.spec.inputs),
             padding=padding,
-            place=None if inline else self.place(batching.threads),
+            turns=None if inline else self.turns(batching.threads),
             on_batch=metrics.record_run,
             name=name,
         )
@@ -227,11 +227,11 @@ def _crowding(session: Session, artifact: Artifact, batching: Batching) -> float
     return crowding(session.run, made_up(session.spec, artifact, 1), batching.instances)
 
 
-def _turns(settings: Settings) -> Turns | None:
+def _device(settings: Settings) -> DeviceScheduler | None:
     """Where the models of this process take turns; None where the kernel alone shares the cores out."""
     if settings.sharing == "kernel":
         return None
-    return Turns(Device(available_cores(), preemptive=settings.sharing == "turns"))
+    return DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns")
 
 
 async def close(model: ServedModel, drain_s: float) -> None:

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import MalformedInput
-from ..request import InferRequest
 from ..tensors import Array
-
-Slice = tuple[InferRequest, int, int]
+from .batch import Slice
 
 
 @dataclass(frozen=True, slots=True)

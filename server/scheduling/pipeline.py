@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter_ns
 
-from ..errors import Overloaded, SlipwayError
+from ..errors import SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
+from .admission import UNLIMITED, too_large, too_late, too_long
 from .parts import Part, apart, filled_up, rejoin
-from .scheduler import UNLIMITED, retry_seconds, too_late, too_long
 from .step import Step, rectangular
 
 log = logging.getLogger("slipway.pipeline")
@@ -125,7 +125,7 @@ class Pipeline:
         wait_ns = self._admit_in_time(request.rows, now_ns, request.deadline_ns)
         waiting = sum(step.scheduler.waiting_bytes for step in self.steps)
         if waiting and waiting + held_bytes(request.arrays) > self._max_queue_bytes:
-            raise Overloaded(f"overloaded: {waiting / 1e6:.0f} MB of requests wait already", retry_seconds(wait_ns))
+            raise too_large(waiting, wait_ns)
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
         """The predicted wait. Raises Overloaded where it, or the finish, is too late."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..ragged import filled, is_ragged, stacked
 from ..tensors import Array, ModelSpec
+from .batch import Batch
 from .padding import Padding
-from .queue import Batch
 from .scheduler import Scheduler
 
 LEARNING = 0.2
