@@ -22,7 +22,8 @@ import uvloop
 from . import VERSION, fatal
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
-from .http.protocol import HotPath, HotProtocol
+from .http.hot import HotPath
+from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
@@ -239,7 +240,7 @@ class Slipway:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our signals (exit code 0 after a drain) and our clock for the heads of replies."""
+    """uvicorn's server with our signals (exit code 0 after a drain) and our clock for the heads of responses."""
 
     def __init__(self, config: uvicorn.Config, hot: HotPath, terminate: Callable[[signal.Signals], None]) -> None:
         super().__init__(config)
