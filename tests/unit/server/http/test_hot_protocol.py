@@ -416,7 +416,7 @@ class Held:
 
 def test_a_complete_cold_request_is_answered_before_the_refusal_of_what_follows_it() -> None:
     async def scenario(wire: Wire) -> None:
-        app = wire.protocol.app = Held()  # type: ignore[assignment]
+        app = wire.protocol.app = Held()
         wire.send(post(b"1", b"/c") + b"\x00nonsense\r\n\r\n")
         for _ in range(20):
             await asyncio.sleep(0)
@@ -437,7 +437,7 @@ def test_a_complete_cold_request_is_answered_before_the_refusal_of_what_follows_
 @pytest.mark.parametrize("before", [b"", post(b"", b"/hold")], ids=["active", "pipelined"])
 def test_a_cold_request_with_too_large_a_body_is_refused_and_its_app_sees_a_disconnect(before: bytes) -> None:
     async def scenario(wire: Wire) -> None:
-        app = wire.protocol.app = Held()  # type: ignore[assignment]
+        app = wire.protocol.app = Held()
         wire.send(before)
         chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
         wire.send(chunked)
