@@ -26,16 +26,16 @@ def run(
     clock: Callable[[], int] = perf_counter_ns,
     shared: bool = False,
 ) -> Failures:
-    """Run a batch, stamping it. Returns the slices that failed; ``batch`` is left with those that did not.
+    """Run a batch and set its time stamps and outputs. Returns the slices that failed, which ``batch`` then lacks.
 
     A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
-    will be put together with others.
+    will be joined with others.
     """
     try:
         batch.arrays = assemble(batch, padding)
         batch.assembled_ns = clock()
         batch.outputs = _checked(model(batch.arrays), batch, shared)
-    except BaseException as error:  # noqa: BLE001 - whatever a model does, sys.exit too, its batch gets an answer
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
         failures = _bisect(batch, model, padding, error)
     else:
         failures = []
@@ -60,7 +60,7 @@ def assemble(batch: Batch, padding: Padding | None = None) -> tuple[Array, ...]:
 
 
 def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:
-    """Outputs as they are for a whole request alone; where rows are cut or joined, there must be one for each."""
+    """The outputs, checked: where rows are cut or joined, each input row must have one output row."""
     request, start, stop = batch.slices[0]
     whole = len(batch.slices) == 1 and stop - start == request.rows
     if (shared or not whole) and any(array.shape[:1] != (batch.rows,) for array in outputs):
@@ -73,16 +73,16 @@ def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseE
     if isinstance(error, OutOfMemory):
         batch.out_of_memory = True
     else:
-        batch.bucket = None  # what a failure took teaches nothing about the cost of a run
+        batch.bucket = None  # the time of a failed run says nothing about the cost of a run
     if len(slices) == 1:
         batch.slices = []
         if not isinstance(error, SlipwayError):
-            log.error("the model failed", exc_info=error)
+            log.error("the model failed rows=%d", batch.rows, exc_info=error)
             error = ModelFailed("the model failed on this input; the server's log has the details")
         elif error.__cause__ is not None:
-            log.error("%s: %s", error, error.__cause__)
+            log.error("the model failed error=%s cause=%s", error, error.__cause__)
         return [(slices[0], error)]
-    log.warning("a batch of %d rows failed; its halves are tried again: %s", batch.rows, error)
+    log.warning("a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
     middle = len(slices) // 2
     halves = []
     failures: Failures = []

@@ -33,7 +33,7 @@ OnEnd = Callable[[InferRequest], None]
 
 
 class Scheduler:
-    """Requests in, each back through its ``done`` with outputs or an error."""
+    """Takes requests and ends each in one call of its ``done``, with outputs or an error."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Scheduler:
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
-        """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
-        admission says no. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
-        ``turns``: where its threads take turns with those of other models; None: nowhere.
-        ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is told of every request
-        that has ended, in place of its ``done``."""
+        """``max_queue_ns`` and ``max_queue_bytes``: the longest predicted wait, and the most bytes of waiting arrays,
+        that admission allows. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
+        ``turns``: the turns of its threads on a device that models share; None: the device is not shared.
+        ``on_batch(batch, failed slices)`` is called for every batch, for the metrics. ``on_end`` is called for every
+        request that has ended, instead of its ``done``."""
         self.instances = instances
         self._queue = queue
         self._admission = Admission(queue, max_queue_ns, max_queue_bytes, turns)
@@ -82,8 +82,8 @@ class Scheduler:
     def submit(self, request: InferRequest, shape: Hashable = None, admitted: bool = False) -> None:
         """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
 
-        This is the only place that says no: a request that was admitted ends in one call of its ``done``. ``admitted``:
-        somebody else has said yes before, to all steps of a pipeline.
+        This is the only place that refuses for load: an admitted request ends in one call of its ``done``.
+        ``admitted``: the request was admitted before, to all steps of a pipeline.
         """
         now_ns = self._clock()
         for array in request.arrays:
@@ -107,7 +107,7 @@ class Scheduler:
             self._arm_deadline(request.deadline_ns, now_ns)
 
     def foresee(self, deadline_ns: int) -> None:
-        """Raises Overloaded where the wait alone is too long for any request with this deadline."""
+        """Raises Overloaded where the wait alone is too long for every request with this deadline."""
         now_ns = self._clock()
         with self._lock:
             self._admission.foresee(now_ns, deadline_ns)
@@ -124,7 +124,7 @@ class Scheduler:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of the arrays of all that waits."""
+        """Bytes of the arrays of all waiting requests."""
         with self._lock:
             return self._queue.waiting.bytes
 
@@ -139,7 +139,7 @@ class Scheduler:
         self._executor.stop()
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: whatever still waits gets NotReady."""
+        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
         for timer in (self._deadline_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()
@@ -158,7 +158,7 @@ class Scheduler:
             batch = None if self._stopped else self._queue.pull(self._clock(), limit_ns)
             evicted = self._queue.waiting.take_evicted()
             hold_ns = self._queue.wake_ns() if batch is None else NEVER
-            # Rows that were held back so that they would not crowd the device may find company too large for one batch.
+            # Rows that were held back for contention may have become more than one batch takes.
             wake = self.instances > 1 and batch is not None and self._more_to_start()
         if evicted:
             self._loop.call_soon_threadsafe(self._end_all, evicted)
@@ -194,8 +194,9 @@ class Scheduler:
             elif not self._rejoin(request, start, outputs):
                 continue
             request.scattered_ns = self._clock()
-            if request.scattered_ns > request.deadline_ns and request.error is None:
-                request.error = DeadlineExceeded("the answer was computed, but not before its deadline")
+            late_ns = request.scattered_ns - request.deadline_ns
+            if late_ns > 0 and request.error is None:
+                request.error = DeadlineExceeded(f"deadline exceeded: finished {late_ns / 1e6:.1f} ms late")
                 request.outputs = None
             self._end(request)
         for (request, _, _), error in failures:
@@ -225,7 +226,7 @@ class Scheduler:
             else:
                 self._on_end(request)
         except Exception:
-            log.exception("an answer could not be delivered; its neighbours in the batch still are")
+            log.exception("completing a request failed; the other requests of its batch go on")
 
     def _end_all(self, requests: list[InferRequest]) -> None:
         for request in requests:

@@ -75,7 +75,7 @@ def test_inputs_that_disagree_about_the_length_are_refused() -> None:
 
 
 def test_inputs_to_measure_with_are_made_of_values_that_occur() -> None:
-    ids, _ = IDS_AND_MASK.stretch((np.array([[5, 6, 7]]), np.ones((1, 3))), 5)
+    ids, _ = IDS_AND_MASK.resized((np.array([[5, 6, 7]]), np.ones((1, 3))), 5)
     assert ids.tolist() == [[5, 6, 7, 5, 6]]
 
 
