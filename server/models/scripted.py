@@ -12,13 +12,13 @@ from ..errors import BrokenArtifact
 from ..observe.metrics import ModelMetrics
 from ..scheduling.queue import BatchQueue
 from ..scheduling.scheduler import Scheduler
-from ..scripts import requirements, script
+from ..scripts import requirements, script_module
+from ..scripts.backend_session import Runner, ScriptSession
 from ..scripts.call import SPEC
-from ..scripts.lanes import Lanes
-from ..scripts.program import Plan, Program
-from ..scripts.session import Runner, ScriptSession
-from ..scripts.worker import order
-from ..scripts.workers import Workers
+from ..scripts.loaded_script import LoadedScript, ScriptConfig
+from ..scripts.process_pool import ProcessPool
+from ..scripts.thread_pool import ThreadPool
+from ..scripts.worker_main import load_message
 from ..settings.options import Settings
 from ..system.cores import available_cores
 from ..system.memory import trim
@@ -49,7 +49,7 @@ def program_of(settings: Settings) -> tuple[str, str]:
 
 def script_in(root: Path, settings: Settings) -> Path | None:
     """The script that lies in a model's folder, if there is one."""
-    return script.local(root, program_of(settings)[0])
+    return script_module.script_in_folder(root, program_of(settings)[0])
 
 
 def script_of(root: Path, settings: Settings) -> Path | None:
@@ -58,7 +58,7 @@ def script_of(root: Path, settings: Settings) -> Path | None:
     Raises BrokenArtifact when the model brings one and scripts are switched off: without it, it would be another model.
     """
     if settings.scripts:
-        return script.find(root, program_of(settings)[0], settings.script_directory)
+        return script_module.find_script(root, program_of(settings)[0], settings.script_directory)
     own = script_in(root, settings)
     if own is not None:
         raise BrokenArtifact(f"{root.name or 'the model'} brings the script {own.name}, and --no-scripts forbids that")
@@ -76,14 +76,14 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
     name, path = artifact.manifest.name, artifact.script
     assert path is not None
     lanes = settings.script_workers or settings.instances or 1
-    plan = Plan(
+    plan = ScriptConfig(
         path=path,
         attribute=program_of(settings)[1],
-        network=artifact.manifest.backend != SCRIPT,
+        onnx_model=artifact.manifest.backend != SCRIPT,
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores() // lanes, 1),
         batch_size=settings.max_batch_size,
-        installed=requirements.provide(path.parent, settings.script_install),
+        installed=requirements.check_requirements(path.parent, settings.script_install),
     )
     if settings.script_worker_mb and not settings.script_workers:
         log.warning("model %s: --script-worker-mb means nothing without --script-workers: its script runs here", name)
@@ -113,11 +113,11 @@ def build(artifact: Artifact, settings: Settings, loop: asyncio.AbstractEventLoo
     return ScriptedParts(session, scheduler, metrics, most_calls)
 
 
-def _runner(artifact: Artifact, plan: Plan, settings: Settings, metrics: ModelMetrics) -> tuple[Runner, int]:
+def _runner(artifact: Artifact, plan: ScriptConfig, settings: Settings, metrics: ModelMetrics) -> tuple[Runner, int]:
     name = artifact.manifest.name
     if settings.script_workers:
         most_bytes = int(settings.script_worker_mb * 1e6)
-        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name, most_bytes)
+        workers = ProcessPool(load_message(artifact, plan), settings.script_workers, plan.threads, name, most_bytes)
         metrics.script = lambda: {
             "restarted": workers.restarts,
             "killed": workers.lost,
@@ -125,7 +125,7 @@ def _runner(artifact: Artifact, plan: Plan, settings: Settings, metrics: ModelMe
         }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
-    program = Program(artifact, plan)
-    lanes = Lanes(program, name)
+    program = LoadedScript(artifact, plan)
+    lanes = ThreadPool(program, name)
     metrics.script = lambda: {"given_up": lanes.lost}
     return lanes, program.most_calls

@@ -9,14 +9,14 @@ from time import perf_counter_ns
 from ..errors import MalformedInput, SlipwayError
 from ..models import ServedModel
 from ..request import REQUEST_ID_HEADERS, Head, InferRequest
-from ..scripts.call import Answer, Call, as_array
-from ..scripts.failures import BODILESS
-from ..scripts.media import accepted, media_of
+from ..scripts.call import Call, ScriptResponse, as_array
+from ..scripts.default_functions import accepted, media_of
+from ..scripts.responses import BODILESS
 from . import Reply
 from .failure import reply_failure, request_id
 from .inference import NOTHING, Exchange, carried, fail, obey
 from .sagemaker.sessions import SessionHead
-from .script_pieces import PieceStream
+from .script_pieces import ScriptStream
 
 log = logging.getLogger("slipway.inference")
 
@@ -45,7 +45,7 @@ class Scripts:
         try:
             obey(exchange, request)
             call.deadline_ns = call.ends_ns = request.deadline_ns
-            call.sink = PieceStream(asyncio.get_running_loop(), request)
+            call.sink = ScriptStream(asyncio.get_running_loop(), request)
             request.decoded_ns = perf_counter_ns()
             if isinstance(head, SessionHead):
                 call.session = head.session
@@ -74,13 +74,13 @@ def _finish(request: InferRequest) -> None:
     outputs = request.outputs
     call: Call = request.arrays[0][0]
     stream, call.sink = call.sink, None  # a circle through an array of objects, which no collector looks into
-    if isinstance(stream, PieceStream) and stream.begun:
+    if isinstance(stream, ScriptStream) and stream.begun:
         stream.finish(request.error or (outputs[0][0].error if outputs is not None else None))
         return
     if outputs is None or request.abandoned:
         fail(request, exchange)
         return
-    answer: Answer = outputs[0][0]
+    answer: ScriptResponse = outputs[0][0]
     if answer.error is not None:
         request.error = answer.error
         fail(request, exchange)
@@ -99,7 +99,7 @@ def _finish(request: InferRequest) -> None:
     metrics.stages.record(request, exchange.head.begun_ns, exchange.head.received_ns, encoded_ns, perf_counter_ns())
 
 
-def _charge(request: InferRequest, answer: Answer) -> None:
+def _charge(request: InferRequest, answer: ScriptResponse) -> None:
     """Charge ``input_fn`` to decode and ``output_fn`` to encode, where they belong, although both ran with the model.
 
     The stamps between are shifted, so the stages still add up to the whole: what is left to compute is the run without

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ClientGone, SlipwayError
 from ..request import Headers, InferRequest
-from ..scripts.call import Answer
+from ..scripts.call import ScriptResponse
 from .inference import ECHO_WORD, Exchange, carried
 from .streaming import Outlet, begin
 
@@ -18,7 +18,7 @@ WINDOW_BYTES = 262_144
 """What may be on its way to a client before the script has to wait for it."""
 
 
-class PieceStream:
+class ScriptStream:
     """The answer to one request, if it comes in pieces. ``begin`` and ``write`` are called on the thread of the run,
     all else on the event loop."""
 
@@ -44,7 +44,7 @@ class PieceStream:
     def writable(self) -> bool:
         return self._unread < WINDOW_BYTES
 
-    def begin(self, answer: Answer, turn: threading.Event) -> None:
+    def begin(self, answer: ScriptResponse, turn: threading.Event) -> None:
         self._turn = turn
         self.begun = True
         self.status = answer.status

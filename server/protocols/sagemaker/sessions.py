@@ -17,7 +17,7 @@ import orjson
 
 from ...errors import MalformedInput, Overloaded, SlipwayError
 from ...request import Head, Headers, InferRequest
-from ...scripts.call import Home
+from ...scripts.call import StateOwner
 from .. import JSON, NO_HEADERS, Handler, Reply
 from ..failure import reply_failure
 from ..inference import SESSION_ID
@@ -34,22 +34,22 @@ LONGEST_COMMAND = 1_024
 
 
 @dataclass(slots=True)
-class Session:
-    """``data`` is the handler's own, kept until the session ends (``ends_s``, seconds of the Unix epoch). ``home``:
+class StatefulSession:
+    """``data`` is the handler's own, kept until the session ends (``ends_s``, seconds of the Unix epoch). ``owner``:
     where the state is instead, for a handler in a process of its own."""
 
     id: str
     ends_s: float
     data: dict[str, Any] = field(default_factory=dict)
-    home: Home | None = None
+    owner: StateOwner | None = None
     over: bool = False
 
     def end(self) -> None:
         """Free what it keeps, wherever that is."""
         self.over = True
         self.data.clear()
-        if self.home is not None:
-            self.home.forget(self)
+        if self.owner is not None:
+            self.owner.forget(self)
 
 
 class SessionHead(Head):
@@ -57,7 +57,7 @@ class SessionHead(Head):
 
     __slots__ = ("session",)
 
-    def __init__(self, head: Head, session: Session) -> None:
+    def __init__(self, head: Head, session: StatefulSession) -> None:
         headers = [pair for pair in head.headers if pair[0] != SESSION_ID]
         super().__init__(head.method, head.path, headers, head.begun_ns, head.received_ns)
         self.session = session
@@ -79,12 +79,12 @@ class Sessions:
         self._lasts_s = lasts_s
         self._clock = clock
         self._most = most
-        self._open: dict[str, Session] = {}  # in the order in which they were opened, and so in which they end
+        self._open: dict[str, StatefulSession] = {}  # in the order in which they were opened, and so in which they end
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self) -> Session:
+    def open(self) -> StatefulSession:
         """Raises Overloaded when too many are open."""
         self._expire()
         if len(self._open) >= self._most:
@@ -92,12 +92,12 @@ class Sessions:
             raise Overloaded(
                 f"{self._most} sessions are open: close one", max(int(first_ends_s - self._clock()) + 1, 1)
             )
-        session = Session(secrets.token_hex(16), self._clock() + self._lasts_s)
+        session = StatefulSession(secrets.token_hex(16), self._clock() + self._lasts_s)
         self._open[session.id] = session
         self._later(self._lasts_s + MARGIN_S, self._expire)
         return session
 
-    def get(self, identity: str) -> Session:
+    def get(self, identity: str) -> StatefulSession:
         """Raises MalformedInput when there is none, or none any more."""
         self._expire()
         session = self._open.get(identity)
@@ -105,7 +105,7 @@ class Sessions:
             raise MalformedInput("there is no such session, or it has ended: open one with NEW_SESSION")
         return session
 
-    def close(self, identity: str) -> Session:
+    def close(self, identity: str) -> StatefulSession:
         """Raises MalformedInput as :meth:`get` does."""
         session = self.get(identity)
         del self._open[session.id]
@@ -146,7 +146,7 @@ class Sessions:
             return None
         return handler(SessionHead(head, session), body, reply)
 
-    def _telling(self, session: Session, told: Headers, reply: Reply) -> Reply:
+    def _telling(self, session: StatefulSession, told: Headers, reply: Reply) -> Reply:
         """A reply that brings the session's id; where the request failed nobody hears of the session, so it ends."""
 
         def tell(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:

@@ -13,7 +13,7 @@ from server.errors import Overloaded
 from server.observe.metrics import ModelMetrics
 from server.protocols.script import Scripts
 from server.request import Head, InferRequest
-from server.scripts.call import Answer, as_array
+from server.scripts.call import ScriptResponse, as_array
 
 
 def left() -> int:
@@ -32,7 +32,7 @@ def test_nothing_of_a_request_is_left_when_it_has_ended(refused: bool) -> None:
     def submit(request: InferRequest) -> None:
         if refused:
             raise Overloaded("full", 1)
-        request.outputs = [as_array([Answer(b"x", "text/plain")])]
+        request.outputs = [as_array([ScriptResponse(b"x", "text/plain")])]
         request.done(request)
 
     async def ask() -> None:

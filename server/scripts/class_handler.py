@@ -1,4 +1,4 @@
-"""The class handlers of the multi-model server: ``initialize(context)`` once, ``handle(data, context)`` each run."""
+"""Class handlers of the multi-model server: ``initialize(context)`` at load, ``handle(data, context)`` for each run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import orjson
 
 from ..errors import BrokenArtifact, ModelFailed, SlipwayError
-from .call import Answer, Call
+from .call import Call, ScriptResponse
+from .chunks import Chunks
 from .context import Context
-from .failures import BODILESS, failed, opened
-from .functions import Surroundings
-from .pieces import Pieces
+from .responses import BODILESS, fill_failure, first_chunk
+from .script_functions import ModelInfo
 
-log = logging.getLogger("slipway.handlers")
+log = logging.getLogger("slipway.scripts")
 
 Handle = Callable[[Any, Any], Any]
 
 
-def entry(module: ModuleType, attribute: str = "") -> Any:
-    """What of a module is a service: the named attribute, a function ``handle``, or the one class that has
-    ``initialize`` and ``handle`` and is not only imported there. None when there is no such thing.
+def find_handler(module: ModuleType, attribute: str = "") -> Any:
+    """The class handler of a module: the named attribute, a function ``handle``, or the one class with ``initialize``
+    and ``handle`` that the module defines itself. None if there is none.
 
-    Raises BrokenArtifact when the named attribute is not there, or there are several classes.
+    Raises BrokenArtifact if the named attribute is missing, or if there are several classes.
     """
     if attribute:
         found = getattr(module, attribute, None)
@@ -53,13 +53,13 @@ def entry(module: ModuleType, attribute: str = "") -> Any:
     return classes[0] if classes else None
 
 
-class Service:
-    """A class handler, or a function ``handle(data, context)``, made ready."""
+class ClassHandler:
+    """A class handler, or a function ``handle(data, context)``, with its model loaded."""
 
-    def __init__(self, found: Any, surroundings: Surroundings) -> None:
-        """Make and initialize it. Raises BrokenArtifact when that fails."""
-        self._surroundings = surroundings
-        context = surroundings.context()
+    def __init__(self, found: Any, info: ModelInfo) -> None:
+        """Create and initialize the handler. Raises BrokenArtifact if that fails."""
+        self._info = info
+        context = info.context()
         try:
             if inspect.isclass(found):
                 instance: Any = found()
@@ -67,54 +67,54 @@ class Service:
                 self._handle: Handle = instance.handle
             else:
                 self._handle = found
-                found(None, context)  # how the multi-model server tells a function to load its model
+                found(None, context)  # the multi-model server's sign to load the model
         except SlipwayError:
             raise
         except BaseException as error:
-            log.error("the handler cannot be initialized", exc_info=error)
+            log.error("initializing the class handler failed", exc_info=error)
             reason = " ".join(str(error).split())[:300]
             raise BrokenArtifact(f"the handler cannot be initialized: {type(error).__name__}: {reason}") from error
 
     @property
     def most_calls(self) -> int:
-        """The most calls that may share a run: one, unless somebody said otherwise. The handler may rely on it."""
-        return self._surroundings.batch_size or 1
+        """The most calls that may share a run: ``--max-batch-size``, else one."""
+        return self._info.batch_size or 1
 
-    def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """One answer for each call. What fails on several together is raised, so that they are tried apart."""
-        context = self._surroundings.context(calls)
+    def run(self, calls: Sequence[Call]) -> list[ScriptResponse]:
+        """One response for each call. A failure of several calls together is raised; the executor runs them apart."""
+        context = self._info.context(calls)
         try:
             results = self._handle([{"body": call.body} for call in calls], context)
-            return self._answers(results, calls, context)
+            return self._runner(results, calls, context)
         except BaseException as error:
             if len(calls) > 1:
                 raise
-            answer = Answer()
-            failed(answer, error, "handle", calls[0])
-            return [answer]
+            response = ScriptResponse()
+            fill_failure(response, error, "handle", calls[0])
+            return [response]
 
-    def _answers(self, results: Any, calls: Sequence[Call], context: Context) -> list[Answer]:
+    def _runner(self, results: Any, calls: Sequence[Call], context: Context) -> list[ScriptResponse]:
         if isinstance(results, Generator) and len(calls) == 1:
-            results = [results]  # a handle that yields: the pieces of its one answer
+            results = [results]  # a handle that yields the chunks of its one response
         if not isinstance(results, (list, tuple)) or len(results) != len(calls):
             count = f"{len(results)} results" if isinstance(results, (list, tuple)) else type(results).__name__
             raise ModelFailed(f"handle must return a list of one result for each request ({len(calls)}), not {count}")
-        answers = []
+        responses = []
         for index, (result, call) in enumerate(zip(results, calls, strict=True)):
-            pieces: Pieces | None = None
+            chunks: Chunks | None = None
             if isinstance(result, Generator):
-                body, pieces, written = opened(Pieces(result, "handle", call.request_id), call.accept)
+                body, chunks, written = first_chunk(Chunks(result, "handle", call.request_id), call.accept)
             else:
                 body, written = _written(result, call)
             status, content_type, headers = context.request_processor[index].outcome()
             if status in BODILESS:
-                pieces = None
-            answers.append(Answer(body, content_type or written, status, headers, pieces=pieces))
-        return answers
+                chunks = None
+            responses.append(ScriptResponse(body, content_type or written, status, headers, chunks=chunks))
+        return responses
 
 
 def _written(result: Any, call: Call) -> tuple[bytes, str]:
-    """A result as a body and the type that it has if the handler sets none."""
+    """The body of a result, and its content type unless the handler sets another one."""
     if isinstance(result, str):
         return result.encode(), call.accept
     if isinstance(result, (bytes, bytearray, memoryview)):
@@ -123,5 +123,5 @@ def _written(result: Any, call: Call) -> tuple[bytes, str]:
         return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS), "application/json"
     except TypeError as error:
         raise ModelFailed(
-            f"handle must return str, bytes or what JSON can hold, not {type(result).__name__}"
+            f"handle must return str, bytes or a value that JSON can hold, not {type(result).__name__}"
         ) from error

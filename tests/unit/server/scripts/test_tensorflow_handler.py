@@ -12,9 +12,9 @@ import pytest
 from server.artifact import Artifact, Manifest
 from server.errors import BrokenArtifact, MalformedInput
 from server.scripts.call import SPEC, Call
-from server.scripts.program import Plan, Program
+from server.scripts.loaded_script import LoadedScript, ScriptConfig
 from tests.integration import sample_models
-from tests.unit.server.scripts.test_functions import Load, ask, call, failure, load  # noqa: F401 - a fixture
+from tests.unit.server.scripts.test_script_functions import Load, ask, call, failure, load  # noqa: F401 - a fixture
 
 HANDLER = """
 import json
@@ -38,29 +38,29 @@ def output_handler(data, context):
 
 
 @pytest.fixture
-def around(tmp_path: Path) -> Program:
+def around(tmp_path: Path) -> LoadedScript:
     model = sample_models.two_and_two(tmp_path / "model.onnx")
     path = tmp_path / "inference.py"
     path.write_text(AROUND)
     artifact = Artifact(tmp_path, Manifest("m", "1", "onnxruntime", model.name, SPEC), declared=False)
-    return Program(artifact, Plan(path, network=True))
+    return LoadedScript(artifact, ScriptConfig(path, onnx_model=True))
 
 
 def test_a_handler_gets_a_stream_and_the_context_that_it_reads(load: Load) -> None:  # noqa: F811
     headers = [(b"x-amzn-sagemaker-custom-attributes", b"trace")]
-    answer = ask(load(HANDLER), call(headers=headers))
-    assert json.loads(answer.body) == [
+    response = ask(load(HANDLER), call(headers=headers))
+    assert json.loads(response.body) == [
         [1, 2],
         ["application/json", "application/json", "trace", "m", None, "predict", 6],
     ]
-    assert answer.content_type == "application/json"
+    assert response.content_type == "application/json"
 
 
-def test_two_handlers_stand_around_the_model(around: Program) -> None:
+def test_two_handlers_stand_around_the_model(around: LoadedScript) -> None:
     rows = [{"a": [1, 2], "b": [3]}, {"a": [0, 0], "b": [1]}]
-    answer = ask(around, call(json.dumps({"instances": rows}).encode()))
+    response = ask(around, call(json.dumps({"instances": rows}).encode()))
     wanted = [{"sum": [4, 5], "minus": [-3]}, {"sum": [1, 1], "minus": [-1]}]
-    assert (answer.content_type, json.loads(answer.body)) == ("application/own", [{"predictions": wanted}, True])
+    assert (response.content_type, json.loads(response.body)) == ("application/own", [{"predictions": wanted}, True])
     columns = {"inputs": {"a": [[1, 2]], "b": [[3]]}}
     assert json.loads(ask(around, call(json.dumps(columns).encode())).body)[0] == {
         "outputs": {"sum": [[4, 5]], "minus": [[-3]]}
@@ -68,11 +68,11 @@ def test_two_handlers_stand_around_the_model(around: Program) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{", b'{"instances": [{"a": [1, 2]}, {"b": [1]}]}', b'{"inputs": {"a": 1}}'])
-def test_what_does_not_fit_the_model_is_the_clients_mistake(around: Program, body: bytes) -> None:
+def test_what_does_not_fit_the_model_is_the_clients_mistake(around: LoadedScript, body: bytes) -> None:
     assert isinstance(failure(around, call(body)), MalformedInput)
 
 
-def test_what_a_handler_raises_names_it(around: Program) -> None:
+def test_what_a_handler_raises_names_it(around: LoadedScript) -> None:
     assert "input_handler raised ValueError" in str(failure(around, Call(b"", "text/csv", "a/b")))
 
 
@@ -80,7 +80,7 @@ def test_what_a_handler_raises_names_it(around: Program) -> None:
     ("text", "reason"),
     [
         ("def input_handler(d, c): pass", "no output_handler"),
-        (AROUND, "no ONNX model beside"),
+        (AROUND, "put an ONNX model beside"),
         ("def handler(d): pass", "handler takes 1 arguments"),
     ],
 )
@@ -130,8 +130,8 @@ def test_the_form_that_the_sdks_model_builder_writes(load: Load, tmp_path: Path)
     pickled = pickle.dumps((3, "translated"))
     (code / "serve.pkl").write_bytes(pickled)
     (code / "metadata.json").write_text(json.dumps({"h": hashlib.sha256(pickled).hexdigest()}))
-    program = load(BUILT)
-    assert ask(program).body == b'{"translated": [3, 6]}'
+    script = load(BUILT)
+    assert ask(script).body == b'{"translated": [3, 6]}'
     (code / "serve.pkl").write_bytes(pickled + b" ")
     with pytest.raises(BrokenArtifact, match="not the one that was built"):
         load(BUILT)

@@ -1,4 +1,4 @@
-"""The functions of a script: what each is given, and what becomes of what it returns or raises."""
+"""Script functions: their arguments, and the responses made from results and exceptions."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from server.errors import (
     SlipwayError,
     UnsupportedMedia,
 )
-from server.scripts.call import SPEC, Answer, Call
-from server.scripts.program import Plan, Program
+from server.scripts.call import SPEC, Call, ScriptResponse
+from server.scripts.loaded_script import LoadedScript, ScriptConfig
 
-Load = Callable[..., Program]
+Load = Callable[..., LoadedScript]
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Any:
-    """``load(text, **plan)``: a program of that script."""
-    opened: list[Program] = []
+    """``load(text, **config)``: a loaded script of that text."""
+    opened: list[LoadedScript] = []
 
-    def start(text: str, **plan: Any) -> Program:
+    def start(text: str, **config: Any) -> LoadedScript:
         path = tmp_path / "code" / "inference.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         artifact = Artifact(tmp_path, Manifest("m", "1", "script", "code/inference.py", SPEC), declared=False)
-        program = Program(artifact, Plan(path, **plan))
-        opened.append(program)
-        return program
+        script = LoadedScript(artifact, ScriptConfig(path, **config))
+        opened.append(script)
+        return script
 
     yield start
-    for program in opened:
-        program.close()
+    for script in opened:
+        script.close()
 
 
 def call(body: bytes = b"[1, 2]", kind: str | None = "application/json", **more: Any) -> Call:
     return Call(body, kind, more.pop("accept", "application/json"), **more)
 
 
-def ask(program: Program, *calls: Call) -> Answer:
-    return program.answer(calls or (call(),))[0]
+def ask(script: LoadedScript, *calls: Call) -> ScriptResponse:
+    return script.run(calls or (call(),))[0]
 
 
-def failure(program: Program, *calls: Call) -> SlipwayError:
-    error = ask(program, *calls).error
+def failure(script: LoadedScript, *calls: Call) -> SlipwayError:
+    error = ask(script, *calls).error
     assert error is not None
     return error
 
@@ -62,12 +62,12 @@ ECHO = "def model_fn(d): return 'm'\ndef predict_fn(x, m): return x\n"
 
 
 def test_two_functions_are_enough(load: Load) -> None:
-    answer = ask(load("def model_fn(d): return 3\ndef predict_fn(x, m): return x * m"))
-    assert (answer.status, answer.content_type, answer.body) == (200, "application/json", b"[3,6]")
+    response = ask(load("def model_fn(d): return 3\ndef predict_fn(x, m): return x * m"))
+    assert (response.status, response.content_type, response.body) == (200, "application/json", b"[3,6]")
 
 
 def test_all_functions_are_called_in_their_order_with_what_the_toolkit_gives(load: Load, tmp_path: Path) -> None:
-    program = load(
+    script = load(
         "import json\nseen = []\n"
         "def pre_model_fn(d): seen.append(['pre', d])\n"
         "def model_fn(d): seen.append(['model', d]); return 'M'\n"
@@ -76,18 +76,18 @@ def test_all_functions_are_called_in_their_order_with_what_the_toolkit_gives(loa
         "def predict_fn(x, m): return [*x, m]\n"
         "def output_fn(p, accept): return json.dumps([seen, p, accept]), 'application/x-own'\n"
     )
-    answer = ask(program, call(accept="text/plain"))
+    response = ask(script, call(accept="text/plain"))
     root = str(tmp_path)
-    assert json.loads(answer.body) == [
+    assert json.loads(response.body) == [
         [["pre", root], ["model", root], ["warm", root, "M"]],
         ["[1, 2]", "str", "application/json", "M"],
         "text/plain",
     ]
-    assert answer.content_type == "application/x-own"
+    assert response.content_type == "application/x-own"
 
 
 def test_a_context_goes_to_the_functions_that_take_one_more_argument(load: Load) -> None:
-    program = load(
+    script = load(
         "def model_fn(d, context): return context.system_properties['model_dir'] == d\n"
         "def input_fn(b, k): return b\n"
         "def predict_fn(x, m, ctx=None):\n"
@@ -99,31 +99,31 @@ def test_a_context_goes_to_the_functions_that_take_one_more_argument(load: Load)
         "    return str(p)\n"
     )
     headers = [(b"x-amzn-sagemaker-custom-attributes", b"trace"), (b"x-own", b"7")]
-    answer = ask(program, call(headers=headers, request_id="r-1"))
-    assert (answer.status, answer.content_type, answer.body) == (202, "text/own", b"[True, '7', 'r-1']")
-    assert answer.headers == [(b"x-amzn-sagemaker-custom-attributes", b"trace!")]
+    response = ask(script, call(headers=headers, request_id="r-1"))
+    assert (response.status, response.content_type, response.body) == (202, "text/own", b"[True, '7', 'r-1']")
+    assert response.headers == [(b"x-amzn-sagemaker-custom-attributes", b"trace!")]
 
 
 def test_a_context_is_never_shared_between_requests(load: Load) -> None:
-    program = load(
+    script = load(
         ECHO + "def output_fn(p, a, c):\n"
         "    had = dict(c.get_response_headers(0))\n"
         "    c.set_response_header(0, 'x-mine', c.get_request_id(0)); return str(had)\n"
     )
-    first, second = program.answer([call(request_id="a"), call(request_id="b")])
+    first, second = script.run([call(request_id="a"), call(request_id="b")])
     assert (first.body, second.body) == (b"{}", b"{}")
     assert (first.headers, second.headers) == ([(b"x-mine", b"a")], [(b"x-mine", b"b")])
 
 
 @pytest.mark.parametrize("bad", ["'x: y', '1'", "'x', 'a\\nb'", "'x', '\\u20ac'", "'', '1'"])
 def test_a_header_that_is_none_is_a_fault_of_the_script(load: Load, bad: str) -> None:
-    program = load(ECHO + f"def output_fn(p, a, c): c.set_response_header(0, {bad}); return 'x'")
-    assert isinstance(failure(program), ModelFailed)
+    script = load(ECHO + f"def output_fn(p, a, c): c.set_response_header(0, {bad}); return 'x'")
+    assert isinstance(failure(script), ModelFailed)
 
 
 def test_transform_fn_replaces_the_three(load: Load) -> None:
-    program = load("def model_fn(d): return 1\ndef transform_fn(m, body, kind, accept): return body + kind, accept\n")
-    assert ask(program, call(accept="text/plain")).body == b"[1, 2]application/json"
+    script = load("def model_fn(d): return 1\ndef transform_fn(m, body, kind, accept): return body + kind, accept\n")
+    assert ask(script, call(accept="text/plain")).body == b"[1, 2]application/json"
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_what_a_function_raises_is_told_by_its_kind_and_place_only(
 
 
 def test_sys_exit_fails_one_request(load: Load) -> None:
-    program = load(ECHO + "import sys\ndef input_fn(b, k):\n    if b == 'x': sys.exit(1)\n    return b")
-    answers = program.answer([call(b"x"), call(b"y")])
-    assert "sys.exit" in str(answers[0].error)
-    assert answers[1].body == b'"y"'
+    script = load(ECHO + "import sys\ndef input_fn(b, k):\n    if b == 'x': sys.exit(1)\n    return b")
+    responses = script.run([call(b"x"), call(b"y")])
+    assert "sys.exit" in str(responses[0].error)
+    assert responses[1].body == b'"y"'
 
 
 @pytest.mark.parametrize("value", ["None", "{}", "5", "('a', 5)", "('a', 'b', 'c')", "('a', 'b\\n')"])
@@ -176,10 +176,10 @@ def test_wrong_return_types_are_faults_of_the_script(load: Load, value: str) -> 
 
 
 def test_the_default_functions_give_the_right_codes(load: Load) -> None:
-    program = load(ECHO)
-    assert isinstance(failure(program, call(b"[1,")), MalformedInput)
-    assert isinstance(failure(program, call(kind="image/png")), UnsupportedMedia)
-    assert isinstance(failure(program, call(accept="image/png")), NotAcceptable)
+    script = load(ECHO)
+    assert isinstance(failure(script, call(b"[1,")), MalformedInput)
+    assert isinstance(failure(script, call(kind="image/png")), UnsupportedMedia)
+    assert isinstance(failure(script, call(accept="image/png")), NotAcceptable)
 
 
 SHIMS = (
@@ -199,9 +199,9 @@ SHIMS = (
     ],
 )
 def test_the_toolkits_errors_choose_the_answer(load: Load, raised: str, status: int, message: str) -> None:
-    answer = ask(load(SHIMS + ECHO + f"def input_fn(b, k): raise {raised}"), call(request_id="r"))
-    assert answer.status == status
-    assert json.loads(answer.body) == {"error": message, "code": "script_error", "request_id": "r"}
+    response = ask(load(SHIMS + ECHO + f"def input_fn(b, k): raise {raised}"), call(request_id="r"))
+    assert response.status == status
+    assert json.loads(response.body) == {"error": message, "code": "script_error", "request_id": "r"}
 
 
 def test_an_unsupported_format_is_415_in_and_406_out(load: Load) -> None:
@@ -212,31 +212,31 @@ def test_an_unsupported_format_is_415_in_and_406_out(load: Load) -> None:
 
 
 def test_the_shims_read_and_write_as_the_toolkit_does(load: Load) -> None:
-    program = load(
+    script = load(
         SHIMS + ECHO + "def input_fn(b, k): return decoder.decode(b, k)\n"
         "def output_fn(p, a): return encoder.encode(p, content_types.CSV), content_types.CSV\n"
     )
-    answer = ask(program)
-    assert (answer.body, answer.content_type) == (b"1\n2\n", "text/csv")
+    response = ask(script)
+    assert (response.body, response.content_type) == (b"1\n2\n", "text/csv")
 
 
 def test_a_batched_predict_fn_shares_one_call(load: Load) -> None:
-    program = load(ECHO + "def predict_batch_fn(xs, m, cs): return [[len(xs), c.get_request_id()] for c in cs]")
-    assert program.most_calls == 32
-    answers = program.answer([call(request_id="a"), call(b"[", request_id="bad"), call(request_id="b")])
-    assert [answers[0].body, answers[2].body] == [b'[2,"a"]', b'[2,"b"]']
-    assert isinstance(answers[1].error, MalformedInput)
+    script = load(ECHO + "def predict_batch_fn(xs, m, cs): return [[len(xs), c.get_request_id()] for c in cs]")
+    assert script.most_calls == 32
+    responses = script.run([call(request_id="a"), call(b"[", request_id="bad"), call(request_id="b")])
+    assert [responses[0].body, responses[2].body] == [b'[2,"a"]', b'[2,"b"]']
+    assert isinstance(responses[1].error, MalformedInput)
 
 
 @pytest.mark.parametrize("returned", ["[1]", "None", "1 / 0"])
 def test_what_a_batched_predict_fn_gets_wrong_is_tried_apart(load: Load, returned: str) -> None:
-    program = load(ECHO + f"def predict_batch_fn(xs, m): return {returned} if len(xs) > 1 else xs")
+    script = load(ECHO + f"def predict_batch_fn(xs, m): return {returned} if len(xs) > 1 else xs")
     with pytest.raises((ModelFailed, ZeroDivisionError)):
-        program.answer([call(), call()])
-    assert ask(program).body == b"[1,2]"
+        script.run([call(), call()])
+    assert ask(script).body == b"[1,2]"
 
 
-SERVICE = (
+CLASS_HANDLER = (
     "class Handler:\n"
     "    def initialize(self, context): self.root = context.system_properties['model_dir']\n"
     "    def handle(self, data, context):\n"
@@ -246,26 +246,26 @@ SERVICE = (
 
 
 def test_class_handlers_of_the_multi_model_server(load: Load) -> None:
-    program = load(SERVICE, batch_size=4)
-    answers = program.answer([call(headers=[(b"x-own", b"a")]), call(headers=[(b"x-own", b"b")])])
-    assert [answer.body for answer in answers] == [b"[1, 2]a", b"[1, 2]b"]
-    assert [answer.content_type for answer in answers] == ["text/own", "application/json"]
-    assert program.most_calls == 4
-    assert load(SERVICE).most_calls == 1
+    script = load(CLASS_HANDLER, batch_size=4)
+    responses = script.run([call(headers=[(b"x-own", b"a")]), call(headers=[(b"x-own", b"b")])])
+    assert [response.body for response in responses] == [b"[1, 2]a", b"[1, 2]b"]
+    assert [response.content_type for response in responses] == ["text/own", "application/json"]
+    assert script.most_calls == 4
+    assert load(CLASS_HANDLER).most_calls == 1
 
 
 def test_a_handle_function_is_told_to_load_first_and_may_return_what_json_holds(load: Load) -> None:
-    program = load("calls = []\ndef handle(data, context):\n    calls.append(data)\n    return [{'calls': len(calls)}]")
-    assert ask(program).body == b'{"calls":2}'
+    script = load("calls = []\ndef handle(data, context):\n    calls.append(data)\n    return [{'calls': len(calls)}]")
+    assert ask(script).body == b'{"calls":2}'
 
 
 def test_a_handler_that_answers_another_number_of_requests_is_wrong(load: Load) -> None:
-    program = load("def handle(data, context): return ['a', 'b']")
-    assert "one result for each request" in str(failure(program))
+    script = load("def handle(data, context): return ['a', 'b']")
+    assert "one result for each request" in str(failure(script))
 
 
 def test_a_named_attribute_is_the_handler(load: Load) -> None:
-    two = SERVICE + SERVICE.replace("Handler", "Other").replace("+ context", "+ b'!' + context")
+    two = CLASS_HANDLER + CLASS_HANDLER.replace("Handler", "Other").replace("+ context", "+ b'!' + context")
     with pytest.raises(BrokenArtifact, match="several classes"):
         load(two)
     assert ask(load(two, attribute="Other"), call(headers=[(b"x-own", b"a")])).body == b"[1, 2]!a"
@@ -274,7 +274,7 @@ def test_a_named_attribute_is_the_handler(load: Load) -> None:
 
 
 def test_a_handler_service_of_the_toolkit_runs_unchanged(load: Load) -> None:
-    program = load(
+    script = load(
         "from sagemaker_inference.default_handler_service import DefaultHandlerService\n"
         "from sagemaker_inference.default_inference_handler import DefaultInferenceHandler\n"
         "from sagemaker_inference.transformer import Transformer\n"
@@ -285,5 +285,5 @@ def test_a_handler_service_of_the_toolkit_runs_unchanged(load: Load) -> None:
         "    def __init__(self):\n"
         "        super().__init__(transformer=Transformer(default_inference_handler=Inner()))\n"
     )
-    program_answer = ask(program, call(headers=[(b"content-type", b"application/json")]))
-    assert program_answer.body == b"[2,4]"
+    response = ask(script, call(headers=[(b"content-type", b"application/json")]))
+    assert response.body == b"[2,4]"

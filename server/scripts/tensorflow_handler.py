@@ -1,5 +1,7 @@
-"""Scripts of the TensorFlow container: ``handler(data, context)``, or ``input_handler`` and ``output_handler`` around a
-model. There the model is asked over HTTP; here it is the ONNX model beside the script, and ``rest_uri`` is None.
+"""Scripts of the TensorFlow container: ``handler(data, context)``, or ``input_handler`` and ``output_handler``.
+
+In that container TensorFlow Serving runs the model between the two. Here the ONNX model beside the script runs instead,
+and ``context.rest_uri`` is None.
 """
 
 from __future__ import annotations
@@ -14,39 +16,38 @@ import orjson
 
 from ..errors import BrokenArtifact, MalformedInput, ModelFailed
 from ..tensors import Array
-from . import media
-from .call import Answer, Call
+from . import default_functions
+from .call import Call, ScriptResponse
 from .context import Context
-from .failures import answer_of, failed
-from .functions import ARGUMENTS, Function, Surroundings
-from .network import Network
+from .onnx_model import OnnxModel
+from .responses import fill_failure, fill_response
+from .script_functions import ARGUMENTS, Function, ModelInfo
 
 WHOLE, BEFORE, AFTER = "handler", "input_handler", "output_handler"
 
 
 class TensorFlowContext(Context):
-    """A context with what these handlers read. ``rest_uri``, ``grpc_port`` and ``channel`` are None: there is no server
-    of TensorFlow behind this one."""
+    """The context of these handlers. ``rest_uri``, ``grpc_port`` and ``channel`` are None."""
 
     method = "predict"
     rest_uri = grpc_port = channel = None
 
-    def __init__(self, surroundings: Surroundings, call: Call) -> None:
-        super().__init__(surroundings.name, surroundings.properties(), (call,))
+    def __init__(self, info: ModelInfo, call: Call) -> None:
+        super().__init__(info.name, info.properties(), (call,))
         self.model_version = "1"
         self.request_content_type = call.content_type
         self.accept_header = call.accept
         self.content_length = len(call.body)
 
 
-class Reply:
-    """What ``output_handler`` gets: as much of an HTTP answer as those handlers look at."""
+class ModelResponse:
+    """The first argument of ``output_handler``: the attributes of an HTTP response that such handlers read."""
 
     status_code = 200
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.headers = {"Content-Type": media.JSON}
+        self.headers = {"Content-Type": default_functions.JSON}
 
     @property
     def text(self) -> str:
@@ -56,42 +57,43 @@ class Reply:
         return orjson.loads(self.content)
 
 
-def speaks(module: ModuleType) -> bool:
-    """Whether a script is of this kind, and of no other."""
+def is_tensorflow_script(module: ModuleType) -> bool:
+    """Whether a module defines these handlers, and no script functions."""
     if any(callable(getattr(module, name, None)) for name in ARGUMENTS):
         return False
     return any(inspect.isfunction(getattr(module, name, None)) for name in (WHOLE, BEFORE, AFTER))
 
 
-def wants_model(module: ModuleType) -> bool:
+def needs_model(module: ModuleType) -> bool:
+    """Whether a model runs between ``input_handler`` and ``output_handler``."""
     return not inspect.isfunction(getattr(module, WHOLE, None))
 
 
-class TensorFlow:
-    """Such a script, made ready."""
+class TensorFlowHandler:
+    """Such a script, loaded."""
 
     most_calls = 1
 
-    def __init__(self, module: ModuleType, surroundings: Surroundings, network: Network | None) -> None:
-        """Raises BrokenArtifact: one of the two is missing, there is no model between them, or wrong arguments."""
-        self._surroundings = surroundings
-        self._network = network
+    def __init__(self, module: ModuleType, info: ModelInfo, onnx_model: OnnxModel | None) -> None:
+        """Raises BrokenArtifact if a handler or the model is missing, or if a handler takes wrong arguments."""
+        self._info = info
+        self._onnx_model = onnx_model
         self._whole = _function(module, WHOLE)
         self._before, self._after = _function(module, BEFORE), _function(module, AFTER)
         if self._whole is not None:
             return
         if self._before is None or self._after is None:
             missing = AFTER if self._after is None else BEFORE
-            raise BrokenArtifact(f"the script defines no {missing}, and no handler instead of the two")
-        if network is None:
-            raise BrokenArtifact(f"{BEFORE} and {AFTER} stand around a model, and there is no ONNX model beside them")
+            raise BrokenArtifact(f"the script defines no {missing}; define it, or one {WHOLE} instead of both")
+        if onnx_model is None:
+            raise BrokenArtifact(f"{BEFORE} and {AFTER} need a model; put an ONNX model beside the script")
 
-    def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """One answer for each call; what fails is that call's answer."""
+    def run(self, calls: Sequence[Call]) -> list[ScriptResponse]:
+        """One response for each call. A failure becomes that call's response."""
         return [self._one(call) for call in calls]
 
-    def _one(self, call: Call) -> Answer:
-        answer, context = Answer(), TensorFlowContext(self._surroundings, call)
+    def _one(self, call: Call) -> ScriptResponse:
+        response, context = ScriptResponse(), TensorFlowContext(self._info, call)
         step = WHOLE if self._whole is not None else BEFORE
         try:
             data = io.BytesIO(call.body)
@@ -102,31 +104,32 @@ class TensorFlow:
                 assert self._after is not None
                 asked = self._before(data, context, context=None)
                 step = "the model"
-                reply = Reply(self._asked(asked))
+                reply = ModelResponse(self._asked(asked))
                 step = AFTER
                 result = self._after(reply, context, context=None)
-            answer_of(result, answer, call, context, step)
-        except BaseException as error:  # noqa: BLE001 - whatever a script does, its call gets an answer
-            failed(answer, error, step, call)
-        return answer
+            fill_response(result, response, call, context, step)
+        except BaseException as error:  # noqa: BLE001 - every call gets a response, after sys.exit too
+            fill_failure(response, error, step, call)
+        return response
 
     def _asked(self, question: Any) -> bytes:
-        """The model's answer to a question in TensorFlow Serving's JSON: rows (``instances``) or columns (``inputs``).
+        """Run the model on TensorFlow Serving's JSON, with rows (``instances``) or columns (``inputs``).
 
-        Raises MalformedInput, ModelFailed when the handler gave something else, or what the model raises.
+        Raises MalformedInput for other JSON, ModelFailed if ``input_handler`` returned no text, or the model's error.
         """
-        assert self._network is not None
+        assert self._onnx_model is not None
         if not isinstance(question, (str, bytes, bytearray)):
             raise ModelFailed(f"{BEFORE} must return JSON as str or bytes, it returned {type(question).__name__}")
         try:
             document = orjson.loads(question)
         except orjson.JSONDecodeError as error:
-            raise MalformedInput(f"what {BEFORE} made of the body is not JSON: {error}") from error
+            raise MalformedInput(f"the result of {BEFORE} is not JSON: {error}") from error
         if not isinstance(document, dict) or ("instances" in document) == ("inputs" in document):
-            raise MalformedInput(f'what {BEFORE} made of the body must be an object with "instances" or "inputs"')
+            raise MalformedInput(f'the result of {BEFORE} must be an object with "instances" or "inputs"')
         if "inputs" in document:
-            return media.to_json({"outputs": self._network.predict(document["inputs"])})
-        return media.to_json({"predictions": _rows(self._network.predict(_columns(document["instances"])))})
+            return default_functions.to_json({"outputs": self._onnx_model.predict(document["inputs"])})
+        predictions = _rows(self._onnx_model.predict(_columns(document["instances"])))
+        return default_functions.to_json({"predictions": predictions})
 
 
 def _function(module: ModuleType, name: str) -> Callable[..., Any] | None:
@@ -135,7 +138,7 @@ def _function(module: ModuleType, name: str) -> Callable[..., Any] | None:
 
 
 def _columns(instances: Any) -> Any:
-    """Rows as the model takes them: objects by input name become a list for each name."""
+    """Rows as model inputs: objects by input name become one list for each name."""
     if not (isinstance(instances, list) and instances and all(isinstance(row, dict) for row in instances)):
         return instances
     if any(row.keys() != instances[0].keys() for row in instances):

@@ -1,4 +1,4 @@
-"""A user's script: where it lies, and its import under a name that no other model shares."""
+"""The Python module of a script: where the file is, and its import under a name that no other model shares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import BrokenArtifact
 
-log = logging.getLogger("slipway.handlers")
+log = logging.getLogger("slipway.scripts")
 
 CODE = "code"
 USUAL = Path("/opt/ml/code")
@@ -26,31 +26,31 @@ SHIMS = Path(__file__).parent / "shims"
 _numbers = itertools.count(1)
 
 
-def local(model: Path, program: str) -> Path | None:
-    """The script inside a model's folder: in ``code/``, else beside the model. None when there is none."""
+def script_in_folder(model: Path, script: str) -> Path | None:
+    """The script inside a model's folder: in ``code/``, else beside the model; None if there is none."""
     if not model.is_dir():
         return None
-    return next((path for path in (model / CODE / program, model / program) if path.is_file()), None)
+    return next((path for path in (model / CODE / script, model / script) if path.is_file()), None)
 
 
-def find(model: Path, program: str, submitted: str = "") -> Path | None:
-    """The script of a model: in its folder, else in the folder that was named, else where SageMaker puts code."""
-    found = local(model, program)
+def find_script(model: Path, script: str, submitted: str = "") -> Path | None:
+    """The script of a model: in its folder, else in the folder ``submitted``, else in SageMaker's ``/opt/ml/code``."""
+    found = script_in_folder(model, script)
     if found is not None:
         return found
-    others = [Path(submitted) / program] if submitted else []
-    return next((path for path in (*others, USUAL / program) if path.is_file()), None)
+    others = [Path(submitted) / script] if submitted else []
+    return next((path for path in (*others, USUAL / script) if path.is_file()), None)
 
 
-class Script:
-    """One script, imported. Its module, and every module that it imports from beside itself, has a private name:
-    two models may both have an ``inference.py`` and a ``tables.py`` that differ.
+class ScriptModule:
+    """One imported script. Its module, and every module beside it, gets a private name.
 
-    ``import tables`` in such a module means the private one. What the script prints goes to the log.
+    Two models may therefore both have an ``inference.py`` and a ``tables.py``. ``import tables`` in a script imports
+    its own ``tables.py``. The script's ``print`` writes to the log.
     """
 
     def __init__(self, path: Path, label: str) -> None:
-        """Import it. Raises BrokenArtifact, with the reason; ``label`` is the model's name, for the log."""
+        """Import the script. ``label`` is the model's name, for the log. Raises BrokenArtifact with the reason."""
         self.path = path
         self.package = f"slipway_script_{next(_numbers)}"
         self._paths = [str(path.parent), str(path.parent / "lib")]
@@ -66,18 +66,18 @@ class Script:
                 self.module: ModuleType = importlib.import_module(f"{self.package}.{path.stem}")
         except BaseException as error:
             self.close()
-            log.error("%s cannot be imported", path.name, exc_info=error)
-            raise BrokenArtifact(f"{path.name} cannot be imported: {described(error)}") from error
+            log.error("importing the script failed file=%s", path.name, exc_info=error)
+            raise BrokenArtifact(f"{path.name} cannot be imported: {describe_exception(error)}") from error
 
     def close(self) -> None:
-        """Forget the modules."""
+        """Remove the script's modules from ``sys.modules``."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         for name in [name for name in sys.modules if name.partition(".")[0] == self.package]:
             del sys.modules[name]
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:  # noqa: ARG002 - the import system's signature
-        """How the import system finds the modules under the private name."""
+        """Find a module under its private name; called by the import system."""
         if not name.startswith(self.package + "."):
             return None
         spec = PathFinder.find_spec(name, path)
@@ -87,7 +87,7 @@ class Script:
 
     @contextmanager
     def visible(self) -> Iterator[None]:
-        """While the model loads its modules can also be found under their plain names: pickles name classes so."""
+        """While the model loads, the modules are also importable by their plain names: pickles name classes so."""
         plain = self._plain = PlainNames(self)
         sys.meta_path.append(plain)
         try:
@@ -99,7 +99,7 @@ class Script:
                 sys.modules.pop(name, None)
 
     def owns(self, name: str) -> bool:
-        """Whether a module of that name lies beside the script."""
+        """Whether a module of that name is beside the script."""
         if name not in self._owned:
             self._owned[name] = PathFinder.find_spec(f"{self.package}.{name}", self._paths) is not None
         return self._owned[name]
@@ -107,7 +107,7 @@ class Script:
     def _import(
         self, name: str, namespace: Any = None, local_names: Any = None, fromlist: Any = (), level: int = 0
     ) -> ModuleType:
-        """What an import statement in one of the script's modules does."""
+        """The import statement of the script's modules."""
         top = name.partition(".")[0]
         if level or top in sys.builtin_module_names or not self.owns(top):
             return builtins.__import__(name, namespace, local_names, fromlist, level)
@@ -118,7 +118,7 @@ class Script:
 
 
 class PrivateLoader(SourceFileLoader):
-    """Gives a module the script's own built-in names, and writes no byte code beside a model."""
+    """Loads a module with the script's own built-in names, and writes no byte code into the model's folder."""
 
     def __init__(self, name: str, path: str, names: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -129,20 +129,20 @@ class PrivateLoader(SourceFileLoader):
         super().exec_module(module)
 
     def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002 - the import system's signature
-        """Always from the source: byte code that lies there may be of another build."""
+        """Compile from the source: byte code in the folder may be of another build."""
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class PlainNames:
-    """Finds a script's modules under their plain names, as the modules that they are already."""
+    """Finds a script's modules by their plain names and returns the modules that exist already."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: ScriptModule) -> None:
         self._script = script
         self._spec: ModuleSpec | None = None
         self.given: list[str] = []
 
     def give(self, name: str) -> None:
-        """For the unpickler in C, which imports and then looks for the plain name itself."""
+        """Register the plain name: the unpickler in C looks it up in ``sys.modules``."""
         parts = name.split(".")
         for plain in (".".join(parts[: end + 1]) for end in range(len(parts))):
             if plain not in sys.modules:
@@ -161,12 +161,12 @@ class PlainNames:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Done already; only the module's own specification was replaced by that of its plain name."""
+        """Restore the module's own specification; its code has run already."""
         module.__spec__ = self._spec
 
 
 class Printer:
-    """``print`` of a script: a line of the log, with the model's name, unless it goes to a file of its own."""
+    """``print`` of a script: writes to the log under the model's name, unless the script passes a file of its own."""
 
     def __init__(self, label: str) -> None:
         self._log = logging.getLogger(f"slipway.script.{label}")
@@ -180,10 +180,10 @@ class Printer:
         self._log.info("%s", (" " if sep is None else sep).join(map(str, values)))
 
 
-def show_shims(mode: str) -> None:
-    """Put the stand-ins for the toolkit's packages on the path: behind everything that is installed, before it, or not.
+def add_shims_to_path(mode: str) -> None:
+    """Put the stand-ins of the toolkit's packages on ``sys.path``.
 
-    ``mode``: ``missing``, ``always`` or ``never``.
+    ``mode``: ``missing`` (after the installed packages), ``always`` (before them) or ``never``.
     """
     path = str(SHIMS)
     if mode == "never" or path in sys.path:
@@ -194,7 +194,7 @@ def show_shims(mode: str) -> None:
         sys.path.append(path)
 
 
-def described(error: BaseException) -> str:
-    """An exception in one short line, for whoever operates the server."""
+def describe_exception(error: BaseException) -> str:
+    """An exception as one short line for the log and for load errors."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from server.errors import MalformedInput, NotAcceptable, SlipwayError, UnsupportedMedia
-from server.scripts.media import accepted, decode, encode, media_of, text_of
+from server.scripts.default_functions import accepted, decode, encode, media_of, text_of
 
 
 @pytest.mark.parametrize(

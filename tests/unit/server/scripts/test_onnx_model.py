@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.errors import MalformedInput
-from server.scripts.network import Network
+from server.scripts.onnx_model import OnnxModel
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
 FP32 = BY_NAME["FP32"]
@@ -34,21 +34,21 @@ class Doubling:
 def test_rows_of_one_shape_share_a_run_and_come_back_to_their_callers() -> None:
     session = Doubling(("x",))
     inputs = [[[1.0, 2.0]], np.ones((2, 3)), [[3, 4], [5, 6]], [7.0, 8.0]]
-    outputs = Network(session).predict_all(inputs)
+    outputs = OnnxModel(session).predict_all(inputs)
     assert [output.tolist() for output in outputs] == [[[2, 4]], [[2] * 3] * 2, [[6, 8], [10, 12]], [[14, 16]]]
     assert sorted(session.rows) == [2, 4]
 
 
 def test_several_inputs_are_given_by_name() -> None:
-    network = Network(Doubling(("a", "b")))
-    assert network.predict({"b": [[1]], "a": [[2]]}).tolist() == [[6]]
+    onnx_model = OnnxModel(Doubling(("a", "b")))
+    assert onnx_model.predict({"b": [[1]], "a": [[2]]}).tolist() == [[6]]
     with pytest.raises(MalformedInput, match="'b'"):
-        network.predict({"a": [[1]]})
+        onnx_model.predict({"a": [[1]]})
     with pytest.raises(MalformedInput, match="a, b"):
-        network.predict([[1]])
+        onnx_model.predict([[1]])
 
 
 @pytest.mark.parametrize("data", [["text"], {"x": None}, [[[1.0]]], 1.0])
 def test_what_does_not_fit_the_model_is_the_callers_fault(data: object) -> None:
     with pytest.raises(MalformedInput):
-        Network(Doubling(("x",))).predict({"x": data} if not isinstance(data, dict) else data)
+        OnnxModel(Doubling(("x",))).predict({"x": data} if not isinstance(data, dict) else data)

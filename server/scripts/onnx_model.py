@@ -1,4 +1,4 @@
-"""The ONNX model beside a script: its default model, run for several calls at once."""
+"""The ONNX model beside a script: the script's default model, run for several calls at once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..errors import MalformedInput
 from ..tensors import Array, ModelSpec, describe_shape
 
 
-class Network:
-    """What ``predict_fn`` gets as ``model`` where the script has no ``model_fn``.
+class OnnxModel:
+    """The ``model`` argument of ``predict_fn`` if the script has no ``model_fn``.
 
-    ``predict(data)`` takes an array (a model of one input) or a dictionary of arrays by input name, and gives an array
-    (one output) or a dictionary. ``session`` and ``spec`` are the backend's own.
+    ``predict(data)`` takes an array (for a model of one input) or a dictionary of arrays by input name. It returns an
+    array (for a model of one output) or a dictionary by output name. ``session`` is the backend session.
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     @classmethod
-    def open(cls, artifact: Artifact, threads: int) -> Network:
-        """Raises BrokenArtifact."""
+    def open(cls, artifact: Artifact, threads: int) -> OnnxModel:
+        """Load the artifact's model with this number of intra-op threads. Raises BrokenArtifact."""
         options = BackendOptions(threads, optimized=artifact.manifest.optimized)
         return cls(loader(artifact.manifest.backend)(artifact.model_path, options))
 
@@ -34,11 +34,11 @@ class Network:
         return self.session.spec
 
     def predict(self, data: Any) -> Any:
-        """Raises MalformedInput when the data do not fit the model, or what the model raises."""
+        """Run the model once. Raises MalformedInput if the data do not fit its inputs, or the backend's error."""
         return self._named(self.session.run(self._arrays(data)))
 
     def predict_all(self, inputs: Sequence[Any]) -> list[Any]:
-        """As :meth:`predict` for each, rows of equal shape in one run. Raises for all when one does not fit."""
+        """One prediction for each input; inputs of equal row shapes share a run. One bad input raises for all."""
         every = [self._arrays(data) for data in inputs]
         if not self.spec.batchable or len(every) == 1:
             return [self._named(self.session.run(arrays)) for arrays in every]
@@ -74,13 +74,13 @@ class Network:
             values = [data]
         else:
             names = ", ".join(one.name for one in inputs)
-            raise MalformedInput(f"the model has several inputs ({names}): they are needed by name")
+            raise MalformedInput(f"the model has several inputs ({names}); pass a dictionary of arrays by input name")
         arrays = []
         for value, one in zip(values, inputs, strict=True):
             try:
                 raw = np.asarray(value)
                 if raw.dtype.kind in "OUS" and one.dtype.numpy.kind != "O":
-                    raise TypeError("text or nothing where numbers belong; numpy would make something of it")
+                    raise TypeError("numpy would convert text and None to numbers")
                 array = np.asarray(raw, one.dtype.numpy, order="C")
             except (TypeError, ValueError) as error:
                 raise MalformedInput(f"the input {one.name!r} must hold values of {one.dtype.name}") from error
