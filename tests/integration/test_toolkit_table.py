@@ -141,4 +141,4 @@ def test_the_default_accept_of_the_platform_is_kept(tmp_path: Path) -> None:
 def test_a_failure_is_found_in_the_log_by_its_id(served: ServerProcess) -> None:
     headers = {"X-Amzn-SageMaker-Inference-Id": "find-me", "X-Amzn-SageMaker-Target-Model": "team/a.tar.gz"}
     served.post("/models/fake/invoke", {"instances": [[666, 0, 0, 0]]}, headers)
-    assert "request 'find-me' for 'team/a.tar.gz' failed with 500 model_failed" in served.log()
+    assert "id='find-me' target_model='team/a.tar.gz' status=500 code=model_failed" in served.log()

@@ -11,7 +11,7 @@ import pytest
 
 from server.errors import Overloaded
 from server.observe.metrics import ModelMetrics
-from server.protocols.script import Scripts
+from server.protocols.sagemaker.script_calls import ScriptCalls
 from server.request import Head, InferRequest
 from server.scripts.call import ScriptResponse, as_array
 from tests.fakes import FakeResponder
@@ -39,7 +39,7 @@ def test_nothing_of_a_request_is_left_when_it_has_ended(refused: bool) -> None:
     async def ask() -> None:
         head = Head(b"POST", b"/invocations", [(b"content-type", b"application/json")])
         for _ in range(10):
-            Scripts("", "application/json").invoke(model(submit), head, b"[1]", responder)
+            ScriptCalls("", "application/json").invoke(model(submit), head, b"[1]", responder)
 
     before = left()
     asyncio.run(ask())

@@ -1,4 +1,5 @@
-"""The way of a script's pieces to its client: from the thread of the run to the event loop, no faster than it reads."""
+"""Streamed responses of a script: chunks go from the thread of the run to the event loop, no faster than the client
+reads."""
 
 from __future__ import annotations
 
@@ -8,31 +9,43 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from ..errors import ClientGone, SlipwayError
-from ..request import Headers, InferRequest
-from ..scripts.call import ScriptResponse
-from .inference import ECHO_WORD, Exchange, carried
-from .responder import Outlet
-from .streaming import begin
+from ...errors import ClientGone, SlipwayError
+from ...request import Headers, InferRequest
+from ...scripts.call import ScriptResponse
+from ..exchange import Exchange
+from ..request_options import CUSTOM_ATTRIBUTES
+from ..responder import Outlet
+from ..streaming import begin
 
 WINDOW_BYTES = 262_144
-"""What may be on its way to a client before the script has to wait for it."""
+"""Unread bytes from which on the script has to wait for the client."""
 
 
 class ScriptStream:
-    """The answer to one request, if it comes in pieces. ``begin`` and ``write`` are called on the thread of the run,
-    all else on the event loop."""
+    """The streamed response to one request. ``begin`` and ``write`` are called on the thread of the run, all other
+    methods on the event loop."""
 
-    __slots__ = ("_exchange", "_held", "_lock", "_loop", "_outlet", "_request", "_turn", "_unread", "begun", "status")
+    __slots__ = (
+        "_changed",
+        "_exchange",
+        "_held",
+        "_lock",
+        "_loop",
+        "_outlet",
+        "_request",
+        "_unread",
+        "begun",
+        "status",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: InferRequest) -> None:
         self._loop = loop
         self._request = request
         self._exchange: Exchange = request.context
         self._lock = threading.Lock()
-        self._unread = 0  # bytes that were given and that the client has not made room for
-        self._held = 0  # of these, what has been written while the client did not read
-        self._turn = threading.Event()
+        self._unread = 0  # bytes that the client has not read yet
+        self._held = 0  # those of them that were written while the client did not read
+        self._changed = threading.Event()
         self._outlet: Outlet | None = None
         self.begun = False
         self.status = 200
@@ -45,36 +58,35 @@ class ScriptStream:
     def writable(self) -> bool:
         return self._unread < WINDOW_BYTES
 
-    def begin(self, answer: ScriptResponse, turn: threading.Event) -> None:
-        self._turn = turn
+    def begin(self, response: ScriptResponse, changed: threading.Event) -> None:
+        """Send status, headers and the first chunk. Stage times are not known yet; echoed attributes are."""
+        self._changed = changed
         self.begun = True
-        self.status = answer.status
-        headers = answer.headers
-        exchange = self._exchange
-        if exchange.carrier == ECHO_WORD:  # stage times are not known yet, what the caller sent is
-            own = {name for name, _ in headers}
-            ours = carried(self._request, exchange.head, 0, exchange)
-            headers = [*headers, *(pair for pair in ours if pair[0] not in own)]
-        self._post(self._begin, answer.content_type.encode(), headers)
-        self.write(answer.body)
+        self.status = response.status
+        headers = response.headers
+        echo = self._exchange.echo
+        if echo and all(name != CUSTOM_ATTRIBUTES for name, _ in headers):
+            headers = [*headers, (CUSTOM_ATTRIBUTES, echo)]
+        self._post(self._begin, response.content_type.encode(), headers)
+        self.write(response.body)
 
-    def write(self, piece: bytes) -> None:
+    def write(self, chunk: bytes) -> None:
         with self._lock:
-            self._unread += len(piece)
-        self._post(self._write, piece)
+            self._unread += len(chunk)
+        self._post(self._write, chunk)
 
     def resume(self) -> None:
         with self._lock:
             self._unread -= self._held
             self._held = 0
-        self._turn.set()
+        self._changed.set()
 
     def gone(self) -> None:
         self._request.abandoned = True
-        self._turn.set()
+        self._changed.set()
 
     def finish(self, error: SlipwayError | None) -> None:
-        """The run has ended, well or not, and so does the answer. Nobody is told who has left."""
+        """End the response after the run, with the run's error if it has one."""
         metrics = self._exchange.model.metrics
         if self._request.abandoned or self._outlet is None:
             metrics.answers[ClientGone.code] += 1
@@ -91,7 +103,7 @@ class ScriptStream:
     def _post(self, call: Callable[..., None], *args: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed: the server has ended without waiting
+        except RuntimeError:  # the event loop is closed: the server ended without waiting for this run
             self._request.abandoned = True
 
     def _begin(self, content_type: bytes, headers: Headers) -> None:
@@ -99,14 +111,14 @@ class ScriptStream:
             exchange = self._exchange
             self._outlet = begin(exchange.head, exchange.responder, self.status, content_type, self, headers)
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, chunk: bytes) -> None:
         if self._outlet is None or self._request.abandoned:
-            self._turn.set()
+            self._changed.set()
             return
-        self._outlet.write(piece)
+        self._outlet.write(chunk)
         with self._lock:
             if self._outlet.writable:
-                self._unread -= len(piece)
+                self._unread -= len(chunk)
             else:
-                self._held += len(piece)
-        self._turn.set()
+                self._held += len(chunk)
+        self._changed.set()

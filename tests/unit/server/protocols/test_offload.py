@@ -13,9 +13,9 @@ import pytest
 
 from server.errors import MalformedInput
 from server.observe.metrics import ModelMetrics
-from server.protocols.beside import LARGE_BYTES
 from server.protocols.inference import infer
-from server.protocols.row_stream import stream_rows
+from server.protocols.offload import LARGE_BYTES
+from server.protocols.sagemaker.row_stream import stream_rows
 from server.request import Head, InferRequest, Payload
 from tests.fakes import FakeResponder
 

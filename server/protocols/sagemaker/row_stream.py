@@ -1,4 +1,4 @@
-"""Rows as they are ready: a request of many rows is run in parts, and each part's lines leave when it is their turn."""
+"""Row streams: a request of many rows runs in parts, and the lines of each part are sent in the order of the rows."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import logging
 from collections.abc import Mapping
 from time import perf_counter_ns
 
-from ..codecs import Codec
-from ..errors import ClientGone, Overloaded, SlipwayError
-from ..models import ServedModel
-from ..request import Head, InferRequest, Payload
-from .beside import LARGE_BYTES, beside
-from .failure import send_failure
-from .inference import Exchange, obey
-from .responder import Outlet, Responder
-from .streaming import begin
+from ...codecs import Codec
+from ...errors import ClientGone, Overloaded, SlipwayError
+from ...models import ServedModel
+from ...request import Head, InferRequest, Payload
+from ..exchange import Exchange
+from ..failure import send_failure
+from ..offload import LARGE_BYTES, on_thread
+from ..request_options import apply_options
+from ..responder import Outlet, Responder
+from ..streaming import begin
 
 log = logging.getLogger("slipway.inference")
 
-PATIENCE_S = 0.02
-"""How soon a part is tried again that found the queue full with others' requests; the ones before it were admitted."""
+RETRY_S = 0.02
+"""Delay before a part is submitted again that was shed although parts before it were admitted."""
 
 
 def stream_rows(
@@ -33,9 +34,9 @@ def stream_rows(
     parameters: Mapping[str, str],
     rows: int = 0,
 ) -> InferRequest | None:
-    """Answer with lines, ``rows`` of them at a time (0: the model's largest batch), for a model that gives a row of
-    output for each row of input. The response cache and comparisons of versions do not see such a request; of its
-    stages the metrics show the first part's."""
+    """Respond with lines, ``rows`` at a time (0: the model's largest batch). The model must give one row of output for
+    each row of input. The response cache and shadow comparisons skip such a request; its stage times are those of the
+    first part."""
     first = InferRequest((), 1, _nothing)
 
     def decoded(end: Payload | BaseException) -> InferRequest | None:
@@ -43,7 +44,7 @@ def stream_rows(
             if isinstance(end, BaseException):
                 raise end
             if first.abandoned:
-                raise ClientGone("the client closed the connection while its body was read")
+                raise ClientGone("the client closed the connection while its body was decoded")
             return RowStream(model, head, responder, end, writer, rows or model.max_batch_size).start(first)
         except SlipwayError as error:
             model.metrics.answers[error.code] += 1
@@ -57,11 +58,11 @@ def stream_rows(
         except SlipwayError:
             raise
         except Exception as error:
-            log.exception("a body for model %s could not be read", model.name)
-            raise SlipwayError("the body could not be read; the server's log has the details") from error
+            log.exception("decoding a body failed model=%s", model.name)
+            raise SlipwayError("the body could not be decoded; the server's log has the details") from error
 
     if len(body) > LARGE_BYTES:
-        beside(decode, decoded)
+        on_thread(decode, decoded)
         return first
     try:
         return decoded(decode())
@@ -70,11 +71,11 @@ def stream_rows(
 
 
 def _nothing(request: InferRequest) -> None:
-    """The end of a request that was never submitted."""
+    """The completion of a request that was never submitted."""
 
 
 class RowStream:
-    """One such request."""
+    """One request whose rows are streamed."""
 
     def __init__(
         self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Codec, part_rows: int
@@ -85,7 +86,7 @@ class RowStream:
         self._payload = payload
         self._writer = writer
         self._part_rows = part_rows
-        self._window = model.instances + 1  # one part for each instance, and one that waits for the first to be free
+        self._window = model.instances + 1  # one part for each instance, and one that waits
         self._given = 0  # rows that were submitted
         self._sent = 0  # rows that were written
         self._running: dict[int, InferRequest] = {}  # by first row
@@ -96,14 +97,16 @@ class RowStream:
         self._first: InferRequest | None = None
 
     def start(self, first: InferRequest) -> InferRequest:
-        """Submit the first parts, the very first in ``first``, which the connection knows. Raises what refuses it: then
-        nothing has been begun."""
+        """Submit the first parts; ``first``, which the connection watches, becomes the first of them.
+
+        Raises the scheduler's refusal of the first part; nothing has been sent then.
+        """
         exchange = Exchange(self._model, self._head, self._responder, self._payload, self._writer)
         part = self._part()
         first.arrays, first.rows, first.done, first.context = part.arrays, part.rows, part.done, part.context
         first.decoded_ns = part.decoded_ns
         self._first = first
-        obey(exchange, first)
+        apply_options(exchange, first)
         self._submit(first)
         self.resume()
         return first
@@ -111,7 +114,7 @@ class RowStream:
     def resume(self) -> None:
         """Submit as many parts as the window and the client's reading allow."""
         if self._submitting:
-            return  # a model on the event loop may answer in the call that asks it
+            return  # a model that runs on the event loop completes inside submit
         self._submitting = True
         try:
             while not self._over and self._given < self._payload.rows and len(self._running) < self._window:
@@ -120,14 +123,14 @@ class RowStream:
                 self._submit(self._part())
         except Overloaded:
             if not self._running:
-                asyncio.get_running_loop().call_later(PATIENCE_S, self.resume)
+                asyncio.get_running_loop().call_later(RETRY_S, self.resume)
         except SlipwayError as error:
             self._fail(error)
         finally:
             self._submitting = False
 
     def gone(self) -> None:
-        """The client has left: nothing of it is run any more."""
+        """Abandon the parts of a client that has left."""
         self._finish(ClientGone.code)
 
     def _part(self) -> InferRequest:
@@ -141,7 +144,7 @@ class RowStream:
         return request
 
     def _submit(self, request: InferRequest) -> None:
-        """Raises what the scheduler refuses with; then it is as if the part had never been."""
+        """Submit one part. Raises the scheduler's refusal; the part is then forgotten."""
         self._running[request.context] = request
         self._given += request.rows
         try:
@@ -166,7 +169,7 @@ class RowStream:
             self.resume()
 
     def _write(self) -> None:
-        """Send all parts whose turn it is."""
+        """Send every finished part that is next in order."""
         while not self._over and self._sent in self._ready:
             request = self._ready.pop(self._sent)
             assert request.outputs is not None
