@@ -1,14 +1,14 @@
-"""The message in a RecordIO record: SageMaker's ``Record`` as Protocol Buffers, read and written by hand.
+"""The message of a RecordIO record: SageMaker's ``Record`` in the wire format of Protocol Buffers.
 
 ::
 
     message Record  { map<string, Value> features = 1; map<string, Value> label = 2; ... }
     message Value   { Float32Tensor float32_tensor = 2; Float64Tensor float64_tensor = 3; Int32Tensor int32_tensor = 7;
-                      Bytes bytes = 9; }                                     // one of them
+                      Bytes bytes = 9; }                                     // one field only
     message *Tensor { repeated values = 1; repeated uint64 keys = 2; repeated uint64 shape = 3; }
     message Bytes   { repeated bytes value = 1; optional string content_type = 2; }
 
-Nesting ends at the depth of these messages, and nothing is longer than the record: there is no bomb to be sent.
+Decoding is bounded: the nesting is fixed, and no field is longer than the record.
 Source of the wire format: protobuf.dev, "Encoding".
 """
 
@@ -36,8 +36,8 @@ _LONGEST_VARINT = 10
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One ``Value``: ``values`` flat (float32, float64, int32, or objects that are bytes); ``keys`` and ``shape`` as
-    sent, empty where they were not."""
+    """One ``Value``: ``values`` flat (float32, float64, int32, or bytes objects); ``keys`` and ``shape`` as sent, empty
+    if they were not sent."""
 
     values: Array
     keys: tuple[int, ...] = ()
@@ -45,8 +45,7 @@ class Value:
 
 
 def read_record(record: memoryview) -> dict[str, Value]:
-    """The features of a record; labels and all that is not known are passed over. Raises MalformedInput, with the byte
-    of the record."""
+    """The features of a record; labels and unknown fields are skipped. Raises MalformedInput with the byte."""
     features: dict[str, Value] = {}
     for field, kind, at, piece in _fields(record, 0):
         if field == FEATURES:
@@ -57,14 +56,14 @@ def read_record(record: memoryview) -> dict[str, Value]:
 
 
 def write_record(label: Mapping[str, Value]) -> bytes:
-    """A record whose labels these are: how SageMaker's own algorithms reply."""
+    """A record with these labels, as in the responses of SageMaker's algorithms."""
     return b"".join(
         _sized(LABEL, _sized(KEY, name.encode()) + _sized(VALUE, _value(one))) for name, one in label.items()
     )
 
 
 def _read_entry(entry: memoryview, offset: int) -> tuple[str, Value]:
-    """A pair of a map."""
+    """Key and value of a map entry."""
     name, value = "", Value(np.empty(0, np.float32))
     for field, kind, at, piece in _fields(entry, offset):
         if field == KEY:
@@ -94,7 +93,7 @@ def _read_value(message: memoryview, offset: int) -> Value:
 
 
 def _read_tensor(message: memoryview, offset: int, dtype: np.dtype[Any]) -> Value:
-    """Packed lists, or (an older form of the same) one value a field."""
+    """The tensor of packed lists, or of the older form with one value a field."""
     values: list[Array] = []
     keys: list[int] = []
     shape: list[int] = []
@@ -112,7 +111,7 @@ def _read_tensor(message: memoryview, offset: int, dtype: np.dtype[Any]) -> Valu
 def _numbers(piece: memoryview, kind: int, at: int, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "i":
         raw = _varints(piece, at) if kind == SIZED else [_single(piece, kind, at)]
-        # A negative number travels as the 64 bits of its two's complement; int32 is the lower half of them.
+        # A negative number is sent as 64 bits of two's complement; its lower half is the int32.
         return np.array(raw, np.uint64).astype(np.uint32).view(np.int32)
     if kind != SIZED:
         _expect(kind, FIXED32 if dtype.itemsize == 4 else FIXED64, at)
@@ -133,7 +132,7 @@ def _read_bytes(message: memoryview, offset: int) -> Value:
 
 
 def _fields(message: memoryview, offset: int) -> Iterator[tuple[int, int, int, memoryview]]:
-    """(number, wire type, byte of the record, content) of every field; of a varint, the content is its bytes."""
+    """(number, wire type, byte of the record, content) of every field; the content of a varint is its bytes."""
     at = 0
     while at < len(message):
         here = offset + at
@@ -158,7 +157,7 @@ def _fields(message: memoryview, offset: int) -> Iterator[tuple[int, int, int, m
 
 
 def _varint(message: memoryview, at: int, offset: int) -> tuple[int, int]:
-    """A number of up to 64 bits, and the place behind it."""
+    """A number of up to 64 bits, and the index of the next byte."""
     if at < len(message) and message[at] < 0x80:
         return message[at], at + 1
     number = 0

@@ -1,4 +1,4 @@
-"""JSON documents: parsing that says where it failed, dumping that takes arrays as they are."""
+"""JSON documents: parsing with the place of an error, and writing of arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse(body: bytes | memoryview) -> Any:
 
 
 def dump(document: Any) -> bytes:
-    """JSON text of a document that may hold arrays. Raises NotAcceptable for what JSON cannot hold."""
+    """The JSON text of a document that may hold arrays. Raises NotAcceptable for values that JSON cannot hold."""
     try:
         return orjson.dumps(document, default=_plain, option=_NUMPY)
     except orjson.JSONEncodeError as error:
@@ -28,7 +28,7 @@ def dump(document: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What the encoder does not take as it is: strided, object and zero-dimensional arrays."""
+    """A value that orjson writes, for an array that it does not: strided, of objects, or without axes."""
     if not hasattr(value, "tolist"):
         raise TypeError
     if value.ndim == 0 or value.dtype.kind == "O":

@@ -1,4 +1,4 @@
-"""Single values as whole bodies: text/plain is one text, an image or other bytes are one value of a BYTES input."""
+"""Bodies of one value: text/plain is one text, an image or other bytes are one value of a BYTES input."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..errors import MalformedInput, NotAcceptable, UnsupportedMedia
 from ..request import Head, Payload
 from ..tensors import RAW_BYTES, Array, ModelSpec
 from . import Encoded
-from .fitting import plan_for
+from .fitting import decode_plan
 
 TEXT = "text/plain"
 
 
 class Text:
-    """The whole body is one text, line ends included, in UTF-8. An answer of one text is written the same way."""
+    """The whole body is one text in UTF-8, line ends included, in requests and responses."""
 
     media_types: tuple[str, ...] = (TEXT,)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Raises MalformedInput, or UnsupportedMedia for a model whose single input is not BYTES."""
+        """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""
         charset = parameters.get("charset", "utf-8").lower()
         if charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
             raise MalformedInput(f'text is read as UTF-8 only; charset "{charset[:40]}" is not')
@@ -34,23 +34,23 @@ class Text:
         return _one_value(text, spec, TEXT)
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
-        """Raises NotAcceptable unless the answer is one text."""
+        """Write one text. Raises NotAcceptable for any other outputs."""
         value = _only_value(outputs, payload, TEXT)
         if isinstance(value, bytes):
             try:
                 value = value.decode()
             except UnicodeDecodeError as error:
-                raise NotAcceptable("the answer is not text; ask for application/octet-stream") from error
+                raise NotAcceptable("the output is not text; ask for application/octet-stream") from error
         return value.encode(errors="replace"), b"text/plain; charset=utf-8", []
 
 
 class Bytes:
-    """The whole body is one value, such as an image, as it is."""
+    """The whole body is one value, such as an image."""
 
     media_types: tuple[str, ...] = ("application/octet-stream",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Raises MalformedInput, or UnsupportedMedia for a model whose single input is not BYTES."""
+        """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""
         if not body:
             raise MalformedInput("the body is empty; send the bytes of one value")
         if spec.inputs and spec.inputs[0].dtype is RAW_BYTES:
@@ -59,24 +59,26 @@ class Bytes:
         try:
             payload.arrays[0][...] = body.decode()
         except UnicodeDecodeError as error:
-            raise MalformedInput("the body is not text in UTF-8, which is all that this model takes") from error
+            raise MalformedInput("the body is not text in UTF-8, which this model requires") from error
         return payload
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
-        """Raises NotAcceptable unless the answer is one value of BYTES."""
+        """Write one BYTES value. Raises NotAcceptable for any other outputs."""
         value = _only_value(outputs, payload, self.media_types[0])
         return value if isinstance(value, bytes) else value.encode(errors="replace"), b"application/octet-stream", []
 
 
 def _one_value(value: str | bytes, spec: ModelSpec, media_type: str) -> Payload:
-    plan = plan_for(spec)
+    plan = decode_plan(spec)
     if plan.single is None or plan.single.spec.dtype.itemsize or plan.single.spec.dtype.numpy.kind != "O":
         raise UnsupportedMedia(
-            f"{media_type} is for models whose only input is BYTES; send application/json to this one"
+            f"{media_type} needs a model with a single BYTES input; send application/json to this model"
         )
     shape = plan.single.spec.shape
     if any(size not in (-1, 1) for size in shape):
-        raise UnsupportedMedia(f"{media_type} is one value, and a row of this model has several: send application/json")
+        raise UnsupportedMedia(
+            f"{media_type} holds one value, a row of this model several; send application/json"
+        )
     array = np.empty(1, object)
     array[0] = value
     return plan.payload((array.reshape((1,) * len(shape)),))
@@ -88,6 +90,4 @@ def _only_value(outputs: Sequence[Array], payload: Payload, media_type: str) -> 
         value = chosen[0].reshape(-1)[0]
         if isinstance(value, (str, bytes)):
             return value
-    raise NotAcceptable(
-        f"{media_type} holds one value of BYTES, and the answer is something else; ask for application/json"
-    )
+    raise NotAcceptable(f"{media_type} holds one BYTES value, and the outputs are not one; ask for application/json")
