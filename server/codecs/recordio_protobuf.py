@@ -103,9 +103,7 @@ def _dense(value: Value, tensor: TensorSpec, tail: tuple[int, ...], left: int) -
     if size < 0:
         raise MalformedInput(f'input "{tensor.name}" is sparse and of variable size; send its shape')
     if size > left:
-        raise MalformedInput(
-            f'input "{tensor.name}" is sparse and expands beyond the limit; send fewer rows'
-        )
+        raise MalformedInput(f'input "{tensor.name}" is sparse and expands beyond the limit; send fewer rows')
     if len(value.keys) != len(value.values):
         raise MalformedInput(f'input "{tensor.name}" has {len(value.keys)} keys for {len(value.values)} values')
     largest = max(value.keys)

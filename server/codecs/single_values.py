@@ -76,9 +76,7 @@ def _one_value(value: str | bytes, spec: ModelSpec, media_type: str) -> Payload:
         )
     shape = plan.single.spec.shape
     if any(size not in (-1, 1) for size in shape):
-        raise UnsupportedMedia(
-            f"{media_type} holds one value, a row of this model several; send application/json"
-        )
+        raise UnsupportedMedia(f"{media_type} holds one value, a row of this model several; send application/json")
     array = np.empty(1, object)
     array[0] = value
     return plan.payload((array.reshape((1,) * len(shape)),))
