@@ -8,6 +8,9 @@ IMAGE_GPU ?= slipway-gpu:latest
 MODEL ?= build/digits
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One resolution for all processors of the images' Python; versions that a lock names already stay unless they must move.
+LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --universal --python-version 3.11 --quiet \
+	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-sdk clean
@@ -43,7 +46,8 @@ doctor: $(VENV)/.all ## what would keep the server from serving MODEL=build/digi
 	@$(BIN)/python serve.py doctor --model $(MODEL)
 
 lock: $(VENV)/.all ## resolve what the images hold, with hashes (after a change of the serve extra)
-	@$(BIN)/python -m container.lock
+	@$(LOCK) --extra serve --output-file container/requirements.txt
+	@$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
 
 image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
 	@$(PYTHON) -m container.image --tag $(IMAGE)
@@ -67,5 +71,5 @@ $(VENV)/.all: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
-	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,examples,dev]"
+	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,local,examples,dev]"
 	@touch $@

@@ -1,4 +1,4 @@
-"""Which headers pass: only those that the API lists, from caller to container and back."""
+"""Headers between caller and container: only those that the API lists pass, within its limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from . import limits
-from .refusal import invalid
+from .api_error import invalid
 
 PREFIX = "x-amzn-sagemaker-"
 ATTRIBUTES = PREFIX + "custom-attributes"
@@ -17,7 +17,7 @@ INFERENCE_ID = PREFIX + "inference-id"
 FORWARDED_API = PREFIX + "forwarded-api"
 VARIANT = "x-Amzn-Invoked-Production-Variant"
 ON_THE_WIRE = {PREFIX + "accept": "accept", PREFIX + "content-type": "content-type"}
-"""Streams and asynchronous requests carry these under other names, and the container sees them under its own."""
+"""Streams and asynchronous requests carry these under other names; the container sees the plain names."""
 
 TO_CONTAINER = frozenset(
     {
@@ -37,7 +37,7 @@ TO_CONTAINER = frozenset(
 TO_CALLER = ("content-type", ATTRIBUTES, PREFIX + "new-session-id", PREFIX + "closed-session-id")
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
-_LONGEST = {
+_MAX_CHARACTERS = {
     ATTRIBUTES: ("CustomAttributes", limits.CUSTOM_ATTRIBUTES),
     INFERENCE_ID: ("InferenceId", limits.INFERENCE_ID),
     SESSION: ("SessionId", limits.SESSION_ID),
@@ -46,9 +46,9 @@ _LONGEST = {
 
 
 def to_container(sent: Iterable[tuple[str, str]], api: str) -> dict[str, str]:
-    """What of a caller's headers the container gets, names in lower case; ``api`` is the call that was made.
+    """The headers that the container gets, names in lower case; ``api`` is the operation that was called.
 
-    Raises Refusal, a ValidationError, for a value beyond the API's limits.
+    Raises ApiError, a ValidationError, for a value beyond the API's limits.
     """
     passed: dict[str, str] = {}
     wired: dict[str, str] = {}
@@ -59,12 +59,12 @@ def to_container(sent: Iterable[tuple[str, str]], api: str) -> dict[str, str]:
         elif low in TO_CONTAINER:
             passed[low] = value
     if api == "InvokeEndpointWithResponseStream":
-        # Its Accept has a name of its own; the plain one is the client library's.
+        # This operation names its Accept differently; the plain one is the client library's own.
         passed.pop("accept", None)
     elif api == "InvokeEndpointAsync":
         passed = {name: value for name, value in passed.items() if name not in ON_THE_WIRE.values()}
     passed |= wired
-    for low, (name, longest) in _LONGEST.items():
+    for low, (name, longest) in _MAX_CHARACTERS.items():
         value = passed.get(low, "")
         if len(value) > longest or not _PRINTABLE.fullmatch(value):
             raise invalid(f"{name} must be at most {longest} visible ASCII characters")
@@ -72,5 +72,8 @@ def to_container(sent: Iterable[tuple[str, str]], api: str) -> dict[str, str]:
 
 
 def to_caller(answered: Mapping[str, str], variant: str) -> dict[str, str]:
-    """What of the container's headers the caller gets, and the platform's own. Names of ``answered`` in lower case."""
+    """The headers that the caller gets: those of the container that pass, and the platform's own.
+
+    ``answered``: the container's response headers, names in lower case.
+    """
     return {**{name: answered[name] for name in TO_CALLER if name in answered}, VARIANT: variant}

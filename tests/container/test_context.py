@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from container import image as images
-from container.docker import DockerFailed, docker, why_unreachable
+from container.docker import DockerFailed, docker, unreachable_reason
 from server.settings.options import FIELDS, variable
 
 FOLDER = images.ROOT / "container"
@@ -69,7 +69,7 @@ def healthcheck(port: int, **env: str) -> subprocess.CompletedProcess[str]:
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 0, ""),
         (b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", 1, "HTTP/1.1 503 Service Unavailable"),
-        (b"", 1, "closed without an answer"),
+        (b"", 1, "closed without a response"),
     ],
 )
 def test_healthcheck_tells_ready_from_not_ready(answer: bytes, code: int, complaint: str) -> None:
@@ -138,8 +138,8 @@ def test_a_failing_docker_command_is_told_in_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(DockerFailed, match=r"^it broke$"):
         docker("anything")
-    assert why_unreachable() == "no docker engine answers (it broke)"
+    assert unreachable_reason() == "no docker engine responds (it broke)"
     monkeypatch.setenv("PATH", "")
-    assert why_unreachable() == "the docker command is not installed"
+    assert unreachable_reason() == "the docker command is not installed"
     with pytest.raises(DockerFailed, match="not installed"):
         docker("anything")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from container.local import headers
-from container.local.refusal import Refusal
+from container.local.api_error import ApiError
 
 
 def test_only_listed_headers_reach_the_container() -> None:
@@ -46,7 +46,7 @@ def test_streams_and_asynchronous_calls_carry_types_under_other_names() -> None:
     ],
 )
 def test_values_beyond_the_apis_limits_are_refused(name: str, value: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         headers.to_container([(f"X-Amzn-SageMaker-{name}", value)], "InvokeEndpoint")
     assert refused.value.kind == "ValidationError"
 
