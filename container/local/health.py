@@ -77,7 +77,7 @@ class HealthMonitor:
             return False
         problem = ping(self._address, self._limits)
         if problem is not None and self.problem is None:
-            self._log(f"unhealthy: {problem}; the platform would replace the container")
+            self._log(f"unhealthy: {problem}; the platform would replace the instance")
         elif problem is None and self.problem is not None:
             self._log("healthy again")
         self.problem = problem
