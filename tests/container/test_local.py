@@ -122,6 +122,6 @@ def test_a_container_that_dies_at_start_says_why(image: str, place: Path) -> Non
         Hosting(HostingPlan(place, image), place, lambda _: None).start()
 
 
-def test_an_image_that_is_not_there_is_said_in_one_line(place: Path) -> None:
+def test_a_missing_image_is_reported_in_one_line(place: Path) -> None:
     with pytest.raises(DidNotStart, match=r"docker create: .*slipway:absent"):
         Hosting(HostingPlan(place, "slipway:absent"), place, lambda _: None).start()

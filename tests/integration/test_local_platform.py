@@ -90,7 +90,7 @@ def test_a_container_that_never_answers_is_error_zero(tmp_path: Path) -> None:
     assert "within 0.2 s" in error["OriginalMessage"]
 
 
-def test_a_container_that_dies_is_error_zero_and_is_told(tmp_path: Path) -> None:
+def test_a_container_that_dies_gives_error_zero_and_a_log_line(tmp_path: Path) -> None:
     with hosted(pretending("dies", PATIENT), tmp_path) as local:
         assert error_of(lambda: local.ask(b"x"))["OriginalStatusCode"] == 0
         instance = local.hosting.container
@@ -102,7 +102,7 @@ def test_a_container_that_dies_is_error_zero_and_is_told(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [("breaks", "IncompleteRead"), ("trickles", "within 0.2 s")])
-def test_a_stream_that_fails_in_the_middle_says_so(tmp_path: Path, behaviour: str, said: str) -> None:
+def test_a_failed_stream_ends_with_an_exception_event(tmp_path: Path, behaviour: str, said: str) -> None:
     with hosted(pretending(behaviour, within_start(SHORT)), tmp_path) as local:
         answer = local.client.invoke_endpoint_with_response_stream(EndpointName="local", Body=b"x")
         with closing(answer["Body"]) as body, pytest.raises(EventStreamError) as broken:
@@ -117,12 +117,12 @@ def test_a_stream_is_whole_when_nothing_fails(tmp_path: Path) -> None:
         assert b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]) == b"one\ntwo\nthree\n"
 
 
-def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
+def test_a_truncated_response_raises_no_response(tmp_path: Path) -> None:
     with started(pretending("breaks", PATIENT), tmp_path) as hosting, pytest.raises(NoResponse):
         call(hosting.address, "POST", "/invocations", within_s=5)
 
 
-def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+def test_a_change_of_health_is_logged(tmp_path: Path) -> None:
     events: list[str] = []
     with started(pretending("moody", PATIENT), tmp_path) as hosting:
         assert hosting.container is not None
@@ -146,7 +146,7 @@ def test_a_start_that_fails_says_the_containers_last_line(tmp_path: Path) -> Non
         Hosting(pretending("broken", PATIENT), tmp_path, lambda _: None).start()
 
 
-def test_a_start_that_never_becomes_healthy_ends_with_what_ping_said() -> None:
+def test_a_start_that_never_becomes_healthy_ends_with_the_reason_of_the_ping() -> None:
     instance = start_process({}, command=[sys.executable, FAKE, "unhealthy"])
     try:
         address = Address("127.0.0.1", instance.port, PATIENT.accept_s)
@@ -171,7 +171,7 @@ def test_sigterm_ends_a_container_and_sigkill_a_stubborn_one(tmp_path: Path) -> 
     assert not stubborn.container.running
 
 
-def test_eviction_follows_use_and_a_slow_load_is_not_waited_for(tmp_path: Path) -> None:
+def test_the_least_recently_used_target_is_evicted_and_a_slow_load_times_out(tmp_path: Path) -> None:
     models = tmp_path / "bucket"
     for name in ("a", "b", "c"):
         (models / name).mkdir(parents=True)
@@ -236,7 +236,7 @@ def test_a_job_writes_a_record_for_each_record(tmp_path: Path, strategy: str) ->
 
 
 @pytest.mark.parametrize("payload_mb", [None, 0])
-def test_a_job_tries_again_and_gives_up_after_its_retries(tmp_path: Path, payload_mb: int | None) -> None:
+def test_a_job_fails_after_its_retries(tmp_path: Path, payload_mb: int | None) -> None:
     (tmp_path / "in").write_bytes(b"a\nb\n")
     job = TransformJob(
         tmp_path / "in", tmp_path / "out", "text/plain", batch_strategy="SingleRecord", split_type="Line",
@@ -250,7 +250,7 @@ def test_a_job_tries_again_and_gives_up_after_its_retries(tmp_path: Path, payloa
     assert not (tmp_path / "none").exists()
 
 
-def test_what_the_container_refuses_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_client_error_of_the_container_is_not_retried(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"1,2\n")
     model = sample_models.fake(tmp_path / "model")
     job = TransformJob(tmp_path / "in", tmp_path / "out", "text/csv", split_type="Line")
@@ -258,7 +258,7 @@ def test_what_the_container_refuses_is_not_tried_again(tmp_path: Path) -> None:
         transform(HostingPlan(model, environ=PROMPT), job, tmp_path / "work")
 
 
-def test_the_walk_along_the_contract_finds_nothing_wrong_with_the_server(tmp_path: Path) -> None:
+def test_the_server_keeps_the_contract(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "model")
     hosting = Hosting(HostingPlan(model, environ=PROMPT), tmp_path / "work", lambda _: None)
     findings = list(contract.check_contract(hosting, lambda _: Sample(b"1,2,3,4", "text/csv", "a row")))
@@ -268,7 +268,7 @@ def test_the_walk_along_the_contract_finds_nothing_wrong_with_the_server(tmp_pat
     ]
 
 
-def test_the_walk_finds_what_is_wrong_with_others(tmp_path: Path) -> None:
+def test_violations_of_the_contract_are_found(tmp_path: Path) -> None:
     def levels(behaviour: str, limits: PlatformLimits) -> dict[str, Level]:
         hosting = Hosting(pretending(behaviour, limits), tmp_path, lambda _: None)
         found = contract.check_contract(hosting, lambda _: Sample(b"1", "text/csv", "a row"))
@@ -281,7 +281,7 @@ def test_the_walk_finds_what_is_wrong_with_others(tmp_path: Path) -> None:
     assert (stubborn["type"], stubborn["stop"]) == (Level.WARN, Level.FATAL)
 
 
-def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_the_command_serves_until_sigterm(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "model")
     command = [sys.executable, "-m", "container.local", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(
@@ -303,7 +303,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_the_command_says_in_one_line_why_a_model_is_not_served(tmp_path: Path) -> None:
+def test_the_command_reports_a_model_that_cannot_be_served_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "container.local", "serve", str(tmp_path), "--port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -82,7 +82,7 @@ def test_the_containers_errors_are_model_errors(
         ({"CustomAttributes": "x" * 1_025}, "CustomAttributes must be at most 1024"),
     ],
 )
-def test_what_the_platform_refuses_never_reaches_the_container(local: Local, more: dict[str, Any], said: str) -> None:
+def test_invalid_requests_never_reach_the_container(local: Local, more: dict[str, Any], said: str) -> None:
     given = {"EndpointName": "local", "ContentType": "text/csv", "Body": ROW, **more}
     error = refused(lambda: local.client.invoke_endpoint(**given))
     assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("ValidationError", 400)
@@ -148,7 +148,7 @@ def test_an_asynchronous_call_that_cannot_be_is_refused(local: Local, more: dict
     assert refused(lambda: asynchronously(local, **more))["Error"]["Code"] == "ValidationError"
 
 
-def test_nothing_is_looked_up_and_nobody_else_is_called(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runtime_makes_no_outbound_calls(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     real = socket.getaddrinfo
 

@@ -1,4 +1,4 @@
-"""The documentation: links lead to pages and headings that exist, and its commands name modules and files that exist."""
+"""The documentation: links lead to existing pages and headings; commands name existing modules and make targets."""
 
 from __future__ import annotations
 

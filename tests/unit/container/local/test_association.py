@@ -76,7 +76,7 @@ def test_a_join_needs_a_line_for_each_record() -> None:
         (DataProcessing(join_source="Input"), "text/csv", "application/jsonlines", "set Accept to text/csv"),
     ],
 )
-def test_what_cannot_be_associated_is_said_at_the_start(
+def test_invalid_filters_are_refused_at_the_start(
     processing: DataProcessing, content_type: str, accept: str, said: str
 ) -> None:
     with pytest.raises(InvalidInput, match=said):

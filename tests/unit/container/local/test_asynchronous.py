@@ -38,7 +38,7 @@ def queue(root: Path, echo: Echo, *times: float) -> tuple[AsyncInvocations, Call
     return made, lambda: made._workers.shutdown(wait=True)
 
 
-def test_a_result_lies_where_the_caller_was_told(tmp_path: Path) -> None:
+def test_a_result_is_at_its_output_location(tmp_path: Path) -> None:
     echo = Echo()
     asynchronous, wait = queue(tmp_path, echo, 0, 1)
     (tmp_path / "bucket").mkdir()

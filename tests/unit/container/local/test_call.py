@@ -50,7 +50,7 @@ def test_a_connection_that_is_not_accepted_in_time_is_no_answer() -> None:
             call(Address("127.0.0.1", address[1], 0.05), "GET", "/ping", within_s=5)
 
 
-def test_nobody_listening_is_no_answer() -> None:
+def test_a_closed_port_raises_no_response() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(NoResponse, match="refused"):

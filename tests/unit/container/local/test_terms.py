@@ -68,7 +68,7 @@ def test_a_container_gets_what_the_platform_gives_it() -> None:
         ("serve m --env X", "NAME=VALUE"),
     ],
 )
-def test_a_plan_that_cannot_be_says_why(line: str, said: str) -> None:
+def test_an_invalid_plan_names_the_reason(line: str, said: str) -> None:
     with pytest.raises(InvalidPlan, match=said):
         arguments.plan(arguments.parser().parse_args(line.split()))
 
