@@ -1,4 +1,4 @@
-"""What a transform job, the container's advice and the usual make together; and what a command line makes."""
+"""The effective parameters of a transform job, and the plans and jobs that a command line describes."""
 
 from __future__ import annotations
 
