@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from .association import ALL, DataProcessing
+from .attributes import ENDPOINT_NAME
 from .container import Resources
 from .hosting import HostingPlan, InvalidPlan
-from .limits import SERVERLESS_BYTES, PlatformLimits
+from .limits import SERVERLESS_BYTES, TRANSFORM_TYPE_CHARACTERS, PlatformLimits
 from .records import SPLIT
 from .transform import STRATEGIES, TransformJob
 
@@ -107,7 +108,9 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=8081, help="port of the runtime API; 0 takes a free one (default: 8081)"
     )
-    parser.add_argument("--endpoint-name", default="local", help="EndpointName (default: %(default)s)")
+    parser.add_argument(
+        "--endpoint-name", type=_endpoint_name, default="local", help="EndpointName (default: %(default)s)"
+    )
     parser.add_argument("--multi-model", type=Path, metavar="FOLDER", help="a folder of model.tar.gz: TargetModel")
     parser.add_argument("--serverless", type=int, metavar="MB", help="MemorySizeInMB: a serverless endpoint's limits")
     parser.add_argument(
@@ -136,8 +139,8 @@ def _transform(parser: argparse.ArgumentParser) -> None:
     _hosted(parser)
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="a folder of files, or a file")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="NAME.out is written for each NAME")
-    parser.add_argument("--content-type", default="", metavar="TYPE", help="ContentType of the input")
-    parser.add_argument("--accept", default="", metavar="TYPE", help="Accept of the output")
+    parser.add_argument("--content-type", type=_media_type, default="", metavar="TYPE", help="ContentType of the input")
+    parser.add_argument("--accept", type=_media_type, default="", metavar="TYPE", help="Accept of the output")
     parser.add_argument("--split-type", "--split", choices=SPLIT, default="None", help="(default: %(default)s)")
     parser.add_argument("--assemble-with", choices=("None", "Line"), default="None", help="(default: %(default)s)")
     parser.add_argument("--batch-strategy", choices=STRATEGIES, help="(default: as /execution-parameters says)")
@@ -167,6 +170,19 @@ class IntegerRange:
         if not text.isdecimal() or not self._minimum <= int(text) <= self._maximum:
             raise argparse.ArgumentTypeError(f"{text!r} is not from {self._minimum} to {self._maximum}")
         return int(text)
+
+
+def _endpoint_name(text: str) -> str:
+    reason = ENDPOINT_NAME.problem(text)
+    if reason is not None:
+        raise argparse.ArgumentTypeError(reason)
+    return text
+
+
+def _media_type(text: str) -> str:
+    if len(text) > TRANSFORM_TYPE_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"it must be at most {TRANSFORM_TYPE_CHARACTERS} characters")
+    return text
 
 
 def _environment(given: Sequence[str]) -> dict[str, str]:

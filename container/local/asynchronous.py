@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .api_error import ApiError, invalid
-from .endpoint import ASYNC, Endpoint, Headers
-from .headers import INFERENCE_ID, PREFIX
+from .attributes import FILENAME, INFERENCE_ID, INPUT_LOCATION, OUTPUT_EXTENSION, PREFIX, REQUEST, problem
+from .endpoint import Endpoint, Headers
+from .headers import ASYNC
 from .limits import ASYNC_BYTES, INLINE_BYTES
 from .store import ObjectStore
 
@@ -69,7 +70,10 @@ class AsyncInvocations:
     def accept(self, headers: Headers, body: bytes) -> AcceptedInvocation:
         """Queue a request. Raises ApiError for an invalid one."""
         given = {name.lower(): value for name, value in headers}
-        location = given.get(PREFIX + "inputlocation", "")
+        location = given.get(INPUT_LOCATION, "")
+        reason = problem(given, REQUEST)
+        if reason is not None:
+            raise invalid(reason)
         if bool(location) == bool(body):
             raise invalid("give either InputLocation or Body")
         if len(body) > INLINE_BYTES:
@@ -89,8 +93,8 @@ class AsyncInvocations:
     def _name(self, given: dict[str, str]) -> AcceptedInvocation:
         identity = given.get(INFERENCE_ID) or str(uuid.uuid4())
         unique = str(uuid.uuid4())
-        folder = given.get(PREFIX + "s3outputpathextension", "").strip("/")
-        name = given.get(PREFIX + "filename") or f"{unique}.out"
+        folder = given.get(OUTPUT_EXTENSION, "").strip("/")
+        name = given.get(FILENAME) or f"{unique}.out"
         place = "/".join(part for part in (folder, name) if part)
         output = f"{self._config.s3_output_path.rstrip('/')}/{place}"
         failure = f"{self._config.s3_failure_path.rstrip('/')}/{'/'.join(p for p in (folder, unique) if p)}-error.out"

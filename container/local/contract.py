@@ -9,6 +9,7 @@ from http.client import HTTPConnection, HTTPException
 
 from server.doctor.findings import Finding, ok, stop, warn
 
+from . import attributes
 from .api_error import ApiError
 from .call import Address, ContainerResponse, NoResponse, call
 from .container import DidNotStart
@@ -90,6 +91,9 @@ def _pings(address: Address, limit_s: float) -> Finding:
 def _answered(response: ContainerResponse, origin: str) -> Finding:
     if not response.ok:
         return stop("invoke", f"{origin} got {response.status}: {response.text[:200]}")
+    reason = attributes.problem(response.headers, attributes.RESPONSE)
+    if reason is not None:
+        return stop("invoke", f"a header of the response is invalid: {reason}")
     if "content-type" not in response.headers:
         return warn("invoke", "the response has no Content-Type", "callers and inference pipelines need it")
     return ok("invoke", f"{origin}: 200, {response.headers['content-type']}, {len(response.body)} bytes")

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from . import attributes
 from . import headers as passing
 from .api_error import ApiError, invalid, model_error
 from .call import ContainerResponse, NoResponse, OpenResponse, call, opened
+from .headers import PLAIN, STREAM
 from .hosting import Hosting
 from .limits import PlatformLimits
 from .targets import TargetModels
 
 Headers = Sequence[tuple[str, str]]
-PLAIN, STREAM, ASYNC = "InvokeEndpoint", "InvokeEndpointWithResponseStream", "InvokeEndpointAsync"
 VARIANT = "AllTraffic"
 
 
@@ -49,15 +50,14 @@ class Endpoint:
             response = self._route(given, send)
         if not response.ok:
             raise model_error(response.status, response.body, self.name)
-        return ContainerResponse(response.status, passing.to_caller(response.headers, VARIANT), response.body)
+        return ContainerResponse(response.status, self._to_caller(response), response.body)
 
     @contextmanager
     def stream(self, sent: Headers, body: bytes) -> Iterator[tuple[Mapping[str, str], OpenResponse]]:
         """The caller's headers, and the response with its body unread. Raises ApiError before the first chunk."""
         given = passing.to_container(sent, STREAM)
-        if given.get(passing.SESSION) == "NEW_SESSION":
-            raise invalid("a session cannot be opened by InvokeEndpointWithResponseStream; use InvokeEndpoint")
-        if self._targets is not None or passing.TARGET_MODEL in given:
+        self._check_target(given)
+        if self._targets is not None:
             raise invalid("InvokeEndpointWithResponseStream takes no TargetModel; use InvokeEndpoint")
         with ExitStack() as stack:
             stack.enter_context(self._slot())
@@ -70,7 +70,14 @@ class Endpoint:
                 raise model_error(0, str(error), self.name) from error
             if not 200 <= response.status < 300:
                 raise model_error(response.status, body_of_error, self.name)
-            yield passing.to_caller(response.headers, VARIANT), response
+            yield self._to_caller(response), response
+
+    def _to_caller(self, response: ContainerResponse | OpenResponse) -> dict[str, str]:
+        passed = passing.to_caller(response.headers, VARIANT)
+        reason = attributes.problem(passed, attributes.RESPONSE)
+        if reason is not None:
+            raise model_error(response.status, f"a header of the response is invalid: {reason}", self.name)
+        return passed
 
     def _sender(self, given: Mapping[str, str], body: bytes, within_s: float) -> Callable[[str], ContainerResponse]:
         def send(path: str) -> ContainerResponse:
@@ -82,9 +89,8 @@ class Endpoint:
         return send
 
     def _route(self, given: Mapping[str, str], send: Callable[[str], ContainerResponse]) -> ContainerResponse:
-        variant, target = given.get(passing.TARGET_VARIANT, VARIANT), given.get(passing.TARGET_MODEL)
-        if variant != VARIANT:
-            raise invalid(f"Variant {variant} not found; this endpoint has {VARIANT}")
+        self._check_target(given)
+        target = given.get(attributes.TARGET_MODEL)
         if self._targets is None:
             if target is not None:
                 raise invalid("TargetModel is for multi-model endpoints; this one serves a single model")
@@ -92,6 +98,15 @@ class Endpoint:
         if target is None:
             raise invalid("a multi-model endpoint needs TargetModel: the relative path of a model.tar.gz")
         return self._targets.invoke(target, send)
+
+    def _check_target(self, given: Mapping[str, str]) -> None:
+        variant = given.get(attributes.TARGET_VARIANT, VARIANT)
+        if variant != VARIANT:
+            raise invalid(f"Variant {variant} not found; this endpoint has {VARIANT}")
+        if attributes.TARGET_CONTAINER in given:
+            raise invalid("TargetContainerHostname is for multi-container endpoints; this one has a single container")
+        if attributes.INFERENCE_COMPONENT in given:
+            raise invalid("InferenceComponentName is for endpoints with inference components; this one has none")
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,8 @@ def check_environment(environ: Mapping[str, str]) -> None:
     if len(environ) > ENVIRONMENT_ENTRIES:
         raise InvalidPlan(f"Environment has {len(environ)} entries; the platform takes {ENVIRONMENT_ENTRIES}")
     for name, value in environ.items():
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
+            raise InvalidPlan(f"Environment: {name[:64]!r} is no variable name: use letters, digits and _")
         if max(len(name.encode()), len(value.encode())) > ENVIRONMENT_TEXT_BYTES:
             raise InvalidPlan(f"Environment: {name[:64]} is longer than {ENVIRONMENT_TEXT_BYTES} bytes")
     if sum(len(name.encode()) + len(value.encode()) for name, value in environ.items()) > ENVIRONMENT_BYTES:

@@ -19,8 +19,8 @@ SHARED_MEMORY_MIB = 64
 """Of a hosted container; the platform has no option to raise it."""
 
 ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, ENVIRONMENT_BYTES = 100, 1_024, 32_768
-CUSTOM_ATTRIBUTES, INFERENCE_ID, SESSION_ID, TARGET_MODEL = 1_024, 64, 256, 1_024
-"""Characters of a header value."""
+TRANSFORM_TYPE_CHARACTERS = 256
+"""Of ContentType and Accept of a transform job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from starlette.routing import Route
 from . import eventstream
 from .api_error import ApiError, invalid
 from .asynchronous import AsyncInvocations
+from .attributes import PREFIX
 from .call import NoResponse, OpenResponse
 from .endpoint import Endpoint
-from .headers import PREFIX
 from .limits import INLINE_BYTES
 
 THREADS = 512

@@ -78,9 +78,18 @@ def test_only_listed_headers_pass_in_either_direction(tmp_path: Path) -> None:
     assert (answer["ContentType"], answer["CustomAttributes"], answer["NewSessionId"]) == (
         "application/x-echo; v=1",
         "back",
-        "s-1",
+        "s-1; Expires=2030-01-01T00:00:00Z",
     )
     assert "server-timing" not in passed
+
+
+def test_a_response_header_beyond_the_limits_is_a_model_error(tmp_path: Path) -> None:
+    with hosted(pretending("boasts", PATIENT), tmp_path) as local:
+        plain = error_of(lambda: local.ask(b"x"))
+        stream = error_of(lambda: local.client.invoke_endpoint_with_response_stream(EndpointName="local", Body=b"x"))
+    for error in (plain, stream):
+        assert (error["Error"]["Code"], error["OriginalStatusCode"]) == ("ModelError", 200)
+        assert "CustomAttributes must be at most 1024" in error["OriginalMessage"]
 
 
 def test_a_container_that_never_answers_is_error_zero(tmp_path: Path) -> None:

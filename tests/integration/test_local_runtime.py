@@ -80,6 +80,11 @@ def test_the_containers_errors_are_model_errors(
         ({"TargetModel": "a.tar.gz"}, "multi-model"),
         ({"TargetVariant": "blue"}, "blue not found"),
         ({"CustomAttributes": "x" * 1_025}, "CustomAttributes must be at most 1024"),
+        ({"ContentType": "x" * 1_025}, "ContentType must be at most 1024"),
+        ({"InferenceId": "x" * 65}, "InferenceId must be at most 64"),
+        ({"SessionId": "OLD_SESSION"}, "SessionId must be at most 256"),
+        ({"TargetContainerHostname": "second"}, "multi-container"),
+        ({"InferenceComponentName": "part"}, "inference components"),
     ],
 )
 def test_invalid_requests_never_reach_the_container(local: Local, more: dict[str, Any], said: str) -> None:

@@ -76,6 +76,12 @@ def test_an_input_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
         ("InvocationTimeoutSeconds", "3601"),
         ("InvocationTimeoutSeconds", "-1"),
         ("S3OutputPathExtension", "../../../elsewhere"),
+        ("S3OutputPathExtension", "s3://elsewhere"),
+        ("Filename", "a/b"),
+        ("Filename", "x" * 33),
+        ("Inference-Id", " 7"),
+        ("Custom-Attributes", "x" * 1_025),
+        ("InputLocation", "ftp://bucket/key"),
     ],
 )
 def test_values_beyond_the_apis_limits_are_refused(tmp_path: Path, name: str, value: str) -> None:

@@ -73,6 +73,28 @@ def test_an_invalid_plan_names_the_reason(line: str, said: str) -> None:
         arguments.plan(arguments.parser().parse_args(line.split()))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "serve m --endpoint-name a_b",
+        "serve m --endpoint-name " + "x" * 64,
+        "serve m --max-concurrency 201",
+        "serve m --max-concurrent-invocations-per-instance 1001",
+        "serve m --container-startup-health-check-timeout-in-seconds 59",
+        "transform m --input i --output o --content-type " + "x" * 257,
+        "transform m --input i --output o --accept " + "x" * 257,
+        "transform m --input i --output o --max-payload-in-mb 101",
+        "transform m --input i --output o --invocations-timeout-in-seconds 3601",
+        "transform m --input i --output o --invocations-max-retries 4",
+    ],
+)
+def test_options_beyond_the_limits_of_the_api_are_refused(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments.parser().parse_args(line.split())
+    assert ended.value.code == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
 def test_a_serverless_plan_has_that_modes_limits() -> None:
     line = "serve m --image i --serverless 2048 --max-concurrency 2"
     plan = arguments.plan(arguments.parser().parse_args(line.split()))
@@ -82,7 +104,14 @@ def test_a_serverless_plan_has_that_modes_limits() -> None:
 
 @pytest.mark.parametrize(
     "environ",
-    [{f"N{n}": "" for n in range(101)}, {"N": "x" * 1_025}, {f"N{n}": "x" * 1_000 for n in range(33)}],
+    [
+        {f"N{n}": "" for n in range(101)},
+        {"N": "x" * 1_025},
+        {"2N": ""},
+        {"A-B": ""},
+        {"A" * 1_025: ""},
+        {f"N{n}": "x" * 1_000 for n in range(33)},
+    ],
 )
 def test_an_environment_that_create_model_refuses_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidPlan):
