@@ -19,7 +19,7 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
 from ..experiments import sweep
-from ..experiments.run import TOOL
+from ..experiments.recording import TOOL
 from ..observe import environment
 from ..peers import environments, figures, loads, rounds, show, table, workload
 from ..peers.peer import Peer

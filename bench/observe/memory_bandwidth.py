@@ -17,7 +17,7 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryBandwidth:
     """``bytes_per_s``: read and written by a copy on all cores, the best of several. ``cache_bytes``: the last-level
     cache of the first core, None where the kernel does not say."""
 
@@ -25,7 +25,7 @@ class Memory:
     cache_bytes: int | None
 
 
-def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path = Path("/")) -> Memory:
+def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path = Path("/")) -> MemoryBandwidth:
     """Copy for so long. While the server that will be loaded idles: what else needs memory then makes it look slow."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Filled, because the first touch of a page is the kernel's work, and zeros are pages that nobody has touched.
@@ -41,7 +41,7 @@ def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path =
             best = max(best, moved / (ended_s - begun_s))
             if ended_s >= end_s:
                 break
-    return Memory(best, last_cache_bytes(root))
+    return MemoryBandwidth(best, last_cache_bytes(root))
 
 
 def last_cache_bytes(root: Path = Path("/")) -> int | None:

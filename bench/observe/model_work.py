@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Labels = tuple[tuple[str, str], ...]
 Samples = Mapping[str, Sequence[tuple[Labels, float]]]
@@ -23,7 +22,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ModelWork:
     """What one model did, or one step of a pipeline (else ``step`` is empty).
 
     ``seconds``: what lies between the first and the last look. ``busy``: instances that computed, on average, None
@@ -70,7 +69,7 @@ class Work:
         )
 
 
-def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[Work, ...]:
+def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[ModelWork, ...]:
     """From the first and the last scrape of every measured stretch, each with its instant in seconds.
 
     What did not run is left out: a server may have models that nobody asked.
@@ -86,11 +85,6 @@ def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -
             if grown.of("batch_rows_count") > 0:
                 found.append(_work(prefix, key, seconds, grown, last))
     return tuple(found)
-
-
-def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[Work, ...]:
-    """Of a record that was read from its file."""
-    return tuple(Work(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +103,11 @@ class _Grown:
         )
 
 
-def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> Work:
+def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> ModelWork:
     told = _value(last, f"{prefix}run_seconds_total", key) is not None
     instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
     requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
-    return Work(
+    return ModelWork(
         *key,
         seconds=seconds,
         runs=grown.of("batch_rows_count"),

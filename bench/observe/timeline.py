@@ -10,13 +10,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import model_work as work
-from .model_work import Work
+from .model_work import ModelWork
 from .scrape import Scraped
 
 NS_PER_S = 1e9
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-Stretch = tuple[float, float]
+Span = tuple[float, float]
 """From when to when, in seconds after the start of the load. A run has one that is measured; one a repeat."""
 
 SERIES = {
@@ -65,7 +65,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ServerTimeline:
     """What was seen beside the load.
 
     ``t_s``: instants after the start of the load; each of ``series`` (see ``SERIES``) has a value, or None, for each.
@@ -83,21 +83,21 @@ class Host:
     restarts: int
     totals: Totals | None
     notes: tuple[str, ...]
-    works: tuple[Work, ...] = ()
+    works: tuple[ModelWork, ...] = ()
     cores: float | None = None
 
-    def values(self, name: str, stretches: Sequence[Stretch]) -> list[float]:
+    def values(self, name: str, stretches: Sequence[Span]) -> list[float]:
         """The values of a series that are known in those stretches; empty where it was not to be had."""
         pairs = zip(self.t_s, self.series.get(name, ()), strict=False)
         return [value for t, value in pairs if value is not None and any(low <= t <= high for low, high in stretches)]
 
-    def mean(self, name: str, stretches: Sequence[Stretch]) -> float | None:
+    def mean(self, name: str, stretches: Sequence[Span]) -> float | None:
         """The mean of a series in those stretches."""
         found = self.values(name, stretches)
         return sum(found) / len(found) if found else None
 
 
-def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host:
+def build(scraped: Scraped, start_ns: int, stretches: Sequence[Span]) -> ServerTimeline:
     """From looks to series. ``start_ns``: the load's start on the looks' clock; ``stretches``: when was measured."""
     looks = scraped.looks
     samples = [_samples(look.get("metrics")) for look in looks]
@@ -109,7 +109,7 @@ def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host
     limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
     starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
     ends = _ends(t_s, samples, stretches)
-    return Host(
+    return ServerTimeline(
         pid=scraped.pid,
         t_s=t_s,
         series={name: values for name, values in series.items() if any(value is not None for value in values)},
@@ -122,23 +122,6 @@ def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host
         notes=tuple(scraped.notes),
         works=work.build(ends),
         cores=_sum(last, "slipway_cores"),
-    )
-
-
-def from_json(found: Mapping[str, Any] | None) -> Host | None:
-    """The host of a record that was read from its file."""
-    if found is None:
-        return None
-    totals = found["totals"]
-    fields = {name: found[name] for name in ("pid", "costs_ms", "load_s", "memory_limit_bytes", "restarts")}
-    return Host(
-        **fields,
-        t_s=tuple(found["t_s"]),
-        series={name: tuple(values) for name, values in found["series"].items()},
-        totals=Totals(**totals) if totals is not None else None,
-        notes=tuple(found["notes"]),
-        works=work.from_json(found.get("works", ())),
-        cores=found.get("cores"),
     )
 
 
@@ -246,7 +229,7 @@ def _rate_of(
     return tuple(found)
 
 
-def _ends(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Stretch]) -> Ends:
+def _ends(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Span]) -> Ends:
     """The first and the last scrape of every stretch that has two, each with its instant."""
     ends = []
     for low, high in stretches:
