@@ -1,4 +1,4 @@
-"""The demo, start to end: train, optimize, serve, ask, load. ``make demo``, or ``python -m examples.digits.demo``."""
+"""The demo: train, optimize, serve, predict, load. ``make demo``, or ``python -m examples.digits.demo``."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ READY_WITHIN_S, POLL_S = 60.0, 0.1
 DRAIN_WITHIN_S = 30.0
 RATE, LOAD_S = 200, 5
 UNTRUSTED = 1
-"""How ``bench`` ends when the machine was too busy for figures that can be trusted."""
+"""The exit status of ``bench`` on a machine that is too busy for reliable figures."""
 
 
 class DemoFailed(Exception):
-    """A step did not work; the message says which and what to look at."""
+    """A step failed. The message names the step and the output to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the demo keeps its files."""
+    """The folders of the demo's files."""
 
     training: Path
     artifact: Path
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def train(places: Places) -> None:
-    """Step 1, unless its files are there."""
+    """Step 1: train the network, unless its files exist."""
     _headline(1, "Train a small network on 1,797 real handwritten digits")
     if all((places.training / name).is_file() for name in FILES):
         print(f"Trained before: {places.training} has the weights and the data (remove it to train again).")
@@ -84,8 +84,8 @@ def train(places: Places) -> None:
 
 
 def optimize(places: Places) -> None:
-    """Step 2: the same command that a user would type."""
-    _headline(2, "Find its fastest form that is still right on this machine")
+    """Step 2: optimize, with the command that a user would type."""
+    _headline(2, "Find the fastest variant that meets the accuracy target on this machine")
     data = {name: str(places.training / f"{name}.npz") for name in ("eval", "calibration")}
     weights = str(places.training / "weights.safetensors")
     command = [sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", weights]
@@ -103,7 +103,7 @@ def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     _headline(3, "Serve it")
     command = [sys.executable, "serve.py", "--model", str(artifact), "--port", str(port)]
     print(f"$ python {shlex.join(command[1:])}", flush=True)
-    # A session of its own: Ctrl-C reaches only us, and we pass it on once. Twice would cut the drain short.
+    # A session of its own: Ctrl-C reaches the demo alone, which sends SIGTERM once. A second signal would end the drain.
     server = subprocess.Popen(command, start_new_session=True)
     try:
         wait_until_ready(server, port)
@@ -113,7 +113,7 @@ def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    """Ask ``/ping`` until it says 200. Raises DemoFailed when the server ends or takes too long."""
+    """Poll ``/ping`` until it returns 200. Raises DemoFailed if the server ends or takes too long."""
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -125,7 +125,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Ask for a drain and wait for it; a server that does not end in time is killed."""
+    """Drain the server with SIGTERM and wait for its end; kill it after ``DRAIN_WITHIN_S``."""
     if server.poll() is not None:
         return
     server.send_signal(signal.SIGTERM)
@@ -137,8 +137,8 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def ask(places: Places, port: int) -> None:
-    """Step 4: held-out digits over HTTP, some of them drawn. Raises DemoFailed when an answer is not 200."""
-    _headline(4, "Ask it about digits that it has never seen")
+    """Step 4: predict held-out digits over HTTP, and draw some of them. Raises DemoFailed for a status other than 200."""
+    _headline(4, "Predict digits that are not in its training data")
     with np.load(places.training / "eval.npz") as archive:
         images, labels = archive["image"][:ASKED], archive["labels"][:ASKED]
     places.payload.write_text(json.dumps({"instances": images[:1].tolist()}), encoding="utf-8")
@@ -154,7 +154,7 @@ def ask(places: Places, port: int) -> None:
         print(lines)
     right = int((probabilities.argmax(axis=1) == labels).sum())
     print(
-        f"\nOver HTTP, {right} of {len(labels)} held-out digits are read right: {right / len(labels):.1%}.", flush=True
+        f"\nOver HTTP, {right} of {len(labels)} held-out digits are predicted correctly: {right / len(labels):.1%}.", flush=True
     )
 
 
@@ -177,7 +177,7 @@ def draw(images: NDArray[np.float32]) -> list[str]:
 
 
 def captions(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[str]:
-    """Two lines below a drawing of the same digits: what was written, and what was read how surely."""
+    """Two lines below a drawing of the same digits: the written digit, and the prediction with its probability."""
     reads = probabilities.argmax(axis=1)
     written = [f"written: {label}" for label in labels]
     answers = [f"read: {read} ({row[read]:.1%})" for read, row in zip(reads, probabilities, strict=True)]
@@ -185,34 +185,34 @@ def captions(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> l
 
 
 def load(places: Places, port: int) -> None:
-    """Step 5: a load from outside, and where its latency comes from."""
-    _headline(5, f"Load it with {RATE} requests a second, and see where the time goes")
+    """Step 5: load the server, and print the result card."""
+    _headline(5, f"Load it with {RATE} requests per second, and see where the time goes")
     command = [sys.executable, "-m", "bench", "run", f"http://{HOST}:{port}", "--payload", str(places.payload)]
-    code = _show([*command, "--rate", str(RATE), "--duration", str(LOAD_S)])
+    code = _show([*command, "--rate", str(RATE), "--duration", str(LOAD_S), "--card"])
     if code == UNTRUSTED:
-        print("The load test does not trust its own figures, for the reason above. The demo goes on.", flush=True)
+        print("The figures of the load test are not reliable, for the reason above. The demo goes on.", flush=True)
     elif code:
         raise DemoFailed(f"the load test ended with exit code {code}; its reason is above")
 
 
 def stay(places: Places, port: int, server: subprocess.Popen[bytes]) -> None:
-    """Say what to try, and wait for Ctrl-C. Raises DemoFailed when the server ends by itself."""
+    """Print things to try, and wait for Ctrl-C. Raises DemoFailed if the server ends by itself."""
     base = f"http://{HOST}:{port}"
     _headline(6, "It keeps running; things to try")
-    print(f"  {base}/docs              every route, to click on")
-    print(f"  {base}/metrics           what Prometheus would scrape")
-    print(f"  {base}/v2/models/digits  the model as the Open Inference Protocol describes it")
+    print(f"  {base}/docs              every route, in a page")
+    print(f"  {base}/metrics           the metrics for Prometheus")
+    print(f"  {base}/v2/models/digits  the metadata of the model (Open Inference Protocol)")
     print(f"  curl {base}/invocations -H 'Content-Type: application/json' -d @{places.payload}")
-    print(f"  python -m optimize show {places.artifact}   why this form won; or open {places.artifact}/report.html")
+    print(f"  python -m optimize show {places.artifact}   why this variant won; or open {places.artifact}/report.html")
     print("\nCtrl-C ends it.", flush=True)
     raise DemoFailed(f"the server ended by itself with exit code {server.wait()}; its reason is above")
 
 
 def free_port(wanted: int) -> int:
-    """``wanted``, or the next port above it that nobody listens on; says so. Raises DemoFailed after a hundred."""
+    """The first free port from ``wanted`` on. Prints the port if it is another one. Raises DemoFailed after a hundred."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
-            # As the server does: a port whose last connections are only waiting to be forgotten is free.
+            # As the server does: a port with connections in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
@@ -242,7 +242,7 @@ def _run(what: str, command: Sequence[str]) -> None:
 
 
 def _show(command: Sequence[str]) -> int:
-    """Run a command of this Python with its output where ours goes; returns its exit code."""
+    """Run a command of this Python with the output of the demo; return its exit code."""
     print(f"$ python {shlex.join(command[1:])}", flush=True)
     return subprocess.run(command, check=False).returncode
 

@@ -154,7 +154,7 @@ def test_errors_are_shown_in_the_servers_own_words(server: str, body: str) -> No
         (["run", "{url}", "--payload", "{body}", "--arrivals", "sometimes"], "gamma:CV"),
         (["run", "{url}", "--payload", "{body}", "--users", "1", "--arrivals", "poisson"], "open loop"),
         (["run", "{url}", "--payload", "{body}", "--rate", "1", "--objective", "p99"], "p99:50ms"),
-        (["run", "{url}", "--rate", "1"], "give --payload FILE"),
+        (["run", "{url}", "--rate", "1"], "pass --payload FILE"),
         (["{url}", "--template", "missing"], "cannot read the template"),
         (["slo", "{url}", "--payload", "{body}", "--p99", "soon"], "50ms"),
         (["sweep", "{url}", "--payload", "{body}", "--rates", "5..x"], "50..800x5"),
@@ -336,7 +336,7 @@ def test_an_interrupted_comparison_keeps_the_pairs_until_then(
     assert (len(json.loads(out)["pairs"]), json.loads(out)["partial"]) == (2, True)
     assert "interrupted" in err
     assert main(["compare", "127.0.0.1:1", "127.0.0.1:2", "--payload", body, "--rate", "1"]) == 130
-    assert "before there was a result" in capsys.readouterr().err
+    assert "before the first result" in capsys.readouterr().err
 
 
 def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, monkeypatch: pytest.MonkeyPatch) -> None:

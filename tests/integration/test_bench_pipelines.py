@@ -78,7 +78,7 @@ def test_the_page_shows_the_steps_below_the_stages(written: Path) -> None:
     shown = page.render([run])
     assert "By step: ms of a request on average" in shown
     assert "<td>second</td>" in shown
-    assert "one instance at its best" in shown
+    assert "capacity of one instance" in shown
     (cause,) = (one for one in source.explained(run).causes if one.name == "too_many_requests")
     assert any("step second was the busiest" in one.text for one in cause.evidence)
 
