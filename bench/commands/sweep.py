@@ -42,27 +42,27 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     config = replace(arguments.run_config(asked, given, RUNG_S), observe=False)
     steps = ladder.rates(asked.rates or asked.callers)
     probe.reach(config.target)
-    seen: list[ladder.Rung] = []
+    rungs: list[ladder.Rung] = []
     status, ended = OK, None
 
     def keep(record: RunRecord, _columns: Columns) -> None:
         found = ladder.rung(record)
-        seen.append(found)
-        arguments.say(f"{len(seen)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
+        rungs.append(found)
+        arguments.say(f"{len(rungs)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
 
     with arguments.progress(config.total_s) as watch:
         try:
             if asked.rates is not None:
-                seen = ladder.climb(sweep.runner(config, watch, keep), steps)
+                rungs = ladder.climb(sweep.runner(config, watch, keep), steps)
             else:
                 for users in steps:
                     keep(*execute(replace(config, users=round(users), calibrate=False), watch()))
         except (KeyboardInterrupt, Unusable) as why:
-            if not seen:
+            if not rungs:
                 raise
             status, ended = arguments.ended_early(why, "the curve is partial"), str(why) or "interrupted"
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    result = sweep.summary(created, config.command, config.target.url, seen)
+    result = sweep.summary(created, config.command, config.target.url, rungs)
     if asked.output is not None:
         sweep.write_json(asked.output, result)
     if arguments.prints_json(asked):
@@ -70,5 +70,5 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     else:
         Console().print(sweep.table(result))
     if asked.junit is not None:
-        junit.write(asked.junit, f"bench sweep {config.target.url}", checks.of_sweep(seen, len(steps), ended))
+        junit.write(asked.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), ended))
     return status

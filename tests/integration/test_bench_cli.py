@@ -259,6 +259,15 @@ def test_a_terminal_gets_the_card_and_a_progress_line(server: str, body: str) ->
     assert "schema" not in text
 
 
+def test_a_pipe_gets_the_result_card_on_request(server: str, body: str) -> None:
+    short = ["--rate", "100", "--duration", "0.5", "--warmup", "0", "--skip-calibration"]
+    done = bench("run", server, "--payload", body, *short, "--card")
+    assert done.returncode in (0, 1), done.stderr  # whether this machine kept the schedule is not the question here
+    assert "open loop, poisson arrivals" in done.stdout
+    assert '"schema"' not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) > 100  # wide enough for the card
+
+
 def test_a_sweep_a_record_and_a_replay(server: str, body: str, tmp_path: Path) -> None:
     short = ["--payload", body, "--duration", "0.5", "--warmup", "0.1", "--skip-calibration"]
     junit = tmp_path / "sweep.xml"
