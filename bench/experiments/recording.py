@@ -10,7 +10,7 @@ from typing import Any
 
 from ..explain import sentence, stages
 from ..load import arrivals, calibration
-from ..load.engine import RawRun
+from ..load.raw_run import RawRun
 from ..observe import timeline
 from ..observe.bandwidth import UNKNOWN, Bandwidth
 from ..observe.environment import Environment

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 from ..errors import Unusable
 from ..load import arrivals, calibration, fleet, probe, schedule
-from ..load.engine import RawRun, Shot, Watch
+from ..load.callers import Callers
 from ..load.payload_set import CYCLE
+from ..load.raw_run import RawRun, Watch
 from ..load.schedule import Schedule
+from ..load.shot import Shot
 from ..load.wire import Wire, render
 from ..observe import bandwidth, environment, scrape
 from ..observe.scrape import Scraped
@@ -98,11 +100,11 @@ def _schedules(config: RunConfig) -> list[Schedule | None]:
     return [schedule.build(process, config.rate_per_s, config.total_s, seed) for seed in seeds]
 
 
-def _work(config: RunConfig, arrivals_of: Schedule | None) -> Schedule | fleet.Callers:
+def _work(config: RunConfig, arrivals_of: Schedule | None) -> Schedule | Callers:
     if arrivals_of is not None:
         return arrivals_of
     assert config.users is not None
-    return fleet.Callers(config.users, config.total_s)
+    return Callers(config.users, config.total_s)
 
 
 def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:

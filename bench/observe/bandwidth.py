@@ -1,4 +1,4 @@
-"""The ways of bytes: how fast they travel to the server, and from memory to its cores."""
+"""Bandwidth: the nominal rate of the link to the server, and the measured rate of this machine's memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .proc import is_here
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
-    """``None`` where nobody knows."""
+    """Both rates; None where one is unknown."""
 
     link: Link | None = None
     memory: MemoryBandwidth | None = None
 
 
 def look(host: str, link_mbit: float | None, with_memory: bool) -> Bandwidth:
-    """What the system says of the link; memory is measured, where the server is on this machine and if asked to.
+    """Read the link's rate from the system, and measure memory if ``with_memory`` and the server is on this machine.
 
-    Before the load, which needs the same memory.
+    Call it before the load: the load uses the same memory.
     """
     return Bandwidth(find(host, link_mbit), measure() if with_memory and is_here(host) else None)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import Unusable
-from bench.load import calibration, engine, fleet, payload, schedule, target, wire
+from bench.load import calibration, fleet, payload, schedule, target, wire
 from bench.load.child_server import child_server
 from bench.load.measurements import Outcome
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from tests.benchmarks.bench.figure import Figure, at_least, at_most
 from tests.benchmarks.bench.frozen_server import FROZEN_S, PERIOD_S
 
@@ -82,10 +83,10 @@ def true_p95_ms() -> float:
     return (1 - 0.05 * PERIOD_S / FROZEN_S) * FROZEN_S * 1e3
 
 
-def _shot(url: str) -> engine.Shot:
+def _shot(url: str) -> Shot:
     place, carrier = target.parse(url), CARRIERS["header"]
     wires = (wire.render(place, BODY, carrier),)
-    return engine.Shot(place, wires, calibration.ONLY, carrier, timeout_s=10.0, max_connections=512)
+    return Shot(place, wires, calibration.ONLY, carrier, timeout_s=10.0, max_connections=512)
 
 
 def _stock_locust_p95_ms(url: str, seconds: float) -> float:

@@ -18,6 +18,7 @@ from bench.load.calibration import ONLY
 from bench.load.child_server import child_server
 from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from bench.result import record
 from tests.benchmarks.bench.figure import Figure, at_least, at_most
 from tests.unit.bench import planted
@@ -36,8 +37,8 @@ def stage_shares() -> list[Figure]:
     with planted_server() as url:
         place = target.parse(url)
         rendered = (wire.render(place, _PAYLOAD, carrier),)
-        shot = engine.Shot(place, rendered, ONLY, carrier, timeout_s=10.0, max_connections=64)
-        raw = engine.run_open(shot, schedule.build("poisson", 20, 20, 1))
+        shot = Shot(place, rendered, ONLY, carrier, timeout_s=10.0, max_connections=64)
+        raw = engine.run(shot, schedule.build("poisson", 20, 20, 1))
     band = stages.at_quantile(stages.join(raw.columns), 0.5)
     if band is None:
         return [Figure("answers", "none", "some", met=False)]

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from bench.experiments.config import RunConfig
 from bench.experiments.recording import Surroundings, build
 from bench.load import payload_set, target
-from bench.load.engine import RawRun
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun
 from bench.load.server_timing import CARRIERS
 from bench.observe import environment
 from bench.result.record import RunRecord

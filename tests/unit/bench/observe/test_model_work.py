@@ -1,30 +1,25 @@
-"""What the server tells of its own work, padding and habits: read from planted metrics, and weighed."""
+"""Model work: read from the server's metrics, and weighed as evidence."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from bench.explain import causes, explanation, steps
 from bench.explain.evidence import in_bytes
 from bench.explain.explanation import Explanation
 from bench.explain.observations import observe
-from bench.observe import link
-from bench.observe import memory_bandwidth as memory
-from bench.observe import model_work as work
-from bench.observe import timeline as host
+from bench.observe import link, memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
 from bench.observe.memory_bandwidth import MemoryBandwidth
 from bench.observe.model_work import Cost, ModelWork
 from bench.observe.scrape import WANTED, Scraped
 from bench.observe.timeline import ServerTimeline
-from bench.report import runs
-from bench.report import terminal as card
 from bench.report.terminal import step_cells
 from tests.unit.bench import planted
-from tests.unit.bench.planted_record import RATE_PER_S, planted_record
 
 MODEL = 'model="m",version="1"'
 STEP = f'{MODEL},step="encode"'
@@ -58,7 +53,7 @@ def exposition(second: float) -> str:
 
 def seen(count: int = 5) -> ServerTimeline:
     looks = [{"t_ns": 10**9 * at, "metrics": exposition(at)} for at in range(count)]
-    return host.build(Scraped(looks), 0, [(0.0, 10.0)])
+    return timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
 
 
 def test_everything_that_is_read_is_kept_by_the_scraper() -> None:
@@ -95,7 +90,7 @@ def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
         }
         for at in range(3)
     ]
-    found = host.build(Scraped(looks), 0, [(0.0, 10.0)])
+    found = timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
     (one,) = found.works
     assert (one.busy, one.utilisation, one.waste, one.instances, one.file_bytes) == (None, None, None, None, None)
     assert "gc_share" not in found.series
@@ -197,27 +192,28 @@ def test_without_counters_of_the_interface_the_load_itself_is_held_against_the_l
     assert found["nominal_use"][1] is None
 
 
-def test_the_link_is_what_was_asked_for_or_what_its_interface_says(tmp_path: Path) -> None:
+def test_the_link_is_what_was_asked_for_or_what_its_interface_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.find("127.0.0.1", 250.0) == Link(250.0, "--link-mbit")
     assert link.find("127.0.0.1", None) is None  # the loopback has no rate
-    speed = tmp_path / "sys/class/net/e0/speed"
-    speed.parent.mkdir(parents=True)
-    for text, rate in (("10000\n", 10_000.0), ("-1\n", None), ("", None)):
-        speed.write_text(text)
-        assert link._speed_mbit("e0", tmp_path) == rate
-    assert link._speed_mbit("e1", tmp_path) is None
+    monkeypatch.setattr(link, "_own_address", lambda _host: "192.0.2.9")
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"e0": [SimpleNamespace(address="192.0.2.9")]})
+    for speed, rate in ((10_000, Link(10_000, "what the interface e0 says")), (0, None)):
+        monkeypatch.setattr(psutil, "net_if_stats", lambda speed=speed: {"e0": SimpleNamespace(speed=speed)})
+        assert link.find("far", None) == rate
+    monkeypatch.setattr(psutil, "net_if_stats", dict)
+    assert link.find("far", None) is None
     assert Link(8, "x").bytes_per_s == 1e6
 
 
 def test_memory_is_measured_by_copying_and_its_cache_read(tmp_path: Path) -> None:
-    found = memory.measure(seconds=0.0, copy_bytes=80_000, root=tmp_path)
+    found = memory_bandwidth.measure(seconds=0.0, copy_bytes=80_000, root=tmp_path)
     assert found.bytes_per_s > 0
     assert found.cache_bytes is None
     for index, size in enumerate(("48K", "2048K", "32M", "junk")):
         path = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}/size"
         path.parent.mkdir(parents=True)
         path.write_text(size)
-    assert memory.last_cache_bytes(tmp_path) == 32 << 20
+    assert memory_bandwidth.last_cache_bytes(tmp_path) == 32 << 20
 
 
 TOKENIZE = a_work(step="tokenize", busy=0.1, instances=1, costs=(Cost(0, 1, 0.5),), stages_ms={"queue": 0.1})
@@ -270,26 +266,13 @@ def test_a_planted_step_is_read_from_metrics() -> None:
         return "".join(f"{name} {value}\n" for name, value in told.items())
 
     looks = [{"t_ns": 10**9 * at, "metrics": text(at)} for at in range(4)]
-    (one,) = work.build(_ends(looks))
+    (one,) = model_work.build(_ends(looks))
     assert (one.name, one.runs, one.rows) == ("step encode", 15, 60)
     assert one.stages_ms == {
         name: pytest.approx(ms) for name, ms in (("queue", 10), ("assemble", 0.5), ("compute", 30))
     }
 
 
-def _ends(looks: list[dict[str, object]]) -> host.Ends:
-    samples = [host._samples(str(look["metrics"])) for look in looks]
+def _ends(looks: list[dict[str, object]]) -> list[model_work.Ends]:
+    samples = [timeline._samples(str(look["metrics"])) for look in looks]
     return [((0.0, samples[0]), (float(len(looks) - 1), samples[-1]))]
-
-
-def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None:
-    rows = planted.simulate(1, RATE_PER_S, 22)
-    found = planted_record(rows)
-    assert found.explanation is not None
-    assert found.explanation.batching is not None
-    assert not any("Padding" in fact for fact in card._stage_facts(found))
-    padded = replace(found.explanation.batching, padding=0.25)
-    shown = replace(found, explanation=replace(found.explanation, batching=padded))
-    assert "Padding was 25% of all positions (rows x length) that were computed." in card._stage_facts(shown)
-    assert "Padding was 25.0% of all positions" in runs.sizes(padded)
-    assert "Padding" not in runs.sizes(found.explanation.batching)

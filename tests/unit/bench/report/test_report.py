@@ -13,7 +13,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.load.measurements import Outcome
-from bench.report import checks, events, junit, page, source
+from bench.report import checks, events, junit, page, runs, source, terminal
 from bench.report.svg import Chart, linear_ticks, log_ticks, number
 from bench.result import record
 from bench.result.record import ObjectiveRecord, RunRecord
@@ -163,6 +163,17 @@ def test_texts_are_escaped() -> None:
     drawn = chart.draw()
     assert "<b>" not in drawn
     ET.fromstring(drawn)
+
+
+def test_padding_is_on_the_card_and_beside_the_batches() -> None:
+    assert RECORD.explanation is not None
+    assert RECORD.explanation.batching is not None
+    assert not any("Padding" in fact for fact in terminal._stage_facts(RECORD))
+    padded = replace(RECORD.explanation.batching, padding=0.25)
+    shown = replace(RECORD, explanation=replace(RECORD.explanation, batching=padded))
+    assert "Padding was 25% of all positions (rows x length) that were computed." in terminal._stage_facts(shown)
+    assert "Padding was 25.0% of all positions" in runs.sizes(padded)
+    assert "Padding" not in runs.sizes(RECORD.explanation.batching)
 
 
 def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
