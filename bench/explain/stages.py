@@ -66,12 +66,12 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     """
     answered = columns["outcome"] == Outcome.OK
     complete = answered & (columns["sent_ns"] != MISSING)
-    told = np.zeros(len(answered), dtype=bool)
+    timed = np.zeros(len(answered), dtype=bool)
     for stage in STAGES:
-        told |= columns[f"{stage}_ns"] != MISSING
-    told &= complete
-    with_server = bool(told.any())
-    rows = told if with_server else complete
+        timed |= columns[f"{stage}_ns"] != MISSING
+    timed &= complete
+    with_server = bool(timed.any())
+    rows = timed if with_server else complete
     # A slice copies nothing if all rows are kept: a run may have millions of rows.
     kept = slice(None) if rows.all() else rows
     due, picked, send, sent, last = (
