@@ -103,7 +103,7 @@ def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     _headline(3, "Serve it")
     command = [sys.executable, "serve.py", "--model", str(artifact), "--port", str(port)]
     print(f"$ python {shlex.join(command[1:])}", flush=True)
-    # A session of its own: Ctrl-C reaches the demo alone, which sends SIGTERM once. A second signal would end the drain.
+    # A session of its own: Ctrl-C reaches the demo alone, which sends one SIGTERM. A second one would end the drain.
     server = subprocess.Popen(command, start_new_session=True)
     try:
         wait_until_ready(server, port)
@@ -137,7 +137,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def ask(places: Places, port: int) -> None:
-    """Step 4: predict held-out digits over HTTP, and draw some of them. Raises DemoFailed for a status other than 200."""
+    """Step 4: predict held-out digits over HTTP, and draw some. Raises DemoFailed for a status other than 200."""
     _headline(4, "Predict digits that are not in its training data")
     with np.load(places.training / "eval.npz") as archive:
         images, labels = archive["image"][:ASKED], archive["labels"][:ASKED]
@@ -153,9 +153,8 @@ def ask(places: Places, port: int) -> None:
     for lines in captions(probabilities[:DRAWN], labels[:DRAWN]):
         print(lines)
     right = int((probabilities.argmax(axis=1) == labels).sum())
-    print(
-        f"\nOver HTTP, {right} of {len(labels)} held-out digits are predicted correctly: {right / len(labels):.1%}.", flush=True
-    )
+    share = f"{right} of {len(labels)} held-out digits are predicted correctly: {right / len(labels):.1%}"
+    print(f"\nOver HTTP, {share}.", flush=True)
 
 
 def predict(connection: http.client.HTTPConnection, images: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -209,7 +208,7 @@ def stay(places: Places, port: int, server: subprocess.Popen[bytes]) -> None:
 
 
 def free_port(wanted: int) -> int:
-    """The first free port from ``wanted`` on. Prints the port if it is another one. Raises DemoFailed after a hundred."""
+    """The first free port from ``wanted`` on, printed if it is another one. Raises DemoFailed after a hundred."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
             # As the server does: a port with connections in TIME_WAIT is free.
