@@ -410,3 +410,18 @@ def test_padding_and_capacity_of_a_load_without_a_timeline_are_unknown() -> None
 def test_time_that_belongs_to_no_cause_is_that_of_generator_and_network() -> None:
     assert set(causes.terms_without_cause()) == {"send_lag", "connect", "residual"}
     assert len(STAGES) == 8
+
+
+@pytest.mark.parametrize(("fixed_us", "known"), [(500, True), (-500, False)])
+def test_a_run_without_a_fixed_part_gives_no_share_of_a_large_model(fixed_us: int, known: bool) -> None:
+    batch = np.where(np.arange(1_000) % 2 == 0, 1, 3)
+    rows = rows_of(1_000, 20 * MS, compute=fixed_us * 1_000 + 2 * batch * MS)
+    rows["batch"] = batch
+    (model,) = (one for one in causes.weigh(observed_of(rows)) if one.name == "model_too_large")
+    assert (model.share_median is not None) == known
+
+
+def test_a_cause_without_a_share_ranks_below_a_cause_with_one() -> None:
+    found = causes.weigh(observed_of(rows_of(1_000, compute=6 * MS, queue_busy=4 * MS)))
+    assert [one.name for one in found[:2]] == ["hardware", "too_many_requests"]
+    assert next(one for one in found if one.name == "model_too_large").share_median is None
