@@ -1,4 +1,7 @@
-"""Every threshold of the explanation, at its value and next to it. The numbers are literal, so that none can drift."""
+"""Every threshold of the explanation, at its value and next to it. The numbers are literal, so that none can drift.
+
+Longer than 300 lines: all thresholds of one room, on the same rows.
+"""
 
 from __future__ import annotations
 
