@@ -21,7 +21,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
-from .fitting import decode_plan, fit
+from .fitting import check_size, decode_plan, fit, with_batch_axis
 from .nested import shown
 
 _MAGIC = b"\x93NUMPY"
@@ -46,14 +46,16 @@ class Npy:
     media_types: tuple[str, ...] = ("application/x-npy",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Read an array, as a read-only view of the body if dtype and order are the model's.
+        """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch
+        axis.
 
         Raises MalformedInput or UnprocessableInput.
         """
         plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("application/x-npy holds one input and the model has several; send application/x-npz")
-        return plan.payload((fit(read_array(body), plan.single.spec),))
+        array = with_batch_axis(read_array(body), plan.single.spec)
+        return plan.payload((fit(array, plan.single.spec),))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write the one output; strings as fixed-width Unicode. Raises NotAcceptable for several outputs."""
@@ -79,7 +81,8 @@ class Npz:
         if plan.single is not None and len(members) == 1:
             members = {plan.single.spec.name: next(iter(members.values()))}
         ordered = plan.arrange(members)
-        return plan.payload(tuple(fit(read_array(raw), s) for raw, s in zip(ordered, spec.inputs, strict=True)))
+        arrays = [with_batch_axis(read_array(raw), one) for raw, one in zip(ordered, spec.inputs, strict=True)]
+        return plan.payload(tuple(fit(array, one) for array, one in zip(arrays, spec.inputs, strict=True)))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write all outputs asked for, uncompressed, each under its name."""
@@ -122,6 +125,7 @@ def read_array(data: bytes) -> Array:
     if data[6] not in (1, 2, 3) or start + size > len(data):
         raise MalformedInput(f"the npy file has version {data[6]} and a header of {size} bytes, which does not fit it")
     dtype, shape, fortran = _layout(data[start : start + size])
+    check_size(shape)
     want, have = prod(shape) * dtype.itemsize, len(data) - start - size
     if want != have:
         raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")
