@@ -77,7 +77,7 @@ class Npz:
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""
         plan = decode_plan(spec)
-        members = self._members(body)
+        members = read_members(body, self._max_expanded_bytes)
         if plan.single is not None and len(members) == 1:
             members = {plan.single.spec.name: next(iter(members.values()))}
         ordered = plan.arrange(members)
@@ -94,25 +94,27 @@ class Npz:
                 archive.writestr(zipfile.ZipInfo(spec.outputs[index].name + ".npy"), _npy(outputs[index]))
         return body.getvalue(), b"application/x-npz", []
 
-    def _members(self, body: bytes) -> dict[str, bytes]:
-        members: dict[str, bytes] = {}
-        try:
-            with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                entries = archive.infolist()
-                if sum(entry.file_size for entry in entries) > self._max_expanded_bytes:
-                    raise MalformedInput(f"the archive expands beyond {self._max_expanded_bytes} bytes")
-                for entry in entries:
-                    name = entry.filename.removesuffix(".npy")
-                    if name in members:
-                        raise MalformedInput(f"input {shown(name)} is in the archive twice")
-                    if entry.compress_type not in _COMPRESSIONS:
-                        raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
-                    with archive.open(entry) as member:
-                        # The declared size may be wrong; without a limit here a member would be expanded in full.
-                        members[name] = member.read(entry.file_size)
-        except _BROKEN_ZIP as error:
-            raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
-        return members
+
+def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> dict[str, bytes]:
+    """The npy files of an npz archive by name. Raises MalformedInput, also if they expand beyond the limit together."""
+    members: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > max_expanded_bytes:
+                raise MalformedInput(f"the archive expands beyond {max_expanded_bytes} bytes")
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if name in members:
+                    raise MalformedInput(f"input {shown(name)} is in the archive twice")
+                if entry.compress_type not in _COMPRESSIONS:
+                    raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
+                with archive.open(entry) as member:
+                    # The declared size may be wrong; without a limit here a member would be expanded in full.
+                    members[name] = member.read(entry.file_size)
+    except _BROKEN_ZIP as error:
+        raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
+    return members
 
 
 def read_array(data: bytes) -> Array:
