@@ -22,9 +22,7 @@ CELLS = st.text(st.sampled_from("ab1.5 ,\"'\n\r\té€\ufeff"), max_size=6)
     end=st.sampled_from(["\n", "\r\n"]),
     mark=st.booleans(),
 )
-def test_every_file_of_a_csv_writer_reads_back(
-    rows: list[list[str]], quoting: int, end: str, mark: bool
-) -> None:
+def test_every_file_of_a_csv_writer_reads_back(rows: list[list[str]], quoting: int, end: str, mark: bool) -> None:
     if quoting == csv.QUOTE_MINIMAL:  # that writer leaves a carriage return without quotes
         rows = [[cell.replace("\r", "") for cell in row] for row in rows]
     out = io.StringIO(newline="")
