@@ -158,10 +158,13 @@ def _adapted(source: str, value: Any, answer: Array) -> list[tuple[Array, Callab
     if not isinstance(value, np.ndarray) or value.dtype.kind in "OU":
         return []
     ways: list[tuple[Array, list[tuple[str, dict[str, Any]]]]] = []
-    if value.size == answer.size and len(value) == len(answer):
+    if value.size == answer.size:
         ways.append((value.reshape(answer.shape), []))
         if answer.dtype.kind == "f" and value.dtype.kind == "f":
             ways.append((-value.reshape(answer.shape), [("Neg", {})]))
+            # One converter leaves the logarithm of counts.
+            with np.errstate(over="ignore"):
+                ways.append((np.exp(value.reshape(answer.shape)), [("Exp", {})]))
     if answer.ndim == 2 and answer.shape[1] == 2 and value.size == len(answer):
         column = value.reshape(-1, 1)
         for sign in (1, -1):
@@ -214,14 +217,14 @@ def _build(
             graph, f"{PREFIX}{name}_signs", np.array([[-1, 1]], answer.dtype) * answer.dtype.type(special[1]["sign"])
         )
         nodes += [("Reshape", [shape], {}), ("MatMul", [signs], {})]
-    elif value.shape[1:] != answer.shape[1:] and not special:
+    elif value.shape != answer.shape and not special:
         shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, *answer.shape[1:]]))
         nodes.append(("Reshape", [shape], {}))
-    if special and special[0] == "Neg":
-        if value.shape[1:] != answer.shape[1:]:
+    if special and special[0] in ("Neg", "Exp"):
+        if value.shape != answer.shape:
             shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, *answer.shape[1:]]))
             nodes.append(("Reshape", [shape], {}))
-        nodes.append(("Neg", [], {}))
+        nodes.append((special[0], [], {}))
     graph.node.extend(_chain(source, name, nodes or [("Identity", [], {})]))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..errors import BadInput
+from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
 from . import SourceModel, SourceSpec, tree_thresholds
 from .estimator import Attempt, described
@@ -16,6 +18,9 @@ from .torch_module import brief
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 """The opset versions that the converters write: every converter supports them."""
+
+LOCALE = "C.UTF-8"
+"""The locale of the lower case: unlike en_US.UTF-8, every image has it."""
 
 TOKEN_PATTERN, TOKENS = r"(?u)\b\w\w+\b", r"[\p{L}\p{N}_][\p{L}\p{N}_]+"
 """The default pattern of scikit-learn's tokenizers, and the same in the syntax of ONNX Runtime's Tokenizer."""
@@ -29,12 +34,16 @@ def reference_model(request: SourceSpec, model: Any, data: Dataset, digests: Map
     """Describe a scikit-learn estimator or pipeline. Raises BadInput if it fails on the rows."""
     register_boosters()
     fitted = unwrapped(model)
+    try:
+        readable = prepared(fitted)
+    except ExportFailed as error:
+        raise BadInput(f"{error}. {REMEDY}") from error
     attempts = [
-        Attempt("with default types", partial(_write, fitted)),
-        Attempt("with raw scores", partial(_write, fitted, raw=True)),
-        Attempt("in float64", partial(_write, fitted, double=True)),
-        Attempt("in float64 with raw scores", partial(_write, fitted, double=True, raw=True)),
-        Attempt("with float columns", partial(_write, fitted, floats=True)),
+        Attempt("with default types", partial(_write, readable)),
+        Attempt("with raw scores", partial(_write, readable, raw=True)),
+        Attempt("with float columns", partial(_write, readable, floats=True)),
+        Attempt("in float64", partial(_write, readable, double=True)),
+        Attempt("in float64 with raw scores", partial(_write, readable, double=True, raw=True)),
     ]
     return described(request, fitted, data, digests, attempts, partial(explain, fitted))
 
@@ -49,6 +58,35 @@ def unwrapped(model: Any) -> Any:
     return unwrapped(model.estimator) if name == "FrozenEstimator" else model
 
 
+def prepared(model: Any) -> Any:
+    """Return a copy of ``model`` without the forms that the converters cannot read; its predictions are the same.
+
+    Raises ExportFailed for a form that has no equivalent in ONNX.
+    """
+    copied = copy.deepcopy(model)
+    for path, step in [("", copied), *_paths(copied, "")]:
+        if type(step).__name__ == "VotingClassifier":
+            # It only affects transform(), and the converter refuses the default.
+            step.flatten_transform = False
+        for predictors in getattr(step, "_predictors", ()):
+            for predictor in predictors:
+                if predictor.nodes["is_categorical"].any():
+                    where = f"step {path} " if path else ""
+                    raise ExportFailed(
+                        f"the model cannot be written as ONNX: {where}({type(step).__name__}): no converter for "
+                        "splits on categories exists; encode the categories with OneHotEncoder"
+                    )
+                predictor.nodes = [_plain(node) for node in predictor.nodes]
+    return copied
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    """Return a node of a histogram tree as Python values, which onnx needs, with an exact float32 threshold."""
+    values = {name: node[name].item() for name in node.dtype.names if node[name].ndim == 0}
+    threshold = float(tree_thresholds.floor32(values["num_threshold"]))
+    return {**values, "threshold": threshold, "value": node["value"]}
+
+
 def _write(
     model: Any, inputs: EstimatorInputs, *, raw: bool = False, double: bool = False, floats: bool = False
 ) -> Any:
@@ -58,16 +96,49 @@ def _write(
     except ModuleNotFoundError as error:
         raise BadInput("scikit-learn models need the extra 'classic': pip install -e '.[classic]'") from error
     types = _types(inputs, double=double, floats=floats)
-    options: dict[Any, Any] = {id(step): {"tokenexp": _tokens(step)} for step in _steps(model) if _tokens(step)}
+    options = _step_options(model)
+    written = None
     for choice in _choices(model, raw=raw):
         try:
-            written = to_onnx(model, initial_types=types, options={**options, **choice} or None, target_opset=OPSETS)
-        except NameError:
+            with _integer_flags():
+                written = to_onnx(model, initial_types=types, options={**options, **choice}, target_opset=OPSETS)
+            break
+        except NameError as error:
             # The converter does not know this option.
-            continue
-        tree_thresholds.repair(written, model)
-        return written
-    return to_onnx(model, initial_types=types, options=options or None, target_opset=OPSETS)
+            if not choice:
+                raise ExportFailed(f"the options of the converter are unknown: {error}") from error
+    tree_thresholds.repair(written, model)
+    return written
+
+
+@contextlib.contextmanager
+def _integer_flags() -> Iterator[None]:
+    """Let skl2onnx write the flags of missing values as integers: onnx refuses the booleans that it writes."""
+    from skl2onnx.common import tree_ensemble
+
+    original = tree_ensemble.add_node
+
+    def add_node(*arguments: Any, nodes_missing_value_tracks_true: Any = 0, **options: Any) -> None:
+        original(*arguments, nodes_missing_value_tracks_true=int(nodes_missing_value_tracks_true), **options)
+
+    tree_ensemble.add_node = add_node
+    try:
+        yield
+    finally:
+        tree_ensemble.add_node = original
+
+
+def _step_options(model: Any) -> dict[Any, dict[str, Any]]:
+    """Return the options of tokenizers and scalers by the id of the step."""
+    options: dict[Any, dict[str, Any]] = {}
+    for _, step in [("", model), *_paths(model, "")]:
+        if hasattr(step, "build_analyzer") and hasattr(step, "vocabulary_"):
+            usual = step.token_pattern == TOKEN_PATTERN and step.analyzer == "word" and step.tokenizer is None
+            options[id(step)] = {"locale": LOCALE} | ({"tokenexp": TOKENS} if usual else {})
+        elif type(step).__name__ == "StandardScaler":
+            # A multiplication by the reciprocal gives other last bits, and other branches of trees.
+            options[id(step)] = {"div": "div"}
+    return options
 
 
 def _choices(model: Any, *, raw: bool) -> Iterator[dict[Any, Any]]:
@@ -78,21 +149,6 @@ def _choices(model: Any, *, raw: bool) -> Iterator[dict[Any, Any]]:
         yield {id(last): {"raw_scores": True}}
     yield {id(last): {"zipmap": False}}
     yield {}
-
-
-def _steps(value: Any) -> Iterator[Any]:
-    """Yield the estimators inside of pipelines, column transformers and unions, and ``value`` itself."""
-    yield value
-    for name in ("steps", "transformers_", "transformer_list", "estimators"):
-        for row in getattr(value, name, None) or ():
-            if isinstance(row, tuple) and len(row) > 1 and not isinstance(row[1], str):
-                yield from _steps(row[1])
-
-
-def _tokens(step: Any) -> str:
-    """Return the tokenizer's pattern in the syntax of ONNX Runtime, or nothing if the converter knows it."""
-    usual = getattr(step, "token_pattern", None) == TOKEN_PATTERN
-    return TOKENS if usual and getattr(step, "analyzer", "") == "word" and step.tokenizer is None else ""
 
 
 def _types(inputs: EstimatorInputs, *, double: bool, floats: bool) -> list[tuple[str, Any]]:
@@ -160,7 +216,8 @@ def explain(model: Any, inputs: EstimatorInputs, error: Exception) -> str:
     step = next((path for path, inner in _paths(model, "") if type(inner).__name__ == named), "")
     step = step or _failing(model, inputs)
     where = f"step {step} " if step else ""
-    return f"the model cannot be written as ONNX: {where}({named or type(model).__name__}): {reason}. {REMEDY}"
+    failing = next((inner for path, inner in _paths(model, "") if path == step), model)
+    return f"the model cannot be written as ONNX: {where}({named or type(failing).__name__}): {reason}. {REMEDY}"
 
 
 def _paths(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -29,7 +29,7 @@ def features(seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=(ROWS, FEATURES)).astype(np.float32)
 
 
-X = features()
+X, FRESH = features(), features(1)
 TARGETS: dict[str, Any] = {
     "two": (X[:, 0] + X[:, 1] > 0).astype(np.int64),
     "classes": np.digitize(X[:, 0] + 0.3 * X[:, 1], [-0.5, 0.5]).astype(np.int64),
@@ -167,7 +167,7 @@ def scikit_learn() -> dict[str, Case]:
         "VotingRegressor": Case(fit(lambda: ensemble.VotingRegressor([("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))])), "value"),
         "StackingRegressor": Case(fit(lambda: ensemble.StackingRegressor([("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))], cv=2)), "value"),
         "MLPRegressor several": Case(
-            fit(lambda: neural_network.MLPRegressor((8,), max_iter=30, random_state=0)), "several"
+            fit(lambda: neural_network.MLPRegressor(hidden_layer_sizes=(8,), max_iter=30, random_state=0)), "several"
         ),
         "GaussianProcessRegressor": Case(fit(lambda: gaussian_process.GaussianProcessRegressor(alpha=0.1)), "value"),
         "MultiOutputRegressor": Case(
