@@ -1,4 +1,4 @@
-"""The retrained network: built, cut, trained again, and described like any other source. Runs in the sandbox child."""
+"""The retrained network: built, cut, trained again, described like any other source. Runs in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(
     Raises BadInput or PassFailed.
     """
     torch.manual_seed(seed)
-    module, _ = torch_factory.build(request.reference, request.weights, request.arguments)
+    module = torch_factory.build(request.reference, request.weights)
     names = torch_module.input_names(module, data)
     before = _weights(module)
     left: list[str] = []

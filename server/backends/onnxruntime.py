@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
-from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
+from ..tensors import BF16, BY_ONNX, Array, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
 from . import BackendOptions
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
@@ -20,11 +23,15 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
-"""By device. The CPU stands last for the few operators that a GPU does not have; the first must be there."""
+"""Execution providers by device, the first one required. The CPU runs operators that the GPU does not have."""
+
+
+BFLOAT16 = 16
+"""The element type in ONNX's numbering."""
 
 
 class OnnxRuntimeSession:
-    """One ``InferenceSession``; it releases the GIL while it computes, and may be called from several threads."""
+    """One ``InferenceSession``. It releases the GIL while it computes; several threads may call ``run``."""
 
     __slots__ = ("_input_names", "_output_names", "_run", "spec")
 
@@ -35,7 +42,8 @@ class OnnxRuntimeSession:
         )
         self._input_names = [spec.name for spec in self.spec.inputs]
         self._output_names = [spec.name for spec in self.spec.outputs]
-        self._run: Any = session.run
+        has_bfloat16 = any(spec.dtype is BF16 for spec in (*self.spec.inputs, *self.spec.outputs))
+        self._run: Any = partial(_run_bfloat16, session, self.spec) if has_bfloat16 else session.run
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
         try:
@@ -55,11 +63,10 @@ class OnnxRuntimeSession:
 
 
 def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
-    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning, and optimize its graph unless that
-    was done before.
+    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
 
-    Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason, and BadSetting when the device is not
-    to be had: ONNX Runtime itself would go on without a word, on the CPU.
+    Raises BrokenArtifact with the reason if ONNX Runtime cannot load the file. Raises BadSetting if the device is not
+    available; ONNX Runtime itself would silently use the CPU.
     """
     providers = available(options.device, ort.get_available_providers())
     if options.device != "cpu":
@@ -78,7 +85,7 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
 
 
 def session_options(options: BackendOptions) -> ort.SessionOptions:
-    """What ONNX Runtime is told about threads, and whether it has to optimize the graph."""
+    """Threads and graph optimization for ONNX Runtime."""
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -86,24 +93,24 @@ def session_options(options: BackendOptions) -> ort.SessionOptions:
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if options.optimized and options.device == "cpu":
-        # The file is what the usual level made of the graph: doing that again finds nothing, and costs time.
+        # The file holds the optimized graph; a second optimization would only cost time.
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return settings
 
 
 def available(device: str, built_with: Sequence[str]) -> list[str]:
-    """The execution providers for a device. Raises BadSetting when this ONNX Runtime was built without them."""
+    """The execution providers of a device. Raises BadSetting if this ONNX Runtime lacks the required one."""
     wanted = PROVIDERS[device]
     if wanted[0] not in built_with:
         raise BadSetting(
-            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have: use the GPU "
+            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have; use the GPU "
             "image, or --device cpu"
         )
     return [one for one in wanted if one in built_with]
 
 
 def _load_libraries(device: str) -> None:
-    """Take CUDA, cuDNN and TensorRT from their wheels, where the dynamic linker would not look."""
+    """Load CUDA, cuDNN and TensorRT from their wheels, which the dynamic linker does not search."""
     ort.preload_dlls()
     if device == "tensorrt":
         with contextlib.suppress(ImportError):
@@ -117,6 +124,31 @@ def _spec(node: Any) -> TensorSpec:
         raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served") from error
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return TensorSpec(node.name, dtype, shape)
+
+
+def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array]) -> Any:
+    """``session.run`` for a model with bfloat16 tensors, which numpy lacks: they are float32 outside of the model."""
+    values = {}
+    for one in spec.inputs:
+        array = feed[one.name]
+        if one.dtype is BF16:
+            bits = bfloat16_of_float32(array)
+            values[one.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BFLOAT16)
+        else:
+            values[one.name] = ort.OrtValue.ortvalue_from_numpy(array)
+    outputs = session.run_with_ort_values(names, values)
+    return [
+        _float32(value) if one.dtype is BF16 else value.numpy()
+        for one, value in zip(spec.outputs, outputs, strict=True)
+    ]
+
+
+def _float32(value: ort.OrtValue) -> Array:
+    """A bfloat16 value of the runtime as float32."""
+    shape = tuple(value.shape())
+    bits: Array = np.empty(shape, np.uint16)
+    ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
+    return float32_of_bfloat16(bits)
 
 
 def _closed(*_: Any) -> list[Array]:

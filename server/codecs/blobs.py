@@ -1,4 +1,4 @@
-"""Tensors as raw little-endian bytes, row-major; strings each behind their length."""
+"""Tensors as raw bytes: little-endian, row-major; each string follows its length (4 bytes)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from math import prod
 import numpy as np
 
 from ..errors import MalformedInput, NotAcceptable
-from ..tensors import RAW_BYTES, Array, TensorSpec, describe_shape
-from .fitting import check_finite
+from ..tensors import (
+    BF16,
+    RAW_BYTES,
+    Array,
+    DType,
+    TensorSpec,
+    bfloat16_of_float32,
+    describe_shape,
+    float32_of_bfloat16,
+)
+from .fitting import check_values
 
 _LENGTH_BYTES = 4
 
 
 def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> Array:
-    """The array of a blob: a read-only view where the bytes lie aligned.
+    """The array of a blob, a read-only view if the bytes are aligned.
 
-    Raises MalformedInput when the size or a value is impossible, UnprocessableInput for NaN and infinity.
+    Raises MalformedInput for an impossible size or value, UnprocessableInput for NaN and infinity.
     """
     if tensor.dtype.itemsize == 0:
         return _read_strings(blob, shape, tensor)
@@ -26,15 +35,21 @@ def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> A
             f'input "{tensor.name}" has {len(blob)} bytes, {tensor.dtype.name} {describe_shape(shape)} needs {want}'
         )
     dtype = tensor.dtype.numpy
-    if dtype.kind == "b" and max(blob, default=0) > 1:
-        raise MalformedInput(f'input "{tensor.name}": a BOOL is a byte 0 or 1, and one is {max(blob)}')
-    array: Array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
-    check_finite(array, tensor)
+    if dtype.kind == "b" and len(blob) and (largest := int(np.frombuffer(blob, np.uint8).max())) > 1:
+        raise MalformedInput(f'input "{tensor.name}": a BOOL must be a byte 0 or 1, got {largest}')
+    array: Array
+    if tensor.dtype is BF16:
+        array = float32_of_bfloat16(np.ndarray(shape, "<u2", blob))
+    else:
+        array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
+    check_values(array, tensor)
     return np.require(array, dtype, ("C", "A"))
 
 
-def write_blob(array: Array) -> bytes:
-    """Raises NotAcceptable for an object that is neither text nor bytes."""
+def write_blob(array: Array, dtype: DType) -> bytes:
+    """The bytes of an array of this dtype. Raises NotAcceptable for an object that is neither text nor bytes."""
+    if dtype is BF16:
+        return bfloat16_of_float32(array).astype("<u2", copy=False).tobytes()
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""application/x-npy and application/x-npz: NumPy's own files, never with pickle.
+"""application/x-npy and application/x-npz: NumPy's files, read without pickle.
 
 Dtypes: the model's own, or a cast between floats, between integers, or from integers to floats, with every value in
 range (NumPy users send float64 and int64 by default). Either byte order, C or Fortran order.
@@ -21,7 +21,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
-from .fitting import fit, plan_for
+from .fitting import check_size, decode_plan, fit, with_batch_axis
 from .nested import shown
 
 _MAGIC = b"\x93NUMPY"
@@ -30,7 +30,7 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
 _MAX_REMEMBERED = 256
 
-# The header is a Python literal by definition. Three patterns read what writers write; nothing is evaluated.
+# The header is a Python literal. Three patterns read the forms that writers use; nothing is evaluated.
 _DESCR = re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z?]\d*)['"]""")
 _FORTRAN = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
 _SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d\s,L]{0,640})\)""")
@@ -41,19 +41,21 @@ _Layout = tuple["np.dtype[Any]", tuple[int, ...], bool]
 
 
 class Npy:
-    """One array, for a model of one input; replies with one output."""
+    """One array: the single input of a model, or one output."""
 
     media_types: tuple[str, ...] = ("application/x-npy",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Read an array: a read-only view of the body where dtype and order are the model's.
+        """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch
+        axis.
 
         Raises MalformedInput or UnprocessableInput.
         """
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("application/x-npy holds one input and the model has several; send application/x-npz")
-        return plan.payload((fit(read_array(body), plan.single.spec),))
+        array = with_batch_axis(read_array(body), plan.single.spec)
+        return plan.payload((fit(array, plan.single.spec),))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write the one output; strings as fixed-width Unicode. Raises NotAcceptable for several outputs."""
@@ -64,22 +66,23 @@ class Npy:
 
 
 class Npz:
-    """Arrays by name; for a model of one input the name of a single member does not matter."""
+    """Arrays by name. A model of one input takes a single member of any name."""
 
     media_types: tuple[str, ...] = ("application/x-npz",)
 
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
-        """``max_expanded_bytes``: what the members may expand to, all together."""
+        """``max_expanded_bytes`` limits the size of all members together after decompression."""
         self._max_expanded_bytes = max_expanded_bytes
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""
-        plan = plan_for(spec)
-        members = self._members(body)
+        plan = decode_plan(spec)
+        members = read_members(body, self._max_expanded_bytes)
         if plan.single is not None and len(members) == 1:
             members = {plan.single.spec.name: next(iter(members.values()))}
         ordered = plan.arrange(members)
-        return plan.payload(tuple(fit(read_array(raw), s) for raw, s in zip(ordered, spec.inputs, strict=True)))
+        arrays = [with_batch_axis(read_array(raw), one) for raw, one in zip(ordered, spec.inputs, strict=True)]
+        return plan.payload(tuple(fit(array, one) for array, one in zip(arrays, spec.inputs, strict=True)))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write all outputs asked for, uncompressed, each under its name."""
@@ -87,33 +90,35 @@ class Npz:
         body = io.BytesIO()
         with zipfile.ZipFile(body, "w") as archive:
             for index in chosen:
-                # Entries made by hand carry no clock: the same outputs are the same bytes.
+                # A ZipInfo without a date makes equal outputs equal bytes.
                 archive.writestr(zipfile.ZipInfo(spec.outputs[index].name + ".npy"), _npy(outputs[index]))
         return body.getvalue(), b"application/x-npz", []
 
-    def _members(self, body: bytes) -> dict[str, bytes]:
-        members: dict[str, bytes] = {}
-        try:
-            with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                entries = archive.infolist()
-                if sum(entry.file_size for entry in entries) > self._max_expanded_bytes:
-                    raise MalformedInput(f"the archive expands beyond {self._max_expanded_bytes} bytes")
-                for entry in entries:
-                    name = entry.filename.removesuffix(".npy")
-                    if name in members:
-                        raise MalformedInput(f"input {shown(name)} is in the archive twice")
-                    if entry.compress_type not in _COMPRESSIONS:
-                        raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
-                    with archive.open(entry) as member:
-                        # Declared sizes can lie: without a size here, all of a member is expanded before it is cut.
-                        members[name] = member.read(entry.file_size)
-        except _BROKEN_ZIP as error:
-            raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
-        return members
+
+def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> dict[str, bytes]:
+    """The npy files of an npz archive by name. Raises MalformedInput, also if they expand beyond the limit together."""
+    members: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > max_expanded_bytes:
+                raise MalformedInput(f"the archive expands beyond {max_expanded_bytes} bytes")
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if name in members:
+                    raise MalformedInput(f"input {shown(name)} is in the archive twice")
+                if entry.compress_type not in _COMPRESSIONS:
+                    raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
+                with archive.open(entry) as member:
+                    # The declared size may be wrong; without a limit here a member would be expanded in full.
+                    members[name] = member.read(entry.file_size)
+    except _BROKEN_ZIP as error:
+        raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
+    return members
 
 
 def read_array(data: bytes) -> Array:
-    """The array of an npy file: a read-only view of ``data``, whatever its order. Raises MalformedInput."""
+    """The array of an npy file, a read-only view of ``data`` in C or Fortran order. Raises MalformedInput."""
     if data[:6] != _MAGIC or len(data) < 12:
         raise MalformedInput("the body is not an npy file; write it with numpy.save")
     start, size = (
@@ -122,6 +127,7 @@ def read_array(data: bytes) -> Array:
     if data[6] not in (1, 2, 3) or start + size > len(data):
         raise MalformedInput(f"the npy file has version {data[6]} and a header of {size} bytes, which does not fit it")
     dtype, shape, fortran = _layout(data[start : start + size])
+    check_size(shape)
     want, have = prod(shape) * dtype.itemsize, len(data) - start - size
     if want != have:
         raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")
@@ -132,7 +138,7 @@ _layouts: dict[bytes, _Layout] = {}
 
 
 def _layout(header: bytes) -> _Layout:
-    """What a header says. Remembered: one client sends the same header again and again."""
+    """Dtype, shape and order of a header. Cached: clients repeat their headers."""
     found = _layouts.get(header)
     if found is None:
         found = _parse_layout(header)
