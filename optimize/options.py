@@ -59,6 +59,7 @@ class Options:
     prune: tuple[Cut, ...] = ()
     train: str = ""
     fixed: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     mlflow: str = ""
     experiment: str = ""
@@ -81,7 +82,7 @@ def parse(arguments: Sequence[str]) -> Options:
         source_memory_gib=_at_least("--source-memory", given.source_memory, 1),
         source_time_s=_at_least("--source-time", given.source_time, 1),
         calibration=given.calibration,
-        metric=given.metric or ("accuracy" if given.eval else "cosine"),
+        metric=given.metric,
         max_drop=given.max_drop,
         objective=given.objective,
         batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
@@ -101,6 +102,7 @@ def parse(arguments: Sequence[str]) -> Options:
         prune=pruning.parse(given.prune),
         train=given.train,
         fixed=_names(given.fixed),
+        keep_float=_names(given.keep_float),
         arguments=_arguments(given.arguments),
         mlflow=given.mlflow,
         experiment=given.experiment,

@@ -12,11 +12,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from server.artifact import Artifact, VariableAxis
+from server.backends import BackendOptions, loader
+from server.backends import independence as independence_proof
+from server.backends.independence import Independence
 
 from . import hardware, passes
-from .evaluation import dataset, evaluate, metrics, padding, synthetic
-from .evaluation.dataset import Dataset, Split
+from .evaluation import dataset, evaluate, metrics, padding, source_check, synthetic
+from .evaluation.dataset import ROWS_FIRST, Dataset, Split
+from .evaluation.evaluate import Allowance
+from .evaluation.metrics import Metric
+from .evaluation.source_check import SourceCheck
 from .hardware import Hardware
 from .options import Options
 from .package import artifact, prepack, profile
@@ -28,6 +36,7 @@ from .sandbox.isolation import StepLimits
 from .search import budget, builder, candidates, layouts, timing
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
+from .search.builder import LocalBuilder
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
 from .search.search import search
@@ -53,7 +62,9 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         evaluation, calibration, synthetic_note = _read(options, display)
-        metric = metrics.metric(options.metric, evaluation.labels)
+        if options.metric:
+            # A metric that is not known or lacks its labels is an error before any work is done.
+            metrics.metric(options.metric, evaluation.labels)
         source = _convert(options, evaluation, time, Path(scratch), display)
         split = dataset.split(
             source.arranged(evaluation), source.arranged(calibration) if calibration else None, options.seed
@@ -67,8 +78,16 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
-        rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
-        found = _search(options, time, split, machine, rule, source, graph, display)
+        independence = _independence(options, split, graph, display)
+        if not independence.independent:
+            options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
+        built = _builder(options, time, split, machine, source, graph)
+        metric, checked = _check_source(options, source, split, built, allowed, display)
+        rule = Rule(
+            metric, allowed, options.objective, split.evaluation.labels, options.seed,
+            independence.independent and max(options.batch_sizes) > 1,
+        )  # fmt: skip
+        found = _search(options, machine, rule, source, built, display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -78,12 +97,15 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             layouts=tuple(measured),
             batch_sizes=options.batch_sizes,
             asked=_asked(options, rule, found, split, left_out),
+            checked=checked,
+            independence=independence,
+            missing=_missing(split),
             finished=finished,
             provenance=_provenance(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
             padding=_padding(source, graph, finished.files[0], display),
         )
-        task = "classification" if metric.classifies or options.labels else ""
+        task = "classification" if rule.metric.classifies or options.labels else ""
         identity = artifact.Identity(options.name, options.version, task, options.labels or source.classes)
         with display.stage("Writing the artifact"):
             written = artifact.write(root, identity, findings, split.evaluation)
@@ -149,28 +171,80 @@ def _share(
     return time, sizes
 
 
-def _search(
-    options: Options,
-    time: Budget,
-    split: Split,
-    machine: Hardware,
-    rule: Rule,
-    source: Conversion,
-    graph: Path,
-    display: Display,
-) -> Search:
+def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
+    with display.stage("Proving that rows are independent") as stage:
+        if split.evaluation.layout != ROWS_FIRST:
+            found = Independence(False, "the rows are not on axis 0 of every input")
+        else:
+            rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence_proof.ROWS)))
+            data = Dataset(dict(rows.inputs), None, rows.sha256)
+            found = isolation.call(_roomy(options), prove_rows, graph, data)
+        stage.result = "rows of several requests can share a batch" if found.independent else f"no: {found.reason}"
+    return found
+
+
+def prove_rows(graph: Path, data: Dataset) -> Independence:
+    """Run distinct rows alone, together, among others, at other places and beside a hostile row, in a child."""
+    session = loader(passes.backend_of(graph))(graph, BackendOptions())
+    try:
+        rows = [data.inputs[spec.name] for spec in session.spec.inputs]
+        if not session.spec.batchable:
+            return Independence(False, "the inputs and outputs have no common batch axis")
+        return independence_proof.prove(session.run, session.spec, rows)
+    finally:
+        session.close()
+
+
+def _builder(
+    options: Options, time: Budget, split: Split, machine: Hardware, source: Conversion, graph: Path
+) -> LocalBuilder:
     config = MeasurementConfig(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
-    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
-    folder = options.work or graph.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
+    return builder.set_up(
+        options.work or graph.parent, graph, split, machine, config, time, memory_bytes, lambda *_: None,
+        axes.shorter(source.probes), int(options.source_memory_gib * 2**30), options.keep_float,
+    )  # fmt: skip
+
+
+def _check_source(
+    options: Options, source: Conversion, split: Split, built: LocalBuilder, allowed: Allowance, display: Display
+) -> tuple[Metric, SourceCheck]:
+    """Choose the metric, and compare the baseline with the source on all evaluation rows."""
+    classes, labels = options.labels or source.classes, split.evaluation.labels
+    with display.stage("Comparing source and baseline on all evaluation rows") as stage:
+        expected = built.outputs(built.reference)
+        name = options.metric or metrics.default(expected, labels, classes)
+        metric = metrics.metric(name, labels, classes)
+        answers, places = source_check.source_rows(source.outputs, source.evaluation, split)
+        checked = source_check.check(answers, places, expected, labels, metric, allowed, options.seed)
+        about = metric.about(expected, labels)
+        why = "" if options.metric else ", which fits the outputs and labels"
+        stage.result = f"{checked.rows} of {checked.of} rows by the source; metric {name}{why}: {about or 'your own'}"
+        if checked.score:
+            stage.result += f"; the source's own score is {checked.score.score.value:.4g}"
+    for warning in checked.warnings:
+        display.warn(warning)
+    return metric, checked
+
+
+def _search(
+    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, display: Display
+) -> Search:
+    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
     with display.stage("Building, evaluating and measuring candidates") as stage:
-        built = builder.set_up(
-            folder, graph, split, machine, config, time, memory_bytes, stage.count,
-            axes.shorter(source.probes), int(options.source_memory_gib * 2**30),
-        )  # fmt: skip
-        found = search(built.reference, rows, built, rule, stage.say)
+        found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
     return found
+
+
+def _missing(split: Split) -> tuple[str, ...]:
+    """The float inputs that have missing values (NaN) in the data."""
+    return tuple(
+        name
+        for name, array in split.evaluation.inputs.items()
+        if array.dtype.kind == "f"
+        and (np.isnan(array).any() or np.isnan(split.calibration.inputs.get(name, array)).any())
+    )
 
 
 def _finish(
@@ -241,7 +315,12 @@ def _single(found: Search) -> Layout:
 def _asked(options: Options, rule: Rule, found: Search, split: Split, left_out: Sequence[int]) -> dict[str, Any]:
     reference = found.reference.accuracy
     return {
-        "metric": {"name": rule.metric.name, "higher_is_better": rule.metric.higher_is_better},
+        "metric": {
+            "name": rule.metric.name,
+            "higher_is_better": rule.metric.higher_is_better,
+            "chosen_by": "user" if options.metric else "default",
+            "about": rule.metric.about(found.reference_outputs, rule.labels),
+        },
         "max_drop": {
             "asked": rule.allowed.text,
             "limit": rule.allowed.limit(reference.score.value) if reference else None,

@@ -102,11 +102,15 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The calibration rows and the evaluation rows. ``note`` says where they come from and whether they overlap."""
+    """The calibration rows and the evaluation rows. ``note`` says where they come from and whether they overlap.
+
+    ``indices``: the evaluation rows in the order of the file, or None for all of them.
+    """
 
     calibration: Dataset
     evaluation: Dataset
     note: str
+    indices: Array | None = None
 
 
 def read(path: Path) -> Dataset:
@@ -245,7 +249,8 @@ def split(evaluation: Dataset, calibration: Dataset | None, seed: int) -> Split:
             raise BadInput(f"{evaluation.rows} evaluation rows are too few to reserve some: give --calibration")
         order = np.random.default_rng(seed).permutation(evaluation.rows)
         note = f"{reserved} of the {evaluation.rows} evaluation rows reserved for calibration and not evaluated on"
-        return Split(evaluation.take(np.sort(order[:reserved])), evaluation.take(np.sort(order[reserved:])), note)
+        kept = np.sort(order[reserved:])
+        return Split(evaluation.take(np.sort(order[:reserved])), evaluation.take(kept), note, kept)
     known = set(_row_keys(evaluation))
     shared = sum(key in known for key in _row_keys(calibration, evaluation.inputs))
     note = f"{calibration.rows} calibration rows from their own file"

@@ -157,6 +157,8 @@ def _scores(metric: Metric, got: Outputs, reference: Outputs, labels: Array | No
     """One number, or a number or several for each row. Raises BadInput for anything else."""
     try:
         scores = np.asarray(metric.scores(got, reference, labels), dtype=np.float64)
+    except BadInput as error:
+        raise BadInput(f"--metric {metric.name}: {error}") from error
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise BadInput(f"--metric {metric.name} fails on these outputs and labels: {error}") from error
     rows = len(next(iter(reference.values())))

@@ -25,7 +25,7 @@ def render(manifest: Manifest) -> str:
     evidence = manifest.evidence
     title = escape(f"{manifest.name} version {manifest.version}")
     sections = (
-        _verdict(manifest),
+        _verdict(manifest) + report_sections.warnings(evidence),
         f"<h2>Candidates</h2>{_candidates(evidence)}",
         f"<h2>Accuracy against time</h2>{_plot(evidence)}",
         f"<h2>Loss of accuracy</h2>{report_sections.intervals(evidence)}",
@@ -33,7 +33,8 @@ def render(manifest: Manifest) -> str:
         f"<h2>Where the time goes</h2>{report_sections.operators(evidence)}",
         *report_sections.sensitivities(evidence),
         *report_sections.pruned(evidence),
-        f"<h2>What was checked</h2>{_checks(evidence)}",
+        f"<h2>What was checked</h2>{_checks(evidence)}{report_sections.source_rows(evidence)}",
+        *report_sections.neighbours(evidence),
         f"<h2>How this was made</h2>{_provenance(manifest)}",
         f"<h2>What the libraries said</h2>{_said(evidence)}",
     )
@@ -80,6 +81,11 @@ def _verdict(manifest: Manifest) -> str:
         ),
         (f"{chosen['speed_up']['value']:.2f}x", f"{evidence['objective']} against float32"),
     ]
+    source = evidence.get("source") or {}
+    if source.get("score"):
+        baseline = next(row for row in evidence["candidates"] if row["name"] == "float32")
+        scores = f"{metric} of the source itself; float32 has {baseline['accuracy']['score']['value']:.4g}"
+        figures.append((f"{source['score']['score']['value']:.4g}", scores))
     if batching is not None:
         figures.append((f"{batching.instances} x {batching.threads}", "instances x threads"))
     items = "".join(f"<li><b>{escape(value)}</b>{escape(label)}</li>" for value, label in figures)
@@ -167,6 +173,8 @@ def _checks(evidence: Row) -> str:
     return _definitions(
         (
             ("source = reference", f"largest difference by batch size: {proofs}"),
+            ("metric", report_sections.metric(evidence)),
+            ("independent rows", report_sections.independence(evidence)),
             ("data", evidence["data"]["split"]),
             ("loading", _loading(evidence.get("loading"))),
             ("samples", f"differ from the reference by up to {evidence['samples']['max_abs_difference']:.3g}"),

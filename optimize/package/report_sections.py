@@ -84,3 +84,70 @@ def pruned(evidence: Row) -> list[str]:
             f"zero</summary><pre>{escape(chr(10).join(row['said']))}</pre></details>",
         )
     return [f"<h2>What was pruned</h2>{''.join(seen.values())}"] if seen else []
+
+
+def warnings(evidence: Row) -> str:
+    """The warnings of the run as a list; empty without any."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in evidence.get("warnings", []))
+    return f'<ul class="reasons">{items}</ul>' if items else ""
+
+
+def metric(evidence: Row) -> str:
+    row = evidence["metric"]
+    chosen = ", chosen because it fits the outputs and labels" if row.get("chosen_by") == "default" else ""
+    return f"{row['name']}{chosen}: {row.get('about') or 'your own function'}"
+
+
+def independence(evidence: Row) -> str:
+    row = evidence.get("independence")
+    if row is None:
+        return "not checked"
+    return "yes: rows of several requests can share a batch" if row["independent"] else f"no: {row['reason']}"
+
+
+def source_rows(evidence: Row) -> str:
+    """A table of the outputs: how many rows of float32 equal the source, and the worst row of each."""
+    source = evidence.get("source") or {}
+    if not source.get("outputs"):
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(row['output'])}</td><td class=number>{row['rows']} of {source['of']}</td>"
+        f"<td class=number>{row['unequal']}</td><td class=number>{row['worst_row']}</td>"
+        f"<td class=number>{row['source']:.6g}</td><td class=number>{row['float32']:.6g}</td></tr>"
+        for row in source["outputs"]
+    )
+    heads = ("output", "rows compared", "unequal", "worst row", "source there", "float32 there")
+    head = "".join(f"<th{' class=number' if at else ''}>{text}</th>" for at, text in enumerate(heads))
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def neighbours(evidence: Row) -> list[str]:
+    """A section on the influence of other rows of a batch, and on the noisiest output or part of one."""
+    rows = [row for row in evidence["candidates"] if row.get("neighbours") or row.get("worst_segment")]
+    if not rows:
+        return []
+    body = "".join(_neighbour_row(row) for row in rows)
+    heads = "".join(
+        f"<th>{text}</th>" for text in ("candidate", "changed by neighbours", "score among them", "noisiest part")
+    )
+    note = (
+        "Rows were run alone, and in batches of random rows with one whose float values are a thousand times as large. "
+        "A candidate whose outputs change is scored among such neighbours."
+    )
+    section = (
+        "<h2>Influence of other rows and noise by output</h2>"
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="soft">{note}</p>'
+    )
+    return [section]
+
+
+def _neighbour_row(row: Row) -> str:
+    influence, served, part = row.get("neighbours"), row.get("served"), row.get("worst_segment")
+    changed = "not measured"
+    if influence:
+        changed = f"{influence['changed']} of {influence['rows']} rows, by up to {influence['largest']:.2g}"
+    score = f"{served['score']['value']:.4g}" if served else "the same"
+    noisiest = f"{part['part']}: {part['sqnr_db']:.1f} dB" if part else "no noise"
+    cells = (row["name"], changed, score if influence else "&ndash;", noisiest)
+    return "<tr>" + "".join(f"<td>{text if text.startswith('&') else escape(text)}</td>" for text in cells) + "</tr>"

@@ -63,9 +63,11 @@ def convert(
 
     Raises BadInput, ExportFailed or LoadFailed.
     """
-    rows = conversion.sample(data, batch_sizes)
+    rows = conversion.sample(data)
     probes = axes.probes(rows, request.axes, batch_sizes)
-    arrays = {f"{at}:{name}": array for at, probe in enumerate(probes) for name, array in probe.inputs.items()}
+    # The evaluation rows follow the probes; the environment runs all of them.
+    runs = [*(probe.inputs for probe in probes), *conversion.chunks(rows)]
+    arrays = {f"{at}:{name}": array for at, inputs in enumerate(runs) for name, array in inputs.items()}
     np.savez(directory / "probes.npz", **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     body = {
         "source": str(request.path.resolve()),

@@ -67,7 +67,7 @@ def convert(
 
     Raises the error that the child reports (BadInput, ExportFailed), or LoadFailed if it crashed or exceeded a limit.
     """
-    rows = conversion.sample(data, batch_sizes)
+    rows = conversion.sample(data)
     body = {
         "kind": kind.name,
         "source": request.reference if retraining else str(request.path.resolve()),

@@ -6,6 +6,7 @@ The process that loads the source writes only these files: an ONNX file, arrays 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,12 @@ from .axes import Axis, Probe
 GRAPH, ANSWERS, RESULT = "source.onnx", "answers.npz", "result.json"
 
 EXAMPLE_ROWS = 2
+
+CHUNK = 32
+"""Rows in one run of the source over the evaluation rows."""
+
+EVALUATION_S = 60.0
+"""Longest time for running the source over the evaluation rows; the rows of a slow source that fit in are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Conversion:
     """Lines that the command shows to the user."""
     layout: Layout = ROWS_FIRST
     ranks: Mapping[str, int] = field(default_factory=dict)
+    evaluation: tuple[Array, ...] = ()
+    """The source's outputs for the rows of the data from the first on, one array per output; empty if not run."""
 
     def arranged(self, data: Dataset) -> Dataset:
         """Return the inputs of the source from ``data``, in the layout that the source takes."""
@@ -70,13 +79,39 @@ def convert(source: SourceModel, data: Dataset, batch_sizes: Sequence[int], dire
     exported = replace(exported, messages=(*source.messages, *messages, *exported.messages))
     return Conversion(
         source.reference, graph, source.inputs, source.outputs, probes, answers, exported, source.digests,
-        free, source.classes, (*source.messages, *messages), source.layout, source.ranks,
+        free, source.classes, (*source.messages, *messages), source.layout, source.ranks, _evaluated(source, rows),
     )  # fmt: skip
 
 
-def sample(data: Dataset, batch_sizes: Sequence[int]) -> Dataset:
-    """Return the rows of ``data`` that a conversion needs, in arrays that another process can take."""
-    rows = data.take(np.arange(min(data.rows, 2 * max(batch_sizes))))
+def chunks(data: Dataset) -> list[dict[str, Array]]:
+    """The rows of ``data`` in runs of ``CHUNK``; none where the rows are not on axis 0 of every input."""
+    if data.layout != ROWS_FIRST or data.shared:
+        return []
+    return [data.batch(min(CHUNK, data.rows - at), at) for at in range(0, data.rows, CHUNK)]
+
+
+def _evaluated(source: SourceModel, rows: Dataset) -> tuple[Array, ...]:
+    """The outputs of the source for ``rows``, as many as its time allows."""
+    parts: list[list[Array]] = []
+    began = time.monotonic()
+    for chunk in chunks(rows):
+        parts.append(source.run(chunk))
+        if time.monotonic() - began > EVALUATION_S:
+            break
+    return joined(parts)
+
+
+def joined(parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
+    """The outputs of several runs as one array per output; empty where rows have no common shape."""
+    try:
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    except ValueError:
+        return ()
+
+
+def sample(data: Dataset) -> Dataset:
+    """Return the rows of ``data`` in arrays that another process can take."""
+    rows = data.take(np.arange(data.rows))
     return Dataset(dict(rows.inputs), None, data.sha256, data.layout)
 
 
@@ -98,6 +133,8 @@ def _check_rows(names: Sequence[str], arrays: Sequence[Array], probe: Probe) -> 
 def write(conversion: Conversion, directory: Path) -> None:
     """Write ``conversion`` to ``directory``, which already holds its graph. :func:`read` reads it."""
     arrays = {f"{at}:{name}": dataset.storable(array) for at, name, array in _answers(conversion)}
+    for name, array in zip(conversion.outputs, conversion.evaluation, strict=False):
+        arrays[f"{len(conversion.answers)}:{name}"] = dataset.storable(array)
     np.savez(directory / ANSWERS, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     body = {
         "inputs": conversion.inputs,
@@ -126,6 +163,8 @@ def read(directory: Path, reference: str, data: Dataset, batch_sizes: Sequence[i
             answers = tuple(
                 tuple(dataset.loaded(archive[f"{at}:{name}"]) for name in outputs) for at in range(len(probes))
             )
+            later = {int(key.partition(":")[0]) for key in archive.files} - set(range(len(probes)))
+            evaluation = joined([[dataset.loaded(archive[f"{at}:{name}"]) for name in outputs] for at in sorted(later)])
         exported = Exported(str(body["exporter"]), tuple(map(str, body["messages"])))
         digests = {str(key): str(value) for key, value in body["digests"].items()}
         classes = tuple(map(str, body["classes"]))
@@ -134,7 +173,7 @@ def read(directory: Path, reference: str, data: Dataset, batch_sizes: Sequence[i
         raise BadInput(f"the process that converted {reference} wrote an unreadable result: {error}") from error
     return Conversion(
         reference, directory / GRAPH, inputs, outputs, probes, answers, exported, digests, found, classes, warnings,
-        layout, ranks,
+        layout, ranks, evaluation,
     )  # fmt: skip
 
 

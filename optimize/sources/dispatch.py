@@ -62,7 +62,7 @@ def _in_child(
     kind: Kind, request: SourceSpec, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: SandboxLimits
 ) -> Conversion:
     """Convert a trusted source in a child, so that a crash of native code is an error and the time limit holds."""
-    rows = sample(data, batch_sizes)
+    rows = sample(data)
     steps = StepLimits(limits.seconds, limits.memory_bytes, limits.time_option, "--source-memory", Path.cwd())
     try:
         isolation.call(steps, _convert, kind.name, request, rows, tuple(batch_sizes), directory)

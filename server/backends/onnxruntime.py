@@ -117,13 +117,24 @@ def _load_libraries(device: str) -> None:
             importlib.import_module("tensorrt_libs")
 
 
+REMEDIES = {
+    "seq(map(": "export it with zipmap=False, so that its output is a tensor",
+    "map(": "export it with zipmap=False, so that its output is a tensor",
+    "seq(": "export it with tensors for outputs, for example with ConcatFromSequence as the last node",
+    "optional(": "export it with this input required",
+    "sparse_tensor(": "export it with dense tensors",
+}
+"""By the beginning of a type that cannot be served: what to do about it."""
+
+
 def _spec(node: Any) -> TensorSpec:
-    try:
-        dtype = BY_ONNX[node.type]
-    except KeyError as error:
-        raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served") from error
+    dtype = BY_ONNX.get(node.type)
+    if dtype is None:
+        remedy = next((text for start, text in REMEDIES.items() if node.type.startswith(start)), "cast it to float")
+        raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served: {remedy}")
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-    return TensorSpec(node.name, dtype, shape)
+    axes = tuple(size if isinstance(size, str) else "" for size in node.shape)
+    return TensorSpec(node.name, dtype, shape, axes)
 
 
 def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array]) -> Any:

@@ -62,7 +62,7 @@ def build(build: Build, path: Path) -> ServedModel:
         metrics=metrics,
         max_batch_size=most_calls,
         fixed_shapes=True,
-        rowwise=True,
+        independent=True,
         padding=None,
         cache=None,
         deadline_ns=limits.deadline_ns,

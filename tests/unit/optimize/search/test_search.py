@@ -71,6 +71,12 @@ class FakeBuilder:
             raise answer
         return {"p": answer[:limit]}
 
+    def alone(self, path: Path) -> dict[str, Array]:
+        return self.outputs(path, 8)
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        return self.outputs(path, limit)
+
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         return self.short.get(path.name)
 
