@@ -18,7 +18,7 @@ from server.artifact import digest
 
 from ..errors import BadInput, LoadFailed
 from ..evaluation.dataset import Dataset
-from ..sources import Kind, SourceSpec, axes, conversion
+from ..sources import Kind, SourceSpec, axes, batch_axis, conversion
 from ..sources.conversion import Conversion
 from . import parent
 from .parent import SandboxLimits
@@ -79,6 +79,7 @@ def convert(
     (directory / parent.JOB).write_text(json.dumps(body), encoding="utf-8")
     command = [str(interpreter), "-m", ENVIRONMENTS[kind.environment].module, str(directory)]
     parent.run(command, directory, [str(parent.ROOT)], request.reference, limits)
+    _adjust(directory)
     found = conversion.read(directory, request.reference, rows, batch_sizes)
     if request.outputs and request.outputs != found.outputs:
         raise BadInput(f"--outputs: the model already names its outputs {', '.join(found.outputs)}; omit the option")
@@ -88,6 +89,26 @@ def convert(
             f"the data holds {extra[0]!r}, which is not an input of the model; it takes {', '.join(found.inputs)}"
         )
     return conversion.with_digest(found, request.path.name, _digest(request.path))
+
+
+def _adjust(directory: Path) -> None:
+    """Rename inputs of the graph as the converter asks, and free a batch axis that its file fixed.
+
+    The proof decides whether the freed graph is right.
+    """
+    import onnx
+
+    renamed = json.loads((directory / conversion.RESULT).read_text(encoding="utf-8")).get("renamed", {})
+    model = onnx.load(directory / conversion.GRAPH)
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    for value in model.graph.input:
+        value.name = renamed.get(value.name, value.name)
+    size = batch_axis.fixed(model)
+    if size is not None:
+        batch_axis.free(model, size)
+    if renamed or size is not None:
+        onnx.save(model, directory / conversion.GRAPH)
 
 
 def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:

@@ -17,7 +17,7 @@ from .decide import FINALISTS
 LEAST_S = 12.0
 """Seconds that stay for the rest in any case. A command with a very short budget exceeds it."""
 
-CONVERSION_SHARE, CONVERSION_LEAST_S = 0.7, 30.0
+CONVERSION_SHARE, CONVERSION_LEAST_S = 0.7, 60.0
 """Share of the budget, and least seconds, after which loading and exporting is stopped."""
 
 MEASURE_SHARE, MEASURE_MOST_S = 0.35, 20.0

@@ -93,7 +93,7 @@ KINDS: dict[str, Kind] = {
         Kind("huggingface", "a folder with config.json and *.safetensors", "huggingface"),
         Kind("torch_factory", "module:attribute that builds a torch.nn.Module, with --weights", "torch_factory"),
         Kind("torch_export", "a .pt2 file of torch.export.save", "torch_export", sandboxed=True),
-        Kind("torchscript", "a .pt, .pth or .ts file of torch.jit.save", "torchscript", sandboxed=True),
+        Kind("torchscript", "a .pt, .pth, .ts or .jit file of torch.jit.save", "torchscript", sandboxed=True),
         Kind(
             "pickle", "a scikit-learn, XGBoost or LightGBM model in a pickle or joblib file", "pickled", sandboxed=True
         ),
@@ -102,6 +102,7 @@ KINDS: dict[str, Kind] = {
         Kind("lightgbm", "a LightGBM .txt or .lgb file", "boosted_trees:load_lightgbm", sandboxed=True),
         Kind("tensorflow", "a TensorFlow SavedModel folder", environment="tensorflow"),
         Kind("keras", "a .keras or .h5 file", environment="tensorflow"),
+        Kind("tflite", "a .tflite file", environment="tensorflow"),
         Kind("paddle", "a folder with a PaddlePaddle inference model", environment="paddle"),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,18 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import SourceModel, SourceSpec
-from .estimator import described
+from . import SourceModel, SourceSpec, tree_thresholds
+from .estimator import Attempt, described
+from .estimator_inputs import EstimatorInputs
+from .sklearn_onnx import REMEDY
 from .torch_module import brief
 
 OPSET = 15
 """The newest opset that onnxmltools writes."""
+
+
+NO_CHILD = -1
+"""The left child of a leaf in XGBoost's format."""
 
 
 class _Booster:
@@ -68,29 +75,72 @@ def from_xgboost(request: SourceSpec, model: Any, data: Dataset, digests: Mappin
         # The converter addresses features by position and only accepts the names f0, f1 and so on.
         model.get_booster().feature_names = None
 
-    def write(features: int) -> Any:
+    def write(inputs: EstimatorInputs) -> Any:
         from onnxmltools import convert_xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return convert_xgboost(model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET)
+        types = [("input", FloatTensorType([None, inputs.columns]))]
+        booster = model.get_booster()
+        written = convert_xgboost(plain_trees(model), initial_types=types, target_opset=OPSET)
+        assign_trees(written, booster)
+        return written
 
-    return described(request, model, data, digests, write)
+    return described(request, model, data, digests, [Attempt("by onnxmltools", write)], _explain)
+
+
+def plain_trees(model: Any) -> Any:
+    """Return ``model``, or for a DART booster a copy whose leaves include the weights of the trees."""
+    raw = json.loads(model.get_booster().save_raw("json"))
+    booster = raw["learner"]["gradient_booster"]
+    if booster["name"] != "dart":
+        return model
+    trees = booster["gbtree"]["model"]["trees"]
+    for tree, weight in zip(trees, booster["weight_drop"], strict=True):
+        for node, child in enumerate(tree["left_children"]):
+            if child == NO_CHILD:
+                tree["split_conditions"][node] *= weight
+    raw["learner"]["gradient_booster"] = {"name": "gbtree", "model": booster["gbtree"]["model"]}
+    copied = type(model)()
+    copied.load_model(bytearray(json.dumps(raw).encode()))
+    return copied
+
+
+def assign_trees(model: Any, booster: Any) -> None:
+    """Assign each tree of the graph to its class or target, as the booster's own format says.
+
+    The converter assumes that trees take turns, which parallel trees and several targets do not.
+    """
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    inner = learner["gradient_booster"]
+    of_tree = inner.get("gbtree", inner)["model"]["tree_info"]
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "TreeEnsembleClassifier" and max(of_tree) > 0:
+            attributes["class_ids"].ints[:] = [of_tree[tree] for tree in attributes["class_treeids"].ints]
+        elif node.op_type == "TreeEnsembleRegressor" and max(of_tree) > 0:
+            attributes["target_ids"].ints[:] = [of_tree[tree] for tree in attributes["target_treeids"].ints]
+            attributes["n_targets"].i = max(of_tree) + 1
+            score = np.asarray(json.loads(learner["learner_model_param"]["base_score"]), np.float32).reshape(-1)
+            attributes["base_values"].floats[:] = np.broadcast_to(score, max(of_tree) + 1).tolist()
 
 
 def from_lightgbm(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
     """Describe a model of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
-    booster = getattr(model, "booster_", model)
+    booster = tree_thresholds.floored_dump(getattr(model, "booster_", model))
     wrapped = model if hasattr(model, "booster_") else _Booster(booster.predict, _classes(booster))
 
-    def write(features: int) -> Any:
+    def write(inputs: EstimatorInputs) -> Any:
         from onnxmltools import convert_lightgbm
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return convert_lightgbm(
-            model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET, zipmap=False
-        )
+        types = [("input", FloatTensorType([None, inputs.columns]))]
+        return convert_lightgbm(model, initial_types=types, target_opset=OPSET, zipmap=False)
 
-    return described(request, wrapped, data, digests, write)
+    return described(request, wrapped, data, digests, [Attempt("by onnxmltools", write)], _explain)
+
+
+def _explain(_: EstimatorInputs, error: Exception) -> str:
+    return f"the model cannot be written as ONNX: {brief(error)}. {REMEDY}"
 
 
 def _classes(booster: Any) -> int:
@@ -101,8 +151,6 @@ def _classes(booster: Any) -> int:
 
 
 def _objective(booster: Any) -> str:
-    import json
-
     return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
 
 

@@ -10,7 +10,7 @@ from server.artifact import digest
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
 from ..sandbox.captured_output import captured
-from . import SourceModel, SourceSpec, boosted_trees, estimator
+from . import SourceModel, SourceSpec, boosted_trees, sklearn_onnx
 from .detection import THROUGH_ONNX
 from .torch_module import brief, kind
 
@@ -55,9 +55,9 @@ def _convertible(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
     library = type(model).__module__.partition(".")[0]
     if library in BOOSTED:
         return BOOSTED[library](request, model, data, digests)
-    if not callable(getattr(model, "predict", None)):
+    if not any(callable(getattr(model, name, None)) for name in ("predict", "transform")):
         raise BadInput(f"{request.path} holds {kind(model)}, which is not an estimator: it has no predict()")
-    return estimator.reference_model(request, model, data, digests)
+    return sklearn_onnx.reference_model(request, model, data, digests)
 
 
 def _unpickle(request: SourceSpec) -> Any:
