@@ -95,7 +95,7 @@ def test_activations_as_the_right_factor_are_refused() -> None:
         nodes,
         "g",
         [helper.make_tensor_value_info("x", 1, [2, 2])],
-        [helper.make_tensor_value_info("y", 6, [2, 2])],
+        outputs,
         weights,
     )
     with pytest.raises(PassFailed, match="right factor"):
