@@ -7,9 +7,11 @@ symmetric quantization along the last axis.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from server.tensors import Array
 
 from ..errors import PassFailed
 from ..sandbox import captured_output
@@ -56,7 +58,7 @@ def rewrite(model: onnx.ModelProto) -> int:
     if not found:
         raise PassFailed("no activation is quantized by DynamicQuantizeLinear")
     _check_users(graph, found)
-    constants = {
+    constants: dict[str, Array] = {
         "row_scales_one": np.array(1, np.float32),
         "row_scales_steps": np.array(LARGEST, np.float32),
         "row_scales_smallest": np.array(SMALLEST_SCALE, np.float32),
@@ -128,11 +130,11 @@ def _quantize(node: onnx.NodeProto, *, axes_as_input: bool) -> list[onnx.NodePro
     value, (quantized, scale) = node.input[0], node.output[:2]
     at = f"{quantized}_rows"
 
-    def make(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    def make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **attributes)
 
     axes = ["row_scales_axes"] if axes_as_input else []
-    attributes: dict[str, object] = {"keepdims": 1} if axes_as_input else {"keepdims": 1, "axes": [-1]}
+    attributes: dict[str, Any] = {"keepdims": 1} if axes_as_input else {"keepdims": 1, "axes": [-1]}
     return [
         make("ReduceMax", [value, *axes], f"{at}_max", **attributes),
         make("ReduceMin", [value, *axes], f"{at}_min", **attributes),

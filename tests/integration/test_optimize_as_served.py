@@ -67,7 +67,7 @@ def searched(source: Path, folder: Path, *more: str, **arrays: Array) -> tuple[M
 
 def test_the_evidence_is_about_all_rows_and_about_neighbours(tmp_path: Path) -> None:
     manifest, said = searched(
-        perceptron(tmp_path / "m.onnx"), tmp_path, "--candidates", "dynamic_int8_per_row,static_int8", "--max-drop", "20%",
+        perceptron(tmp_path / "m.onnx"), tmp_path, "--candidates", "dynamic_int8_per_row", "--max-drop", "20%",
         x=ROWS_OF_DATA, labels=ANSWERS + 1,
     )  # fmt: skip
     evidence = manifest.evidence

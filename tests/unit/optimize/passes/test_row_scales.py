@@ -33,7 +33,7 @@ def network(path: Path, opset: int, *, bias: bool, tokens: bool) -> Path:
         helper.make_node("MatMul", ["x", "w2"], ["y0"], name="second"),
         helper.make_node("Add", ["y0", "b"], ["y"]) if bias else helper.make_node("Identity", ["y0"], ["y"]),
     ]
-    shape = ["batch", 5, 32] if tokens else ["batch", 32]
+    shape: list[str | int | None] = ["batch", 5, 32] if tokens else ["batch", 32]
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("x", 1, shape)],
         [helper.make_tensor_value_info(name, 1, [*shape[:-1], size]) for name, size in (("h", 48), ("y", 8))],
