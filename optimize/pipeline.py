@@ -18,6 +18,7 @@ from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
 from . import hardware, passes
+from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
 from .evaluation.evaluate import Allowance
@@ -63,7 +64,8 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         if options.metric:
             # A metric that is not known or lacks its labels is an error before any work is done.
             metrics.metric(options.metric, evaluation.labels)
-        source = _convert(options, evaluation, time, Path(scratch), display)
+        graph = Path(scratch) / "baseline.onnx"
+        source, proof = _proven(options, evaluation, time, graph, display)
         split = dataset.split(
             source.arranged(evaluation), source.arranged(calibration) if calibration else None, options.seed
         )
@@ -71,8 +73,6 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             options = replace(options, batch_sizes=(source.layout.run_rows,))
         if synthetic_note:
             split = replace(split, note=f"{synthetic_note}; {split.note}")
-        graph = Path(scratch) / "baseline.onnx"
-        proof = _prove(options, source, graph, display)
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
@@ -126,9 +126,24 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
     return evaluation, calibration, note
 
 
-def _convert(options: Options, data: Dataset, time: Budget, scratch: Path, display: Display) -> Conversion:
+def _proven(
+    options: Options, data: Dataset, time: Budget, graph: Path, display: Display
+) -> tuple[Conversion, baseline.Proof]:
+    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked."""
+    source = _convert(options, data, time, graph.parent / "source", display)
+    try:
+        return source, _prove(options, source, graph, display)
+    except (ExportFailed, NotProven) as error:
+        if options.dynamic or not source.axes:
+            raise
+        names = ", ".join(sorted({axis.name for axis in source.axes}))
+        display.warn(f"{error}: the axes {names} are fixed to the sizes of the data")
+    source = _convert(replace(options, fixed=(axes.EVERY,)), data, time, graph.parent / "fixed", display)
+    return source, _prove(options, source, graph, display)
+
+
+def _convert(options: Options, data: Dataset, time: Budget, directory: Path, display: Display) -> Conversion:
     with display.stage(f"Loading {options.source} and exporting it to ONNX") as stage:
-        directory = scratch / "source"
         directory.mkdir()
         sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
         source = dispatch.convert(options, data, sizes, directory, time.conversion_s, stage.say)

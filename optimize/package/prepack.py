@@ -21,6 +21,7 @@ from ..passes import backend_of
 from ..passes.leveled_from_float32 import write
 from ..sandbox import isolation
 from ..sandbox.isolation import StepLimits
+from ..sources import external_data
 
 ROUNDS = 3
 
@@ -113,8 +114,11 @@ def in_child(
 
 
 def _files(model: Path) -> tuple[Path, ...]:
-    beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
-    return (model, *(file for file in beside if file.is_file()))
+    """Return the model with the files that hold its weights."""
+    if backend_of(model) == "onnxruntime":
+        return (model, *external_data.beside(model))
+    weights = model.with_suffix(".bin")
+    return (model, weights) if weights.is_file() else (model,)
 
 
 def place(finished: PrepackedModel, root: Path) -> None:

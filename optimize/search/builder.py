@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from ..hardware import Hardware
 from ..passes import PassJob, PassRecord
 from ..sandbox import isolation, parent
 from ..sandbox.isolation import StepLimits
+from ..sources import external_data
 from ..sources.axes import Probe
 from . import benchmark, sensitivity
 from .benchmark import Focus, MeasurementConfig
@@ -214,10 +216,14 @@ def set_up(
     """
     # Children have another working directory.
     folder = folder.resolve()
-    home = folder / f"reference-{digest(reference)[:16]}"
+    beside = external_data.beside(reference)
+    key = hashlib.sha256("".join(map(digest, (reference, *beside))).encode()).hexdigest()
+    home = folder / f"reference-{key[:16]}"
     home.mkdir(parents=True, exist_ok=True)
     placed = home / "float32.onnx"
     shutil.copyfile(reference, placed)
+    for file in beside:
+        external_data.place(file, reference.parent, home)
     rows = folder / "rows"
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")

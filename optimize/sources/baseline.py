@@ -75,7 +75,7 @@ def write(conversion: Conversion, path: Path) -> Proof:
     check_signature(model, conversion.inputs, conversion.outputs, conversion.axes, rows_first=rows_first)
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in beside:
-        external_data.place(file, conversion.graph.resolve().parent, path.parent)
+        external_data.place(file, conversion.graph.resolve().parent, path.resolve().parent)
     onnx.save(model, path)
     return prove(conversion, path)
 

@@ -12,7 +12,7 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import SourceModel, SourceSpec, tree_thresholds
+from . import SourceModel, SourceSpec, tree_ensembles
 from .estimator import Attempt, described
 from .estimator_inputs import EstimatorInputs
 from .sklearn_onnx import REMEDY
@@ -20,10 +20,6 @@ from .torch_module import brief
 
 OPSET = 15
 """The newest opset that onnxmltools writes."""
-
-
-NO_CHILD = -1
-"""The left child of a leaf in XGBoost's format."""
 
 
 class _Booster:
@@ -81,52 +77,16 @@ def from_xgboost(request: SourceSpec, model: Any, data: Dataset, digests: Mappin
 
         types = [("input", FloatTensorType([None, inputs.columns]))]
         booster = model.get_booster()
-        written = convert_xgboost(plain_trees(model), initial_types=types, target_opset=OPSET)
-        assign_trees(written, booster)
+        written = convert_xgboost(tree_ensembles.plain_trees(model), initial_types=types, target_opset=OPSET)
+        tree_ensembles.assign_trees(written, booster)
         return written
 
     return described(request, model, data, digests, [Attempt("by onnxmltools", write)], _explain)
 
 
-def plain_trees(model: Any) -> Any:
-    """Return ``model``, or for a DART booster a copy whose leaves include the weights of the trees."""
-    raw = json.loads(model.get_booster().save_raw("json"))
-    booster = raw["learner"]["gradient_booster"]
-    if booster["name"] != "dart":
-        return model
-    trees = booster["gbtree"]["model"]["trees"]
-    for tree, weight in zip(trees, booster["weight_drop"], strict=True):
-        for node, child in enumerate(tree["left_children"]):
-            if child == NO_CHILD:
-                tree["split_conditions"][node] *= weight
-    raw["learner"]["gradient_booster"] = {"name": "gbtree", "model": booster["gbtree"]["model"]}
-    copied = type(model)()
-    copied.load_model(bytearray(json.dumps(raw).encode()))
-    return copied
-
-
-def assign_trees(model: Any, booster: Any) -> None:
-    """Assign each tree of the graph to its class or target, as the booster's own format says.
-
-    The converter assumes that trees take turns, which parallel trees and several targets do not.
-    """
-    learner = json.loads(booster.save_raw("json"))["learner"]
-    inner = learner["gradient_booster"]
-    of_tree = inner.get("gbtree", inner)["model"]["tree_info"]
-    for node in model.graph.node:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        if node.op_type == "TreeEnsembleClassifier" and max(of_tree) > 0:
-            attributes["class_ids"].ints[:] = [of_tree[tree] for tree in attributes["class_treeids"].ints]
-        elif node.op_type == "TreeEnsembleRegressor" and max(of_tree) > 0:
-            attributes["target_ids"].ints[:] = [of_tree[tree] for tree in attributes["target_treeids"].ints]
-            attributes["n_targets"].i = max(of_tree) + 1
-            score = np.asarray(json.loads(learner["learner_model_param"]["base_score"]), np.float32).reshape(-1)
-            attributes["base_values"].floats[:] = np.broadcast_to(score, max(of_tree) + 1).tolist()
-
-
 def from_lightgbm(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
     """Describe a model of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
-    booster = tree_thresholds.floored_dump(getattr(model, "booster_", model))
+    booster = tree_ensembles.floored_dump(getattr(model, "booster_", model))
     wrapped = model if hasattr(model, "booster_") else _Booster(booster.predict, _classes(booster))
 
     def write(inputs: EstimatorInputs) -> Any:

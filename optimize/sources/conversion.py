@@ -66,16 +66,20 @@ def convert(source: SourceModel, data: Dataset, batch_sizes: Sequence[int], dire
     """
     rows = arranged(source.reference, data.select(source.inputs), source.layout, source.ranks)
     free, messages = axes.workable(source.run, rows, source.axes, required=source.axes_required)
+    graph = directory / GRAPH
+    try:
+        exported = source.export(rows.batch(EXAMPLE_ROWS), graph, free)
+    except ExportFailed as error:
+        if not free or source.axes_required:
+            raise ExportFailed(f"{source.reference}: {error}") from error
+        free = ()
+        messages = (*messages, f"the sizes of the data are fixed, because the export with free ones failed: {error}")
+        exported = source.export(rows.batch(EXAMPLE_ROWS), graph, free)
     probes = axes.probes(rows, free, batch_sizes)
     answers = tuple(tuple(source.run(probe.inputs)) for probe in probes)
     if source.layout == ROWS_FIRST:
         for probe, arrays in zip(probes, answers, strict=True):
             _check_rows(source.outputs, arrays, probe)
-    graph = directory / GRAPH
-    try:
-        exported = source.export(rows.batch(EXAMPLE_ROWS), graph, free)
-    except ExportFailed as error:
-        raise ExportFailed(f"{source.reference}: {error}") from error
     exported = replace(exported, messages=(*source.messages, *messages, *exported.messages))
     return Conversion(
         source.reference, graph, source.inputs, source.outputs, probes, answers, exported, source.digests,

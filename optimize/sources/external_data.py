@@ -68,10 +68,30 @@ def _constants(graph: Any, functions: Any) -> Iterator[Any]:
                     yield from _constants(inner, ())
 
 
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return the external data files of the ONNX file ``path``. Raises BadInput."""
+    import onnx
+
+    return files(onnx.load(path, load_external_data=False), path)
+
+
+def flatten(model: onnx.ModelProto) -> None:
+    """Let the tensors of ``model`` name files without a folder, as :func:`place` names them."""
+    for tensor in _external(model.graph, model.functions):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = _flat(entry.value)
+
+
+def _flat(location: str) -> str:
+    return PurePosixPath(location).as_posix().replace("/", "_")
+
+
 def place(file: Path, source: Path, folder: Path) -> None:
-    """Put ``file`` of the folder ``source`` into ``folder``: as a hard link if the file system allows it, or a copy."""
-    target = folder / file.relative_to(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Put ``file`` of ``source`` into ``folder`` without its own folder: as a hard link if possible, or as a copy."""
+    target = folder / _flat(file.relative_to(source).as_posix())
+    if target.exists() and target.samefile(file):
+        return
     try:
         os.link(file, target)
     except OSError:

@@ -259,6 +259,8 @@ def _export(
 
     for file in beside:
         external_data.place(file, folder, path.parent)
+    if beside:
+        external_data.flatten(model)
     try:
         onnx.save(model, path)
     except ValueError as error:

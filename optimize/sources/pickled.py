@@ -26,7 +26,7 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
         )
     with captured():
         model = _unpickle(request)
-    return _convertible(request, model, data)
+    return described(request, model, data)
 
 
 def load_skops(request: SourceSpec, data: Dataset) -> SourceModel:
@@ -47,10 +47,11 @@ def load_skops(request: SourceSpec, data: Dataset) -> SourceModel:
         raise
     except Exception as error:
         raise BadInput(f"{request.path} cannot be read as a skops file: {brief(error)}") from error
-    return _convertible(request, model, data)
+    return described(request, model, data)
 
 
-def _convertible(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
+def described(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
+    """Describe an unpickled model with the converter of its library. Raises BadInput."""
     digests = {"model": digest(request.path)}
     library = type(model).__module__.partition(".")[0]
     if library in BOOSTED:

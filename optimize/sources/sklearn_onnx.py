@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from . import SourceModel, SourceSpec, tree_thresholds
+from . import SourceModel, SourceSpec, tree_ensembles
 from .estimator import Attempt, described
 from .estimator_inputs import MATRIX, NAMED_MATRIX, TEXTS, EstimatorInputs
 from .torch_module import brief
@@ -68,6 +68,8 @@ def prepared(model: Any) -> Any:
         if type(step).__name__ == "VotingClassifier":
             # It only affects transform(), and the converter refuses the default.
             step.flatten_transform = False
+        if type(step).__module__.startswith("lightgbm") and hasattr(step, "booster_"):
+            tree_ensembles.floored_dump(step.booster_)
         for predictors in getattr(step, "_predictors", ()):
             for predictor in predictors:
                 if predictor.nodes["is_categorical"].any():
@@ -83,7 +85,7 @@ def prepared(model: Any) -> Any:
 def _plain(node: Any) -> dict[str, Any]:
     """Return a node of a histogram tree as Python values, which onnx needs, with an exact float32 threshold."""
     values = {name: node[name].item() for name in node.dtype.names if node[name].ndim == 0}
-    threshold = float(tree_thresholds.floor32(values["num_threshold"]))
+    threshold = float(tree_ensembles.floor32(values["num_threshold"]))
     return {**values, "threshold": threshold, "value": node["value"]}
 
 
@@ -107,7 +109,10 @@ def _write(
             # The converter does not know this option.
             if not choice:
                 raise ExportFailed(f"the options of the converter are unknown: {error}") from error
-    tree_thresholds.repair(written, model)
+    tree_ensembles.repair(written, model)
+    boosters = [step.get_booster() for _, step in [("", model), *_paths(model, "")] if hasattr(step, "get_booster")]
+    if len(boosters) == 1:
+        tree_ensembles.assign_trees(written, boosters[0])
     return written
 
 

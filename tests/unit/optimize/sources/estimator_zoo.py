@@ -76,6 +76,11 @@ def scikit_learn() -> dict[str, Case]:
 
     scale = preprocessing.StandardScaler
     few = {"n_estimators": 7, "random_state": 0}
+    regressors = [("line", linear_model.Ridge()), ("tree", tree.DecisionTreeRegressor(max_depth=3))]
+
+    def behind_range(model: Callable[[], Any]) -> Build:
+        return lambda x, y: make_pipeline(preprocessing.MinMaxScaler(), model()).fit(x, y)
+
     return {
         "LogisticRegression": Case(fit(linear_model.LogisticRegression)),
         "LogisticRegression two": Case(fit(linear_model.LogisticRegression), "two"),
@@ -103,12 +108,8 @@ def scikit_learn() -> dict[str, Case]:
         "KNeighborsClassifier distance": Case(fit(lambda: neighbors.KNeighborsClassifier(weights="distance"))),
         "GaussianNB": Case(fit(naive_bayes.GaussianNB)),
         "BernoulliNB": Case(fit(naive_bayes.BernoulliNB)),
-        "MultinomialNB": Case(
-            lambda x, y: make_pipeline(preprocessing.MinMaxScaler(), naive_bayes.MultinomialNB()).fit(x, y)
-        ),
-        "ComplementNB": Case(
-            lambda x, y: make_pipeline(preprocessing.MinMaxScaler(), naive_bayes.ComplementNB()).fit(x, y)
-        ),
+        "MultinomialNB": Case(behind_range(naive_bayes.MultinomialNB)),
+        "ComplementNB": Case(behind_range(naive_bayes.ComplementNB)),
         "DecisionTreeClassifier": Case(fit(lambda: tree.DecisionTreeClassifier(random_state=0))),
         "ExtraTreeClassifier": Case(fit(lambda: tree.ExtraTreeClassifier(random_state=0))),
         "RandomForestClassifier": Case(fit(lambda: ensemble.RandomForestClassifier(**few))),
@@ -182,19 +183,11 @@ def scikit_learn() -> dict[str, Case]:
         "AdaBoostRegressor": Case(fit(lambda: ensemble.AdaBoostRegressor(**few)), "value"),
         "BaggingRegressor": Case(fit(lambda: ensemble.BaggingRegressor(**few)), "value"),
         "VotingRegressor": Case(
-            fit(
-                lambda: ensemble.VotingRegressor(
-                    [("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))]
-                )
-            ),
+            fit(lambda: ensemble.VotingRegressor(regressors)),
             "value",
         ),
         "StackingRegressor": Case(
-            fit(
-                lambda: ensemble.StackingRegressor(
-                    [("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))], cv=2
-                )
-            ),
+            fit(lambda: ensemble.StackingRegressor(regressors, cv=2)),
             "value",
         ),
         "MLPRegressor several": Case(
@@ -218,7 +211,7 @@ def scikit_learn() -> dict[str, Case]:
         "StandardScaler": Case(fit(scale), "none"),
         "PolynomialFeatures": Case(fit(preprocessing.PolynomialFeatures), "none"),
         "PowerTransformer": Case(fit(preprocessing.PowerTransformer), "none"),
-        "QuantileTransformer": Case(fit(lambda: preprocessing.QuantileTransformer(n_quantiles=20)), "none"),
+        "QuantileTransformer": Case(fit(lambda: preprocessing.QuantileTransformer(n_quantiles=5)), "none"),
         "scaler and PCA and SVC": Case(
             lambda x, y: make_pipeline(scale(), decomposition.PCA(3), svm.SVC(probability=False)).fit(x, y)
         ),

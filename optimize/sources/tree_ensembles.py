@@ -1,4 +1,4 @@
-"""Thresholds of trees in float32: rounded so that no float32 value changes its branch.
+"""Tree ensembles in ONNX: what converters leave out of trees is added from the estimator.
 
 scikit-learn and LightGBM compare ``x <= t`` with a float64 threshold. A float32 ``x`` takes the same branch for the
 largest float32 value that is not above ``t``, but the nearest float32 value may be above it.
@@ -6,12 +6,17 @@ largest float32 value that is not above ``t``, but the nearest float32 value may
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from server.tensors import Array
+
+NO_CHILD = -1
+"""The left child of a leaf in XGBoost's format."""
+
 
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -96,6 +101,8 @@ def floored_dump(booster: Any) -> Any:
         return dumped
 
     booster.dump_model = dump_model
+    # The converter asks for dump_model only where this is set, and reads the library's buffer otherwise.
+    booster.is_mock = True
     return booster
 
 
@@ -107,3 +114,39 @@ def _floor(node: dict[str, Any]) -> None:
         if now.get("decision_type") == "<=" and not isinstance(now["threshold"], str):
             now["threshold"] = float(floor32(now["threshold"]))
         waiting += [now[side] for side in ("left_child", "right_child") if side in now]
+
+
+def plain_trees(model: Any) -> Any:
+    """Return ``model``, or for a DART booster a copy whose leaves include the weights of the trees."""
+    raw = json.loads(model.get_booster().save_raw("json"))
+    booster = raw["learner"]["gradient_booster"]
+    if booster["name"] != "dart":
+        return model
+    trees = booster["gbtree"]["model"]["trees"]
+    for tree, weight in zip(trees, booster["weight_drop"], strict=True):
+        for node, child in enumerate(tree["left_children"]):
+            if child == NO_CHILD:
+                tree["split_conditions"][node] *= weight
+    raw["learner"]["gradient_booster"] = {"name": "gbtree", "model": booster["gbtree"]["model"]}
+    copied = type(model)()
+    copied.load_model(bytearray(json.dumps(raw).encode()))
+    return copied
+
+
+def assign_trees(model: Any, booster: Any) -> None:
+    """Assign each tree of the graph to its class or target, as the booster's own format says.
+
+    The converter assumes that trees take turns, which parallel trees and several targets do not.
+    """
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    inner = learner["gradient_booster"]
+    of_tree = inner.get("gbtree", inner)["model"]["tree_info"]
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "TreeEnsembleClassifier" and max(of_tree) > 0:
+            attributes["class_ids"].ints[:] = [of_tree[tree] for tree in attributes["class_treeids"].ints]
+        elif node.op_type == "TreeEnsembleRegressor" and max(of_tree) > 0:
+            attributes["target_ids"].ints[:] = [of_tree[tree] for tree in attributes["target_treeids"].ints]
+            attributes["n_targets"].i = max(of_tree) + 1
+            score = np.asarray(json.loads(learner["learner_model_param"]["base_score"]), np.float32).reshape(-1)
+            attributes["base_values"].floats[:] = np.broadcast_to(score, max(of_tree) + 1).tolist()
