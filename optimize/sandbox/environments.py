@@ -34,7 +34,7 @@ Run = Callable[[Sequence[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download``: measured sizes as text."""
+    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download``: its sizes as text."""
 
     packages: tuple[str, ...]
     module: str
