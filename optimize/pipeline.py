@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from server.artifact import Artifact, VariableAxis
-from server.backends import BackendOptions, loader
-from server.backends import independence as independence_proof
 from server.backends.independence import Independence
 
 from . import hardware, passes
 from .errors import ExportFailed, NotProven
-from .evaluation import dataset, evaluate, metrics, padding, source_check, synthetic
-from .evaluation.dataset import ROWS_FIRST, Dataset, Split
+from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
+from .evaluation.dataset import Dataset, Split
 from .evaluation.evaluate import Allowance
 from .evaluation.metrics import Metric
 from .evaluation.source_check import SourceCheck
@@ -78,14 +76,16 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
-        independence = _independence(options, split, graph, display)
-        if not independence.independent:
+        rows_proof = _independence(options, split, graph, display)
+        if not rows_proof.independent:
             options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
         built = _builder(options, time, split, machine, source, graph)
-        metric, checked = _check_source(options, source, split, built, allowed, display)
+        # Rows that depend on each other have no answers of their own: the proof has compared whole batches.
+        alone = source if rows_proof.independent else replace(source, evaluation=())
+        metric, checked = _check_source(options, alone, split, built, allowed, display)
         rule = Rule(
             metric, allowed, options.objective, split.evaluation.labels, options.seed,
-            independence.independent and max(options.batch_sizes) > 1,
+            rows_proof.independent and max(options.batch_sizes) > 1,
         )  # fmt: skip
         found = _search(options, machine, rule, source, built, display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
@@ -98,7 +98,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             batch_sizes=options.batch_sizes,
             asked=_asked(options, rule, found, split, left_out),
             checked=checked,
-            independence=independence,
+            independence=rows_proof,
             missing=_missing(split),
             finished=finished,
             provenance=_provenance(options, command, source, split, machine),
@@ -188,26 +188,11 @@ def _share(
 
 def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
     with display.stage("Proving that rows are independent") as stage:
-        if split.evaluation.layout != ROWS_FIRST:
-            found = Independence(False, "the rows are not on axis 0 of every input")
-        else:
-            rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence_proof.ROWS)))
-            data = Dataset(dict(rows.inputs), None, rows.sha256)
-            found = isolation.call(_roomy(options), prove_rows, graph, data)
+        rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence.LOOKED_AT)))
+        data = Dataset(dict(rows.inputs), None, rows.sha256, rows.layout)
+        found = isolation.call(_roomy(options), independence.prove_file, graph, data)
         stage.result = "rows of several requests can share a batch" if found.independent else f"no: {found.reason}"
     return found
-
-
-def prove_rows(graph: Path, data: Dataset) -> Independence:
-    """Run distinct rows alone, together, among others, at other places and beside a hostile row, in a child."""
-    session = loader(passes.backend_of(graph))(graph, BackendOptions())
-    try:
-        rows = [data.inputs[spec.name] for spec in session.spec.inputs]
-        if not session.spec.batchable:
-            return Independence(False, "the inputs and outputs have no common batch axis")
-        return independence_proof.prove(session.run, session.spec, rows)
-    finally:
-        session.close()
 
 
 def _builder(

@@ -17,7 +17,8 @@ from ..passes import backend_of
 from . import bootstrap
 from .bootstrap import Interval
 from .dataset import Dataset
-from .metrics import Metric, Outputs
+from .metrics import Metric
+from .reading import Outputs
 
 
 @dataclass(frozen=True, slots=True)

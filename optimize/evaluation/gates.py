@@ -97,5 +97,5 @@ def _noisy_segment(name: str, got: Array, expected: Array, protected: bool) -> s
     for label, where in found:
         ratio = segments.sqnr_db(got[where], expected[where])
         if ratio < LEAST_SEGMENT_DB:
-            return f"broken: {label} is mostly noise: {ratio:.1f} dB, at least {LEAST_SEGMENT_DB:g} dB are needed"
+            return f"broken: mostly noise in {label}: {ratio:.1f} dB, at least {LEAST_SEGMENT_DB:g} dB are needed"
     return None

@@ -7,9 +7,11 @@ symmetric quantization along the last axis.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from server.tensors import Array
 
 from ..errors import PassFailed
 from ..sandbox import captured_output
@@ -56,9 +58,9 @@ def rewrite(model: onnx.ModelProto) -> int:
     if not found:
         raise PassFailed("no activation is quantized by DynamicQuantizeLinear")
     _check_users(graph, found)
-    constants = {
-        "row_scales_middle": np.array(MIDDLE, np.float32),
-        "row_scales_largest": np.array(LARGEST, np.float32),
+    constants: dict[str, Array] = {
+        "row_scales_one": np.array(1, np.float32),
+        "row_scales_steps": np.array(LARGEST, np.float32),
         "row_scales_smallest": np.array(SMALLEST_SCALE, np.float32),
         "row_scales_zero_point": np.array(MIDDLE, np.uint8),
     }
@@ -128,20 +130,18 @@ def _quantize(node: onnx.NodeProto, *, axes_as_input: bool) -> list[onnx.NodePro
     value, (quantized, scale) = node.input[0], node.output[:2]
     at = f"{quantized}_rows"
 
-    def make(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    def make(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **attributes)
 
-    if axes_as_input:
-        largest = make("ReduceMax", [f"{at}_abs", "row_scales_axes"], f"{at}_max", keepdims=1)
-    else:
-        largest = make("ReduceMax", [f"{at}_abs"], f"{at}_max", axes=[-1], keepdims=1)
+    axes = ["row_scales_axes"] if axes_as_input else []
+    attributes: dict[str, Any] = {"keepdims": 1} if axes_as_input else {"keepdims": 1, "axes": [-1]}
     return [
-        make("Abs", [value], f"{at}_abs"),
-        largest,
-        make("Max", [f"{at}_max", "row_scales_smallest"], f"{at}_safe"),
-        make("Div", [f"{at}_safe", "row_scales_largest"], scale),
-        make("Div", [value, scale], f"{at}_divided"),
-        make("Round", [f"{at}_divided"], f"{at}_rounded"),
-        make("Add", [f"{at}_rounded", "row_scales_middle"], f"{at}_shifted"),
-        make("Cast", [f"{at}_shifted"], quantized, to=2),
+        make("ReduceMax", [value, *axes], f"{at}_max", **attributes),
+        make("ReduceMin", [value, *axes], f"{at}_min", **attributes),
+        make("Neg", [f"{at}_min"], f"{at}_negative"),
+        make("Max", [f"{at}_max", f"{at}_negative", "row_scales_smallest"], f"{at}_largest"),
+        make("Div", [f"{at}_largest", "row_scales_steps"], scale),
+        make("Div", ["row_scales_steps", f"{at}_largest"], f"{at}_inverse"),
+        make("Mul", [value, f"{at}_inverse"], f"{at}_divided"),
+        make("QuantizeLinear", [f"{at}_divided", "row_scales_one", "row_scales_zero_point"], quantized),
     ]

@@ -104,18 +104,18 @@ class Judge:
         """Apply the cheap gate and the metric. ``sqnr_db`` is set for every candidate with comparable outputs."""
         if outcome.record is None:
             raise ValueError(f"{outcome.name} has no file")
-        base = outcome.record.base
-        few = self.builder.outputs(outcome.record.path, gates.ROWS)
+        path, base = outcome.record.path, outcome.record.base
+        few = self.builder.outputs(path, gates.ROWS)
         incomparable = gates.incomparable(few, self.expected)
         if incomparable:
             return replace(outcome, reason=incomparable)
         # The outputs of a retrained network differ from float32's: the noise of its int8 form is measured against them.
         wanted = gates.head(self.expected, few) if base is None else self.builder.outputs(base, gates.ROWS)
         reason = gates.too_noisy(few, wanted, self.cover)
-        reason = reason or self.builder.check_lengths(outcome.record.path, base)
+        reason = reason or self.builder.check_lengths(path, base)
         if reason:
             return replace(outcome, reason=reason, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
-        got = self.builder.outputs(outcome.record.path)
+        got = self.builder.outputs(path)
         accuracy = compare(self.rule.metric, got, self.expected, self.rule.labels, self.rule.seed)
         reason = decide.not_accurate(self.rule.metric.name, accuracy, self.reference, self.rule.allowed)
         outcome = replace(
@@ -125,7 +125,7 @@ class Judge:
             worst_segment=segments.worst(got, self.expected),
             reason=reason or "",
         )
-        return outcome if reason or not self.rule.independent else self._among_neighbours(outcome, outcome.record.path)
+        return outcome if reason or not self.rule.independent else self._among_neighbours(outcome, path)
 
     def _among_neighbours(self, outcome: Outcome, path: Path) -> Outcome:
         """Judge the candidate as it is served: other rows in the batch, one of them hostile, may change its scales."""

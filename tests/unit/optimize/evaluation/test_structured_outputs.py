@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -18,13 +20,13 @@ def head(rows: int = ROWS) -> Array:
     """[rows, anchors, 4 + 3]: boxes by centre and size up to 320, and scores from 0 to 1, few of them high."""
     boxes = np.concatenate([320 * RNG.random((rows, ANCHORS, 2)), 20 + 40 * RNG.random((rows, ANCHORS, 2))], axis=-1)
     scores = RNG.random((rows, ANCHORS, 3)) ** 4
-    return np.concatenate([boxes, scores], axis=-1).astype(np.float32)
+    return np.asarray(np.concatenate([boxes, scores], axis=-1), np.float32)
 
 
 def one_scale(array: Array) -> Array:
     """Eight bits with one scale for all columns, as a quantized Concat has it."""
     scale = np.abs(array).max() / 255
-    return (np.round(array / scale) * scale).astype(np.float32)
+    return np.asarray(np.round(array / scale) * scale, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +80,10 @@ def test_a_constant_column_is_no_segment() -> None:
 
 def corners(array: Array) -> Array:
     boxes = np.concatenate([array[..., :2], array[..., :2] + array[..., 2:4]], axis=-1)
-    return boxes.astype(np.float32)
+    return np.asarray(boxes, np.float32)
 
 
-FORMS = {
+FORMS: dict[str, Callable[[Array], dict[str, Array]]] = {
     "one output": lambda x: {"output0": x},
     "columns first": lambda x: {"output0": np.ascontiguousarray(np.swapaxes(x, 1, 2))},
     "two outputs": lambda x: {"boxes": corners(x), "scores": x[..., 4:]},
