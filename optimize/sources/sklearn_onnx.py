@@ -26,7 +26,7 @@ TOKEN_PATTERN, TOKENS = r"(?u)\b\w\w+\b", r"[\p{L}\p{N}_][\p{L}\p{N}_]+"
 """The default pattern of scikit-learn's tokenizers, and the same in the syntax of ONNX Runtime's Tokenizer."""
 
 REMEDY = (
-    "Serve the original model with a script instead: code/inference.py with model_fn and predict_fn (docs/handlers.md)"
+    "Serve the original model with a script instead: code/inference.py with model_fn and predict_fn (docs/scripts.md)"
 )
 
 
