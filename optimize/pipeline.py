@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
-from . import hardware, passes
+from . import hardware, passes, provenance
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
@@ -32,7 +26,7 @@ from .package.profile import OperatorTime
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
-from .search import budget, builder, candidates, layouts, timing
+from .search import budget, builder, candidates, layouts
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
@@ -41,12 +35,6 @@ from .search.outcome import Outcome, Rule, Search
 from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
-
-LIBRARIES = (
-    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
-    *("transformers", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost-cpu", "lightgbm"),
-)
-"""Libraries whose versions the manifest records, if they are installed."""
 
 TYPICAL_BATCH = 8
 
@@ -61,18 +49,10 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         evaluation, calibration, synthetic_note = _read(options, display)
-        if options.metric:
-            # A metric that is not known or lacks its labels is an error before any work is done.
-            metrics.metric(options.metric, evaluation.labels)
         graph = Path(scratch) / "baseline.onnx"
         source, proof = _proven(options, evaluation, time, graph, display)
-        split = dataset.split(
-            source.arranged(evaluation), source.arranged(calibration) if calibration else None, options.seed
-        )
-        if source.layout.run_rows:
-            options = replace(options, batch_sizes=(source.layout.run_rows,))
-        if synthetic_note:
-            split = replace(split, note=f"{synthetic_note}; {split.note}")
+        split = _split(options, source, evaluation, calibration, synthetic_note)
+        options = replace(options, batch_sizes=_batch_sizes(options, source))
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
@@ -96,20 +76,32 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             layout=layouts.best(measured) if measured else _single(found),
             layouts=tuple(measured),
             batch_sizes=options.batch_sizes,
-            asked=_asked(options, rule, found, split, left_out),
+            asked=provenance.asked(options, rule, found, split, left_out),
             checked=checked,
             independence=rows_proof,
-            missing=_missing(split),
+            missing=provenance.missing(split),
             finished=finished,
-            provenance=_provenance(options, command, source, split, machine),
+            provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
             padding=_padding(source, graph, finished.files[0], display),
         )
-        task = "classification" if rule.metric.classifies or options.labels else ""
-        identity = artifact.Identity(options.name, options.version, task, options.labels or source.classes)
         with display.stage("Writing the artifact"):
-            written = artifact.write(root, identity, findings, split.evaluation)
+            written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
     return Artifact(options.output, written.manifest)
+
+
+def _split(
+    options: Options, source: Conversion, evaluation: Dataset, calibration: Dataset | None, synthetic_note: str
+) -> Split:
+    """Arrange the data as the source takes it, and split it."""
+    calibrating = source.arranged(calibration) if calibration else None
+    split = dataset.split(source.arranged(evaluation), calibrating, options.seed)
+    return replace(split, note=f"{synthetic_note}; {split.note}") if synthetic_note else split
+
+
+def _batch_sizes(options: Options, source: Conversion) -> tuple[int, ...]:
+    """Return the batch sizes that the source can run."""
+    return (source.layout.run_rows,) if source.layout.run_rows else options.batch_sizes
 
 
 def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, str]:
@@ -123,6 +115,9 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
             evaluation, note = synthetic.rows(Path(options.source), options.seed)
         calibration = dataset.read(options.calibration) if options.calibration else None
         stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}{f' ({note})' if note else ''}"
+    if options.metric:
+        # A metric that is not known or lacks its labels is an error before any work is done.
+        metrics.metric(options.metric, evaluation.labels)
     return evaluation, calibration, note
 
 
@@ -146,7 +141,7 @@ def _convert(options: Options, data: Dataset, time: Budget, directory: Path, dis
     with display.stage(f"Loading {options.source} and exporting it to ONNX") as stage:
         directory.mkdir()
         sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
-        source = dispatch.convert(options, data, sizes, directory, time.conversion_s, stage.say)
+        source = dispatch.convert(options, data, sizes, directory, stage.say, time.conversion_s)
         stage.result = f"{', '.join(source.inputs)} to {', '.join(source.outputs)}, by {source.exported.exporter}"
     for warning in source.warnings:
         display.warn(warning)
@@ -237,16 +232,6 @@ def _search(
     return found
 
 
-def _missing(split: Split) -> tuple[str, ...]:
-    """The float inputs that have missing values (NaN) in the data."""
-    return tuple(
-        name
-        for name, array in split.evaluation.inputs.items()
-        if array.dtype.kind == "f"
-        and (np.isnan(array).any() or np.isnan(split.calibration.inputs.get(name, array)).any())
-    )
-
-
 def _finish(
     options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display
 ) -> PrepackedModel:
@@ -310,58 +295,3 @@ def _single(found: Search) -> Layout:
     if cell is None:
         raise ValueError("nothing was measured")
     return Layout(1, cell.threads, cell.batch_size / found.timings[cell].p50_us * 1e6)
-
-
-def _asked(options: Options, rule: Rule, found: Search, split: Split, left_out: Sequence[int]) -> dict[str, Any]:
-    reference = found.reference.accuracy
-    return {
-        "metric": {
-            "name": rule.metric.name,
-            "higher_is_better": rule.metric.higher_is_better,
-            "chosen_by": "user" if options.metric else "default",
-            "about": rule.metric.about(found.reference_outputs, rule.labels),
-        },
-        "max_drop": {
-            "asked": rule.allowed.text,
-            "limit": rule.allowed.limit(reference.score.value) if reference else None,
-        },
-        "objective": options.objective,
-        "data": {
-            "evaluation_rows": split.evaluation.rows,
-            "calibration_rows": split.calibration.rows,
-            "split": split.note,
-        },
-        "measurement": {
-            "rounds": options.rounds,
-            "most_rounds": max(len(timing.rounds_us) for timing in found.timings.values()),
-            "unevenness": round(timing.unevenness(found.timings), 2),
-            "budget_s": options.budget_s,
-            "threads": list(options.threads),
-            "left_out_batch_sizes": list(left_out),
-        },
-    }
-
-
-def _provenance(options: Options, command: str, source: Conversion, split: Split, machine: Hardware) -> dict[str, Any]:
-    return {
-        "command": command,
-        "seed": options.seed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": machine.to_json(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "source": {
-            "reference": source.reference,
-            "sha256": dict(source.digests),
-            "exporter": source.exported.exporter,
-        },
-        "evaluation": {"sha256": split.evaluation.sha256},
-        "calibration": {"sha256": split.calibration.sha256},
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
