@@ -11,7 +11,7 @@ import numpy as np
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
-from . import hardware, passes
+from . import hardware, passes, provenance
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
@@ -20,7 +20,7 @@ from .evaluation.metrics import Metric
 from .evaluation.source_check import SourceCheck
 from .hardware import Hardware
 from .options import Options
-from .package import artifact, prepack, profile, provenance
+from .package import artifact, prepack, profile
 from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
 from .progress import Display
@@ -51,7 +51,8 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         evaluation, calibration, synthetic_note = _read(options, display)
         graph = Path(scratch) / "baseline.onnx"
         source, proof = _proven(options, evaluation, time, graph, display)
-        options, split = _split(options, source, evaluation, calibration, synthetic_note)
+        split = _split(options, source, evaluation, calibration, synthetic_note)
+        options = replace(options, batch_sizes=_batch_sizes(options, source))
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
@@ -80,15 +81,27 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             independence=rows_proof,
             missing=provenance.missing(split),
             finished=finished,
-            provenance=provenance.provenance(options, command, source, split, machine),
+            provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
             padding=_padding(source, graph, finished.files[0], display),
         )
-        task = "classification" if rule.metric.classifies or options.labels else ""
-        identity = artifact.Identity(options.name, options.version, task, options.labels or source.classes)
         with display.stage("Writing the artifact"):
-            written = artifact.write(root, identity, findings, split.evaluation)
+            written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
     return Artifact(options.output, written.manifest)
+
+
+def _split(
+    options: Options, source: Conversion, evaluation: Dataset, calibration: Dataset | None, synthetic_note: str
+) -> Split:
+    """Arrange the data as the source takes it, and split it."""
+    calibrating = source.arranged(calibration) if calibration else None
+    split = dataset.split(source.arranged(evaluation), calibrating, options.seed)
+    return replace(split, note=f"{synthetic_note}; {split.note}") if synthetic_note else split
+
+
+def _batch_sizes(options: Options, source: Conversion) -> tuple[int, ...]:
+    """Return the batch sizes that the source can run."""
+    return (source.layout.run_rows,) if source.layout.run_rows else options.batch_sizes
 
 
 def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, str]:
@@ -106,20 +119,6 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
         # A metric that is not known or lacks its labels is an error before any work is done.
         metrics.metric(options.metric, evaluation.labels)
     return evaluation, calibration, note
-
-
-def _split(
-    options: Options, source: Conversion, evaluation: Dataset, calibration: Dataset | None, synthetic_note: str
-) -> tuple[Options, Split]:
-    """Arrange the rows as the source takes them, and reserve calibration rows. A fixed batch size is the only one."""
-    split = dataset.split(
-        source.arranged(evaluation), source.arranged(calibration) if calibration else None, options.seed
-    )
-    if source.layout.run_rows:
-        options = replace(options, batch_sizes=(source.layout.run_rows,))
-    if synthetic_note:
-        split = replace(split, note=f"{synthetic_note}; {split.note}")
-    return options, split
 
 
 def _proven(
@@ -142,7 +141,7 @@ def _convert(options: Options, data: Dataset, time: Budget, directory: Path, dis
     with display.stage(f"Loading {options.source} and exporting it to ONNX") as stage:
         directory.mkdir()
         sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
-        source = dispatch.convert(options, data, sizes, directory, time.conversion_s, stage.say)
+        source = dispatch.convert(options, data, sizes, directory, stage.say, time.conversion_s)
         stage.result = f"{', '.join(source.inputs)} to {', '.join(source.outputs)}, by {source.exported.exporter}"
     for warning in source.warnings:
         display.warn(warning)

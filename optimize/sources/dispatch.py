@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,8 +28,8 @@ def convert(
     data: Dataset,
     batch_sizes: Sequence[int],
     directory: Path,
-    seconds: float,
     announce: Callable[[str], None],
+    seconds: float = math.inf,
 ) -> Conversion:
     """Detect the kind of the source, load it in the process that the kind requires, and export it into ``directory``.
 

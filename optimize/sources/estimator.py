@@ -201,8 +201,8 @@ def _export(attempts: Sequence[Attempt], explain: Explain, interface: Interface,
         if np.isfinite(difference):
             break
     if closest is None:
-        error = failure or NotProven("no conversion was tried")
-        raise ExportFailed(explain(interface.inputs, error)) from error
+        cause = failure or NotProven("no conversion was tried")
+        raise ExportFailed(explain(interface.inputs, cause)) from cause
     _, model, said = closest
     onnx.save(model, path)
     return Exported("onnxmltools" if "onnxmltools" in str(model.producer_name).lower() else "skl2onnx", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from ..errors import ExportFailed, NotProven
 from .axes import BATCH, Probe
 from .baseline import compare
 from .estimator_inputs import COLUMNS, NAMED_MATRIX, EstimatorInputs
+
+OPSET = 18
+"""The opset of graphs that consist of operators for classical models only."""
 
 PREFIX = "estimator__"
 """Prefix of every name that a converter chose, so that the user's names are free."""
@@ -39,6 +43,8 @@ class Interface:
 
         inner = add_prefix(model, PREFIX)
         graph = inner.graph
+        if not any(entry.domain == "" for entry in inner.opset_import):
+            inner.opset_import.append(onnx.helper.make_opsetid("", OPSET))
         declared = {value.name: value for value in graph.input}
         nodes, inputs = _wired(self.inputs, declared)
         del graph.input[:]
@@ -51,8 +57,6 @@ class Interface:
             kept.append(_matched(graph, name, answer, found))
         del graph.output[:]
         graph.output.extend(kept)
-        for opset in [] if any(entry.domain == "" for entry in inner.opset_import) else [OLD_OPSET]:
-            inner.opset_import.append(onnx.helper.make_opsetid("", opset))
         return inner
 
     def difference(self, model: Any, probe: Probe) -> float:
@@ -62,9 +66,6 @@ class Interface:
             return compare(self.outputs, self.answers, [found[name] for name in self.outputs], probe)
         except NotProven:
             return float("inf")
-
-
-OLD_OPSET = 18
 
 
 def _wired(inputs: EstimatorInputs, declared: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
@@ -119,6 +120,14 @@ def _run(model: Any, outputs: Sequence[str], rows: Mapping[str, Array]) -> dict[
     return dict(zip(outputs, answers, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to an output: ``array`` is the result for the rows, and ``build`` adds its nodes under a name."""
+
+    array: Array
+    build: Callable[[Any, str], None]
+
+
 def _matched(graph: Any, name: str, answer: Array, found: Mapping[str, Any]) -> Any:
     """Add the output ``name``, computed from the converter's output that is closest to ``answer``.
 
@@ -126,18 +135,11 @@ def _matched(graph: Any, name: str, answer: Array, found: Mapping[str, Any]) -> 
     """
     from onnx import helper
 
-    best: tuple[float, Callable[[Any, str], None]] | None = None
-    for source, value in found.items():
-        for adapted, build in _adapted(source, value, answer):
-            distance = _distance(adapted, answer)
-            if best is None or distance < best[0]:
-                best = distance, build
-    if best is None:
+    ways = [way for source, value in found.items() for way in _ways(source, value, answer)]
+    if not ways:
         shapes = ", ".join(f"{key.removeprefix(PREFIX)} {_shape(value)}" for key, value in found.items())
-        raise ExportFailed(
-            f"no output of the converted graph ({shapes}) has the shape {list(answer.shape)} of {name!r}"
-        )
-    best[1](graph, name)
+        raise ExportFailed(f"no converted output ({shapes}) has the shape {list(answer.shape)} of {name!r}")
+    min(ways, key=lambda way: _distance(way.array, answer)).build(graph, name)
     elem_type = helper.np_dtype_to_tensor_dtype(answer.dtype)
     return helper.make_tensor_value_info(name, elem_type, [BATCH, *answer.shape[1:]])
 
@@ -151,44 +153,41 @@ def _distance(adapted: Array, answer: Array) -> float:
     return float(np.nanmean(gap)) if gap.size else 0.0
 
 
-def _adapted(source: str, value: Any, answer: Array) -> list[tuple[Array, Callable[[Any, str], None]]]:
-    """Return the ways in which ``value`` can get the shape of ``answer``, each with a function that adds its nodes."""
+def _ways(source: str, value: Any, answer: Array) -> list[Way]:
+    """Return the ways in which the converter's output ``source`` can get the shape of ``answer``."""
     if isinstance(value, list):
-        return _from_list(source, value, answer)
+        return _ways_from_list(source, value, answer)
     if not isinstance(value, np.ndarray) or value.dtype.kind in "OU":
         return []
-    ways: list[tuple[Array, list[tuple[str, dict[str, Any]]]]] = []
+    found: list[Way] = []
     if value.size == answer.size:
-        ways.append((value.reshape(answer.shape), []))
-        if answer.dtype.kind == "f" and value.dtype.kind == "f":
-            ways.append((-value.reshape(answer.shape), [("Neg", {})]))
+        flat = value.reshape(answer.shape)
+        found.append(Way(flat, partial(_reshape, source=source, value=value, answer=answer, last="")))
+        if answer.dtype.kind == value.dtype.kind == "f":
+            found.append(Way(-flat, partial(_reshape, source=source, value=value, answer=answer, last="Neg")))
             # One converter leaves the logarithm of counts.
             with np.errstate(over="ignore"):
-                ways.append((np.exp(value.reshape(answer.shape)), [("Exp", {})]))
+                counts = np.exp(flat)
+            found.append(Way(counts, partial(_reshape, source=source, value=value, answer=answer, last="Exp")))
     if answer.ndim == 2 and answer.shape[1] == 2 and value.size == len(answer):
-        column = value.reshape(-1, 1)
         for sign in (1, -1):
-            two = np.concatenate([-sign * column, sign * column], axis=1)
-            ways.append((two, [("Two", {"sign": sign})]))
+            column = sign * value.reshape(-1, 1)
+            two = np.concatenate([-column, column], axis=1)
+            found.append(Way(two, partial(_two_columns, source=source, value=value, answer=answer, sign=sign)))
     if value.ndim == 3 and answer.ndim == 2 and value.shape == (answer.shape[1], len(answer), 2):
-        ways.append((value[:, :, 1].T, [("Positive", {})]))
-    return [
-        (array, lambda graph, name, steps=steps: _build(graph, source, name, value, answer, steps))
-        for array, steps in ways
-    ]
+        found.append(Way(value[:, :, 1].T, partial(_second_columns, source=source)))
+    return found
 
 
-def _from_list(source: str, values: list[Any], answer: Array) -> list[tuple[Array, Callable[[Any, str], None]]]:
+def _ways_from_list(source: str, values: list[Any], answer: Array) -> list[Way]:
     """A sequence of tensors, one per output of the estimator: joined to one column each, or one of them."""
     arrays = [np.asarray(value) for value in values]
-    ways: list[tuple[Array, Callable[[Any, str], None]]] = []
+    found: list[Way] = []
     if all(array.ndim == 2 and array.shape[1] == 2 for array in arrays) and answer.shape[1:] == (len(arrays),):
         joined = np.stack([array[:, 1] for array in arrays], axis=1)
-        ways.append((joined, lambda graph, name: _join(graph, source, name, len(arrays))))
-    for at, array in enumerate(arrays):
-        if array.shape == answer.shape:
-            ways.append((array, lambda graph, name, at=at: _pick(graph, source, name, at)))
-    return ways
+        found.append(Way(joined, partial(_join, source=source, count=len(arrays))))
+    picked = [(at, array) for at, array in enumerate(arrays) if array.shape == answer.shape]
+    return found + [Way(array, partial(_pick, source=source, at=at)) for at, array in picked]
 
 
 def _constant(graph: Any, name: str, values: Any) -> str:
@@ -198,37 +197,44 @@ def _constant(graph: Any, name: str, values: Any) -> str:
     return name
 
 
-def _build(
-    graph: Any, source: str, name: str, value: Array, answer: Array, steps: Sequence[tuple[str, dict[str, Any]]]
-) -> None:
-    """Add the nodes that turn ``source`` into ``name``: Reshape and Cast where needed, and ``steps``."""
+def _cast(value: Array, answer: Array) -> list[tuple[str, list[str], dict[str, Any]]]:
     from onnx import helper
 
-    nodes: list[tuple[str, list[str], dict[str, Any]]] = []
-    special = steps[0] if steps else None
-    if special and special[0] == "Positive":
-        index = _constant(graph, f"{PREFIX}{name}_index", np.array(1))
-        nodes += [("Gather", [index], {"axis": 2}), ("Transpose", [], {"perm": [1, 0]})]
-    if value.dtype != answer.dtype:
-        nodes.append(("Cast", [], {"to": helper.np_dtype_to_tensor_dtype(answer.dtype)}))
-    if special and special[0] == "Two":
-        shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, 1]))
-        signs = _constant(
-            graph, f"{PREFIX}{name}_signs", np.array([[-1, 1]], answer.dtype) * answer.dtype.type(special[1]["sign"])
-        )
-        nodes += [("Reshape", [shape], {}), ("MatMul", [signs], {})]
-    elif value.shape != answer.shape and not special:
+    if value.dtype == answer.dtype:
+        return []
+    return [("Cast", [], {"to": helper.np_dtype_to_tensor_dtype(answer.dtype)})]
+
+
+def _reshape(graph: Any, name: str, *, source: str, value: Array, answer: Array, last: str) -> None:
+    """Add the type and the axes of ``answer`` to ``source``, and the operator ``last`` if there is one."""
+    nodes = _cast(value, answer)
+    if value.shape != answer.shape:
         shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, *answer.shape[1:]]))
         nodes.append(("Reshape", [shape], {}))
-    if special and special[0] in ("Neg", "Exp"):
-        if value.shape != answer.shape:
-            shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, *answer.shape[1:]]))
-            nodes.append(("Reshape", [shape], {}))
-        nodes.append((special[0], [], {}))
+    if last:
+        nodes.append((last, [], {}))
     graph.node.extend(_chain(source, name, nodes or [("Identity", [], {})]))
 
 
-def _join(graph: Any, source: str, name: str, count: int) -> None:
+def _two_columns(graph: Any, name: str, *, source: str, value: Array, answer: Array, sign: int) -> None:
+    """Add ``[-s, s]`` for a score ``s`` of two classes."""
+    shape = _constant(graph, f"{PREFIX}{name}_shape", np.array([-1, 1]))
+    signs = _constant(graph, f"{PREFIX}{name}_signs", np.array([[-sign, sign]], answer.dtype))
+    nodes = [*_cast(value, answer), ("Reshape", [shape], {}), ("MatMul", [signs], {})]
+    graph.node.extend(_chain(source, name, nodes))
+
+
+def _second_columns(graph: Any, name: str, *, source: str) -> None:
+    """Add the second column of each table of ``[outputs, rows, 2]``, as ``[rows, outputs]``."""
+    index = _constant(graph, f"{PREFIX}{name}_index", np.array(1))
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("Gather", [index], {"axis": 2}),
+        ("Transpose", [], {"perm": [1, 0]}),
+    ]
+    graph.node.extend(_chain(source, name, steps))
+
+
+def _join(graph: Any, name: str, *, source: str, count: int) -> None:
     """Add nodes that join the second columns of a sequence of ``count`` tensors."""
     from onnx import helper
 
@@ -243,7 +249,7 @@ def _join(graph: Any, source: str, name: str, count: int) -> None:
     graph.node.append(helper.make_node("Concat", columns, [name], axis=1))
 
 
-def _pick(graph: Any, source: str, name: str, at: int) -> None:
+def _pick(graph: Any, name: str, *, source: str, at: int) -> None:
     """Add a node that takes tensor ``at`` of a sequence."""
     from onnx import helper
 

@@ -49,8 +49,10 @@ class EstimatorInputs:
             return batch[self.names[0]]
         if self.form == TEXTS:
             return [str(text) for text in batch[self.names[0]].reshape(-1)]
-        import pandas
-
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise BadInput("columns by name need the extra 'classic': pip install -e '.[classic]'") from error
         if self.form == NAMED_MATRIX:
             return pandas.DataFrame(batch[self.names[0]], columns=list(self.features))
         return pandas.DataFrame({name: batch[name].reshape(-1) for name in self.features})

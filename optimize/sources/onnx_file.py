@@ -53,7 +53,8 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
     kept_in_graph = _bytes(kept_in) <= LARGEST_BYTES
     if kept_in_graph:
         _check(model, path, kept_in)
-    size, messages = batch_axis.fixed(model), ()
+    size = batch_axis.fixed(model)
+    messages: tuple[str, ...] = ()
     if size is not None:
         freed, messages = _freed(model, size, run, rows) if kept_in_graph else (None, ())
         if freed is not None:

@@ -173,7 +173,7 @@ def test_the_option_fixes_axes(fixed: tuple[str, ...], left: set[str], tmp_path:
         proven(path, {"x": rows(3, 8, 12)}, Layout(), fixed=("depth",))
 
 
-STATES = {
+STATES: dict[str, tuple[dict[str, Array], dict[str, int | None]]] = {
     "rows on the state's axis": ({"state": RNG.normal(size=(2, ROWS, 4)).astype(np.float32)}, {"state": 1, "sr": None}),
     "one state per row": ({"state": rows(2, 1, 4)}, {"sr": None}),
     "one state for all rows": ({"state": np.ones((2, 1, 4), np.float32)}, {"state": None, "sr": None}),
@@ -223,17 +223,14 @@ def test_texts_and_layouts_are_stored_for_other_processes(tmp_path: Path) -> Non
     assert found.batch(2)["sr"] == 5
 
 
-def test_external_data_keeps_its_files(tmp_path: Path) -> None:
+def test_external_data_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file is never loaded whole: its graph and its data files are placed side by side."""
     path = product(tmp_path / "m.onnx", ["n", 8], ["n", 4])
     model = onnx.load(path)
     (tmp_path / "weights").mkdir()
     onnx.save(model, path, save_as_external_data=True, location="weights/w.bin", size_threshold=0)
-    limit, onnx_file.LARGEST_BYTES = onnx_file.LARGEST_BYTES, 1
-    try:
-        found, proof = proven(path, {"x": rows(8)}, Layout())
-    finally:
-        onnx_file.LARGEST_BYTES = limit
+    monkeypatch.setattr("optimize.sources.onnx_file.LARGEST_BYTES", 1)
+    found, proof = proven(path, {"x": rows(8)}, Layout())
     assert proof.worst == 0
     assert "w.bin" in found.digests
     assert (tmp_path / "work" / "weights_w.bin").is_file()

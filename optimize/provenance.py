@@ -1,4 +1,4 @@
-"""The provenance of a search: what was asked, on which machine, with which libraries and data."""
+"""Provenance: the request, the data, the machine and the versions that the manifest records about a search."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.dataset import Split
-from ..hardware import Hardware
-from ..options import Options
-from ..search import timing
-from ..search.outcome import Rule, Search
-from ..sources.conversion import Conversion
+from .evaluation.dataset import Split
+from .hardware import Hardware
+from .options import Options
+from .package.artifact import Identity
+from .search import timing
+from .search.outcome import Rule, Search
+from .sources.conversion import Conversion
 
 LIBRARIES = (
     *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
@@ -26,7 +27,7 @@ LIBRARIES = (
 
 
 def asked(options: Options, rule: Rule, found: Search, split: Split, left_out: Sequence[int]) -> dict[str, Any]:
-    """The options of the search, the metric as it was read, and the rows, for the evidence of the manifest."""
+    """Describe the metric, the limits, the data and the measurement, for the evidence of the manifest."""
     reference = found.reference.accuracy
     return {
         "metric": {
@@ -56,8 +57,8 @@ def asked(options: Options, rule: Rule, found: Search, split: Split, left_out: S
     }
 
 
-def provenance(options: Options, command: str, source: Conversion, split: Split, machine: Hardware) -> dict[str, Any]:
-    """The command, machine, versions and digests that reproduce the search."""
+def of(options: Options, command: str, source: Conversion, split: Split, machine: Hardware) -> dict[str, Any]:
+    """Describe command, machine, versions, source and data, for the provenance of the manifest."""
     return {
         "command": command,
         "seed": options.seed,
@@ -83,10 +84,16 @@ def _versions() -> dict[str, str]:
 
 
 def missing(split: Split) -> tuple[str, ...]:
-    """The float inputs that have missing values (NaN) in the data."""
+    """Return the float inputs that have missing values (NaN) in the data."""
     return tuple(
         name
         for name, array in split.evaluation.inputs.items()
         if array.dtype.kind == "f"
         and (np.isnan(array).any() or np.isnan(split.calibration.inputs.get(name, array)).any())
     )
+
+
+def identity(options: Options, source: Conversion, rule: Rule) -> Identity:
+    """Return the name, the task and the class names under which the artifact is served."""
+    task = "classification" if rule.metric.classifies or options.labels else ""
+    return Identity(options.name, options.version, task, options.labels or source.classes)
