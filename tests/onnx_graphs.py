@@ -363,3 +363,119 @@ DEPENDENT: dict[str, Build] = {
         fixed_dependent,
     )
 }
+
+
+def _unchecked(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    *,
+    weights: bool = False,
+    ir: int = 8,
+    opset: int = 18,
+) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(W43, "w")] if weights else []
+    made = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), initializers)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=ir)
+
+
+def _tensor(name: str, kind: int, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _unranked(name: str) -> onnx.ValueInfoProto:
+    value = onnx.ValueInfoProto()
+    value.name = name
+    value.type.tensor_type.elem_type = FLOAT
+    return value
+
+
+X, Y3, Y4 = _tensor("x", FLOAT, ["b", 4]), _tensor("y", FLOAT, ["b", 3]), _tensor("y", FLOAT, ["b", 4])
+
+
+def weights_among_inputs() -> onnx.ModelProto:
+    """As files before IR version 4 have them."""
+    inputs = [X, _tensor("w", FLOAT, [4, 3])]
+    return _unchecked([node("MatMul", "x w", "y")], inputs, [Y3], weights=True, ir=3, opset=9)
+
+
+def overridable_weights() -> onnx.ModelProto:
+    inputs = [X, _tensor("w", FLOAT, [4, 3])]
+    return _unchecked([node("MatMul", "x w", "y")], inputs, [Y3], weights=True)
+
+
+def unranked_output() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [X], [_unranked("y")])
+
+
+def unranked_input() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_unranked("x")], [_unranked("y")])
+
+
+def negative_sizes() -> onnx.ModelProto:
+    """-1 written as a size."""
+    model = _unchecked([node("Neg", "x", "y")], [X], [Y4])
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    return model
+
+
+def half_floats() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_tensor("x", FLOAT16, ["b", 4])], [_tensor("y", FLOAT16, ["b", 4])])
+
+
+def booleans() -> onnx.ModelProto:
+    return _unchecked([node("Not", "x", "y")], [_tensor("x", BOOL, ["b", 4])], [_tensor("y", BOOL, ["b", 4])])
+
+
+def flat_rows() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_tensor("x", FLOAT, ["n"])], [_tensor("y", FLOAT, ["n"])])
+
+
+def sequence_output() -> onnx.ModelProto:
+    output = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    return _unchecked([node("SplitToSequence", "x", "y", axis=0)], [X], [output])
+
+
+def zipmap() -> onnx.ModelProto:
+    """Probabilities as a list of dictionaries, as scikit-learn's converter writes them by default."""
+    output = onnx.ValueInfoProto()
+    output.name = "y"
+    pair = output.type.sequence_type.elem_type.map_type
+    pair.key_type = INT64
+    pair.value_type.tensor_type.elem_type = FLOAT
+    made = node("ZipMap", "p", "y", classlabels_int64s=[0, 1, 2])
+    made.domain = "ai.onnx.ml"
+    return _unchecked([node("MatMul", "x w", "p"), made], [X], [output], weights=True)
+
+
+def optional_input() -> onnx.ModelProto:
+    value = onnx.ValueInfoProto()
+    value.name = "x"
+    inner = value.type.optional_type.elem_type.tensor_type
+    inner.elem_type = FLOAT
+    inner.shape.dim.add().dim_value = 3
+    nodes = [node("OptionalHasElement", "x", "h"), node("Cast", "h", "y", to=FLOAT)]
+    return _unchecked(nodes, [value], [_tensor("y", FLOAT, [])])
+
+
+SERVED: dict[str, Build] = {
+    one.__name__: one
+    for one in (
+        weights_among_inputs,
+        overridable_weights,
+        unranked_output,
+        negative_sizes,
+        half_floats,
+        booleans,
+        flat_rows,
+    )
+}
+REFUSED: dict[str, tuple[Build, str]] = {
+    "unranked_input": (unranked_input, "update_model_dims"),
+    "sequence_output": (sequence_output, "ConcatFromSequence"),
+    "zipmap": (zipmap, "zipmap=False"),
+    "optional_input": (optional_input, "required"),
+}
+"""What is refused, and the remedy that the message names."""

@@ -19,6 +19,9 @@ from .synthetic import Run, find_inputs, make_inputs
 ROWS = 6
 """Distinct rows of a proof; two for a slow model."""
 
+MOST_ROWS = 32
+"""Rows of a full batch, where the caller does not say."""
+
 BUDGET_NS = 100_000_000
 """Time for the runs of a proof: no further run is begun after it, once the least runs have been done."""
 
@@ -74,7 +77,7 @@ class _Proof:
         self.costs_ns[len(inputs[0])] = self._clock() - begun_ns
         for spec, array in zip(self._spec.outputs, outputs, strict=True):
             if array.shape[:1] != (len(inputs[0]),):
-                raise Dependent(
+                raise OtherRows(
                     f"output {spec.name!r} has shape {list(array.shape)} for {len(inputs[0])} rows of input"
                 )
         return outputs
@@ -100,7 +103,7 @@ class _Proof:
                     f"output {spec.name!r} has shape {list(alone.shape[1:])} for a row alone and "
                     f"{list(here.shape[1:])} {what}"
                 )
-            if not same(alone, here):
+            if not same(alone, here, spec.dtype.itemsize):
                 raise Dependent(f"output {spec.name!r} of a row alone differs from its answer {what}")
 
 
@@ -109,7 +112,7 @@ def prove(
     spec: ModelSpec,
     rows: Sequence[Array],
     *,
-    most_rows: int = ROWS,
+    most_rows: int = MOST_ROWS,
     clock: Callable[[], int] = perf_counter_ns,
 ) -> Independence:
     """Compare distinct rows alone with the same rows together, in another order, cut and beside a hostile row.
@@ -129,7 +132,7 @@ def prove(
 
 
 def prove_synthetic(
-    run: Run, spec: ModelSpec, *, most_rows: int = ROWS, clock: Callable[[], int] = perf_counter_ns
+    run: Run, spec: ModelSpec, *, most_rows: int = MOST_ROWS, clock: Callable[[], int] = perf_counter_ns
 ) -> Independence:
     """As :func:`prove`, with synthetic rows. Not decidable where the model refuses them, or answers all alike."""
     try:
@@ -186,11 +189,13 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
     order = list(range(count))
     if _alike(proof.alone):
         raise Dependent(CONSTANT)
+    full = [index % count for index in range(most_rows)]
     checks: list[tuple[list[int], str, bool]] = [
         (order, "at another place", False),
         ([order[-1], 0], "among fewer rows", False),
         (order[: most_rows - 1], "beside a row of huge values", True),
         ([0, 0], "beside itself", False),
+        (full, "in a full batch", False),
     ]
     for rows, what, hostile in checks:
         if clock() > until_ns:
@@ -198,14 +203,14 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
         proof.compare(rows, what, hostile)
 
 
-def same(alone: Array, here: Array) -> bool:
-    """Whether two answers are equal within the rounding of their format; exactly, where they are no floats."""
+def same(alone: Array, here: Array, itemsize: int) -> bool:
+    """Whether two answers are equal within the rounding of a float of ``itemsize`` bytes; exactly for other types."""
     if alone.dtype.kind != "f":
         return bool(np.array_equal(alone, here))
     one, other = alone.astype(np.float64), here.astype(np.float64)
     finite = one[np.isfinite(one)]
     largest = float(np.abs(finite).max(initial=0.0))
-    allowed = TOLERANCES.get(alone.dtype.itemsize, 1e-3) * largest + ABSOLUTE
+    allowed = TOLERANCES.get(itemsize, 1e-3) * largest + ABSOLUTE
     with np.errstate(invalid="ignore"):
         close = (np.abs(one - other) <= allowed) | (one == other) | (np.isnan(one) & np.isnan(other))
     return bool(close.all())

@@ -14,6 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
 from . import BackendOptions
+from .onnx_file import unranked_inputs
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -74,6 +75,7 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
             f"the device {options.device!r} cannot be used: ONNX Runtime could not start {providers[0]}; the lines "
             "above say which library or driver is missing"
         )
+    _require_ranks(session, path)
     return OnnxRuntimeSession(session)
 
 
@@ -128,6 +130,16 @@ def _spec(node: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     axes = tuple(size if isinstance(size, str) else "" for size in node.shape)
     return TensorSpec(node.name, dtype, shape, axes)
+
+
+def _require_ranks(session: ort.InferenceSession, path: Path) -> None:
+    """Raises BrokenArtifact for an input without a declared shape, which the runtime shows like a scalar."""
+    scalars = {node.name for node in session.get_inputs() if not node.shape}
+    unranked = scalars.intersection(unranked_inputs(path)) if scalars else ()
+    if unranked:
+        raise BrokenArtifact(
+            f"{min(unranked)!r} has no declared shape: export it with one, or set it with onnx.tools.update_model_dims"
+        )
 
 
 def _closed(*_: Any) -> list[Array]:

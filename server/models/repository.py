@@ -32,12 +32,13 @@ BATCH_SIZE = re.compile(r"^[^#\n]*?\bmax_batch_size\s*:\s*(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version on disk that can be loaded."""
+    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it."""
 
     path: Path
     name: str
     version: str
     stamp: Stamp = ()
+    given: Path | None = None
 
 
 def scan(root: Path, settings: Settings) -> list[Found]:
@@ -83,7 +84,8 @@ def identify(path: Path, settings: Settings, name: str = "", version: str = "") 
     newest = found[-1]
     if not newest.version[:1].isdigit():  # no folder of versions, but a model that was packed one folder too high
         newest = replace(newest, version=_identify(newest.path, settings).version)
-    return replace(newest, name=name or settings.name or newest.name, version=version or newest.version)
+    name, version = name or settings.name or newest.name, version or newest.version
+    return replace(newest, name=name, version=version, given=path)
 
 
 def _identify(path: Path, settings: Settings) -> Found:

@@ -215,7 +215,7 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     """
     if not one.own:
         return one.batching
-    rows = rows_of(one.session, one.artifact, sample, context.settings)
+    rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
     if rows.independent:
         return one.batching
     single = [array[:1] if array.ndim else array for array in sample]

@@ -38,12 +38,15 @@ def with_rows(session: Session, artifact: Artifact, settings: Settings) -> Sessi
     return session
 
 
-def rows_of(session: Session, artifact: Artifact, sample: Sequence[Array], settings: Settings) -> Independence:
-    """Whether rows are independent: as declared, or as shown with ``sample``.
+def rows_of(
+    session: Session, artifact: Artifact, sample: Sequence[Array], most_rows: int, settings: Settings
+) -> Independence:
+    """Whether rows are independent: as declared, or as shown with ``sample`` in batches up to ``most_rows``.
 
     Logs the reason of a model whose requests are run one at a time.
     """
-    found = Independence(True) if one_row_runs(session) else declared(artifact, settings) or _shown(session, sample)
+    found = Independence(True) if one_row_runs(session) else declared(artifact, settings)
+    found = found or _shown(session, sample, max(most_rows, 2))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
     return found
@@ -61,15 +64,15 @@ def declared(artifact: Artifact, settings: Settings) -> Independence | None:
     return None
 
 
-def _shown(session: Session, sample: Sequence[Array]) -> Independence:
+def _shown(session: Session, sample: Sequence[Array], most_rows: int) -> Independence:
     spec = session.spec
     if not spec.batchable:
         return Independence(False, WHOLE)
     if isinstance(session, FixedBatchSession):
         return Independence(True)  # shown when it was opened
     rows = distinct(sample)
-    found = prove(session.run, spec, rows) if rows else UNSHOWN
-    return prove_synthetic(session.run, spec) if found.reason == CONSTANT else found
+    found = prove(session.run, spec, rows, most_rows=most_rows) if rows else UNSHOWN
+    return prove_synthetic(session.run, spec, most_rows=most_rows) if found.reason == CONSTANT else found
 
 
 def one_row_runs(session: Session) -> bool:

@@ -102,7 +102,7 @@ def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
 def warm(build: Build, session: Session, sample: list[Array], batching: Batching) -> WarmModel:
     """Show how the rows of the model may be run, run every batch size and length, and decide where the model runs."""
     artifact, context = build.artifact, build.context
-    rows = rows_of(session, artifact, sample, context.settings)
+    rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
     batching = replace(batching, batch_sizes=_sizes(artifact, session, batching, rows))
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns)
     trim()

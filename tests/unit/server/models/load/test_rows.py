@@ -14,6 +14,7 @@ import pytest
 
 from server.artifact import Artifact, Batching, Manifest
 from server.backends.synthetic import make_inputs
+from server.errors import BrokenArtifact
 from server.models.load import Loader
 from server.models.repository import open_artifact
 from server.models.served import ServedModel, close
@@ -21,7 +22,7 @@ from server.request import InferRequest
 from server.settings.options import Settings
 from server.tensors import Array, ModelSpec
 from tests import onnx_graphs
-from tests.onnx_graphs import DEPENDENT, INDEPENDENT, Build
+from tests.onnx_graphs import DEPENDENT, INDEPENDENT, REFUSED, SERVED, Build
 
 THREADS = Settings(inline_below_us=0, instances=1, threads=1)
 ALL = {**INDEPENDENT, **DEPENDENT}
@@ -97,6 +98,20 @@ def test_answers_under_load_are_those_of_the_model_alone(name: str, tmp_path: Pa
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
     served(path, use, replace(THREADS, max_queue_delay_us=2_000))
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_unusual_signatures_are_served(name: str, tmp_path: Path) -> None:
+    path = onnx_graphs.save(SERVED[name], tmp_path / "model.onnx")
+    assert served(path, how) == (True, "", 32)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_served_is_refused_with_its_remedy(name: str, tmp_path: Path) -> None:
+    build, remedy = REFUSED[name]
+    path = onnx_graphs.save(build, tmp_path / "model.onnx")
+    with pytest.raises(BrokenArtifact, match=remedy):
+        served(path, how)
 
 
 class TestFixedBatch:
