@@ -22,7 +22,7 @@ ROWS = 6
 MOST_ROWS = 32
 """Rows of a full batch, where the caller does not say."""
 
-BUDGET_NS = 100_000_000
+BUDGET_NS = 60_000_000
 """Time for the runs of a proof: no further run is begun after it, once the least runs have been done."""
 
 SLOW_NS = 10_000_000
@@ -81,6 +81,10 @@ class _Proof:
                     f"output {spec.name!r} has shape {list(array.shape)} for {len(inputs[0])} rows of input"
                 )
         return outputs
+
+    def predict_ns(self, rows: int) -> int:
+        """What a run takes at most, by the costs of those before."""
+        return max(ns * rows // size for size, ns in self.costs_ns.items() if size <= rows)
 
     def run_alone(self, index: int) -> None:
         """Run the next row alone; later runs are compared with its answer."""
@@ -198,7 +202,7 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
         (full, "in a full batch", False),
     ]
     for rows, what, hostile in checks:
-        if clock() > until_ns:
+        if clock() + proof.predict_ns(len(rows) + hostile) > until_ns:
             return
         proof.compare(rows, what, hostile)
 

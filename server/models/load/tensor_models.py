@@ -102,9 +102,11 @@ def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
 def warm(build: Build, session: Session, sample: list[Array], batching: Batching) -> WarmModel:
     """Show how the rows of the model may be run, run every batch size and length, and decide where the model runs."""
     artifact, context = build.artifact, build.context
+    begun_ns = perf_counter_ns()
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
     batching = replace(batching, batch_sizes=_sizes(artifact, session, batching, rows))
-    max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns)
+    spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
+    max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
     inline, max_batch_size = inline_within(
         seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
