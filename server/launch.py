@@ -22,7 +22,8 @@ import uvloop
 from . import VERSION, fatal
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
-from .http.protocol import HotPath, HotProtocol
+from .http.hot import HotPath
+from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower

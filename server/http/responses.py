@@ -1,4 +1,4 @@
-"""The bytes of replies: status lines and heads that are put together once a second, not once a request."""
+"""The bytes of responses: status lines and heads, built once a second instead of once a request."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..request import Headers
 CLOSE = b"connection: close\r\n"
 
 
-class ReplyHeads:
-    """Ready-made beginnings of replies, up to the value of ``content-length``, for one second of ``date`` at a time."""
+class ResponseHeads:
+    """Cached beginnings of responses, up to the value of ``content-length``; each lasts for one second of ``date``."""
 
     def __init__(self) -> None:
         self._heads: dict[tuple[int, bytes], bytes] = {}
-        self._date = b""  # the whole line; none before the first tick, rather than an empty one
+        self._date = b""  # the whole line; absent before the first tick
 
     def tick(self, now_s: float) -> None:
-        """Take over the time of day; to be called about once a second."""
+        """Set the date of the heads; called about once a second with seconds of the Unix epoch."""
         self._date = b"date: %b\r\n" % formatdate(now_s, usegmt=True).encode()
         self._heads.clear()
 
-    def reply(self, status: int, content_type: bytes, body: bytes, headers: Headers, close: bool) -> bytes:
-        """The whole reply."""
+    def whole(self, status: int, content_type: bytes, body: bytes, headers: Headers, close: bool) -> bytes:
+        """The bytes of a whole response."""
         head = self._heads.get((status, content_type)) or self._head(status, content_type)
         extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) if headers else b""
         if close:
@@ -31,7 +31,7 @@ class ReplyHeads:
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body)
 
     def begin(self, status: int, content_type: bytes, headers: Headers, close: bool) -> bytes:
-        """The head of a reply whose body follows in chunks."""
+        """The bytes of the head of a response whose body follows in chunks."""
         extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) + (CLOSE if close else b"")
         line = b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\n" % (status, _phrase(status), self._date, content_type)
         return line + b"transfer-encoding: chunked\r\n" + extra + b"\r\n"
