@@ -479,3 +479,114 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "optional_input": (optional_input, "required"),
 }
 """What is refused, and the remedy that the message names."""
+
+
+def recurrent_step_first() -> onnx.ModelProto:
+    """A GRU over [time, batch, features], without names."""
+    w = RANDOM.standard_normal((1, 9, 4)).astype(np.float32)
+    r = RANDOM.standard_normal((1, 9, 3)).astype(np.float32)
+    nodes = [node("GRU", "x w r", "all", hidden_size=3), node("Squeeze", "all one", "y")]
+    inputs: list[Value] = [("x", FLOAT, [None, None, 4])]
+    return graph(nodes, inputs, [("y", FLOAT, [None, None, 3])], {"w": w, "r": r, "one": np.array([1], np.int64)})
+
+
+def attention_over_rows() -> onnx.ModelProto:
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0]),
+        node("MatMul", "x t", "s"),
+        node("Softmax", "s", "p", axis=1),
+        node("MatMul", "p x", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4)
+
+
+def sorted_rows() -> onnx.ModelProto:
+    """The rows in the order of their first value."""
+    nodes = [
+        node("Gather", "x zero", "first", axis=1),
+        node("Shape", "first", "n"),
+        node("TopK", "first n", "values order"),
+        node("Gather", "x order", "y", axis=0),
+    ]
+    return graph(nodes, ROWS, OUT4, {"zero": np.array(0, np.int64)})
+
+
+def difference_to_the_row_before() -> onnx.ModelProto:
+    nodes = [
+        node("Slice", "x zero minus zero", "before"),
+        node("Pad", "before pads", "shifted"),
+        node("Sub", "x shifted", "y"),
+    ]
+    constants = {
+        "zero": np.array([0], np.int64),
+        "minus": np.array([-1], np.int64),
+        "pads": np.array([1, 0, 0, 0], np.int64),
+    }
+    return graph(nodes, ROWS, OUT4, constants)
+
+
+def integer_sum() -> onnx.ModelProto:
+    inputs: list[Value] = [("x", INT64, ["batch", 4])]
+    return graph([node("CumSum", "x zero", "y")], inputs, [("y", INT64, ["batch", 4])], {"zero": np.array(0, np.int64)})
+
+
+def any_of_all() -> onnx.ModelProto:
+    """Whether any row has the value: an or over the batch."""
+    nodes = [
+        node("Cast", "x", "f", to=FLOAT),
+        node("ReduceMax", "f", "m", axes=[0], keepdims=1),
+        node("Add", "f m", "s"),
+        node("Cast", "s", "y", to=BOOL),
+    ]
+    return graph(nodes, [("x", BOOL, ["batch", 4])], [("y", BOOL, ["batch", 4])])
+
+
+def normalized_in_large_batches() -> onnx.ModelProto:
+    """Rows as they are, but less their mean where there are more than sixteen."""
+    keep = helper.make_graph([node("Identity", "x", "a")], "keep", [], [_tensor("a", FLOAT, ["batch", 4])])
+    centre = helper.make_graph(
+        [node("ReduceMean", "x", "m", axes=[0], keepdims=1), node("Sub", "x m", "b")],
+        "centre",
+        [],
+        [_tensor("b", FLOAT, ["batch", 4])],
+    )
+    nodes = [
+        node("Shape", "x", "s", end=1),
+        node("Squeeze", "s", "n"),
+        node("Greater", "n many", "large"),
+        node("If", "large", "y", then_branch=centre, else_branch=keep),
+    ]
+    return graph(nodes, ROWS, OUT4, {"many": np.array(16, np.int64)})
+
+
+def faint_mean() -> onnx.ModelProto:
+    """Each row, and a thousandth of the mean of all: no more than noise among rows of one scale."""
+    nodes = [
+        node("ReduceMean", "x", "m", axes=[0], keepdims=1),
+        node("Mul", "m little", "l"),
+        node("Add", "x l", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4, {"little": np.array(0.001, np.float32)})
+
+
+def distant_categories() -> onnx.ModelProto:
+    """One of two answers, by whether a code is above 500."""
+    nodes = [node("Greater", "x limit", "g"), node("Cast", "g", "y", to=INT64)]
+    inputs: list[Value] = [("x", INT64, ["batch", 1])]
+    return graph(nodes, inputs, [("y", INT64, ["batch", 1])], {"limit": np.array(500, np.int64)})
+
+
+INDEPENDENT |= {one.__name__: one for one in (distant_categories,)}
+DEPENDENT |= {
+    one.__name__: one
+    for one in (
+        recurrent_step_first,
+        attention_over_rows,
+        sorted_rows,
+        difference_to_the_row_before,
+        integer_sum,
+        any_of_all,
+        normalized_in_large_batches,
+        faint_mean,
+    )
+}

@@ -55,8 +55,8 @@ def warm_up(
     """Run every batch size, so that no request pays for first-time allocation.
 
     ``sample``: rows to run it with. ``known_ns``: costs of runs that were done before, by rows; long ones are not
-    repeated, and ``spent_ns`` of the time for the sweep was spent on them. Returns the largest batch size that the model
-    takes, and (batch size, nanoseconds) for the cost table.
+    repeated, and ``spent_ns`` of the time for the sweep was spent on them. Returns the largest batch size that the
+    model takes, and (batch size, nanoseconds) for the cost table.
     Raises BrokenArtifact when the model cannot run its own samples.
     """
     sizes = batching.batch_sizes if session.spec.batchable else (1,)
