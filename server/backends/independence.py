@@ -28,10 +28,11 @@ BUDGET_NS = 60_000_000
 SLOW_NS = 4_000_000
 """A model whose row takes longer is shown with the least runs: two rows alone, and both together."""
 
-TOLERANCES = {2: 1e-2, 4: 1e-3, 8: 1e-3}
-"""Largest difference as a share of a row's largest value, by bytes of a float: kernels for one row and for several add
-up in another order."""
+HALF, SINGLE = 1e-2, 1e-3
+"""Largest difference as a share of a row's largest value, for 16-bit floats and for longer ones: kernels for one row
+and for several add up in another order."""
 
+HALF_BYTES = 2
 ABSOLUTE = 1e-6
 CONSTANT = "not decidable: all rows have the same answer"
 OTHERS = ((100.0, 8), (1.0, 32), (1_000.0, 100), (0.01, 1_000), (10_000.0, 10_000))
@@ -65,12 +66,15 @@ class OtherRows(Dependent):
 class _Proof:
     """The runs of one proof, with their costs. ``rows``: the distinct rows, batch axis first."""
 
-    def __init__(self, run: Run, spec: ModelSpec, rows: Sequence[Array], clock: Callable[[], int]) -> None:
+    def __init__(
+        self, run: Run, spec: ModelSpec, rows: Sequence[Array], tolerance: float, clock: Callable[[], int]
+    ) -> None:
         self.costs_ns: dict[int, int] = {}
         self.rows = rows
         self.alone: list[list[Array]] = []
         self._run = run
         self._spec = spec
+        self._tolerance = tolerance
         self._clock = clock
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -109,7 +113,7 @@ class _Proof:
                     f"output {spec.name!r} has shape {list(alone.shape[1:])} for a row alone and "
                     f"{list(here.shape[1:])} {what}"
                 )
-            if not same(alone, here, spec.dtype.itemsize):
+            if not same(alone, here, HALF if spec.dtype.itemsize == HALF_BYTES else self._tolerance):
                 raise Dependent(f"output {spec.name!r} of a row alone differs from its answer {what}")
 
 
@@ -119,13 +123,15 @@ def prove(
     rows: Sequence[Array],
     *,
     most_rows: int = MOST_ROWS,
+    tolerance: float = SINGLE,
     clock: Callable[[], int] = perf_counter_ns,
 ) -> Independence:
     """Compare distinct rows alone with the same rows together, in another order, cut and beside a hostile row.
 
     ``rows``: inputs in the order of ``spec.inputs``, two rows or more. ``most_rows``: the most that one run takes.
+    ``tolerance``: for floats of more than 16 bits.
     """
-    proof = _Proof(run, spec, rows, clock)
+    proof = _Proof(run, spec, rows, tolerance, clock)
     try:
         _prove(proof, min(len(rows[0]), most_rows, ROWS), most_rows, clock)
     except Dependent as reason:
@@ -138,17 +144,23 @@ def prove(
 
 
 def prove_synthetic(
-    run: Run, spec: ModelSpec, *, most_rows: int = MOST_ROWS, clock: Callable[[], int] = perf_counter_ns
+    run: Run,
+    spec: ModelSpec,
+    *,
+    most_rows: int = MOST_ROWS,
+    tolerance: float = SINGLE,
+    clock: Callable[[], int] = perf_counter_ns,
 ) -> Independence:
     """As :func:`prove`, with synthetic rows. Not decidable where the model refuses them, or answers all alike."""
     try:
         rows = find_inputs(run, spec, ROWS, clock=clock)
     except SlipwayError as error:
         return Independence(False, f"not decidable: the model refuses synthetic rows: {error}")
-    found = prove(run, spec, rows, most_rows=most_rows, clock=clock)
+    found = prove(run, spec, rows, most_rows=most_rows, tolerance=tolerance, clock=clock)
     if found.reason == CONSTANT:
         rows = _telling_rows(run, spec, rows, clock)
-        found = prove(run, spec, rows, most_rows=most_rows, clock=clock) if rows else found
+        if rows:
+            return prove(run, spec, rows, most_rows=most_rows, tolerance=tolerance, clock=clock)
     return found
 
 
@@ -210,14 +222,14 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
         proof.compare(rows, what, hostile)
 
 
-def same(alone: Array, here: Array, itemsize: int) -> bool:
-    """Whether two answers are equal within the rounding of a float of ``itemsize`` bytes; exactly for other types."""
+def same(alone: Array, here: Array, tolerance: float) -> bool:
+    """Whether two answers are equal: floats within a share of the largest value, other types exactly."""
     if alone.dtype.kind != "f":
         return bool(np.array_equal(alone, here))
     one, other = alone.astype(np.float64), here.astype(np.float64)
     finite = one[np.isfinite(one)]
     largest = float(np.abs(finite).max(initial=0.0))
-    allowed = TOLERANCES.get(itemsize, 1e-3) * largest + ABSOLUTE
+    allowed = tolerance * largest + ABSOLUTE
     with np.errstate(invalid="ignore"):
         close = (np.abs(one - other) <= allowed) | (one == other) | (np.isnan(one) & np.isnan(other))
     return bool(close.all())

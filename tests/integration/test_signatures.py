@@ -103,3 +103,14 @@ def test_the_metadata_and_the_admin_api_say_why_requests_do_not_share_runs(serve
     assert version["independent_rows"] is False
     assert version["batching_reason"]
     assert server.get("/v2/models/tree").json()["inputs"][0]["parameters"] == {"missing": True}
+
+
+@pytest.mark.parametrize(
+    ("build", "strategy"), [(onnx_graphs.perceptron, "MULTI_RECORD"), (onnx_graphs.running_sum, "SINGLE_RECORD")]
+)
+def test_a_batch_transform_is_advised_not_to_mix_dependent_records(
+    build: onnx_graphs.Build, strategy: str, tmp_path: Path
+) -> None:
+    model = onnx_graphs.save(build, tmp_path / "model.onnx")
+    with server_process(tmp_path / "server", model) as server:
+        assert server.ready().get("/execution-parameters").json()["BatchStrategy"] == strategy

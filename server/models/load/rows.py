@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...artifact import Artifact
+from ...artifact import Artifact, Batching
 from ...backends import Session
-from ...backends.independence import CONSTANT, ROWS, Independence, prove, prove_synthetic
+from ...backends.independence import CONSTANT, HALF, ROWS, SINGLE, Independence, prove, prove_synthetic
 from ...settings.options import Settings
 from ...tensors import Array
 from .fixed_batch import FixedBatchSession, fixed_rows
@@ -31,7 +31,9 @@ def with_rows(session: Session, artifact: Artifact, settings: Settings) -> Sessi
     fixed = FixedBatchSession(session, size)
     if size == 1:
         return fixed
-    found = declared(artifact, settings) or prove_synthetic(fixed.run, fixed.spec, most_rows=size)
+    found = declared(artifact, settings) or prove_synthetic(
+        fixed.run, fixed.spec, most_rows=size, tolerance=_tolerance(settings)
+    )
     if found.independent:
         return fixed
     log.info("batch size is fixed model=%s rows=%d reason=%r", artifact.manifest.name, size, found.reason)
@@ -46,10 +48,21 @@ def rows_of(
     Logs the reason of a model whose requests are run one at a time.
     """
     found = Independence(True) if one_row_runs(session) else declared(artifact, settings)
-    found = found or _shown(session, sample, max(most_rows, 2))
+    found = found or _shown(session, sample, max(most_rows, 2), _tolerance(settings))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
     return found
+
+
+def sizes_of(artifact: Artifact, session: Session, batching: Batching, found: Independence) -> tuple[int, ...]:
+    """The batch sizes that the model may run: no larger than a fixed batch, or than a config.pbtxt says."""
+    most = artifact.max_batch_size or batching.max_batch_size
+    if isinstance(session, FixedBatchSession):
+        most = session.rows
+    if not found.independent:
+        most = 1
+    most = min(most, batching.max_batch_size)
+    return (*(size for size in batching.batch_sizes if size < most), most)
 
 
 def declared(artifact: Artifact, settings: Settings) -> Independence | None:
@@ -64,15 +77,24 @@ def declared(artifact: Artifact, settings: Settings) -> Independence | None:
     return None
 
 
-def _shown(session: Session, sample: Sequence[Array], most_rows: int) -> Independence:
+def _shown(session: Session, sample: Sequence[Array], most_rows: int, tolerance: float) -> Independence:
     spec = session.spec
     if not spec.batchable:
         return Independence(False, WHOLE)
     if isinstance(session, FixedBatchSession):
         return Independence(True)  # shown when it was opened
     rows = distinct(sample)
-    found = prove(session.run, spec, rows, most_rows=most_rows) if rows else UNSHOWN
-    return prove_synthetic(session.run, spec, most_rows=most_rows) if found.reason == CONSTANT else found
+    found = UNSHOWN
+    if rows:
+        found = prove(session.run, spec, rows, most_rows=most_rows, tolerance=tolerance)
+    if found.reason == CONSTANT:
+        found = prove_synthetic(session.run, spec, most_rows=most_rows, tolerance=tolerance)
+    return found
+
+
+def _tolerance(settings: Settings) -> float:
+    """GPUs multiply float32 in shorter formats by default (TF32)."""
+    return SINGLE if settings.device == "cpu" else HALF
 
 
 def one_row_runs(session: Session) -> bool:

@@ -21,10 +21,9 @@ from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
-from .fixed_batch import FixedBatchSession
 from .limits import batching_for, inline_within
 from .missing import with_declared_missing, with_missing
-from .rows import rows_of, with_rows
+from .rows import rows_of, sizes_of, with_rows
 from .tuning import TuningConfig, tune
 from .warmup import Seeds, resized, sample_of, time_row, warm_up, warm_up_lengths
 
@@ -104,7 +103,7 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     artifact, context = build.artifact, build.context
     begun_ns = perf_counter_ns()
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
-    batching = replace(batching, batch_sizes=_sizes(artifact, session, batching, rows))
+    batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
@@ -118,17 +117,6 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     spec = _with_missing(build, session, sample, seeds)
     row = resized(session.spec, sample, 1)
     return WarmModel(session, spec, batching, max_batch_size, seeds, lengths, rows, inline, padding, row)
-
-
-def _sizes(artifact: Artifact, session: Session, batching: Batching, rows: Independence) -> tuple[int, ...]:
-    """The batch sizes that the model may run: no larger than a fixed batch, or than a config.pbtxt says."""
-    most = artifact.max_batch_size or batching.max_batch_size
-    if isinstance(session, FixedBatchSession):
-        most = session.rows
-    if not rows.independent:
-        most = 1
-    most = min(most, batching.max_batch_size)
-    return (*(size for size in batching.batch_sizes if size < most), most)
 
 
 def _with_missing(build: Build, session: Session, sample: list[Array], seeds: Seeds) -> ModelSpec:

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.backends.independence import BUDGET_NS, CONSTANT, SLOW_NS, Independence, prove, prove_synthetic, same
+from server.backends.independence import (
+    BUDGET_NS,
+    CONSTANT,
+    HALF,
+    SINGLE,
+    SLOW_NS,
+    Independence,
+    prove,
+    prove_synthetic,
+    same,
+)
 from server.errors import UnprocessableInput
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 from tests.onnx_graphs import OUT4, ROWS, W44, graph, node
@@ -129,23 +139,23 @@ def test_one_row_and_equal_answers_show_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "itemsize", "equal"),
+    ("one", "other", "tolerance", "equal"),
     [
-        ([1.0, 2.0], [1.0, 2.0005], 4, True),
-        ([1.0, 2.0], [1.0, 2.01], 4, False),
-        ([1.0, 2.0], [1.0, 2.01], 2, True),
-        ([1.0, np.nan], [1.0, np.nan], 4, True),
-        ([1.0, np.nan], [1.0, 2.0], 4, False),
-        ([1.0, np.inf], [1.0, np.inf], 4, True),
-        ([1.0, np.inf], [1.0, -np.inf], 4, False),
+        ([1.0, 2.0], [1.0, 2.0005], SINGLE, True),
+        ([1.0, 2.0], [1.0, 2.01], SINGLE, False),
+        ([1.0, 2.0], [1.0, 2.01], HALF, True),
+        ([1.0, np.nan], [1.0, np.nan], SINGLE, True),
+        ([1.0, np.nan], [1.0, 2.0], SINGLE, False),
+        ([1.0, np.inf], [1.0, np.inf], SINGLE, True),
+        ([1.0, np.inf], [1.0, -np.inf], SINGLE, False),
     ],
 )
 def test_answers_are_equal_within_the_rounding_of_their_format(
-    one: list[float], other: list[float], itemsize: int, equal: bool
+    one: list[float], other: list[float], tolerance: float, equal: bool
 ) -> None:
-    assert same(np.array(one, np.float32), np.array(other, np.float32), itemsize) is equal
+    assert same(np.array(one, np.float32), np.array(other, np.float32), tolerance) is equal
 
 
 def test_whole_numbers_and_texts_are_equal_or_not() -> None:
-    assert not same(np.array([1_000_000]), np.array([1_000_001]), 8)
-    assert same(np.array(["a"], object), np.array(["a"], object), 0)
+    assert not same(np.array([1_000_000]), np.array([1_000_001]), SINGLE)
+    assert same(np.array(["a"], object), np.array(["a"], object), SINGLE)
