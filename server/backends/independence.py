@@ -23,8 +23,8 @@ MOST_ROWS = 32
 """Rows of a full batch, where the caller does not say."""
 
 SLOW_NS = 2_000_000
-"""A model whose row takes longer is shown with two rows alone and both together, and further as time allows. For quicker
-ones all checks are made, whatever the clock says: some sixty rows."""
+"""A model whose row takes longer is shown with two rows alone and both together, and further as time allows. Quicker
+ones pass all checks, whatever the clock says: some sixty rows."""
 
 BUDGET_NS = 60_000_000
 """Time for the further runs of a slow model: none is begun that would take longer than what is left."""
