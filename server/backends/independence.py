@@ -39,8 +39,8 @@ CONSTANT = "not decidable: all rows have the same answer"
 OTHERS = ((100.0, 8), (1.0, 32), (1_000.0, 100), (0.01, 1_000), (10_000.0, 10_000))
 """(factor of floats, bound of integers) of rows that are tried where the usual ones have all the same answer."""
 
-HOSTILE = 1_000.0
-"""How much larger the values of a hostile neighbour are."""
+HOSTILE, HOSTILE_ROWS = 1_000.0, 3
+"""How much larger the values of hostile neighbours are, and how many of these there are: above, below, and zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ class _Proof:
         """Run the next row alone; later runs are compared with its answer."""
         self.alone.append(self.run([array[index : index + 1] for array in self.rows]))
 
-    def compare(self, order: Sequence[int], what: str, hostile: bool = False) -> None:
-        """Run rows together, in this order, and compare each with its answer alone. ``hostile``: one more row, of huge
-        values, comes first."""
+    def compare(self, order: Sequence[int], what: str, hostile: int = 0) -> None:
+        """Run rows together, in this order, and compare each with its answer alone. ``hostile``: so many rows of
+        :func:`_hostile` come first."""
         inputs = [array[list(order)] for array in self.rows]
         if hostile:
-            inputs = [np.concatenate([_hostile(array[:1]), array]) for array in inputs]
+            inputs = [np.concatenate([_hostile(array[:1])[:hostile], array]) for array in inputs]
         outputs = self.run(inputs)
-        for place, index in enumerate(order, start=int(hostile)):
+        for place, index in enumerate(order, start=hostile):
             self._compare_row(index, [array[place : place + 1] for array in outputs], what)
 
     def _compare_row(self, index: int, answer: Sequence[Array], what: str) -> None:
@@ -213,15 +213,16 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
         proof.compare(rows, what, hostile)
 
 
-def _checks(count: int, most_rows: int) -> list[tuple[list[int], str, bool]]:
-    """(order of the rows, what it is, whether a hostile row comes first), the most telling ones first."""
+def _checks(count: int, most_rows: int) -> list[tuple[list[int], str, int]]:
+    """(order of the rows, what it is, how many hostile rows come first), the most telling ones first."""
     order = list(range(count))
+    hostile = min(HOSTILE_ROWS, most_rows - 1)
     return [
-        (order[: most_rows - 1], "beside a row of huge values", True),
-        (order, "at another place", False),
-        ([order[-1], 0], "among fewer rows", False),
-        ([0, 0], "beside itself", False),
-        ([index % count for index in range(most_rows)], "in a full batch", False),
+        (order[: most_rows - hostile], "beside rows of huge values and of zeros", hostile),
+        (order, "at another place", 0),
+        ([order[-1], 0], "among fewer rows", 0),
+        ([0, 0], "beside itself", 0),
+        ([index % count for index in range(most_rows)], "in a full batch", 0),
     ]
 
 
@@ -248,11 +249,13 @@ def _alike(answers: Sequence[Sequence[Array]]) -> bool:
 
 
 def _hostile(row: Array) -> Array:
+    """Three rows made of one: huge values, the same below zero, and zeros; integers and texts stay as they are."""
     if row.dtype.kind != "f":
-        return row
+        return np.concatenate([row] * HOSTILE_ROWS)
     with np.errstate(over="ignore"):
         huge: Array = (np.abs(row) + 1) * row.dtype.type(HOSTILE)
-    return np.where(np.isfinite(huge), huge, row)
+    huge = np.where(np.isfinite(huge), huge, np.finfo(row.dtype).max)
+    return np.concatenate([huge, -huge, np.zeros_like(row)])
 
 
 def _scaled(array: Array, scale: float) -> Array:
