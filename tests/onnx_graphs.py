@@ -363,3 +363,264 @@ DEPENDENT: dict[str, Build] = {
         fixed_dependent,
     )
 }
+
+
+def _unchecked(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    *,
+    weights: bool = False,
+    ir: int = 8,
+    opset: int = 18,
+) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(W43, "w")] if weights else []
+    made = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), initializers)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=ir)
+
+
+def _tensor(name: str, kind: int, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _unranked(name: str) -> onnx.ValueInfoProto:
+    value = onnx.ValueInfoProto()
+    value.name = name
+    value.type.tensor_type.elem_type = FLOAT
+    return value
+
+
+X, Y3, Y4 = _tensor("x", FLOAT, ["b", 4]), _tensor("y", FLOAT, ["b", 3]), _tensor("y", FLOAT, ["b", 4])
+
+
+def weights_among_inputs() -> onnx.ModelProto:
+    """As files before IR version 4 have them."""
+    inputs = [X, _tensor("w", FLOAT, [4, 3])]
+    return _unchecked([node("MatMul", "x w", "y")], inputs, [Y3], weights=True, ir=3, opset=9)
+
+
+def overridable_weights() -> onnx.ModelProto:
+    inputs = [X, _tensor("w", FLOAT, [4, 3])]
+    return _unchecked([node("MatMul", "x w", "y")], inputs, [Y3], weights=True)
+
+
+def unranked_output() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [X], [_unranked("y")])
+
+
+def unranked_input() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_unranked("x")], [_unranked("y")])
+
+
+def negative_sizes() -> onnx.ModelProto:
+    """-1 written as a size."""
+    model = _unchecked([node("Neg", "x", "y")], [X], [Y4])
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    return model
+
+
+def half_floats() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_tensor("x", FLOAT16, ["b", 4])], [_tensor("y", FLOAT16, ["b", 4])])
+
+
+def booleans() -> onnx.ModelProto:
+    return _unchecked([node("Not", "x", "y")], [_tensor("x", BOOL, ["b", 4])], [_tensor("y", BOOL, ["b", 4])])
+
+
+def flat_rows() -> onnx.ModelProto:
+    return _unchecked([node("Neg", "x", "y")], [_tensor("x", FLOAT, ["n"])], [_tensor("y", FLOAT, ["n"])])
+
+
+def sequence_output() -> onnx.ModelProto:
+    output = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    return _unchecked([node("SplitToSequence", "x", "y", axis=0)], [X], [output])
+
+
+def zipmap() -> onnx.ModelProto:
+    """Probabilities as a list of dictionaries, as scikit-learn's converter writes them by default."""
+    output = onnx.ValueInfoProto()
+    output.name = "y"
+    pair = output.type.sequence_type.elem_type.map_type
+    pair.key_type = INT64
+    pair.value_type.tensor_type.elem_type = FLOAT
+    made = node("ZipMap", "p", "y", classlabels_int64s=[0, 1, 2])
+    made.domain = "ai.onnx.ml"
+    return _unchecked([node("MatMul", "x w", "p"), made], [X], [output], weights=True)
+
+
+def optional_input() -> onnx.ModelProto:
+    value = onnx.ValueInfoProto()
+    value.name = "x"
+    inner = value.type.optional_type.elem_type.tensor_type
+    inner.elem_type = FLOAT
+    inner.shape.dim.add().dim_value = 3
+    nodes = [node("OptionalHasElement", "x", "h"), node("Cast", "h", "y", to=FLOAT)]
+    return _unchecked(nodes, [value], [_tensor("y", FLOAT, [])])
+
+
+SERVED: dict[str, Build] = {
+    one.__name__: one
+    for one in (
+        weights_among_inputs,
+        overridable_weights,
+        unranked_output,
+        negative_sizes,
+        half_floats,
+        booleans,
+        flat_rows,
+    )
+}
+REFUSED: dict[str, tuple[Build, str]] = {
+    "unranked_input": (unranked_input, "update_model_dims"),
+    "sequence_output": (sequence_output, "ConcatFromSequence"),
+    "zipmap": (zipmap, "zipmap=False"),
+    "optional_input": (optional_input, "required"),
+}
+"""What is refused, and the remedy that the message names."""
+
+
+def recurrent_step_first() -> onnx.ModelProto:
+    """A GRU over [time, batch, features], without names."""
+    w = RANDOM.standard_normal((1, 9, 4)).astype(np.float32)
+    r = RANDOM.standard_normal((1, 9, 3)).astype(np.float32)
+    nodes = [node("GRU", "x w r", "all", hidden_size=3), node("Squeeze", "all one", "y")]
+    inputs: list[Value] = [("x", FLOAT, [None, None, 4])]
+    return graph(nodes, inputs, [("y", FLOAT, [None, None, 3])], {"w": w, "r": r, "one": np.array([1], np.int64)})
+
+
+def attention_over_rows() -> onnx.ModelProto:
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0]),
+        node("MatMul", "x t", "s"),
+        node("Softmax", "s", "p", axis=1),
+        node("MatMul", "p x", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4)
+
+
+def sorted_rows() -> onnx.ModelProto:
+    """The rows in the order of their first value."""
+    nodes = [
+        node("Gather", "x zero", "first", axis=1),
+        node("Shape", "first", "n"),
+        node("TopK", "first n", "values order"),
+        node("Gather", "x order", "y", axis=0),
+    ]
+    return graph(nodes, ROWS, OUT4, {"zero": np.array(0, np.int64)})
+
+
+def difference_to_the_row_before() -> onnx.ModelProto:
+    nodes = [
+        node("Slice", "x zero minus zero", "before"),
+        node("Pad", "before pads", "shifted"),
+        node("Sub", "x shifted", "y"),
+    ]
+    constants = {
+        "zero": np.array([0], np.int64),
+        "minus": np.array([-1], np.int64),
+        "pads": np.array([1, 0, 0, 0], np.int64),
+    }
+    return graph(nodes, ROWS, OUT4, constants)
+
+
+def integer_sum() -> onnx.ModelProto:
+    inputs: list[Value] = [("x", INT64, ["batch", 4])]
+    return graph([node("CumSum", "x zero", "y")], inputs, [("y", INT64, ["batch", 4])], {"zero": np.array(0, np.int64)})
+
+
+def any_of_all() -> onnx.ModelProto:
+    """Whether any row has the value: an or over the batch."""
+    nodes = [
+        node("Cast", "x", "f", to=FLOAT),
+        node("ReduceMax", "f", "m", axes=[0], keepdims=1),
+        node("Add", "f m", "s"),
+        node("Cast", "s", "y", to=BOOL),
+    ]
+    return graph(nodes, [("x", BOOL, ["batch", 4])], [("y", BOOL, ["batch", 4])])
+
+
+def normalized_in_large_batches() -> onnx.ModelProto:
+    """Rows as they are, but less their mean where there are more than sixteen."""
+    keep = helper.make_graph([node("Identity", "x", "a")], "keep", [], [_tensor("a", FLOAT, ["batch", 4])])
+    centre = helper.make_graph(
+        [node("ReduceMean", "x", "m", axes=[0], keepdims=1), node("Sub", "x m", "b")],
+        "centre",
+        [],
+        [_tensor("b", FLOAT, ["batch", 4])],
+    )
+    nodes = [
+        node("Shape", "x", "s", end=1),
+        node("Squeeze", "s", "n"),
+        node("Greater", "n many", "large"),
+        node("If", "large", "y", then_branch=centre, else_branch=keep),
+    ]
+    return graph(nodes, ROWS, OUT4, {"many": np.array(16, np.int64)})
+
+
+def faint_mean() -> onnx.ModelProto:
+    """Each row, and a thousandth of the mean of all: no more than noise among rows of one scale."""
+    nodes = [
+        node("ReduceMean", "x", "m", axes=[0], keepdims=1),
+        node("Mul", "m little", "l"),
+        node("Add", "x l", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4, {"little": np.array(0.001, np.float32)})
+
+
+def distant_categories() -> onnx.ModelProto:
+    """One of two answers, by whether a code is above 500."""
+    nodes = [node("Greater", "x limit", "g"), node("Cast", "g", "y", to=INT64)]
+    inputs: list[Value] = [("x", INT64, ["batch", 1])]
+    return graph(nodes, inputs, [("y", INT64, ["batch", 1])], {"limit": np.array(500, np.int64)})
+
+
+INDEPENDENT |= {one.__name__: one for one in (distant_categories,)}
+DEPENDENT |= {
+    one.__name__: one
+    for one in (
+        recurrent_step_first,
+        attention_over_rows,
+        sorted_rows,
+        difference_to_the_row_before,
+        integer_sum,
+        any_of_all,
+        normalized_in_large_batches,
+        faint_mean,
+    )
+}
+
+
+def _branching(condition: list[onnx.NodeProto], constants: Mapping[str, Any]) -> onnx.ModelProto:
+    then_graph = helper.make_graph([node("Neg", "x", "a")], "then", [], [_tensor("a", FLOAT, ["batch", 4])])
+    else_graph = helper.make_graph([node("Identity", "x", "b")], "else", [], [_tensor("b", FLOAT, ["batch", 4])])
+    nodes = [*condition, node("If", "decision", "y", then_branch=then_graph, else_branch=else_graph)]
+    return graph(nodes, ROWS, OUT4, constants)
+
+
+def branch_on_a_rare_value() -> onnx.ModelProto:
+    """All rows are negated where any of them has a value between 17 and 17.001."""
+    nodes = [
+        node("Greater", "x low", "above"),
+        node("Less", "x high", "below"),
+        node("And", "above below", "both"),
+        node("Cast", "both", "numbers", to=FLOAT),
+        node("ReduceMax", "numbers", "most", keepdims=0),
+        node("Cast", "most", "decision", to=BOOL),
+    ]
+    return _branching(nodes, {"low": np.array(17, np.float32), "high": np.array(17.001, np.float32)})
+
+
+def branch_on_a_width() -> onnx.ModelProto:
+    """Rows are negated where they have more than three values: decided by a shape."""
+    nodes = [
+        node("Shape", "x", "s", start=1),
+        node("Squeeze", "s", "n"),
+        node("Greater", "n three", "decision"),
+    ]
+    return _branching(nodes, {"three": np.array(3, np.int64)})
+
+
+INDEPENDENT |= {one.__name__: one for one in (branch_on_a_width,)}
+DEPENDENT |= {one.__name__: one for one in (branch_on_a_rare_value,)}

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ... import wiring
 from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
+from ...backends.independence import Independence
 from ...errors import BrokenArtifact, SlipwayError
 from ...observe.metrics import ModelMetrics
 from ...observe.steps import StepMetrics
@@ -28,7 +31,7 @@ from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
 from .limits import batching_for, inline_within
-from .rows import rows_of, with_rows
+from .rows import rows_of, sizes_of, with_rows
 from .tensor_models import padding_of, require_declared_spec
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
@@ -116,7 +119,7 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     session = loader(manifest.backend)(artifact.model_path, options)
     try:
         require_declared_spec(artifact, session.spec)
-        session = with_rows(session, artifact, settings)
+        session = with_rows(session, settings)
     except BaseException:
         session.close()
         raise
@@ -180,10 +183,17 @@ def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> list[Wa
         try:
             sample = list(rectangular([values[index] for index in inputs], one.session.spec, one.padding, one.name))
             steps.append(_warm_one(build, one, inputs, sample))
-            values = [*values, *one.session.run(sample)]
+            values = [*values, *_through(one.session, sample, steps[-1].max_batch_size)]
         except BrokenArtifact as error:
             raise BrokenArtifact(f"step {one.name!r}: {error}") from error
     return steps
+
+
+def _through(session: Session, sample: list[Array], most: int) -> list[Array]:
+    """The outputs of a step for a sample, at most so many rows a run."""
+    starts = range(0, len(sample[0]), most)
+    runs = [session.run([array[start : start + most] for array in sample]) for start in starts]
+    return runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
 
 def _warm_one(build: Build, one: OpenStep, inputs: tuple[int, ...], sample: list[Array]) -> WarmStep:
@@ -216,17 +226,20 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     """
     if not one.own:
         return one.batching
-    rows = rows_of(one.session, one.artifact, sample, context.settings)
-    if rows.independent:
-        return one.batching
-    single = [array[:1] if array.ndim else array for array in sample]
+    rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
+    if not rows.independent:
+        _require_rows(one.session, sample, rows)
+    return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))
+
+
+def _require_rows(session: Session, sample: list[Array], rows: Independence) -> None:
+    """Raises BrokenArtifact unless a row alone gives one row."""
     try:
-        outputs = one.session.run(single)
+        outputs = session.run([array[:1] if array.ndim else array for array in sample])
     except SlipwayError as error:
         raise BrokenArtifact(f"it refuses the rows of the step before it: {error}") from error
     if not rows.one_each or any(array.shape[:1] != (1,) for array in outputs):
         raise BrokenArtifact("it does not give one row of output for each row of input, so it cannot be a step")
-    return replace(one.batching, batch_sizes=(1,))
 
 
 def _schedule(

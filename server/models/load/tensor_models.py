@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
-from ...backends.independence import SLOW_NS, Independence
+from ...backends.independence import Independence
 from ...errors import BrokenArtifact
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
@@ -21,14 +21,16 @@ from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
-from .fixed_batch import FixedBatchSession
 from .limits import batching_for, inline_within
 from .missing import with_declared_missing, with_missing
-from .rows import rows_of, with_rows
+from .rows import rows_of, sizes_of, with_rows
 from .tuning import TuningConfig, tune
 from .warmup import Seeds, resized, sample_of, time_row, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
+
+PROBE_NS = 50_000_000
+"""A model is asked whether its inputs take missing values if that takes no longer than about this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
         session = load(build.artifact.model_path, options)
         try:
             require_declared_spec(build.artifact, session.spec)
-            return with_rows(session, build.artifact, settings)
+            return with_rows(session, settings)
         except BaseException:
             session.close()
             raise
@@ -102,9 +104,11 @@ def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
 def warm(build: Build, session: Session, sample: list[Array], batching: Batching) -> WarmModel:
     """Show how the rows of the model may be run, run every batch size and length, and decide where the model runs."""
     artifact, context = build.artifact, build.context
-    rows = rows_of(session, artifact, sample, context.settings)
-    batching = replace(batching, batch_sizes=_sizes(artifact, session, batching, rows))
-    max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns)
+    begun_ns = perf_counter_ns()
+    rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
+    batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
+    spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
+    max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
     inline, max_batch_size = inline_within(
         seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
@@ -118,23 +122,13 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     return WarmModel(session, spec, batching, max_batch_size, seeds, lengths, rows, inline, padding, row)
 
 
-def _sizes(artifact: Artifact, session: Session, batching: Batching, rows: Independence) -> tuple[int, ...]:
-    """The batch sizes that the model may run: no larger than a fixed batch, or than a config.pbtxt says."""
-    most = artifact.max_batch_size or batching.max_batch_size
-    if isinstance(session, FixedBatchSession):
-        most = session.rows
-    if not rows.independent:
-        most = 1
-    most = min(most, batching.max_batch_size)
-    return (*(size for size in batching.batch_sizes if size < most), most)
-
-
 def _with_missing(build: Build, session: Session, sample: list[Array], seeds: Seeds) -> ModelSpec:
     """The model's inputs and outputs, and which inputs take missing values. A slow model is not asked."""
     manifest = build.artifact.manifest
     if build.context.settings.missing == "refuse":
         return session.spec
-    if seeds[0][1] > SLOW_NS:
+    floats = sum(one.dtype.numpy.kind == "f" for one in session.spec.inputs)
+    if floats * seeds[0][1] > PROBE_NS:
         return with_declared_missing(session.spec, manifest.spec)
     return with_missing(session.run, session.spec, resized(session.spec, sample, 1), manifest.spec)
 

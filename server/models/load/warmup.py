@@ -45,17 +45,23 @@ UNKNOWN: Mapping[int, int] = {}
 
 
 def warm_up(
-    session: Session, artifact: Artifact, batching: Batching, sample: list[Array], known_ns: Mapping[int, int] = UNKNOWN
+    session: Session,
+    artifact: Artifact,
+    batching: Batching,
+    sample: list[Array],
+    known_ns: Mapping[int, int] = UNKNOWN,
+    spent_ns: int = 0,
 ) -> tuple[int, Seeds]:
     """Run every batch size, so that no request pays for first-time allocation.
 
     ``sample``: rows to run it with. ``known_ns``: costs of runs that were done before, by rows; long ones are not
-    repeated. Returns the largest batch size that the model takes, and (batch size, nanoseconds) for the cost table.
+    repeated, and ``spent_ns`` of the time for the sweep was spent on them. Returns the largest batch size that the
+    model takes, and (batch size, nanoseconds) for the cost table.
     Raises BrokenArtifact when the model cannot run its own samples.
     """
     sizes = batching.batch_sizes if session.spec.batchable else (1,)
     seeds: Seeds = []
-    begun_ns = perf_counter_ns() - sum(known_ns.values())
+    begun_ns = perf_counter_ns() - spent_ns
     for size in sizes:
         try:
             cost_ns = known_ns.get(size, 0)
