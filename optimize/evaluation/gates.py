@@ -28,7 +28,7 @@ LEAST_AGREEMENT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """The outputs that the metric protects. ``output``: its name, or None for all of them. ``classes``: the output
+    """The outputs that the metric protects. ``output``: its name, None for all, empty for none. ``classes``: the output
     names classes by its largest value, so that noise in rare classes is left to the metric."""
 
     output: str | None

@@ -27,7 +27,7 @@ class Metric:
     Where the figure is not a mean, ``scores`` gives the contribution of each row, [rows, any], and ``combine`` computes
     the figure of any selection of rows (NaN where it is undefined). A user's function may give one number for all rows
     instead. ``classifies``: the outputs name classes. ``covers``: names the output that the metric looks at, for the
-    gates of the others; None where it looks at all of them.
+    gates of the others; None where it looks at all of them, and an empty name where it may look at none.
     """
 
     name: str
@@ -90,7 +90,8 @@ def _custom(name: str) -> Metric:
     def scores(got: Outputs, _: Outputs, labels: Array | None) -> Array:
         return np.asarray(function(dict(got), labels))
 
-    return Metric(name, scores, higher_is_better=not getattr(function, "lower_is_better", False), needs_labels=False)
+    higher = not getattr(function, "lower_is_better", False)
+    return Metric(name, scores, higher_is_better=higher, needs_labels=False, covers=lambda *_: "")
 
 
 def _reading(found: Metric, classes: Sequence[str], find: Callable[..., Reading] = reading.read) -> Metric:
@@ -249,6 +250,7 @@ def _table(classes: Sequence[str]) -> dict[str, Metric]:
             detections.agreement,
             needs_labels=False,
             about=detections.describe,
+            covers=lambda *_: "",
         ),
     )
     return {row.name: row for row in rows}

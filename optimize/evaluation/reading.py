@@ -1,6 +1,6 @@
 """The reading of a model's outputs: which output answers the labels, how, and the classes that it names.
 
-Longer than 300 lines: the conventions of class outputs are one decision, and each is a few lines.
+Longer than 300 lines: the conventions of class outputs are one decision, and each takes a few lines.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from server.tensors import Array
 
 from ..errors import BadInput
+from . import class_labels
 
 Outputs = Mapping[str, Array]
 """Arrays by output name, one row per evaluation row."""
@@ -62,7 +63,7 @@ class Reading:
             return np.clip(np.rint(array.reshape(len(array)).astype(np.float64)), -1e9, 1e9).astype(np.int64)
         if self.kind == "one_vs_one":
             return _votes(array, self.classes)
-        return _indices(array.reshape(len(array), -1).squeeze(-1), self.values)
+        return class_labels.places(array.reshape(len(array), -1).squeeze(-1), self.values)
 
     def scores(self, outputs: Outputs) -> Array:
         """The scores by class, [rows, classes], or [rows, 1] for one column; for ranking. Raises ValueError if none."""
@@ -117,7 +118,7 @@ def _column_names(scores: Array, said: Array) -> tuple[str, ...]:
     largest, names = scores.argmax(axis=1), said.reshape(len(said))
     found = []
     for column in range(scores.shape[1]):
-        values = {_text(value) for value in names[largest == column]}
+        values = {class_labels.text(value) for value in names[largest == column]}
         if len(values) != 1:
             return ()
         found.append(values.pop())
@@ -180,12 +181,12 @@ def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> li
     array = array.reshape(len(array), columns)
     if columns == 1:
         return _one_column(name, array, labels, names)
-    given = _to_indices(labels, columns, names)
+    given = class_labels.to_indices(labels, columns, names)
     if given is not None:
         indices, how = given
         about = f"output {name!r} {_shape(array)}: the largest of {columns} columns, labels {how}"
         found.append(Reading(name, "argmax", about, indices, 1, columns))
-    whole = _whole_numbers(labels)
+    whole = class_labels.whole_numbers(labels)
     if whole is None or not whole.size:
         return found
     low, high = int(whole.min()), int(whole.max())
@@ -196,7 +197,7 @@ def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> li
         found.append(Reading(name, "ordinal", about, whole, 1, columns + 1, threshold))
     classes = round((1 + (1 + 8 * columns) ** 0.5) / 2)
     if classes * (classes - 1) // 2 == columns:
-        given = _to_indices(labels, classes, names)
+        given = class_labels.to_indices(labels, classes, names)
         if given is not None:
             about = f"output {name!r} {_shape(array)}: votes of {classes} classes, one column for each pair"
             found.append(Reading(name, "one_vs_one", about, given[0], 1, classes))
@@ -205,13 +206,13 @@ def _per_row(name: str, array: Array, labels: Array, names: Sequence[str]) -> li
 
 def _one_column(name: str, array: Array, labels: Array, names: Sequence[str]) -> list[Reading]:
     threshold = _threshold(array)
-    given = _to_indices(labels, 2, names)
+    given = class_labels.to_indices(labels, 2, names)
     what = "probability" if threshold else "logit"
     if given is not None:
         indices, how = given
         about = f"output {name!r} {_shape(array)}: one {what}, class 1 above {threshold:g}, labels {how}"
         return [Reading(name, "threshold", about, indices, 1, 2, threshold)]
-    whole = _whole_numbers(labels)
+    whole = class_labels.whole_numbers(labels)
     if whole is None or not whole.size:
         return []
     about = f"output {name!r} {_shape(array)}: a value, rounded to the nearest of the labels' whole numbers"
@@ -233,7 +234,7 @@ def _per_position(name: str, array: Array, labels: Array, names: Sequence[str]) 
         if rest != list(labels.shape):
             continue
         ignored = np.isin(labels, [value for value in IGNORED if value < 0 or value >= max(2, classes)])
-        given = _to_indices(labels[~ignored], max(2, classes), names) if not ignored.all() else None
+        given = class_labels.to_indices(labels[~ignored], max(2, classes), names) if not ignored.all() else None
         if given is None:
             continue
         indices = np.full(labels.shape, -1, np.int64)
@@ -255,7 +256,7 @@ def _named(name: str, array: Array, labels: Array) -> list[Reading]:
     if given.dtype.kind in "OUS":
         said, wanted = given.astype(str), flat.astype(str)
     else:
-        whole = _whole_numbers(flat)
+        whole = class_labels.whole_numbers(flat)
         if whole is None:
             return []
         said, wanted = given.astype(np.int64), whole
@@ -263,28 +264,7 @@ def _named(name: str, array: Array, labels: Array) -> list[Reading]:
     if not set(np.unique(said)) & set(np.unique(wanted)):
         return []
     about = f"output {name!r} {_shape(array)}: names the class itself"
-    return [Reading(name, "named", about, _indices(wanted, values), -1, len(values), 0.0, values)]
-
-
-def _to_indices(labels: Array, classes: int, names: Sequence[str]) -> tuple[Array, str] | None:
-    """Labels as class indices with their convention in words, or None if they do not fit ``classes`` columns."""
-    if names and len(names) == classes:
-        index = {str(name): at for at, name in enumerate(names)}
-        text = [_text(value) for value in labels.reshape(-1)]
-        if all(value in index for value in text):
-            found = np.array([index[value] for value in text], np.int64).reshape(labels.shape)
-            return found, f"named {', '.join(map(str, names[:8]))}{', ...' if len(names) > 8 else ''}"
-    whole = _whole_numbers(labels)
-    if whole is None or not whole.size:
-        return None
-    low, high = int(whole.min()), int(whole.max())
-    if low >= 0 and high < classes:
-        return whole, f"0 to {classes - 1}"
-    if classes == 2 and set(np.unique(whole)) == {-1, 1}:
-        return (whole + 1) // 2, "-1 and 1"
-    if low >= 1 and high == classes:
-        return whole - 1, f"1 to {classes}"
-    return None
+    return [Reading(name, "named", about, class_labels.places(wanted, values), -1, len(values), 0.0, values)]
 
 
 def _unlabelled(reference: Outputs) -> Reading:
@@ -328,24 +308,6 @@ def _threshold(array: Array) -> float:
     return 0.5 if finite.size and float(finite.min()) >= 0 and float(finite.max()) <= 1 else 0.0
 
 
-def _whole_numbers(labels: Array) -> Array | None:
-    if labels.dtype.kind in "iub":
-        return labels.astype(np.int64)
-    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
-        return labels.astype(np.int64)
-    return None
-
-
-def _indices(values: Array, known: Array | None) -> Array:
-    """The place of each value among ``known``; unknown ones get places behind them."""
-    if known is None:
-        raise ValueError("the classes are not known")
-    if known.dtype.kind in "OUS":
-        values = values.astype(str)
-    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[place] == values, place, len(known)).astype(np.int64)
-
-
 def _votes(array: Array, classes: int) -> Array:
     """The class with the most votes; a positive column of the pair (i, j) is a vote for i, as in libsvm."""
     votes = np.zeros((len(array), classes), np.int64)
@@ -355,15 +317,6 @@ def _votes(array: Array, classes: int) -> Array:
         votes[first, i] += 1
         votes[~first, j] += 1
     return np.asarray(votes.argmax(axis=1))
-
-
-def _text(value: object) -> str:
-    """A label as the text of a class name: 1.0 and 1 are the same class."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value)
 
 
 def _refusal(reference: Outputs, labels: Array, names: Sequence[str]) -> str:

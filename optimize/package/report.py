@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from server.tensors import TensorSpec, describe_shape
 
 from . import report_sections
 from .charts import Point, draw
+from .tables import table
 
 STYLES = (Path(svg.__file__).with_name("report.css"), Path(__file__).with_name("report.css"))
 """The style sheet of bench, and the additions of this report."""
@@ -118,7 +119,7 @@ def _candidates(evidence: Row) -> str:
         "candidate at its own best cell. A candidate passes when the upper end of its drop is within the allowance. "
         f"Where no row of {rows_judged} differs, up to one in {max(1, rows_judged // 3)} still may (rule of three)."
     )
-    return _table(heads, rows, chosen, numbers=(1, 2, 3, 4)) + f'<p class="soft">{note}</p>'
+    return table(heads, rows, chosen, numbers=(1, 2, 3, 4), stacked=True) + f'<p class="soft">{note}</p>'
 
 
 def _plot(evidence: Row) -> str:
@@ -148,7 +149,7 @@ def _timings(evidence: Row) -> str:
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
     note = "Median microseconds of a run, as measured, in the server's backend. " + _rounds(evidence)
-    return _table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
+    return table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
 
 
 def _rounds(evidence: Row) -> str:
@@ -165,14 +166,14 @@ def _layouts(evidence: Row) -> str:
     if not evidence["layouts"]:
         return ""
     rows = [(str(row["instances"]), str(row["threads"]), f"{row['rows_per_s']:,.0f}") for row in evidence["layouts"]]
-    return _table(("instances", "threads each", "rows/s together"), rows, numbers=(0, 1, 2))
+    return table(("instances", "threads each", "rows/s together"), rows, numbers=(0, 1, 2))
 
 
 def _checks(evidence: Row) -> str:
     proofs = ", ".join(f"{row['max_abs_difference']:.2g} at {row['batch_size']}" for row in evidence["proof"])
     return _definitions(
         (
-            ("source = reference", f"largest difference by batch size: {proofs}"),
+            ("source = float32", f"largest difference by batch size: {proofs}"),
             ("metric", report_sections.metric(evidence)),
             ("independent rows", report_sections.independence(evidence)),
             ("data", evidence["data"]["split"]),
@@ -246,23 +247,3 @@ def _with_interval(row: Row | None, digits: str, unit: str = "") -> str:
 def _definitions(rows: Iterable[tuple[str, str]]) -> str:
     items = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in rows)
     return f"<dl>{items}</dl>"
-
-
-def _table(
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    chosen: Sequence[bool] = (),
-    numbers: Sequence[int] = (),
-) -> str:
-    """``rows`` hold HTML, ``heads`` plain text; the columns at ``numbers`` are set to the right."""
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        kinds = (' class="number"' if at in numbers else "" for at in range(len(values)))
-        return "".join(f"<{tag}{kind}>{value}</{tag}>" for kind, value in zip(kinds, values, strict=True))
-
-    body = "".join(
-        f"<tr{' class=chosen' if at < len(chosen) and chosen[at] else ''}>{cells('td', row)}</tr>"
-        for at, row in enumerate(rows)
-    )
-    head = cells("th", [escape(text) for text in heads])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

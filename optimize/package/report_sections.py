@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .charts import Bar, Span, bars, spans
+from .tables import table
 
 Row = Mapping[str, Any]
 
@@ -110,15 +111,19 @@ def source_rows(evidence: Row) -> str:
     source = evidence.get("source") or {}
     if not source.get("outputs"):
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(row['output'])}</td><td class=number>{row['rows']} of {source['of']}</td>"
-        f"<td class=number>{row['unequal']}</td><td class=number>{row['worst_row']}</td>"
-        f"<td class=number>{row['source']:.6g}</td><td class=number>{row['float32']:.6g}</td></tr>"
+    rows = [
+        (
+            escape(row["output"]),
+            f"{row['rows']} of {source['of']}",
+            str(row["unequal"]),
+            str(row["worst_row"]),
+            f"{row['source']:.6g}",
+            f"{row['float32']:.6g}",
+        )
         for row in source["outputs"]
-    )
+    ]
     heads = ("output", "rows compared", "unequal", "worst row", "source there", "float32 there")
-    head = "".join(f"<th{' class=number' if at else ''}>{text}</th>" for at, text in enumerate(heads))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return table(heads, rows, numbers=(1, 2, 3, 4, 5), stacked=True)
 
 
 def neighbours(evidence: Row) -> list[str]:
@@ -126,28 +131,21 @@ def neighbours(evidence: Row) -> list[str]:
     rows = [row for row in evidence["candidates"] if row.get("neighbours") or row.get("worst_segment")]
     if not rows:
         return []
-    body = "".join(_neighbour_row(row) for row in rows)
-    heads = "".join(
-        f"<th>{text}</th>" for text in ("candidate", "changed by neighbours", "score among them", "noisiest part")
-    )
+    heads = ("candidate", "changed by neighbours", "score among them", "noisiest part")
+    body = table(heads, [_neighbour_row(row) for row in rows], stacked=True)
     note = (
         "Rows were run alone, and in batches of random rows with one whose float values are a thousand times as large. "
         "A candidate whose outputs change is scored among such neighbours."
     )
-    section = (
-        "<h2>Influence of other rows and noise by output</h2>"
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="soft">{note}</p>'
-    )
+    section = f'<h2>Influence of other rows and noise by output</h2>{body}<p class="soft">{note}</p>'
     return [section]
 
 
-def _neighbour_row(row: Row) -> str:
+def _neighbour_row(row: Row) -> tuple[str, ...]:
     influence, served, part = row.get("neighbours"), row.get("served"), row.get("worst_segment")
     changed = "not measured"
     if influence:
         changed = f"{influence['changed']} of {influence['rows']} rows, by up to {influence['largest']:.2g}"
     score = f"{served['score']['value']:.4g}" if served else "the same"
     noisiest = f"{part['part']}: {part['sqnr_db']:.1f} dB" if part else "no noise"
-    cells = (row["name"], changed, score if influence else "&ndash;", noisiest)
-    return "<tr>" + "".join(f"<td>{text if text.startswith('&') else escape(text)}</td>" for text in cells) + "</tr>"
+    return escape(row["name"]), changed, score if influence else "&ndash;", escape(noisiest)

@@ -34,7 +34,7 @@ Run = Callable[[Sequence[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download`` is the size as text."""
+    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download``: its sizes as text."""
 
     packages: tuple[str, ...]
     module: str
@@ -45,12 +45,12 @@ ENVIRONMENTS: dict[str, Environment] = {
     "tensorflow": Environment(
         ("tensorflow-cpu==2.20.0", "tf2onnx==1.17.0", "numpy==2.4.6", "setuptools==80.9.0"),
         "optimize.sandbox.foreign.tensorflow",
-        "about 300 MB",
+        "334 MB to download, 1.4 GB on disk",
     ),
     "paddle": Environment(
         ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0", "numpy==2.4.6", "setuptools==80.9.0"),
         "optimize.sandbox.foreign.paddle",
-        "about 250 MB",
+        "234 MB to download, 0.9 GB on disk",
     ),
 }
 
@@ -125,7 +125,7 @@ def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
     if not create:
         raise BadInput(
             f"this model needs {' and '.join(row.packages[:2])} in an isolated environment: --isolated creates it "
-            f"in {root} ({row.download} to download, once)"
+            f"in {root} ({row.download}, once)"
         )
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -120,7 +121,11 @@ def _child(
     os.dup2(output, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
-    answer.send(_attempt(limits, function, args, kwargs))
+    result = _attempt(limits, function, args, kwargs)
+    # Semaphores that libraries made, such as the lock of a progress bar, would be reported as leaked. The parent ends
+    # this process as soon as it has the result.
+    util._run_finalizers()
+    answer.send(result)
     answer.close()
     # Libraries with threads may hang or crash during the shutdown of Python. The result is already sent.
     os._exit(0)

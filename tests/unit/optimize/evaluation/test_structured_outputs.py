@@ -111,3 +111,19 @@ def test_rows_without_detections_in_both_are_equal() -> None:
     exact = head()
     exact[..., 4:] = 0.01
     assert compare(metrics.METRICS["detections"], {"o": exact}, {"o": exact}, None, 0).score.value == 1.0
+
+
+@pytest.mark.parametrize("name", ["detections", f"{__name__}:rows_seen"])
+def test_a_metric_that_may_look_at_nothing_protects_no_output(name: str) -> None:
+    """Without detections above the threshold, or with a user's function, the metric is 1 whatever the outputs are."""
+    exact = {"boxes": corners(head()), "scores": (0.2 * RNG.random((ROWS, ANCHORS, 3))).astype(np.float32)}
+    broken = {**exact, "scores": exact["scores"][::-1].copy()}
+    metric = metrics.metric(name, None)
+    assert compare(metric, broken, exact, None, 0).score.value == 1.0
+    reason = gates.too_noisy(broken, exact, gates.cover(metric, exact, None))
+    assert reason is not None
+    assert "'scores'" in reason
+
+
+def rows_seen(outputs: dict[str, Array], _: Array | None) -> Array:
+    return np.ones(len(outputs["boxes"]))
