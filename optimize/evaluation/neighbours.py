@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.backends import BackendOptions, Session, loader
-from server.backends.independence import same
+from server.backends.independence import HALF, HALF_BYTES, SINGLE, same
 from server.tensors import Array
 
 from ..passes import backend_of
@@ -98,7 +98,9 @@ def influence(single: Outputs, among: Outputs) -> Influence:
     for name, array in single.items():
         for at in range(rows):
             one, other = array[at], among[name][at]
-            changed[at] |= one.shape != other.shape or not same(one, other)
+            changed[at] |= one.shape != other.shape or not same(
+                one, other, HALF if one.dtype.itemsize == HALF_BYTES else SINGLE
+            )
             if one.dtype.kind == "f" and one.size and one.shape == other.shape:
                 scale = max(float(np.nanmax(np.abs(one), initial=0.0)), 1e-12)
                 largest = max(largest, float(np.nanmax(np.abs(one.astype(np.float64) - other), initial=0.0)) / scale)

@@ -124,7 +124,7 @@ def _child(
     result = _attempt(limits, function, args, kwargs)
     # Semaphores that libraries made, such as the lock of a progress bar, would be reported as leaked. The parent ends
     # this process as soon as it has the result.
-    util._run_finalizers()  # type: ignore[attr-defined]  # not in the stubs
+    util._run_finalizers()  # type: ignore[attr-defined]  # the stub omits it; there is no public way
     answer.send(result)
     answer.close()
     # Libraries with threads may hang or crash during the shutdown of Python. The result is already sent.
