@@ -17,6 +17,15 @@ class Intake(Protocol):
 
     refusing: bool
 
+    @property
+    def stalled(self) -> str:
+        """Why the requests that it holds make no progress; empty when they do. While stalled it refuses requests."""
+        ...
+
+    def check(self) -> None:
+        """Look for lost progress, and set :attr:`stalled`. Called about once a second, on the event loop."""
+        ...
+
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where even a request of one row could not be admitted now, whatever its body holds."""
         ...

@@ -325,7 +325,7 @@ class TestLengths:
     def test_who_leaves_takes_all_groups_along(self) -> None:
         line, shapes = self.line()
         request = self.ask(line, 3, 12)
-        line.pipeline.steps[0].scheduler._on_batch = lambda _batch, _failed: setattr(request, "abandoned", True)
+        line.pipeline.steps[0].scheduler._completion._on_batch = lambda _batch, _failed: setattr(request, "abandoned", True)
         line.loop.turn()
         assert isinstance(request.error, ClientGone)
         assert (shapes, line.answered) == ([], [request])
