@@ -11,7 +11,7 @@ import pytest
 
 from server.artifact import Manifest
 from server.errors import BrokenArtifact
-from server.models.loading import compare_host
+from server.models.load.host import compare_host
 from server.system import cpu as host
 from server.tensors import ModelSpec
 
@@ -47,7 +47,7 @@ def test_the_server_says_it_in_one_line(caplog: pytest.LogCaptureFixture) -> Non
         compare_host(BARE)
         compare_host(replace(BARE, provenance={"versions": {"onnxruntime": "0.1"}}))
     (record,) = caplog.records
-    assert record.getMessage().startswith("model small was optimized on another host: onnxruntime is")
+    assert "model=small differences='onnxruntime is" in record.getMessage()
 
 
 def test_weights_that_were_packed_for_another_host_are_refused() -> None:
