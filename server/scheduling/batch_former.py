@@ -64,13 +64,13 @@ class BatchFormer:
         try:
             for bucket in candidate.members:
                 room -= self._draw(bucket, room, now_ns, held_ns, slices)
+            if not slices:
+                return None
+            length = max([request.length for request, _, _ in slices]) if target.size else 0
+            return Batch(target, slices, size - room, now_ns, length)
         except BaseException:
-            self._waiting.lose([request for request, _, _ in slices])
+            self._waiting.lose(slices)
             raise
-        if not slices:
-            return None
-        length = max([request.length for request, _, _ in slices]) if target.size else 0
-        return Batch(target, slices, size - room, now_ns, length)
 
     def _padded(self, urgent: Bucket, best: BatchCandidate) -> BatchCandidate:
         """The best candidate that pads shorter rows to a longer bucket, if it is worth more than ``best``."""

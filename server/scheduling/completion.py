@@ -88,6 +88,11 @@ class Completion:
         for request in requests:
             self.end(request)
 
+    def fail_all(self, requests: Sequence[InferRequest], error: SlipwayError) -> None:
+        """End requests with an error; those that have ended already stay as they are."""
+        for request in requests:
+            self._fail(request, error)
+
     def lose(self, slices: Sequence[Slice], error: BaseException) -> None:
         """A batch was lost to a fault outside its run: its requests get an error."""
         for request, _, _ in slices:

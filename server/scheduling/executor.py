@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Protocol
 
 from ..request import NEVER
@@ -34,8 +34,9 @@ class Executor(Protocol):
         """Requests wait, and an instance sleeps that was not woken yet."""
         ...
 
-    def stop(self) -> None:
-        """End after the batches that are running. Blocks until they have ended."""
+    def stop(self, patience_s: float | None) -> bool:
+        """End after the batches that are running. Blocks until they have ended, or for ``patience_s``. Returns whether
+        they have ended."""
         ...
 
 
@@ -80,13 +81,15 @@ class ThreadExecutor:
     def wake(self) -> None:
         self._wakes.put(True)
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float | None) -> bool:
         for _ in self._threads:
             self._wakes.put(False)
         if self._turns is not None:
             self._turns.leave()
+        until_s = None if patience_s is None else monotonic() + patience_s
         for thread in self._threads:
-            thread.join()
+            thread.join(None if until_s is None else max(until_s - monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
 
 
 class Instance:
@@ -155,8 +158,8 @@ class InlineExecutor:
     def wake(self) -> None:
         self._loop.call_soon(self._serve, None)
 
-    def stop(self) -> None:
-        """There is nothing to end: woken batches run on the loop."""
+    def stop(self, patience_s: float | None) -> bool:  # noqa: ARG002 - nothing to wait for: runs are on the loop
+        return True
 
     def _serve(self, batch: Batch | None) -> None:
         """Run batches until no request waits, or for ``INLINE_NS``; ``batch`` is the last one that has run."""

@@ -47,10 +47,11 @@ class Intake(Protocol):
         """(bucket size, batch size, nanoseconds) as learnt up to now."""
         ...
 
-    def stop(self) -> None:
-        """Refuse new requests and end the running batches. Blocks: not for the event loop."""
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Refuse new requests and wait for the running batches, for ``patience_s`` at most (None: for ever). Returns
+        whether they have ended. Blocks: not for the event loop."""
         ...
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
+        """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
         ...

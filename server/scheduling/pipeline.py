@@ -85,10 +85,10 @@ class Pipeline:
         """Empty: the costs are shown for each step."""
         return []
 
-    def stop(self) -> None:
-        """Stop the steps in order, each after its running batches. Blocks."""
-        for step in self.steps:
-            step.scheduler.stop()
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Stop the steps in order, each after its running batches. Returns whether all have ended. Blocks."""
+        ended = [step.scheduler.stop(patience_s) for step in self.steps]
+        return all(ended)
 
     def abandon(self) -> None:
         """After :meth:`stop`: end the waiting requests of all steps with NotReady."""

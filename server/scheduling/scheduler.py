@@ -91,6 +91,7 @@ class Scheduler:
             request.size_bytes += array.nbytes
         if self._objects:
             request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+        wake = False
         with self._lock:
             if self._stopped:
                 raise NotReady("the model is being unloaded")
@@ -100,17 +101,22 @@ class Scheduler:
                 self.refusing = True
                 self._admission.admit(request, shape, now_ns)
                 self.refusing = False
-            self._queue.push(request, shape, now_ns)
-            wake = self._queue.running.idle > self._waking
-            if wake:
+            try:
+                self._queue.push(request, shape, now_ns)
+            except BaseException:
+                request.ended = request.abandoned = True  # it may wait, but it is refused: it must not end again
+                raise
+            if self._queue.running.idle > self._waking:
                 self._waking += 1
+                wake = True
         try:
-            if request.deadline_ns < self._deadline_ns:
-                self._arm_deadline(request.deadline_ns, now_ns)
             if wake:
                 self._executor.wake()
-        except Exception:
-            request.ended = request.abandoned = True  # it waits, but it is refused: it must not end a second time
+            if request.deadline_ns < self._deadline_ns:
+                self._arm_deadline(request.deadline_ns, now_ns)
+        except BaseException:
+            request.ended = request.abandoned = True
+            self._recount(wake)
             raise
 
     def foresee(self, deadline_ns: int) -> None:
@@ -140,47 +146,47 @@ class Scheduler:
         with self._lock:
             return [(size, *point) for size, cost in self._queue.waiting.costs() for point in cost.points()]
 
-    def stop(self) -> None:
-        """Refuse new requests and end the executor after its running batches. Blocks: not for the event loop."""
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Refuse new requests and wait for the running batches, for ``patience_s`` at most (None: for ever). Returns
+        whether they have ended. Blocks: not for the event loop."""
         self._stopped = True
-        self._executor.stop()
+        return self._executor.stop(patience_s)
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
+        """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
         for timer in (self._deadline_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()
-        with self._lock:
-            left = self._queue.waiting.clear()
-        for request in left:
-            request.error = NotReady("the model was unloaded before the request could run")
-            self._completion.end(request)
+        self._end_held(NotReady("the model was unloaded before the request could run"))
 
     def check(self) -> None:
         """Look for lost progress: called about once a second, on the event loop.
 
         A model that makes no progress is ``stalled``: it refuses requests, and those that it holds end with NotReady. A
-        run that returns later makes it ready again.
+        run that returns later makes it ready again. An instance that sleeps while requests wait is woken.
         """
         now_ns = self._clock()
         with self._lock:
             queue = self._queue
             rows, overdue_ns = queue.waiting.rows, queue.running.overdue_ns(now_ns)
             reason = self._watchdog.check(now_ns, rows, self._pulls, overdue_ns)
-            if bool(reason) == bool(self.stalled):
-                return
+            wake = queue.wake_ns() == NEVER and self._more_to_start()
+            changed = bool(reason) != bool(self.stalled)
             self.stalled = reason
-            held = [one for batch in queue.running.batches() for one in batch.slices] if reason else []
-            waiting = queue.waiting.clear() if reason else []
-        if not reason:
+        if wake:
+            self._wake()
+        if changed and reason:
+            log.error("a model makes no progress model=%s reason=%r", self._name, reason)
+            self._end_held(NotReady(f"the model makes no progress: {reason}"))
+        elif changed:
             log.info("a model makes progress again model=%s", self._name)
-            return
-        requests = [*(request for request, _, _ in held), *waiting]
-        log.error("a model makes no progress model=%s requests=%d reason=%s", self._name, len(requests), reason)
-        for request in requests:
-            request.abandoned = True
-            request.error = NotReady(f"the model makes no progress: {reason}")
-            self._completion.end(request)
+
+    def _end_held(self, error: SlipwayError) -> None:
+        """End all requests that wait or run. A run that returns later finds them ended."""
+        with self._lock:
+            running = [request for batch in self._queue.running.batches() for request, _, _ in batch.slices]
+            waiting = self._queue.waiting.clear()
+        self._completion.fail_all([*running, *waiting], error)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing."""
@@ -200,7 +206,7 @@ class Scheduler:
         if hold_ns != NEVER:
             self._post(self._arm_hold, hold_ns)
         if wake:
-            self._executor.wake()
+            self._wake()
         return batch
 
     def _release(self, batch: Batch) -> None:
@@ -230,7 +236,20 @@ class Scheduler:
         if batch is not None:
             self._post(self._completion.lose, batch.slices, error)
         if wake:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake an instance that counts as waking. Raises nothing."""
+        try:
             self._executor.wake()
+        except Exception:
+            log.exception("waking an instance failed model=%s", self._name)
+            self._recount(True)
+
+    def _recount(self, was_waking: bool) -> None:
+        """An instance that counted as waking was not woken."""
+        with self._lock:
+            self._waking -= was_waking
 
     def _post(self, call: Callable[..., None], *args: Any) -> None:
         """Have the event loop call something, from any thread."""
@@ -247,8 +266,9 @@ class Scheduler:
 
     def _finish(self, batch: Batch, failures: Failures) -> None:
         """A batch has run. Called on the event loop; raises nothing."""
-        self._admission.learn_lag(self._clock() - batch.computed_ns)
+        lag_ns = self._clock() - batch.computed_ns
         self._completion.finish(batch, failures)
+        self._admission.learn_lag(lag_ns)
 
     def _arm_hold(self, wake_ns: int) -> None:
         if self._hold_timer is not None:
@@ -257,11 +277,9 @@ class Scheduler:
 
     def _release_hold(self) -> None:
         with self._lock:
-            wake = self._queue.running.idle > self._waking
-            if wake:
-                self._waking += 1
+            wake = self._more_to_start()
         if wake:
-            self._executor.wake()
+            self._wake()
 
     def _arm_deadline(self, deadline_ns: int, now_ns: int) -> None:
         if self._deadline_timer is not None:

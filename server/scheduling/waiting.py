@@ -126,9 +126,9 @@ class WaitingRequests:
         self.evict(bucket, error)
         return True
 
-    def lose(self, requests: Iterable[InferRequest]) -> None:
-        """Evict requests that were drawn for a batch that could not be formed; rows of them may still wait."""
-        for request in requests:
+    def lose(self, slices: Iterable[tuple[InferRequest, int, int]]) -> None:
+        """Evict requests that were drawn for a batch that could not be started; rows of them may still wait."""
+        for request, _, _ in slices:
             request.error = SlipwayError("the server failed to form a batch; its log has the details")
             request.abandoned = True
             self._evicted.append(request)

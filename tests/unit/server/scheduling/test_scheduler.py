@@ -149,13 +149,20 @@ def test_admission_refuses_what_would_wait_too_long_with_a_time_to_come_back() -
     assert len(bench.answered) == 4
 
 
-def test_admission_refuses_what_cannot_meet_its_deadline() -> None:
+def test_a_deadline_that_an_idle_server_could_not_meet_is_exceeded_and_not_overload() -> None:
     bench = Bench(cost_ms=10)
-    with pytest.raises(Overloaded, match="after the deadline"):
+    with pytest.raises(DeadlineExceeded):
         bench.submit(deadline_ms=5)
     bench.submit(deadline_ms=15)
     bench.loop.turn()
     assert len(bench.answered) == 1
+
+
+def test_a_deadline_that_only_the_queue_breaks_is_overload() -> None:
+    bench = Bench(cost_ms=10, largest=1)
+    bench.submit()
+    with pytest.raises(Overloaded, match="after the deadline"):
+        bench.submit(deadline_ms=15)
 
 
 def test_a_deadline_that_passes_in_the_queue_is_answered_when_it_passes() -> None:
@@ -203,8 +210,8 @@ class StuckExecutor:
     def wake(self) -> None:
         pass
 
-    def stop(self) -> None:
-        pass
+    def stop(self, _patience_s: float | None) -> bool:
+        return True
 
 
 def test_a_hold_ends_with_its_delay() -> None:
@@ -264,7 +271,7 @@ def test_every_admitted_request_ends_in_exactly_one_answer(
     for index, (value, rows, deadline_ms, leaves) in enumerate(plan):
         try:
             request = bench.submit(value, rows, deadline_ms)
-        except Overloaded:
+        except (Overloaded, DeadlineExceeded):
             continue
         admitted.append((value, request))
         request.abandoned = leaves
