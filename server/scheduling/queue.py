@@ -122,6 +122,7 @@ class BatchQueue:
         try:
             self.running.start(batch, now_ns, cost.predict_ns(batch.rows), slowdown)
         except BaseException:
+            self.running.forget(batch)
             self.waiting.lose(batch.slices)
             raise
 

@@ -197,10 +197,14 @@ class Scheduler:
             else:
                 self._release(finished)
             batch = None if self._stopped else self._next_batch(limit_ns)
-            evicted = self._queue.waiting.take_evicted()
-            hold_ns = self._queue.wake_ns() if batch is None else NEVER
-            # Rows that were held back for contention may have become more than one batch takes.
-            wake = self.instances > 1 and batch is not None and self._more_to_start()
+            try:
+                evicted = self._queue.waiting.take_evicted()
+                hold_ns = self._queue.wake_ns() if batch is None else NEVER
+                # Rows that were held back for contention may have become more than one batch takes.
+                wake = self.instances > 1 and batch is not None and self._more_to_start()
+            except Exception:
+                log.exception("ending evicted requests failed; the next batch tries again model=%s", self._name)
+                return batch
         if evicted:
             self._post(self._completion.end_all, evicted)
         if hold_ns != NEVER:
@@ -214,6 +218,7 @@ class Scheduler:
             self._queue.release(batch)
         except Exception:
             log.exception("learning from a run failed model=%s", self._name)
+            self._queue.running.forget(batch)
 
     def _next_batch(self, limit_ns: int) -> Batch | None:
         """The next batch. If forming it fails, the most urgent request gets an error, and the others go on."""
@@ -230,8 +235,8 @@ class Scheduler:
         """The executor failed outside a run: its batch is over, and an instance is free again. Raises nothing."""
         log.critical("an executor failed; it goes on model=%s", self._name, exc_info=error)
         with self._lock:
-            if batch is not None and batch in self._queue.running.batches():
-                self._release(batch)
+            if batch is not None:
+                self._queue.running.forget(batch)
             wake = self._more_to_start()
         if batch is not None:
             self._post(self._completion.lose, batch.slices, error)
