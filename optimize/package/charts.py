@@ -93,7 +93,7 @@ def label_places(points: Sequence[tuple[float, float]], taken: tuple[float, floa
 
     ``taken``: top and bottom of the text at the right end of the limit line.
     """
-    boxes = [(WIDTH - 14 - 16 * LETTER, taken[0], WIDTH, taken[1])]
+    boxes: list[tuple[float, float, float, float]] = [(WIDTH - 14 - 16 * LETTER, taken[0], WIDTH, taken[1])]
     boxes += [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     places = []
     for at, (x, y) in enumerate(points):

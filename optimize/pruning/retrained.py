@@ -1,4 +1,4 @@
-"""The retrained network: built, cut, trained again, and described like any other source. Runs in a sandboxed process."""
+"""The retrained network: built, cut, trained again, described like any other source. Runs in a sandboxed process."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..system.memory import limit_bytes
+from ..system import cgroup
 from . import device, disk, given, host, trial
 from .findings import Finding, Level, as_json, as_text, verdict
 
@@ -34,7 +34,7 @@ def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path, *, limi
     findings += host.places(root)
     unsuitable = any(one.level is Level.FATAL and one.subject != "port" for one in findings)
     if limit_s and not unsuitable:
-        limits = trial.TrialLimits(limit_s, limit_bytes(root))
+        limits = trial.TrialLimits(limit_s, cgroup.of(root=root).memory_limit_bytes())
         findings += trial.examine(argv, environ, on_disk.artifacts, limits)
     return findings
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..errors import BadSetting
 from ..settings.options import Settings, flag, variable
+from ..system import cgroup
 from ..system.cores import available_cores
-from ..system.memory import Budget, limit_bytes
+from ..system.memory import Budget
 from .findings import Finding, ok, stop, warn
 
 SERVER_BYTES = 90_000_000
@@ -34,7 +35,7 @@ def megabytes(count: float) -> str:
 
 def memory(weight_bytes: int, root: Path) -> Finding:
     """Whether models whose files have ``weight_bytes`` in all fit into the memory of this process."""
-    limit = limit_bytes(root)
+    limit = cgroup.of(root=root).memory_limit_bytes()
     free = _free_bytes(root)
     bound = min((one for one in (limit, free) if one is not None), default=None)
     need = SERVER_BYTES + (Budget.needed_bytes(weight_bytes) if weight_bytes else 0)

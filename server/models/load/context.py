@@ -34,7 +34,7 @@ class LoadContext:
         return cls(settings, SchedulingLimits.of(settings), device)
 
     def turns(self, threads: int) -> ModelTurns | None:
-        """The turns on the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
+        """The turns at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
         return None if self.device is None else self.device.join(threads)
 
     def cache(self, metrics: ModelMetrics) -> ResponseCache | None:

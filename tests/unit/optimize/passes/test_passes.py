@@ -18,7 +18,8 @@ from optimize.evaluation.metrics import METRICS
 from optimize.hardware import Hardware
 from optimize.passes import PassJob, PassRecord
 from optimize.search.candidates import CANDIDATES, DYNAMIC, FUSED, STATIC, Candidate
-from optimize.search.search import Rule, search
+from optimize.search.outcome import Rule
+from optimize.search.search import search
 from optimize.search.sensitivity import Sensitivity
 from optimize.search.timing import Cell, Timing
 from server.tensors import Array
