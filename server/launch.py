@@ -107,7 +107,7 @@ class Slipway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lifecycle = Lifecycle()
-        self._metrics = Metrics(lambda: self._lifecycle.ready and not self._models.stalled, VERSION)
+        self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
         self._models = Models(settings, self._metrics)
         self._models.on_change = self._bind
         self._follower = Follower(self._models, settings)
@@ -121,7 +121,7 @@ class Slipway:
             access_log=settings.access_log,
         )
         self._routes = self._build_routes()
-        self._server = Server(self._config(), self._hot, self._terminate, self._models.check)
+        self._server = Server(self._config(), self._hot, self._terminate, self._check)
         self._code = STOPPED
 
     async def run(self, sock: socket.socket) -> int:
@@ -143,6 +143,10 @@ class Slipway:
         if running:
             leave(self._code)
         return self._code
+
+    def _check(self) -> None:
+        """Turn the server unready while a model makes no progress; called about once a second."""
+        self._lifecycle.stalled = self._models.stalled()
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
         collections, lag = Collections(), LoopLag(loop)

@@ -203,23 +203,31 @@ class InferRequest:
     def end(self) -> None:
         """End the request: call ``done``, once; a second call does nothing. Raises nothing.
 
-        If ``done`` raises before the response was sent, ``respond`` is called with an error in its place.
+        If ``done`` raises, :meth:`rescue` sends an error.
         """
         if self.ended:
             return
         self.ended = True
         try:
             self.done(self)
-        except Exception:
-            log.exception("completing a request failed answered=%s", self.answered)
-            if self.answered:
-                return
-            self.outputs = None
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.rescue(error)
+
+    def rescue(self, error: Exception) -> None:
+        """The last resort when completing the request has raised ``error``: log it, and call ``respond`` with an error
+        unless the response was sent. Raises nothing."""
+        log.error("completing a request failed answered=%s", self.answered, exc_info=error)
+        if self.answered:
+            return
+        self.outputs = None
+        if isinstance(error, SlipwayError):
+            self.error = error
+        else:
             self.error = SlipwayError("the server failed on this request; its log has the details")
-            try:
-                self.respond(self)
-            except Exception:
-                log.exception("sending an error failed; the request has no response")
+        try:
+            self.respond(self)
+        except Exception:
+            log.exception("sending an error failed; the request has no response")
 
     def positions(self, start: int, stop: int) -> int:
         """Positions of the padded axis that these rows have without padding. ``filled`` is shared evenly by rows."""

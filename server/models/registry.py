@@ -74,7 +74,6 @@ class Models:
         self._turn = asyncio.Lock()  # one load at a time: measured memory is true, and neighbours keep their cores
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
-        self.stalled = ""
         self.on_change: OnChange = lambda _name, _references: None
         self.releases = Releases(
             self.of,
@@ -115,9 +114,8 @@ class Models:
         """Every version that is in memory and answers."""
         return [one.model for versions in self._versions.values() for one in versions.ready() if one.model is not None]
 
-    def check(self) -> None:
-        """Look for models that hold requests and make no progress; called about once a second. ``stalled`` says which
-        and why; it is empty when all make progress."""
+    def stalled(self) -> str:
+        """Which models hold requests and make no progress, and why; empty when all do. Called about once a second."""
         reasons = []
         for model in self.all():
             try:
@@ -126,7 +124,7 @@ class Models:
                 log.exception("checking the progress of a model failed model=%s", model.name)
             if model.scheduler.stalled:
                 reasons.append(f"model {model.name!r} makes no progress: {model.scheduler.stalled}")
-        self.stalled = "; ".join(reasons)
+        return "; ".join(reasons)
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model that answer, from the lowest to the highest."""
