@@ -104,7 +104,7 @@ class Scheduler:
             try:
                 self._queue.push(request, shape, now_ns)
             except BaseException:
-                request.ended = request.abandoned = True  # it may wait, but it is refused: it must not end again
+                request.refuse()
                 raise
             if self._queue.running.idle > self._waking:
                 self._waking += 1
@@ -115,7 +115,7 @@ class Scheduler:
             if request.deadline_ns < self._deadline_ns:
                 self._arm_deadline(request.deadline_ns, now_ns)
         except BaseException:
-            request.ended = request.abandoned = True
+            request.refuse()
             self._recount(wake)
             raise
 
