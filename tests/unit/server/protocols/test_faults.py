@@ -23,7 +23,7 @@ from server.codecs.jsonlines import JsonLines
 from server.errors import ModelFailed
 from server.models.traffic import Shadow
 from server.observe.metrics import ModelMetrics
-from server.protocols import inference
+from server.protocols import inference, offload
 from server.protocols.sagemaker import row_stream, script_calls, script_stream
 from server.protocols.sagemaker.row_stream import RowStream, stream_rows
 from server.protocols.sagemaker.script_calls import ScriptCalls
@@ -252,19 +252,16 @@ def test_a_fault_in_the_cache_fails_no_request_that_waits_for_an_identical_one(
 def test_a_fault_beside_the_event_loop_ends_in_one_response(
     point: str, plan: list[tuple[int, int, bool]], numbers: set[int], error: Exception
 ) -> None:
-    before = inference.LARGE_BYTES
-    inference.LARGE_BYTES = 0
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "LARGE_BYTES", 0)
         asyncio.run(played(POINTS[point], Faults(error, numbers), plan))
-    finally:
-        inference.LARGE_BYTES = before
 
 
 @pytest.mark.parametrize("offloaded", [False, True])
 def test_a_thread_that_cannot_be_started_ends_in_one_response(offloaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "LARGE_BYTES", 0)
     faults = Faults(RuntimeError("can't start new thread"), {2} if offloaded else {1})
-    monkeypatch.setattr(inference, "on_thread", faults.around(inference.on_thread))
+    monkeypatch.setattr(inference, "on_thread", faults.around(offload.on_thread))
 
     async def scenario() -> None:
         one = Stack(cached=False)
@@ -348,12 +345,10 @@ def test_a_fault_in_a_stream_of_rows_ends_in_an_error_or_a_broken_connection(
         finally:
             setattr(owner, name, original)
 
-    before = row_stream.LARGE_BYTES
-    row_stream.LARGE_BYTES = 0 if large else before
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            patch.setattr(row_stream, "LARGE_BYTES", 0)
         asyncio.run(scenario())
-    finally:
-        row_stream.LARGE_BYTES = before
 
 
 class Script:
