@@ -17,17 +17,19 @@ from typing import Any
 from ..errors import NotReady, SlipwayError
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
-from .admission import UNLIMITED, Admission
+from .admission import UNLIMITED, Admission, LoopLag
 from .batch import Batch
 from .completion import Completion, OnBatch, OnEnd
 from .device import ModelTurns
 from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
 from .queue import BatchQueue
-from .run import Failures, RunModel
+from .run import RunModel
 from .watchdog import Watchdog
 
 log = logging.getLogger("slipway.scheduler")
+
+NO_BATCH = "the server failed to form a batch; its log has the details"
 
 
 class Scheduler:
@@ -59,11 +61,14 @@ class Scheduler:
         request that has ended, instead of its ``done``. ``stall_ns``: the limit of the :class:`Watchdog`."""
         self.instances = instances
         self._queue = queue
-        self._admission = Admission(queue, max_queue_ns, max_queue_bytes, turns)
+        lag = LoopLag()
+        self._admission = Admission(queue, lag, max_queue_ns, max_queue_bytes, turns)
         self._loop = loop
         self._lock = threading.Lock()
         self._objects = objects
-        self._completion = Completion(padding=padding, on_batch=on_batch, on_end=on_end, clock=clock, name=name)
+        self._completion = Completion(
+            padding=padding, lag=lag, on_batch=on_batch, on_end=on_end, clock=clock, name=name
+        )
         self._clock = clock
         self._name = name
         self._watchdog = Watchdog(stall_ns)
@@ -75,7 +80,7 @@ class Scheduler:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
-        work = Work(model, self._pull, self._finish, self._lost, padding)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
@@ -189,17 +194,33 @@ class Scheduler:
         self._completion.fail_all([*running, *waiting], error)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
-        """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing."""
+        """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing.
+
+        If a batch cannot be formed, the most urgent request gets an error, and the others go on.
+        """
+        queue = self._queue
         with self._lock:
             self._pulls += 1
             if finished is None:
                 self._waking -= 1
             else:
-                self._release(finished)
-            batch = None if self._stopped else self._next_batch(limit_ns)
+                try:
+                    queue.release(finished)
+                except Exception:
+                    log.exception("learning from a run failed model=%s", self._name)
+                    queue.running.forget(finished)
+            batch = None
+            while not self._stopped:
+                try:
+                    batch = queue.pull(self._clock(), limit_ns)
+                    break
+                except Exception:
+                    log.exception("forming a batch failed model=%s", self._name)
+                    if not queue.waiting.evict_most_urgent(SlipwayError(NO_BATCH)):
+                        break
             try:
-                evicted = self._queue.waiting.take_evicted()
-                hold_ns = self._queue.wake_ns() if batch is None else NEVER
+                evicted = queue.waiting.take_evicted()
+                hold_ns = queue.wake_ns() if batch is None else NEVER
                 # Rows that were held back for contention may have become more than one batch takes.
                 wake = self.instances > 1 and batch is not None and self._more_to_start()
             except Exception:
@@ -212,24 +233,6 @@ class Scheduler:
         if wake:
             self._wake()
         return batch
-
-    def _release(self, batch: Batch) -> None:
-        try:
-            self._queue.release(batch)
-        except Exception:
-            log.exception("learning from a run failed model=%s", self._name)
-            self._queue.running.forget(batch)
-
-    def _next_batch(self, limit_ns: int) -> Batch | None:
-        """The next batch. If forming it fails, the most urgent request gets an error, and the others go on."""
-        while True:
-            try:
-                return self._queue.pull(self._clock(), limit_ns)
-            except Exception:
-                log.exception("forming a batch failed model=%s", self._name)
-                error = SlipwayError("the server failed to form a batch; its log has the details")
-                if not self._queue.waiting.evict_most_urgent(error):
-                    return None
 
     def _lost(self, batch: Batch | None, error: BaseException) -> None:
         """The executor failed outside a run: its batch is over, and an instance is free again. Raises nothing."""
@@ -268,12 +271,6 @@ class Scheduler:
         more = self._queue.running.idle > self._waking and self._queue.waiting.rows > 0
         self._waking += more
         return more
-
-    def _finish(self, batch: Batch, failures: Failures) -> None:
-        """A batch has run. Called on the event loop; raises nothing."""
-        lag_ns = self._clock() - batch.computed_ns
-        self._completion.finish(batch, failures)
-        self._admission.learn_lag(lag_ns)
 
     def _arm_hold(self, wake_ns: int) -> None:
         if self._hold_timer is not None:
