@@ -140,4 +140,5 @@ def digest(arrays: Sequence[Array]) -> bytes:
 
 def _fail(request: InferRequest, error: SlipwayError) -> None:
     request.error = error
+    request.ended = False  # a refused submission has marked it, but here nothing else sends the error
     request.end()

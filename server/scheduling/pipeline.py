@@ -150,14 +150,16 @@ class Pipeline:
             raise too_large(waiting, wait_ns)
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
-        """The predicted wait. Raises Overloaded where it, or the finish, is too late."""
+        """The predicted wait. Raises Overloaded where it, or the finish, is too late. Raises DeadlineExceeded where
+        even an idle pipeline would finish too late."""
         finish_ns, own_ns = self._predict(rows)
         wait_ns = int(finish_ns - own_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
         late_ns = now_ns + int(finish_ns) - deadline_ns
         if late_ns > 0:
-            raise too_late(late_ns)
+            alone_ns = sum(max(one.run_ns(rows), rows * one.row_ns / one.instances) for one in self.steps)
+            raise too_late(late_ns, now_ns + int(alone_ns) - deadline_ns)
         return wait_ns
 
     def _enter(self, request: InferRequest, journey: Journey) -> None:

@@ -187,6 +187,7 @@ CACHE_POINTS: dict[str, Callable[[Stack], tuple[Any, str]]] = {
     "promote": lambda one: (one.model.cache, "_promote"),
     "cache submit": lambda one: (one.model.cache, "submit"),
     "answer": lambda one: (one.model.cache, "_answer"),
+    "push": lambda one: (one.model.queue, "push"),
     "run": lambda one: (one.model.scheduler._completion, "_scatter"),
     "encode": lambda one: (one.codec, "encode"),
 }
