@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter_ns
 
-from ..errors import SlipwayError
+from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
@@ -55,8 +55,11 @@ class Pipeline:
         Later steps refuse nothing for load: an admitted request is answered, expires, or fails.
         """
         now_ns = self._clock()
-        self.refusing = True
-        self._admit(request, now_ns)
+        try:
+            self._admit(request, now_ns)
+        except Overloaded:
+            self.refusing = True
+            raise
         self.refusing = False
         journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
         try:

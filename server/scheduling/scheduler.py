@@ -14,10 +14,11 @@ from collections.abc import Callable, Hashable
 from time import perf_counter_ns
 from typing import Any
 
-from ..errors import NotReady, SlipwayError
+from ..errors import NotReady, Overloaded, SlipwayError
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
 from .admission import UNLIMITED, Admission, LoopLag
+from .alarm import Alarm
 from .batch import Batch
 from .completion import Completion, OnBatch, OnEnd
 from .device import ModelTurns
@@ -77,9 +78,8 @@ class Scheduler:
         self._waking = 0
         self._stopped = False
         self.refusing = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._deadline_ns = NEVER
-        self._hold_timer: asyncio.TimerHandle | None = None
+        self._deadline = Alarm(loop, clock, self._expire)
+        self._hold = Alarm(loop, clock, self._release_hold)
         work = Work(model, self._pull, self._completion.finish, self._lost, padding)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
@@ -103,8 +103,11 @@ class Scheduler:
             if self.stalled:
                 raise NotReady(f"the model makes no progress: {self.stalled}")
             if not admitted:
-                self.refusing = True
-                self._admission.admit(request, shape, now_ns)
+                try:
+                    self._admission.admit(request, shape, now_ns)
+                except Overloaded:
+                    self.refusing = True
+                    raise
                 self.refusing = False
             try:
                 self._queue.push(request, shape, now_ns)
@@ -117,8 +120,8 @@ class Scheduler:
         try:
             if wake:
                 self._executor.wake()
-            if request.deadline_ns < self._deadline_ns:
-                self._arm_deadline(request.deadline_ns, now_ns)
+            if request.deadline_ns < self._deadline.at_ns:
+                self._deadline.set(request.deadline_ns)
         except BaseException:
             request.refuse()
             self._recount(wake)
@@ -159,9 +162,8 @@ class Scheduler:
 
     def abandon(self) -> None:
         """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
-        for timer in (self._deadline_timer, self._hold_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadline.clear()
+        self._hold.clear()
         self._end_held(NotReady("the model was unloaded before the request could run"))
 
     def check(self) -> None:
@@ -229,7 +231,7 @@ class Scheduler:
         if evicted:
             self._post(self._completion.end_all, evicted)
         if hold_ns != NEVER:
-            self._post(self._arm_hold, hold_ns)
+            self._post(self._hold.set, hold_ns)
         if wake:
             self._wake()
         return batch
@@ -272,30 +274,17 @@ class Scheduler:
         self._waking += more
         return more
 
-    def _arm_hold(self, wake_ns: int) -> None:
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        self._hold_timer = self._loop.call_later(max(wake_ns - self._clock(), 0) / 1e9, self._release_hold)
-
     def _release_hold(self) -> None:
         with self._lock:
             wake = self._more_to_start()
         if wake:
             self._wake()
 
-    def _arm_deadline(self, deadline_ns: int, now_ns: int) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._deadline_ns = deadline_ns
-        self._deadline_timer = self._loop.call_later(max(deadline_ns - now_ns, 0) / 1e9, self._expire)
-
     def _expire(self) -> None:
-        now_ns = self._clock()
+        """Evict and end the requests whose deadline has passed."""
         with self._lock:
-            following_ns = self._queue.waiting.expire(now_ns)
+            following_ns = self._queue.waiting.expire(self._clock())
             evicted = self._queue.waiting.take_evicted()
-        self._deadline_timer = None
-        self._deadline_ns = NEVER
         if following_ns != NEVER:
-            self._arm_deadline(following_ns, now_ns)
+            self._deadline.set(following_ns)
         self._completion.end_all(evicted)

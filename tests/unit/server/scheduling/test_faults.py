@@ -100,7 +100,7 @@ POINTS: dict[str, Callable[[Inline], tuple[Any, str]]] = {
     "push": lambda one: (one.queue, "push"),
     "heap": lambda one: (one.queue.waiting, "push"),
     "wake": lambda one: (one.scheduler._executor, "wake"),
-    "deadline timer": lambda one: (one.scheduler, "_arm_deadline"),
+    "deadline timer": lambda one: (one.scheduler._deadline, "set"),
     "evict": lambda one: (one.queue.waiting, "evict_head"),
     "choose": lambda one: (one.queue._former, "choose"),
     "delays": lambda one: (one.queue.running, "delays"),

@@ -156,6 +156,7 @@ def test_a_deadline_that_an_idle_server_could_not_meet_is_exceeded_and_not_overl
     bench = Bench(cost_ms=10)
     with pytest.raises(DeadlineExceeded):
         bench.submit(deadline_ms=5)
+    assert not bench.scheduler.refusing
     bench.submit(deadline_ms=15)
     bench.loop.turn()
     assert len(bench.answered) == 1
