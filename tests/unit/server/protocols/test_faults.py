@@ -81,7 +81,7 @@ class Model:
         self.watch: Callable[[InferRequest], None] | None = None
         self.deadline_ns = 0
         self.instances, self.max_batch_size = 1, 4
-        self.rowwise = self.independent = True
+        self.independent = True
         self.queue = BatchQueue(4, [(1, 1e6), (4, 1e6)])
         self.scheduler = Scheduler(
             *(self.queue, self.run, loop),
