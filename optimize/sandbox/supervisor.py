@@ -17,16 +17,20 @@ from types import FrameType
 
 CRASHED = 1
 
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def supervise(command: Callable[[], int], leftovers: Callable[[int], list[Path]]) -> int:
     """Run ``command`` in a forked process and return its exit code.
 
     After a crash, print one line with the signal, delete the paths that ``leftovers`` returns for the process id, and
-    return ``CRASHED``. SIGTERM is forwarded; SIGINT reaches the process group from the terminal.
+    return ``CRASHED``. Interrupts and terminations are forwarded. The child has its own process
+    group, so that an interrupt from the terminal reaches it once.
     """
     with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
         child = os.fork()
         if child == 0:
+            os.setpgid(0, 0)
             _run(command, scratch)
         with _forwarded(child):
             _, status = os.waitpid(child, 0)
@@ -60,14 +64,14 @@ def _run(command: Callable[[], int], scratch: str) -> None:
 
 @contextmanager
 def _forwarded(child: int) -> Iterator[None]:
-    """Forward SIGTERM to ``child`` and ignore SIGINT, which the child receives itself."""
+    """Forward ``FORWARDED`` signals to ``child``."""
 
     def forward(number: int, _: FrameType | None) -> None:
         os.kill(child, number)
 
-    before = signal.signal(signal.SIGTERM, forward), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+        for number, handler in before.items():
+            signal.signal(number, handler)
