@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from ..errors import BodyTooLarge, MalformedInput, SlipwayError
+from ..errors import MalformedInput, SlipwayError
 from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
+from .limits import body_too_large
 
 DOCS = Path(__file__).with_name("docs.html")
 
@@ -93,9 +94,7 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
         except ClientDisconnect:
             return Response(status_code=499)
         if body is None:
-            limit = max_body_bytes / 1e6
-            error = BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with")
-            send_failure(error, head, responder)
+            send_failure(body_too_large(max_body_bytes), head, responder)
             return await answer
         head.received_ns = perf_counter_ns()
         pending = route.bind(dict(request.path_params))(head, body, responder)
@@ -113,14 +112,12 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
 
 async def _body(request: Request, max_body_bytes: int) -> bytes | None:
     """The body, or None when it exceeds the limit."""
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_body_bytes:
+    body = bytearray()  # a list would cost far more than very small parts
+    async for part in request.stream():
+        body += part
+        if len(body) > max_body_bytes:
             return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 async def _disconnect(request: Request) -> None:
@@ -149,7 +146,7 @@ async def _http_error(request: Request, error: Any) -> Response:
 def _allowed(request: Request) -> str:
     """The methods of all routes at this URL."""
     found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for route in found for method in route.methods}))
+    return ", ".join(sorted({method for route in found for method in getattr(route, "methods", None) or ()}))
 
 
 async def _our_error(request: Request, error: Any) -> Response:
