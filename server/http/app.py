@@ -18,6 +18,7 @@ from ..errors import MalformedInput, SlipwayError
 from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
+from ..protocols.guard import Guard
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
@@ -32,9 +33,17 @@ Errors are one small JSON object: `error` (what was wrong and what to do), `code
 """
 
 
-def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Models | None = None) -> FastAPI:
-    """All routes as a FastAPI application, with the handlers of the hot path. ``models``: those of the admin API; None:
-    the application has none."""
+def build(
+    routes: Iterable[Route],
+    version: str,
+    max_body_bytes: int,
+    models: Models | None = None,
+    guard: Guard | None = None,
+) -> FastAPI:
+    """All routes as a FastAPI application, with the handlers of the hot path.
+
+    ``models``: those of the admin API, which ``guard`` protects; without a guard there is no admin API.
+    """
     app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     for route in routes:
@@ -52,8 +61,8 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Mo
                 openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )
-    if models is not None:
-        app.include_router(admin.router(models))
+    if models is not None and guard is not None:
+        app.include_router(admin.router(models, guard))
     app.add_exception_handler(SlipwayError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

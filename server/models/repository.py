@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,10 @@ from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
+from .names import is_valid, shown
 from .script_files import script_artifact, script_in, script_of
+
+log = logging.getLogger("slipway.repository")
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when a file has changed."""
@@ -62,11 +67,18 @@ def scan(root: Path, settings: Settings) -> list[Found]:
 
 
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
-    """The name and version of one artifact; ``name`` and ``version`` win over its manifest."""
-    if (path / artifacts.MANIFEST).is_file():
-        manifest = artifacts.read(path).manifest
-    else:
-        manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
+    """The name and version of one artifact; ``name`` and ``version`` win over its manifest.
+
+    Raises BrokenArtifact, or NoSuchArtifact where nothing can be read.
+    """
+    try:
+        if (path / artifacts.MANIFEST).is_file():
+            manifest = artifacts.read(path).manifest
+        else:
+            manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
+    except (OSError, ValueError) as error:  # such as a path that is too long, or holds NUL
+        reason = error.strerror if isinstance(error, OSError) else "it is not a path"
+        raise NoSuchArtifact(f"no model can be read at {shown(str(path))[:200]!r}: {reason}") from error
     return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
 
 
@@ -137,4 +149,14 @@ def _bare(path: Path, script: Path | None) -> Artifact:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))
+    folders = sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))
+    for folder in folders:
+        if not is_valid(folder.name, folder.name):
+            _warn_of_name(ascii(folder.name)[:200])
+    return [folder for folder in folders if is_valid(folder.name, folder.name)]
+
+
+@functools.lru_cache(maxsize=100)
+def _warn_of_name(name: str) -> None:
+    """Warn once of a folder: a followed folder is scanned again and again."""
+    log.warning("a folder is ignored because its name is too long or not printable name=%s; rename it", name)
