@@ -62,7 +62,7 @@ def build(
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )
     if models is not None and guard is not None:
-        app.include_router(admin.router(models, guard))
+        app.router.routes += admin.router(models, guard).routes  # an included router does not show its methods
     app.add_exception_handler(SlipwayError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

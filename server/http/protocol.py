@@ -24,7 +24,7 @@ from ..protocols import NO_HEADERS, Handler, Responder
 from ..protocols.failure import given_id, send_failure
 from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
-from . import half_closed
+from .half_closed import HalfClosed
 from .hot import HotPath
 from .limits import (
     MAX_HEADERS,
@@ -150,10 +150,13 @@ class HotProtocol(HttpToolsProtocol):
         """The client has sent its last byte. Returns True if a response is due, which it may still read."""
         if self._refused or not (self._active or self._waiting):
             return False
+        watch = HalfClosed(self.transport, self.loop, self._may_probe)
+        if watch.has_left():
+            return False
+        watch.look_after()
         self._half_closed = True
         self._receiving = False
         self._account.hold(receiving=False)
-        self.loop.call_later(half_closed.PROBE_S, self._look_for_client, self._version != "1.0")
         return True
 
     def resume_writing(self) -> None:
@@ -333,20 +336,12 @@ class HotProtocol(HttpToolsProtocol):
         else:
             self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)
 
-    def _look_for_client(self, probe: bool) -> None:
-        """The client has sent its last byte, and its response is due: find out whether it has left."""
-        if self.transport.is_closing():
-            return
-        if half_closed.has_left(self.transport):
-            self.transport.abort()
-            return
-        begun = self._stream is not None or (self.cycle is not None and self.cycle.response_started)
-        if probe and not begun:
-            self.transport.write(half_closed.INTERIM)
-        delay_s = half_closed.ECHO_S if probe else half_closed.CHECK_S
-        self.loop.call_later(delay_s, self._look_for_client, False)
+    # Called by the limit on connections, and by the watch of a half-closed connection
 
-    # Called by the limit on connections
+    def _may_probe(self) -> bool:
+        """Whether an interim response may be sent: nothing of the active response has been, and it is not HTTP/1.0."""
+        begun = self._stream is not None or (self.cycle is not None and self.cycle.response_started)
+        return self._version != "1.0" and not begun
 
     def idle_ns(self) -> int:
         """Nanoseconds since its last response, or since a head began that is not complete; 0 while it has a request."""
