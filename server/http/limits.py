@@ -24,6 +24,10 @@ FIELD_BYTES = 4
 PIPELINED_BYTES = 1_000_000
 """Bytes of requests that may wait behind another request of their connection; beyond it the socket is not read."""
 
+FRAMING_BYTES = 262_144
+"""Bytes of chunk sizes, extensions and trailers that a body may have beside as many as its own size. Chunks of a few bytes
+cost far more processor time than the bytes that they carry."""
+
 SMALL_BODY_BYTES = 1_000_000
 """Bodies up to this size are decoded at once and freed; larger ones count until their response is sent."""
 
@@ -120,8 +124,8 @@ class ConnectionAccount:
     def unfinished_body_error(self) -> SlipwayError | None:
         """The refusal of a body of which a part has arrived; None if it is within the limits.
 
-        Chunk sizes, chunk extensions and trailers are counted: all together may be as large as a body, and between two
-        parts of the body about as large as a head.
+        Chunk sizes, chunk extensions and trailers are counted: all together may be a little larger than the body up to
+        now, and between two parts of the body about as large as a head.
         """
         announced = self.announced or 0
         size = max(announced, self.size)
@@ -136,10 +140,9 @@ class ConnectionAccount:
             self._unseen += self.received - max(self.chunk_at, self.start_at)
         if self._unseen > 2 * self.max_head_bytes and not announced:  # the first of these bytes may be a head
             return HeadTooLarge(f"a chunk extension or the trailers are larger than {self.max_head_bytes} bytes")
-        if self.received - self.start_at - self.size > self._max_body_bytes + self.max_head_bytes:
-            return BodyTooLarge(
-                "the sizes and extensions of the chunks are larger than a body may be; send larger chunks"
-            )
+        framing = self.received - self.start_at - self.size - self.max_head_bytes
+        if framing > self.size + FRAMING_BYTES:
+            return BodyTooLarge("the sizes and extensions of the chunks are larger than the body; send larger chunks")
         return None
 
     def hold(self, receiving: bool) -> None:

@@ -146,7 +146,7 @@ class HotProtocol(HttpToolsProtocol):
         if self._waiting or account.held_bytes:
             account.hold(self._receiving and not self._refused)
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # the parent always closes
         """The client has sent its last byte. Returns True if a response is due, which it may still read."""
         if self._refused or not (self._active or self._waiting):
             return False

@@ -27,8 +27,11 @@ class Guard:
         self._local = local
         self._token = token.encode()
 
-    def check(self, head: Head) -> None:
-        """Raises Forbidden for another host or another page's origin, and Unauthorized without the token."""
+    def check(self, head: Head, *, reads: bool = False) -> None:
+        """Raises Forbidden for another host or another page's origin, and Unauthorized without the token.
+
+        ``reads``: the route lists names and states and changes nothing; it needs no token.
+        """
         host = head.get(b"host") or b""
         if self._local and not is_loopback(host_name(host.decode("latin-1"))):
             raise Forbidden("these routes are served to this machine only; address it as localhost or 127.0.0.1")
@@ -37,7 +40,7 @@ class Guard:
             raise Forbidden("the request comes from a web page of another origin")
         if (head.get(b"sec-fetch-site") or b"none") not in SAME_SITE:
             raise Forbidden("the request comes from a web page of another site")
-        if self._token:
+        if self._token and not reads:
             given = head.get(b"authorization") or b""
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise Unauthorized(
@@ -45,12 +48,12 @@ class Guard:
                     "server with --admin"
                 )
 
-    def around(self, handler: Handler) -> Handler:
-        """A handler that checks each request before ``handler`` gets it."""
+    def around(self, handler: Handler, *, reads: bool = False) -> Handler:
+        """A handler that checks each request, as :meth:`check` does, before ``handler`` gets it."""
 
         def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             try:
-                self.check(head)
+                self.check(head, reads=reads)
             except SlipwayError as error:
                 send_failure(error, head, responder)
                 return None

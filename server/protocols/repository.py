@@ -40,7 +40,7 @@ class Repository:
             Route(
                 "/v2/repository/index",
                 post,
-                lambda _: self._guard.around(self.index),
+                lambda _: self._guard.around(self.index, reads=True),
                 "All models, versions and states",
                 TAG,
                 request_body=INDEX_BODY,
