@@ -25,8 +25,8 @@ PIPELINED_BYTES = 1_000_000
 """Bytes of requests that may wait behind another request of their connection; beyond it the socket is not read."""
 
 FRAMING_BYTES = 262_144
-"""Bytes of chunk sizes, extensions and trailers that a body may have beside as many as its own size. Chunks of a few bytes
-cost far more processor time than the bytes that they carry."""
+"""Bytes of chunk sizes, extensions and trailers that a body may have beside as many as its own size. Chunks of a few
+bytes cost far more processor time than the bytes that they carry."""
 
 SMALL_BODY_BYTES = 1_000_000
 """Bodies up to this size are decoded at once and freed; larger ones count until their response is sent."""
