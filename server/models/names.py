@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from ..errors import MalformedInput
 
-LONGEST_NAME = 512
-"""Characters of a model's name. Multi-model endpoints use hashes of up to 128."""
+LONGEST_NAME = 255
+"""Characters of a model's name: as many as a file system allows for a folder. Multi-model endpoints use hashes."""
 
-LONGEST_VERSION = 128
-"""Characters of a version's name. Its numbers are compared as integers."""
+LONGEST_VERSION = 255
+"""Characters of a version's name."""
 
 
 def check_name(name: str, what: str = "a model's name", longest: int = LONGEST_NAME) -> str:
     """The name. Raises MalformedInput unless it is printable text whose parts between slashes are not '.' or '..'."""
     if not 0 < len(name) <= longest:
-        raise MalformedInput(f"{what} must have 1 to {longest} characters, this one has {len(name)}")
+        raise MalformedInput(f"{what} must have 1 to {longest} printable characters, this one has {len(name)}")
     if not name.isprintable():  # control characters, NUL and lone surrogates are not
         raise MalformedInput(f"{what} must be printable text, got {ascii(name)[:80]}")
     if any(part in ("", ".", "..") for part in name.split("/")):

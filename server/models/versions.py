@@ -88,7 +88,7 @@ class Versions:
         if one is not None and one.state is State.READY:
             return one
         there = ", ".join([repr(one.version) for one in self.ready()] + sorted(self.labels)) or "none"
-        raise UnknownModel(f"model {self.name!r} has no ready version {reference[:80]!r}; ready: {there}")
+        raise UnknownModel(f"model {self.name!r} has no version {reference[:80]!r}; ready: {there}")
 
     def references(self) -> Mapping[str, ServedModel]:
         """Every version and label that a URL may name, with its model."""

@@ -65,7 +65,7 @@ class TestVersions:
             assert models.versions("m") == ["2", "9", "10"]
             await models.unload("m", "10")
             assert models.get("m").version == "9"
-            with pytest.raises(UnknownModel, match="model 'm' has no ready version '10'"):
+            with pytest.raises(UnknownModel, match="model 'm' has no version '10'"):
                 models.get("m", "10")
             await models.close()
 
@@ -581,7 +581,7 @@ class TestBounds:
     def test_a_path_that_cannot_be_read_is_no_artifact(self, loader: FakeLoader, path: str) -> None:
         async def go() -> None:
             models, _ = fake_models(loader)
-            with pytest.raises(NoSuchArtifact):
+            with pytest.raises(BrokenArtifact):
                 await models.load(Path(path), name="m", version="1")
             await models.close()
 

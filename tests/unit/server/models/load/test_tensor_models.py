@@ -100,7 +100,7 @@ class TestLoad:
 
         asyncio.run(go())
 
-    def test_names_that_are_not_there_are_refused_with_those_that_are(self, tmp_path: Path) -> None:
+    def test_names_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
         async def go() -> None:
             models, _ = models_of(INLINE)
             with pytest.raises(UnknownModel, match="no model is loaded"):
