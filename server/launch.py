@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from . import VERSION, fatal
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
 from .http.hot import HotPath
+from .http.late_app import LateApp
 from .http.limit_metrics import LimitFamilies
 from .http.limits import Connections, ProcessAccount
 from .http.protocol import HotProtocol
@@ -33,7 +34,7 @@ from .observe.logs import LogWriter
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
-from .protocols.guard import Guard, is_loopback, new_token
+from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
@@ -98,31 +99,6 @@ def leave(code: int) -> NoReturn:
     the interpreter shuts down."""
     logging.shutdown()
     os._exit(code)
-
-
-def admin_guard(settings: Settings) -> Guard | None:
-    """The guard of the admin routes; None where they are not served. Logs the token, and a warning for other hosts."""
-    local = is_loopback(settings.host)
-    if settings.admin:
-        if not local:
-            log.warning(
-                "admin routes are open to every client of host=%s; use --no-admin, or a firewall", settings.host
-            )
-        return Guard()
-    if settings.admin is None and local:
-        token = new_token()
-        log.info("admin routes are open to this machine token=%s; send it as 'Authorization: Bearer TOKEN'", token)
-        return Guard(local=True, token=token)
-    return None
-
-
-def platform_guard(settings: Settings) -> Guard:
-    """The guard of the multi-model routes: on the platform only the platform reaches them."""
-    if any(name.startswith(sagemaker.PREFIX) for name in environment()):
-        return Guard()
-    if not is_loopback(settings.host):
-        log.warning("multi-model routes are open to every client of host=%s; use a firewall", settings.host)
-    return Guard(local=is_loopback(settings.host))
 
 
 def receive_limit(settings: Settings) -> int:
@@ -263,7 +239,7 @@ class Slipway:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            LateApp(self._routes, self._hot.max_body_bytes, self._models, self._guard),
+            LateApp(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._guard),
             http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
@@ -309,29 +285,3 @@ class Server(uvicorn.Server):
         if counter % 10 == 0:
             self._hot.heads.tick(time.time())
         return await super().on_tick(counter)
-
-
-class LateApp:
-    """FastAPI, built when the first request needs it: a process that only answers hot routes never imports it.
-
-    It is built on another thread, because the import takes half a second and hot requests are answered meanwhile.
-    """
-
-    def __init__(self, routes: list[Route], max_body_bytes: int, models: Models, guard: Guard | None) -> None:
-        """``models``: those that the admin API changes. ``guard``: protects it; None: there is no admin API."""
-        self._routes = routes
-        self._models = models
-        self._guard = guard
-        self._max_body_bytes = max_body_bytes
-        self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
-
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        if self._app is None:
-            self._app = asyncio.get_running_loop().run_in_executor(None, self._build)
-        app = await asyncio.shield(self._app)
-        await app(scope, receive, send)
-
-    def _build(self) -> Callable[..., Awaitable[None]]:
-        from .http.app import build
-
-        return build(self._routes, VERSION, self._max_body_bytes, self._models, self._guard)

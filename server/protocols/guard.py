@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import secrets
 
 from ..errors import Forbidden, SlipwayError, Unauthorized
 from ..request import Head, InferRequest
+from ..settings import sagemaker
+from ..settings.options import Settings
+from ..settings.reader import environment
 from . import Handler, Responder
 from .failure import send_failure
+
+log = logging.getLogger("slipway.guard")
 
 SAME_SITE = (b"same-origin", b"none")
 """Values of Sec-Fetch-Site of requests that no other page has sent."""
@@ -60,6 +66,31 @@ class Guard:
             return handler(head, body, responder)
 
         return handle
+
+
+def admin_guard(settings: Settings) -> Guard | None:
+    """The guard of the admin routes; None where they are not served. Logs the token, and a warning for other hosts."""
+    local = is_loopback(settings.host)
+    if settings.admin:
+        if not local:
+            log.warning(
+                "admin routes are open to every client of host=%s; use --no-admin, or a firewall", settings.host
+            )
+        return Guard()
+    if settings.admin is None and local:
+        token = new_token()
+        log.info("admin routes are open to this machine token=%s; send it as 'Authorization: Bearer TOKEN'", token)
+        return Guard(local=True, token=token)
+    return None
+
+
+def platform_guard(settings: Settings) -> Guard:
+    """The guard of the multi-model routes: on the platform only the platform reaches them."""
+    if any(name.startswith(sagemaker.PREFIX) for name in environment()):
+        return Guard()
+    if not is_loopback(settings.host):
+        log.warning("multi-model routes are open to every client of host=%s; use a firewall", settings.host)
+    return Guard(local=is_loopback(settings.host))
 
 
 def new_token() -> str:
