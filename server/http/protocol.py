@@ -148,7 +148,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the parent always closes
         """The client has sent its last byte. Returns True if a response is due, which it may still read."""
-        if self._refused or not (self._active or self._waiting):
+        if not (self._active or self._waiting):
             return False
         watch = HalfClosed(self.transport, self.loop, self._may_probe)
         if watch.has_left():

@@ -598,3 +598,14 @@ def test_a_paused_client_is_not_refused_for_sending_nothing() -> None:
     assert wire.transport.take() == b""
     wire.held[0].send(200, b"text/plain", b"late")
     assert wire.send(b"x").endswith(b"x" * 1_500_000)
+
+
+def test_a_half_closed_client_gets_the_response_before_its_malformed_request_too() -> None:
+    wire = Wire()
+    wire.send(post(b"x", b"/hold") + b"nonsense")
+    assert wire.protocol.eof_received()
+    wire.held[0].send(200, b"text/plain", b"late")
+    written = wire.transport.take()
+    assert written.startswith(answer(b"late"))
+    assert written[len(answer(b"late")) :].startswith(b"HTTP/1.1 400 ")
+    assert wire.transport.closed
