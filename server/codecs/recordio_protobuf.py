@@ -175,7 +175,8 @@ def _writable(array: Array, tensor: TensorSpec) -> Array:
 
 def _value(row: Array) -> Value:
     """A row as a tensor of the format, with its shape if it has more than one axis."""
-    flat = np.asarray(row, row.dtype if isinstance(row, np.ndarray) else None).reshape(-1)
+    dtype = object if isinstance(row, (str, bytes)) else getattr(row, "dtype", None)
+    flat = np.asarray(row, dtype).reshape(-1)
     shape = np.shape(row)
     if flat.dtype.kind == "O":
         raws = np.empty(flat.size, object)

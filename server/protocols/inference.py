@@ -40,7 +40,7 @@ def infer(
     if len(body) > LARGE_BYTES:
         exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
         request = InferRequest((), 1, _finish, exchange)
-        on_thread(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
+        on_thread(partial(_decode, request, reader, body, parameters), partial(_decoded, request))
         return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
@@ -96,6 +96,14 @@ def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Respo
     return False
 
 
+def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mapping[str, str]) -> Payload:
+    """Decode a large body on another thread. Raises ClientGone without decoding if the client has left."""
+    exchange: Exchange = request.context
+    if request.abandoned:
+        raise ClientGone("the client closed the connection before its body was decoded")
+    return reader.decode(body, exchange.head, parameters, exchange.model.spec)
+
+
 def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
     """Continue a large request after its body was decoded on another thread, or failed to decode."""
     exchange: Exchange = request.context
@@ -110,12 +118,12 @@ def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
         _submit(request, exchange)
     except SlipwayError as error:
         request.error = error
-        fail(request, exchange)
+        request.done(request)
     except BaseException as error:
         log.exception("decoding or submitting a body failed model=%s", model.name)
         request.error = SlipwayError("the body could not be decoded; the server's log has the details")
         request.error.__cause__ = error
-        fail(request, exchange)
+        request.done(request)
     else:
         watch(model, request)
 

@@ -132,7 +132,12 @@ class Settings:
         False, "install the requirements.txt of a script with pip at load; off: report missing packages", group="script"
     )
 
-    admin: bool = option(True, "serve the routes that change models: /admin, /v2/repository", group="http")
+    admin: bool | None = option(
+        None,
+        "serve the routes that change models: /admin, /v2/repository; automatic: only where --host is a loopback "
+        "address, to requests with the token that is logged at start",
+        group="http",
+    )
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")
     port: int = option(
         8080,
@@ -148,6 +153,24 @@ class Settings:
         group="http",
         aliases=(Alias("SAGEMAKER_MAX_PAYLOAD_IN_MB", platform.mib_as_mb),),
         least=0,
+    )
+    max_head_kb: float = option(
+        32.0,
+        "largest head of a request (URL and headers), in kilobytes; above it 431, for a URL above 8 KB 414",
+        group="http",
+        least=1,
+    )
+    max_receive_mb: float = option(
+        256.0,
+        "most received bytes that all connections hold, in megabytes; then bodies get 503; at least one body fits",
+        group="http",
+        least=1,
+    )
+    max_connections: int = option(
+        4096,
+        "most open connections; a new one replaces an idle one or gets 503; lowered to the limit on open files",
+        group="http",
+        least=1,
     )
     read_timeout_s: float = option(
         30.0,
@@ -345,6 +368,16 @@ class Settings:
 FIELDS = {one.name: one for one in dataclasses.fields(Settings)}
 CONFIG = "config"
 CONFIG_HELP = "TOML file with any of these options; a key is the option's name with underscores"
+
+
+def is_switch(default: Any) -> bool:
+    """Whether an option is on or off; None stands for automatic."""
+    return default is None or isinstance(default, bool)
+
+
+def shown_default(default: Any) -> Any:
+    """A default as help and documentation show it."""
+    return {None: "automatic", True: "on", False: "off"}[default] if is_switch(default) else default
 
 
 def flag(name: str) -> str:

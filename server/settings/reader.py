@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from .. import fatal
 from ..errors import BadSetting
-from .options import CONFIG, CONFIG_HELP, FIELDS, PREFIX, Settings, flag, variable
+from .options import CONFIG, CONFIG_HELP, FIELDS, PREFIX, Settings, flag, is_switch, shown_default, variable
 
 
 def environment() -> Mapping[str, str]:
@@ -88,9 +88,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         group = one.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        shown = "on" if one.default is True else "off" if one.default is False else one.default
+        shown = shown_default(one.default)
         text = (one.metadata["text"] + (f" (default: {shown})" if shown != "" else "")).replace("%", "%%")
-        if isinstance(one.default, bool):
+        if is_switch(one.default):
             groups[group].add_argument(flag(one.name), action=argparse.BooleanOptionalAction, help=text)
         else:
             metavar = "|".join(one.metadata["choices"]) or type(one.default).__name__.upper()
@@ -155,7 +155,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         return value
     one = FIELDS[name]
     kind: Callable[[Any], Any] = type(one.default)
-    if kind is bool:
+    if is_switch(one.default):
         return _truth(value, where)
     try:
         converted = _converted(kind, value)

@@ -12,7 +12,7 @@ import pytest
 
 from server.errors import BadSetting
 from server.settings.documentation import as_markdown
-from server.settings.options import FIELDS, LOG_LEVELS, Settings, aliases, flag, variable
+from server.settings.options import FIELDS, LOG_LEVELS, Settings, aliases, flag, is_switch, variable
 from server.settings.reader import from_process, read
 
 ROOT = Path(__file__).parents[4]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[4]
 def other(name: str) -> Any:
     """A possible value of an option that is not its default."""
     default: Any = FIELDS[name].default
-    if isinstance(default, bool):
+    if is_switch(default):
         return not default
     choices = FIELDS[name].metadata["choices"]
     if choices:
@@ -79,7 +79,7 @@ def test_a_flag_sets_every_option(name: str) -> None:
     assert read(argv, {}) == dataclasses.replace(Settings(), **{name: value})
 
 
-@pytest.mark.parametrize("name", [name for name, one in FIELDS.items() if not isinstance(one.default, bool)])
+@pytest.mark.parametrize("name", [name for name, one in FIELDS.items() if not is_switch(one.default)])
 def test_a_flag_and_its_value_may_be_one_word(name: str) -> None:
     assert getattr(read([f"{flag(name)}={other(name)}"], {}), name) == other(name)
 
