@@ -45,6 +45,9 @@ class Npy:
 
     media_types: tuple[str, ...] = ("application/x-npy",)
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch
         axis.
@@ -73,6 +76,14 @@ class Npz:
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
         """``max_expanded_bytes`` limits the size of all members together after decompression."""
         self._max_expanded_bytes = max_expanded_bytes
+
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        """The declared size of the members; what is no archive is as large as it is."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(body)) as archive:
+                return max(len(body), sum(entry.file_size for entry in archive.infolist()))
+        except _BROKEN_ZIP:
+            return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""

@@ -301,7 +301,7 @@ class Models:
                 return error
         reasons = [f"version {one.version}: {one.reason}" for one in versions.rows() if one.reason] if versions else []
         why = f" ({'; '.join(reasons)})" if reasons else ""
-        return UnknownModel(f"no model named {name!r} is loaded{why}; loaded: {', '.join(self._current) or 'none yet'}")
+        return UnknownModel(f"no model named {name!r} is loaded{why}")  # other names may be other tenants
 
     async def _outlive(self, work: Awaitable[Done]) -> Done:
         """Finish ``work`` even when the caller is cancelled."""

@@ -153,7 +153,7 @@ def test_sparse_rows_do_not_expand_without_bound() -> None:
     with pytest.raises(MalformedInput, match="expands beyond"):
         decode(framed(b"\x0a" + bytes([len(entry)]) + entry), spec)
     with pytest.raises(MalformedInput, match="expands beyond"):
-        RecordIOProtobuf(max_expanded_values=5).decode(framed(SPARSE) * 2, HEAD, {}, SPEC)
+        RecordIOProtobuf(max_expanded_bytes=20).decode(framed(SPARSE) * 2, HEAD, {}, SPEC)
 
 
 @given(
