@@ -28,6 +28,7 @@ _MAGIC = b"\x93NUMPY"
 _MAX_EXPANDED_BYTES = 256 * 1024 * 1024
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
+_LAST_CHARACTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 _MAX_REMEMBERED = 256
 
 # The header is a Python literal. Three patterns read the forms that writers use; nothing is evaluated.
@@ -142,7 +143,18 @@ def read_array(data: bytes) -> Array:
     want, have = prod(shape) * dtype.itemsize, len(data) - start - size
     if want != have:
         raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")
-    return np.ndarray(shape, dtype, data, start + size, order="F" if fortran else "C")
+    array: Array = np.ndarray(shape, dtype, data, start + size, order="F" if fortran else "C")
+    check_text(array)
+    return array
+
+
+def check_text(array: Array) -> None:
+    """Raises MalformedInput for an array of text that holds numbers which are not characters: numpy reads any."""
+    if array.dtype.kind != "U" or not array.size:
+        return
+    codes = np.array(array, array.dtype.newbyteorder("="), order="C").reshape(-1).view(np.uint32)
+    if (codes > _LAST_CHARACTER).any() or ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any():
+        raise MalformedInput("the npy file holds text with values that are not characters")
 
 
 _layouts: dict[bytes, _Layout] = {}
