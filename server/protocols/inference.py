@@ -125,7 +125,8 @@ def _finish(request: InferRequest) -> None:
         fail(request, exchange)
         return
     assert exchange.writer is not None
-    if sum(array.nbytes for array in outputs) > LARGE_BYTES:
+    size_bytes = outputs[0].nbytes if len(outputs) == 1 else sum(array.nbytes for array in outputs)
+    if size_bytes > LARGE_BYTES:
         how = outputs, exchange.payload, model.spec, model.name, model.version
         on_thread(partial(exchange.writer.encode, *how), partial(_encoded, request))
         return

@@ -244,7 +244,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=120, deadline=None)
 @given(prediction=VALUES)
 def test_any_prediction_is_json_or_the_scripts_fault(prediction: Any) -> None:
     try:
