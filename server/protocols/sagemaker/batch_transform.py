@@ -8,10 +8,9 @@ import orjson
 
 from ...errors import NotReady, SlipwayError
 from ...lifecycle import Lifecycle, Phase
-from ...models import Models
+from ...models import Models, ServedModel
 from ...request import Head
 from ...settings.options import Settings
-from ...tensors import ModelSpec
 from .. import JSON, Responder, Route
 from ..failure import send_failure
 
@@ -43,7 +42,7 @@ class BatchTransform:
             send_failure(NotReady("the server is starting") if starting else error, head, responder)
             return
         rows = model.scripted or (model.rowwise and model.spec.batchable)
-        document = advice(self._settings, model.spec, model.max_batch_size, model.instances, rows)
+        document = advice(self._settings, _row_values(model), model.max_batch_size, model.instances, rows)
         responder.send(200, JSON, orjson.dumps(document))
 
     def routes(self) -> list[Route]:
@@ -59,16 +58,17 @@ class BatchTransform:
 
 
 def advice(
-    settings: Settings, spec: ModelSpec, max_batch_size: int, instances: int, rows: bool
+    settings: Settings, row_values: int, max_batch_size: int, instances: int, rows: bool
 ) -> dict[str, int | str]:
     """The three values of the platform's document, from the model's signature and the settings.
 
     The payload holds at least one row. The concurrency fills every instance's largest batch with requests of one row,
-    within the platform's limit of memory for a job. ``rows``: whether a request may have several rows.
+    within the platform's limit of memory for a job. ``row_values``: the numbers of one row.
+    ``rows``: whether a request may have several rows.
     """
     # Without a limit the platform sends whole files in chunks, but still requires a number.
     limit_mib = max(int(settings.max_body_mb * 1e6) // MIB, 1) if settings.max_body_mb else MOST_AT_ONCE_MIB
-    wanted_mib = max(USUAL_PAYLOAD_MIB, -(-_row_bytes(spec) // MIB))
+    wanted_mib = max(USUAL_PAYLOAD_MIB, -(-row_values * VALUE_BYTES // MIB))
     payload_mib = min(limit_mib, wanted_mib, MOST_AT_ONCE_MIB)
     wanted = max_batch_size * instances + SLACK
     transforms = settings.max_concurrent_transforms or max(min(wanted, MOST_AT_ONCE_MIB // payload_mib), 1)
@@ -80,6 +80,6 @@ def advice(
     }
 
 
-def _row_bytes(spec: ModelSpec) -> int:
-    """The bytes of one row as text; an axis of variable size counts as 1."""
-    return sum(prod(max(size, 1) for size in one.shape[1:]) * VALUE_BYTES for one in spec.inputs)
+def _row_values(model: ServedModel) -> int:
+    """The numbers of one row; an axis of variable size counts as 1."""
+    return sum(prod(max(size, 1) for size in one.shape[1:]) for one in model.spec.inputs)

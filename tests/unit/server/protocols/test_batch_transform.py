@@ -7,11 +7,6 @@ import pytest
 from server.protocols.sagemaker.batch_transform import advice
 from server.settings.options import Settings
 from server.settings.reader import read
-from server.tensors import BY_NAME, ModelSpec, TensorSpec
-
-
-def takes(*shape: int) -> ModelSpec:
-    return ModelSpec((TensorSpec("x", BY_NAME["FP32"], shape),), (TensorSpec("y", BY_NAME["FP32"], shape),))
 
 
 @pytest.mark.parametrize(
@@ -26,21 +21,21 @@ def takes(*shape: int) -> ModelSpec:
     ],
 )
 def test_advice(flags: list[str], max_batch_size: int, instances: int, transforms: int, payload: int) -> None:
-    found = advice(read(flags, {}), takes(-1, 4), max_batch_size, instances, rows=True)
+    found = advice(read(flags, {}), 4, max_batch_size, instances, rows=True)
     assert found == {"MaxConcurrentTransforms": transforms, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": payload}
 
 
 def test_a_model_without_rows_gets_single_records() -> None:
-    assert advice(Settings(), takes(1, 4), 1, 1, rows=False)["BatchStrategy"] == "SINGLE_RECORD"
+    assert advice(Settings(), 4, 1, 1, rows=False)["BatchStrategy"] == "SINGLE_RECORD"
     forced = read(["--batch-strategy", "MULTI_RECORD"], {})
-    assert advice(forced, takes(1, 4), 1, 1, rows=False)["BatchStrategy"] == "MULTI_RECORD"
+    assert advice(forced, 4, 1, 1, rows=False)["BatchStrategy"] == "MULTI_RECORD"
 
 
 @pytest.mark.parametrize(
-    ("shape", "body_mb", "payload"), [((-1, 3, 512, 512), 30, 9), ((-1, 3, 2048, 2048), 500, 100), ((-1, 10**6), 5, 4)]
+    ("values", "body_mb", "payload"), [(3 * 512 * 512, 30, 9), (3 * 2048 * 2048, 500, 100), (10**6, 5, 4)]
 )
-def test_the_payload_holds_a_row_within_the_limits(shape: tuple[int, ...], body_mb: float, payload: int) -> None:
-    assert advice(Settings(max_body_mb=body_mb), takes(*shape), 1, 1, rows=True)["MaxPayloadInMB"] == payload
+def test_the_payload_holds_a_row_within_the_limits(values: int, body_mb: float, payload: int) -> None:
+    assert advice(Settings(max_body_mb=body_mb), values, 1, 1, rows=True)["MaxPayloadInMB"] == payload
 
 
 def test_the_platforms_variables_take_precedence() -> None:
@@ -49,7 +44,7 @@ def test_the_platforms_variables_take_precedence() -> None:
         "SAGEMAKER_BATCH_STRATEGY": "SINGLE_RECORD",
         "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "5",
     }
-    assert advice(read([], environ), takes(-1, 4), 1, 1, rows=True) == {
+    assert advice(read([], environ), 4, 1, 1, rows=True) == {
         "MaxConcurrentTransforms": 5,
         "BatchStrategy": "SINGLE_RECORD",
         "MaxPayloadInMB": 3,
@@ -57,4 +52,4 @@ def test_the_platforms_variables_take_precedence() -> None:
 
 
 def test_the_advised_payload_is_at_least_one() -> None:
-    assert advice(Settings(max_body_mb=0.001), takes(-1, 4), 1, 1, rows=True)["MaxPayloadInMB"] == 1
+    assert advice(Settings(max_body_mb=0.001), 4, 1, 1, rows=True)["MaxPayloadInMB"] == 1
