@@ -193,3 +193,16 @@ def test_npz_replies_are_the_same_bytes_every_time() -> None:
     spec = model("FP32", -1, 2)
     replies = {Npz().encode([np.ones((1, 2), np.float32)], Payload((), 1), spec, "m", "1")[0] for _ in range(2)}
     assert len(replies) == 1
+
+
+def test_the_expanded_size_counts_and_not_the_compressed_one() -> None:
+    """The server moves decoding off the event loop by this size."""
+    out = io.BytesIO()
+    np.savez_compressed(out, x=np.zeros((1_000, 1_000), np.float32))
+    spec = model("FP32", -1, 1_000)
+    assert len(out.getvalue()) < 50_000
+    assert Npz().expanded_bytes(out.getvalue(), spec) >= 4_000_000
+    assert Npz().expanded_bytes(b"no archive", spec) == 10
+    assert Npy().expanded_bytes(b"12345", spec) == 5
+    with pytest.raises(MalformedInput, match="expands beyond"):
+        Npz(3_999_999).decode(out.getvalue(), HEAD, {}, spec)
