@@ -41,7 +41,7 @@ class BatchTransform:
             starting = self._lifecycle.phase is Phase.STARTING
             send_failure(NotReady("the server is starting") if starting else error, head, responder)
             return
-        rows = model.scripted or (model.rowwise and model.spec.batchable)
+        rows = model.scripted or (model.independent and model.spec.batchable)
         document = advice(self._settings, _row_values(model), model.max_batch_size, model.instances, rows)
         responder.send(200, JSON, orjson.dumps(document))
 
