@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import socket
 import zlib
@@ -21,10 +22,10 @@ ROWS = b'{"instances": [[1.5, 2.5]]}'
 ANSWER = {"predictions": [[1.5, 2.5]]}
 
 
-def identity(path: Path, kind: int = TensorProto.FLOAT) -> Path:
-    """A model of [any, 2] that returns its input."""
+def identity(path: Path, kind: int = TensorProto.FLOAT, operator: str = "Identity") -> Path:
+    """A model of [any, 2] with one operator for each value."""
     ends = [[helper.make_tensor_value_info(name, kind, ["n", 2])] for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", ends[0], ends[1])
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "identity", ends[0], ends[1])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
@@ -148,3 +149,76 @@ def test_bfloat16_is_served_over_json_and_in_binary(serve: Serve, tmp_path: Path
     length = {"Inference-Header-Content-Length": str(len(text))}
     answer = started.post("/v2/models/model/infer", text + bits, length)
     assert answer.body.endswith(bits)
+
+
+def replacing_missing(path: Path) -> Path:
+    """A model of [any, 2] that returns -1 for a missing value, as a tree model with a default branch does."""
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["missing"]),
+        helper.make_node("Where", ["missing", "default", "x"], ["y"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2])] for name in ("x", "y")]
+    default = helper.make_tensor("default", TensorProto.FLOAT, [1], [-1.0])
+    graph = helper.make_graph(nodes, "replacing", ends[0], ends[1], [default])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def as_npy(rows: list[list[float]]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array(rows, np.float32))
+    return stream.getvalue()
+
+
+MISSING = {
+    "null": (b'{"instances": [[null, 2], [3, NaN]]}', "application/json"),
+    "columns": (b'{"inputs": [[null, 2], [3, null]]}', "application/json"),
+    "open inference": (
+        b'{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [null, 2, 3, NaN]}]}',
+        "application/json",
+    ),
+    "lines": (b"[null, 2]\n[3, NaN]\n", "application/jsonlines"),
+    "csv": (b",2\n3,nan\n", "text/csv"),
+    "quoted csv": (b'"","2"\r\n"3",""\r\n', "text/csv"),
+    "npy": (as_npy([[np.nan, 2], [3, np.nan]]), "application/x-npy"),
+}
+
+
+@pytest.fixture(scope="module")
+def replacing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    directory = tmp_path_factory.mktemp("missing")
+    with server_process(directory, replacing_missing(directory / "model.onnx")) as process:
+        yield process.ready()
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_values_reach_a_model_that_takes_them_in_every_format(replacing: ServerProcess, name: str) -> None:
+    body, kind = MISSING[name]
+    answer = post(replacing, body, kind, Accept="text/csv") if name != "open inference" else post(replacing, body, kind)
+    assert answer.status == 200, answer
+    if name == "open inference":
+        assert answer.json()["outputs"][0]["data"] == [-1.0, 2.0, 3.0, -1.0]
+    else:
+        assert answer.body == b"-1.0,2.0\n3.0,-1.0\n"
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_setting_refuses_missing_values_in_every_format(serve: Serve, tmp_path: Path, name: str) -> None:
+    started = serve(replacing_missing(tmp_path / "model.onnx"), "--missing", "refuse").ready()
+    body, kind = MISSING[name]
+    answer = post(started, body, kind)
+    assert answer.status in (400, 422), answer
+    assert "missing" in answer.json()["error"] or "column" in answer.json()["error"]
+
+
+def test_outputs_that_are_not_finite_have_one_form_on_every_route(serve: Serve, tmp_path: Path) -> None:
+    """The logarithm of -1 is NaN, that of 0 is -infinity."""
+    started = serve(identity(tmp_path / "model.onnx", operator="Log")).ready()
+    rows = as_npy([[-1, 0]])
+    assert post(started, rows, "application/x-npy").json() == {"predictions": [[None, None]]}
+    assert post(started, rows, "application/x-npy", Accept="application/jsonlines").body == b"[null,null]\n"
+    assert post(started, rows, "application/x-npy", Accept="text/csv").body == b"nan,-inf\n"
+    sent = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [-1, 0]}]}
+    assert started.post("/v2/models/model/infer", sent).json()["outputs"][0]["data"] == [None, None]
+    back = np.load(io.BytesIO(post(started, rows, "application/x-npy", Accept="application/x-npy").body))
+    assert np.array_equal(back, [[np.nan, -np.inf]], equal_nan=True)
