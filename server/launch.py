@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from . import VERSION, fatal
-from .codecs.media import Negotiator
+from .codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
 from .errors import BadSetting, SlipwayError
 from .http.hot import HotPath
 from .http.late_app import LateApp
@@ -34,6 +34,7 @@ from .observe.logs import LogWriter
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
+from .protocols.compression import Expander
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
@@ -45,7 +46,7 @@ from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
 from .settings import sagemaker
 from .settings.options import Settings, aliases
-from .settings.reader import environment
+from .settings.reader import environment, unreadable_aliases
 from .system import memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
@@ -53,6 +54,8 @@ from .system.descriptors import connections_allowed
 log = logging.getLogger("slipway")
 
 UNLIMITED = 1 << 62
+EXPANSION = 4
+"""Arrays of a compressed or sparse body may be so many times as large as the largest body."""
 STOPPED, FAILED = 0, 1
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -67,7 +70,8 @@ def launch(settings: Settings) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
     orphans.adopt()
-    for level, line in sagemaker.explain(environment(), aliases(), settings.port):
+    environ = environment()
+    for level, line in sagemaker.explain(environ, aliases(), settings.port, unreadable_aliases(environ)):
         log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
@@ -198,14 +202,18 @@ class Slipway:
 
     def _build_routes(self) -> list[Route]:
         settings = self._settings
+        max_body_bytes = self._hot.max_body_bytes
+        expander = Expander(max_body_bytes, self._metrics)
         negotiator = Negotiator(
-            default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
+            codecs(min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES),
+            default_content_type=settings.default_content_type or None,
+            default_accept=settings.default_accept,
         )
         scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if self._guard is not None else []
         sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
         front = SageMaker(
-            self._models, self._lifecycle, negotiator, scripts, self._metrics, settings.stream_rows, sessions
+            self._models, self._lifecycle, negotiator, scripts, self._metrics, expander, settings.stream_rows, sessions
         )
         if settings.multi_model:
             if settings.sessions:
@@ -215,7 +223,7 @@ class Slipway:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         routes = [
             *platform_routes,
-            *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
+            *OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions).routes(),
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import MalformedInput, SlipwayError
 from ..models import Models
@@ -44,7 +45,15 @@ def build(
 
     ``models``: those of the admin API, which ``guard`` protects; without a guard there is no admin API.
     """
-    app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Slipway",
+        version=version,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would lose the scheme behind a proxy
+    )
+    app.add_middleware(WithoutSlash)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     for route in routes:
         extra = {"requestBody": route.request_body} if route.request_body else None
@@ -61,6 +70,8 @@ def build(
                 openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )
+        if "GET" in route.methods:
+            app.add_api_route(route.path, _endpoint(route, max_body_bytes), methods=["HEAD"], include_in_schema=False)
     if models is not None and guard is not None:
         app.router.routes += admin.router(models, guard).routes  # an included router does not show its methods
     app.add_exception_handler(SlipwayError, _our_error)
@@ -68,6 +79,19 @@ def build(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
     return app
+
+
+class WithoutSlash:
+    """Serves ``/invocations/`` as ``/invocations``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path.endswith("/") and path != "/":
+            scope = {**scope, "path": path.rstrip("/") or "/", "raw_path": scope["raw_path"].rstrip(b"/") or b"/"}
+        await self._app(scope, receive, send)
 
 
 async def _docs() -> Response:

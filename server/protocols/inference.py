@@ -8,7 +8,7 @@ from functools import partial
 from time import perf_counter_ns
 
 from ..codecs import Codec, Encoded
-from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
+from ..errors import ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
 from ..request import Head, Headers, InferRequest, Payload
 from . import Responder
@@ -37,7 +37,7 @@ def infer(
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
     if model.scheduler.refusing and _refused_early(model, head, body, responder):
         return None
-    if len(body) > LARGE_BYTES:
+    if reader.expanded_bytes(body, model.spec) > LARGE_BYTES:
         exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
         request = InferRequest((), 1, _finish, exchange)
         on_thread(partial(_decode, request, reader, body, parameters), partial(_decoded, request))
@@ -136,12 +136,6 @@ def require_tensors(model: ServedModel) -> None:
         )
 
 
-def require_plain(encoding: bytes | None) -> None:
-    """Raises UnsupportedMedia for a compressed body."""
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-        raise UnsupportedMedia("Content-Encoding is not supported; send the body uncompressed")
-
-
 def _finish(request: InferRequest) -> None:
     """Encode and send the outputs, or the error. Called when the request has ended."""
     exchange: Exchange = request.context
@@ -151,7 +145,8 @@ def _finish(request: InferRequest) -> None:
         fail(request, exchange)
         return
     assert exchange.writer is not None
-    if outputs[0].nbytes > LARGE_BYTES:
+    size_bytes = outputs[0].nbytes if len(outputs) == 1 else sum(array.nbytes for array in outputs)
+    if size_bytes > LARGE_BYTES:
         how = outputs, exchange.payload, model.spec, model.name, model.version
         on_thread(partial(exchange.writer.encode, *how), partial(_encoded, request))
         return

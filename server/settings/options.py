@@ -43,7 +43,12 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BASE_DIR", platform.model_below),),
     )
     name: str = option("", "name that the model is served under; empty: the manifest's, or the folder's", group="model")
-    default_model: str = option("", "name of the model that answers /invocations; empty: the first", group="model")
+    default_model: str = option(
+        "",
+        "name of the model that answers /invocations; empty: the first",
+        group="model",
+        aliases=(Alias("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME", str),),
+    )
     keep_versions: int = option(
         1, "versions of each model in a folder that are loaded, from the highest down; 0: all", group="model", least=0
     )
@@ -267,9 +272,9 @@ class Settings:
         "instances of each model, which run at once; 0: the manifest's, or as tuned at load",
         group="scheduling",
         aliases=(
-            Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),
-            Alias("SAGEMAKER_TS_MAX_WORKERS", int),
-            Alias("SAGEMAKER_TS_MIN_WORKERS", int),
+            Alias("SAGEMAKER_MODEL_SERVER_WORKERS", platform.workers),
+            Alias("SAGEMAKER_TS_MAX_WORKERS", platform.workers),
+            Alias("SAGEMAKER_TS_MIN_WORKERS", platform.workers),
         ),
         least=0,
     )
@@ -320,7 +325,10 @@ class Settings:
         "least severe message that is logged",
         group="lifecycle",
         choices=LOG_LEVELS,
-        aliases=(Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),),
+        aliases=(
+            Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),
+            Alias("SAGEMAKER_TRITON_LOG_LEVEL", platform.python_level),
+        ),
     )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
 
@@ -331,11 +339,12 @@ class Settings:
         aliases=(Alias("SAGEMAKER_MULTI_MODEL", str),),
     )
     batch_strategy: str = option(
-        "MULTI_RECORD",
-        "records of one request that /execution-parameters advises to a batch transform",
+        "MODEL",
+        "records of one request that /execution-parameters advises to a batch transform; MODEL: many if it has a "
+        "batch axis",
         group="sagemaker",
         aliases=(Alias("SAGEMAKER_BATCH_STRATEGY", platform.strategy),),
-        choices=("MULTI_RECORD", "SINGLE_RECORD"),
+        choices=("MODEL", "MULTI_RECORD", "SINGLE_RECORD"),
     )
     stream_rows: int = option(
         0,

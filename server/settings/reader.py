@@ -12,6 +12,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -127,13 +128,28 @@ def _aliases(environ: Mapping[str, str]) -> dict[str, Any]:
         for alias in one.metadata["aliases"]:
             text = environ.get(alias.name)
             if text and one.name not in values:
-                try:
+                with suppress(ValueError, OverflowError, BadSetting):  # explained at start, not fatal
                     value = alias.read(text)
-                except (ValueError, OverflowError) as error:
-                    raise BadSetting(f"{alias.name}={text!r} is not a number") from error
-                if value is not None:
-                    values[one.name] = _value(one.name, value, alias.name)
+                    if value is not None:
+                        values[one.name] = _value(one.name, value, alias.name)
     return values
+
+
+def unreadable_aliases(environ: Mapping[str, str]) -> list[str]:
+    """The platform's variables whose values their options do not take."""
+    found = []
+    for one in FIELDS.values():
+        for alias in one.metadata["aliases"]:
+            text = environ.get(alias.name)
+            if not text:
+                continue
+            try:
+                value = alias.read(text)
+                if value is not None:
+                    _value(one.name, value, alias.name)
+            except (ValueError, OverflowError, BadSetting):
+                found.append(alias.name)
+    return found
 
 
 def _file(path: str) -> dict[str, Any]:
