@@ -36,7 +36,7 @@ format: $(VENV)/.all ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.all ## regenerate what is made from the code: the page of settings, the dashboard
-	@$(BIN)/python -m server.settings.options > docs/settings.md
+	@$(BIN)/python -m server.settings.documentation > docs/settings.md
 	@$(BIN)/python -m container.dashboard
 
 doctor: $(VENV)/.all ## what would keep the server from serving MODEL=build/digits here

@@ -8,6 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from server.errors import SlipwayError
+from server.protocols.responder import NO_HEADERS, Source
+from server.request import Headers
+
 
 class FakeTimer:
     def __init__(self, when_ns: int, callback: Callable[[], Any]) -> None:
@@ -107,3 +111,46 @@ class FakeTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8080)}.get(name, default)
+
+
+class FakeOutlet:
+    """Keeps the pieces of a streamed response."""
+
+    writable = True
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.ended = False
+        self.error: SlipwayError | None = None
+
+    def write(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+
+    def end(self) -> None:
+        self.ended = True
+
+    def fail(self, error: SlipwayError) -> None:
+        self.error = error
+
+
+class FakeResponder:
+    """Keeps the responses that it is asked to send. ``streams``: whether it takes them in pieces."""
+
+    def __init__(self, *, streams: bool = False, sent: Callable[[int, bytes], None] | None = None) -> None:
+        """``sent(status, body)`` is called after each whole response."""
+        self.streams = streams
+        self.sent = sent
+        self.responses: list[tuple[int, bytes, bytes, Headers]] = []
+        self.begun: list[tuple[int, bytes, Headers, FakeOutlet]] = []
+
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        self.responses.append((status, content_type, body, headers))
+        if self.sent is not None:
+            self.sent(status, body)
+
+    def begin_stream(self, status: int, content_type: bytes, headers: Headers, _source: Source, /) -> FakeOutlet | None:
+        if not self.streams:
+            return None
+        outlet = FakeOutlet()
+        self.begun.append((status, content_type, headers, outlet))
+        return outlet

@@ -17,7 +17,8 @@ from starlette.routing import Match
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError
 from ..models import Models
 from ..protocols import NO_HEADERS, Route
-from ..protocols.failure import body_of, reply_failure, request_id
+from ..protocols.failure import body_of, request_id, send_failure
+from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
 
@@ -64,6 +65,20 @@ async def _docs() -> Response:
     return Response(DOCS.read_bytes(), media_type="text/html")
 
 
+class AsgiResponder:
+    """Takes the response of a handler and gives it to the endpoint that awaits ``response``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.response: asyncio.Future[Response] = loop.create_future()
+
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        if not self.response.done():
+            self.response.set_result(_response(status, content_type, body, headers))
+
+    def begin_stream(self, _status: int, _content_type: bytes, _headers: Headers, _source: Source, /) -> None:
+        """Return None: through ASGI a response is sent whole."""
+
+
 def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         begun_ns = perf_counter_ns()
@@ -71,12 +86,8 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
         head = ColdHead(
             request.method.encode(), scope["raw_path"], list(scope["headers"]), begun_ns, scope["query_string"]
         )
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-        def reply(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
-            if not answer.done():
-                answer.set_result(_response(status, content_type, body, headers))
-
+        responder = AsgiResponder(asyncio.get_running_loop())
+        answer = responder.response
         try:
             body = await _body(request, max_body_bytes)
         except ClientDisconnect:
@@ -84,10 +95,10 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
         if body is None:
             limit = max_body_bytes / 1e6
             error = BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with")
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
             return await answer
         head.received_ns = perf_counter_ns()
-        pending = route.bind(dict(request.path_params))(head, body, reply)
+        pending = route.bind(dict(request.path_params))(head, body, responder)
         if not answer.done():
             left = asyncio.ensure_future(_disconnect(request))
             await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
@@ -143,13 +154,9 @@ def _allowed(request: Request) -> str:
 
 async def _our_error(request: Request, error: Any) -> Response:
     """An error of ours that an endpoint of the admin API raised."""
-    answered: list[Response] = []
-
-    def reply(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
-        answered.append(_response(status, content_type, body, headers))
-
-    reply_failure(error, Head(b"", b"", list(request.scope["headers"])), reply)
-    return answered[0]
+    responder = AsgiResponder(asyncio.get_running_loop())
+    send_failure(error, Head(b"", b"", list(request.scope["headers"])), responder)
+    return await responder.response
 
 
 async def _invalid(request: Request, error: Any) -> Response:

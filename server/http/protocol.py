@@ -20,9 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
 from ..lifecycle import Lifecycle, Phase
-from ..protocols import NO_HEADERS, Handler
-from ..protocols.failure import given_id, reply_failure
-from ..protocols.streaming import Source
+from ..protocols import NO_HEADERS, Handler, Responder
+from ..protocols.failure import given_id, send_failure
+from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
 from .replies import ReplyHeads
 from .streams import ChunkedOutlet
@@ -199,16 +199,16 @@ class HotProtocol(HttpToolsProtocol):
         self._keep_alive = keep_alive
         self._head = head
         try:
-            pending = handler(head, body, self._reply)
+            pending = handler(head, body, self)
         except Exception:
             log.exception("a handler failed")
-            reply_failure(SlipwayError("the server failed; its log has the details"), head, self._reply)
+            send_failure(SlipwayError("the server failed; its log has the details"), head, self)
             return
         if self._active and self._head is head:
             self._pending = pending
 
-    def _reply(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
-        """Write the answer of the active request; called once, by its handler or later."""
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        """Write the response to the active request; called once, by its handler or later."""
         transport = self.transport
         self._pending = None
         if not transport.is_closing():
@@ -224,8 +224,10 @@ class HotProtocol(HttpToolsProtocol):
         if self._waiting:
             self._advance()
 
-    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source) -> ChunkedOutlet | None:
-        """Begin the answer of the active request in chunks; None for HTTP/1.0, which has no such thing."""
+    def begin_stream(
+        self, status: int, content_type: bytes, headers: Headers, source: Source, /
+    ) -> ChunkedOutlet | None:
+        """Begin the response to the active request in chunks; None for HTTP/1.0, which has no chunks."""
         if self.parser.get_http_version() == "1.0":
             return None
         transport = self.transport
@@ -324,8 +326,8 @@ class HotProtocol(HttpToolsProtocol):
         self._forsake_cold()
         head = Head(b"", self.url, self.headers) if self._receiving else Head(b"", b"", [])
 
-        def handler(head: Head, _body: bytes, reply: Any) -> None:
-            reply_failure(error, head, reply)
+        def handler(head: Head, _body: bytes, responder: Responder) -> None:
+            send_failure(error, head, responder)
 
         if self._active:
             self._queue(self._start, handler, head, b"", False)

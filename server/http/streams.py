@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import SlipwayError
-from ..protocols.streaming import Source
+from ..protocols.responder import Source
 
 log = logging.getLogger("slipway.http")
 

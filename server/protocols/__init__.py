@@ -1,29 +1,24 @@
 """The protocols: which URL and header means what. No numerics here, and nothing of sockets or ASGI.
 
-A handler takes the head and the body of a request and a ``reply`` to call exactly once, now or later, on the event
-loop. It returns what it is waiting for, or None: whoever owns the connection marks that as abandoned when the client
-leaves. The same handler runs below ASGI on the hot path, under FastAPI, and in tests without a socket.
+A handler takes the head and the body of a request and a responder, which it uses exactly once, now or later, on the
+event loop. It returns the request that it waits for, or None: the connection marks that request as abandoned when the
+client leaves. The same handler runs below ASGI on the hot path, under FastAPI, and in tests without a socket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from ..request import Head, Headers, InferRequest
+from ..request import Head, InferRequest
+from .responder import NO_HEADERS, Responder
+
+__all__ = ["JSON", "NO_HEADERS", "Handler", "Responder", "Route"]
 
 JSON = b"application/json"
-NO_HEADERS: Headers = []
 
-
-class Reply(Protocol):
-    """Send the answer: status, content type, body, and further headers."""
-
-    def __call__(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None: ...
-
-
-Handler = Callable[[Head, bytes, Reply], InferRequest | None]
+Handler = Callable[[Head, bytes, Responder], InferRequest | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import orjson
 from .. import errors
 from ..errors import SlipwayError
 from ..request import REQUEST_ID_HEADERS, Head, Headers
-from . import JSON, Reply
+from . import JSON, Responder
 
 STATUS: dict[type[SlipwayError], int] = {
     errors.MalformedInput: 400,
@@ -43,7 +43,7 @@ _process = os.urandom(4).hex()
 _numbers = itertools.count(1)
 
 
-def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
+def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
     """Send an error as one small JSON object: ``error`` (the message), ``code``, ``request_id``."""
     headers: Headers = []
     if isinstance(error, errors.Overloaded):
@@ -55,7 +55,7 @@ def reply_failure(error: SlipwayError, head: Head, reply: Reply) -> None:
         target = head.get(TARGET_MODEL)
         asked = f" for {target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
         log.warning("request %s%s failed with %d %s: %s", ascii(identity), asked, status, error.code, error)
-    reply(status, JSON, body_of(error, identity), headers)
+    responder.send(status, JSON, body_of(error, identity), headers)
 
 
 def status_of(error: SlipwayError) -> int:

@@ -1,4 +1,4 @@
-"""The one way from a body to an answer, under every protocol: decode, schedule, encode, reply, account."""
+"""The one way from a body to an answer, under every protocol: decode, schedule, encode, responder, account."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..codecs import Codec, Encoded
 from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
 from ..models import ServedModel
 from ..request import NEVER, ORDINARY, PATIENCE_NS, Head, Headers, InferRequest, Journey, Payload
-from . import Reply
+from . import Responder
 from .beside import LARGE_BYTES, beside
-from .failure import reply_failure
+from .failure import send_failure
 
 log = logging.getLogger("slipway.inference")
 
@@ -40,14 +40,14 @@ HEADER_STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "
 class Exchange:
     """What has to be remembered between a request and its answer."""
 
-    __slots__ = ("carrier", "echo", "head", "model", "payload", "reply", "writer")
+    __slots__ = ("carrier", "echo", "head", "model", "payload", "responder", "writer")
 
     def __init__(
-        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec | None = None
+        self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Codec | None = None
     ) -> None:
         self.model = model
         self.head = head
-        self.reply = reply
+        self.responder = responder
         self.payload = payload
         self.writer = writer
         self.carrier = b""  # the header that is to bring stage times, or what the caller sent
@@ -58,27 +58,27 @@ def infer(
     model: ServedModel,
     head: Head,
     body: bytes,
-    reply: Reply,
+    responder: Responder,
     reader: Codec,
     writer: Codec,
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Answer an inference request, now when it is refused, later when it is admitted."""
-    if model.scheduler.refusing and _foreseen(model, head, body, reply):
+    if model.scheduler.refusing and _foreseen(model, head, body, responder):
         return None
     if len(body) > LARGE_BYTES:
-        exchange = Exchange(model, head, reply, NOTHING, writer)
+        exchange = Exchange(model, head, responder, NOTHING, writer)
         request = InferRequest((), 1, _finish, exchange)
         beside(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
         return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
-        exchange = Exchange(model, head, reply, payload, writer)
+        exchange = Exchange(model, head, responder, payload, writer)
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
         _enter(request, exchange)
     except SlipwayError as error:
         model.metrics.answers[error.code] += 1
-        reply_failure(error, head, reply)
+        send_failure(error, head, responder)
         return None
     if model.watch is not None:
         model.watch(request)
@@ -96,7 +96,7 @@ def _enter(request: InferRequest, exchange: Exchange) -> None:
         model.cache.submit(request, model.submit)
 
 
-def _foreseen(model: ServedModel, head: Head, body: bytes, reply: Reply) -> bool:
+def _foreseen(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:
     """Whether a request has been refused for load before anything is spent on its body.
 
     Not where the body may hold a deadline of its own, or its answer may be kept.
@@ -107,7 +107,7 @@ def _foreseen(model: ServedModel, head: Head, body: bytes, reply: Reply) -> bool
         model.scheduler.foresee(_deadline_ns(model, head))
     except SlipwayError as error:
         model.metrics.answers[error.code] += 1
-        reply_failure(error, head, reply)
+        send_failure(error, head, responder)
         return True
     return False
 
@@ -186,7 +186,7 @@ def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: 
         headers = [*headers, *carried(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
-    exchange.reply(200, content_type, body, headers)
+    exchange.responder.send(200, content_type, body, headers)
     metrics = model.metrics
     metrics.answers["ok"] += 1
     metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
@@ -196,7 +196,7 @@ def fail(request: InferRequest, exchange: Exchange) -> None:
     error = request.error or ClientGone("the client closed the connection before its answer was ready")
     exchange.model.metrics.answers[error.code] += 1
     if not isinstance(error, ClientGone):
-        reply_failure(error, exchange.head, exchange.reply)
+        send_failure(error, exchange.head, exchange.responder)
 
 
 def obey(exchange: Exchange, request: InferRequest) -> None:

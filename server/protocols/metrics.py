@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..observe.metrics import CONTENT_TYPE, Metrics
 from ..request import Head
-from . import Reply, Route
+from . import Responder, Route
 
 
 class Admin:
@@ -13,8 +13,8 @@ class Admin:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def metrics(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
-        reply(200, CONTENT_TYPE, self._metrics.exposition())
+    def metrics(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
+        responder.send(200, CONTENT_TYPE, self._metrics.exposition())
 
     def routes(self) -> list[Route]:
         return [Route("/metrics", ("GET",), lambda _: self.metrics, "Prometheus text format", "Operations")]

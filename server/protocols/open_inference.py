@@ -13,8 +13,8 @@ from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
-from . import JSON, Handler, Reply, Route
-from .failure import reply_failure
+from . import JSON, Handler, Responder, Route
+from .failure import send_failure
 from .inference import infer, require_plain
 from .script import require_tensors
 
@@ -66,68 +66,68 @@ class OpenInference:
             ),
         ]
 
-    def server(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
-        reply(200, JSON, orjson.dumps(self._server))
+    def server(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
+        responder.send(200, JSON, orjson.dumps(self._server))
 
-    def live(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
-        reply(200 if self._lifecycle.phase is not Phase.FAILED else 503, JSON, b'{"live":true}')
+    def live(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
+        responder.send(200 if self._lifecycle.phase is not Phase.FAILED else 503, JSON, b'{"live":true}')
 
-    def ready(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+    def ready(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
         try:
             self._lifecycle.require_ready()
         except SlipwayError as error:
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
         else:
-            reply(200, JSON, b'{"live":true,"ready":true}')
+            responder.send(200, JSON, b'{"live":true,"ready":true}')
 
     def _infer(self, path: dict[str, str]) -> Handler:
         name, version = path["name"], path.get("version")
 
-        def handle(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+        def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             try:
                 require_plain(head.get(b"content-encoding"))
                 model = self._models.ask(name, head) if version is None else self._models.get(name, version)
                 require_tensors(model)
             except SlipwayError as error:
-                self._refuse(error, head, reply)
+                self._refuse(error, head, responder)
                 return None
-            return infer(model, head, body, reply, self._codec, self._codec)
+            return infer(model, head, body, responder, self._codec, self._codec)
 
         return handle
 
     def _metadata(self, path: dict[str, str]) -> Handler:
-        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
-            model = self._find(path["name"], path.get("version"), head, reply)
+        def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
+            model = self._find(path["name"], path.get("version"), head, responder)
             if model is not None:
                 versions = [model.version]
                 if "version" not in path:
                     versions = self._models.versions(model.name)
-                reply(200, JSON, orjson.dumps(describe(model, versions)))
+                responder.send(200, JSON, orjson.dumps(describe(model, versions)))
 
         return handle
 
     def _ready(self, path: dict[str, str]) -> Handler:
-        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
-            model = self._find(path["name"], path.get("version"), head, reply)
+        def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
+            model = self._find(path["name"], path.get("version"), head, responder)
             if model is not None:
                 ready = self._lifecycle.ready
-                reply(200 if ready else 503, JSON, orjson.dumps({"name": model.name, "ready": ready}))
+                responder.send(200 if ready else 503, JSON, orjson.dumps({"name": model.name, "ready": ready}))
 
         return handle
 
-    def _find(self, name: str, version: str | None, head: Head, reply: Reply) -> ServedModel | None:
+    def _find(self, name: str, version: str | None, head: Head, responder: Responder) -> ServedModel | None:
         try:
             return self._models.get(name, version)
         except SlipwayError as error:
-            self._refuse(error, head, reply)
+            self._refuse(error, head, responder)
             return None
 
-    def _refuse(self, error: SlipwayError, head: Head, reply: Reply) -> None:
+    def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
         """While the server starts, the absence of a model means 'not yet'."""
         if self._lifecycle.phase is Phase.STARTING:
             error = NotReady("the server is starting")
         self._metrics.refused[error.code] += 1
-        reply_failure(error, head, reply)
+        send_failure(error, head, responder)
 
 
 def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from ..models import Models
 from ..models.follower import Follower
 from ..models.versions import State
 from ..request import Head
-from . import JSON, Handler, Reply, Route
-from .failure import reply_failure
+from . import JSON, Handler, Responder, Route
+from .failure import send_failure
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
@@ -48,11 +48,11 @@ class Repository:
             Route(ROOT + "/unload", post, self._unload, "Unload all versions of a model", TAG, request_body=EMPTY_BODY),
         ]
 
-    def index(self, head: Head, body: bytes, reply: Reply) -> None:
+    def index(self, head: Head, body: bytes, responder: Responder) -> None:
         try:
             only_ready = _fields(body).get("ready") is True
         except SlipwayError as error:
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
             return
         rows = [
             {"name": versions.name, "version": one.version, "state": one.state.value, "reason": one.reason}
@@ -60,7 +60,7 @@ class Repository:
             for one in versions.rows()
             if one.state is State.READY or not only_ready
         ]
-        reply(200, JSON, orjson.dumps(rows))
+        responder.send(200, JSON, orjson.dumps(rows))
 
     def _load(self, path: dict[str, str]) -> Handler:
         return self._answering(lambda: self._follower.load_newest(path["name"]))
@@ -71,15 +71,15 @@ class Repository:
     def _answering(self, work: Callable[[], Awaitable[None]]) -> Handler:
         """A handler that answers when the work is done; the work goes on if the caller leaves."""
 
-        def handle(head: Head, body: bytes, reply: Reply) -> None:
-            task = asyncio.ensure_future(_do(work, head, body, reply))
+        def handle(head: Head, body: bytes, responder: Responder) -> None:
+            task = asyncio.ensure_future(_do(work, head, body, responder))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
         return handle
 
 
-async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, reply: Reply) -> None:
+async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, responder: Responder) -> None:
     try:
         given = _fields(body).get("parameters") or {}
         unknown = [key for key in given if key != "unload_dependents"]
@@ -87,9 +87,9 @@ async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, repl
             raise MalformedInput(f"models are read from this server's own folder; it takes no {unknown[0][:40]!r}")
         await work()
     except SlipwayError as error:
-        reply_failure(error, head, reply)
+        send_failure(error, head, responder)
     else:
-        reply(200, JSON, b"{}")
+        responder.send(200, JSON, b"{}")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from ..codecs import Codec
 from ..errors import ClientGone, Overloaded, SlipwayError
 from ..models import ServedModel
 from ..request import Head, InferRequest, Payload
-from . import Reply
 from .beside import LARGE_BYTES, beside
-from .failure import reply_failure
+from .failure import send_failure
 from .inference import Exchange, obey
-from .streaming import Outlet, begin
+from .responder import Outlet, Responder
+from .streaming import begin
 
 log = logging.getLogger("slipway.inference")
 
@@ -27,7 +27,7 @@ def stream_rows(
     model: ServedModel,
     head: Head,
     body: bytes,
-    reply: Reply,
+    responder: Responder,
     reader: Codec,
     writer: Codec,
     parameters: Mapping[str, str],
@@ -44,11 +44,11 @@ def stream_rows(
                 raise end
             if first.abandoned:
                 raise ClientGone("the client closed the connection while its body was read")
-            return RowStream(model, head, reply, end, writer, rows or model.max_batch_size).start(first)
+            return RowStream(model, head, responder, end, writer, rows or model.max_batch_size).start(first)
         except SlipwayError as error:
             model.metrics.answers[error.code] += 1
             if not isinstance(error, ClientGone):
-                reply_failure(error, head, reply)
+                send_failure(error, head, responder)
             return None
 
     def decode() -> Payload:
@@ -77,11 +77,11 @@ class RowStream:
     """One such request."""
 
     def __init__(
-        self, model: ServedModel, head: Head, reply: Reply, payload: Payload, writer: Codec, part_rows: int
+        self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Codec, part_rows: int
     ) -> None:
         self._model = model
         self._head = head
-        self._reply = reply
+        self._responder = responder
         self._payload = payload
         self._writer = writer
         self._part_rows = part_rows
@@ -98,7 +98,7 @@ class RowStream:
     def start(self, first: InferRequest) -> InferRequest:
         """Submit the first parts, the very first in ``first``, which the connection knows. Raises what refuses it: then
         nothing has been begun."""
-        exchange = Exchange(self._model, self._head, self._reply, self._payload, self._writer)
+        exchange = Exchange(self._model, self._head, self._responder, self._payload, self._writer)
         part = self._part()
         first.arrays, first.rows, first.done, first.context = part.arrays, part.rows, part.done, part.context
         first.decoded_ns = part.decoded_ns
@@ -181,7 +181,7 @@ class RowStream:
                 return
             encoded_ns = perf_counter_ns()
             if self._outlet is None:
-                self._outlet = begin(self._head, self._reply, 200, content_type, self)
+                self._outlet = begin(self._head, self._responder, 200, content_type, self)
                 head = self._head
                 model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
             self._outlet.write(lines)
@@ -196,7 +196,7 @@ class RowStream:
             return
         self._finish(error.code)
         if self._outlet is None:
-            reply_failure(error, self._head, self._reply)
+            send_failure(error, self._head, self._responder)
         else:
             self._outlet.fail(error)
 

@@ -12,8 +12,8 @@ from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from ..scripts.call import Answer, Call, as_array
 from ..scripts.failures import BODILESS
 from ..scripts.media import accepted, media_of
-from . import Reply
-from .failure import reply_failure, request_id
+from . import Responder
+from .failure import request_id, send_failure
 from .inference import NOTHING, Exchange, carried, fail, obey
 from .sagemaker.sessions import SessionHead
 from .script_pieces import PieceStream
@@ -30,7 +30,7 @@ class Scripts:
         self._default_content_type = default_content_type
         self._default_accept = default_accept
 
-    def invoke(self, model: ServedModel, head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+    def invoke(self, model: ServedModel, head: Head, body: bytes, responder: Responder) -> InferRequest | None:
         """Answer a request, now when it is refused, later when it is admitted."""
         content_type, charset = media_of(head.get(b"content-type"), self._default_content_type)
         accept = accepted(head.get(b"accept"), self._default_accept)
@@ -39,7 +39,7 @@ class Scripts:
             # The one name of this request from here on: for the script, the log and the body of an error.
             head.headers = [*head.headers, (b"x-request-id", identity.encode())]
         call = Call(body, content_type, accept, head.headers, identity, charset)
-        exchange = Exchange(model, head, reply, NOTHING)
+        exchange = Exchange(model, head, responder, NOTHING)
         request = InferRequest((as_array((call,)),), 1, _finish, exchange)
         request.size_bytes = len(body)
         try:
@@ -55,7 +55,7 @@ class Scripts:
         except SlipwayError as error:
             call.sink = None
             model.metrics.answers[error.code] += 1
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
             return None
         if model.watch is not None:
             model.watch(request)
@@ -93,7 +93,7 @@ def _finish(request: InferRequest) -> None:
         ours = carried(request, exchange.head, encoded_ns, exchange)
         headers = [*headers, *(pair for pair in ours if pair[0] not in own)]
     body = b"" if answer.status in BODILESS else answer.body
-    exchange.reply(answer.status, answer.content_type.encode(), body, headers)
+    exchange.responder.send(answer.status, answer.content_type.encode(), body, headers)
     metrics = exchange.model.metrics
     metrics.answers["ok" if answer.status < SERVER_ERROR else "script_error"] += 1
     metrics.stages.record(request, exchange.head.begun_ns, exchange.head.received_ns, encoded_ns, perf_counter_ns())

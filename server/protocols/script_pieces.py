@@ -12,7 +12,8 @@ from ..errors import ClientGone, SlipwayError
 from ..request import Headers, InferRequest
 from ..scripts.call import Answer
 from .inference import ECHO_WORD, Exchange, carried
-from .streaming import Outlet, begin
+from .responder import Outlet
+from .streaming import begin
 
 WINDOW_BYTES = 262_144
 """What may be on its way to a client before the script has to wait for it."""
@@ -96,7 +97,7 @@ class PieceStream:
     def _begin(self, content_type: bytes, headers: Headers) -> None:
         if not self._request.abandoned:
             exchange = self._exchange
-            self._outlet = begin(exchange.head, exchange.reply, self.status, content_type, self, headers)
+            self._outlet = begin(exchange.head, exchange.responder, self.status, content_type, self, headers)
 
     def _write(self, piece: bytes) -> None:
         if self._outlet is None or self._request.abandoned:

@@ -9,63 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
 
 from ..errors import ClientGone, SlipwayError
 from ..request import Head, Headers
-from . import NO_HEADERS, Reply
-from .failure import reply_failure
-
-
-class Source(Protocol):
-    """Whoever feeds an answer. Called on the event loop."""
-
-    def resume(self) -> None:
-        """The client has read what it was sent: :attr:`Outlet.writable` is true again."""
-        ...
-
-    def gone(self) -> None:
-        """The client has left. Nothing more is to be written, and nothing else is called."""
-        ...
-
-
-class Outlet(Protocol):
-    """An answer that has begun. It ends in one call of ``end`` or ``fail``, unless the client leaves first."""
-
-    @property
-    def writable(self) -> bool:
-        """False while more is on the way than the client reads; what is written all the same is kept in memory."""
-        ...
-
-    def write(self, piece: bytes) -> None: ...
-
-    def end(self) -> None: ...
-
-    def fail(self, error: SlipwayError) -> None:
-        """Break the answer off: as an ordinary failure where nothing has left yet, else by closing the connection."""
-        ...
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """A connection that sends pieces."""
-
-    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source) -> Outlet | None:
-        """Send the head of an answer; None for a client that cannot take it in pieces."""
-        ...
+from .failure import send_failure
+from .responder import NO_HEADERS, Outlet, Responder, Source
 
 
 def begin(
-    head: Head, reply: Reply, status: int, content_type: bytes, source: Source, headers: Headers = NO_HEADERS
+    head: Head, responder: Responder, status: int, content_type: bytes, source: Source, headers: Headers = NO_HEADERS
 ) -> Outlet:
-    """Begin the answer to a request. To be called instead of ``reply``, once, on the event loop.
-
-    A reply that can come in pieces is a method of the connection that sends it: so the ordinary ones, which never come
-    here, pay nothing for those that do.
-    """
-    owner = getattr(reply, "__self__", None)
-    outlet = owner.begin_stream(status, content_type, headers, source) if isinstance(owner, Streams) else None
-    return outlet or Collected(head, reply, status, content_type, headers)
+    """Begin the response to a request in pieces. To be called instead of ``send``, once, on the event loop."""
+    outlet = responder.begin_stream(status, content_type, headers, source)
+    return outlet or Collected(head, responder, status, content_type, headers)
 
 
 class Collected:
@@ -73,9 +29,9 @@ class Collected:
 
     writable = True
 
-    def __init__(self, head: Head, reply: Reply, status: int, content_type: bytes, headers: Headers) -> None:
+    def __init__(self, head: Head, responder: Responder, status: int, content_type: bytes, headers: Headers) -> None:
         self._head = head
-        self._reply = reply
+        self._responder = responder
         self._begun = status, content_type, headers
         self._pieces: list[bytes] = []
 
@@ -84,13 +40,13 @@ class Collected:
 
     def end(self) -> None:
         status, content_type, headers = self._begun
-        self._reply(status, content_type, b"".join(self._pieces), headers)
+        self._responder.send(status, content_type, b"".join(self._pieces), headers)
 
     def fail(self, error: SlipwayError) -> None:
-        reply_failure(error, self._head, self._reply)
+        send_failure(error, self._head, self._responder)
 
 
-async def pump(head: Head, reply: Reply, content_type: bytes, pieces: AsyncIterator[bytes]) -> None:
+async def pump(head: Head, responder: Responder, content_type: bytes, pieces: AsyncIterator[bytes]) -> None:
     """Answer with what an iterator yields: the next piece is asked for when the client has read the ones before.
 
     Raises ClientGone when the client has left (the iterator is closed then), and what the iterator raises, after the
@@ -100,7 +56,7 @@ async def pump(head: Head, reply: Reply, content_type: bytes, pieces: AsyncItera
     outlet: Outlet | None = None
     try:
         async for piece in pieces:
-            outlet = outlet or begin(head, reply, 200, content_type, feed)
+            outlet = outlet or begin(head, responder, 200, content_type, feed)
             if not feed.left:
                 outlet.write(piece)
             await feed.wait(outlet)
@@ -114,11 +70,11 @@ async def pump(head: Head, reply: Reply, content_type: bytes, pieces: AsyncItera
             error if isinstance(error, SlipwayError) else SlipwayError("the answer broke off; the log has the details")
         )
         if outlet is None:
-            reply_failure(ours, head, reply)
+            send_failure(ours, head, responder)
         else:
             outlet.fail(ours)
         raise
-    (outlet or begin(head, reply, 200, content_type, feed)).end()
+    (outlet or begin(head, responder, 200, content_type, feed)).end()
 
 
 class _Feed:

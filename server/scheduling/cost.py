@@ -24,6 +24,11 @@ STALE = 0.05
 RENEWAL_NS = 10_000_000
 """and after at least this much time spent in runs: for a tiny model renewing costs as much as a run."""
 
+UNMEASURED_NS = 1_000_000
+"""What a run is predicted to take before any was measured: little, so that it is tried and measured;"""
+
+UNMEASURED_ROW_NS = 50_000_000
+"""and what a row that waits counts for until then: much, so that no long queue is admitted on a guess."""
 
 SURE = 0.95
 """Share of the runs that take no longer than predicted times :attr:`CostTable.spread`,"""
@@ -47,11 +52,13 @@ class CostTable:
     """
 
     def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
-        """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep, at least one."""
+        """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep. Without any, the first run that is
+        recorded counts for all batch sizes, until others are measured."""
         self.max_batch_size = max_batch_size
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
-        if not self._measured:
-            raise ValueError("a cost table starts from at least one measurement")
+        self._guessed = not self._measured
+        if self._guessed:
+            self._measured = dict.fromkeys((1, max_batch_size), float(UNMEASURED_NS))
         self.spread = 1.0
         """What a prediction is multiplied with to hold for nearly every run: 1 where all runs take the same."""
         self._spent_ns = 0
@@ -62,6 +69,11 @@ class CostTable:
 
     def record(self, rows: int, duration_ns: int) -> None:
         """Learn from one run of ``rows`` rows."""
+        if self._guessed:
+            self._guessed = False
+            self._measured = dict.fromkeys((1, self.max_batch_size), float(duration_ns))
+            self._rebuild()
+            return
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
         if duration_ns > (self.spread + NOISE) * known or self.spread > 1.0:
@@ -102,7 +114,7 @@ class CostTable:
     @property
     def row_ns(self) -> float:
         """Nanoseconds a row at the most efficient batch size: the inverse of the capacity."""
-        return self._row_ns
+        return UNMEASURED_ROW_NS if self._guessed else self._row_ns
 
     def points(self) -> list[tuple[int, int]]:
         """(batch size, nanoseconds) as measured up to now, by size."""

@@ -37,7 +37,7 @@ class Guard:
 
 def predict_fn(data, model, context):
     session = context.session
-    if session is not None:
+    if session is not None and "n" not in data:
         session["count"] = session.get("count", 0) + 1
         session.setdefault("guard", Guard())
         return {"count": session["count"], "id": context.session_id, "pid": os.getpid()}
@@ -78,10 +78,11 @@ def steps(served: ServerProcess) -> Path:
     return path
 
 
-def ask(server: ServerProcess, body: dict[str, object]) -> tuple[http.client.HTTPResponse, bytes]:
+def ask(server: ServerProcess, body: dict[str, object], **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
     client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    kinds = {"Content-Type": "application/json", "Accept": "a/b"}
     try:
-        client.request("POST", "/invocations", json.dumps(body), {"Content-Type": "application/json", "Accept": "a/b"})
+        client.request("POST", "/invocations", json.dumps(body), {**kinds, **headers})
         response = client.getresponse()
         return response, response.read()
     finally:
@@ -187,6 +188,20 @@ def test_a_session_keeps_what_the_handler_puts_there(served: ServerProcess) -> N
         assert len({one["pid"] for one in mine}) == 1
     if served.process.pid != answers[0]["pid"]:
         assert len({one["pid"] for one in answers}) == 2, "sessions spread over the workers"
+
+
+def test_the_first_response_of_a_new_session_is_streamed(served: ServerProcess) -> None:
+    response, body = ask(served, {"n": 3}, **{NAME: "NEW_SESSION"})
+    assert (response.status, response.getheader("Transfer-Encoding")) == (200, "chunked")
+    assert body == b"0\n1\n2\n"
+    session = (response.getheader("X-Amzn-SageMaker-New-Session-Id") or "").partition(";")[0]
+    assert within(served, session, {}).json()["id"] == session
+
+
+def test_a_new_session_ends_when_its_first_response_fails(served: ServerProcess) -> None:
+    response, body = ask(served, {"n": 3, "fail": 0}, **{NAME: "NEW_SESSION"})
+    assert (response.status, json.loads(body)["code"]) == (500, "model_failed")
+    assert response.getheader("X-Amzn-SageMaker-New-Session-Id") is None
 
 
 def test_an_ended_session_is_refused_and_what_it_kept_is_freed(served: ServerProcess, steps: Path) -> None:

@@ -9,8 +9,8 @@ from ...lifecycle import Lifecycle, Phase
 from ...models import Models
 from ...request import Head
 from ...settings.options import Settings
-from .. import JSON, Reply, Route
-from ..failure import reply_failure
+from .. import JSON, Responder, Route
+from ..failure import send_failure
 
 MIB = 1_048_576
 USUAL_PAYLOAD_MIB = 6
@@ -29,14 +29,14 @@ class Transform:
         self._lifecycle = lifecycle
         self._settings = settings
 
-    def parameters(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+    def parameters(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
         try:
             model = self._models.default()
         except SlipwayError as error:
             starting = self._lifecycle.phase is Phase.STARTING
-            reply_failure(NotReady("the server is starting") if starting else error, head, reply)
+            send_failure(NotReady("the server is starting") if starting else error, head, responder)
             return
-        reply(200, JSON, orjson.dumps(advice(self._settings, model.max_batch_size, model.instances)))
+        responder.send(200, JSON, orjson.dumps(advice(self._settings, model.max_batch_size, model.instances)))
 
     def routes(self) -> list[Route]:
         return [

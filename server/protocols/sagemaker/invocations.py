@@ -11,8 +11,8 @@ from ...lifecycle import Lifecycle
 from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
-from .. import JSON, Handler, Reply, Route
-from ..failure import reply_failure
+from .. import JSON, Handler, Responder, Route
+from ..failure import send_failure
 from ..inference import infer, require_plain
 from ..row_stream import stream_rows
 from ..script import Scripts
@@ -60,19 +60,19 @@ class SageMaker:
         self._negotiator = negotiator
         self._metrics = metrics
 
-    def ping(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - a ping has no body
+    def ping(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - a ping has no body
         """200 only when a model is loaded and warm and the server is not draining."""
         try:
             self._lifecycle.require_ready()
         except SlipwayError as error:
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
         else:
-            reply(200, JSON, HEALTHY)
+            responder.send(200, JSON, HEALTHY)
 
     def asking(self, find: Callable[[Head], ServedModel]) -> Handler:
         """A handler that asks the model that ``find`` gives, with codecs by ``Content-Type`` and ``Accept``."""
 
-        def ask(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+        def ask(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             content_type = accept = encoding = None
             for name, value in head.headers:
                 if name == b"content-type":
@@ -85,17 +85,17 @@ class SageMaker:
                 require_plain(encoding)
                 model = find(head)
                 if model.scripted:
-                    return self._scripts.invoke(model, head, body, reply)
+                    return self._scripts.invoke(model, head, body, responder)
                 codecs = self._negotiator.negotiate(content_type, accept)
             except SlipwayError as error:
                 error = self._starting(error)
                 self._metrics.refused[error.code] += 1
-                reply_failure(error, head, reply)
+                send_failure(error, head, responder)
                 return None
             if codecs.lines and self._streams(model, head):
                 how = codecs.reader, codecs.writer, codecs.parameters
-                return stream_rows(model, head, body, reply, *how, self._stream_rows)
-            return infer(model, head, body, reply, codecs.reader, codecs.writer, codecs.parameters)
+                return stream_rows(model, head, body, responder, *how, self._stream_rows)
+            return infer(model, head, body, responder, codecs.reader, codecs.writer, codecs.parameters)
 
         return ask
 

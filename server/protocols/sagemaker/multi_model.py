@@ -18,8 +18,8 @@ from ...errors import AlreadyLoaded, MalformedInput, SlipwayError, UnknownModel
 from ...models import LoadOptions, Models
 from ...models.versions import Versions
 from ...request import Head
-from .. import JSON, Handler, Reply, Route
-from ..failure import reply_failure
+from .. import JSON, Handler, Responder, Route
+from ..failure import send_failure
 from .invocations import BODIES, SageMaker
 
 TAG = "SageMaker multi-model"
@@ -59,28 +59,28 @@ class MultiModel:
             Route(ONE + "/invoke", ("POST",), self._invoke, "Ask a model", TAG, request_body=BODIES),
         ]
 
-    def index(self, head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG002 - the handler's signature
+    def index(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
         """Sorted by name. The token of the next page is the place at which it begins."""
         try:
             query = dict(parse_qsl(head.query.decode("latin-1")))
             begin = _number(query.get("next_page_token", "0"), "next_page_token", 0)
             limit = min(_number(query.get("limit", str(USUAL_PAGE)), "limit", 1), LARGEST_PAGE)
         except SlipwayError as error:
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
             return
         loaded = sorted((one for one in self._models.known() if one.ready()), key=lambda one: one.name)
         page: dict[str, Any] = {"models": [_row(one) for one in loaded[begin : begin + limit]]}
         if begin + limit < len(loaded):
             page["nextPageToken"] = str(begin + limit)
-        reply(200, JSON, orjson.dumps(page))
+        responder.send(200, JSON, orjson.dumps(page))
 
-    def load(self, head: Head, body: bytes, reply: Reply) -> None:
+    def load(self, head: Head, body: bytes, responder: Responder) -> None:
         try:
             name, path = _asked(body)
         except SlipwayError as error:
-            reply_failure(error, head, reply)
+            send_failure(error, head, responder)
             return
-        self._answer(head, reply, lambda: self._load_one(name, path), b'{"status":"Workers scaled"}')
+        self._answer(head, responder, lambda: self._load_one(name, path), b'{"status":"Workers scaled"}')
 
     async def _load_one(self, name: str, path: Path) -> None:
         if name in self._changing:
@@ -110,19 +110,19 @@ class MultiModel:
             finally:
                 self._changing.discard(name)
 
-        return lambda head, _body, reply: self._answer(head, reply, work, done)
+        return lambda head, _body, responder: self._answer(head, responder, work, done)
 
     def _describe(self, path: dict[str, str]) -> Handler:
-        def handle(head: Head, body: bytes, reply: Reply) -> None:  # noqa: ARG001 - the handler's signature
+        def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
             name = path["name"]
             try:
                 versions = self._models.of(name)
                 if not versions.ready():
                     raise UnknownModel(f"model {name!r} is not loaded")
             except SlipwayError as error:
-                reply_failure(error, head, reply)
+                send_failure(error, head, responder)
             else:
-                reply(200, JSON, orjson.dumps(_row(versions)))
+                responder.send(200, JSON, orjson.dumps(_row(versions)))
 
         return handle
 
@@ -130,14 +130,14 @@ class MultiModel:
         name = path["name"]
         return self._front.asking(lambda head: self._models.ask(name, head))
 
-    def _answer(self, head: Head, reply: Reply, work: Callable[[], Awaitable[None]], done: bytes) -> None:
+    def _answer(self, head: Head, responder: Responder, work: Callable[[], Awaitable[None]], done: bytes) -> None:
         async def do() -> None:
             try:
                 await work()
             except SlipwayError as error:
-                reply_failure(error, head, reply)
+                send_failure(error, head, responder)
             else:
-                reply(200, JSON, done)
+                responder.send(200, JSON, done)
 
         task = asyncio.ensure_future(do())
         self._running.add(task)

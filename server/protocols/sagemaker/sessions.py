@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -18,9 +19,10 @@ import orjson
 from ...errors import MalformedInput, Overloaded, SlipwayError
 from ...request import Head, Headers, InferRequest
 from ...scripts.call import Home
-from .. import JSON, NO_HEADERS, Handler, Reply
-from ..failure import reply_failure
+from .. import JSON, NO_HEADERS, Handler, Responder
+from ..failure import send_failure
 from ..inference import SESSION_ID
+from ..responder import Outlet, Source
 
 NEW_SESSION_ID = b"x-amzn-sagemaker-new-session-id"
 CLOSED_SESSION_ID = b"x-amzn-sagemaker-closed-session-id"
@@ -115,19 +117,21 @@ class Sessions:
     def around(self, handler: Handler) -> Handler:
         """The handler, with sessions; requests that have none reach it as they are."""
 
-        def handle(head: Head, body: bytes, reply: Reply) -> InferRequest | None:
+        def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             asked = head.get(SESSION_ID)
             if asked is None:
-                return handler(head, body, reply)
+                return handler(head, body, responder)
             try:
-                return self._within(asked, head, body, reply, handler)
+                return self._within(asked, head, body, responder, handler)
             except SlipwayError as error:
-                reply_failure(error, head, reply)
+                send_failure(error, head, responder)
                 return None
 
         return handle
 
-    def _within(self, asked: bytes, head: Head, body: bytes, reply: Reply, handler: Handler) -> InferRequest | None:
+    def _within(
+        self, asked: bytes, head: Head, body: bytes, responder: Responder, handler: Handler
+    ) -> InferRequest | None:
         command = _command(body)
         if asked == OPEN:
             if command == "CLOSE":
@@ -136,28 +140,22 @@ class Sessions:
             ends = datetime.fromtimestamp(session.ends_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             told: Headers = [(NEW_SESSION_ID, f"{session.id}; Expires={ends}".encode())]
             if command == "NEW_SESSION":
-                reply(200, JSON, orjson.dumps({"sessionId": session.id}), told)
+                responder.send(200, JSON, orjson.dumps({"sessionId": session.id}), told)
                 return None
-            return handler(SessionHead(head, session), body, self._telling(session, told, reply))
+            return handler(SessionHead(head, session), body, NewSessionResponder(self, session, told, responder))
         session = self.get(asked.decode("latin-1"))
         if command == "CLOSE":
             self.close(session.id)
-            reply(200, JSON, orjson.dumps({"sessionId": session.id}), [(CLOSED_SESSION_ID, session.id.encode())])
+            responder.send(
+                200, JSON, orjson.dumps({"sessionId": session.id}), [(CLOSED_SESSION_ID, session.id.encode())]
+            )
             return None
-        return handler(SessionHead(head, session), body, reply)
+        return handler(SessionHead(head, session), body, responder)
 
-    def _telling(self, session: Session, told: Headers, reply: Reply) -> Reply:
-        """A reply that brings the session's id; where the request failed nobody hears of the session, so it ends."""
-
-        def tell(status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
-            if status == 200:
-                headers = [*headers, *told]
-            else:
-                self._open.pop(session.id, None)
-                session.end()
-            reply(status, content_type, body, headers)
-
-        return tell
+    def forget(self, session: Session) -> None:
+        """End a session of which its caller was not told."""
+        if self._open.pop(session.id, None) is not None:
+            session.end()
 
     def _expire(self) -> None:
         now_s = self._clock()
@@ -166,6 +164,29 @@ class Sessions:
                 break
             del self._open[session.id]
             session.end()
+
+
+class NewSessionResponder:
+    """Adds the id of a new session to the response of the model. Ends the session where the request failed: its caller
+    does not learn the id."""
+
+    def __init__(self, sessions: Sessions, session: Session, told: Headers, responder: Responder) -> None:
+        self._sessions = sessions
+        self._session = session
+        self._told = told
+        self._responder = responder
+
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        self._responder.send(status, content_type, body, self._with_id(status, headers))
+
+    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source, /) -> Outlet | None:
+        return self._responder.begin_stream(status, content_type, self._with_id(status, headers), source)
+
+    def _with_id(self, status: int, headers: Headers) -> Headers:
+        if status == HTTPStatus.OK:
+            return [*headers, *self._told]
+        self._sessions.forget(self._session)
+        return headers
 
 
 def _command(body: bytes) -> str | None:

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from server.http.protocol import PIPELINED, HotPath, HotProtocol
 from server.lifecycle import Lifecycle, Phase
-from server.protocols import JSON, Reply
+from server.protocols import JSON, Responder
 from server.request import Head, InferRequest
 from tests.fakes import FakeLoop, FakeTransport
 
@@ -44,7 +44,7 @@ class Wire:
         self.hot.heads.tick(0)
         self.heads: list[Head] = []
         self.bodies: list[bytes] = []
-        self.held: list[Reply] = []
+        self.held: list[Responder] = []
         self.pending: list[InferRequest] = []
         self.hot.table.update(
             {
@@ -58,20 +58,20 @@ class Wire:
         self.transport = FakeTransport()
         self.protocol.connection_made(self.transport)
 
-    def echo(self, head: Head, body: bytes, reply: Reply) -> None:
+    def echo(self, head: Head, body: bytes, responder: Responder) -> None:
         self.heads.append(head)
         self.bodies.append(body)
-        reply(200, b"text/plain", body)
+        responder.send(200, b"text/plain", body)
 
-    def hold(self, head: Head, body: bytes, reply: Reply) -> InferRequest:
+    def hold(self, head: Head, body: bytes, responder: Responder) -> InferRequest:
         self.heads.append(head)
         self.bodies.append(body)
-        self.held.append(reply)
+        self.held.append(responder)
         request = InferRequest((), 1, lambda _: None)
         self.pending.append(request)
         return request
 
-    def explode(self, head: Head, body: bytes, reply: Reply) -> None:
+    def explode(self, head: Head, body: bytes, responder: Responder) -> None:
         raise RuntimeError("a secret")
 
     def send(self, data: bytes) -> bytes:
@@ -128,7 +128,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 def test_a_pipelined_request_waits_for_the_one_before_it() -> None:
     wire = Wire()
     assert wire.send(post(b"slow", b"/hold") + post(b"fast")) == b""
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     assert wire.transport.take() == answer(b"late") + answer(b"fast")
 
 
@@ -136,7 +136,7 @@ def test_many_pipelined_requests_stop_the_reading_until_they_are_answered() -> N
     wire = Wire()
     wire.send(post(b"slow", b"/hold") + b"".join(post(b"%d" % index) for index in range(PIPELINED)))
     assert wire.transport.paused
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     assert wire.transport.take().count(b"HTTP/1.1 200") == PIPELINED + 1
     assert not wire.transport.paused
 
@@ -144,7 +144,7 @@ def test_many_pipelined_requests_stop_the_reading_until_they_are_answered() -> N
 def test_thousands_of_pipelined_requests_do_not_recurse() -> None:
     wire = Wire()
     wire.send(post(b"slow", b"/hold") + b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     assert wire.transport.take().count(b"HTTP/1.1 200") == 5_001
 
 
@@ -152,7 +152,7 @@ def test_a_client_that_does_not_read_is_not_served_further() -> None:
     wire = Wire()
     wire.send(post(b"slow", b"/hold") + post(b"next"))
     wire.protocol.pause_writing()
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     assert wire.transport.take() == answer(b"late")
     wire.protocol.resume_writing()
     assert wire.transport.take() == answer(b"next")
@@ -230,7 +230,7 @@ def test_what_is_not_http_gets_400_and_the_connection_ends(data: bytes) -> None:
 def test_nonsense_after_a_request_does_not_spoil_its_answer() -> None:
     wire = Wire()
     assert wire.send(post(b"slow", b"/hold") + b"\x00\x00nonsense\r\n\r\n") == b""
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     first, _, rest = wire.transport.take().partition(b"late")
     assert first + b"late" == answer(b"late")
     assert rest.startswith(b"HTTP/1.1 400 ")
@@ -294,7 +294,7 @@ def test_when_the_client_leaves_its_request_is_marked_and_a_late_answer_goes_now
     wire.transport.close()
     wire.protocol.connection_lost(None)
     assert wire.pending[0].abandoned
-    wire.held[0](200, b"text/plain", b"late")
+    wire.held[0].send(200, b"text/plain", b"late")
     assert wire.transport.take() == b""
 
 
@@ -313,7 +313,7 @@ def test_shutdown_closes_an_idle_connection_and_lets_a_busy_one_finish() -> None
     busy.send(post(b"x", b"/hold"))
     busy.protocol.shutdown()
     assert not busy.transport.closed
-    busy.held[0](200, JSON, b"{}")
+    busy.held[0].send(200, JSON, b"{}")
     assert busy.transport.take() == answer(b"{}", kind=JSON, extra=b"connection: close\r\n")
     assert busy.transport.closed
 
@@ -371,7 +371,7 @@ def test_a_cold_request_behind_a_held_hot_one_waits() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         assert wire.transport.take() == b""
-        wire.held[0](200, b"text/plain", b"first")
+        wire.held[0].send(200, b"text/plain", b"first")
         written = await settled(wire, 2)
         assert written.index(b"first") < written.index(b"cold POST /c 2")
 

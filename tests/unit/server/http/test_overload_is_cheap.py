@@ -14,6 +14,7 @@ from server.protocols.beside import LARGE_BYTES
 from server.protocols.inference import infer
 from server.request import NEVER, Head
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
+from tests.fakes import FakeResponder
 
 SPEC = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 2)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 2)),))
 BROKEN = b"[[1,"
@@ -35,14 +36,11 @@ class Full:
 def ask(body: bytes, scheduler: Any, *headers: tuple[bytes, bytes], **model: Any) -> tuple[int, bytes]:
     fields = {"spec": SPEC, "metrics": ModelMetrics("m", "1"), "cache": None, "deadline_ns": 0, "watch": None}
     served = SimpleNamespace(**{**fields, "scheduler": scheduler, **model})
-    answers: list[tuple[int, bytes]] = []
+    responder = FakeResponder()
     head = Head(b"POST", b"/invocations", list(headers), begun_ns=1_000)
-
-    def reply(status: int, _type: bytes, answer: bytes, _headers: Any = ()) -> None:
-        answers.append((status, answer))
-
-    assert infer(cast(Any, served), head, body, reply, Json(), Json()) is None
-    return answers[0]
+    assert infer(cast(Any, served), head, body, responder, Json(), Json()) is None
+    status, _, answer, _ = responder.responses[0]
+    return status, answer
 
 
 @pytest.mark.parametrize("longer", [0, LARGE_BYTES])

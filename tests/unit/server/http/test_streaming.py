@@ -10,8 +10,9 @@ import pytest
 
 from server.errors import ClientGone, ModelFailed
 from server.lifecycle import Phase
-from server.protocols import Reply
-from server.protocols.streaming import Outlet, begin, pump
+from server.protocols import Responder
+from server.protocols.responder import Outlet
+from server.protocols.streaming import begin, pump
 from server.request import Head
 from tests.unit.server.http.test_hot_protocol import EPOCH, Wire, answer, post
 
@@ -41,8 +42,8 @@ class Streaming(Wire):
         self.outlets: list[Outlet] = []
         self.hot.table[b"/stream"] = {b"POST": self.stream}
 
-    def stream(self, head: Head, body: bytes, reply: Reply) -> None:
-        self.outlets.append(begin(head, reply, 200, KIND, self.feed, [(b"x-note", b"1")]))
+    def stream(self, head: Head, body: bytes, responder: Responder) -> None:
+        self.outlets.append(begin(head, responder, 200, KIND, self.feed, [(b"x-note", b"1")]))
 
     def open(self, version: bytes = b"1.1") -> Outlet:
         self.send(post(b"", b"/stream").replace(b"HTTP/1.1", b"HTTP/" + version))

@@ -17,6 +17,7 @@ from server.protocols.beside import LARGE_BYTES
 from server.protocols.inference import infer
 from server.protocols.row_stream import stream_rows
 from server.request import Head, InferRequest, Payload
+from tests.fakes import FakeResponder
 
 HEAD = Head(b"POST", b"/invocations", [])
 LARGE, SMALL = bytes(LARGE_BYTES + 1), b"1"
@@ -73,10 +74,8 @@ def asked(
         answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         kit: Any = codec
 
-        def reply(status: int, _kind: bytes, body: bytes, _headers: Any = ()) -> None:
-            answered.set_result((status, body))
-
-        request = infer(model, HEAD, body, reply, kit, kit)  # type: ignore[arg-type]
+        responder = FakeResponder(sent=lambda status, body: answered.set_result((status, body)))
+        request = infer(model, HEAD, body, responder, kit, kit)  # type: ignore[arg-type]
         if request is not None:
             while_waiting(request)
         asyncio.get_running_loop().call_soon(codec.loop_went_on.set)
@@ -123,10 +122,8 @@ def test_rows_of_a_large_body_are_streamed_too() -> None:
         answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         kit: Any = codec
 
-        def reply(status: int, _kind: bytes, body: bytes, _headers: Any = ()) -> None:
-            answered.set_result((status, body))
-
-        stream_rows(model, HEAD, LARGE, reply, kit, kit, {})  # type: ignore[arg-type]
+        responder = FakeResponder(sent=lambda status, body: answered.set_result((status, body)))
+        stream_rows(model, HEAD, LARGE, responder, kit, kit, {})  # type: ignore[arg-type]
         asyncio.get_running_loop().call_soon(codec.loop_went_on.set)
         return await asyncio.wait_for(answered, PATIENCE_S)
 

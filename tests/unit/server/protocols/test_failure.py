@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 
 from server import errors
 from server.errors import Overloaded, SlipwayError
-from server.protocols import NO_HEADERS
-from server.protocols.failure import LONGEST_ID, STATUS, body_of, reply_failure, request_id, status_of
-from server.request import Head, Headers
+from server.protocols.failure import LONGEST_ID, STATUS, body_of, request_id, send_failure, status_of
+from server.request import Head
+from tests.fakes import FakeResponder
 
 CLASSES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, SlipwayError)]
 
@@ -37,16 +36,6 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "no_such_artifact": (404, False),
     "bad_setting": (500, False),
 }
-
-
-class Answer:
-    """A reply that remembers what it was called with."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, bytes, dict[str, Any], Headers]] = []
-
-    def __call__(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
-        self.calls.append((status, content_type, json.loads(body), headers))
 
 
 def make(kind: type[SlipwayError], message: str = "what was wrong") -> SlipwayError:
@@ -85,19 +74,19 @@ def test_what_is_not_in_the_table_is_a_fault_of_ours() -> None:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_an_answer_is_sent_once_as_one_small_object(kind: type[SlipwayError]) -> None:
-    answer = Answer()
-    reply_failure(make(kind), head((b"x-request-id", b"r1")), answer)
-    ((status, content_type, body, _),) = answer.calls
+    responder = FakeResponder()
+    send_failure(make(kind), head((b"x-request-id", b"r1")), responder)
+    ((status, content_type, body, _),) = responder.responses
     assert (status, content_type) == (CONTRACT[kind.code][0], b"application/json")
-    assert body == {"error": "what was wrong", "code": kind.code, "request_id": "r1"}
+    assert json.loads(body) == {"error": "what was wrong", "code": kind.code, "request_id": "r1"}
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_only_overload_and_not_ready_say_when_to_come_back(kind: type[SlipwayError]) -> None:
-    answer = Answer()
-    reply_failure(make(kind), head(), answer)
+    responder = FakeResponder()
+    send_failure(make(kind), head(), responder)
     expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": [(b"retry-after", b"1")]}
-    assert answer.calls[0][3] == expected.get(kind.code, [])
+    assert responder.responses[0][3] == expected.get(kind.code, [])
 
 
 def test_overload_carries_its_whole_seconds() -> None:

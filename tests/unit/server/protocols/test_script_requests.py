@@ -14,6 +14,7 @@ from server.observe.metrics import ModelMetrics
 from server.protocols.script import Scripts
 from server.request import Head, InferRequest
 from server.scripts.call import Answer, as_array
+from tests.fakes import FakeResponder
 
 
 def left() -> int:
@@ -27,7 +28,7 @@ def model(submit: Any) -> Any:
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_nothing_of_a_request_is_left_when_it_has_ended(refused: bool) -> None:
-    replies: list[int] = []
+    responder = FakeResponder()
 
     def submit(request: InferRequest) -> None:
         if refused:
@@ -38,11 +39,9 @@ def test_nothing_of_a_request_is_left_when_it_has_ended(refused: bool) -> None:
     async def ask() -> None:
         head = Head(b"POST", b"/invocations", [(b"content-type", b"application/json")])
         for _ in range(10):
-            Scripts("", "application/json").invoke(
-                model(submit), head, b"[1]", lambda status, *_: replies.append(status)
-            )
+            Scripts("", "application/json").invoke(model(submit), head, b"[1]", responder)
 
     before = left()
     asyncio.run(ask())
     assert left() == before
-    assert replies == [429 if refused else 200] * 10
+    assert [status for status, *_ in responder.responses] == [429 if refused else 200] * 10

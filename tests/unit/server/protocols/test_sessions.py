@@ -7,9 +7,11 @@ import re
 import pytest
 
 from server.errors import MalformedInput, Overloaded
-from server.protocols import NO_HEADERS, Reply
+from server.protocols import Responder
 from server.protocols.sagemaker.sessions import SessionHead, Sessions
-from server.request import Head, Headers
+from server.protocols.streaming import begin
+from server.request import Head
+from tests.fakes import FakeResponder
 
 EPOCH_S = 1_700_000_000.0
 
@@ -19,6 +21,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+class Reader:
+    """A source that nothing is asked of."""
+
+    def resume(self) -> None: ...
+
+    def gone(self) -> None: ...
 
 
 class Front:
@@ -31,20 +41,16 @@ class Front:
         self.heads: list[Head] = []
         self.status = 200
 
-    def answer(self, head: Head, body: bytes, reply: Reply) -> None:
+    def answer(self, head: Head, body: bytes, responder: Responder) -> None:
         self.heads.append(head)
-        reply(self.status, b"text/plain", body)
+        responder.send(self.status, b"text/plain", body)
 
     def ask(self, session: bytes | None, body: bytes = b"1,2") -> tuple[int, bytes, dict[bytes, bytes]]:
-        got: list[tuple[int, bytes, dict[bytes, bytes]]] = []
-
-        def reply(status: int, kind: bytes, body: bytes, headers: Headers = NO_HEADERS) -> None:
-            got.append((status, body, dict(headers)))
-
+        responder = FakeResponder()
         headers = [(b"accept", b"*/*")] + ([(b"x-amzn-sagemaker-session-id", session)] if session else [])
-        self.handler(Head(b"POST", b"/invocations", headers), body, reply)
-        (only,) = got
-        return only
+        self.handler(Head(b"POST", b"/invocations", headers), body, responder)
+        ((status, _, sent, told),) = responder.responses
+        return status, sent, dict(told)
 
     def open(self) -> bytes:
         return self.ask(b"NEW_SESSION")[2][b"x-amzn-sagemaker-new-session-id"].partition(b";")[0]
@@ -76,6 +82,36 @@ def test_the_first_request_may_be_for_the_model() -> None:
     status, body, headers = front.ask(b"NEW_SESSION", b"1,2")
     assert (status, body) == (200, b"1,2")
     assert b"x-amzn-sagemaker-new-session-id" in headers
+
+
+@pytest.mark.parametrize(("status", "open_sessions"), [(200, 1), (500, 0)])
+def test_a_streamed_response_opens_a_session_unless_it_failed(status: int, open_sessions: int) -> None:
+    sessions, responder = Sessions(60, Clock()), FakeResponder(streams=True)
+    head = Head(b"POST", b"/invocations", [(b"x-amzn-sagemaker-session-id", b"NEW_SESSION")])
+
+    def stream(_head: Head, _body: bytes, given: Responder) -> None:
+        given.begin_stream(status, b"text/plain", [(b"x-own", b"1")], Reader())
+
+    sessions.around(stream)(head, b"1,2", responder)
+    ((begun, kind, headers, _),) = responder.begun
+    assert (begun, kind, headers[0]) == (status, b"text/plain", (b"x-own", b"1"))
+    assert (b"x-amzn-sagemaker-new-session-id" in dict(headers)) == (status == 200)
+    assert len(sessions) == open_sessions
+
+
+def test_a_client_without_streams_gets_the_session_with_the_whole_response() -> None:
+    sessions, responder = Sessions(60, Clock()), FakeResponder()
+    head = Head(b"POST", b"/invocations", [(b"x-amzn-sagemaker-session-id", b"NEW_SESSION")])
+
+    def stream(head: Head, _body: bytes, given: Responder) -> None:
+        outlet = begin(head, given, 200, b"text/plain", Reader())
+        outlet.write(b"1")
+        outlet.end()
+
+    sessions.around(stream)(head, b"1,2", responder)
+    ((_, _, body, headers),) = responder.responses
+    assert body == b"1"
+    assert [name for name, _ in headers] == [b"x-amzn-sagemaker-new-session-id"]
 
 
 def test_a_session_that_nobody_was_told_of_ends() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from server.protocols.sagemaker.batch_transform import advice
-from server.settings.options import Settings, read
+from server.settings.options import Settings
+from server.settings.reader import read
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The networks that the scenarios serve, written as ONNX files: one that takes no time, and one that takes a lot."""
+"""Networks that benchmarks serve, written as ONNX files: one that takes no time, and one that takes most of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
 WIDTH = 64
-"""Both take 64 floats a row and give three."""
+"""Inputs of a row, float32; both networks have three outputs."""
 
 
 def perceptron(path: Path) -> None:
-    """64 -> 128 -> 128 -> 3: about 10 us a run, where everything but the model is what is measured."""
+    """Write 64 -> 128 -> 128 -> 3, about 10 us a run: a benchmark of it measures the server."""
     nodes, weights = [], []
     sizes = (WIDTH, 128, 128, 3)
     name = "x"
@@ -30,7 +30,7 @@ def perceptron(path: Path) -> None:
 
 
 def convolutions(path: Path, channels: int = 48, layers: int = 12) -> None:
-    """A 24 x 24 image through 3 x 3 convolutions: a millisecond or two a row, and batching gains little or nothing."""
+    """Write 3 x 3 convolutions over a 24 x 24 image: one or two ms a row, and batching gains little or nothing."""
     weights = [
         numpy_helper.from_array(np.array([-1, 1, 8, 8], np.int64), "shape"),
         numpy_helper.from_array(np.array([1, 1, 3, 3], np.int64), "repeats"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from server.errors import ModelFailed
-from server.models.side_by_side import LEAST_RUNS, crowding, side_by_side
+from server.models.load.contention import LEAST_RUNS, contention, run_at_once
 from server.tensors import Array
 
 ROW = [np.zeros((1, 4), np.float32)]
@@ -31,9 +31,9 @@ def test_an_instance_runs_for_as_long_as_it_is_told_and_a_few_times_at_least() -
     def run(_: Sequence[Array]) -> None:
         clock.now_ns += 100
 
-    seen = side_by_side(run, ROW, 1, most_ns=1_000, clock=clock)
+    seen = run_at_once(run, ROW, 1, most_ns=1_000, clock=clock)
     assert (seen.runs, seen.wall_ns, seen.run_ns, seen.runs_per_s) == (10, 1_000, 100, 1e7)
-    assert side_by_side(run, ROW, 1, most_ns=0, clock=clock).runs == LEAST_RUNS
+    assert run_at_once(run, ROW, 1, most_ns=0, clock=clock).runs == LEAST_RUNS
 
 
 def test_instances_really_run_at_the_same_time() -> None:
@@ -42,7 +42,7 @@ def test_instances_really_run_at_the_same_time() -> None:
     def run(_: Sequence[Array]) -> None:
         together.wait(10)
 
-    assert side_by_side(run, ROW, 3, most_ns=0).runs == 3 * LEAST_RUNS
+    assert run_at_once(run, ROW, 3, most_ns=0).runs == 3 * LEAST_RUNS
 
 
 def test_what_a_model_raises_reaches_whoever_asked() -> None:
@@ -50,15 +50,15 @@ def test_what_a_model_raises_reaches_whoever_asked() -> None:
         raise ModelFailed("no")
 
     with pytest.raises(ModelFailed):
-        side_by_side(run, ROW, 2)
-    assert crowding(run, ROW, 2) == 1.0
+        run_at_once(run, ROW, 2)
+    assert contention(run, ROW, 2) == 1.0
 
 
-def test_crowding_is_between_none_and_the_number_of_instances() -> None:
+def test_contention_is_between_none_and_the_number_of_instances() -> None:
     taking_turns = threading.Lock()
 
     def run(_: Sequence[Array]) -> None:
         with taking_turns:
             sum(range(20_000))
 
-    assert 1.0 <= crowding(run, ROW, 3) <= 3.0
+    assert 1.0 <= contention(run, ROW, 3) <= 3.0

@@ -1,7 +1,7 @@
-"""The gevent reactor: turns a load's loops inside a program that gevent runs, such as locust.
+"""The gevent driver: runs a load inside a program that gevent runs, such as locust.
 
-Imported by processes that gevent has patched, and by no other. Its connections, its pool and its loops are those of the
-fast engine: only who waits for sockets and timers differs, so both see the same request in the same way.
+Import it only in processes that gevent has patched. Connections, pool and loops are those of the fast engine; only the
+waiting for sockets and timers differs.
 """
 
 from __future__ import annotations
@@ -17,40 +17,29 @@ from gevent.event import Event
 from gevent.pool import Group
 from gevent.socket import create_connection
 
-from . import event_loop as looping
-from . import timer
-from .connection import Clock, Connection
-from .loops import HOUSEKEEPING_S, Load, RawRun, Shot, Watch
-from .measurements import Measurements
-from .pool import Ended, Pool
+from . import event_loop, timer
+from .arrivals import NS_PER_S
+from .connection import Connection
+from .loops import HOUSEKEEPING_S, Load
+from .pool import Pool
+from .raw_run import RawRun, Watch
 
-NS_PER_S = 1_000_000_000
 READ, WRITE = 1, 2
 READ_BYTES = 65_536
 CLOSE_S = 2.0
+"""Time for greenlets to end after a load."""
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 Result = TypeVar("Result")
 
 
-class GeventReactor:
-    """A ``loops.Reactor``; drives one load from the greenlet that calls ``drive``."""
+class GeventDriver:
+    """A ``loops.Driver``; drives one load from the greenlet that calls ``drive``. A connection is a greenlet."""
 
     def __init__(self) -> None:
         self._hub = gevent.get_hub()
         self._over = Event()
-        self._pool: GeventPool | None = None
-
-    def pool(self, shot: Shot, clock: Clock, measurements: Measurements, ended: Ended) -> GeventPool:
-        self._pool = GeventPool(
-            shot.target,
-            shot.carrier,
-            max_connections=shot.max_connections,
-            timeout_ns=round(shot.timeout_s * NS_PER_S),
-            clock=clock,
-            measurements=measurements,
-            ended=ended,
-        )
-        return self._pool
+        self._changed = Event()
+        self._greenlets = Group()
 
     def timer(self, callback: Callable[[], None]) -> timer.Timer:
         return timer.make(_Loop(self._hub.loop), callback)
@@ -61,75 +50,50 @@ class GeventReactor:
     def in_thread(self, work: Callable[[], Result]) -> _Pending:
         return _Pending(self._hub.threadpool.spawn(work))
 
+    def changed(self) -> None:
+        self._changed.set()
+
     def end(self) -> None:
         self._over.set()
 
-    def drive(self, load: Load, watch: Watch | None, gate: Callable[[], int], connections: int) -> RawRun:
-        """From the first connection to the last. ``gate`` gives the instant of the start once they are open."""
-        pool = self._pool
-        assert pool is not None
-        with looping.without_collector():
+    def dial(self, pool: Pool, connection: Connection) -> None:
+        self._greenlets.spawn(_connect, pool, connection)
+
+    def drive(self, load: Load, watch: Watch | None, gate: Callable[[], int]) -> RawRun:
+        """Run the load from its first connection to its last. ``gate`` gives the start once all are open."""
+        with event_loop.without_collector():
             try:
-                pool.open(connections)
+                load.pool.open(load.warm_connections)
+                while load.pool.dialling:
+                    self._changed.clear()
+                    self._changed.wait()
                 load.begin(gate())
                 while not self._over.wait(HOUSEKEEPING_S):
                     load.look(watch)
             finally:
                 load.end_sending()
-                pool.close()
+                load.pool.forget()
+                load.pool.abort()
+                self._greenlets.kill(timeout=CLOSE_S)
         return load.result()
 
 
-class GeventPool(Pool):
-    """Its connections are greenlets, each with one socket."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._greenlets = Group()
-        self._settled = Event()
-
-    def open(self, count: int) -> None:
-        """Open up to ``count`` connections ahead of the load; those that fail will fail the load's requests too."""
-        for _ in range(min(count, self._max_connections)):
-            self._grow()
-        while self._coming:
-            self._settled.clear()
-            self._settled.wait()
-
-    def close(self) -> None:
-        """Drop every connection and attempt."""
-        self.forget()
-        for connection in tuple(self._connections):
-            connection.abort()
-        self._greenlets.kill(timeout=CLOSE_S)
-
-    def opened(self, connection: Connection) -> None:
-        super().opened(connection)
-        self._settled.set()
-
-    def refused(self, connection: Connection, error: OSError) -> None:
-        super().refused(connection, error)
-        self._settled.set()
-
-    def _dial(self, connection: Connection) -> None:
-        self._greenlets.spawn(self._connect, connection)
-
-    def _connect(self, connection: Connection) -> None:
-        """Open it, then read from it until it ends."""
-        target = self._target
-        try:
-            found: Any = create_connection((target.host, target.port), timeout=self._timeout_ns / NS_PER_S)
-            if self._tls is not None:
-                found = self._tls.wrap_socket(found, server_hostname=target.host)
-        except OSError as error:  # a time-out is one
-            self.refused(connection, error)
-            return
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _Transport(found, connection).read()
+def _connect(pool: Pool, connection: Connection) -> None:
+    """Open the connection, then read from it until it ends."""
+    target = pool.target
+    try:
+        found: Any = create_connection((target.host, target.port), timeout=pool.timeout_ns / NS_PER_S)
+        if pool.tls is not None:
+            found = pool.tls.wrap_socket(found, server_hostname=target.host)
+    except OSError as error:  # a time-out is one
+        pool.refused(connection, error)
+        return
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _Transport(found, connection).read()
 
 
 class _Transport(asyncio.Transport):
-    """A socket in the clothes of asyncio's transports, as far as ``Connection`` knows them."""
+    """A socket with the methods of asyncio's transports that ``Connection`` uses."""
 
     def __init__(self, of: Any, connection: Connection) -> None:
         super().__init__()
@@ -143,15 +107,15 @@ class _Transport(asyncio.Transport):
         self._hub = gevent.get_hub()
 
     def read(self) -> None:
-        """Hand on what comes, until either side closes; runs in the connection's own greenlet."""
+        """Give received bytes to the connection until either side closes. Runs in the connection's greenlet."""
         tls = isinstance(self._socket, ssl.SSLSocket)
         watcher = self._hub.loop.io(self._socket.fileno(), READ)
         connection = self._connection
         connection.connection_made(self)
         try:
             while not self._closing:
-                # Waiting first: a reply has hardly ever come by the time that its request has left. TLS may hold bytes
-                # that its socket no longer tells of.
+                # Wait first: the response has rarely come by the time that its request has left. TLS may hold bytes
+                # that make its socket no longer readable.
                 if not tls or not self._socket.pending():
                     self._hub.wait(watcher)
                 try:
@@ -184,7 +148,7 @@ class _Transport(asyncio.Transport):
         return len(self._unsent)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass  # nothing is kept back: whatever the kernel does not take is unsent
+        pass  # there is no buffer: bytes that the kernel does not take are unsent
 
     def close(self) -> None:
         if not self._closing:
@@ -219,30 +183,32 @@ class _Transport(asyncio.Transport):
 
 
 class _Pending:
-    """Work of gevent's pool of threads, as ``loops.Pending``."""
+    """A call in gevent's thread pool, as ``loops.Pending``."""
 
-    def __init__(self, told: Any) -> None:
-        self._told = told
+    def __init__(self, result: Any) -> None:
+        self._result = result
 
     def done(self) -> bool:
-        return bool(self._told.ready())
+        return bool(self._result.ready())
 
     def result(self) -> Any:
-        return self._told.get()
+        return self._result.get()
 
 
 class _Handle:
+    """A callback that gevent will run, as ``timer.Handle``."""
+
     def __init__(self, greenlet: Any) -> None:
         self._greenlet = greenlet
 
     def cancel(self) -> None:
-        # A timer that is set anew from its own callback cancels the call that it is in.
+        # A timer that is set again in its own callback cancels the greenlet that runs it.
         if gevent.getcurrent() is not self._greenlet:
             self._greenlet.kill(block=False)
 
 
 class _Loop:
-    """gevent's event loop as a timer knows one. Callbacks run in gevent's hub, and may not wait."""
+    """gevent's event loop as ``timer.Loop``. Callbacks run in gevent's hub and must not wait."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""Runs side by side: what a model takes, and gives, when several instances of it run at the same time."""
+"""Contention: the slowdown of a model's runs while several instances of it run at once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from ..errors import SlipwayError
-from ..tensors import Array
+from ...errors import SlipwayError
+from ...tensors import Array
 
 Run = Callable[[Sequence[Array]], object]
 
 LEAST_RUNS = 3
 MOST_NS = 50_000_000
-"""How long the instances run side by side, unless a few runs take longer."""
+"""How long the instances run at once, unless a few runs take longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """``runs`` by all instances together in ``wall_ns``, and the median nanoseconds of one."""
+class ConcurrentRuns:
+    """``runs`` by all instances together in ``wall_ns``, and the median nanoseconds of one run."""
 
     runs: int
     wall_ns: int
@@ -31,15 +31,15 @@ class Seen:
         return self.runs / self.wall_ns * 1e9
 
 
-def side_by_side(
+def run_at_once(
     run: Run,
     inputs: Sequence[Array],
     instances: int,
     most_ns: int = MOST_NS,
     clock: Callable[[], int] = perf_counter_ns,
-) -> Seen:
+) -> ConcurrentRuns:
     """Run ``instances`` threads for ``most_ns``, at least a few runs each. Raises what the model raises."""
-    taken: list[list[int]] = [[] for _ in range(instances)]
+    durations: list[list[int]] = [[] for _ in range(instances)]
     errors: list[BaseException] = []
     gate = threading.Barrier(instances)
 
@@ -51,10 +51,10 @@ def side_by_side(
                 begun_ns = clock()
                 run(inputs)
                 own.append(clock() - begun_ns)
-        except BaseException as error:  # noqa: BLE001 - raised again on the thread that asked
+        except BaseException as error:  # noqa: BLE001 - raised again on the calling thread
             errors.append(error)
 
-    threads = [threading.Thread(target=repeat, args=(own,), name=f"side-by-side-{at}") for at, own in enumerate(taken)]
+    threads = [threading.Thread(target=repeat, args=(own,), name=f"at-once-{at}") for at, own in enumerate(durations)]
     begun_ns = clock()
     for thread in threads:
         thread.start()
@@ -63,15 +63,18 @@ def side_by_side(
     wall_ns = max(clock() - begun_ns, 1)
     if errors:
         raise errors[0]
-    return Seen(sum(len(own) for own in taken), wall_ns, statistics.median(ns for own in taken for ns in own))
+    median_ns = statistics.median(ns for own in durations for ns in own)
+    return ConcurrentRuns(sum(len(own) for own in durations), wall_ns, median_ns)
 
 
-def crowding(run: Run, inputs: Sequence[Array], instances: int) -> float:
-    """How many times longer a run takes while all instances run than alone: from 1 (cores of their own) to as many as
-    there are instances (one core). 1 for a model that refuses the inputs: nothing is known, and nothing held back."""
+def contention(run: Run, inputs: Sequence[Array], instances: int) -> float:
+    """How many times longer a run takes while all instances run than alone.
+
+    From 1 (each has cores of its own) to ``instances`` (all share one core). 1 for a model that refuses the inputs.
+    """
     try:
-        alone = side_by_side(run, inputs, 1)
-        crowded = side_by_side(run, inputs, instances)
+        alone = run_at_once(run, inputs, 1)
+        together = run_at_once(run, inputs, instances)
     except SlipwayError:
         return 1.0
-    return min(max(crowded.run_ns / max(alone.run_ns, 1.0), 1.0), float(instances))
+    return min(max(together.run_ns / max(alone.run_ns, 1.0), 1.0), float(instances))

@@ -1,10 +1,10 @@
-"""What a user's script adds: the same ONNX model behind five functions, and served directly."""
+"""The latency that a user's script adds: the same ONNX model behind five script functions, and served directly."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import Load, free_port, served, slipway, wrk, wrk_script
 
 WANTED_MS = 0.3
@@ -34,30 +34,30 @@ def output_fn(prediction, accept):
 """
 
 
-def handler(work: Path, rounds: int, seconds: int) -> list[str]:
+def script(work: Path, rounds: int, seconds: int) -> list[str]:
     """p50 at one connection with a script, in a thread and in a process, against the model without one."""
     plain, scripted = work / "plain.onnx", work / "scripted"
     (scripted / "code").mkdir(parents=True)
     networks.perceptron(plain)
     networks.perceptron(scripted / "model.onnx")
     (scripted / "code" / "inference.py").write_text(SCRIPT, encoding="utf-8")
-    script = wrk_script(work / "post.lua")
+    post = wrk_script(work / "post.lua")
     direct, thread, process = free_port(), free_port(), free_port()
     with (
         served(slipway(plain, direct), direct, work / "direct.log"),
         served(slipway(scripted, thread), thread, work / "thread.log"),
         served(slipway(scripted, process, "--script-workers", "1"), process, work / "process.log"),
     ):
-        turns = [[wrk(port, script, 1, seconds) for port in (direct, thread, process)] for _ in range(rounds)]
+        turns = [[wrk(port, post, 1, seconds) for port in (direct, thread, process)] for _ in range(rounds)]
     loads = list(zip(*turns, strict=True))
-    yard_ms = _p50_ms(loads[0])
-    lines = [f"handler: 1 connection: the model alone: p50 {yard_ms:.3f} ms"]
+    direct_ms = _p50_ms(loads[0])
+    lines = [f"script: 1 connection: the model alone: p50 {direct_ms:.3f} ms"]
     for name, column in zip(("in a thread", "in a process"), loads[1:], strict=True):
         p50_ms = _p50_ms(column)
         wanted = f" (wanted: at most {WANTED_MS})" if name == "in a thread" else ""
-        lines.append(f"handler: five functions {name}: p50 {p50_ms:.3f} ms: {p50_ms - yard_ms:+.3f} ms{wanted}")
+        lines.append(f"script: five functions {name}: p50 {p50_ms:.3f} ms: {p50_ms - direct_ms:+.3f} ms{wanted}")
     failures = sum(load.failures for column in loads for load in column)
-    return [*lines, *([f"handler: {failures} answers were not 200"] if failures else [])]
+    return [*lines, *([f"script: {failures} answers were not 200"] if failures else [])]
 
 
 def _p50_ms(loads: tuple[Load, ...]) -> float:

@@ -1,4 +1,4 @@
-"""Warming up: every batch size and length once before the first request, and what each of them costs."""
+"""Warm-up: every batch size and length is run before the first request, and its cost measured."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from .. import artifact as artifacts
-from ..artifact import Artifact, Batching, CostPoint
-from ..backends import Session
-from ..errors import BrokenArtifact, SlipwayError
-from ..scheduling.padding import Padding
-from ..tensors import Array, ModelSpec
+from ... import artifact as artifacts
+from ...artifact import Artifact, Batching, CostPoint
+from ...backends import Session
+from ...errors import BrokenArtifact, SlipwayError
+from ...scheduling.padding import Padding
+from ...tensors import Array, ModelSpec
 
 log = logging.getLogger("slipway.models")
 
 WARM_RUNS = 5
 WARM_BUDGET_NS = 1_000_000_000
-"""The sweep stops at the batch size after which it has spent this much: a slow model should still start."""
+"""The sweep over batch sizes stops once it has taken this long, so that a slow model still starts."""
 
 LENGTHS_BUDGET_NS = 2_000_000_000
-"""And so does the sweep over lengths."""
+"""The sweep over lengths stops once it has taken this long."""
 
 UNMEASURED_NS = 1_000_000
-"""The cost that a model starts from when no input for a warm-up can be made up."""
+"""The cost that a model starts from when it refuses synthetic rows."""
 
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a file that is no archive of plain arrays."""
@@ -57,12 +57,16 @@ def warm_up(
             if artifact.declared:
                 raise BrokenArtifact(f"the model cannot run its own samples at batch size {size}: {error}") from error
             if seeds:
-                log.warning("the model refuses %d rows: batches stay at what it takes; %s", size, error)
+                log.warning(
+                    "batch size refused by the model rows=%d max_batch_size=%d error=%r", size, seeds[-1][0], str(error)
+                )
                 return seeds[-1][0], seeds, True
-            log.warning("no warm-up: the model refuses made-up inputs; costs will be learnt; %s", error)
+            log.warning(
+                "no warm-up: the model refuses synthetic rows; costs are learnt from requests error=%r", str(error)
+            )
             break
         if session.spec.batchable and any(array.shape[:1] != (size,) for array in outputs):
-            log.warning("outputs do not have one row for each row of input: requests will not share a run")
+            log.warning("requests do not share a run: outputs do not have one row for each row of input rows=%d", size)
             return 1, [one for one in seeds if one[0] == 1] or [(1, UNMEASURED_NS)], False
         seeds.append((size, _measure(session, inputs)))
         if perf_counter_ns() - begun_ns > WARM_BUDGET_NS:
@@ -71,15 +75,15 @@ def warm_up(
 
 
 def _unmeasured(max_batch_size: int) -> Seeds:
-    """A model is believed to gain from company until it is measured not to: from one size alone the table would make
-    every larger one as much dearer, and what is never tried is never learnt."""
+    """Equal costs for the smallest and the largest batch, so that batches are tried and their costs learnt: from one
+    size alone the table would predict larger batches to be proportionally dearer, and none would be tried."""
     return [(size, UNMEASURED_NS) for size in sorted({1, max_batch_size})]
 
 
 def _with_declared(seeds: list[tuple[int, float]], declared: tuple[CostPoint, ...]) -> list[tuple[int, float]]:
     """Measured costs, and for sizes beyond them the manifest's, scaled by how this machine compares to its own.
 
-    Without them a slow model, whose sweep ends early, would never be seen to gain from larger batches.
+    The sweep of a slow model ends early; without the manifest its larger batches would never look worth while.
     """
     known = {point.batch_size: point.p50_us * 1_000 for point in declared if point.p50_us > 0}
     common = [size for size, _ in seeds if size in known]
@@ -94,7 +98,7 @@ def warm_up_lengths(
 ) -> dict[int, list[tuple[int, float]]]:
     """What one row and a full batch cost at every length that the manifest names, for the cost tables.
 
-    What does not fit into the budget is estimated as proportional to the longest length that was measured.
+    Lengths beyond the time budget are estimated as proportional to the longest length that was measured.
     """
     declared = artifact.manifest.padding
     assert declared is not None
@@ -115,8 +119,8 @@ def warm_up_lengths(
 
 
 def time_row(session: Session, artifact: Artifact) -> int | None:
-    """Nanoseconds of one row, the second time; None when the model refuses made-up inputs."""
-    inputs = made_up(session.spec, artifact, 1)
+    """Nanoseconds of one row, the second time; None when the model refuses synthetic rows."""
+    inputs = synthetic_rows(session.spec, artifact, 1)
     try:
         session.run(inputs)
         begun_ns = perf_counter_ns()
@@ -138,8 +142,8 @@ def _measure(session: Session, inputs: list[Array]) -> float:
     return statistics.median(taken)
 
 
-def made_up(spec: ModelSpec, artifact: Artifact, rows: int) -> list[Array]:
-    """Inputs to measure with, from the artifact's samples if it has any: ``rows`` rows where there is a batch axis.
+def synthetic_rows(spec: ModelSpec, artifact: Artifact, rows: int) -> list[Array]:
+    """``rows`` rows to measure with, from the artifact's samples if it has any.
 
     Raises BrokenArtifact when the samples cannot be read."""
     return _resized(spec, samples(spec, artifact), rows)

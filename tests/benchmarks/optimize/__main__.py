@@ -1,6 +1,6 @@
 """The figures of the documentation: how much the recipes win on two well-known shapes, in ratios of one run.
 
-``python -m tests.benchmarks.optimize.figures minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file
+``python -m tests.benchmarks.optimize minilm|resnet50 [WEIGHTS]``. Weights are random unless a safetensors file
 of MiniLM-L6 is given: speed does not depend on them, similarity does. ``search`` times the whole command on ResNet-50,
 which has 25.6 million parameters; ``pruned`` cuts and retrains a network that is wider than its task. Where
 ``tokenizer.json`` lies beside the weights of MiniLM, its rows are real text.
@@ -25,11 +25,11 @@ from optimize.errors import PassFailed
 from optimize.evaluation import evaluate
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.metrics import METRICS
-from optimize.package import prepack as finish
+from optimize.package import prepack
 from optimize.passes import PassJob, PassRecord, backend_of
-from optimize.sandbox import captured_output as quiet
+from optimize.sandbox import captured_output
 from optimize.search import decide, sensitivity
-from optimize.search.benchmark import Plan, measure
+from optimize.search.benchmark import MeasurementConfig, measure
 from optimize.search.candidates import FLOAT32, Candidate, select
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def main(name: str, weights: Path | None) -> None:
     # The tools leave files behind in the folder that they are started in.
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         reference = Path(scratch) / "float32.onnx"
-        with quiet.captured():
+        with captured_output.captured():
             export(name, weights, reference)
         rng = np.random.default_rng(0)
         words = weights.with_name("tokenizer.json") if weights else None
@@ -80,7 +80,7 @@ def main(name: str, weights: Path | None) -> None:
         for batch, size in SHAPES[name]:
             _compare(files, data[size], batch, size, console)
         for label, path in files.items():
-            done = finish.finish(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
+            done = prepack.prepack(path, Path(scratch) / f"finished-{label}", rows(name, 32, rng), portable=False)
             _loads(label, path, optimized=False, console=console)
             if done.prepacked:
                 _loads(f"{label}, mapped", done.files[0], optimized=True, console=console, weights=path)
@@ -110,18 +110,18 @@ def pruned() -> None:
     from safetensors.torch import save_file
 
     from optimize import options, pipeline
-    from optimize.package import verify as inspect
+    from optimize.package import verify
     from optimize.progress import Display
-    from tests.benchmarks.optimize import point_clouds as clouds
+    from tests.benchmarks.optimize import point_clouds
 
     console = Console(highlight=False, width=140)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         torch.manual_seed(0)
-        network = clouds.build()
-        clouds.train(network)
+        network = point_clouds.build()
+        point_clouds.train(network)
         save_file(network.state_dict(), folder / "weights.safetensors")
-        points, labels = clouds.rows(PRUNED_ROWS, 2)
+        points, labels = point_clouds.rows(PRUNED_ROWS, 2)
         np.savez(folder / "eval.npz", points=points, labels=labels)
         given = options.parse(
             [
@@ -137,14 +137,14 @@ def pruned() -> None:
                 *("--threads", "1", "--output", str(folder / "artifact")),
             ]
         )
-        written = pipeline.run(given, f"python -m tests.benchmarks.optimize.figures {PRUNED}", Display(console))
-    console.print(inspect.table(written.manifest))
+        written = pipeline.run(given, f"python -m tests.benchmarks.optimize {PRUNED}", Display(console))
+    console.print(verify.table(written.manifest))
 
 
 def whole(budget: str = SEARCH_BUDGET) -> None:
     """The whole search, from the factory to the artifact: how long it took, and what had no time left."""
     from optimize import options, pipeline
-    from optimize.package import verify as inspect
+    from optimize.package import verify
     from optimize.progress import Display
 
     console = Console(highlight=False, width=140)
@@ -165,9 +165,9 @@ def whole(budget: str = SEARCH_BUDGET) -> None:
             ]
         )
         began = time.monotonic()
-        written = pipeline.run(given, "python -m tests.benchmarks.optimize.figures search", Display(console))
+        written = pipeline.run(given, "python -m tests.benchmarks.optimize search", Display(console))
         took_s = time.monotonic() - began
-    console.print(inspect.table(written.manifest))
+    console.print(verify.table(written.manifest))
     outcomes = written.manifest.evidence["candidates"]
     missed = [row["name"] for row in outcomes if row["reason"].startswith("not tried")]
     console.print(f"{took_s:.0f} s from the factory to the artifact, {budget} asked for; {len(outcomes)} candidates")
@@ -248,12 +248,12 @@ def _apply(
         workdir = reference.parent / f"{candidate.name}-{len(keep_float)}-{position}"
         workdir.mkdir()
         job = PassJob(record.path, workdir, candidate.options, calibration, machine, 0, keep_float)
-        record = passes.resolve(recipe)(job)
+        record = passes.PASSES[recipe].load()(job)
     return record
 
 
 def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, console: Console) -> None:
-    timings = measure(files, data, Plan((batch,), (1,), ROUNDS, BUDGET_S), lambda *_: None)
+    timings = measure(files, data, MeasurementConfig((batch,), (1,), ROUNDS, BUDGET_S), lambda *_: None)
     expected = evaluate.outputs(files[FLOAT32], data, 8, 1)
     home = decide.best_cell(timings, FLOAT32, "latency")
     for label, path in files.items():
@@ -269,8 +269,7 @@ def _compare(files: Mapping[str, Path], data: Dataset, batch: int, size: int, co
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in (*SHAPES, SEARCH, PRUNED):
         sys.exit(
-            f"usage: python -m tests.benchmarks.optimize.figures {'|'.join(SHAPES)} [WEIGHTS], "
-            f"{SEARCH} [BUDGET], or {PRUNED}"
+            f"usage: python -m tests.benchmarks.optimize {'|'.join(SHAPES)} [WEIGHTS], {SEARCH} [BUDGET], or {PRUNED}"
         )
     if sys.argv[1] == SEARCH:
         whole(*sys.argv[2:3])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from server.errors import ModelFailed
-from server.models.side_by_side import Seen
-from server.models.tuning import ROWS, Bench, Tried, Tuned, choose, tune, ways
+from server.models.load.contention import ConcurrentRuns
+from server.models.load.tuning import ROWS, Measurement, Tuned, TuningConfig, choose, splits, tune
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
 MS = 1_000_000
@@ -60,16 +60,16 @@ class Host:
 
     def measure(
         self, run: Callable[[Sequence[Array]], object], inputs: Sequence[Array], instances: int, most_ns: int
-    ) -> Seen:
+    ) -> ConcurrentRuns:
         (session,) = self.opened
         self.now_ns += most_ns * self.overruns
         self.measured.append((instances, session.threads, len(inputs[0])))
         runs_per_s, run_ms = self.law(instances, session.threads)
-        return Seen(round(runs_per_s * 1_000), 1_000_000_000_000, run_ms * MS)
+        return ConcurrentRuns(round(runs_per_s * 1_000), 1_000_000_000_000, run_ms * MS)
 
     def tune(self, cores: int, run_ns: int = MS, opening_ns: int = MS, budget_ms: int = 400) -> Tuned:
-        bench = Bench(self.open, opening_ns, cores, budget_ms * MS, self.measure, lambda: self.now_ns)
-        return tune(self.open(cores), lambda rows: [np.zeros((rows, 4), np.float32)], run_ns, bench)
+        config = TuningConfig(self.open, opening_ns, cores, budget_ms * MS, self.measure, lambda: self.now_ns)
+        return tune(self.open(cores), lambda rows: [np.zeros((rows, 4), np.float32)], run_ns, config)
 
 
 def scales(instances: int, threads: int) -> tuple[float, float]:
@@ -77,8 +77,8 @@ def scales(instances: int, threads: int) -> tuple[float, float]:
     return 100.0 * instances, 10.0
 
 
-def splits(instances: int, threads: int) -> tuple[float, float]:
-    """All ways give the same, but a run on more threads is shorter."""
+def equal(instances: int, threads: int) -> tuple[float, float]:
+    """All splits give the same, but a run on more threads is shorter."""
     return 100.0, 10.0 * instances
 
 
@@ -91,11 +91,11 @@ def splits(instances: int, threads: int) -> tuple[float, float]:
         (16, [(1, 16), (2, 8), (4, 4), (8, 2), (16, 1)]),
     ],
 )
-def test_the_ways_to_use_the_cores(cores: int, expected: list[tuple[int, int]]) -> None:
-    assert list(ways(cores)) == expected
+def test_the_splits_of_the_cores(cores: int, expected: list[tuple[int, int]]) -> None:
+    assert list(splits(cores)) == expected
 
 
-@pytest.mark.parametrize(("law", "expected"), [(scales, (4, 1)), (splits, (1, 4))])
+@pytest.mark.parametrize(("law", "expected"), [(scales, (4, 1)), (equal, (1, 4))])
 def test_rows_a_second_decide_and_latency_between_equals(law: Law, expected: tuple[int, int]) -> None:
     host = Host(law)
     tuned = host.tune(4)
@@ -107,8 +107,8 @@ def test_rows_a_second_decide_and_latency_between_equals(law: Law, expected: tup
 
 
 def test_a_gain_within_the_noise_does_not_cost_latency() -> None:
-    assert choose([Tried(1, 2, 100.0, 5e6), Tried(2, 1, 104.0, 9e6)]).instances == 1
-    assert choose([Tried(1, 2, 100.0, 5e6), Tried(2, 1, 110.0, 9e6)]).instances == 2
+    assert choose([Measurement(1, 2, 100.0, 5e6), Measurement(2, 1, 104.0, 9e6)]).instances == 1
+    assert choose([Measurement(1, 2, 100.0, 5e6), Measurement(2, 1, 110.0, 9e6)]).instances == 2
 
 
 def test_a_slow_model_is_measured_with_fewer_rows_or_not_at_all(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +127,7 @@ def test_a_model_that_takes_long_to_open_is_not_opened_again(caplog: pytest.LogC
     with caplog.at_level(logging.INFO):
         host.tune(2, opening_ns=250 * MS)
     assert len(host.sessions) == 1
-    assert "opening the model took 250 ms" in caplog.text
+    assert "opening_ms=250" in caplog.text
 
 
 def test_when_the_budget_is_over_the_best_so_far_is_taken_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,7 +137,7 @@ def test_when_the_budget_is_over_the_best_so_far_is_taken_and_the_log_says_so(ca
         tuned = host.tune(8)
     assert (tuned.instances, tuned.threads) == (4, 2)
     assert len(host.measured) == 3
-    assert f"{len(host.measured)} of 4 ways tried" in caplog.text
+    assert "measured=3 of=4" in caplog.text
 
 
 def test_a_model_that_fails_leaves_no_session_open() -> None:

@@ -1,4 +1,7 @@
-"""What the queue's decisions are worth, in virtual time: mixed shapes, overload, deadlines. Every figure is exact."""
+"""Figures of the queue's decisions in virtual time: mixed shapes, overload, deadlines, shared cores.
+
+Every figure is exact for its seed. The benchmark ``decisions`` prints them, and a unit test holds them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ ALONE = SECOND / (FIXED_NS + ROW_NS)
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table: what was reached, what was wanted, as shares of 1."""
+    """One line of the table: the figure that was reached and the one that is wanted, as shares of 1."""
 
     name: str
     reached: float
@@ -34,7 +37,7 @@ class Figure:
 
 
 def figures(seed: int = 0) -> list[Figure]:
-    """All of them; the same seed gives the same figures on every machine."""
+    """All figures; the same seed gives the same figures on every machine."""
     return [alternating_shapes(seed), *overload(seed), *scattered(seed), deadlines(seed), *shared_core(seed)]
 
 
@@ -48,7 +51,7 @@ def alternating_shapes(seed: int) -> Figure:
 
 
 def overload(seed: int) -> list[Figure]:
-    """Offered load of three and ten times the capacity, against the best goodput below it; what is late counts not."""
+    """Offered load of 3 and 10 times the capacity, against the best goodput up to the capacity."""
     peak = max(run(poisson(load * CAPACITY, 20, seed)).goodput for load in (0.8, 0.9, 1.0))
     outcomes = {load: run(poisson(load * CAPACITY, 20, seed, allowed_ns=SECOND)) for load in (3, 10)}
     goodput = [
@@ -73,8 +76,10 @@ def deadlines(seed: int) -> Figure:
 
 
 def scattered(seed: int) -> list[Figure]:
-    """Three times the capacity on a machine whose speed drifts by a quarter and whose runs scatter, against the best
-    goodput on it: what an admission that believes its predictions loses."""
+    """3 times the capacity where the machine's speed drifts by a quarter and runs scatter, against its best goodput.
+
+    The difference is the goodput that admission loses to wrong predictions.
+    """
     peak = max(run_scattered(load, seed).goodput for load in (0.7, 0.8, 0.9))
     one = run_scattered(3, seed)
     return [
@@ -95,27 +100,29 @@ def run_scattered(load: float, seed: int) -> Outcome:
 
 
 def shared_core(seed: int) -> list[Figure]:
-    """Four instances on one core at half its capacity, against one instance: 1 is as good, and what knows nothing of
-    the core is shown beside it."""
+    """The mean wait of one instance at half the capacity of a core, over that of four instances on the same core.
+
+    The second figure is of a queue that does not know of the contention.
+    """
     arrivals = poisson(CAPACITY / 2, 20, seed)
-    one, knowing, spreading = (
+    one, informed, uninformed = (
         float(np.mean(simulate(arrivals, queue(count, crowding), cost_ns, slower=float).waits_ns))
         for count, crowding in ((1, 1.0), (4, 4.0), (4, 1.0))
     )
     return [
-        Figure("mean wait of one instance, of that of four on its core", one / knowing, 0.9),
-        Figure("the same, if the four are not known to share it", one / spreading, 0.0),
+        Figure("mean wait of one instance, of that of four on its core", one / informed, 0.9),
+        Figure("the same, if the queue does not know of the contention", one / uninformed, 0.0),
     ]
 
 
 def queue(instances: int = 1, crowding: float = 1.0) -> BatchQueue:
-    """As the server would build it for this model."""
+    """The queue that the server builds for this model."""
     seeds = [(rows, float(FIXED_NS + ROW_NS * rows)) for rows in (1, 2, 4, LARGEST)]
     return BatchQueue(LARGEST, seeds, instances, crowding=crowding)
 
 
 def run(arrivals: list[Arrival]) -> Outcome:
-    """The queue, and an instance that takes as long as the law says."""
+    """Simulate the queue and one instance whose runs take ``cost_ns``."""
     return simulate(arrivals, queue(), cost_ns, max_queue_ns=SECOND)
 
 

@@ -1,4 +1,4 @@
-"""Tracking: the experiment record of a search in MLflow: one run for the search, one below it for each candidate."""
+"""The experiment record: a search in MLflow, as one run for the search and one below it for each candidate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..options import Options
 from .artifact import REPORT
 
 ENVIRONMENT = "env"
-"""What ``--mlflow`` is given to leave the address to MLflow's own variables."""
+"""Value of ``--mlflow`` that leaves the address to MLflow's own variables."""
 
 LONGEST_VALUE = 500
 """Characters of a parameter. Older servers take no more."""
@@ -27,14 +27,14 @@ PARENT, NAME = "mlflow.parentRunId", "mlflow.runName"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The run of one search, under way. ``client`` is an ``mlflow.MlflowClient``; None without ``--mlflow``."""
+    """The run of one search in progress. ``client`` is an ``mlflow.MlflowClient``; None without ``--mlflow``."""
 
     client: Any
     experiment: str
     run: str
 
     def finish(self, written: Artifact) -> None:
-        """Log what the search came to. Raises TrackingFailed; the artifact is complete by then."""
+        """Log the results of the search. Raises TrackingFailed; the artifact is complete by then."""
         if self.client is None:
             return
         evidence = written.manifest.evidence
@@ -103,17 +103,17 @@ def opened(options: Options, command: str, client: Any = None) -> Iterator[Recor
     try:
         yield Record(client, experiment, run)
     except BaseException as error:
-        # Whatever ended the search is what the user hears of, not that MLflow is gone too.
+        # The user sees the error that ended the search, not a further one of MLflow.
         with suppress(Exception):
             client.set_terminated(run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
 
 
 def asked(options: Options) -> dict[str, str]:
-    """What the user asked for, as parameters."""
+    """The options of the run as MLflow parameters."""
     return {
         "source": options.source,
-        "evaluation": str(options.evaluation or "made up"),
+        "evaluation": str(options.evaluation or "synthetic"),
         "metric": options.metric,
         "max_drop": options.max_drop,
         "objective": options.objective,
@@ -126,7 +126,7 @@ def asked(options: Options) -> dict[str, str]:
 
 
 def _client(uri: str) -> Any:
-    # MLflow reports its use to its authors unless it is told not to before it is imported; nothing of ours does.
+    # MLflow sends telemetry unless this is set before it is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         mlflow = importlib.import_module("mlflow")

@@ -14,7 +14,7 @@ import pytest
 from optimize import options
 from optimize.errors import BadInput, TrackingFailed
 from optimize.package import artifact as package
-from optimize.package import tracking
+from optimize.package import experiment_record
 from optimize.package.artifact import Findings, Identity
 from server import artifact
 from server.artifact import Artifact
@@ -54,7 +54,7 @@ class Client:
         if experiment_id not in self.experiments.values():
             raise ValueError(f"No Experiment with id={experiment_id} exists")
         key = f"{len(self.runs)}"
-        self.runs[key] = Run({**tags, tracking.NAME: run_name})
+        self.runs[key] = Run({**tags, experiment_record.NAME: run_name})
         return SimpleNamespace(info=SimpleNamespace(run_id=key))
 
     def log_param(self, run_id: str, key: str, value: str) -> None:
@@ -102,14 +102,14 @@ def written(tmp_path: Path, findings: Findings, rows: Any) -> Artifact:
 
 def test_a_search_is_a_run_with_a_run_below_it_for_each_candidate(written: Artifact) -> None:
     client = Client()
-    with tracking.opened(given("--seed", "3"), "python -m optimize ...", client) as record:
+    with experiment_record.opened(given("--seed", "3"), "python -m optimize ...", client) as record:
         assert client.runs["0"].parameters["seed"] == "3", "what was asked for is there while the search goes on"
         record.finish(written)
     search, *candidates = client.runs.values()
     assert (search.status, search.parameters["chosen"], search.metrics["speed_up"]) == ("FINISHED", "fast", 2)
     assert search.artifacts == ["report.html", "manifest.json"]
-    assert [run.tags[tracking.NAME] for run in candidates] == ["float32", "fast", "broken"]
-    assert {(run.status, run.tags[tracking.PARENT]) for run in candidates} == {("FINISHED", "0")}
+    assert [run.tags[experiment_record.NAME] for run in candidates] == ["float32", "fast", "broken"]
+    assert {(run.status, run.tags[experiment_record.PARENT]) for run in candidates} == {("FINISHED", "0")}
     broken = candidates[2]
     assert broken.tags["slipway.verdict"] == "not accurate enough: too far off"
     assert broken.metrics == {
@@ -122,7 +122,7 @@ def test_a_search_is_a_run_with_a_run_below_it_for_each_candidate(written: Artif
 def test_a_second_search_is_a_run_of_the_same_experiment(written: Artifact) -> None:
     client = Client()
     for _ in range(2):
-        with tracking.opened(given("--experiment", "mine"), "", client) as record:
+        with experiment_record.opened(given("--experiment", "mine"), "", client) as record:
             record.finish(written)
     assert list(client.experiments) == ["mine"]
     assert len(client.runs) == 8
@@ -131,20 +131,20 @@ def test_a_second_search_is_a_run_of_the_same_experiment(written: Artifact) -> N
 @pytest.mark.parametrize(("error", "status"), [(BadInput("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_a_search_that_ends_badly_is_marked_so(error: BaseException, status: str) -> None:
     client = Client()
-    with pytest.raises(type(error)), tracking.opened(given(), "", client):
+    with pytest.raises(type(error)), experiment_record.opened(given(), "", client):
         raise error
     assert [run.status for run in client.runs.values()] == [status]
 
 
 def test_the_search_is_what_failed_also_when_mlflow_is_gone() -> None:
-    with pytest.raises(BadInput, match=r"^no$"), tracking.opened(given(), "", Client("set_terminated")):
+    with pytest.raises(BadInput, match=r"^no$"), experiment_record.opened(given(), "", Client("set_terminated")):
         raise BadInput("no")
 
 
 def test_a_store_that_does_not_answer_is_told_before_the_search() -> None:
     with (
         pytest.raises(BadInput, match=r"--mlflow http://x: no run can be started there: the server is gone$"),
-        tracking.opened(given(), "", Client("create_experiment")),
+        experiment_record.opened(given(), "", Client("create_experiment")),
     ):
         raise AssertionError("it must not begin")
 
@@ -153,7 +153,7 @@ def test_a_record_that_is_lost_does_not_lose_the_artifact(written: Artifact) -> 
     client = Client("log_artifact")
     with (
         pytest.raises(TrackingFailed, match=r"is complete, but MLflow"),
-        tracking.opened(given(), "", client) as record,
+        experiment_record.opened(given(), "", client) as record,
     ):
         record.finish(written)
     assert client.runs["0"].status == "FAILED"
@@ -161,7 +161,7 @@ def test_a_record_that_is_lost_does_not_lose_the_artifact(written: Artifact) -> 
 
 def test_without_the_option_nothing_is_asked_of_mlflow(written: Artifact) -> None:
     plain = options.parse(["here:there", "--eval", "e.npz", "--output", "build/small"])
-    with tracking.opened(plain, "") as record:
+    with experiment_record.opened(plain, "") as record:
         record.finish(written)
 
 
@@ -171,7 +171,7 @@ def test_the_real_thing_takes_it(written: Artifact, tmp_path: Path, monkeypatch:
     # A file store puts artifacts beside where it is used.
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'record.db'}"
-    with tracking.opened(given("--mlflow", uri), "python -m optimize ...") as record:
+    with experiment_record.opened(given("--mlflow", uri), "python -m optimize ...") as record:
         record.finish(written)
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("slipway")

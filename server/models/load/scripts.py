@@ -1,0 +1,102 @@
+"""Scripts: a user's script loaded in threads or worker processes, with its scheduler."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ...artifact import SCRIPT, Artifact
+from ...observe.metrics import ModelMetrics
+from ...scheduling.queue import BatchQueue
+from ...scheduling.scheduler import Scheduler
+from ...scripts import requirements
+from ...scripts.lanes import Lanes
+from ...scripts.program import Plan, Program
+from ...scripts.session import Runner, ScriptSession
+from ...scripts.worker import order
+from ...scripts.workers import Workers
+from ...settings.options import Settings
+from ...system.cores import available_cores
+from ..script_files import program_of
+from ..served import ServedModel
+from .context import Build, connect
+
+log = logging.getLogger("slipway.models")
+
+
+def build(build: Build, path: Path) -> ServedModel:
+    """Load the script at ``path`` and connect it. Raises BrokenArtifact, with the reason."""
+    artifact, settings, limits = build.artifact, build.context.settings, build.context.limits
+    manifest = artifact.manifest
+    instances = settings.script_workers or settings.instances or 1
+    plan = _plan(artifact, path, settings, instances)
+    if settings.script_worker_mb and not settings.script_workers:
+        log.warning("setting has no effect model=%s setting=script_worker_mb; set script_workers too", manifest.name)
+    metrics = ModelMetrics(manifest.name, manifest.version)
+    runner, most_calls = _runner(build, plan, metrics)
+    session = ScriptSession(runner, limits.script_timeout_ns)
+    scheduler = Scheduler(
+        BatchQueue(most_calls, (), instances, limits.max_queue_delay_ns),  # no body can be made up to measure it with
+        session.run,
+        build.loop,
+        instances=instances,
+        inline=False,
+        max_queue_ns=limits.script_queue_ns(manifest.name),
+        max_queue_bytes=limits.max_queue_bytes,
+        on_batch=metrics.record_run,
+        name=manifest.name,
+    )
+    metrics.work.size(instances, plan.threads)
+    connect(metrics, scheduler)
+    log.info(
+        "script loaded model=%s script=%s runs_in=%s instances=%d max_calls_a_run=%d",
+        *(manifest.name, path.name, "processes" if settings.script_workers else "threads", instances, most_calls),
+    )
+    return ServedModel(
+        name=manifest.name,
+        version=manifest.version,
+        spec=session.spec,
+        artifact=artifact,
+        session=session,
+        scheduler=scheduler,
+        metrics=metrics,
+        max_batch_size=most_calls,
+        fixed_shapes=True,
+        rowwise=True,
+        padding=None,
+        cache=None,
+        deadline_ns=limits.deadline_ns,
+        scripted=True,
+    )
+
+
+def _plan(artifact: Artifact, path: Path, settings: Settings, instances: int) -> Plan:
+    return Plan(
+        path=path,
+        attribute=program_of(settings)[1],
+        network=artifact.manifest.backend != SCRIPT,
+        shims=settings.script_shims,
+        threads=settings.threads or max(available_cores() // instances, 1),
+        batch_size=settings.max_batch_size,
+        installed=requirements.provide(path.parent, settings.script_install),
+    )
+
+
+def _runner(build: Build, plan: Plan, metrics: ModelMetrics) -> tuple[Runner, int]:
+    """What runs the script, and the most calls that one run takes."""
+    artifact, settings = build.artifact, build.context.settings
+    name = artifact.manifest.name
+    if settings.script_workers:
+        most_bytes = build.context.limits.script_worker_bytes
+        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name, most_bytes)
+        metrics.script = lambda: {
+            "restarted": workers.restarts,
+            "killed": workers.lost,
+            "outgrown": workers.outgrown,
+        }
+        metrics.worker_bytes = lambda: workers.bytes
+        return workers, workers.most_calls
+    program = Program(artifact, plan)
+    lanes = Lanes(program, name)
+    metrics.script = lambda: {"given_up": lanes.lost}
+    return lanes, program.most_calls
