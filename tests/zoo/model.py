@@ -1,4 +1,4 @@
-"""A zoo model: a small model with an unusual signature, requests for it, and the right answers."""
+"""A zoo model: a small model with an unusual signature, requests for it, and the right answers by its source."""
 
 from __future__ import annotations
 
@@ -14,27 +14,45 @@ Tensors = Mapping[str, NDArray[Any]]
 
 MakeInputs = Callable[[np.random.Generator, int], dict[str, NDArray[Any]]]
 
+Answer = Callable[[Tensors], dict[str, Any]]
+"""Inputs of one request to its outputs, both by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A documented refusal: the HTTP status, and the ``code`` of the error body."""
+
+    status: int
+    code: str
+
 
 @dataclass(frozen=True, slots=True)
 class ZooModel:
     """One model of the zoo.
 
-    ``build(path)`` writes the model to ``path``, a file or a folder. ``inputs(random, rows)`` makes one request of
-    ``rows`` rows; a model without a batch axis ignores ``rows``. ``expected(path, inputs)`` is the source framework's
-    answer to one request alone. ``independent``: whether each output row depends only on the input row at its index;
-    a model that is not independent must be run with one request a run, whole. ``row_counts``: sizes of legal requests.
-    ``load_error``: the stable error code of a model that must be refused at load, empty where it must be served.
+    ``build(folder)`` writes the model into an empty folder and returns the path of the model file. ``inputs(random,
+    rows)`` makes one request of ``rows`` rows; a model without a batch axis ignores ``rows``. ``source(path)`` opens
+    the model in the framework that it comes from; the result answers one request alone.
     """
 
     name: str
-    build: Callable[[Path], None]
+    build: Callable[[Path], Path]
     inputs: MakeInputs
-    expected: Callable[[Path, Tensors], dict[str, Any]]
+    source: Callable[[Path], Answer]
+    why: str
+    """The assumption that this model breaks."""
     independent: bool = True
+    """Whether each output row depends only on the input row at its index. A model that is not independent must run one
+    request at a time, whole."""
     row_counts: tuple[int, ...] = (1, 2, 5)
+    """Sizes of ordinary requests, in rows."""
+    large_rows: int = 150
+    """Rows of a large request; larger than any batch. 0: the model has no large requests."""
     rtol: float = 1e-4
     atol: float = 1e-5
     load_error: str = ""
-    why: str = ""
-    """The assumption that this model breaks."""
-    tags: frozenset[str] = field(default_factory=frozenset)
+    """The stable error code of a model that must be refused at load, empty where it must be served."""
+    remedy: str = ""
+    """A word that the refusal at load must name."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """Refusals by the name of the route, for formats that this model's tensors do not fit."""

@@ -1,0 +1,85 @@
+"""Zoo graphs whose rows depend on each other only for some values, or only in large batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from .model import ZooModel
+from .onnx_graph import floats, graph, row
+
+
+def _branch_on(condition: str, **weights: np.ndarray) -> Callable[[], onnx.ModelProto]:
+    """``y = -x`` where the condition holds for the whole batch, else ``y = x * x``."""
+    return lambda: graph(
+        f"""g (float[N, 3] x) => (float[N, 3] y) {{
+            {condition}
+            y = If (c) <
+                then_branch = g1 () => (float[N, 3] negated) {{ negated = Neg(x) }},
+                else_branch = g2 () => (float[N, 3] square) {{ square = Mul(x, x) }}
+            >
+        }}""",
+        **weights,
+    )
+
+
+def _over(body: str, **weights: np.ndarray) -> Callable[[], onnx.ModelProto]:
+    return lambda: graph(f"g (float[N, 3] x) => (float[N, 3] y) {{ {body} }}", **weights)
+
+
+_ZERO = np.array(0, np.int64)
+
+_MIXING: list[tuple[str, Callable[[], onnx.ModelProto], str]] = [
+    (
+        "other-branch-in-large-batches",
+        _branch_on("n = Shape(x)  k = Gather(n, z)  c = Greater(k, limit)", z=_ZERO, limit=np.array(4, np.int64)),
+        "batches above four rows take another branch",
+    ),
+    (
+        "normalised-when-large",
+        _over(
+            "a = Abs(x)  m = ReduceMax<keepdims = 0>(a)  d = Max(m, ten)  t = Div(x, d)  y = Mul(t, ten)",
+            ten=np.array(10, np.float32),
+        ),
+        "a row above 10 scales the whole batch: ordinary rows do not show it",
+    ),
+    (
+        "missing-value-spreads",
+        _over(
+            "m = ReduceMean<keepdims = 0>(x)  q = Mul(m, zero)  y = Add(x, q)",
+            zero=np.array(0, np.float32),
+        ),
+        "a NaN or an infinity in one row makes every row NaN",
+    ),
+    (
+        "outlier-branch",
+        _branch_on("a = Abs(x)  m = ReduceMax<keepdims = 0>(a)  c = Less(m, limit)", limit=np.array(50, np.float32)),
+        "one row above 50 sends the whole batch through another branch",
+    ),
+    (
+        "first-row-is-special",
+        _over(
+            "f = Slice(x, zero, one, zero)  m = Mul(f, small)  y = Add(x, m)",
+            zero=np.array([0], np.int64),
+            one=np.array([1], np.int64),
+            small=np.array(0.01, np.float32),
+        ),
+        "a hundredth of the first row is added to each row",
+    ),
+    (
+        "last-row-is-special",
+        _over(
+            "l = Slice(x, minus, end, zero)  y = Sub(x, l)",
+            minus=np.array([-1], np.int64),
+            end=np.array([2**31], np.int64),
+            zero=np.array([0], np.int64),
+        ),
+        "the last row is taken from each row",
+    ),
+]
+
+GRAPHS: tuple[ZooModel, ...] = tuple(
+    row(name, make, floats(x=(3,)), why=why, independent=False, row_counts=(1, 3, 9)) for name, make, why in _MIXING
+)
