@@ -22,21 +22,22 @@ import uvloop
 from . import VERSION, fatal
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
-from .http.protocol import HotPath, HotProtocol
+from .http.hot import HotPath
+from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
-from .protocols.metrics import Admin
+from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
-from .protocols.sagemaker.batch_transform import Transform
+from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
+from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
-from .protocols.script import Scripts
 from .settings import sagemaker
 from .settings.options import Settings, aliases
 from .settings.reader import environment
@@ -171,7 +172,7 @@ class Slipway:
         negotiator = Negotiator(
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
-        scripts = Scripts(settings.default_content_type, settings.default_accept)
+        scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if settings.admin else []
         sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
         front = SageMaker(
@@ -182,11 +183,11 @@ class Slipway:
                 log.warning("setting has no effect with --multi-model setting=sessions; unset it")
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:
-            platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]
+            platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         routes = [
             *platform_routes,
             *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
-            *Admin(self._metrics).routes(),
+            metrics_route(self._metrics),
             *(Repository(self._models, self._follower).routes() if settings.admin else []),
         ]
         for route in routes:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.explain.simulator import MS, SECOND, Arrival, Outcome, poisson, simulate
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.batch import Batch
+from server.scheduling.queue import BatchQueue
 
 FIXED_NS, ROW_NS, LARGEST = 4 * MS, 1 * MS, 8
 """A run takes 4 ms and 1 ms a row, for eight rows at most: alone 5 ms a row, at best 1.5."""
@@ -106,8 +107,8 @@ def shared_core(seed: int) -> list[Figure]:
     """
     arrivals = poisson(CAPACITY / 2, 20, seed)
     one, informed, uninformed = (
-        float(np.mean(simulate(arrivals, queue(count, crowding), cost_ns, slower=float).waits_ns))
-        for count, crowding in ((1, 1.0), (4, 4.0), (4, 1.0))
+        float(np.mean(simulate(arrivals, queue(count, contention), cost_ns, slower=float).waits_ns))
+        for count, contention in ((1, 1.0), (4, 4.0), (4, 1.0))
     )
     return [
         Figure("mean wait of one instance, of that of four on its core", one / informed, 0.9),
@@ -115,10 +116,10 @@ def shared_core(seed: int) -> list[Figure]:
     ]
 
 
-def queue(instances: int = 1, crowding: float = 1.0) -> BatchQueue:
-    """The queue that the server builds for this model."""
+def queue(instances: int = 1, contention: float = 1.0) -> BatchQueue:
+    """As the server would build it for this model."""
     seeds = [(rows, float(FIXED_NS + ROW_NS * rows)) for rows in (1, 2, 4, LARGEST)]
-    return BatchQueue(LARGEST, seeds, instances, crowding=crowding)
+    return BatchQueue(LARGEST, seeds, instances, contention=contention)
 
 
 def run(arrivals: list[Arrival]) -> Outcome:

@@ -11,8 +11,8 @@ from ..artifact import Artifact
 from ..cache import ResponseCache
 from ..observe.metrics import ModelMetrics
 from ..request import Head, InferRequest
+from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
-from ..scheduling.scheduler import Intake
 from ..system.memory import trim
 from ..tensors import ModelSpec
 

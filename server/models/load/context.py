@@ -9,9 +9,8 @@ from time import perf_counter_ns
 from ...artifact import Artifact
 from ...cache import ResponseCache
 from ...observe.metrics import ModelMetrics
-from ...scheduling.device import Device
-from ...scheduling.scheduler import Intake
-from ...scheduling.turns import Place, Turns
+from ...scheduling.device import DeviceScheduler, ModelTurns
+from ...scheduling.intake import Intake
 from ...settings.options import Settings
 from ...system.cores import available_cores
 from .limits import SchedulingLimits
@@ -21,22 +20,22 @@ from .limits import SchedulingLimits
 class LoadContext:
     """Settings, the limits that follow from them, and the device that the models of this process share.
 
-    ``turns`` is None where the operating system alone shares the cores out.
+    ``device`` is None where the operating system alone shares the cores out.
     """
 
     settings: Settings
     limits: SchedulingLimits
-    turns: Turns | None
+    device: DeviceScheduler | None
 
     @classmethod
     def of(cls, settings: Settings) -> LoadContext:
         shared = settings.sharing != "kernel"
-        device = Turns(Device(available_cores(), preemptive=settings.sharing == "turns")) if shared else None
+        device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
         return cls(settings, SchedulingLimits.of(settings), device)
 
-    def place(self, threads: int) -> Place | None:
-        """The place at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
-        return None if self.turns is None else self.turns.join(threads)
+    def turns(self, threads: int) -> ModelTurns | None:
+        """The turns at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
+        return None if self.device is None else self.device.join(threads)
 
     def cache(self, metrics: ModelMetrics) -> ResponseCache | None:
         """A response cache, connected to the model's metrics; None where caching is off."""

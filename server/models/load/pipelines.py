@@ -14,10 +14,11 @@ from ...errors import BrokenArtifact
 from ...observe.metrics import ModelMetrics
 from ...observe.steps import StepMetrics
 from ...request import StepTimes
+from ...scheduling.batch import Batch
 from ...scheduling.cost import CostTable
 from ...scheduling.padding import Padding
 from ...scheduling.pipeline import Pipeline
-from ...scheduling.queue import Batch, BatchQueue
+from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
 from ...scheduling.step import Step, rectangular
 from ...tensors import Array, ModelSpec
@@ -227,7 +228,7 @@ def _schedule(
         inline=warm.inline,
         max_queue_ns=0,  # the pipeline admits
         padding=one.padding,
-        place=context.place(one.batching.threads) if one.own and not warm.inline else None,
+        turns=context.turns(one.batching.threads) if one.own and not warm.inline else None,
         on_batch=on_batch,
         on_end=pipeline.ended,
         name=f"{metrics.labels[0]}.{one.name}",

@@ -10,11 +10,11 @@ from ...observe.metrics import ModelMetrics
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
 from ...scripts import requirements
-from ...scripts.lanes import Lanes
-from ...scripts.program import Plan, Program
-from ...scripts.session import Runner, ScriptSession
-from ...scripts.worker import order
-from ...scripts.workers import Workers
+from ...scripts.backend_session import Runner, ScriptSession
+from ...scripts.loaded_script import LoadedScript, ScriptConfig
+from ...scripts.process_pool import ProcessPool
+from ...scripts.thread_pool import ThreadPool
+from ...scripts.worker_main import load_message
 from ...settings.options import Settings
 from ...system.cores import available_cores
 from ..script_files import program_of
@@ -29,11 +29,11 @@ def build(build: Build, path: Path) -> ServedModel:
     artifact, settings, limits = build.artifact, build.context.settings, build.context.limits
     manifest = artifact.manifest
     instances = settings.script_workers or settings.instances or 1
-    plan = _plan(artifact, path, settings, instances)
+    config = _config(artifact, path, settings, instances)
     if settings.script_worker_mb and not settings.script_workers:
         log.warning("setting has no effect model=%s setting=script_worker_mb; set script_workers too", manifest.name)
     metrics = ModelMetrics(manifest.name, manifest.version)
-    runner, most_calls = _runner(build, plan, metrics)
+    runner, most_calls = _runner(build, config, metrics)
     session = ScriptSession(runner, limits.script_timeout_ns)
     scheduler = Scheduler(
         BatchQueue(most_calls, (), instances, limits.max_queue_delay_ns),  # no body can be made up to measure it with
@@ -46,7 +46,7 @@ def build(build: Build, path: Path) -> ServedModel:
         on_batch=metrics.record_run,
         name=manifest.name,
     )
-    metrics.work.size(instances, plan.threads)
+    metrics.work.size(instances, config.threads)
     connect(metrics, scheduler)
     log.info(
         "script loaded model=%s script=%s runs_in=%s instances=%d max_calls_a_run=%d",
@@ -70,25 +70,25 @@ def build(build: Build, path: Path) -> ServedModel:
     )
 
 
-def _plan(artifact: Artifact, path: Path, settings: Settings, instances: int) -> Plan:
-    return Plan(
+def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
+    return ScriptConfig(
         path=path,
         attribute=program_of(settings)[1],
-        network=artifact.manifest.backend != SCRIPT,
+        onnx_model=artifact.manifest.backend != SCRIPT,
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores() // instances, 1),
         batch_size=settings.max_batch_size,
-        installed=requirements.provide(path.parent, settings.script_install),
+        installed=requirements.check_requirements(path.parent, settings.script_install),
     )
 
 
-def _runner(build: Build, plan: Plan, metrics: ModelMetrics) -> tuple[Runner, int]:
+def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[Runner, int]:
     """What runs the script, and the most calls that one run takes."""
     artifact, settings = build.artifact, build.context.settings
     name = artifact.manifest.name
     if settings.script_workers:
         most_bytes = build.context.limits.script_worker_bytes
-        workers = Workers(order(artifact, plan), settings.script_workers, plan.threads, name, most_bytes)
+        workers = ProcessPool(load_message(artifact, config), settings.script_workers, config.threads, name, most_bytes)
         metrics.script = lambda: {
             "restarted": workers.restarts,
             "killed": workers.lost,
@@ -96,7 +96,7 @@ def _runner(build: Build, plan: Plan, metrics: ModelMetrics) -> tuple[Runner, in
         }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
-    program = Program(artifact, plan)
-    lanes = Lanes(program, name)
-    metrics.script = lambda: {"given_up": lanes.lost}
-    return lanes, program.most_calls
+    script = LoadedScript(artifact, config)
+    threads = ThreadPool(script, name)
+    metrics.script = lambda: {"given_up": threads.lost}
+    return threads, script.most_calls

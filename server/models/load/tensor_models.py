@@ -144,7 +144,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         max_queue_bytes=limits.max_queue_bytes,
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
-        place=None if model.inline else build.context.place(batching.threads),
+        turns=None if model.inline else build.context.turns(batching.threads),
         on_batch=metrics.record_run,
         name=name,
     )

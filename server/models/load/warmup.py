@@ -112,7 +112,7 @@ def warm_up_lengths(
             continue
         costs[length] = []
         for rows in sorted({1, max_batch_size}):
-            inputs = [np.resize(array, (rows, *array.shape[1:])) for array in padding.stretch(sample, length)]
+            inputs = [np.resize(array, (rows, *array.shape[1:])) for array in padding.resized(sample, length)]
             costs[length].append((rows, _measure(session, inputs)))
         measured = length
     return costs
