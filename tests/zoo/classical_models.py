@@ -233,4 +233,3 @@ CLASSICAL: tuple[ZooModel, ...] = (
         "text in, a class out",
     ),
 )
-GRAPHS = CLASSICAL

@@ -215,4 +215,3 @@ MODULES: tuple[ZooModel, ...] = (
         _ROWS,
     ),
 )
-GRAPHS = MODULES

@@ -1,0 +1,193 @@
+"""The contract of the zoo: every answer equals the source's, alone, large, side by side and beside hostile requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Tensors, ZooModel
+from .routes import ROUTES, Response, Route, v2_binary, v2_binary_read
+from .served import Connections, Resident
+
+AT_ONCE = 8
+WAVES = 3
+JSON_ROUTES = frozenset(("v2-json", "instances", "columns", "jsonlines"))
+LARGE_ROUTES = frozenset(("v2-binary", "instances", "csv"))
+REFUSED_VALUES = frozenset(((400, "malformed_input"), (422, "unprocessable_input"), (500, "model_failed")))
+"""Refusals of a hostile request: its values are out of range, or the model failed on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A response that is not right."""
+
+    model: str
+    route: str
+    situation: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.route}, {self.situation}: {self.found}"
+
+
+def alone(resident: Resident, connections: Connections) -> Iterator[Fault]:
+    """Ordinary requests, one at a time, through every route that can carry them."""
+    for rows in resident.zoo.row_counts:
+        inputs, expected = resident.case(rows, rows)
+        for route in ROUTES:
+            if route.carries(inputs, expected, resident.shapes):
+                yield from _ask(resident, route, inputs, expected, connections, f"{rows} rows alone")
+
+
+def large(resident: Resident, connections: Connections) -> Iterator[Fault]:
+    """One request with more rows than a batch holds, in the formats of large requests."""
+    rows = resident.zoo.large_rows
+    if not rows:
+        return
+    inputs, expected = resident.case(rows, rows)
+    for route in ROUTES:
+        if route.name in LARGE_ROUTES and route.carries(inputs, expected, resident.shapes):
+            yield from _ask(resident, route, inputs, expected, connections, f"{rows} rows")
+
+
+def side_by_side(resident: Resident, connections: Connections, seed: int = 0) -> Iterator[Fault]:
+    """Distinct requests of several sizes at once."""
+    counts = resident.zoo.row_counts
+    for wave in range(WAVES):
+        numbers = [100 * (seed + 1) + AT_ONCE * wave + place for place in range(AT_ONCE)]
+        cases = [resident.case(number, counts[number % len(counts)]) for number in numbers]
+        yield from _together(resident, cases, connections, f"{AT_ONCE} requests at once")
+
+
+def hostile(resident: Resident, connections: Connections, seed: int = 0) -> Iterator[Fault]:
+    """One request with NaN, infinity, huge or impossible values among ordinary ones, which must not notice it."""
+    rows = max(resident.zoo.row_counts[:2])
+    for wave, value in enumerate(("nan", "huge", "infinite", "impossible")):
+        numbers = [5_000 + 100 * seed + AT_ONCE * wave + place for place in range(AT_ONCE)]
+        spoiled = spoil(resident.zoo, resident.zoo.inputs(np.random.default_rng(numbers[0]), rows), value)
+        if spoiled is None:
+            continue
+        cases = [resident.case(number, rows) for number in numbers[1:]]
+        place = wave % AT_ONCE
+        sent = [v2_binary(resident.name, inputs, {}) for inputs, _ in cases]
+        sent.insert(place, v2_binary(resident.name, spoiled, {}))
+        responses = connections.send(sent)
+        situation = f"beside a request with {value} values"
+        yield from judge_hostile(resident, spoiled, responses.pop(place), f"a request with {value} values")
+        for (_, expected), response in zip(cases, responses, strict=True):
+            yield from _judge(resident, _BINARY, expected, response, situation)
+
+
+def judge_hostile(resident: Resident, inputs: Tensors, response: Response | None, situation: str) -> Iterator[Fault]:
+    """A hostile request gets the source's answer, or a refusal of its values."""
+    if response is not None and response.status != 200 and _refusal(response) in REFUSED_VALUES:
+        return
+    try:
+        expected = resident.right(inputs)
+    except Exception as error:  # noqa: BLE001 - the source's own refusal, of whatever class
+        yield Fault(resident.name, "v2-binary", situation, f"{_shown(response)}; the source refuses: {error}"[:300])
+        return
+    yield from _judge(resident, _BINARY, expected, response, situation)
+
+
+def spoil(zoo: ZooModel, inputs: dict[str, NDArray[Any]], value: str) -> dict[str, NDArray[Any]] | None:
+    """One value of the first row made hostile in every float input; None where the model has no place for it."""
+    spoiled = {name: array.copy() for name, array in inputs.items()}
+    floats = [array for array in spoiled.values() if array.dtype.kind == "f" and array.ndim and array.size]
+    if value != "impossible":
+        for array in floats:
+            array.reshape(-1)[0] = {"nan": np.nan, "huge": 3e4, "infinite": np.inf}[value]
+        return spoiled if floats else None
+    whole = [array for array in spoiled.values() if array.dtype == np.int64 and array.ndim and array.size]
+    if floats or not whole or not zoo.independent:
+        return None
+    for array in whole:
+        array.reshape(-1)[0] = 1_000_000
+    return spoiled
+
+
+def agreement(zoo: ZooModel, expected: Tensors, found: Tensors, json_values: bool = False) -> str:
+    """Empty where ``found`` is the right answer, else the first difference.
+
+    ``json_values``: the format has no infinity; infinities and NaN are one value.
+    """
+    if found.keys() != expected.keys():
+        return f"outputs {sorted(found)}, right are {sorted(expected)}"
+    for name, right in expected.items():
+        have = found[name]
+        if json_values and have.size == right.size == 0:
+            continue
+        if have.shape != right.shape or have.dtype != right.dtype:
+            return f"{name} is {have.dtype} {have.shape}, right is {right.dtype} {right.shape}"
+        if not _equal(have, right, zoo, json_values):
+            return f"{name} is {have.reshape(-1)[:6].tolist()}, right is {right.reshape(-1)[:6].tolist()}"[:400]
+    return ""
+
+
+def _equal(have: NDArray[Any], right: NDArray[Any], zoo: ZooModel, json_values: bool) -> bool:
+    if have.dtype.kind == "O":
+        return bool(have.tolist() == right.tolist())
+    if have.dtype.kind in "iub":
+        return bool(np.array_equal(have, right))
+    a, b = have.astype(np.float64), right.astype(np.float64)
+    if json_values:
+        a, b = (np.where(np.isfinite(one), one, np.nan) for one in (a, b))
+    return bool(np.allclose(a, b, zoo.rtol, zoo.atol, equal_nan=True))
+
+
+def _ask(
+    resident: Resident, route: Route, inputs: Tensors, expected: Tensors, connections: Connections, situation: str
+) -> Iterator[Fault]:
+    (response,) = connections.send([route.send(resident.name, inputs, expected)])
+    yield from _judge(resident, route, expected, response, situation)
+
+
+def _together(
+    resident: Resident,
+    cases: Sequence[tuple[Tensors, Tensors]],
+    connections: Connections,
+    situation: str,
+) -> Iterator[Fault]:
+    responses = connections.send([v2_binary(resident.name, inputs, expected) for inputs, expected in cases])
+    for (_, expected), response in zip(cases, responses, strict=True):
+        yield from _judge(resident, _BINARY, expected, response, situation)
+
+
+def _judge(
+    resident: Resident, route: Route, expected: Tensors, response: Response | None, situation: str
+) -> Iterator[Fault]:
+    declared = resident.zoo.refusals.get(route.name)
+    if declared is not None:
+        if response is None or _refusal(response) != (declared.status, declared.code):
+            yield Fault(resident.name, route.name, situation, f"{_shown(response)}; declared is {declared}")
+        return
+    if response is None or response.status != 200:
+        yield Fault(resident.name, route.name, situation, _shown(response))
+        return
+    try:
+        found = route.receive(response, expected)
+    except Exception as error:  # noqa: BLE001 - whatever the client cannot read is the server's fault
+        yield Fault(resident.name, route.name, situation, f"cannot be read: {error!r}; {_shown(response)}")
+        return
+    difference = agreement(resident.zoo, expected, found, route.name in JSON_ROUTES)
+    if difference:
+        yield Fault(resident.name, route.name, situation, difference)
+
+
+def _refusal(response: Response) -> tuple[int, str]:
+    try:
+        return response.status, str(json.loads(response.body)["code"])
+    except (ValueError, KeyError, TypeError):
+        return response.status, ""
+
+
+def _shown(response: Response | None) -> str:
+    return "no end" if response is None else f"{response.status} {response.body[:200]!r}"
+
+
+_BINARY = next(route for route in ROUTES if route.receive is v2_binary_read and route.send is v2_binary)

@@ -1,0 +1,147 @@
+"""The zoo on disk and in one server: builds all models, loads them, and sends requests over real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.integration.server_process import ServerProcess, server_process
+
+from .model import Answer, Tensors, ZooModel
+from .routes import Response, Sent, Shapes
+
+PATIENCE_S = 60.0
+"""Longest wait for a response; a request that takes longer counts as one without an end."""
+
+FLAGS = (
+    *("--multi-model", "--threads", "1", "--instances", "1", "--tune-ms", "0"),
+    *("--max-queue-ms", "60000", "--max-body-mb", "100"),
+)
+
+
+@dataclass
+class Resident:
+    """A zoo model on disk, its source, and what loading it into the server gave."""
+
+    zoo: ZooModel
+    path: Path
+    loaded: Response | None = None
+    _answers: dict[tuple[int, int], tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]] = field(
+        default_factory=dict
+    )
+
+    @property
+    def name(self) -> str:
+        return self.zoo.name
+
+    @cached_property
+    def source(self) -> Answer:
+        """The framework that the model comes from."""
+        return self.zoo.source(self.path)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """The layout of the inputs, seen on two requests of 11 rows."""
+        drawn = [self.zoo.inputs(np.random.default_rng(seed), 11) for seed in (1, 2)]
+        rowwise = bool(drawn[0]) and all(array.shape[:1] == (11,) for one in drawn for array in one.values())
+        folded = len(drawn[0]) == 1 and len({array.shape[1:] for one in drawn for array in one.values()}) == 1
+        return Shapes(rowwise, folded)
+
+    def case(self, seed: int, rows: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """Inputs of one request, and the right outputs. Remembered: several checks look at the same requests."""
+        if (seed, rows) not in self._answers:
+            inputs = self.zoo.inputs(np.random.default_rng(seed), rows)
+            self._answers[seed, rows] = inputs, self.right(inputs)
+        return self._answers[seed, rows]
+
+    def right(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
+        """The source's answer to one request alone."""
+        return {name: np.asarray(value) for name, value in self.source(inputs).items()}
+
+
+def build(zoo: Sequence[ZooModel], directory: Path) -> list[Resident]:
+    """Write every model into a folder of its own, named after the model."""
+    residents = []
+    for one in zoo:
+        folder = directory / one.name
+        folder.mkdir(parents=True)
+        residents.append(Resident(one, one.build(folder)))
+    return residents
+
+
+@contextmanager
+def served(
+    residents: Sequence[Resident], directory: Path, *flags: str, environ: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """One server that has been asked to load every model."""
+    with server_process(directory, None, *FLAGS, *flags, environ=environ) as server:
+        server.listen()
+        for resident in residents:
+            resident.loaded = load(server, resident)
+        yield server
+
+
+def load(server: ServerProcess, resident: Resident) -> Response:
+    """The server's answer to the request to load a model."""
+    body = json.dumps({"model_name": resident.name, "url": str(resident.path.parent)}).encode()
+    found = server.request("POST", "/models", body, {"Content-Type": "application/json"})
+    return Response(found.status, found.headers, found.body)
+
+
+class Connections:
+    """Connections that are kept open: ``send`` writes one request into each, then reads all responses."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._stack = ExitStack()
+        self._sockets = [self._open() for _ in range(count)]
+
+    def _open(self) -> socket.socket:
+        made = self._stack.enter_context(socket.create_connection(("127.0.0.1", self._port), PATIENCE_S))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, requests: Sequence[Sent]) -> list[Response | None]:
+        """Responses in the order of ``requests``, all on their way at once; None for a request without an end."""
+        assert len(requests) <= len(self._sockets)
+        used = self._sockets[: len(requests)]
+        for client, sent in zip(used, requests, strict=True):
+            client.sendall(_wire(sent))
+        return [self._read(index, client) for index, client in enumerate(used)]
+
+    def _read(self, index: int, client: socket.socket) -> Response | None:
+        found = http.client.HTTPResponse(client)
+        try:
+            found.begin()
+            body = found.read()
+        except (OSError, http.client.HTTPException):
+            self._sockets[index] = self._open()
+            return None
+        finally:
+            found.close()
+        return Response(found.status, {name.lower(): value for name, value in found.getheaders()}, body)
+
+
+def _wire(sent: Sent) -> bytes:
+    lines = [f"POST {sent.path} HTTP/1.1", "Host: zoo", f"Content-Length: {len(sent.body)}"]
+    lines += [f"{name}: {value}" for name, value in sent.headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + sent.body
