@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
+from ..tensors import TensorSpec
 from . import JSON, Handler, Responder, Route
 from .failure import send_failure
 from .inference import infer, require_plain, require_tensors
@@ -132,10 +134,18 @@ class OpenInference:
 def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
     """The metadata document of a model. ``versions`` lists its ready versions."""
     backend = model.artifact.manifest.backend
-    return {
+    document: dict[str, Any] = {
         "name": model.name,
         "versions": versions,
         "platform": PLATFORMS.get(backend, backend),
-        "inputs": [spec.to_json() for spec in model.spec.inputs],
-        "outputs": [spec.to_json() for spec in model.spec.outputs],
+        "inputs": [_tensor(spec) for spec in model.spec.inputs],
+        "outputs": [_tensor(spec) for spec in model.spec.outputs],
     }
+    if not model.independent:
+        document["parameters"] = {"independent_rows": False, "batching_reason": model.batching_reason}
+    return document
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    row = replace(spec, missing=False).to_json()
+    return {**row, "parameters": {"missing": True}} if spec.missing else row
