@@ -51,8 +51,11 @@ DTYPES: tuple[DType, ...] = (
 RAW_BYTES = DType("BYTES", "", np.dtype(object), 0)
 """BYTES that need not be text, such as an image: to the protocols the same type, to codecs and backends another one."""
 
-BY_NAME = {row.name: row for row in DTYPES}
-BY_ONNX = {row.onnx: row for row in DTYPES}
+BF16 = DType("BF16", "tensor(bfloat16)", np.dtype(np.float32), 2)
+"""Arrays of bfloat16 are float32 in the server; the backend and the binary formats convert them."""
+
+BY_NAME = {row.name: row for row in (*DTYPES, BF16)}
+BY_ONNX = {row.onnx: row for row in (*DTYPES, BF16)}
 BY_NUMPY = {row.numpy: row for row in DTYPES}
 
 
@@ -127,3 +130,15 @@ class ModelSpec:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """``(-1, 64)`` as ``[any, 64]``: how error messages speak of shapes."""
     return "[" + ", ".join("any" if size == -1 else str(size) for size in shape) + "]"
+
+
+def bfloat16_of_float32(array: Array) -> Array:
+    """float32 as the bits (uint16) of bfloat16, rounded to the nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
+
+
+def float32_of_bfloat16(bits: Array) -> Array:
+    """The float32 values of bfloat16 bits (uint16)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
