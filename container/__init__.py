@@ -1,1 +1,1 @@
-"""The image, and everything that puts it somewhere."""
+"""The container images, the monitoring stack, and SageMaker on this machine."""

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, drawn from the table of its panels.
+"""The Grafana dashboard as JSON, generated from the table of panels.
 
 python -m container.dashboard         # rewrites container/monitoring/grafana/dashboards/slipway.json
 """
@@ -48,7 +48,7 @@ def document() -> dict[str, Any]:
 
 
 def _placed() -> Iterator[dict[str, Any]]:
-    """Panels from left to right, from top to bottom, each row under its heading."""
+    """The panels with their grid positions, left to right and top to bottom, each row under its heading."""
     y = 0
     for row in ROWS:
         yield {"type": "row", "title": row.title, "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1}, "panels": []}
@@ -57,12 +57,12 @@ def _placed() -> Iterator[dict[str, Any]]:
         for panel in row.panels:
             if x + panel.width > COLUMNS:
                 x, y = 0, y + height
-            yield {**_drawn(panel), "gridPos": {"x": x, "y": y, "w": panel.width, "h": height}}
+            yield {**_rendered(panel), "gridPos": {"x": x, "y": y, "w": panel.width, "h": height}}
             x += panel.width
         y += height
 
 
-def _drawn(panel: Panel) -> dict[str, Any]:
+def _rendered(panel: Panel) -> dict[str, Any]:
     targets = [
         {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend}
         for index, (expression, legend) in enumerate(panel.queries)

@@ -1,4 +1,4 @@
-"""The docker command line: run it, and say in one line what went wrong."""
+"""The docker command line: runs a command, and reports a failure in one line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from shutil import which
 
 
 class DockerFailed(Exception):
-    """A docker command ended with another code than 0; the message is its last line of complaint."""
+    """A docker command failed; the message is the last line of its error output."""
 
 
 def docker(*arguments: str, timeout_s: float = 60, with_stderr: bool = False) -> str:
-    """Run one docker command to its end and return its standard output, stripped; with its standard error, if asked.
+    """Run one docker command and return its standard output, stripped. ``with_stderr``: standard error included.
 
     Raises DockerFailed when the command fails, takes longer than ``timeout_s``, or is not installed.
     """
@@ -35,19 +35,19 @@ def docker(*arguments: str, timeout_s: float = 60, with_stderr: bool = False) ->
     return done.stdout.strip()
 
 
-def why_unreachable() -> str | None:
-    """None when an engine answers; otherwise the reason, in one line."""
+def unreachable_reason() -> str | None:
+    """None when a docker engine responds; otherwise the reason, in one line."""
     if which("docker") is None:
         return "the docker command is not installed"
     try:
         docker("version", "--format", "{{.Server.Version}}", timeout_s=10)
     except DockerFailed as error:
-        return f"no docker engine answers ({error})"
+        return f"no docker engine responds ({error})"
     return None
 
 
 def has_image(reference: str) -> bool:
-    """Whether the engine holds this image already, so that nothing has to be pulled."""
+    """Whether the engine has this image, so that no pull is necessary."""
     try:
         docker("image", "inspect", "--format", "{{.Id}}", reference)
     except DockerFailed:

@@ -1,4 +1,4 @@
-"""The image's health check: exit code 0 when ``/ping`` answers 200.
+"""The health check of the image: exit code 0 when ``/ping`` returns 200.
 
 It runs every few seconds beside the server, so it starts without site-packages and imports one module (11 ms).
 """
@@ -16,4 +16,4 @@ try:
 except OSError as error:
     sys.exit(f"port {PORT}: {error}")
 if head.split()[1:2] != [b"200"]:
-    sys.exit(f"port {PORT}: {head.decode('latin-1').strip() or 'closed without an answer'}")
+    sys.exit(f"port {PORT}: {head.decode('latin-1').strip() or 'closed without a response'}")

@@ -1,9 +1,9 @@
-"""The images: build one from this checkout, say how large it came out, and write its bill of materials beside it.
+"""Builds a container image from this checkout, checks its size, and writes its bill of materials to build/.
 
     python -m container.image --tag slipway:latest
     python -m container.image --target gpu --tag slipway-gpu:latest
 
-Needs nothing but Python and docker, so that it works before any virtual environment exists.
+Needs only Python and docker, so that it works before a virtual environment exists.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LIMIT_BYTES = 300_000_000
 TARGETS = {"cpu": LIMIT_BYTES, "gpu": 3_000_000_000}
-"""What each target of the Dockerfile may occupy."""
+"""The size limit of each target of the Dockerfile, unpacked."""
 
 SBOM = "/opt/slipway/sbom.cdx.json"
 
 
 def version() -> str:
-    """The version that ``pyproject.toml`` states."""
+    """The project's version in ``pyproject.toml``."""
     stated: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     return stated
 
 
 def build(tag: str, base_image: str = BASE_IMAGE, target: str = "cpu") -> None:
-    """Build an image from the working tree, showing docker's own progress.
+    """Build an image from the working tree, with docker's own progress output.
 
     Raises DockerFailed when the build fails or docker is not installed.
     """
     command = ["docker", "build", "--file", str(ROOT / "container" / "Dockerfile"), "--tag", tag]
     command += ["--target", target]
     command += ["--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", f"VERSION={version()}", str(ROOT)]
-    # A plain image and no index with an attestation beside it: SageMaker refuses the latter.
+    # A plain image without an attestation: SageMaker refuses an index with one.
     env = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     try:
         subprocess.run(command, check=True, env=env, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
         raise DockerFailed("the docker command is not installed") from error
     except subprocess.CalledProcessError as error:
-        raise DockerFailed("the build failed; its output says why") from error
+        raise DockerFailed("the build failed; read its output above") from error
 
 
 def size_bytes(tag: str) -> int:
-    """What the image occupies unpacked, its base included."""
+    """The unpacked size of the image, its base included."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", tag))
 
 
 def bill_of_materials(tag: str) -> str:
-    """The CycloneDX document that the build put into the image."""
+    """The CycloneDX document that the build wrote into the image."""
     identity = docker("create", tag)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -68,24 +68,24 @@ def bill_of_materials(tag: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m container.image", description="Build an image.")
+    parser = argparse.ArgumentParser(prog="python -m container.image", description="Builds a container image.")
     parser.add_argument("--tag", default="slipway:latest", help="name of the image (default: %(default)s)")
-    parser.add_argument("--base-image", default=BASE_IMAGE, help="what to build on (default: %(default)s)")
-    parser.add_argument("--target", choices=TARGETS, default="cpu", help="for which hardware (default: %(default)s)")
+    parser.add_argument("--base-image", default=BASE_IMAGE, help="base image (default: %(default)s)")
+    parser.add_argument("--target", choices=TARGETS, default="cpu", help="target hardware (default: %(default)s)")
     parser.add_argument(
         "--sbom", type=Path, help="where to write the bill of materials (default: build/TARGET.cdx.json)"
     )
     options = parser.parse_args(arguments)
-    limit, beside = TARGETS[options.target], options.sbom or ROOT / "build" / f"{options.target}.cdx.json"
+    limit, sbom = TARGETS[options.target], options.sbom or ROOT / "build" / f"{options.target}.cdx.json"
     try:
         build(options.tag, options.base_image, options.target)
         size = size_bytes(options.tag)
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(bill_of_materials(options.tag), encoding="utf-8")
+        sbom.parent.mkdir(parents=True, exist_ok=True)
+        sbom.write_text(bill_of_materials(options.tag), encoding="utf-8")
     except DockerFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{options.tag}: {size / 1e6:.0f} MB of at most {limit / 1e6:.0f} MB; what is in it: {beside}")
+    print(f"{options.tag}: {size / 1e6:.0f} MB of at most {limit / 1e6:.0f} MB; bill of materials: {sbom}")
     return 0 if size <= limit else 1
 
 

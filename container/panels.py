@@ -1,11 +1,11 @@
-"""The panels of the dashboard: one row of a table each, in the stages and words of the server."""
+"""The panels of the dashboard as a table, with the stages and metric names of the server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 ONE = 'model=~"$model"'
-"""The models that are chosen at the top of the page."""
+"""The label match of the models that the viewer selects."""
 
 
 def per_second(metric: str, *, by: str = "", matching: str = ONE) -> str:
@@ -52,12 +52,12 @@ ROWS = (
     Row(
         "Now",
         (
-            Panel("Ready", (("min(slipway_ready)", ""),), kind="stat", width=4, text="1 when /ping answers 200."),
+            Panel("Ready", (("min(slipway_ready)", ""),), kind="stat", width=4, text="1 when /ping returns 200."),
             Panel("Server", (("count by (version) (slipway_build_info)", "{{version}}"),), kind="stat", width=4),
-            Panel("Answers a second", ((per_second("slipway_requests_total"), ""),), "reqps", "stat", 4),
+            Panel("Responses per second", ((per_second("slipway_requests_total"), ""),), "reqps", "stat", 4),
             Panel("p99", ((quantile(0.99, "slipway_request_seconds", by="model"), "{{model}}"),), "s", "stat", 4),
             Panel(
-                "Refused or too late",
+                "Shed or expired",
                 (
                     (
                         per_second(
@@ -79,15 +79,15 @@ ROWS = (
         ),
     ),
     Row(
-        "Where the time of a request goes",
+        "Stages of a request",
         (
             Panel(
-                "Mean time in each stage",
+                "Mean time of each stage",
                 ((mean("slipway_stage_seconds", by="stage"), "{{stage}}"),),
                 "s",
                 stacked=True,
                 width=12,
-                text="The stages of a request add up to its whole.",
+                text="The stages of a request add up to its latency.",
             ),
             Panel(
                 "p99 of each stage",
@@ -96,7 +96,7 @@ ROWS = (
                 width=12,
             ),
             Panel(
-                "Waiting while every instance worked (queue_busy)",
+                "Wait for a free instance (queue_busy)",
                 (
                     (
                         quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("queue_busy")),
@@ -108,10 +108,10 @@ ROWS = (
                     ),
                 ),
                 "s",
-                text="Too little capacity: more instances, larger batches, a faster form of the model.",
+                text="Too little capacity: more instances, larger batches, a faster variant of the model.",
             ),
             Panel(
-                "Waiting for company (queue_timer)",
+                "Wait for more requests (queue_timer)",
                 (
                     (
                         quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("queue_timer")),
@@ -126,13 +126,13 @@ ROWS = (
                 text="An instance was free: lower max_queue_delay_us.",
             ),
             Panel(
-                "Computing (compute)",
+                "Compute",
                 (
                     (quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("compute")), "{{model}} p50"),
                     (quantile(0.99, "slipway_stage_seconds", by="model", matching=_stage("compute")), "{{model}} p99"),
                 ),
                 "s",
-                text="The model itself: python -m optimize; python -m bench says what a larger batch would give.",
+                text="The time of the model: optimize makes it faster; bench predicts the gain of larger batches.",
             ),
         ),
     ),
@@ -140,7 +140,7 @@ ROWS = (
         "Requests",
         (
             Panel(
-                "Whole time, first byte to last",
+                "Latency, first byte to last",
                 tuple(
                     (quantile(q, "slipway_request_seconds", by="model"), f"{{{{model}}}} p{q * 100:g}")
                     for q in (0.5, 0.95, 0.99)
@@ -159,18 +159,18 @@ ROWS = (
                 "reqps",
             ),
             Panel(
-                "Refused before any model saw them",
+                "Refused before a model was selected",
                 ((per_second("slipway_refused_total", by="code", matching=""), "{{code}}"),),
                 "reqps",
             ),
             Panel(
-                "Runs that failed",
+                "Failed runs",
                 ((per_second("slipway_failed_slices_total", by="model"), "{{model}}"),),
                 "ops",
-                text="Requests, or parts of large ones, that a run failed on; their neighbours were run again.",
+                text="Requests, or slices of large requests, whose run failed; the rest of their batch was run again.",
             ),
             Panel(
-                "Answers from the cache",
+                "Cache",
                 ((per_second("slipway_cache_requests_total", by="outcome"), "{{outcome}}"),),
                 "reqps",
             ),
@@ -179,20 +179,20 @@ ROWS = (
     Row(
         "Batches",
         (
-            Panel("Rows of a run, mean", ((mean("slipway_batch_rows", by="model"), "{{model}}"),)),
-            Panel("Rows of a run", ((per_second("slipway_batch_rows_bucket", by="le"), "{{le}}"),), kind="heatmap"),
-            Panel("Runs a second", ((per_second("slipway_batch_rows_count", by="model"), "{{model}}"),), "ops"),
-            Panel("Rows that wait", ((f"sum by (model) (slipway_queue_rows{{{ONE}}})", "{{model}}"),)),
+            Panel("Rows per batch, mean", ((mean("slipway_batch_rows", by="model"), "{{model}}"),)),
+            Panel("Rows per batch", ((per_second("slipway_batch_rows_bucket", by="le"), "{{le}}"),), kind="heatmap"),
+            Panel("Batches per second", ((per_second("slipway_batch_rows_count", by="model"), "{{model}}"),), "ops"),
+            Panel("Queued rows", ((f"sum by (model) (slipway_queue_rows{{{ONE}}})", "{{model}}"),)),
             Panel(
                 "Predicted wait of a new request",
                 ((f"max by (model) (slipway_backlog_seconds{{{ONE}}})", "{{model}}"),),
                 "s",
             ),
             Panel(
-                "Measured time of a run, by batch size",
+                "Measured time of a batch, by batch size",
                 ((f"max by (model, batch_size) (slipway_cost_seconds{{{ONE}}})", "{{model}} {{batch_size}}"),),
                 "s",
-                text="What the scheduler decides by.",
+                text="The cost table of the scheduler.",
             ),
         ),
     ),
@@ -213,15 +213,17 @@ ROWS = (
                 "bytes",
                 stacked=True,
             ),
-            Panel("Memory of the caches", ((f"slipway_cache_bytes{{{ONE}}}", "{{model}} {{version}}"),), "bytes"),
             Panel(
-                "Versions in memory",
-                ((f"slipway_load_seconds{{{ONE}}}", "{{model}} {{version}}"),),
-                "s",
-                text="The value is what loading took.",
+                "Memory of the response caches", ((f"slipway_cache_bytes{{{ONE}}}", "{{model}} {{version}}"),), "bytes"
             ),
             Panel(
-                "Copies to a shadow",
+                "Loaded versions",
+                ((f"slipway_load_seconds{{{ONE}}}", "{{model}} {{version}}"),),
+                "s",
+                text="The value is the load time.",
+            ),
+            Panel(
+                "Shadow requests",
                 (
                     (
                         per_second("slipway_shadow_requests_total", by="model, version, outcome"),

@@ -1,8 +1,8 @@
-"""The bill of materials: every distribution and Debian package around this interpreter, as CycloneDX 1.6 JSON.
+"""The bill of materials: the Python distributions and Debian packages of this interpreter's system, CycloneDX 1.6.
 
     python sbom.py VERSION > sbom.cdx.json
 
-Runs inside the image, at the end of its build, with nothing but the standard library: what it finds is what is there.
+Runs inside the image at the end of its build, with the standard library only, and again when a user adds requirements.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def distributions() -> Iterator[Component]:
 
 
 def debian_packages(status: str) -> Iterator[Component]:
-    """The installed packages of a dpkg status file's text; none on a base that is not of that family."""
+    """The installed packages in the text of a dpkg status file; none for an empty text."""
     for block in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")
         if fields.get("Status") != "install ok installed":
@@ -47,7 +47,7 @@ def debian_packages(status: str) -> Iterator[Component]:
 
 
 def document(version: str, components: list[Component]) -> dict[str, Any]:
-    """The whole bill. The serial number follows from the content, so that equal images have equal bills."""
+    """The CycloneDX document. Its serial number is a hash of the content, so that equal images have equal documents."""
     ordered = sorted(components, key=lambda one: str(one["bom-ref"]))
     content = json.dumps([version, ordered])
     return {

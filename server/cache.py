@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from .errors import ClientGone, DeadlineExceeded, SlipwayError
 from .request import InferRequest
 from .tensors import Array
+
+log = logging.getLogger("slipway.cache")
 
 HIT, SHARED, MISS = "hit", "shared", "miss"
 Submit = Callable[[InferRequest], None]
@@ -50,20 +53,26 @@ class ResponseCache:
         self._flying[key] = followers
         try:
             submit(request)
-        except SlipwayError:
+        except Exception:
             del self._flying[key]
             request.done = done
             raise
 
     def _land(self, key: bytes, leader: InferRequest, done: Done, submit: Submit) -> None:
+        """The leader has ended: its followers get its outputs, or the first of them is submitted. Raises nothing but
+        the errors of ``done``."""
         followers = self._flying.pop(key)
         leader.done = done
-        if leader.outputs is not None and leader.error is None:
-            self._keep(key, leader.outputs)
-            for follower in followers:
-                self._answer(follower, leader.outputs, SHARED)
-        else:
+        outputs = leader.outputs
+        if outputs is None or leader.error is not None:
             self._promote(key, followers, submit)
+        else:
+            try:
+                self._keep(key, outputs)
+            except Exception:
+                log.exception("keeping outputs in the response cache failed")
+            for follower in followers:
+                self._answer(follower, outputs, SHARED)
         done(leader)
 
     def _promote(self, key: bytes, followers: list[InferRequest], submit: Submit) -> None:
@@ -77,6 +86,9 @@ class ResponseCache:
                 self._lead(key, heir, submit, followers)
             except SlipwayError as error:
                 _fail(heir, error)
+            except Exception:
+                log.exception("submitting a request that waited for an identical one failed")
+                _fail(heir, SlipwayError("the server failed on this request; its log has the details"))
             else:
                 self.outcomes[MISS] += 1
                 return
@@ -93,8 +105,7 @@ class ResponseCache:
         request.cached = outcome
         request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = now_ns
         request.outputs = outputs
-        request.ended = True
-        request.done(request)
+        request.end()
 
     def _keep(self, key: bytes, outputs: list[Array]) -> None:
         size = sum(array.nbytes for array in outputs)
@@ -121,5 +132,4 @@ def digest(arrays: Sequence[Array]) -> bytes:
 
 def _fail(request: InferRequest, error: SlipwayError) -> None:
     request.error = error
-    request.ended = True
-    request.done(request)
+    request.end()

@@ -61,9 +61,11 @@ class Handler(BaseHTTPRequestHandler):
         extra = {
             "Content-Type": "application/x-echo; v=1",
             "X-Amzn-SageMaker-Custom-Attributes": "back",
-            "X-Amzn-SageMaker-New-Session-Id": "s-1",
+            "X-Amzn-SageMaker-New-Session-Id": "s-1; Expires=2030-01-01T00:00:00Z",
             "Server-Timing": "hidden",
         }
+        if BEHAVIOUR == "boasts":
+            extra["X-Amzn-SageMaker-Custom-Attributes"] = "x" * 1_025
         self._answer(200, json.dumps(said).encode(), extra)
 
     def _stream(self) -> None:

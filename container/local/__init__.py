@@ -1,1 +1,1 @@
-"""A SageMaker on the laptop: an image or the bare server run as the platform runs it, and its runtime API before it."""
+"""SageMaker on this machine: runs an image, or the server of this checkout, as the platform does, behind its API."""

@@ -17,42 +17,42 @@ from server import fatal
 from server.doctor.findings import verdict
 
 from . import arguments, contract, sample
-from .asynchronous import Asynchronous, Config
+from .api_error import ApiError
+from .asynchronous import AsyncInferenceConfig, AsyncInvocations
 from .call import Address
+from .container import DidNotStart
 from .endpoint import Endpoint
-from .hosting import HOST, BadPlan, Hosting, Plan
-from .instance import DidNotStart
-from .model import BadModel
-from .refusal import Refusal
+from .hosting import HOST, Hosting, HostingPlan, InvalidPlan
+from .model import InvalidModel
 from .runtime import Runtime, listening
 from .sample import Sample
-from .store import Store
-from .targets import Targets
-from .transform import JobFailed, Transform, ask_advice, settle
+from .store import ObjectStore
+from .targets import TargetModels
+from .transform import TransformJobFailed, TransformRun, fetch_execution_parameters, resolve_parameters
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0 when all went well, 1 when not, 2 for a wrong command line."""
+    """The exit code: 0 success, 1 failure, 2 invalid command line."""
     options = arguments.parser().parse_args(argv)
-    # SIGTERM as Ctrl-C: whoever ends this also wants the container gone.
+    # SIGTERM ends this program as Ctrl-C does, so that the container is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="slipway-local-") as workspace:
-        # The container may run as any user, and reads what is unpacked here.
+        # The container may run as any user, and reads the files that are unpacked here.
         Path(workspace).chmod(0o755)
         commands = {"serve": _serve, "transform": _transform, "check": _check}
         try:
             return commands[options.command](options, Path(workspace))
-        except BadPlan as error:
+        except InvalidPlan as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        except (DidNotStart, BadModel, JobFailed, Refusal, OSError) as error:
+        except (DidNotStart, InvalidModel, TransformJobFailed, ApiError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            return 0 if options.command == "serve" else 130  # an endpoint is ended this way and no other
+            return 0 if options.command == "serve" else 130  # Ctrl-C is the normal end of an endpoint
 
 
-def _tell(event: str) -> None:
+def _log(event: str) -> None:
     print(f"local: {event}", flush=True)
 
 
@@ -63,49 +63,51 @@ def _serve(options: argparse.Namespace, workspace: Path) -> int:
         hosting = _started(plan, workspace, stack)
         targets = None
         if options.multi_model is not None:
-            targets = Targets(
+            targets = TargetModels(
                 options.multi_model,
-                hosting.models_here,
-                hosting.models_there,
+                hosting.models_host_path,
+                hosting.models_container_path,
                 hosting.address,
                 plan.limits,
-                _tell,
+                _log,
                 options.endpoint_name,
             )
             stack.callback(targets.close)
-            targets.greet()
+            targets.verify_protocol()
         endpoint = Endpoint(options.endpoint_name, hosting, targets)
         asynchronous = None
         if options.async_folder is not None:
-            config = Config(max_concurrent_invocations_per_instance=options.max_concurrent_invocations_per_instance)
-            asynchronous = Asynchronous(endpoint, Store(options.async_folder), config, _tell)
+            config = AsyncInferenceConfig(
+                max_concurrent_invocations_per_instance=options.max_concurrent_invocations_per_instance
+            )
+            asynchronous = AsyncInvocations(endpoint, ObjectStore(options.async_folder), config, _log)
             stack.callback(asynchronous.close)
         _listen(Runtime(endpoint, asynchronous), listener, options.endpoint_name)
     return 0
 
 
-def _started(plan: Plan, workspace: Path, stack: ExitStack) -> Hosting:
-    hosting = Hosting(plan, workspace, _tell, echo=sys.stderr)
+def _started(plan: HostingPlan, workspace: Path, stack: ExitStack) -> Hosting:
+    hosting = Hosting(plan, workspace, _log, echo=sys.stderr)
     seconds = hosting.start()
-    _tell(f"healthy after {seconds:.1f} s")
+    _log(f"healthy after {seconds:.1f} s")
 
     def end() -> None:
         code, took = hosting.stop()
-        _tell(f"SIGTERM; the container ended with {code} after {took:.1f} s")
+        _log(f"SIGTERM; the container ended with {code} after {took:.1f} s")
 
     stack.callback(end)
     return hosting
 
 
 def _listen(runtime: Runtime, listener: socket.socket, name: str) -> None:
-    """Until SIGINT or SIGTERM. From then on a second one interrupts the end."""
-    told = threading.Event()
+    """Serve until SIGINT or SIGTERM. A second signal interrupts the shutdown."""
+    stopped = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     with listening(runtime, listener) as url:
         for number in signals:
-            signal.signal(number, lambda *_: told.set())
-        _tell(f"InService: EndpointName {name!r} at endpoint_url {url}; Ctrl-C stops")
-        told.wait()
+            signal.signal(number, lambda *_: stopped.set())
+        _log(f"InService: EndpointName {name!r} at endpoint_url {url}; Ctrl-C stops")
+        stopped.wait()
         for number in signals:
             signal.signal(number, signal.default_int_handler)
 
@@ -115,11 +117,11 @@ def _transform(options: argparse.Namespace, workspace: Path) -> int:
     plan = replace(arguments.plan(options), injected=job.environ())
     with ExitStack() as stack:
         hosting = _started(plan, workspace, stack)
-        terms = settle(job, ask_advice(hosting.address))
-        size = "chunks" if terms.payload_bytes is None else f"at most {terms.payload_bytes} bytes"
-        _tell(f"{terms.strategy}, {size}, {terms.concurrent} at a time")
-        count = Transform(job, hosting.address, terms, _tell).run()
-    _tell(f"{count} files")
+        parameters = resolve_parameters(job, fetch_execution_parameters(hosting.address))
+        size = "chunks" if parameters.payload_bytes is None else f"at most {parameters.payload_bytes} bytes"
+        _log(f"{parameters.strategy}, {size}, {parameters.concurrent} at a time")
+        count = TransformRun(job, hosting.address, parameters, _log).run()
+    _log(f"{count} files")
     return 0
 
 
@@ -134,11 +136,11 @@ def _check(options: argparse.Namespace, workspace: Path) -> int:
         return sample.find(unpacked if unpacked.exists() else plan.model or unpacked, address)
 
     findings = []
-    for finding in contract.walk(hosting, choose):
+    for finding in contract.check_contract(hosting, choose):
         print(f"{finding.level.value:<6}{finding.subject:<10}{finding.line}", flush=True)
         findings.append(finding)
     code, last = verdict(findings)
-    print(last.replace(fatal.MARK, "breaks the contract: ").replace("can serve", "keeps the contract"))
+    print(last.replace(fatal.MARK, "violates the contract: ").replace("can serve", "keeps the contract"))
     return code
 
 

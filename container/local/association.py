@@ -1,4 +1,4 @@
-"""Filters and joins of a transform job: what of a record is sent, and how record and prediction become one line."""
+"""Filters and joins of a transform job: the part of a record that is sent, and its output line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .jsonpath import BadPath, parse, pick
-from .records import BadInput
+from .jsonpath import InvalidPath, parse, pick
+from .records import InvalidInput
 
 ALL = "$"
 OUTPUT, INPUT = "SageMakerOutput", "SageMakerInput"
@@ -32,53 +32,57 @@ class DataProcessing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """How a line is read and written."""
+class _RecordFormat:
+    """The parser and the writer of a line."""
 
     read: Callable[[bytes], Any]
     write: Callable[[Any], bytes]
 
 
 class Association:
-    """The filters of one job over lines of one content type."""
+    """The filters and the join of one job, for records of one content type."""
 
     def __init__(self, processing: DataProcessing, content_type: str, accept: str) -> None:
-        """Raises BadInput for a filter that cannot be read, and for types without records."""
+        """Raises InvalidInput for a filter that cannot be parsed, and for content types without records."""
         self._joins = processing.join_source == "Input"
         try:
             self._input = parse(processing.input_filter)
             self._output = parse(processing.output_filter)
-        except BadPath as error:
-            raise BadInput(f"DataProcessing: {error}") from error
-        self._form = _form(content_type)
-        self._answer_form = _form(accept or content_type)
-        if self._joins and self._answer_form is not self._form:
-            raise BadInput(f"JoinSource Input needs an answer in the form of the input: set Accept to {content_type}")
+        except InvalidPath as error:
+            raise InvalidInput(f"DataProcessing: {error}") from error
+        self._format = _format_of(content_type)
+        self._output_format = _format_of(accept or content_type)
+        if self._joins and self._output_format is not self._format:
+            raise InvalidInput(
+                f"JoinSource Input needs predictions in the format of the input: set Accept to {content_type}"
+            )
 
     def sent(self, record: bytes) -> bytes:
-        """What of a record the container gets."""
-        return record if not self._input else self._form.write(self._pick(self._form.read(record), self._input))
+        """The part of a record that the container gets."""
+        return record if not self._input else self._format.write(self._pick(self._format.read(record), self._input))
 
-    def result(self, record: bytes, answer: bytes) -> bytes:
-        """The line that is written for a record and its answer, without its end."""
-        value = self._answer_form.read(answer)
+    def result(self, record: bytes, prediction: bytes) -> bytes:
+        """The output line of a record and its prediction, without a line end."""
+        value = self._output_format.read(prediction)
         if self._joins:
-            value = _join(self._form.read(record), value)
-        return self._answer_form.write(self._pick(value, self._output) if self._output else value)
+            value = _join(self._format.read(record), value)
+        return self._output_format.write(self._pick(value, self._output) if self._output else value)
 
-    def results(self, records: list[bytes], answers: Iterable[bytes]) -> bytes:
-        """The lines of one request. Raises BadInput when there is not one answer for each record."""
-        given = list(answers)
+    def results(self, records: list[bytes], predictions: Iterable[bytes]) -> bytes:
+        """The output lines of one request. Raises InvalidInput unless there is one prediction for each record."""
+        given = list(predictions)
         if len(given) != len(records):
-            raise BadInput(f"{len(records)} records were sent, and {len(given)} lines came back: they cannot be joined")
+            raise InvalidInput(
+                f"{len(records)} records were sent, and {len(given)} lines came back: one for each is needed"
+            )
         return b"".join(self.result(*pair) + b"\n" for pair in zip(records, given, strict=True))
 
     @staticmethod
     def _pick(value: Any, steps: list[Any]) -> Any:
         try:
             return pick(value, steps)
-        except BadPath as error:
-            raise BadInput(f"DataProcessing: {error}") from error
+        except InvalidPath as error:
+            raise InvalidInput(f"DataProcessing: {error}") from error
 
 
 def _join(record: Any, answer: Any) -> Any:
@@ -89,13 +93,13 @@ def _join(record: Any, answer: Any) -> Any:
     return {INPUT: record, OUTPUT: answer}
 
 
-def _form(content_type: str) -> _Form:
+def _format_of(content_type: str) -> _RecordFormat:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == _CSV:
         return _CELLS
     if kind in _JSON_LINES:
         return _OBJECTS
-    raise BadInput(f"filters and joins know text/csv and JSON lines, not {content_type or 'an unnamed type'}")
+    raise InvalidInput(f"filters and joins take text/csv and JSON lines, not {content_type or 'an unnamed type'}")
 
 
 def _read_cells(line: bytes) -> list[str]:
@@ -112,12 +116,12 @@ def _read_object(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise BadInput(f"a line is no JSON ({error}): {line[:80].decode('utf-8', 'replace')}") from error
+        raise InvalidInput(f"a line is no JSON ({error}): {line[:80].decode('utf-8', 'replace')}") from error
 
 
 def _write_object(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-_CELLS = _Form(_read_cells, _write_cells)
-_OBJECTS = _Form(_read_object, _write_object)
+_CELLS = _RecordFormat(_read_cells, _write_cells)
+_OBJECTS = _RecordFormat(_read_object, _write_object)

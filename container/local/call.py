@@ -1,4 +1,4 @@
-"""One HTTP call to the container, under the platform's clock: accepted within 250 ms, answered before the deadline."""
+"""HTTP calls to the container within the platform's limits: 250 ms to accept, a deadline for the whole response."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
-PIECE_BYTES = 65_536
+CHUNK_BYTES = 65_536
 
 
-class NoAnswer(Exception):
-    """The container gave none, or not all of it; ``late``: because its time was up."""
+class NoResponse(Exception):
+    """The container sent no complete response; ``late``: its deadline passed."""
 
     def __init__(self, message: str, *, late: bool = False) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the container listens, and how long it may take to accept."""
+    """Host and port of the container, and the seconds that it may take to accept a connection."""
 
     host: str
     port: int
@@ -32,8 +32,8 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the container said. Header names in lower case."""
+class ContainerResponse:
+    """A complete response of the container. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,22 +48,24 @@ class Answer:
         return self.body.decode("utf-8", "replace")
 
 
-class OpenAnswer:
-    """An answer whose body is still to be read, piece by piece, as it comes."""
+class OpenResponse:
+    """A response whose body is still to be read, chunk by chunk as it arrives."""
 
-    def __init__(self, response: HTTPResponse, clock: _Clock) -> None:
+    def __init__(self, response: HTTPResponse, deadline: _Deadline) -> None:
         self._response = response
-        self._clock = clock
+        self._deadline = deadline
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
 
-    def pieces(self) -> Iterator[bytes]:
-        """Raises NoAnswer when the answer breaks off or takes too long."""
-        with self._clock.watched():
-            while piece := self._response.read1(PIECE_BYTES):
-                yield piece
+    def chunks(self) -> Iterator[bytes]:
+        """The body. Raises NoResponse when the response ends early or passes its deadline."""
+        with self._deadline.watched():
+            while chunk := self._response.read1(CHUNK_BYTES):
+                yield chunk
             if self._response.length:
-                raise NoAnswer(f"the connection was closed {self._response.length} bytes before the end of the answer")
+                raise NoResponse(
+                    f"the connection was closed {self._response.length} bytes before the end of the response"
+                )
 
 
 @contextmanager
@@ -74,26 +76,28 @@ def opened(
     headers: Mapping[str, str],
     body: bytes | Iterable[bytes],
     within_s: float,
-) -> Iterator[OpenAnswer]:
-    """Send a request and give its answer from the head on. A body that is no ``bytes`` goes in chunks.
+) -> Iterator[OpenResponse]:
+    """Send a request and yield its response after the head. A body other than ``bytes`` is sent chunked.
 
-    The connection is closed at the end: whoever leaves early is gone for the container too. Raises NoAnswer.
+    The connection is closed at the end, so that the container sees a client that leaves early. Raises NoResponse.
     """
     client = HTTPConnection(address.host, address.port, timeout=address.accept_s)
-    clock = _Clock(within_s)
+    deadline = _Deadline(within_s)
     try:
-        with clock.watched():
-            clock.watch(_connect(client, address))
+        with deadline.watched():
+            deadline.watch(_connect(client, address))
             chunked = not isinstance(body, bytes)
             extra = {"Transfer-Encoding": "chunked"} if chunked else {}
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before the end
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # it may have responded before the end of the body
                 client.request(method, path, body, {**headers, **extra}, encode_chunked=chunked)
             response = client.getresponse()
-        with contextlib.closing(response):  # where the container wants to close, the client is not in charge of it
-            yield OpenAnswer(response, clock)
+        with contextlib.closing(response):  # HTTPConnection does not close it after Connection: close
+            yield OpenResponse(response, deadline)
     finally:
         client.close()
-        clock.stop()
+        deadline.stop()
 
 
 def call(
@@ -104,69 +108,69 @@ def call(
     body: bytes | Iterable[bytes] = b"",
     *,
     within_s: float,
-) -> Answer:
-    """Send a request and read the whole answer. Raises NoAnswer."""
-    with opened(address, method, path, headers or {}, body, within_s) as answer:
-        return Answer(answer.status, answer.headers, b"".join(answer.pieces()))
+) -> ContainerResponse:
+    """Send a request and read the whole response. Raises NoResponse."""
+    with opened(address, method, path, headers or {}, body, within_s) as response:
+        return ContainerResponse(response.status, response.headers, b"".join(response.chunks()))
 
 
 def _connect(client: HTTPConnection, address: Address) -> socket.socket:
     try:
         client.connect()
     except TimeoutError as error:
-        raise NoAnswer(f"the connection was not accepted within {address.accept_s * 1e3:g} ms") from error
-    client.sock.settimeout(None)  # from here on the clock decides, whatever trickles in
+        raise NoResponse(f"the connection was not accepted within {address.accept_s * 1e3:g} ms") from error
+    client.sock.settimeout(None)  # from here on the deadline decides, however slowly bytes arrive
     return client.sock
 
 
-class _Clock:
-    """Cuts the connection when the time is up, so that an answer that trickles cannot outlast it."""
+class _Deadline:
+    """Shuts the connection down at the deadline, so that a slow response cannot outlast it."""
 
     def __init__(self, within_s: float) -> None:
         self._socket: socket.socket | None = None
         self._within_s = within_s
-        self._rung = False
-        self._timer = threading.Timer(within_s, self._ring)
+        self._expired = False
+        self._timer = threading.Timer(within_s, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def watch(self, connected: socket.socket) -> None:
-        # Kept here: the client forgets it when the container asks to close, and still reads the answer from it.
+        # HTTPConnection drops its socket at Connection: close, and the response still reads from it.
         self._socket = connected
 
-    def _ring(self) -> None:
-        self._rung = True
+    def _expire(self) -> None:
+        self._expired = True
         if self._socket is not None:
             with contextlib.suppress(OSError):  # closed in the meantime
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Whatever goes wrong inside becomes NoAnswer, with the deadline as its reason where that was it."""
+        """Raises NoResponse for every connection error inside, with the deadline as the reason where it passed."""
         try:
             yield
-        except NoAnswer:
-            if self._rung:
+        except NoResponse:
+            if self._expired:
                 raise self._late() from None
             raise
         except (OSError, HTTPException, ValueError) as error:
-            if self._rung:
+            if self._expired:
                 raise self._late() from error
-            raise NoAnswer(f"the container gave no answer: {_said(error)}") from error
-        if self._rung:
+            raise NoResponse(f"the container sent no response: {_reason(error)}") from error
+        if self._expired:
             raise self._late()
 
-    def _late(self) -> NoAnswer:
-        return NoAnswer(f"the container did not answer within {self._within_s:g} s", late=True)
+    def _late(self) -> NoResponse:
+        return NoResponse(f"the container did not respond within {self._within_s:g} s", late=True)
 
     def stop(self) -> None:
         self._timer.cancel()
         if self._socket is not None:
-            # A response that never began keeps the connection open after its client was closed.
-            left = self._socket.detach()
-            if left >= 0:
-                os.close(left)
+            # A response that never began keeps the connection open after HTTPConnection.close().
+            descriptor = self._socket.detach()
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The endpoint between caller and container: what may pass, which model is meant, and what an answer becomes."""
+"""The endpoint between caller and container: checks requests, selects the target model, maps responses and errors."""
 
 from __future__ import annotations
 
@@ -6,85 +6,91 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from . import attributes
 from . import headers as passing
-from .call import Answer, NoAnswer, OpenAnswer, call, opened
+from .api_error import ApiError, invalid, model_error
+from .call import ContainerResponse, NoResponse, OpenResponse, call, opened
+from .headers import PLAIN, STREAM
 from .hosting import Hosting
-from .limits import Limits
-from .refusal import Refusal, invalid, model_error
-from .targets import Targets
+from .limits import PlatformLimits
+from .targets import TargetModels
 
-Sent = Sequence[tuple[str, str]]
-PLAIN, STREAM, ASYNC = "InvokeEndpoint", "InvokeEndpointWithResponseStream", "InvokeEndpointAsync"
+Headers = Sequence[tuple[str, str]]
 VARIANT = "AllTraffic"
 
 
 class Endpoint:
-    """One endpoint with one variant. ``targets``: the models of a multi-model endpoint."""
+    """One endpoint with one variant. ``targets``: the target models of a multi-model endpoint."""
 
-    def __init__(self, name: str, hosting: Hosting, targets: Targets | None = None) -> None:
+    def __init__(self, name: str, hosting: Hosting, targets: TargetModels | None = None) -> None:
         self.name = name
         self._hosting = hosting
         self._targets = targets
         most = hosting.plan.limits.concurrent
-        self._turns = threading.BoundedSemaphore(most) if most is not None else None
+        self._slots = threading.BoundedSemaphore(most) if most is not None else None
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> PlatformLimits:
         return self._hosting.plan.limits
 
     def require(self, name: str) -> None:
-        """Raises Refusal when this endpoint has another name."""
+        """Raises ApiError when ``name`` is not the name of this endpoint."""
         if name != self.name:
-            raise invalid(f"Endpoint {name} not found; the one that is served here is {self.name}")
+            raise invalid(f"Endpoint {name} not found; this one is {self.name}")
 
-    def invoke(self, sent: Sent, body: bytes, api: str = PLAIN, within_s: float | None = None) -> Answer:
-        """The container's answer with the headers that the caller gets. Raises Refusal for everything but 2xx.
+    def invoke(self, sent: Headers, body: bytes, api: str = PLAIN, within_s: float | None = None) -> ContainerResponse:
+        """The container's response with the headers that the caller gets. Raises ApiError for all but 2xx.
 
-        ``within_s``: how long it may take, if not as long as a real-time request.
+        ``within_s``: the deadline in seconds, if not that of a real-time request.
         """
         given = passing.to_container(sent, api)
         limit_s = self.limits.response_s if within_s is None else within_s
         send = self._sender(given, body, limit_s)
-        with self._turn():
-            answer = self._route(given, send)
-        if not answer.ok:
-            raise model_error(answer.status, answer.body, self.name)
-        return Answer(answer.status, passing.to_caller(answer.headers, VARIANT), answer.body)
+        with self._slot():
+            response = self._route(given, send)
+        if not response.ok:
+            raise model_error(response.status, response.body, self.name)
+        return ContainerResponse(response.status, self._to_caller(response), response.body)
 
     @contextmanager
-    def stream(self, sent: Sent, body: bytes) -> Iterator[tuple[Mapping[str, str], OpenAnswer]]:
-        """The caller's headers, and the answer that is still to be read. Raises Refusal as long as nothing was sent."""
+    def stream(self, sent: Headers, body: bytes) -> Iterator[tuple[Mapping[str, str], OpenResponse]]:
+        """The caller's headers, and the response with its body unread. Raises ApiError before the first chunk."""
         given = passing.to_container(sent, STREAM)
-        if given.get(passing.SESSION) == "NEW_SESSION":
-            raise invalid("a session cannot be opened by InvokeEndpointWithResponseStream; use InvokeEndpoint")
-        if self._targets is not None or passing.TARGET_MODEL in given:
-            raise invalid("InvokeEndpointWithResponseStream knows no TargetModel; use InvokeEndpoint")
+        self._check_target(given)
+        if self._targets is not None:
+            raise invalid("InvokeEndpointWithResponseStream takes no TargetModel; use InvokeEndpoint")
         with ExitStack() as stack:
-            stack.enter_context(self._turn())
+            stack.enter_context(self._slot())
             try:
-                answer = stack.enter_context(
+                response = stack.enter_context(
                     opened(self._hosting.address, "POST", "/invocations", given, body, self.limits.stream_s)
                 )
-                said = b"" if 200 <= answer.status < 300 else b"".join(answer.pieces())
-            except NoAnswer as error:
+                body_of_error = b"" if 200 <= response.status < 300 else b"".join(response.chunks())
+            except NoResponse as error:
                 raise model_error(0, str(error), self.name) from error
-            if not 200 <= answer.status < 300:
-                raise model_error(answer.status, said, self.name)
-            yield passing.to_caller(answer.headers, VARIANT), answer
+            if not 200 <= response.status < 300:
+                raise model_error(response.status, body_of_error, self.name)
+            yield self._to_caller(response), response
 
-    def _sender(self, given: Mapping[str, str], body: bytes, within_s: float) -> Callable[[str], Answer]:
-        def send(path: str) -> Answer:
+    def _to_caller(self, response: ContainerResponse | OpenResponse) -> dict[str, str]:
+        passed = passing.to_caller(response.headers, VARIANT)
+        reason = attributes.problem(passed, attributes.RESPONSE)
+        if reason is not None:
+            raise model_error(response.status, f"a header of the response is invalid: {reason}", self.name)
+        return passed
+
+    def _sender(self, given: Mapping[str, str], body: bytes, within_s: float) -> Callable[[str], ContainerResponse]:
+        def send(path: str) -> ContainerResponse:
             try:
                 return call(self._hosting.address, "POST", path, given, body, within_s=within_s)
-            except NoAnswer as error:
+            except NoResponse as error:
                 raise model_error(0, str(error), self.name) from error
 
         return send
 
-    def _route(self, given: Mapping[str, str], send: Callable[[str], Answer]) -> Answer:
-        variant, target = given.get(passing.TARGET_VARIANT, VARIANT), given.get(passing.TARGET_MODEL)
-        if variant != VARIANT:
-            raise invalid(f"Variant {variant} not found; this endpoint has {VARIANT}")
+    def _route(self, given: Mapping[str, str], send: Callable[[str], ContainerResponse]) -> ContainerResponse:
+        self._check_target(given)
+        target = given.get(attributes.TARGET_MODEL)
         if self._targets is None:
             if target is not None:
                 raise invalid("TargetModel is for multi-model endpoints; this one serves a single model")
@@ -93,14 +99,23 @@ class Endpoint:
             raise invalid("a multi-model endpoint needs TargetModel: the relative path of a model.tar.gz")
         return self._targets.invoke(target, send)
 
+    def _check_target(self, given: Mapping[str, str]) -> None:
+        variant = given.get(attributes.TARGET_VARIANT, VARIANT)
+        if variant != VARIANT:
+            raise invalid(f"Variant {variant} not found; this endpoint has {VARIANT}")
+        if attributes.TARGET_CONTAINER in given:
+            raise invalid("TargetContainerHostname is for multi-container endpoints; this one has a single container")
+        if attributes.INFERENCE_COMPONENT in given:
+            raise invalid("InferenceComponentName is for endpoints with inference components; this one has none")
+
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._turns is None:
+    def _slot(self) -> Iterator[None]:
+        if self._slots is None:
             yield
             return
-        if not self._turns.acquire(blocking=False):
-            raise Refusal("ThrottlingException", f"Rate exceeded: MaxConcurrency is {self.limits.concurrent}")
+        if not self._slots.acquire(blocking=False):
+            raise ApiError("ThrottlingException", f"Rate exceeded: MaxConcurrency is {self.limits.concurrent}")
         try:
             yield
         finally:
-            self._turns.release()
+            self._slots.release()

@@ -1,4 +1,4 @@
-"""The framing of a response stream: length-prefixed messages with typed headers and two CRC-32 each.
+"""The framing of a response stream: length-prefixed messages, each with typed headers and two CRC-32 values.
 
 The format is AWS's ``vnd.amazon.eventstream``: four bytes of total length, four of the headers' length, the CRC of
 these eight; headers as (one byte length, name, type 7, two bytes length, text); payload; the CRC of all before it.
@@ -13,8 +13,8 @@ from zlib import crc32
 MEDIA_TYPE = "application/vnd.amazon.eventstream"
 _TEXT = 7
 _FRAME_BYTES = 16
-LARGEST_PAYLOAD = 128 * 1_024
-"""What one part carries at most; longer pieces are cut. Callers may not rely on where."""
+MAX_PAYLOAD_BYTES = 128 * 1_024
+"""The limit of one part; longer chunks are cut. The API does not promise where."""
 
 
 def message(headers: dict[str, str], payload: bytes) -> bytes:
@@ -25,19 +25,19 @@ def message(headers: dict[str, str], payload: bytes) -> bytes:
     return framed + struct.pack(">I", crc32(framed))
 
 
-def parts(payload: bytes) -> bytes:
-    """A piece of the answer as ``PayloadPart`` events."""
+def payload_parts(payload: bytes) -> bytes:
+    """A chunk of the response as ``PayloadPart`` events."""
     headers = {
         ":event-type": "PayloadPart",
         ":content-type": "application/octet-stream",
         ":message-type": "event",
     }
-    cut = range(0, len(payload), LARGEST_PAYLOAD)
-    return b"".join(message(headers, payload[begin : begin + LARGEST_PAYLOAD]) for begin in cut)
+    cut = range(0, len(payload), MAX_PAYLOAD_BYTES)
+    return b"".join(message(headers, payload[begin : begin + MAX_PAYLOAD_BYTES]) for begin in cut)
 
 
-def broken(code: str, text: str) -> bytes:
-    """The end of a stream that failed: ``ModelStreamError``; ``code`` ModelInvocationTimeExceeded or StreamBroken."""
+def stream_error(code: str, text: str) -> bytes:
+    """The last event of a failed stream: ModelStreamError, with ModelInvocationTimeExceeded or StreamBroken as code."""
     headers = {
         ":exception-type": "ModelStreamError",
         ":content-type": "application/json",

@@ -1,4 +1,4 @@
-"""The health check: at first until the start-up budget is spent, then every few seconds for the container's life."""
+"""The health check: pings during start-up within its time limit, then every few seconds until the container ends."""
 
 from __future__ import annotations
 
@@ -6,59 +6,61 @@ import threading
 import time
 from collections.abc import Callable
 
-from .call import Address, NoAnswer, call
-from .instance import DidNotStart, Instance
-from .limits import Limits
+from .call import Address, NoResponse, call
+from .container import Container, DidNotStart
+from .limits import PlatformLimits
 
-LOOK_S = 0.05
+RETRY_S = 0.05
 AGENT = {"user-agent": "AHC/2.0"}
 
 
-def ping(address: Address, limits: Limits) -> str | None:
-    """None when healthy; otherwise what was wrong, in a few words."""
+def ping(address: Address, limits: PlatformLimits) -> str | None:
+    """None when healthy; otherwise the reason, in a few words."""
     try:
-        answer = call(address, "GET", "/ping", AGENT, within_s=limits.ping_timeout_s)
-    except NoAnswer as error:
+        response = call(address, "GET", "/ping", AGENT, within_s=limits.ping_timeout_s)
+    except NoResponse as error:
         return str(error)
-    return None if answer.status == 200 else f"/ping said {answer.status} {answer.text[:200]}".rstrip()
+    return None if response.status == 200 else f"/ping returned {response.status} {response.text[:200]}".rstrip()
 
 
-def wait_healthy(instance: Instance, address: Address, limits: Limits) -> float:
-    """Ping until the answer is 200; seconds that it took.
+def wait_healthy(container: Container, address: Address, limits: PlatformLimits) -> float:
+    """Ping until the status is 200, and return the seconds that it took.
 
-    Raises DidNotStart, in the platform's words and with the reason, when the container ends or its time is up.
+    Raises DidNotStart, in the platform's words and with the reason, when the container ends or the time limit passes.
     """
     begun = time.monotonic()
     while True:
-        wrong = ping(address, limits)
+        problem = ping(address, limits)
         took = time.monotonic() - begun
-        if wrong is None:
+        if problem is None:
             return took
-        if not instance.running:
-            code = instance.process.wait()
+        if not container.running:
+            code = container.process.wait()
             raise DidNotStart(
-                f"the container did not pass the ping health check: it ended with {code}: {instance.cause()}"
+                f"the container did not pass the ping health check: it ended with {code}: {container.cause()}"
             )
         if took > limits.startup_s:
             raise DidNotStart(
-                f"the container did not pass the ping health check within {limits.startup_s:g} s: {wrong}; "
-                f"it said: {instance.cause()}"
+                f"the container did not pass the ping health check within {limits.startup_s:g} s: {problem}; "
+                f"last log line: {container.cause()}"
             )
-        time.sleep(LOOK_S)
+        time.sleep(RETRY_S)
 
 
-class Watch:
-    """Pings at the platform's cadence and tells of every change."""
+class HealthMonitor:
+    """Pings at the platform's interval and logs every change of health."""
 
-    def __init__(self, instance: Instance, address: Address, limits: Limits, tell: Callable[[str], None]) -> None:
-        self._instance = instance
+    def __init__(
+        self, container: Container, address: Address, limits: PlatformLimits, log: Callable[[str], None]
+    ) -> None:
+        self._container = container
         self._address = address
         self._limits = limits
-        self._tell = tell
+        self._log = log
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ping", daemon=True)
-        self.wrong: str | None = None
-        """What the last ping found."""
+        self.problem: str | None = None
+        """The reason why the last ping failed; None when it succeeded."""
 
     def start(self) -> None:
         self._thread.start()
@@ -67,21 +69,21 @@ class Watch:
         self._over.set()
         self._thread.join(self._limits.ping_timeout_s + self._limits.accept_s + 1)
 
-    def look(self) -> bool:
-        """One ping. False when there will be nothing more to see."""
-        if not self._instance.running:
-            self.wrong = f"the container ended: {self._instance.cause()}"
-            self._tell(f"{self.wrong}; the platform would start another one")
+    def check(self) -> bool:
+        """Ping once. False when the container has ended."""
+        if not self._container.running:
+            self.problem = f"the container ended: {self._container.cause()}"
+            self._log(f"{self.problem}; the platform would start another one")
             return False
-        wrong = ping(self._address, self._limits)
-        if wrong is not None and self.wrong is None:
-            self._tell(f"unhealthy: {wrong}; the platform would replace the instance")
-        elif wrong is None and self.wrong is not None:
-            self._tell("healthy again")
-        self.wrong = wrong
+        problem = ping(self._address, self._limits)
+        if problem is not None and self.problem is None:
+            self._log(f"unhealthy: {problem}; the platform would replace the instance")
+        elif problem is None and self.problem is not None:
+            self._log("healthy again")
+        self.problem = problem
         return True
 
     def _run(self) -> None:
         while not self._over.wait(self._limits.ping_interval_s):
-            if not self.look():
+            if not self.check():
                 return

@@ -1,33 +1,35 @@
-"""A hosted model: what to run and under which limits, from the start to the last signal."""
+"""A hosted model: the plan of a container and its limits, its start, and its stop."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from .call import Address
-from .health import Watch, wait_healthy
-from .instance import DidNotStart, Instance, Mount, Resources, bare, from_image
-from .limits import ENVIRONMENT_BYTES, ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, Limits
+from .container import Container, DidNotStart, Mount, Resources, start_container, start_process
+from .health import HealthMonitor, wait_healthy
+from .limits import ENVIRONMENT_BYTES, ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, PlatformLimits
 from .model import prepare
 
 HOST = "127.0.0.1"
 MODEL, MODELS = "/opt/ml/model", "/opt/ml/models"
-AS_IN_THE_IMAGE = {"SLIPWAY_HOST": HOST, "SLIPWAY_ADMIN": "off", "SLIPWAY_DRAIN_GRACE_S": "5"}
-"""What the image sets, for the bare process."""
+IMAGE_ENVIRONMENT = {"SLIPWAY_HOST": HOST, "SLIPWAY_ADMIN": "off", "SLIPWAY_DRAIN_GRACE_S": "5"}
+"""Variables that the image sets, for a process without an image."""
 
 
-class BadPlan(Exception):
-    """What was asked for cannot be hosted; the message says what to change."""
+class InvalidPlan(Exception):
+    """The options cannot be hosted; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run: ``image`` None is the server of this checkout; ``command`` takes its place.
+class HostingPlan:
+    """Model, image, variables and limits of one container.
 
-    ``environ`` is ``ContainerDefinition.Environment``; ``injected`` what the platform adds for a mode.
+    ``image`` None: the server of this checkout, or ``command`` instead of it. ``environ``:
+    ``ContainerDefinition.Environment``. ``injected``: the variables that the platform adds for a mode.
     """
 
     model: Path | None
@@ -36,73 +38,77 @@ class Plan:
     injected: Mapping[str, str] = field(default_factory=dict)
     multi_model: bool = False
     resources: Resources = field(default_factory=Resources)
-    limits: Limits = field(default_factory=Limits)
+    limits: PlatformLimits = field(default_factory=PlatformLimits)
     command: Sequence[str] | None = None
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
-    """Raises BadPlan for what CreateModel would refuse."""
+    """Raises InvalidPlan for an environment that CreateModel would refuse."""
     if len(environ) > ENVIRONMENT_ENTRIES:
-        raise BadPlan(f"Environment has {len(environ)} entries; the platform takes {ENVIRONMENT_ENTRIES}")
+        raise InvalidPlan(f"Environment has {len(environ)} entries; the platform takes {ENVIRONMENT_ENTRIES}")
     for name, value in environ.items():
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
+            raise InvalidPlan(f"Environment: {name[:64]!r} is no variable name: use letters, digits and _")
         if max(len(name.encode()), len(value.encode())) > ENVIRONMENT_TEXT_BYTES:
-            raise BadPlan(f"Environment: {name[:64]} is longer than {ENVIRONMENT_TEXT_BYTES} bytes")
+            raise InvalidPlan(f"Environment: {name[:64]} is longer than {ENVIRONMENT_TEXT_BYTES} bytes")
     if sum(len(name.encode()) + len(value.encode()) for name, value in environ.items()) > ENVIRONMENT_BYTES:
-        raise BadPlan(f"Environment is larger than {ENVIRONMENT_BYTES} bytes in all")
+        raise InvalidPlan(f"Environment is larger than {ENVIRONMENT_BYTES} bytes in all")
 
 
 class Hosting:
-    """One container under the platform's care."""
+    """One container, started, monitored and stopped as the platform does."""
 
-    def __init__(self, plan: Plan, workspace: Path, tell: Callable[[str], None], echo: IO[str] | None = None) -> None:
-        """``workspace``: where archives are unpacked. ``tell`` gets events, ``echo`` the container's own output."""
+    def __init__(
+        self, plan: HostingPlan, workspace: Path, log: Callable[[str], None], echo: IO[str] | None = None
+    ) -> None:
+        """``workspace``: where archives are unpacked. ``log`` gets events, ``echo`` the container's output."""
         check_environment(plan.environ)
         self.plan = plan
         self._workspace = workspace
-        self._tell = tell
+        self._log = log
         self._echo = echo
-        self.models_here = workspace / "models"
+        self.models_host_path = workspace / "models"
         """Where target models are unpacked."""
-        self.models_there = MODELS if plan.image else str(self.models_here)
-        """The same as the container sees it."""
-        self.instance: Instance | None = None
-        self._watch: Watch | None = None
+        self.models_container_path = MODELS if plan.image else str(self.models_host_path)
+        """The same folder as the container sees it."""
+        self.container: Container | None = None
+        self._monitor: HealthMonitor | None = None
 
     @property
     def address(self) -> Address:
         return Address(HOST, self._running.port, self.plan.limits.accept_s)
 
     @property
-    def _running(self) -> Instance:
-        assert self.instance is not None, "asked before it was started"
-        return self.instance
+    def _running(self) -> Container:
+        assert self.container is not None, "the container was not started"
+        return self.container
 
     @property
     def unhealthy(self) -> str | None:
-        """What the last health check found wrong."""
-        return self._watch.wrong if self._watch is not None else None
+        """The reason why the last health check failed; None when it succeeded."""
+        return self._monitor.problem if self._monitor is not None else None
 
     def start(self) -> float:
-        """Seconds until it was healthy. Raises DidNotStart or BadModel; nothing is left behind then."""
-        self.instance = self._from_image() if self.plan.image else self._bare()
+        """Seconds until the container was healthy. Raises DidNotStart or InvalidModel, with the container removed."""
+        self.container = self._from_image() if self.plan.image else self._as_process()
         try:
-            seconds = wait_healthy(self.instance, self.address, self.plan.limits)
+            seconds = wait_healthy(self.container, self.address, self.plan.limits)
         except DidNotStart:
-            self.instance.close()
+            self.container.close()
             raise
-        self._watch = Watch(self.instance, self.address, self.plan.limits, self._tell)
-        self._watch.start()
+        self._monitor = HealthMonitor(self.container, self.address, self.plan.limits, self._log)
+        self._monitor.start()
         return seconds
 
     def stop(self) -> tuple[int, float]:
-        """Exit code, and the seconds from SIGTERM to the end."""
-        if self._watch is not None:
-            self._watch.stop()
+        """The exit code, and the seconds from SIGTERM to the exit."""
+        if self._monitor is not None:
+            self._monitor.stop()
         return self._running.stop(self.plan.limits.stop_s)
 
     def _model(self) -> Path | None:
         if self.plan.multi_model:
-            self.models_here.mkdir(parents=True, exist_ok=True)
+            self.models_host_path.mkdir(parents=True, exist_ok=True)
             return None
         return None if self.plan.model is None else prepare(self.plan.model, self._workspace / "model")
 
@@ -110,17 +116,17 @@ class Hosting:
         mode = {"SAGEMAKER_MULTI_MODEL": "true"} if self.plan.multi_model else {}
         return {**mode, **self.plan.injected}
 
-    def _bare(self) -> Instance:
+    def _as_process(self) -> Container:
         model = self._model()
         where = {"SLIPWAY_MODEL": str(model)} if model is not None else {}
-        environ = {**AS_IN_THE_IMAGE, **where, **self._injected(), **self.plan.environ}
-        return bare(environ, command=self.plan.command, echo=self._echo)
+        environ = {**IMAGE_ENVIRONMENT, **where, **self._injected(), **self.plan.environ}
+        return start_process(environ, command=self.plan.command, echo=self._echo)
 
-    def _from_image(self) -> Instance:
+    def _from_image(self) -> Container:
         assert self.plan.image is not None
         model = self._model()
         mounts = [] if model is None else [Mount(model, MODEL)]
         if self.plan.multi_model:
-            mounts = [Mount(self.models_here, MODELS)]
+            mounts = [Mount(self.models_host_path, MODELS)]
         environ = {**self._injected(), **self.plan.environ}
-        return from_image(self.plan.image, environ, mounts, self.plan.resources, echo=self._echo)
+        return start_container(self.plan.image, environ, mounts, self.plan.resources, echo=self._echo)

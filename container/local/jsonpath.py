@@ -1,77 +1,69 @@
-"""The part of JSONPath that the filters of a transform job take: names, indices, slices and lists of either."""
+"""The filters of a transform job: the JSONPath operators that the platform documents, over parsed records.
+
+Names, indices, slices, and lists of names or of indices. A list of names keeps the names: ``$['id','score']`` of an
+object is an object.
+"""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-LONGEST = 63
+import jsonpath
+from jsonpath.segments import JSONPathChildSegment
+from jsonpath.selectors import IndexSelector, NameSelector, SliceSelector
 
-_STEP = re.compile(r"\.(?P<name>[A-Za-z_][\w-]*)|\[(?P<inside>[^\]]+)\]")
-_SLICE = re.compile(r"(-?\d*):(-?\d*)")
-_INDEX = re.compile(r"-?\d+")
-_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+MAX_CHARACTERS = 63
 
-Step = tuple[str, Any]
+Step = str | int | slice | list[str | int]
+
+_GRAMMAR = jsonpath.JSONPathEnvironment(strict=True)
 
 
-class BadPath(ValueError):
-    """The path cannot be read, or points to nothing; the message says where."""
+class InvalidPath(ValueError):
+    """The path cannot be parsed, or selects nothing; the message says where."""
 
 
 def parse(path: str) -> list[Step]:
-    """The steps of a path from the root ``$``. Raises BadPath."""
-    if len(path) > LONGEST:
-        raise BadPath(f"{path[:20]}... has {len(path)} characters; a filter may have {LONGEST}")
-    if not path.startswith("$"):
-        raise BadPath(f"{path!r} does not begin with $")
-    steps: list[Step] = []
-    at = 1
-    while at < len(path):
-        found = _STEP.match(path, at)
-        if found is None:
-            raise BadPath(f"{path!r} cannot be read from character {at + 1}: {path[at:]!r}")
-        steps.append(("one", found["name"]) if found["name"] else _bracket(path, found["inside"]))
-        at = found.end()
-    return steps
+    """The steps of a path from the root ``$``. Raises InvalidPath."""
+    if len(path) > MAX_CHARACTERS:
+        raise InvalidPath(f"{path[:20]}... has {len(path)} characters; a filter may have {MAX_CHARACTERS}")
+    try:
+        # The platform's documentation also writes a dot before a bracket.
+        query = _GRAMMAR.compile(path.replace(".[", "["))
+    except jsonpath.JSONPathError as error:
+        raise InvalidPath(f"{path!r} is no JSONPath: {str(error).splitlines()[0]}") from error
+    if not isinstance(query, jsonpath.JSONPath):
+        raise InvalidPath(f"{path!r}: a filter is one path from $")
+    return [_step(path, segment) for segment in query.segments]
+
+
+def _step(path: str, segment: Any) -> Step:
+    keys: list[str | int] = []
+    for selector in segment.selectors if isinstance(segment, JSONPathChildSegment) else [segment]:
+        if isinstance(selector, SliceSelector) and len(segment.selectors) == 1:
+            return selector.slice
+        if isinstance(selector, NameSelector):
+            keys.append(selector.name)
+        elif isinstance(selector, IndexSelector):
+            keys.append(selector.index)
+        else:
+            raise InvalidPath(f"{path!r}: a filter takes names, indices, slices, and lists of names or of indices")
+    return keys[0] if len(keys) == 1 else keys
 
 
 def pick(value: Any, steps: list[Step]) -> Any:
-    """What a path points to. A list of names keeps them as an object. Raises BadPath."""
-    for kind, what in steps:
+    """The selected part of ``value``. Raises InvalidPath when a step selects nothing."""
+    for step in steps:
         try:
-            if kind == "slice":
-                if not isinstance(value, list):
-                    raise BadPath("a slice needs a list")
-                value = value[what]
-            elif kind == "one":
-                value = _child(value, what)
-            elif isinstance(value, dict):
-                value = {name: value[name] for name in what}
-            else:
-                value = [_child(value, index) for index in what]
+            value = _pick(value, step)
         except (KeyError, IndexError, TypeError) as error:
-            raise BadPath(f"{what!r} is not in {str(value)[:80]}") from error
+            raise InvalidPath(f"{step!r} is not in {str(value)[:80]}") from error
     return value
 
 
-def _child(value: Any, key: str | int) -> Any:
-    if isinstance(value, dict) != isinstance(key, str):
-        raise KeyError(key)
-    return value[key]
-
-
-def _bracket(path: str, inside: str) -> Step:
-    if sliced := _SLICE.fullmatch(inside.strip()):
-        begin, end = (int(text) if text else None for text in sliced.groups())
-        return "slice", slice(begin, end)
-    keys = [_key(path, text.strip()) for text in inside.split(",")]
-    return ("one", keys[0]) if len(keys) == 1 else ("several", keys)
-
-
-def _key(path: str, text: str) -> str | int:
-    if _INDEX.fullmatch(text):
-        return int(text)
-    if quoted := _QUOTED.fullmatch(text):
-        return quoted[1] if quoted[1] is not None else quoted[2]
-    raise BadPath(f"{path!r}: {text!r} is neither a number, nor a slice, nor a name in quotes")
+def _pick(value: Any, step: Any) -> Any:
+    if isinstance(step, list):
+        return {key: value[key] for key in step} if isinstance(value, dict) else [_pick(value, key) for key in step]
+    if not isinstance(value, dict if isinstance(step, str) else list):
+        raise KeyError(step)
+    return value[step]

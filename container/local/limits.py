@@ -1,4 +1,4 @@
-"""What the platform allows: times, sizes and counts, each as its documentation states it."""
+"""The limits of the platform: times, sizes and counts, each as its documentation states it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ REAL_TIME_BYTES = 25 * MIB
 SERVERLESS_BYTES = 4 * MIB
 ASYNC_BYTES = 1_024 * MIB
 INLINE_BYTES = 128_000
-"""An asynchronous request that brings its input with it."""
+"""Of an asynchronous request whose input is its body."""
 TRANSFORM_BYTES = 100 * MIB
-"""Payload times concurrency of a transform job."""
+"""MaxPayloadInMB times MaxConcurrentTransforms of a transform job."""
 
 SHARED_MEMORY_MIB = 64
-"""Of a hosted container; nobody can raise it."""
+"""Of a hosted container; the platform has no option to raise it."""
 
 ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, ENVIRONMENT_BYTES = 100, 1_024, 32_768
-CUSTOM_ATTRIBUTES, INFERENCE_ID, SESSION_ID, TARGET_MODEL = 1_024, 64, 256, 1_024
-"""Characters of a header."""
+TRANSFORM_TYPE_CHARACTERS = 256
+"""Of ContentType and Accept of a transform job."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how large anything may be. Times in seconds."""
+class PlatformLimits:
+    """The limits of one endpoint. Times in seconds."""
 
     accept_s: float = 0.25
     ping_timeout_s: float = 2.0
@@ -35,10 +35,10 @@ class Limits:
     response_s: float = 60.0
     stream_s: float = 480.0
     load_answer_s: float = 60.0
-    """A caller waits so long for a target model to be loaded; then it is told to come again."""
+    """A caller waits this long for the load of a target model, then gets ModelNotReadyException."""
     load_s: float = 360.0
     stop_s: float = 30.0
     """From SIGTERM to SIGKILL."""
     payload_bytes: int = REAL_TIME_BYTES
     concurrent: int | None = None
-    """Requests at the same time: ``MaxConcurrency`` of a serverless endpoint."""
+    """Concurrent requests: ``MaxConcurrency`` of a serverless endpoint. None: no limit."""

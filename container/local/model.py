@@ -1,4 +1,4 @@
-"""The model as the platform brings it to the container: unpacked from its archive, below ``/opt/ml``."""
+"""The model folder that the container mounts: a folder as it is, or an unpacked archive."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import tarfile
 from pathlib import Path
 
 
-class BadModel(Exception):
-    """No such model, or an archive that the platform would refuse; the message says which and what to do."""
+class InvalidModel(Exception):
+    """There is no such model, or the platform would refuse the archive; the message says what to do."""
 
 
 def prepare(model: Path, below: Path) -> Path:
-    """The folder to be mounted: ``model`` itself where it is one, else what its archive holds, unpacked to ``below``.
+    """The folder to mount: ``model`` itself if it is a folder, else ``below`` with the content of its archive.
 
-    Raises BadModel.
+    Raises InvalidModel.
     """
     if model.is_dir():
         return model.resolve()
     if not model.exists():
-        raise BadModel(f"{model}: no such file or folder; give a model folder or its model.tar.gz")
+        raise InvalidModel(f"{model}: no such file or folder; give a model folder or its model.tar.gz")
     below.mkdir(parents=True, exist_ok=True)
     if model.suffix == ".onnx":
         (below / model.name).write_bytes(model.read_bytes())
@@ -28,18 +28,18 @@ def prepare(model: Path, below: Path) -> Path:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Raises BadModel for what is no gzip tar, links, and paths that lead out of it."""
+    """Unpack a gzip tar. Raises InvalidModel for other files, for links, and for paths that lead out of ``target``."""
     try:
         with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
                 if member.issym() or member.islnk():
-                    raise BadModel(
+                    raise InvalidModel(
                         f"{archive}: {member.name} is a link; the platform takes files only: pack with --dereference"
                     )
             opened.extractall(target, filter="data")
     except tarfile.FilterError as error:
-        raise BadModel(
+        raise InvalidModel(
             f"{archive}: {error}; pack the files at the top of the archive: tar -czf model.tar.gz -C DIR ."
         ) from error
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BadModel(f"{archive} is no gzip tar ({error}); pack it: tar -czf model.tar.gz -C DIR .") from error
+        raise InvalidModel(f"{archive} is no gzip tar ({error}); pack it: tar -czf model.tar.gz -C DIR .") from error

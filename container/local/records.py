@@ -1,4 +1,4 @@
-"""The records of an input file: whole, by lines, or in the frames of RecordIO and TFRecord, which stay as they are."""
+"""The records of an input file, by SplitType: the whole file, lines, RecordIO frames or TFRecord frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _TFRECORD_HEAD = struct.Struct("<Q")
 _CRC_BYTES = 4
 
 
-class BadInput(Exception):
-    """An input file that cannot be cut or sent as the job says; the message says where and what to do."""
+class InvalidInput(Exception):
+    """An input file that cannot be split or sent as the job asks; the message says where and what to do."""
 
 
 def whole(content: bytes) -> Iterator[bytes]:
-    """``SplitType`` None."""
+    """``SplitType`` None: the file is one record."""
     yield content
 
 
 def lines(content: bytes) -> Iterator[bytes]:
-    """``SplitType`` Line: without their ends; what follows the last one is a record if there is anything."""
+    """``SplitType`` Line: lines without their ends; text after the last line end is a record too."""
     pieces = content.split(b"\n")
     if pieces and not pieces[-1]:
         pieces.pop()
@@ -32,41 +32,41 @@ def lines(content: bytes) -> Iterator[bytes]:
 
 
 def recordio(content: bytes) -> Iterator[bytes]:
-    """``SplitType`` RecordIO: frames with their heads; one that was cut at a magic number stays together.
+    """``SplitType`` RecordIO: frames with their headers; the parts of a multi-part record stay together.
 
-    Raises BadInput.
+    Raises InvalidInput.
     """
     at = begun = 0
     while at < len(content):
         if len(content) - at < _RECORDIO_HEAD.size:
-            raise BadInput(f"RecordIO: {len(content) - at} bytes are left at byte {at}, a record begins with 8")
+            raise InvalidInput(f"RecordIO: {len(content) - at} bytes are left at byte {at}, a record begins with 8")
         magic, word = _RECORDIO_HEAD.unpack_from(content, at)
         if magic != RECORDIO_MAGIC:
-            raise BadInput(
+            raise InvalidInput(
                 f"RecordIO: expected {RECORDIO_MAGIC:#x} at byte {at}, got {magic:#x}; is the file RecordIO?"
             )
         at += _RECORDIO_HEAD.size + -(-(word & _RECORDIO_LENGTH) // 4) * 4
         if at > len(content):
-            raise BadInput(f"RecordIO: the file ends inside of the record at byte {begun}")
+            raise InvalidInput(f"RecordIO: the file ends inside of the record at byte {begun}")
         if word >> 29 in (_WHOLE, _LAST):
             yield content[begun:at]
             begun = at
     if begun != at:
-        raise BadInput(f"RecordIO: the record at byte {begun} has no last part")
+        raise InvalidInput(f"RecordIO: the record at byte {begun} has no last part")
 
 
 def tfrecord(content: bytes) -> Iterator[bytes]:
-    """``SplitType`` TFRecord: frames with length and check sums, which are left for the container to check.
+    """``SplitType`` TFRecord: frames with length and checksums; the container checks the checksums.
 
-    Raises BadInput.
+    Raises InvalidInput.
     """
     at = 0
     while at < len(content):
         if len(content) - at < _TFRECORD_HEAD.size:
-            raise BadInput(f"TFRecord: {len(content) - at} bytes are left at byte {at}, a record begins with 12")
+            raise InvalidInput(f"TFRecord: {len(content) - at} bytes are left at byte {at}, a record begins with 12")
         end = at + _TFRECORD_HEAD.size + _CRC_BYTES + _TFRECORD_HEAD.unpack_from(content, at)[0] + _CRC_BYTES
         if end > len(content):
-            raise BadInput(f"TFRecord: the file ends inside of the record at byte {at}; is the file TFRecord?")
+            raise InvalidInput(f"TFRecord: the file ends inside of the record at byte {at}; is the file TFRecord?")
         yield content[at:end]
         at = end
 
@@ -80,10 +80,10 @@ SPLIT: dict[str, Callable[[bytes], Iterator[bytes]]] = {
 
 
 def payloads(records: Iterable[bytes], split: str, strategy: str, payload_bytes: int | None) -> Iterator[list[bytes]]:
-    """The records of each request: one with SingleRecord, as many as ``payload_bytes`` hold with MultiRecord.
+    """The records of each request: one with SingleRecord, up to ``payload_bytes`` with MultiRecord.
 
-    ``payload_bytes`` None: no limit, so that MultiRecord is one request for the whole file. Raises BadInput for a
-    record that is larger than that.
+    ``payload_bytes`` None: no limit, so that MultiRecord makes one request of the whole file. Raises InvalidInput for
+    a record that is larger than the limit.
     """
     end = 1 if split == "Line" else 0
     batch: list[bytes] = []
@@ -92,7 +92,7 @@ def payloads(records: Iterable[bytes], split: str, strategy: str, payload_bytes:
         length = len(record) + end
         if payload_bytes is not None and length > payload_bytes:
             what = "the file" if split == "None" else f"record {number}"
-            raise BadInput(f"{what} has {length} bytes; MaxPayloadInMB allows {payload_bytes}: raise it, or split")
+            raise InvalidInput(f"{what} has {length} bytes; MaxPayloadInMB allows {payload_bytes}: raise it, or split")
         full = payload_bytes is not None and size + length > payload_bytes
         if batch and (full or strategy == "SingleRecord"):
             yield batch
@@ -104,5 +104,5 @@ def payloads(records: Iterable[bytes], split: str, strategy: str, payload_bytes:
 
 
 def joined(batch: list[bytes], split: str) -> bytes:
-    """The body of a request."""
+    """The body of a request that holds these records."""
     return b"".join(record + b"\n" for record in batch) if split == "Line" else b"".join(batch)

@@ -1,4 +1,4 @@
-"""The runtime API over HTTP, as ``boto3.client("sagemaker-runtime", endpoint_url=...)`` speaks it."""
+"""The runtime API over HTTP, for ``boto3.client("sagemaker-runtime", endpoint_url=...)``."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from . import eventstream
-from .asynchronous import Asynchronous
-from .call import NoAnswer, OpenAnswer
+from .api_error import ApiError, invalid
+from .asynchronous import AsyncInvocations
+from .attributes import PREFIX
+from .call import NoResponse, OpenResponse
 from .endpoint import Endpoint
-from .headers import PREFIX
 from .limits import INLINE_BYTES
-from .refusal import Refusal, invalid
 
 THREADS = 512
-"""Requests at the same time, each of which waits in a thread."""
+"""Concurrent requests; each waits in a thread."""
 
-LOOK_S = 0.005
+POLL_S = 0.005
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Runtime:
-    """The three calls, for one endpoint; ``asynchronous`` None where it is not configured."""
+    """The three invoke operations of one endpoint; ``asynchronous`` None: not configured."""
 
-    def __init__(self, endpoint: Endpoint, asynchronous: Asynchronous | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, asynchronous: AsyncInvocations | None = None) -> None:
         self._endpoint = endpoint
         self._asynchronous = asynchronous
 
@@ -75,7 +75,7 @@ class Runtime:
         self._endpoint.require(request.path_params["name"])
         if self._asynchronous is None:
             raise invalid(f"Endpoint {self._endpoint.name} has no AsyncInferenceConfig; start it with --async-folder")
-        # One byte more is enough to see that it is too much.
+        # One byte above the limit shows that the body is too large.
         body = await _read(request, INLINE_BYTES + 1)
         accepted = await run_in_threadpool(self._asynchronous.accept, request.headers.items(), body)
         locations = {PREFIX + "OutputLocation": accepted.output, PREFIX + "FailureLocation": accepted.failure}
@@ -84,9 +84,9 @@ class Runtime:
 
 @contextmanager
 def listening(runtime: Runtime, listener: socket.socket) -> Iterator[str]:
-    """Serve in a thread of its own, which leaves signals to the main one. Gives the address once it answers.
+    """Serve in a thread, which leaves signals to the main thread. Yields the base URL once the API responds.
 
-    What is under way at the end is given up: the container gets its SIGTERM at once.
+    Requests under way at the end are cancelled: the container gets its SIGTERM at once.
     """
     server = uvicorn.Server(
         uvicorn.Config(runtime.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
@@ -96,8 +96,8 @@ def listening(runtime: Runtime, listener: socket.socket) -> Iterator[str]:
     try:
         while not server.started:
             if not thread.is_alive():
-                raise OSError("the runtime API did not start; the lines above say why")
-            time.sleep(LOOK_S)
+                raise OSError("the runtime API did not start; read the lines above")
+            time.sleep(POLL_S)
         host, port = listener.getsockname()[:2]
         yield f"http://{host}:{port}"
     finally:
@@ -106,12 +106,12 @@ def listening(runtime: Runtime, listener: socket.socket) -> Iterator[str]:
 
 
 def _refusing(handle: Handler) -> Handler:
-    """The same with every Refusal as the document that clients read."""
+    """The same handler with every ApiError as the error document that clients read."""
 
     async def answered(request: Request) -> Response:
         try:
             return await handle(request)
-        except Refusal as error:
+        except ApiError as error:
             return Response(
                 json.dumps(error.document()),
                 error.status,
@@ -127,18 +127,18 @@ async def _read(request: Request, most: int) -> bytes:
     async for piece in request.stream():
         size += len(piece)
         if size > most:
-            raise invalid(f"the payload may have {most} bytes, and has more")
+            raise invalid(f"the payload is larger than {most} bytes")
         pieces.append(piece)
     return b"".join(pieces)
 
 
-def _events(answer: OpenAnswer, stack: ExitStack) -> Iterator[bytes]:
+def _events(answer: OpenResponse, stack: ExitStack) -> Iterator[bytes]:
     with stack:
         try:
-            for piece in answer.pieces():
-                yield eventstream.parts(piece)
-        except NoAnswer as error:
-            yield eventstream.broken("ModelInvocationTimeExceeded" if error.late else "StreamBroken", str(error))
+            for chunk in answer.chunks():
+                yield eventstream.payload_parts(chunk)
+        except NoResponse as error:
+            yield eventstream.stream_error("ModelInvocationTimeExceeded" if error.late else "StreamBroken", str(error))
 
 
 @asynccontextmanager

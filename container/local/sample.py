@@ -1,4 +1,4 @@
-"""A request that the model should answer: its own stored sample, or zeros in the shape that the server describes."""
+"""A request that the model should answer: the stored sample of the artifact, or zeros in the shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .call import Address, NoAnswer, call
+from .call import Address, NoResponse, call
 
 MANIFEST, SAMPLES = "manifest.json", "samples.npz"
-ASK_S = 10.0
+METADATA_S = 10.0
 JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """``origin`` says in a few words where it comes from."""
+    """A request body. ``origin`` says where it comes from, for messages."""
 
     body: bytes
     content_type: str
@@ -25,12 +25,12 @@ class Sample:
 
 
 def find(model: Path, address: Address) -> Sample | None:
-    """A sample for the model in this folder, or None when there is no telling what it takes."""
-    return _stored(model) or _made_up(model, address)
+    """A sample for the model in this folder, or None when the model has no sample and no metadata."""
+    return _stored(model) or _synthetic(model, address)
 
 
 def _stored(model: Path) -> Sample | None:
-    """The first row of what the artifact brings, as Open Inference JSON."""
+    """The first row of the stored samples, as Open Inference JSON."""
     if not (model / SAMPLES).is_file() or not (model / MANIFEST).is_file():
         return None
     import numpy as np
@@ -40,7 +40,7 @@ def _stored(model: Path) -> Sample | None:
         rows = {one["name"]: stored[f"input:{one['name']}"] for one in declared if f"input:{one['name']}" in stored}
     if len(rows) != len(declared):
         return None
-    # Where one input has no variable first axis, rows cannot be taken one by one.
+    # An input without a variable first axis has no single rows.
     single = all(one["shape"][:1] == [-1] for one in declared)
     inputs = []
     for one in declared:
@@ -50,14 +50,14 @@ def _stored(model: Path) -> Sample | None:
     return Sample(json.dumps({"inputs": inputs}).encode(), JSON, "its own sample")
 
 
-def _made_up(model: Path, address: Address) -> Sample | None:
-    """Zeros, where the server describes its model in the Open Inference Protocol under one of the usual names."""
+def _synthetic(model: Path, address: Address) -> Sample | None:
+    """Zeros, if the server has Open Inference metadata under one of the usual model names."""
     names = ["model", model.name, *(path.stem for path in sorted(model.glob("*.onnx")))]
     for name in dict.fromkeys(names):
         try:
-            answer = call(address, "GET", f"/v2/models/{quote(name, safe='')}", within_s=ASK_S)
-            described = json.loads(answer.body) if answer.status == 200 else {}
-        except (NoAnswer, ValueError):
+            response = call(address, "GET", f"/v2/models/{quote(name, safe='')}", within_s=METADATA_S)
+            described = json.loads(response.body) if response.status == 200 else {}
+        except (NoResponse, ValueError):
             return None
         if described.get("inputs"):
             return Sample(json.dumps({"inputs": [_zeros(one) for one in described["inputs"]]}).encode(), JSON, "zeros")

@@ -1,21 +1,21 @@
-"""Objects by address: ``s3://bucket/key`` as a file below a folder, ``file://`` as it stands. Nothing is fetched."""
+"""The objects of asynchronous invocation: ``s3://bucket/key`` as a file below a folder, ``file://`` as a path."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .refusal import invalid
+from .api_error import invalid
 
 
-class Store:
-    """Buckets are folders."""
+class ObjectStore:
+    """Reads and writes objects; a bucket is a folder below ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
     def path(self, address: str) -> Path:
-        """Where an object is on this machine. Raises Refusal for what is elsewhere."""
+        """The file of an object. Raises ApiError for an address outside of its bucket or of another scheme."""
         parts = urlsplit(address)
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
             return Path(unquote(parts.path))
@@ -27,7 +27,7 @@ class Store:
         return found
 
     def read(self, address: str) -> bytes:
-        """Raises Refusal when there is no such object."""
+        """The content of an object. Raises ApiError when it cannot be read."""
         found = self.path(address)
         try:
             return found.read_bytes()
@@ -35,12 +35,12 @@ class Store:
             raise invalid(f"{address}: {found} cannot be read: {error.strerror}") from error
 
     def write(self, address: str, content: bytes) -> None:
-        """Whole, or not at all."""
+        """Write an object atomically."""
         write(self.path(address), content)
 
 
 def write(target: Path, content: bytes) -> None:
-    """Whoever waits for the file never sees half of it."""
+    """Write a file atomically, so that a reader never sees a part of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     partial.write_bytes(content)

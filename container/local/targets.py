@@ -1,4 +1,4 @@
-"""The platform's part of a multi-model endpoint: fetch, unpack, load, evict by least recent use, and load again."""
+"""The target models of a multi-model endpoint: fetch, unpack, load, and evict the least recently used."""
 
 from __future__ import annotations
 
@@ -12,68 +12,71 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillLoading
 from pathlib import Path
 
-from .call import Address, Answer, NoAnswer, call
-from .limits import Limits
-from .model import BadModel, unpack
-from .refusal import Refusal, invalid, model_error
+from .api_error import ApiError, invalid, model_error
+from .call import Address, ContainerResponse, NoResponse, call
+from .limits import PlatformLimits
+from .model import InvalidModel, unpack
 
 JSON = {"content-type": "application/json"}
-LOADS_AT_ONCE = 4
-TOO_LARGE = 507
+CONCURRENT_LOADS = 4
+INSUFFICIENT_STORAGE = 507
 
 
-class Targets:
-    """The models of a folder, by their relative paths; in the container under opaque names."""
+class TargetModels:
+    """The target models of a folder, by relative path; the container knows them by a hash."""
 
     def __init__(
         self,
         folder: Path,
-        here: Path,
-        there: str,
+        host_path: Path,
+        container_path: str,
         address: Address,
-        limits: Limits,
-        tell: Callable[[str], None],
+        limits: PlatformLimits,
+        log: Callable[[str], None],
         endpoint: str,
     ) -> None:
-        """``here``: where models are unpacked; ``there``: the same folder as the container sees it."""
+        """``host_path``: where models are unpacked; ``container_path``: the same folder as the container sees it."""
         self._folder = folder.resolve()
-        self._here = here
-        self._there = there
+        self._host_path = host_path
+        self._container_path = container_path
         self._address = address
         self._limits = limits
-        self._tell = tell
+        self._log = log
         self._endpoint = endpoint
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, str] = OrderedDict()
         self._loading: dict[str, Future[None]] = {}
-        self._loads = ThreadPoolExecutor(LOADS_AT_ONCE, "load")
+        self._loads = ThreadPoolExecutor(CONCURRENT_LOADS, "load")
 
     @property
     def loaded(self) -> list[str]:
-        """The target models in the container's memory, the least recently used first."""
+        """The loaded target models, the least recently used first."""
         with self._lock:
             return list(self._loaded.values())
 
     def close(self) -> None:
         self._loads.shutdown(wait=False, cancel_futures=True)
 
-    def greet(self) -> None:
-        """What the platform asks before any model is loaded. Raises Refusal when it is not answered."""
-        answer = self._ask("GET", "/models", b"", self._limits.response_s)
-        if answer.status != 200:
-            raise model_error(answer.status, answer.body, self._endpoint)
+    def verify_protocol(self) -> None:
+        """List the models, as the platform does before the first load. Raises ApiError for another status than 200."""
+        response = self._request("GET", "/models", b"", self._limits.response_s)
+        if response.status != 200:
+            raise model_error(response.status, response.body, self._endpoint)
 
-    def invoke(self, target: str, send: Callable[[str], Answer]) -> Answer:
-        """Have ``target`` loaded and ``send`` to the path under which it is asked. Raises Refusal."""
+    def invoke(self, target: str, send: Callable[[str], ContainerResponse]) -> ContainerResponse:
+        """Load ``target`` if necessary and ``send`` to its path in the container. Raises ApiError."""
         for _ in range(2):
             name = self.use(target)
-            answer = send(f"/models/{name}/invoke")
-            if answer.status != 404 or self._is_loaded(name):
-                break  # evicted between the two: once more
-        return answer
+            response = send(f"/models/{name}/invoke")
+            if response.status != 404 or self._is_loaded(name):
+                break  # evicted between load and request: load it again
+        return response
 
     def use(self, target: str) -> str:
-        """The name of a target model, once it is loaded. Raises Refusal; ModelNotReadyException while it loads."""
+        """The container's name of a target model, once it is loaded. Raises ApiError.
+
+        A load that takes longer than the limit goes on, and the caller gets ModelNotReadyException.
+        """
         source = self._source(target)
         name = hashlib.sha256(target.encode()).hexdigest()[:32]
         with self._lock:
@@ -86,7 +89,7 @@ class Targets:
         try:
             waiting.result(self._limits.load_answer_s)
         except StillLoading as error:
-            raise Refusal(
+            raise ApiError(
                 "ModelNotReadyException",
                 f"Model {target} is still being loaded after {self._limits.load_answer_s:g} s; try again later",
             ) from error
@@ -104,17 +107,17 @@ class Targets:
 
     def _load(self, name: str, target: str, source: Path) -> None:
         try:
-            self._fetch(source, self._here / name / "model")
-            body = json.dumps({"model_name": name, "url": f"{self._there}/{name}/model"}).encode()
+            self._fetch(source, self._host_path / name / "model")
+            body = json.dumps({"model_name": name, "url": f"{self._container_path}/{name}/model"}).encode()
             while True:
-                answer = self._ask("POST", "/models", body, self._limits.load_s)
-                if answer.status != TOO_LARGE or not self._evict(target):
+                response = self._request("POST", "/models", body, self._limits.load_s)
+                if response.status != INSUFFICIENT_STORAGE or not self._evict(target):
                     break
-            if answer.status not in (200, 409):
-                raise model_error(answer.status, answer.body, self._endpoint)
+            if response.status not in (200, 409):
+                raise model_error(response.status, response.body, self._endpoint)
             with self._lock:
                 self._loaded[name] = target
-            self._tell(f"loaded {target}")
+            self._log(f"loaded {target}")
         finally:
             with self._lock:
                 del self._loading[name]
@@ -130,25 +133,25 @@ class Targets:
             else:
                 partial.mkdir(parents=True)
                 unpack(source, partial)
-        except BadModel as error:
+        except InvalidModel as error:
             raise invalid(str(error)) from error
         partial.rename(unpacked)
 
     def _evict(self, wanted: str) -> bool:
-        """Unload the least recently used model. False when there is none."""
+        """Unload the least recently used model. False when no model is loaded."""
         with self._lock:
             if not self._loaded:
                 return False
             name, target = self._loaded.popitem(last=False)
-        answer = self._ask("DELETE", f"/models/{name}", b"", self._limits.response_s)
-        if answer.status not in (200, 404):
-            raise model_error(answer.status, answer.body, self._endpoint)
-        self._tell(f"unloaded {target}: no memory for {wanted}")
+        response = self._request("DELETE", f"/models/{name}", b"", self._limits.response_s)
+        if response.status not in (200, 404):
+            raise model_error(response.status, response.body, self._endpoint)
+        self._log(f"unloaded {target}: no memory for {wanted}")
         return True
 
-    def _ask(self, method: str, path: str, body: bytes, within_s: float) -> Answer:
+    def _request(self, method: str, path: str, body: bytes, within_s: float) -> ContainerResponse:
         headers: Mapping[str, str] = JSON if body else {}
         try:
             return call(self._address, method, path, headers, body, within_s=within_s)
-        except NoAnswer as error:
+        except NoResponse as error:
             raise model_error(0, str(error), self._endpoint) from error

@@ -1,10 +1,10 @@
-"""A load for the stack: the digits model asked with one blank digit. Other models: ``python -m bench locustfile``."""
+"""The load of the stack: one blank digit for the digits model. For other models: ``python -m bench locustfile``."""
 
 from locust import HttpUser, constant_throughput, task
 
 
 class Caller(HttpUser):
-    """Five requests a second at most; the reports of ``bench`` say why a closed loop flatters the tail."""
+    """Sends at most five requests a second. A closed loop underestimates tail latency; ``bench`` does not."""
 
     wait_time = constant_throughput(5)
 

@@ -1,4 +1,4 @@
-"""The demo, start to end: train, optimize, serve, ask, load. ``make demo``, or ``python -m examples.digits.demo``."""
+"""The digits demo: train, optimize, serve, predict, send load. ``make demo``, or ``python -m examples.digits.demo``."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ READY_WITHIN_S, POLL_S = 60.0, 0.1
 DRAIN_WITHIN_S = 30.0
 RATE, LOAD_S = 200, 5
 UNTRUSTED = 1
-"""How ``bench`` ends when the machine was too busy for figures that can be trusted."""
+"""The exit code of ``bench`` for an invalid run, such as on a busy machine."""
 
 
 class DemoFailed(Exception):
-    """A step did not work; the message says which and what to look at."""
+    """A step failed; the message says which step and where its reason is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the demo keeps its files."""
+    """The folders of the demo."""
 
     training: Path
     artifact: Path
@@ -50,11 +50,11 @@ class Places:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.digits.demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="stop after the load test instead of leaving it running")
+    parser.add_argument("--once", action="store_true", help="stop the server after the load test")
     parser.add_argument("--build", type=Path, default=Path("build"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=8080, help="the next free one is taken; default: %(default)s")
+    parser.add_argument("--port", type=int, default=8080, help="first port to try (default: %(default)s)")
     options = parser.parse_args(arguments)
-    # Ended by a supervisor or by the keyboard, the server is drained in both cases.
+    # The server is drained after SIGTERM as well as after Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     places = Places(options.build / "digits-train", options.build / "digits")
     try:
@@ -75,17 +75,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def train(places: Places) -> None:
-    """Step 1, unless its files are there."""
+    """Step 1: train, unless the files exist."""
     _headline(1, "Train a small network on 1,797 real handwritten digits")
     if all((places.training / name).is_file() for name in FILES):
-        print(f"Trained before: {places.training} has the weights and the data (remove it to train again).")
+        print(f"{places.training} has the weights and the data of an earlier training (remove it to train again).")
         return
     _run("training", [sys.executable, "-m", "examples.digits.train", "--output", str(places.training)])
 
 
 def optimize(places: Places) -> None:
-    """Step 2: the same command that a user would type."""
-    _headline(2, "Find its fastest form that is still right on this machine")
+    """Step 2: the command line of ``optimize``."""
+    _headline(2, "Find the fastest variant that meets the accuracy target on this machine")
     data = {name: str(places.training / f"{name}.npz") for name in ("eval", "calibration")}
     weights = str(places.training / "weights.safetensors")
     command = [sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", weights]
@@ -96,14 +96,14 @@ def optimize(places: Places) -> None:
 
 @contextmanager
 def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Step 3: the server as its own process, ready when the block starts and drained when it ends.
+    """Step 3: run the server as a process, ready when the block starts and drained when it ends.
 
     Raises DemoFailed when it ends early or is not ready in time.
     """
-    _headline(3, "Serve it")
+    _headline(3, "Serve the artifact")
     command = [sys.executable, "serve.py", "--model", str(artifact), "--port", str(port)]
     print(f"$ python {shlex.join(command[1:])}", flush=True)
-    # A session of its own: Ctrl-C reaches only us, and we pass it on once. Twice would cut the drain short.
+    # In a session of its own the server gets no Ctrl-C, only our SIGTERM: a second signal would end the drain.
     server = subprocess.Popen(command, start_new_session=True)
     try:
         wait_until_ready(server, port)
@@ -113,7 +113,7 @@ def served(artifact: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    """Ask ``/ping`` until it says 200. Raises DemoFailed when the server ends or takes too long."""
+    """Poll ``/ping`` until it returns 200. Raises DemoFailed when the server ends or takes too long."""
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -125,7 +125,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Ask for a drain and wait for it; a server that does not end in time is killed."""
+    """Drain the server; kill it when it does not end in time."""
     if server.poll() is not None:
         return
     server.send_signal(signal.SIGTERM)
@@ -137,8 +137,8 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def ask(places: Places, port: int) -> None:
-    """Step 4: held-out digits over HTTP, some of them drawn. Raises DemoFailed when an answer is not 200."""
-    _headline(4, "Ask it about digits that it has never seen")
+    """Step 4: predict held-out digits over HTTP and draw some. Raises DemoFailed for another status than 200."""
+    _headline(4, "Predict digits that were not in the training data")
     with np.load(places.training / "eval.npz") as archive:
         images, labels = archive["image"][:ASKED], archive["labels"][:ASKED]
     places.payload.write_text(json.dumps({"instances": images[:1].tolist()}), encoding="utf-8")
@@ -153,73 +153,71 @@ def ask(places: Places, port: int) -> None:
     for lines in captions(probabilities[:DRAWN], labels[:DRAWN]):
         print(lines)
     right = int((probabilities.argmax(axis=1) == labels).sum())
-    print(
-        f"\nOver HTTP, {right} of {len(labels)} held-out digits are read right: {right / len(labels):.1%}.", flush=True
-    )
+    print(f"\nOver HTTP, {right} of {len(labels)} held-out digits are correct: {right / len(labels):.1%}.", flush=True)
 
 
 def predict(connection: http.client.HTTPConnection, images: NDArray[np.float32]) -> NDArray[np.float64]:
     """``images``: ``[rows, 1, 8, 8]``. Returns probabilities ``[rows, 10]``. Raises DemoFailed for another status."""
     body = json.dumps({"instances": images.tolist()})
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
-    reply = connection.getresponse()
-    text = reply.read()
-    if reply.status != http.HTTPStatus.OK:
-        raise DemoFailed(f"the server answered {reply.status}: {text.decode(errors='replace')[:200]}")
+    response = connection.getresponse()
+    text = response.read()
+    if response.status != http.HTTPStatus.OK:
+        raise DemoFailed(f"the server returned {response.status}: {text.decode(errors='replace')[:200]}")
     return np.asarray(json.loads(text)["predictions"], dtype=np.float64)
 
 
 def draw(images: NDArray[np.float32]) -> list[str]:
-    """``images``: ``[count, 8, 8]``, ink from 0 to 1. Lines of text with all of them side by side, 16 columns each."""
+    """``images``: ``[count, 8, 8]``, ink from 0 to 1. Returns lines with the images side by side, 16 columns each."""
     levels = np.clip(np.rint(images * (len(SHADES) - 1)), 0, len(SHADES) - 1).astype(int)
     rows = levels.transpose(1, 0, 2)
     return ["   ".join("".join(SHADES[level] * 2 for level in line) for line in row).rstrip() for row in rows]
 
 
 def captions(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[str]:
-    """Two lines below a drawing of the same digits: what was written, and what was read how surely."""
+    """Two lines for a drawing of the same digits: the label, and the predicted digit with its probability."""
     reads = probabilities.argmax(axis=1)
-    written = [f"written: {label}" for label in labels]
+    written = [f"label: {label}" for label in labels]
     answers = [f"read: {read} ({row[read]:.1%})" for read, row in zip(reads, probabilities, strict=True)]
     return ["   ".join(f"{text:<16}" for text in line).rstrip() for line in (written, answers)]
 
 
 def load(places: Places, port: int) -> None:
-    """Step 5: a load from outside, and where its latency comes from."""
-    _headline(5, f"Load it with {RATE} requests a second, and see where the time goes")
+    """Step 5: send load and explain the latency."""
+    _headline(5, f"Send {RATE} requests a second, and show where the time goes")
     command = [sys.executable, "-m", "bench", "run", f"http://{HOST}:{port}", "--payload", str(places.payload)]
-    code = _show([*command, "--rate", str(RATE), "--duration", str(LOAD_S)])
+    code = _show([*command, "--rate", str(RATE), "--duration", str(LOAD_S), "--card"])
     if code == UNTRUSTED:
-        print("The load test does not trust its own figures, for the reason above. The demo goes on.", flush=True)
+        print("The load test is invalid for the reason above. The demo continues.", flush=True)
     elif code:
         raise DemoFailed(f"the load test ended with exit code {code}; its reason is above")
 
 
 def stay(places: Places, port: int, server: subprocess.Popen[bytes]) -> None:
-    """Say what to try, and wait for Ctrl-C. Raises DemoFailed when the server ends by itself."""
+    """Print URLs to try, and wait for Ctrl-C. Raises DemoFailed when the server ends by itself."""
     base = f"http://{HOST}:{port}"
-    _headline(6, "It keeps running; things to try")
-    print(f"  {base}/docs              every route, to click on")
-    print(f"  {base}/metrics           what Prometheus would scrape")
-    print(f"  {base}/v2/models/digits  the model as the Open Inference Protocol describes it")
+    _headline(6, "The server keeps running; try")
+    print(f"  {base}/docs              all routes, in a browser")
+    print(f"  {base}/metrics           metrics for Prometheus")
+    print(f"  {base}/v2/models/digits  metadata in the Open Inference Protocol")
     print(f"  curl {base}/invocations -H 'Content-Type: application/json' -d @{places.payload}")
-    print(f"  python -m optimize show {places.artifact}   why this form won; or open {places.artifact}/report.html")
-    print("\nCtrl-C ends it.", flush=True)
+    print(f"  python -m optimize show {places.artifact}   why this variant won; or open {places.artifact}/report.html")
+    print("\nCtrl-C stops the server.", flush=True)
     raise DemoFailed(f"the server ended by itself with exit code {server.wait()}; its reason is above")
 
 
 def free_port(wanted: int) -> int:
-    """``wanted``, or the next port above it that nobody listens on; says so. Raises DemoFailed after a hundred."""
+    """``wanted``, or the next free port above it, with a message. Raises DemoFailed after a hundred ports."""
     for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
-            # As the server does: a port whose last connections are only waiting to be forgotten is free.
+            # As the server does: a port with connections in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except (OSError, OverflowError):
                 continue
         if port != wanted:
-            print(f"\nPort {wanted} is taken; using {port}.")
+            print(f"\nPort {wanted} is in use; using {port}.")
         return port
     raise DemoFailed(f"no free port from {wanted} on")
 
@@ -235,14 +233,14 @@ def _ping(port: int) -> int:
         connection.close()
 
 
-def _run(what: str, command: Sequence[str]) -> None:
+def _run(step: str, command: Sequence[str]) -> None:
     code = _show(command)
     if code:
-        raise DemoFailed(f"{what} ended with exit code {code}; its reason is above")
+        raise DemoFailed(f"{step} ended with exit code {code}; its reason is above")
 
 
 def _show(command: Sequence[str]) -> int:
-    """Run a command of this Python with its output where ours goes; returns its exit code."""
+    """Run a Python command with our standard output, and return its exit code."""
     print(f"$ python {shlex.join(command[1:])}", flush=True)
     return subprocess.run(command, check=False).returncode
 

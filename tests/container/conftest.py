@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from container import image as images
-from container.docker import DockerFailed, docker, has_image, why_unreachable
+from container.docker import DockerFailed, docker, has_image, unreachable_reason
 
 BUILT = "CONTAINER_TEST_IMAGE"
 """Names an image that exists already. No SLIPWAY_ variable: the server refuses those that it does not know."""
@@ -45,7 +45,7 @@ def _why_not(config: pytest.Config) -> str | None:
     # Without a default this would fail: pytest reads our option only when this folder is named on the command line.
     if not config.getoption("--run-container", default=False):
         return "container tests are asked for with: make test-container (docs/container.md)"
-    reason = why_unreachable()
+    reason = unreachable_reason()
     if reason is None and BUILT not in os.environ and not has_image(images.BASE_IMAGE):
         reason = f"the base image {images.BASE_IMAGE} is not on this machine, and tests pull nothing"
     return reason

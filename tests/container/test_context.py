@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from container import image as images
-from container.docker import DockerFailed, docker, why_unreachable
+from container.docker import DockerFailed, docker, unreachable_reason
 from server.settings.options import FIELDS, variable
 
 FOLDER = images.ROOT / "container"
@@ -69,10 +69,10 @@ def healthcheck(port: int, **env: str) -> subprocess.CompletedProcess[str]:
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 0, ""),
         (b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", 1, "HTTP/1.1 503 Service Unavailable"),
-        (b"", 1, "closed without an answer"),
+        (b"", 1, "closed without a response"),
     ],
 )
-def test_healthcheck_tells_ready_from_not_ready(answer: bytes, code: int, complaint: str) -> None:
+def test_the_healthcheck_follows_the_status_of_ping(answer: bytes, code: int, complaint: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer_once() -> None:
@@ -89,7 +89,7 @@ def test_healthcheck_tells_ready_from_not_ready(answer: bytes, code: int, compla
     assert complaint in done.stderr
 
 
-def test_healthcheck_fails_where_nobody_listens_and_asks_our_own_port_first() -> None:
+def test_the_healthcheck_fails_on_a_closed_port_and_prefers_our_own_port() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -132,14 +132,14 @@ def test_settings_in_the_dockerfile_are_settings_of_the_server() -> None:
     assert named <= known
 
 
-def test_a_failing_docker_command_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_docker_command_gives_its_last_error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docker").write_text("#!/bin/sh\necho working >&2\necho it broke >&2\nexit 3\n")
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(DockerFailed, match=r"^it broke$"):
         docker("anything")
-    assert why_unreachable() == "no docker engine answers (it broke)"
+    assert unreachable_reason() == "no docker engine responds (it broke)"
     monkeypatch.setenv("PATH", "")
-    assert why_unreachable() == "the docker command is not installed"
+    assert unreachable_reason() == "the docker command is not installed"
     with pytest.raises(DockerFailed, match="not installed"):
         docker("anything")

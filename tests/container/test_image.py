@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from container import image as images
-from container import lock
 from container.docker import DockerFailed, docker
+from tests.container.locks import CPU, versions
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]  # the first test may have to build the image
 
@@ -79,7 +79,7 @@ def test_the_bill_of_materials_lists_what_the_lock_names_and_the_base_brings(ima
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     assert bill["metadata"]["component"]["version"] == images.version()
     found = {one["purl"] for one in bill["components"] if "purl" in one}
-    locked = lock.read(lock.LOCKS[0].path)
+    locked = versions(CPU)
     assert {f"pkg:pypi/{name}@{version}" for name, version in locked.items()} <= found
     assert any(one.startswith("pkg:deb/debian/libc6@") for one in found)
 

@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 
 from container.docker import docker
 from container.local import contract
-from container.local.hosting import Hosting, Plan
-from container.local.instance import DidNotStart, Resources
-from container.local.limits import Limits
+from container.local.container import DidNotStart, Resources
+from container.local.hosting import Hosting, HostingPlan
+from container.local.limits import PlatformLimits
 from container.local.sample import find
-from container.local.transform import Job, Transform, ask_advice, settle
+from container.local.transform import TransformJob, TransformRun, fetch_execution_parameters, resolve_parameters
 from server.doctor.findings import Level
 from tests.container.conftest import Perceptron
 from tests.integration.local_platform import PROMPT, Local, hosted
@@ -39,8 +39,12 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serverless(image: str, perceptron: Perceptron, place: Path) -> Iterator[Local]:
-    plan = Plan(
-        perceptron.directory, image, PROMPT, resources=Resources(1_024, frozen=True), limits=Limits(concurrent=1)
+    plan = HostingPlan(
+        perceptron.directory,
+        image,
+        PROMPT,
+        resources=Resources(1_024, frozen=True),
+        limits=PlatformLimits(concurrent=1),
     )
     with hosted(plan, place) as local:
         yield local
@@ -67,7 +71,7 @@ def test_the_container_has_what_the_platform_gives_it_and_leaves_nothing(
     image: str, perceptron: Perceptron, place: Path
 ) -> None:
     before = docker("ps", "--all", "--quiet")
-    plan = Plan(perceptron.directory, image, PROMPT, resources=Resources(1_024, frozen=True))
+    plan = HostingPlan(perceptron.directory, image, PROMPT, resources=Resources(1_024, frozen=True))
     with hosted(plan, place):
         [identity] = set(docker("ps", "--quiet").split()) - set(before.split())
         template = "{{.HostConfig.Memory}} {{.HostConfig.ShmSize}} {{.HostConfig.ReadonlyRootfs}} {{.Config.Cmd}}"
@@ -81,7 +85,7 @@ def test_target_models_reach_the_image(image: str, perceptron: Perceptron, place
     models = place / "bucket"
     for name in ("one", "two"):
         shutil.copytree(perceptron.directory, models / name)
-    with hosted(Plan(None, image, PROMPT, multi_model=True), place, models) as local:
+    with hosted(HostingPlan(None, image, PROMPT, multi_model=True), place, models) as local:
         for name in ("one", "two"):
             answer = local.ask(BODY, JSON, TargetModel=name)
             assert np.allclose(predictions(answer["Body"].read()), perceptron.expected(ROWS), rtol=1e-4)
@@ -93,12 +97,12 @@ def test_a_job_runs_through_the_image(image: str, perceptron: Perceptron, place:
     rows = np.arange(400, dtype=np.float32).reshape(100, 4) / 100
     given, out = place / "rows.csv", place / "out"
     given.write_text("".join(",".join(map(str, row)) + "\n" for row in rows.tolist()), encoding="utf-8")
-    job = Job(given, out, "text/csv", "text/csv", "Line", "Line", max_payload_in_mb=1)
-    hosting = Hosting(Plan(perceptron.directory, image, PROMPT, job.environ()), place, lambda _: None)
+    job = TransformJob(given, out, "text/csv", "text/csv", "Line", "Line", max_payload_in_mb=1)
+    hosting = Hosting(HostingPlan(perceptron.directory, image, PROMPT, job.environ()), place, lambda _: None)
     hosting.start()
     try:
-        terms = settle(job, ask_advice(hosting.address))
-        Transform(job, hosting.address, terms, lambda _: None).run()
+        terms = resolve_parameters(job, fetch_execution_parameters(hosting.address))
+        TransformRun(job, hosting.address, terms, lambda _: None).run()
     finally:
         hosting.stop()
     found = np.loadtxt(out / "rows.csv.out", delimiter=",", dtype=np.float32)
@@ -106,8 +110,8 @@ def test_a_job_runs_through_the_image(image: str, perceptron: Perceptron, place:
 
 
 def test_the_image_keeps_the_contract(image: str, perceptron: Perceptron, place: Path) -> None:
-    hosting = Hosting(Plan(perceptron.directory, image, PROMPT), place, lambda _: None)
-    findings = list(contract.walk(hosting, lambda address: find(perceptron.directory, address)))
+    hosting = Hosting(HostingPlan(perceptron.directory, image, PROMPT), place, lambda _: None)
+    findings = list(contract.check_contract(hosting, lambda address: find(perceptron.directory, address)))
     assert [one.line for one in findings if one.level is not Level.OK] == []
     assert findings[2].text.startswith("zeros: 200")
     assert findings[-1].text.startswith("ended with 0")
@@ -115,9 +119,9 @@ def test_the_image_keeps_the_contract(image: str, perceptron: Perceptron, place:
 
 def test_a_container_that_dies_at_start_says_why(image: str, place: Path) -> None:
     with pytest.raises(DidNotStart, match=r"did not pass the ping health check: it ended with 1: cannot serve: "):
-        Hosting(Plan(place, image), place, lambda _: None).start()
+        Hosting(HostingPlan(place, image), place, lambda _: None).start()
 
 
-def test_an_image_that_is_not_there_is_said_in_one_line(place: Path) -> None:
+def test_a_missing_image_is_reported_in_one_line(place: Path) -> None:
     with pytest.raises(DidNotStart, match=r"docker create: .*slipway:absent"):
-        Hosting(Plan(place, "slipway:absent"), place, lambda _: None).start()
+        Hosting(HostingPlan(place, "slipway:absent"), place, lambda _: None).start()

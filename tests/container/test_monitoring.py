@@ -79,7 +79,7 @@ def test_stages_that_are_named_are_stages_of_the_server() -> None:
     assert named <= set(STAGES)
 
 
-def test_the_dashboard_in_the_folder_is_the_one_that_the_table_draws() -> None:
+def test_the_stored_dashboard_matches_the_table() -> None:
     assert dashboard.PATH.read_text("utf-8") == dashboard.as_text(), "make dashboard"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from container.docker import docker
-from container.local.instance import free_port
+from container.local.container import free_port
 from tests.container.conftest import Perceptron
 
 ROOT = Path(__file__).resolve().parents[2]

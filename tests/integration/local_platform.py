@@ -13,13 +13,13 @@ from typing import Any
 import boto3
 from botocore.config import Config as ClientConfig
 
-from container.local.asynchronous import Asynchronous, Config
+from container.local.asynchronous import AsyncInferenceConfig, AsyncInvocations
 from container.local.endpoint import Endpoint
-from container.local.hosting import Hosting, Plan
-from container.local.limits import Limits
+from container.local.hosting import Hosting, HostingPlan
+from container.local.limits import PlatformLimits
 from container.local.runtime import Runtime, listening
-from container.local.store import Store
-from container.local.targets import Targets
+from container.local.store import ObjectStore
+from container.local.targets import TargetModels
 from tests.integration.server_process import ROOT
 
 FAKE = str(ROOT / "tests" / "fake_container.py")
@@ -27,10 +27,10 @@ PROMPT = {"SLIPWAY_DRAIN_GRACE_S": "0"}
 """The grace is for load balancers; here it would only be waited out."""
 
 
-def pretending(behaviour: str, limits: Limits | None = None, *, multi_model: bool = False) -> Plan:
+def pretending(behaviour: str, limits: PlatformLimits | None = None, *, multi_model: bool = False) -> HostingPlan:
     """A container without a model; see ``tests/fake_container.py``."""
     command = [sys.executable, FAKE, behaviour]
-    return Plan(None, multi_model=multi_model, limits=limits or Limits(), command=command)
+    return HostingPlan(None, multi_model=multi_model, limits=limits or PlatformLimits(), command=command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Local:
     client: Any
     hosting: Hosting
     endpoint: Endpoint
-    targets: Targets | None
+    targets: TargetModels | None
     events: list[str]
     url: str
 
@@ -49,7 +49,7 @@ class Local:
 
 
 @contextmanager
-def hosted(plan: Plan, directory: Path, models: Path | None = None) -> Iterator[Local]:
+def hosted(plan: HostingPlan, directory: Path, models: Path | None = None) -> Iterator[Local]:
     """Start, serve, end. ``models``: the folder of a multi-model endpoint."""
     events: list[str] = []
     with ExitStack() as stack:
@@ -58,13 +58,19 @@ def hosted(plan: Plan, directory: Path, models: Path | None = None) -> Iterator[
         stack.callback(hosting.stop)
         targets = None
         if models is not None:
-            targets = Targets(
-                models, hosting.models_here, hosting.models_there, hosting.address, plan.limits, events.append, "local"
+            targets = TargetModels(
+                models,
+                hosting.models_host_path,
+                hosting.models_container_path,
+                hosting.address,
+                plan.limits,
+                events.append,
+                "local",
             )
             stack.callback(targets.close)
-            targets.greet()
+            targets.verify_protocol()
         endpoint = Endpoint("local", hosting, targets)
-        asynchronous = Asynchronous(endpoint, Store(directory / "s3"), Config(), events.append)
+        asynchronous = AsyncInvocations(endpoint, ObjectStore(directory / "s3"), AsyncInferenceConfig(), events.append)
         stack.callback(asynchronous.close)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         url = stack.enter_context(listening(Runtime(endpoint, asynchronous), listener))

@@ -18,21 +18,27 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from container.local import contract
 from container.local.association import DataProcessing
-from container.local.call import Address, NoAnswer, call
-from container.local.health import Watch, ping, wait_healthy
-from container.local.hosting import Hosting, Plan
-from container.local.instance import DidNotStart, bare
-from container.local.limits import Limits
+from container.local.call import Address, NoResponse, call
+from container.local.container import DidNotStart, start_process
+from container.local.health import HealthMonitor, ping, wait_healthy
+from container.local.hosting import Hosting, HostingPlan
+from container.local.limits import PlatformLimits
 from container.local.sample import Sample
-from container.local.transform import Job, JobFailed, Transform, ask_advice, settle
+from container.local.transform import (
+    TransformJob,
+    TransformJobFailed,
+    TransformRun,
+    fetch_execution_parameters,
+    resolve_parameters,
+)
 from server.codecs.recordio import read_frames, write_frames
 from server.doctor.findings import Level
 from tests.integration import sample_models
 from tests.integration.local_platform import FAKE, PROMPT, hosted, pretending
 from tests.integration.server_process import ROOT, eventually
 
-SHORT = Limits(response_s=0.2, stream_s=0.2, stop_s=0.2, startup_s=0.2, load_answer_s=0.2, load_s=0.4)
-PATIENT = Limits(stop_s=5)
+SHORT = PlatformLimits(response_s=0.2, stream_s=0.2, stop_s=0.2, startup_s=0.2, load_answer_s=0.2, load_s=0.4)
+PATIENT = PlatformLimits(stop_s=5)
 
 
 def error_of(call: Any) -> dict[str, Any]:
@@ -43,7 +49,7 @@ def error_of(call: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def started(plan: Plan, directory: Path) -> Iterator[Hosting]:
+def started(plan: HostingPlan, directory: Path) -> Iterator[Hosting]:
     hosting = Hosting(plan, directory, lambda _: None)
     hosting.start()
     try:
@@ -52,9 +58,9 @@ def started(plan: Plan, directory: Path) -> Iterator[Hosting]:
         hosting.stop()
 
 
-def within_start(limits: Limits) -> Limits:
+def within_start(limits: PlatformLimits) -> PlatformLimits:
     """A start takes longer than what is tried here."""
-    return Limits(**{**{name: getattr(limits, name) for name in Limits.__slots__}, "startup_s": 30.0})
+    return PlatformLimits(**{**{name: getattr(limits, name) for name in PlatformLimits.__slots__}, "startup_s": 30.0})
 
 
 def test_only_listed_headers_pass_in_either_direction(tmp_path: Path) -> None:
@@ -72,9 +78,18 @@ def test_only_listed_headers_pass_in_either_direction(tmp_path: Path) -> None:
     assert (answer["ContentType"], answer["CustomAttributes"], answer["NewSessionId"]) == (
         "application/x-echo; v=1",
         "back",
-        "s-1",
+        "s-1; Expires=2030-01-01T00:00:00Z",
     )
     assert "server-timing" not in passed
+
+
+def test_a_response_header_beyond_the_limits_is_a_model_error(tmp_path: Path) -> None:
+    with hosted(pretending("boasts", PATIENT), tmp_path) as local:
+        plain = error_of(lambda: local.ask(b"x"))
+        stream = error_of(lambda: local.client.invoke_endpoint_with_response_stream(EndpointName="local", Body=b"x"))
+    for error in (plain, stream):
+        assert (error["Error"]["Code"], error["OriginalStatusCode"]) == ("ModelError", 200)
+        assert "CustomAttributes must be at most 1024" in error["OriginalMessage"]
 
 
 def test_a_container_that_never_answers_is_error_zero(tmp_path: Path) -> None:
@@ -84,19 +99,19 @@ def test_a_container_that_never_answers_is_error_zero(tmp_path: Path) -> None:
     assert "within 0.2 s" in error["OriginalMessage"]
 
 
-def test_a_container_that_dies_is_error_zero_and_is_told(tmp_path: Path) -> None:
+def test_a_container_that_dies_gives_error_zero_and_a_log_line(tmp_path: Path) -> None:
     with hosted(pretending("dies", PATIENT), tmp_path) as local:
         assert error_of(lambda: local.ask(b"x"))["OriginalStatusCode"] == 0
-        instance = local.hosting.instance
+        instance = local.hosting.container
         assert instance is not None
         instance.process.wait(30)
-        watch = Watch(instance, local.hosting.address, PATIENT, local.events.append)
-        assert not watch.look()
+        watch = HealthMonitor(instance, local.hosting.address, PATIENT, local.events.append)
+        assert not watch.check()
     assert any("the container ended" in event for event in local.events)
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [("breaks", "IncompleteRead"), ("trickles", "within 0.2 s")])
-def test_a_stream_that_fails_in_the_middle_says_so(tmp_path: Path, behaviour: str, said: str) -> None:
+def test_a_failed_stream_ends_with_an_exception_event(tmp_path: Path, behaviour: str, said: str) -> None:
     with hosted(pretending(behaviour, within_start(SHORT)), tmp_path) as local:
         answer = local.client.invoke_endpoint_with_response_stream(EndpointName="local", Body=b"x")
         with closing(answer["Body"]) as body, pytest.raises(EventStreamError) as broken:
@@ -111,25 +126,25 @@ def test_a_stream_is_whole_when_nothing_fails(tmp_path: Path) -> None:
         assert b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]) == b"one\ntwo\nthree\n"
 
 
-def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
-    with started(pretending("breaks", PATIENT), tmp_path) as hosting, pytest.raises(NoAnswer):
+def test_a_truncated_response_raises_no_response(tmp_path: Path) -> None:
+    with started(pretending("breaks", PATIENT), tmp_path) as hosting, pytest.raises(NoResponse):
         call(hosting.address, "POST", "/invocations", within_s=5)
 
 
-def test_health_is_told_when_it_changes(tmp_path: Path) -> None:
+def test_a_change_of_health_is_logged(tmp_path: Path) -> None:
     events: list[str] = []
     with started(pretending("moody", PATIENT), tmp_path) as hosting:
-        assert hosting.instance is not None
-        watch = Watch(hosting.instance, hosting.address, PATIENT, events.append)
-        found = [(watch.look(), watch.wrong) for _ in range(4)]
-    assert found == [(True, "/ping said 503"), (True, "/ping said 503"), (True, None), (True, None)]
-    assert events == ["unhealthy: /ping said 503; the platform would replace the instance", "healthy again"]
+        assert hosting.container is not None
+        watch = HealthMonitor(hosting.container, hosting.address, PATIENT, events.append)
+        found = [(watch.check(), watch.problem) for _ in range(4)]
+    assert found == [(True, "/ping returned 503"), (True, "/ping returned 503"), (True, None), (True, None)]
+    assert events == ["unhealthy: /ping returned 503; the platform would replace the instance", "healthy again"]
 
 
 def test_more_than_the_concurrency_of_a_serverless_endpoint_is_throttled(tmp_path: Path) -> None:
-    limits = Limits(concurrent=1, stop_s=5)
+    limits = PlatformLimits(concurrent=1, stop_s=5)
     with hosted(pretending("echoes", limits), tmp_path) as local:
-        with local.endpoint._turn():
+        with local.endpoint._slot():
             error = error_of(lambda: local.ask(b"x"))
         assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("ThrottlingException", 429)
         assert local.ask(b"x")["ResponseMetadata"]["HTTPStatusCode"] == 200
@@ -140,14 +155,14 @@ def test_a_start_that_fails_says_the_containers_last_line(tmp_path: Path) -> Non
         Hosting(pretending("broken", PATIENT), tmp_path, lambda _: None).start()
 
 
-def test_a_start_that_never_becomes_healthy_ends_with_what_ping_said() -> None:
-    instance = bare({}, command=[sys.executable, FAKE, "unhealthy"])
+def test_a_start_that_never_becomes_healthy_ends_with_the_reason_of_the_ping() -> None:
+    instance = start_process({}, command=[sys.executable, FAKE, "unhealthy"])
     try:
         address = Address("127.0.0.1", instance.port, PATIENT.accept_s)
-        said = "/ping said 503 loading"
+        said = "/ping returned 503 loading"
         eventually(lambda: ping(address, PATIENT) == said, "it listens")
         with pytest.raises(DidNotStart, match=f"did not pass the ping health check within 0.1 s: {said}"):
-            wait_healthy(instance, address, Limits(startup_s=0.1))
+            wait_healthy(instance, address, PlatformLimits(startup_s=0.1))
     finally:
         instance.close()
 
@@ -161,11 +176,11 @@ def test_sigterm_ends_a_container_and_sigkill_a_stubborn_one(tmp_path: Path) -> 
     code, seconds = stubborn.stop()
     assert code == 137
     assert seconds >= SHORT.stop_s
-    assert stubborn.instance is not None
-    assert not stubborn.instance.running
+    assert stubborn.container is not None
+    assert not stubborn.container.running
 
 
-def test_eviction_follows_use_and_a_slow_load_is_not_waited_for(tmp_path: Path) -> None:
+def test_the_least_recently_used_target_is_evicted_and_a_slow_load_times_out(tmp_path: Path) -> None:
     models = tmp_path / "bucket"
     for name in ("a", "b", "c"):
         (models / name).mkdir(parents=True)
@@ -183,12 +198,12 @@ def test_eviction_follows_use_and_a_slow_load_is_not_waited_for(tmp_path: Path) 
         assert error["ResponseMetadata"]["HTTPStatusCode"] == 429
 
 
-def transform(plan: Plan, job: Job, directory: Path) -> list[str]:
+def transform(plan: HostingPlan, job: TransformJob, directory: Path) -> list[str]:
     """The events of a job."""
     events: list[str] = []
     with started(plan, directory) as hosting:
-        terms = settle(job, ask_advice(hosting.address))
-        Transform(job, hosting.address, terms, events.append).run()
+        terms = resolve_parameters(job, fetch_execution_parameters(hosting.address))
+        TransformRun(job, hosting.address, terms, events.append).run()
     return events
 
 
@@ -199,7 +214,7 @@ def test_a_job_writes_a_line_for_each_line_and_a_file_for_each_file(tmp_path: Pa
     rows = 2_000
     (given / "many.csv").write_bytes(b"".join(b"id-%d,%d,2,3,4\n" % (n, n) for n in range(rows)))
     (given / "deep" / "one.csv").write_bytes(b"id-x,1,2,3,4")
-    job = Job(
+    job = TransformJob(
         given,
         out,
         "text/csv",
@@ -209,7 +224,7 @@ def test_a_job_writes_a_line_for_each_line_and_a_file_for_each_file(tmp_path: Pa
         max_payload_in_mb=1,
         data_processing=DataProcessing("$[1:]", "$[0,1,-1]", "Input"),
     )
-    transform(Plan(model, environ=PROMPT, injected=job.environ()), job, tmp_path / "work")
+    transform(HostingPlan(model, environ=PROMPT, injected=job.environ()), job, tmp_path / "work")
     lines = (out / "many.csv.out").read_text("utf-8").splitlines()
     assert lines == [f"id-{n},{n},8.0" for n in range(rows)]
     assert (out / "deep" / "one.csv.out").read_bytes() == b"id-x,1,8.0\n"
@@ -221,51 +236,51 @@ def test_a_job_writes_a_record_for_each_record(tmp_path: Path, strategy: str) ->
     head = b"\x0a\x2e\x0a\x06values\x12\x24\x12\x22\x0a\x20"  # one dense tensor of eight float32
     (tmp_path / "in.rec").write_bytes(write_frames(head + row.tobytes() for row in rows))
     kind = "application/x-recordio-protobuf"
-    job = Job(tmp_path / "in.rec", tmp_path / "out", kind, kind, "RecordIO", batch_strategy=strategy)
+    job = TransformJob(tmp_path / "in.rec", tmp_path / "out", kind, kind, "RecordIO", batch_strategy=strategy)
     model = sample_models.mlp(tmp_path / "model" / "mlp.onnx")
-    transform(Plan(model.parent, environ=PROMPT, injected=job.environ()), job, tmp_path / "work")
+    transform(HostingPlan(model.parent, environ=PROMPT, injected=job.environ()), job, tmp_path / "work")
     answers = [bytes(record) for _, record in read_frames((tmp_path / "out" / "in.rec.out").read_bytes())]
     found = [np.frombuffer(answer[-4 * sample_models.MLP_CLASSES :], "<f4") for answer in answers]
     assert np.allclose(np.array(found), sample_models.mlp_answer(rows), rtol=1e-5)
 
 
 @pytest.mark.parametrize("payload_mb", [None, 0])
-def test_a_job_tries_again_and_gives_up_after_its_retries(tmp_path: Path, payload_mb: int | None) -> None:
+def test_a_job_fails_after_its_retries(tmp_path: Path, payload_mb: int | None) -> None:
     (tmp_path / "in").write_bytes(b"a\nb\n")
-    job = Job(
+    job = TransformJob(
         tmp_path / "in", tmp_path / "out", "text/plain", batch_strategy="SingleRecord", split_type="Line",
         max_payload_in_mb=payload_mb,
     )  # fmt: skip
     transform(pretending("flaky", PATIENT), job, tmp_path)
     assert (tmp_path / "out" / "in.out").read_bytes() == b"a\nb\n"
-    impatient = Job(tmp_path / "in", tmp_path / "none", "text/plain", invocations_max_retries=1)
-    with pytest.raises(JobFailed, match=r"(?s)in: the container answered 503: .*after 1 retries"):
+    impatient = TransformJob(tmp_path / "in", tmp_path / "none", "text/plain", invocations_max_retries=1)
+    with pytest.raises(TransformJobFailed, match=r"(?s)in: the container responded 503: .*after 1 retries"):
         transform(pretending("flaky", PATIENT), impatient, tmp_path)
     assert not (tmp_path / "none").exists()
 
 
-def test_what_the_container_refuses_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_client_error_of_the_container_is_not_retried(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"1,2\n")
     model = sample_models.fake(tmp_path / "model")
-    job = Job(tmp_path / "in", tmp_path / "out", "text/csv", split_type="Line")
-    with pytest.raises(JobFailed, match=r"in: the container answered 400: (?!.*retries)"):
-        transform(Plan(model, environ=PROMPT), job, tmp_path / "work")
+    job = TransformJob(tmp_path / "in", tmp_path / "out", "text/csv", split_type="Line")
+    with pytest.raises(TransformJobFailed, match=r"in: the container responded 400: (?!.*retries)"):
+        transform(HostingPlan(model, environ=PROMPT), job, tmp_path / "work")
 
 
-def test_the_walk_along_the_contract_finds_nothing_wrong_with_the_server(tmp_path: Path) -> None:
+def test_the_server_keeps_the_contract(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "model")
-    hosting = Hosting(Plan(model, environ=PROMPT), tmp_path / "work", lambda _: None)
-    findings = list(contract.walk(hosting, lambda _: Sample(b"1,2,3,4", "text/csv", "a row")))
+    hosting = Hosting(HostingPlan(model, environ=PROMPT), tmp_path / "work", lambda _: None)
+    findings = list(contract.check_contract(hosting, lambda _: Sample(b"1,2,3,4", "text/csv", "a row")))
     assert [one.line for one in findings if one.level is not Level.OK] == []
     assert [one.subject for one in findings] == [
         *("start", "ping", "invoke", "headers", "type", "malformed", "large", "reuse", "batch", "stop")
     ]
 
 
-def test_the_walk_finds_what_is_wrong_with_others(tmp_path: Path) -> None:
-    def levels(behaviour: str, limits: Limits) -> dict[str, Level]:
+def test_violations_of_the_contract_are_found(tmp_path: Path) -> None:
+    def levels(behaviour: str, limits: PlatformLimits) -> dict[str, Level]:
         hosting = Hosting(pretending(behaviour, limits), tmp_path, lambda _: None)
-        found = contract.walk(hosting, lambda _: Sample(b"1", "text/csv", "a row"))
+        found = contract.check_contract(hosting, lambda _: Sample(b"1", "text/csv", "a row"))
         return {one.subject: one.level for one in found}
 
     assert levels("broken", PATIENT) == {"start": Level.FATAL}
@@ -275,7 +290,7 @@ def test_the_walk_finds_what_is_wrong_with_others(tmp_path: Path) -> None:
     assert (stubborn["type"], stubborn["stop"]) == (Level.WARN, Level.FATAL)
 
 
-def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_the_command_serves_until_sigterm(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "model")
     command = [sys.executable, "-m", "container.local", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(
@@ -297,7 +312,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_the_command_says_in_one_line_why_a_model_is_not_served(tmp_path: Path) -> None:
+def test_the_command_reports_a_model_that_cannot_be_served_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "container.local", "serve", str(tmp_path), "--port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from container.local.hosting import Plan
-from container.local.limits import Limits
+from container.local.hosting import HostingPlan
+from container.local.limits import PlatformLimits
 from tests.integration import sample_models
 from tests.integration.local_platform import PROMPT, Local, hosted
 from tests.integration.server_process import eventually
 
 ROW = b"1,2,3,4"
-TIGHT = Limits(payload_bytes=1_000)
+TIGHT = PlatformLimits(payload_bytes=1_000)
 MOST = 8
 
 
@@ -27,7 +27,7 @@ MOST = 8
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     directory = tmp_path_factory.mktemp("local")
     model = sample_models.fake(directory / "model", poison=666)
-    with hosted(Plan(model, environ=PROMPT, limits=TIGHT), directory) as one:
+    with hosted(HostingPlan(model, environ=PROMPT, limits=TIGHT), directory) as one:
         yield one
 
 
@@ -80,9 +80,14 @@ def test_the_containers_errors_are_model_errors(
         ({"TargetModel": "a.tar.gz"}, "multi-model"),
         ({"TargetVariant": "blue"}, "blue not found"),
         ({"CustomAttributes": "x" * 1_025}, "CustomAttributes must be at most 1024"),
+        ({"ContentType": "x" * 1_025}, "ContentType must be at most 1024"),
+        ({"InferenceId": "x" * 65}, "InferenceId must be at most 64"),
+        ({"SessionId": "OLD_SESSION"}, "SessionId must be at most 256"),
+        ({"TargetContainerHostname": "second"}, "multi-container"),
+        ({"InferenceComponentName": "part"}, "inference components"),
     ],
 )
-def test_what_the_platform_refuses_never_reaches_the_container(local: Local, more: dict[str, Any], said: str) -> None:
+def test_invalid_requests_never_reach_the_container(local: Local, more: dict[str, Any], said: str) -> None:
     given = {"EndpointName": "local", "ContentType": "text/csv", "Body": ROW, **more}
     error = refused(lambda: local.client.invoke_endpoint(**given))
     assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("ValidationError", 400)
@@ -131,7 +136,7 @@ def test_an_asynchronous_result_is_an_object(local: Local, tmp_path: Path) -> No
 def test_an_asynchronous_failure_is_an_object_too(local: Local) -> None:
     answer = asynchronously(local, Body=b"1,2", InferenceId="call-8")
     eventually(lambda: any("call-8 failed" in event for event in local.events), "the failure is known")
-    store = Path(local.hosting.models_here).parents[1] / "s3"
+    store = Path(local.hosting.models_host_path).parents[1] / "s3"
     document = json.loads((store / answer["FailureLocation"].removeprefix("s3://")).read_bytes())
     assert (document["errorCode"], document["OriginalStatusCode"], document["inferenceId"]) == (
         "ModelError",
@@ -148,7 +153,7 @@ def test_an_asynchronous_call_that_cannot_be_is_refused(local: Local, more: dict
     assert refused(lambda: asynchronously(local, **more))["Error"]["Code"] == "ValidationError"
 
 
-def test_nothing_is_looked_up_and_nobody_else_is_called(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runtime_makes_no_outbound_calls(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     real = socket.getaddrinfo
 
@@ -179,7 +184,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     with tarfile.open(models / "empty.tar.gz", "w:gz"):
         pass
     environ = {**PROMPT, "SLIPWAY_MEMORY_BUDGET_MB": "190"}
-    with hosted(Plan(None, environ=environ, multi_model=True), directory, models) as one:
+    with hosted(HostingPlan(None, environ=environ, multi_model=True), directory, models) as one:
         yield one
 
 

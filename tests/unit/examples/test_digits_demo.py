@@ -23,18 +23,18 @@ def test_drawings_stand_side_by_side() -> None:
 def test_captions_name_the_label_and_the_answer() -> None:
     probabilities = np.eye(10)[[3, 5]] * 0.9
     written, read = demo.captions(probabilities, np.array([3, 6]))
-    assert written == "written: 3         written: 6"
+    assert written == "label: 3           label: 6"
     assert read == "read: 3 (90.0%)    read: 5 (90.0%)"
 
 
-def test_a_taken_port_is_passed_over_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_used_port_is_skipped_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind((demo.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         chosen = demo.free_port(port)
     assert chosen > port
-    assert capsys.readouterr().out.strip() == f"Port {port} is taken; using {chosen}."
+    assert capsys.readouterr().out.strip() == f"Port {port} is in use; using {chosen}."
 
 
 def test_the_three_parts_share_no_image() -> None:

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from container.local.asynchronous import Asynchronous, Config
-from container.local.call import Answer
+from container.local.api_error import ApiError
+from container.local.asynchronous import AsyncInferenceConfig, AsyncInvocations
+from container.local.call import ContainerResponse
 from container.local.endpoint import Endpoint
-from container.local.refusal import Refusal
-from container.local.store import Store
+from container.local.store import ObjectStore
 
 WIRE = "X-Amzn-SageMaker-"
 
@@ -24,19 +24,21 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, str, float | None]] = []
 
-    def invoke(self, sent: Any, body: bytes, api: str, within_s: float | None) -> Answer:
+    def invoke(self, sent: Any, body: bytes, api: str, within_s: float | None) -> ContainerResponse:
         self.asked.append((body, api, within_s))
-        return Answer(200, {}, body[::-1])
+        return ContainerResponse(200, {}, body[::-1])
 
 
-def queue(root: Path, echo: Echo, *times: float) -> tuple[Asynchronous, Callable[[], None]]:
+def queue(root: Path, echo: Echo, *times: float) -> tuple[AsyncInvocations, Callable[[], None]]:
     """The queue, and what waits until it is empty."""
     clock = iter(times)
-    made = Asynchronous(cast("Endpoint", echo), Store(root), Config(), lambda _: None, lambda: next(clock))
+    made = AsyncInvocations(
+        cast("Endpoint", echo), ObjectStore(root), AsyncInferenceConfig(), lambda _: None, lambda: next(clock)
+    )
     return made, lambda: made._workers.shutdown(wait=True)
 
 
-def test_a_result_lies_where_the_caller_was_told(tmp_path: Path) -> None:
+def test_a_result_is_at_its_output_location(tmp_path: Path) -> None:
     echo = Echo()
     asynchronous, wait = queue(tmp_path, echo, 0, 1)
     (tmp_path / "bucket").mkdir()
@@ -74,10 +76,16 @@ def test_an_input_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
         ("InvocationTimeoutSeconds", "3601"),
         ("InvocationTimeoutSeconds", "-1"),
         ("S3OutputPathExtension", "../../../elsewhere"),
+        ("S3OutputPathExtension", "s3://elsewhere"),
+        ("Filename", "a/b"),
+        ("Filename", "x" * 33),
+        ("Inference-Id", " 7"),
+        ("Custom-Attributes", "x" * 1_025),
+        ("InputLocation", "ftp://bucket/key"),
     ],
 )
 def test_values_beyond_the_apis_limits_are_refused(tmp_path: Path, name: str, value: str) -> None:
     asynchronous, wait = queue(tmp_path, Echo(), 0)
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         asynchronous.accept([(WIRE + name, value)], b"x")
     wait()

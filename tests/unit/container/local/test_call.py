@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from container.local.call import Address, NoAnswer, call
+from container.local.call import Address, NoResponse, call
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n"
 
@@ -46,14 +46,14 @@ def test_a_connection_that_is_not_accepted_in_time_is_no_answer() -> None:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(address)
-        with pytest.raises(NoAnswer, match="not accepted within 50 ms"):
+        with pytest.raises(NoResponse, match="not accepted within 50 ms"):
             call(Address("127.0.0.1", address[1], 0.05), "GET", "/ping", within_s=5)
 
 
-def test_nobody_listening_is_no_answer() -> None:
+def test_a_closed_port_raises_no_response() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(NoAnswer, match="refused"):
+    with pytest.raises(NoResponse, match="refused"):
         call(Address("127.0.0.1", port, 0.25), "GET", "/ping", within_s=5)
 
 
@@ -63,14 +63,14 @@ def test_an_answer_that_trickles_is_cut_off_when_its_time_is_up(sent: bytes) -> 
         connection.sendall(sent)
         until_it_leaves(connection)
 
-    with talking(say) as address, pytest.raises(NoAnswer, match=r"within 0.1 s") as caught:
+    with talking(say) as address, pytest.raises(NoResponse, match=r"within 0.1 s") as caught:
         call(address, "GET", "/", within_s=0.1)
     assert caught.value.late
 
 
 @pytest.mark.parametrize("sent", [b"", b"nonsense\r\n\r\n", HEAD + b"\r\n12"])
 def test_an_answer_that_is_no_whole_http_is_no_answer(sent: bytes) -> None:
-    with talking(lambda connection: connection.sendall(sent)) as address, pytest.raises(NoAnswer) as caught:
+    with talking(lambda connection: connection.sendall(sent)) as address, pytest.raises(NoResponse) as caught:
         call(address, "GET", "/", within_s=30)
     assert not caught.value.late
 

@@ -25,11 +25,11 @@ def parsed(content: bytes) -> list[Any]:
 
 
 def test_a_part_is_framed_byte_for_byte() -> None:
-    assert eventstream.parts(b"hi") == GOLDEN
+    assert eventstream.payload_parts(b"hi") == GOLDEN
 
 
 def test_clients_read_parts_with_their_check_sums() -> None:
-    [event] = parsed(eventstream.parts(b"hello"))
+    [event] = parsed(eventstream.payload_parts(b"hello"))
     assert event.payload == b"hello"
     assert event.headers == {
         ":event-type": "PayloadPart",
@@ -40,13 +40,13 @@ def test_clients_read_parts_with_their_check_sums() -> None:
 
 def test_a_long_piece_becomes_several_parts() -> None:
     content = bytes(range(256)) * 1_025
-    events = parsed(eventstream.parts(content))
+    events = parsed(eventstream.payload_parts(content))
     assert len(events) == 3
     assert b"".join(event.payload for event in events) == content
 
 
 def test_a_failure_is_an_exception_with_its_code() -> None:
-    [event] = parsed(eventstream.broken("StreamBroken", "it ended"))
+    [event] = parsed(eventstream.stream_error("StreamBroken", "it ended"))
     assert event.headers[":message-type"] == "exception"
     assert event.headers[":exception-type"] == "ModelStreamError"
     assert json.loads(event.payload) == {"Message": "it ended", "ErrorCode": "StreamBroken"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from container.local import headers
-from container.local.refusal import Refusal
+from container.local.api_error import ApiError
+from container.local.attributes import PREFIX
 
 
 def test_only_listed_headers_reach_the_container() -> None:
@@ -46,7 +47,7 @@ def test_streams_and_asynchronous_calls_carry_types_under_other_names() -> None:
     ],
 )
 def test_values_beyond_the_apis_limits_are_refused(name: str, value: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         headers.to_container([(f"X-Amzn-SageMaker-{name}", value)], "InvokeEndpoint")
     assert refused.value.kind == "ValidationError"
 
@@ -58,3 +59,14 @@ def test_only_listed_headers_reach_the_caller() -> None:
         "x-amzn-sagemaker-closed-session-id": "s",
         "x-Amzn-Invoked-Production-Variant": "AllTraffic",
     }
+
+
+def test_headers_of_other_operations_do_not_reach_the_container() -> None:
+    sent = [(PREFIX + name, "x") for name in ("session-id", "target-model", "enable-explanations", "filename")]
+    assert set(headers.to_container(sent, headers.ASYNC)) == {headers.FORWARDED_API}
+    assert PREFIX + "target-model" not in headers.to_container(sent, headers.STREAM)
+
+
+def test_a_stream_cannot_open_a_session() -> None:
+    with pytest.raises(ApiError, match="cannot open a session"):
+        headers.to_container([(PREFIX + "session-id", "NEW_SESSION")], headers.STREAM)

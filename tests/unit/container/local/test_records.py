@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from container.local.records import BadInput, joined, lines, payloads, recordio, tfrecord
+from container.local.records import InvalidInput, joined, lines, payloads, recordio, tfrecord
 
 
 def frame(record: bytes, flag: int = 0) -> bytes:
@@ -39,16 +39,16 @@ def test_recordio_frames_stay_whole() -> None:
     ],
 )
 def test_broken_recordio_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(InvalidInput, match=said):
         list(recordio(content))
 
 
 def test_tfrecord_frames_stay_whole() -> None:
     frames = [tf(b"abc"), tf(b"")]
     assert list(tfrecord(b"".join(frames))) == frames
-    with pytest.raises(BadInput, match="inside of the record at byte 19"):
+    with pytest.raises(InvalidInput, match="inside of the record at byte 19"):
         list(tfrecord(b"".join(frames)[:-1]))
-    with pytest.raises(BadInput, match="3 bytes are left at byte 19"):
+    with pytest.raises(InvalidInput, match="3 bytes are left at byte 19"):
         list(tfrecord(frames[0] + b"abc"))
 
 
@@ -62,9 +62,9 @@ def test_a_request_holds_as_many_records_as_its_payload() -> None:
 
 
 def test_a_record_larger_than_a_payload_is_refused() -> None:
-    with pytest.raises(BadInput, match="record 1 has 4 bytes"):
+    with pytest.raises(InvalidInput, match="record 1 has 4 bytes"):
         list(payloads([b"a", b"abc"], "Line", "MultiRecord", 3))
-    with pytest.raises(BadInput, match="the file has 4 bytes"):
+    with pytest.raises(InvalidInput, match="the file has 4 bytes"):
         list(payloads([b"abcd"], "None", "MultiRecord", 3))
 
 

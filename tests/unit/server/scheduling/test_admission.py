@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.errors import Overloaded
+from server.errors import DeadlineExceeded, Overloaded
 from server.request import NEVER, InferRequest
 from server.scheduling.admission import LAG_WEIGHT, Admission, retry_seconds
 from server.scheduling.device import DeviceScheduler
@@ -119,3 +119,14 @@ def test_the_wait_is_longer_by_the_turns_of_other_models() -> None:
 @pytest.mark.parametrize(("wait_ns", "seconds"), [(0, 1), (1, 1), (SECOND, 1), (SECOND + 1, 2)])
 def test_retry_after_is_whole_seconds_rounded_up_and_at_least_one(wait_ns: int, seconds: int) -> None:
     assert retry_seconds(wait_ns) == seconds
+
+
+@pytest.mark.parametrize("waiting_rows", [0, 3])
+def test_a_deadline_before_the_end_of_a_run_alone_is_no_overload(waiting_rows: int) -> None:
+    admission = Admission(busy(waiting_rows), max_queue_ns=SECOND)
+    with pytest.raises(DeadlineExceeded, match=r"1\.0 ms too early"):
+        admission.admit(request(deadline_ns=NOW_NS + 9 * MS), None, NOW_NS)
+    with pytest.raises(DeadlineExceeded, match=r"21\.0 ms too early"):
+        admission.admit(request(rows=3, deadline_ns=NOW_NS + 9 * MS), None, NOW_NS)
+    with pytest.raises(Overloaded):
+        admission.admit(request(deadline_ns=NOW_NS + 11 * MS), None, NOW_NS)

@@ -1,4 +1,4 @@
-"""The runtime API's errors: their names, status codes and members, as boto3 reads them."""
+"""The errors of the runtime API: names, status codes and members, as boto3 reads them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ STATUS = {
 
 
 @dataclass(slots=True)
-class Refusal(Exception):
-    """``kind`` is the name by which a client catches it."""
+class ApiError(Exception):
+    """``kind`` is the name of the exception that a client catches."""
 
     kind: str
     message: str
@@ -34,19 +34,20 @@ class Refusal(Exception):
         return {"Message": self.message, **self.members}
 
 
-def invalid(message: str) -> Refusal:
-    return Refusal("ValidationError", message)
+def invalid(message: str) -> ApiError:
+    """A ValidationError."""
+    return ApiError("ValidationError", message)
 
 
-def model_error(status: int, said: bytes | str, endpoint: str) -> Refusal:
-    """The container's answer was not 2xx; ``status`` 0: there was none, and ``said`` is why."""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+def model_error(status: int, reason: bytes | str, endpoint: str) -> ApiError:
+    """The ModelError for a response other than 2xx. ``status`` 0: no response, and ``reason`` says why."""
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
     side = "client" if 400 <= status < 500 else "server"
     members = {
         "OriginalStatusCode": status,
         "OriginalMessage": text,
         "LogStreamArn": f"arn:aws:logs:local:000000000000:log-group:/aws/sagemaker/Endpoints/{endpoint}",
     }
-    return Refusal(
+    return ApiError(
         "ModelError", f'Received {side} error ({status}) from the container with message "{text[:1_000]}".', members
     )

@@ -1,4 +1,4 @@
-"""One running container, or the bare server in its place: started, read, signalled, and always gone at the end."""
+"""One running container, or the server of this checkout as a process: start, output, signals, removal."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from . import limits
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST_LINES = 100
-STALE_S = 5.0
-"""How long output is waited for after the end of what wrote it."""
+OUTPUT_END_S = 5.0
+"""Seconds to wait for the last output after a process has ended."""
 
 
 class DidNotStart(Exception):
-    """The container could not be started, or ended before it was healthy; the message is for people."""
+    """The container could not be started, or ended before it was healthy; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the container may use: ``memory_mib`` None is all there is. ``frozen``: it may write to /tmp only."""
+    """Limits of the container; None: no limit. ``frozen``: it may write to /tmp only."""
 
     memory_mib: int | None = None
     cpus: float | None = None
@@ -50,21 +50,21 @@ class Resources:
 
 
 @dataclass(slots=True)
-class Instance:
-    """A process whose output is read and whose signals go where they should."""
+class Container:
+    """A started container or process, the reader of its output, and its signals."""
 
     process: subprocess.Popen[bytes]
     port: int
     send: Callable[[int], None]
-    """Signals the server itself."""
+    """Sends a signal to the server process."""
     remove: Callable[[], None]
-    """Takes away what the end of the process leaves."""
+    """Removes the container, or kills the rest of the process group."""
     echo: IO[str] | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     _reader: threading.Thread | None = None
 
-    def listen(self) -> Instance:
-        """Begin to read what it prints."""
+    def listen(self) -> Container:
+        """Start reading the output."""
         self._reader = threading.Thread(target=self._read, name="container-output", daemon=True)
         self._reader.start()
         return self
@@ -82,16 +82,16 @@ class Instance:
         return self.process.poll() is None
 
     def cause(self) -> str:
-        """Why it ended, as far as it said so: Slipway's own line about it, else the last that it printed."""
+        """Why it ended: the fatal line of Slipway's log if there is one, else the last line of its output."""
         if self._reader is not None and not self.running:
-            self._reader.join(STALE_S)
-        said = fatal.found_in("\n".join(self.lines))
-        if said is not None:
-            return fatal.MARK + said
+            self._reader.join(OUTPUT_END_S)
+        line = fatal.found_in("\n".join(self.lines))
+        if line is not None:
+            return fatal.MARK + line
         return next((line.strip() for line in reversed(self.lines) if line.strip()), "it printed nothing")
 
     def stop(self, grace_s: float) -> tuple[int, float]:
-        """SIGTERM, and SIGKILL when ``grace_s`` are over. The exit code (137 after SIGKILL), and how long it took."""
+        """SIGTERM, then SIGKILL after ``grace_s`` seconds. Returns exit code (137 after SIGKILL) and seconds."""
         begun = time.monotonic()
         try:
             if self.running:
@@ -100,7 +100,7 @@ class Instance:
                 code = self.process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 self.send(signal.SIGKILL)
-                self.process.wait(STALE_S)
+                self.process.wait(OUTPUT_END_S)
                 code = 128 + signal.SIGKILL
             took = time.monotonic() - begun
         finally:
@@ -108,21 +108,23 @@ class Instance:
         return (128 - code if code < 0 else code), took
 
     def close(self) -> None:
-        """End whatever is left of it, at once."""
+        """Kill and remove it at once."""
         if self.running:
             self.send(signal.SIGKILL)
-            self.process.wait(STALE_S)
+            self.process.wait(OUTPUT_END_S)
         if self._reader is not None:
-            self._reader.join(STALE_S)
+            self._reader.join(OUTPUT_END_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.remove()
 
 
-def bare(environ: Mapping[str, str], *, command: Sequence[str] | None = None, echo: IO[str] | None = None) -> Instance:
-    """The server of this checkout as a process, on a free port of 127.0.0.1. ``command``: something else in its place.
+def start_process(
+    environ: Mapping[str, str], *, command: Sequence[str] | None = None, echo: IO[str] | None = None
+) -> Container:
+    """The server of this checkout, or ``command``, as a process on a free port of 127.0.0.1.
 
-    It gets ``environ`` and what a process needs to run, nothing else of this one's environment.
+    The process gets ``environ`` and PATH, HOME, LANG and TMPDIR of this one, nothing else.
     """
     port = free_port()
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
@@ -134,7 +136,7 @@ def bare(environ: Mapping[str, str], *, command: Sequence[str] | None = None, ec
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is for us; it gets SIGTERM as on the platform
+        start_new_session=True,  # Ctrl-C reaches this process only; the server gets SIGTERM as on the platform
     )
 
     def send(number: int) -> None:
@@ -146,24 +148,24 @@ def bare(environ: Mapping[str, str], *, command: Sequence[str] | None = None, ec
 
     def remove() -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what a container's end would end as well
+            os.killpg(process.pid, signal.SIGKILL)  # the end of a container ends its children too
 
-    return Instance(process, port, send, remove, echo).listen()
+    return Container(process, port, send, remove, echo).listen()
 
 
-def from_image(
+def start_container(
     image: str,
     environ: Mapping[str, str],
     mounts: Sequence[Mount] = (),
     resources: Resources = Resources(),
     *,
     echo: IO[str] | None = None,
-) -> Instance:
+) -> Container:
     """``docker run IMAGE serve`` with the platform's mounts and variables, on a free port of 127.0.0.1.
 
     Raises DidNotStart when docker refuses.
     """
-    identity = _docker("create", *creation(image, environ, mounts, resources), "serve")
+    identity = _docker("create", *create_arguments(image, environ, mounts, resources), "serve")
 
     def send(number: int) -> None:
         with contextlib.suppress(DockerFailed):  # it has just ended
@@ -180,17 +182,19 @@ def from_image(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    instance = Instance(process, 0, send, remove, echo).listen()
+    container = Container(process, 0, send, remove, echo).listen()
     try:
-        instance.port = _published(identity, instance)
+        container.port = _published(identity, container)
     except DidNotStart:
-        instance.close()
+        container.close()
         raise
-    return instance
+    return container
 
 
-def creation(image: str, environ: Mapping[str, str], mounts: Sequence[Mount], resources: Resources) -> list[str]:
-    """Arguments of ``docker create`` up to the image."""
+def create_arguments(
+    image: str, environ: Mapping[str, str], mounts: Sequence[Mount], resources: Resources
+) -> list[str]:
+    """The arguments of ``docker create`` up to and including the image."""
     arguments = ["--pull", "never", "--publish", "127.0.0.1::8080", "--shm-size", f"{limits.SHARED_MEMORY_MIB}m"]
     for mount in mounts:
         arguments += ["--volume", f"{mount.source}:{mount.target}" + ("" if mount.writable else ":ro")]
@@ -206,15 +210,15 @@ def creation(image: str, environ: Mapping[str, str], mounts: Sequence[Mount], re
     return [*arguments, image]
 
 
-def _published(identity: str, instance: Instance) -> int:
+def _published(identity: str, container: Container) -> int:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         with contextlib.suppress(DockerFailed):
             lines = docker("port", identity, "8080").splitlines()
             if lines:
                 return int(lines[0].rpartition(":")[2])
-        if not instance.running:
-            raise DidNotStart(f"the container ended at once: {instance.cause()}")
+        if not container.running:
+            raise DidNotStart(f"the container ended at once: {container.cause()}")
         time.sleep(0.05)
     raise DidNotStart("docker published no port within 30 s")
 
@@ -227,6 +231,6 @@ def _docker(*arguments: str) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
