@@ -38,8 +38,8 @@ CONSTANT = "not decidable: all rows have the same answer"
 OTHERS = ((100.0, 8), (1.0, 32), (1_000.0, 100), (0.01, 1_000), (10_000.0, 10_000))
 """(factor of floats, bound of integers) of rows that are tried where the usual ones have all the same answer."""
 
-HOSTILE = 1_000.0
-"""How much larger the values of a hostile neighbour are."""
+HOSTILE, HOSTILE_ROWS = 1_000.0, 3
+"""How much larger the values of hostile neighbours are, and how many of these there are: above, below, and zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class _Proof:
         """Run the next row alone; later runs are compared with its answer."""
         self.alone.append(self.run([array[index : index + 1] for array in self.rows]))
 
-    def compare(self, order: Sequence[int], what: str, hostile: bool = False) -> None:
-        """Run rows together, in this order, and compare each with its answer alone. ``hostile``: one more row, of huge
-        values, comes first."""
+    def compare(self, order: Sequence[int], what: str, hostile: int = 0) -> None:
+        """Run rows together, in this order, and compare each with its answer alone. ``hostile``: so many rows of
+        :func:`_hostile` come first."""
         inputs = [array[list(order)] for array in self.rows]
         if hostile:
-            inputs = [np.concatenate([_hostile(array[:1]), array]) for array in inputs]
+            inputs = [np.concatenate([_hostile(array[:1])[:hostile], array]) for array in inputs]
         outputs = self.run(inputs)
-        for place, index in enumerate(order, start=int(hostile)):
+        for place, index in enumerate(order, start=hostile):
             self._compare_row(index, [array[place : place + 1] for array in outputs], what)
 
     def _compare_row(self, index: int, answer: Sequence[Array], what: str) -> None:
@@ -245,11 +245,13 @@ def _alike(answers: Sequence[Sequence[Array]]) -> bool:
 
 
 def _hostile(row: Array) -> Array:
+    """Three rows made of one: huge values, the same below zero, and zeros; integers and texts stay as they are."""
     if row.dtype.kind != "f":
-        return row
+        return np.concatenate([row] * HOSTILE_ROWS)
     with np.errstate(over="ignore"):
         huge: Array = (np.abs(row) + 1) * row.dtype.type(HOSTILE)
-    return np.where(np.isfinite(huge), huge, row)
+    huge = np.where(np.isfinite(huge), huge, np.finfo(row.dtype).max)
+    return np.concatenate([huge, -huge, np.zeros_like(row)])
 
 
 def _scaled(array: Array, scale: float) -> Array:

@@ -15,11 +15,17 @@ from .routes import ROUTES, Response, Route, v2_binary, v2_binary_read
 from .served import Connections, Resident
 
 AT_ONCE = 8
+HOSTILE: dict[str, float] = {
+    "nan": np.nan, "infinite": np.inf, "large": 3e4, "huge": 1e30, "very negative": -3e4, "zero": 0.0, "impossible": 1e6,
+}  # fmt: skip
+"""Hostile values by name. The impossible one is an integer, for models without float inputs."""
 WAVES = 3
 JSON_ROUTES = frozenset(("v2-json", "instances", "columns", "jsonlines"))
 LARGE_ROUTES = frozenset(("v2-binary", "instances", "csv"))
 REFUSED_VALUES = frozenset(((400, "malformed_input"), (422, "unprocessable_input"), (500, "model_failed")))
 """Refusals of a hostile request: its values are out of range, or the model failed on them."""
+
+BINARY = next(route for route in ROUTES if route.receive is v2_binary_read and route.send is v2_binary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ def side_by_side(resident: Resident, connections: Connections, seed: int = 0) ->
 def hostile(resident: Resident, connections: Connections, seed: int = 0) -> Iterator[Fault]:
     """One request with NaN, infinity, huge or impossible values among ordinary ones, which must not notice it."""
     rows = max(resident.zoo.row_counts[:2])
-    for wave, value in enumerate(("nan", "huge", "infinite", "impossible")):
+    for wave, value in enumerate(HOSTILE):
         numbers = [5_000 + 100 * seed + AT_ONCE * wave + place for place in range(AT_ONCE)]
         spoiled = spoil(resident.zoo, resident.zoo.inputs(np.random.default_rng(numbers[0]), rows), value)
         if spoiled is None:
@@ -80,34 +86,38 @@ def hostile(resident: Resident, connections: Connections, seed: int = 0) -> Iter
         situation = f"beside a request with {value} values"
         yield from judge_hostile(resident, spoiled, responses.pop(place), f"a request with {value} values")
         for (_, expected), response in zip(cases, responses, strict=True):
-            yield from _judge(resident, _BINARY, expected, response, situation)
+            yield from judge(resident, BINARY, expected, response, situation)
 
 
 def judge_hostile(resident: Resident, inputs: Tensors, response: Response | None, situation: str) -> Iterator[Fault]:
-    """A hostile request gets the source's answer, or a refusal of its values."""
+    """A hostile request gets the answer of its model file in a bare session, or a refusal of its values.
+
+    Converters do not promise that the file treats NaN as the source does, so the file itself is the judge.
+    """
     if response is not None and response.status != 200 and _refusal(response) in REFUSED_VALUES:
         return
     try:
-        expected = resident.right(inputs)
-    except Exception as error:  # noqa: BLE001 - the source's own refusal, of whatever class
-        yield Fault(resident.name, "v2-binary", situation, f"{_shown(response)}; the source refuses: {error}"[:300])
+        expected = resident.by_file(inputs)
+    except Exception as error:  # noqa: BLE001 - the refusal of the session, of any class
+        yield Fault(resident.name, BINARY.name, situation, f"{_shown(response)}; a session refuses: {error}"[:300])
         return
-    yield from _judge(resident, _BINARY, expected, response, situation)
+    yield from judge(resident, BINARY, expected, response, situation)
 
 
 def spoil(zoo: ZooModel, inputs: dict[str, NDArray[Any]], value: str) -> dict[str, NDArray[Any]] | None:
-    """One value of the first row made hostile in every float input; None where the model has no place for it."""
+    """The first row made hostile in every float input; None where the model has no place for the value."""
     spoiled = {name: array.copy() for name, array in inputs.items()}
     floats = [array for array in spoiled.values() if array.dtype.kind == "f" and array.ndim and array.size]
     if value != "impossible":
         for array in floats:
-            array.reshape(-1)[0] = {"nan": np.nan, "huge": 3e4, "infinite": np.inf}[value]
+            limit = float(np.finfo(array.dtype).max)
+            array[0] = np.clip(HOSTILE[value], -limit, limit) if np.isfinite(HOSTILE[value]) else HOSTILE[value]
         return spoiled if floats else None
     whole = [array for array in spoiled.values() if array.dtype == np.int64 and array.ndim and array.size]
     if floats or not whole or not zoo.independent:
         return None
     for array in whole:
-        array.reshape(-1)[0] = 1_000_000
+        array.reshape(-1)[0] = HOSTILE[value]
     return spoiled
 
 
@@ -144,7 +154,7 @@ def _ask(
     resident: Resident, route: Route, inputs: Tensors, expected: Tensors, connections: Connections, situation: str
 ) -> Iterator[Fault]:
     (response,) = connections.send([route.send(resident.name, inputs, expected)])
-    yield from _judge(resident, route, expected, response, situation)
+    yield from judge(resident, route, expected, response, situation)
 
 
 def _together(
@@ -155,12 +165,13 @@ def _together(
 ) -> Iterator[Fault]:
     responses = connections.send([v2_binary(resident.name, inputs, expected) for inputs, expected in cases])
     for (_, expected), response in zip(cases, responses, strict=True):
-        yield from _judge(resident, _BINARY, expected, response, situation)
+        yield from judge(resident, BINARY, expected, response, situation)
 
 
-def _judge(
+def judge(
     resident: Resident, route: Route, expected: Tensors, response: Response | None, situation: str
 ) -> Iterator[Fault]:
+    """The fault of a response, if it is neither the right answer nor the refusal that the model declares."""
     declared = resident.zoo.refusals.get(route.name)
     if declared is not None:
         if response is None or _refusal(response) != (declared.status, declared.code):
@@ -188,6 +199,3 @@ def _refusal(response: Response) -> tuple[int, str]:
 
 def _shown(response: Response | None) -> str:
     return "no end" if response is None else f"{response.status} {response.body[:200]!r}"
-
-
-_BINARY = next(route for route in ROUTES if route.receive is v2_binary_read and route.send is v2_binary)

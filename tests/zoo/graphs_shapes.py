@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from .model import ZooModel
-from .onnx_graph import floats, graph, open_session_of_one_row, row, sizes, weight
+from .onnx_graph import floats, graph, open_session_of_fixed_batch, row, sizes, weight
 
 
 def _edges(random: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
@@ -141,16 +141,30 @@ GRAPHS: tuple[ZooModel, ...] = (
             floats(x=(2,)),
             why="a batch of one is fixed: more rows are run one by one",
         ),
-        source=open_session_of_one_row,
+        source=open_session_of_fixed_batch(1),
+        judged_by_source=True,
+        large_rows=40,
+    ),
+    replace(
+        row(
+            "fixed-batch-3",
+            lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 1>(x) }"),
+            floats(x=(2,)),
+            row_counts=(3, 1, 5),
+            why="a batch of three is fixed: other numbers of rows are filled up or cut",
+        ),
+        source=open_session_of_fixed_batch(3),
+        judged_by_source=True,
         large_rows=40,
     ),
     row(
-        "fixed-batch-3",
-        lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 1>(x) }"),
+        "fixed-batch-3-mixing",
+        lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 0>(x) }"),
         floats(x=(2,)),
+        independent=False,
         row_counts=(3,),
-        why="a batch of three is fixed",
         large_rows=0,
+        why="a fixed batch of three whose rows depend on each other",
     ),
     replace(
         row(
@@ -163,7 +177,8 @@ GRAPHS: tuple[ZooModel, ...] = (
             floats(x=(3, 8, 8)),
             why="an exported image network with a fixed batch of one",
         ),
-        source=open_session_of_one_row,
+        source=open_session_of_fixed_batch(1),
+        judged_by_source=True,
         large_rows=40,
     ),
     row(
@@ -191,7 +206,7 @@ GRAPHS: tuple[ZooModel, ...] = (
         "long-row",
         lambda: graph("g (float[N, 240000] x) => (float[N, 1] y) { y = ReduceMean<axes = [1]>(x) }"),
         floats(x=(240_000,)),
-        row_counts=(1, 2),
+        row_counts=(1,),
         why="a row of 240,000 numbers",
         large_rows=0,
     ),
@@ -222,6 +237,7 @@ GRAPHS: tuple[ZooModel, ...] = (
         lambda: _with_axes(None),
         floats(x=(3,)),
         why="the input declares no rank",
-        independent=False,
+        load_error="broken_artifact",
+        remedy="update_model_dims",
     ),
 )

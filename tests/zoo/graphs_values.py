@@ -107,7 +107,11 @@ def _dtypes() -> list[ZooModel]:
 
         one = row(f"dtype-{name}", make, of_dtype(dtype, low, high, (3,)), why=f"values of {name} pass unchanged")
         # Python's session takes no bfloat16 arrays, and the graph is the identity.
-        made.append(replace(one, source=lambda _: lambda inputs: {"y": inputs["x"]}) if name == "bfloat16" else one)
+        made.append(
+            replace(one, source=lambda _: lambda inputs: {"y": inputs["x"]}, judged_by_source=True)
+            if name == "bfloat16"
+            else one
+        )
     return made
 
 

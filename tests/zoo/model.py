@@ -50,6 +50,8 @@ class ZooModel:
     """Rows of a large request; larger than any batch. 0: the model has no large requests."""
     rtol: float = 1e-4
     atol: float = 1e-5
+    judged_by_source: bool = False
+    """Whether a bare session cannot answer the requests as they are: rows of a fixed batch, or dtypes without arrays."""
     load_error: str = ""
     """The stable error code of a model that must be refused at load, empty where it must be served."""
     remedy: str = ""

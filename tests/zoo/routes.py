@@ -202,7 +202,8 @@ def _rows_read(rows: Any, expected: Expected) -> dict[str, Any]:
     """Predictions: one value a row, or one object a row for several outputs (one in all, where rows do not match)."""
     if len(expected) == 1:
         ((name, like),) = expected.items()
-        return {name: _from_nested(rows, like)}
+        whole = like.ndim > 0 and len(rows) == 1 and np.ndim(rows[0]) == like.ndim
+        return {name: _from_nested(rows[0] if whole else rows, like)}
     if len(rows) == 1 and all(np.ndim(rows[0][name]) == like.ndim for name, like in expected.items()):
         return {name: _from_nested(rows[0][name], like) for name, like in expected.items()}
     return {name: _from_nested([row[name] for row in rows], like) for name, like in expected.items()}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
-from ...artifact import SCRIPT, Artifact, Batching
+from ...artifact import SCRIPT, Artifact
 from ...observe.metrics import ModelMetrics
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
-from ...scripts import requirements
 from ...scripts.backend_session import Runner, ScriptSession
 from ...scripts.loaded_script import LoadedScript, ScriptConfig
 from ...scripts.process_pool import ProcessPool
+from ...scripts.requirements import check_requirements
 from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
@@ -63,20 +62,12 @@ def build(build: Build, path: Path) -> ServedModel:
         metrics=metrics,
         max_batch_size=most_calls,
         fixed_shapes=True,
-        independent=True,
+        rowwise=True,
         padding=None,
         cache=None,
         deadline_ns=limits.deadline_ns,
         scripted=True,
     )
-
-
-def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
-    """The artifact, whose ONNX model runs one call at a time where ``--batching off`` says so."""
-    if settings.batching == "auto":
-        return artifact
-    batching = replace(artifact.manifest.batching or Batching(), independent=False, reason="--batching off")
-    return replace(artifact, manifest=replace(artifact.manifest, batching=batching))
 
 
 def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
@@ -87,14 +78,13 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores() // instances, 1),
         batch_size=settings.max_batch_size,
-        installed=requirements.check_requirements(path.parent, settings.script_install),
+        installed=check_requirements(path.parent, settings.script_install),
     )
 
 
 def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[Runner, int]:
-    """What runs the script, and the most calls that one run takes."""
-    settings = build.context.settings
-    artifact = _obeying(build.artifact, settings)
+    """The threads or processes of the script, and the most calls that one run takes."""
+    artifact, settings = build.artifact, build.context.settings
     name = artifact.manifest.name
     if settings.script_workers:
         most_bytes = build.context.limits.script_worker_bytes
