@@ -32,7 +32,7 @@ SCALES = (1.0, 0.1, 10.0, 3.0, 0.0, 0.3)
 LARGE, FEW_ROWS = 4_096, 2
 """Rows with axes from this size on are made two at a time: their values take longer to make than to compute."""
 
-SEARCH_NS = 100_000_000
+SEARCH_NS = 300_000_000
 """The search ends after this long, but not before two tries."""
 
 

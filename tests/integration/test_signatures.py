@@ -80,13 +80,21 @@ def test_every_graph_answers_alone_and_beside_others(name: str, server: ServerPr
             np.testing.assert_allclose(np.array(output["data"], array.dtype), array.ravel(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["fixed_1", "fixed_3"])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7])
-def test_a_fixed_batch_takes_any_number_of_rows(name: str, rows: int, server: ServerProcess) -> None:
+@pytest.mark.parametrize(("name", "rows"), [("fixed_1", 1), ("fixed_1", 2), ("fixed_1", 7), ("fixed_3", 3)])
+def test_a_batch_of_one_takes_any_number_of_rows_and_a_larger_one_its_own(
+    name: str, rows: int, server: ServerProcess
+) -> None:
     x = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
     answer = server.post(f"/v2/models/{name}/infer", {"inputs": [tensor("x", x)]})
     assert answer.status == 200, answer.body
     np.testing.assert_allclose(answer.json()["outputs"][0]["data"], (x @ onnx_graphs.W43).ravel(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 6])
+def test_other_rows_than_those_of_a_fixed_batch_are_refused_with_the_shape(rows: int, server: ServerProcess) -> None:
+    answer = server.post("/v2/models/fixed_3/infer", {"inputs": [tensor("x", np.ones((rows, 4), np.float32))]})
+    assert (answer.status, answer.code) == (400, "malformed_input")
+    assert "[3, 4]" in answer.json()["error"]
 
 
 def tensor(name: str, array: Array) -> dict[str, Any]:

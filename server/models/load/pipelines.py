@@ -119,7 +119,7 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     session = loader(manifest.backend)(artifact.model_path, options)
     try:
         require_declared_spec(artifact, session.spec)
-        session = with_rows(session, artifact, settings)
+        session = with_rows(session, settings)
     except BaseException:
         session.close()
         raise

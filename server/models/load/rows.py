@@ -1,4 +1,4 @@
-"""Rows: whether a model's requests may share a run, be cut or filled up, by declaration or by proof."""
+"""Rows: whether a model's requests may share a run or be cut, by declaration or by proof."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...backends import Session
 from ...backends.independence import CONSTANT, HALF, ROWS, SINGLE, Independence, prove, prove_synthetic
 from ...settings.options import Settings
 from ...tensors import Array
-from .fixed_batch import FixedBatchSession, fixed_rows
+from .single_row import SingleRowSession, takes_single_rows
 
 log = logging.getLogger("slipway.models")
 
@@ -20,24 +20,11 @@ UNSHOWN = Independence(False, CONSTANT)
 WHOLE = "its tensors have no common batch axis"
 
 
-def with_rows(session: Session, artifact: Artifact, settings: Settings) -> Session:
-    """The session of a model, or, for a fixed batch size, one that takes any number of rows up to that.
-
-    A batch of one row is one row a run. A larger one is filled up only where its rows are shown to be independent.
-    """
-    size = fixed_rows(session.spec)
-    if not size or settings.batching == "off":
+def with_rows(session: Session, settings: Settings) -> Session:
+    """The session of a model, or, for a fixed batch of one row, a session that takes requests of any number of rows."""
+    if settings.batching == "off" or not takes_single_rows(session.spec):
         return session
-    fixed = FixedBatchSession(session, size)
-    if size == 1:
-        return fixed
-    found = declared(artifact, settings) or prove_synthetic(
-        fixed.run, fixed.spec, most_rows=size, tolerance=_tolerance(settings)
-    )
-    if found.independent:
-        return fixed
-    log.info("batch size is fixed model=%s rows=%d reason=%r", artifact.manifest.name, size, found.reason)
-    return session
+    return SingleRowSession(session)
 
 
 def rows_of(
@@ -47,7 +34,7 @@ def rows_of(
 
     Logs the reason of a model whose requests are run one at a time.
     """
-    found = Independence(True) if one_row_runs(session) else declared(artifact, settings)
+    found = Independence(True) if isinstance(session, SingleRowSession) else declared(artifact, settings)
     found = found or _shown(session, sample, max(most_rows, 2), _tolerance(settings))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
@@ -55,13 +42,10 @@ def rows_of(
 
 
 def sizes_of(artifact: Artifact, session: Session, batching: Batching, found: Independence) -> tuple[int, ...]:
-    """The batch sizes that the model may run: no larger than a fixed batch, or than a config.pbtxt says."""
-    most = artifact.max_batch_size or batching.max_batch_size
-    if isinstance(session, FixedBatchSession):
-        most = session.rows
-    if not found.independent:
+    """The batch sizes that the model may run: no larger than a config.pbtxt says, and 1 where rows run alone."""
+    most = min(artifact.max_batch_size or batching.max_batch_size, batching.max_batch_size)
+    if isinstance(session, SingleRowSession) or not found.independent:
         most = 1
-    most = min(most, batching.max_batch_size)
     return (*(size for size in batching.batch_sizes if size < most), most)
 
 
@@ -81,8 +65,6 @@ def _shown(session: Session, sample: Sequence[Array], most_rows: int, tolerance:
     spec = session.spec
     if not spec.batchable:
         return Independence(False, WHOLE)
-    if isinstance(session, FixedBatchSession):
-        return Independence(True)  # shown when it was opened
     rows = distinct(sample)
     found = UNSHOWN
     if rows:
@@ -95,11 +77,6 @@ def _shown(session: Session, sample: Sequence[Array], most_rows: int, tolerance:
 def _tolerance(settings: Settings) -> float:
     """GPUs multiply float32 in shorter formats by default (TF32)."""
     return SINGLE if settings.device == "cpu" else HALF
-
-
-def one_row_runs(session: Session) -> bool:
-    """Whether every run is of one row, so that rows cannot touch each other."""
-    return isinstance(session, FixedBatchSession) and session.rows == 1
 
 
 def distinct(sample: Sequence[Array]) -> list[Array]:

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
-from ...backends.independence import SLOW_NS, Independence
+from ...backends.independence import Independence
 from ...errors import BrokenArtifact
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
@@ -28,6 +28,9 @@ from .tuning import TuningConfig, tune
 from .warmup import Seeds, resized, sample_of, time_row, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
+
+PROBE_NS = 50_000_000
+"""A model is asked whether its inputs take missing values if that takes no longer than about this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
         session = load(build.artifact.model_path, options)
         try:
             require_declared_spec(build.artifact, session.spec)
-            return with_rows(session, build.artifact, settings)
+            return with_rows(session, settings)
         except BaseException:
             session.close()
             raise
@@ -124,7 +127,8 @@ def _with_missing(build: Build, session: Session, sample: list[Array], seeds: Se
     manifest = build.artifact.manifest
     if build.context.settings.missing == "refuse":
         return session.spec
-    if seeds[0][1] > SLOW_NS:
+    floats = sum(one.dtype.numpy.kind == "f" for one in session.spec.inputs)
+    if floats * seeds[0][1] > PROBE_NS:
         return with_declared_missing(session.spec, manifest.spec)
     return with_missing(session.run, session.spec, resized(session.spec, sample, 1), manifest.spec)
 

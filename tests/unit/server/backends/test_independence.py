@@ -119,10 +119,23 @@ def test_a_slow_model_is_shown_with_three_runs_whose_costs_are_kept() -> None:
     assert model.rows == [1, 1, 2]
 
 
-def test_no_run_is_begun_that_would_take_longer_than_what_is_left() -> None:
-    model = Timed(row_ns=SLOW_NS)
+def test_a_slow_model_is_shown_further_as_time_allows() -> None:
+    model = Timed(row_ns=SLOW_NS + 1)
     assert model.prove().independent
-    assert model.now_ns <= BUDGET_NS + 2 * SLOW_NS
+    assert len(model.rows) > 3
+    assert model.now_ns <= BUDGET_NS
+
+
+def test_a_model_that_is_slow_once_is_shown_as_a_quick_one() -> None:
+    model = Timed()
+    costs = iter([BUDGET_NS] + [0] * 100)
+
+    def run(batch: Sequence[Array]) -> list[Array]:
+        model.now_ns += next(costs)
+        return model.run(batch)
+
+    assert prove(run, SPEC, DISTINCT, clock=lambda: model.now_ns).independent
+    assert max(model.rows) == 32
 
 
 @pytest.mark.parametrize(("largest", "independent"), [(2, True), (1, False)])

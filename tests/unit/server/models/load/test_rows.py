@@ -115,25 +115,28 @@ def test_what_cannot_be_served_is_refused_with_its_remedy(name: str, tmp_path: P
 
 
 class TestFixedBatch:
-    @pytest.mark.parametrize(("rows", "asked"), [(1, 1), (1, 2), (1, 5), (3, 1), (3, 2), (3, 3), (3, 7)])
-    def test_any_number_of_rows_is_answered(self, rows: int, asked: int, tmp_path: Path) -> None:
-        path = onnx_graphs.save(onnx_graphs.fixed(rows), tmp_path / "model.onnx")
-        x = np.random.default_rng(asked).standard_normal((asked, 4)).astype(np.float32)
+    @pytest.mark.parametrize("rows", [1, 2, 5])
+    def test_a_batch_of_one_is_run_row_by_row(self, rows: int, tmp_path: Path) -> None:
+        path = onnx_graphs.save(onnx_graphs.fixed(1), tmp_path / "model.onnx")
+        x = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
 
         async def use(model: ServedModel) -> None:
-            assert (model.independent, model.max_batch_size, model.spec.inputs[0].shape) == (True, rows, (-1, 4))
+            assert (model.independent, model.max_batch_size, model.spec.inputs[0].shape) == (True, 1, (-1, 4))
             (y,) = await ask(model, [x])
             np.testing.assert_allclose(y, x @ onnx_graphs.W43, rtol=1e-5, atol=1e-6)
 
         served(path, use)
 
-    def test_dependent_rows_are_never_filled_up(self, tmp_path: Path) -> None:
-        path = onnx_graphs.save(onnx_graphs.fixed_dependent, tmp_path / "model.onnx")
+    @pytest.mark.parametrize("build", [onnx_graphs.fixed(3), onnx_graphs.fixed_dependent])
+    def test_a_larger_fixed_batch_takes_just_that(self, build: Build, tmp_path: Path) -> None:
+        path = onnx_graphs.save(build, tmp_path / "model.onnx")
 
-        async def use(model: ServedModel) -> tuple[bool, tuple[int, ...]]:
-            return model.independent, model.spec.inputs[0].shape
+        async def use(model: ServedModel) -> None:
+            assert (model.independent, model.max_batch_size, model.spec.inputs[0].shape) == (False, 1, (3, 4))
+            (y,) = await ask(model, [np.ones((3, 4), np.float32)])
+            assert len(y) == 3
 
-        assert served(path, use) == (False, (3, 4))
+        served(path, use)
 
 
 class TestDeclared:
