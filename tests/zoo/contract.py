@@ -16,7 +16,8 @@ from .served import Connections, Resident
 
 AT_ONCE = 8
 HOSTILE: dict[str, float] = {
-    "nan": np.nan, "infinite": np.inf, "large": 3e4, "huge": 1e30, "very negative": -3e4, "zero": 0.0, "impossible": 1e6,
+    "nan": np.nan, "infinite": np.inf, "large": 3e4, "huge": 1e30, "very negative": -3e4, "zero": 0.0,
+    "impossible": 1e6,
 }  # fmt: skip
 """Hostile values by name. The impossible one is an integer, for models without float inputs."""
 WAVES = 3

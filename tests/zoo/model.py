@@ -51,7 +51,7 @@ class ZooModel:
     rtol: float = 1e-4
     atol: float = 1e-5
     judged_by_source: bool = False
-    """Whether a bare session cannot answer the requests as they are: rows of a fixed batch, or dtypes without arrays."""
+    """Whether a bare session cannot answer the requests as they are: rows of a fixed batch, or a dtype of its own."""
     load_error: str = ""
     """The stable error code of a model that must be refused at load, empty where it must be served."""
     remedy: str = ""

@@ -86,6 +86,16 @@ def test_one_operation_over_rows_is_found_wherever_it_stands(before: list[str], 
     assert not shown(chain(operations)).independent
 
 
+@pytest.mark.parametrize(
+    "ordinary",
+    [lambda x: x.max() < 50, lambda x: x.min() > -50, lambda x: np.abs(x).sum(axis=1).min() > 0],
+    ids=["a huge row", "a row far below zero", "a row of zeros"],
+)
+def test_a_branch_that_only_an_unusual_row_takes_is_found(ordinary: Callable[[Array], bool]) -> None:
+    found = prove(lambda batch: [-batch[0] if ordinary(batch[0]) else batch[0] ** 2], SPEC, DISTINCT)
+    assert not found.independent
+
+
 class Timed:
     """Doubles rows, each of which takes ``row_ns``; refuses more than ``largest`` rows."""
 
