@@ -213,15 +213,16 @@ def _prove(proof: _Proof, count: int, most_rows: int, clock: Callable[[], int]) 
         proof.compare(rows, what, hostile)
 
 
-def _checks(count: int, most_rows: int) -> list[tuple[list[int], str, bool]]:
-    """(order of the rows, what it is, whether a hostile row comes first), the most telling ones first."""
+def _checks(count: int, most_rows: int) -> list[tuple[list[int], str, int]]:
+    """(order of the rows, what it is, how many hostile rows come first), the most telling ones first."""
     order = list(range(count))
+    hostile = min(HOSTILE_ROWS, most_rows - 1)
     return [
-        (order[: most_rows - 1], "beside a row of huge values", True),
-        (order, "at another place", False),
-        ([order[-1], 0], "among fewer rows", False),
-        ([0, 0], "beside itself", False),
-        ([index % count for index in range(most_rows)], "in a full batch", False),
+        (order[: most_rows - hostile], "beside rows of huge values and of zeros", hostile),
+        (order, "at another place", 0),
+        ([order[-1], 0], "among fewer rows", 0),
+        ([0, 0], "beside itself", 0),
+        ([index % count for index in range(most_rows)], "in a full batch", 0),
     ]
 
 
