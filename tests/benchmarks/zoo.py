@@ -77,8 +77,9 @@ def questions(resident: Resident) -> list[Question]:
     """The distinct requests of a model: ordinary ones, and some with hostile values."""
     counts = resident.zoo.row_counts
     made = []
-    for number in range(CASES):
-        inputs, expected = resident.case(70_000 + number, counts[number % len(counts)])
+    for inputs, expected in resident.cases(
+        [(70_000 + number, counts[number % len(counts)]) for number in range(CASES)]
+    ):
         made.append(Question(resident, inputs, expected, v2_binary(resident.name, inputs, expected)))
     for number, value in enumerate(contract.HOSTILE):
         inputs = resident.zoo.inputs(np.random.default_rng(80_000 + number), max(counts[:2]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .model import Tensors, ZooModel
 from .routes import ROUTES, Response, Route, v2_binary, v2_binary_read
-from .served import Connections, Resident
+from .served import Case, Connections, Resident
 
 AT_ONCE = 8
 HOSTILE: dict[str, float] = {
@@ -44,8 +44,8 @@ class Fault:
 
 def alone(resident: Resident, connections: Connections) -> Iterator[Fault]:
     """Ordinary requests, one at a time, through every route that can carry them."""
-    for rows in resident.zoo.row_counts:
-        inputs, expected = resident.case(rows, rows)
+    for inputs, expected in resident.cases([(rows, rows) for rows in resident.zoo.row_counts]):
+        rows = len(next(iter(inputs.values()))) if resident.shapes.rowwise else 1
         for route in ROUTES:
             if route.carries(inputs, expected, resident.shapes):
                 yield from _ask(resident, route, inputs, expected, connections, f"{rows} rows alone")
@@ -62,32 +62,37 @@ def large(resident: Resident, connections: Connections) -> Iterator[Fault]:
             yield from _ask(resident, route, inputs, expected, connections, f"{rows} rows")
 
 
-def side_by_side(resident: Resident, connections: Connections, seed: int = 0) -> Iterator[Fault]:
+def side_by_side(resident: Resident, connections: Connections) -> Iterator[Fault]:
     """Distinct requests of several sizes at once."""
-    counts = resident.zoo.row_counts
+    cases = _pool(resident)
     for wave in range(WAVES):
-        numbers = [100 * (seed + 1) + AT_ONCE * wave + place for place in range(AT_ONCE)]
-        cases = [resident.case(number, counts[number % len(counts)]) for number in numbers]
-        yield from _together(resident, cases, connections, f"{AT_ONCE} requests at once")
+        together = cases[AT_ONCE * wave : AT_ONCE * (wave + 1)]
+        yield from _together(resident, together, connections, f"{AT_ONCE} requests at once")
 
 
-def hostile(resident: Resident, connections: Connections, seed: int = 0) -> Iterator[Fault]:
+def hostile(resident: Resident, connections: Connections) -> Iterator[Fault]:
     """One request with NaN, infinity, huge or impossible values among ordinary ones, which must not notice it."""
     rows = max(resident.zoo.row_counts[:2])
+    cases = _pool(resident)
     for wave, value in enumerate(HOSTILE):
-        numbers = [5_000 + 100 * seed + AT_ONCE * wave + place for place in range(AT_ONCE)]
-        spoiled = spoil(resident.zoo, resident.zoo.inputs(np.random.default_rng(numbers[0]), rows), value)
+        spoiled = spoil(resident.zoo, resident.zoo.inputs(np.random.default_rng(5_000 + wave), rows), value)
         if spoiled is None:
             continue
-        cases = [resident.case(number, rows) for number in numbers[1:]]
         place = wave % AT_ONCE
-        sent = [v2_binary(resident.name, inputs, {}) for inputs, _ in cases]
+        beside = [cases[(AT_ONCE * wave + index) % len(cases)] for index in range(AT_ONCE - 1)]
+        sent = [v2_binary(resident.name, inputs, expected) for inputs, expected in beside]
         sent.insert(place, v2_binary(resident.name, spoiled, {}))
         responses = connections.send(sent)
         situation = f"beside a request with {value} values"
         yield from judge_hostile(resident, spoiled, responses.pop(place), f"a request with {value} values")
-        for (_, expected), response in zip(cases, responses, strict=True):
+        for (_, expected), response in zip(beside, responses, strict=True):
             yield from judge(resident, BINARY, expected, response, situation)
+
+
+def _pool(resident: Resident) -> list[Case]:
+    """Distinct ordinary requests of several sizes."""
+    counts = resident.zoo.row_counts
+    return resident.cases([(100 + number, counts[number % len(counts)]) for number in range(AT_ONCE * WAVES)])
 
 
 def judge_hostile(resident: Resident, inputs: Tensors, response: Response | None, situation: str) -> Iterator[Fault]:
@@ -160,7 +165,7 @@ def _ask(
 
 def _together(
     resident: Resident,
-    cases: Sequence[tuple[Tensors, Tensors]],
+    cases: Sequence[Case],
     connections: Connections,
     situation: str,
 ) -> Iterator[Fault]:

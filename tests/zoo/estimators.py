@@ -178,6 +178,7 @@ def estimator(
         inputs,
         _answers(fit, methods, _matrix),
         why,
+        slow_source=True,
         **fields,
     )
 
@@ -206,4 +207,5 @@ def table(
         inputs,
         _answers(fit, methods, as_model_input),
         why,
+        slow_source=True,
     )

@@ -50,6 +50,8 @@ class ZooModel:
     """Rows of a large request; larger than any batch. 0: the model has no large requests."""
     rtol: float = 1e-4
     atol: float = 1e-5
+    slow_source: bool = False
+    """Whether a call of the source takes milliseconds; its rows are independent, so many requests share one call."""
     judged_by_source: bool = False
     """Whether a bare session cannot answer the requests as they are: rows of a fixed batch, or a dtype of its own."""
     load_error: str = ""

@@ -30,16 +30,22 @@ FLAGS = (
 )
 
 
+Case = tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]
+"""Inputs and right outputs of one request."""
+
+
 @dataclass
 class Resident:
-    """A zoo model on disk, its source, and what loading it into the server gave."""
+    """A zoo model on disk, its source, and what loading it into the server gave.
+
+    ``path`` is the model file that the source opens, ``folder`` the one that the server loads.
+    """
 
     zoo: ZooModel
     path: Path
+    folder: Path
     loaded: Response | None = None
-    _answers: dict[tuple[int, int], tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]] = field(
-        default_factory=dict
-    )
+    _cases: dict[tuple[int, int], Case] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -66,12 +72,24 @@ class Resident:
         folded = len(drawn[0]) == 1 and len({array.shape[1:] for one in drawn for array in one.values()}) == 1
         return Shapes(rowwise, folded)
 
-    def case(self, seed: int, rows: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Inputs of one request, and the right outputs. Remembered: several checks look at the same requests."""
-        if (seed, rows) not in self._answers:
-            inputs = self.zoo.inputs(np.random.default_rng(seed), rows)
-            self._answers[seed, rows] = inputs, self.right(inputs)
-        return self._answers[seed, rows]
+    def case(self, seed: int, rows: int) -> Case:
+        """Inputs of one request, and the right outputs."""
+        return self.cases([(seed, rows)])[0]
+
+    def cases(self, wanted: Sequence[tuple[int, int]]) -> list[Case]:
+        """The requests of (seed, rows), with the right outputs. Remembered: several checks send the same requests."""
+        new = [key for key in dict.fromkeys(wanted) if key not in self._cases]
+        inputs = [self.zoo.inputs(np.random.default_rng(seed), rows) for seed, rows in new]
+        right = self._right_together(inputs) if self.zoo.slow_source and len(new) > 1 else map(self.right, inputs)
+        self._cases.update(zip(new, zip(inputs, right, strict=True), strict=True))
+        return [self._cases[key] for key in wanted]
+
+    def _right_together(self, requests: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
+        """The source's answers to requests of independent rows, computed in one call."""
+        joined = {name: np.concatenate([one[name] for one in requests]) for name in requests[0]}
+        ends = np.cumsum([len(next(iter(one.values()))) for one in requests])[:-1]
+        parts = {name: np.split(array, ends) for name, array in self.right(joined).items()}
+        return [{name: arrays[index] for name, arrays in parts.items()} for index in range(len(requests))]
 
     def right(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         """The source's answer to one request alone."""
@@ -84,7 +102,7 @@ def build(zoo: Sequence[ZooModel], directory: Path) -> list[Resident]:
     for one in zoo:
         folder = directory / one.name
         folder.mkdir(parents=True)
-        residents.append(Resident(one, one.build(folder)))
+        residents.append(Resident(one, one.build(folder), folder))
     return residents
 
 
@@ -102,7 +120,7 @@ def served(
 
 def load(server: ServerProcess, resident: Resident) -> Response:
     """The server's answer to the request to load a model."""
-    body = json.dumps({"model_name": resident.name, "url": str(resident.path.parent)}).encode()
+    body = json.dumps({"model_name": resident.name, "url": str(resident.folder)}).encode()
     found = server.request("POST", "/models", body, {"Content-Type": "application/json"})
     return Response(found.status, found.headers, found.body)
 

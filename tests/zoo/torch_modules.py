@@ -63,6 +63,8 @@ def module_row(
     def source(_: Path) -> Answer:
         import torch
 
+        torch.set_num_threads(1)  # threads that wait for each other cost more than these modules
+
         def answer(given: Tensors) -> dict[str, Any]:
             with torch.inference_mode():
                 found = module()(*(torch.from_numpy(np.array(array)) for array in given.values()))
