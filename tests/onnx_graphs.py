@@ -590,3 +590,37 @@ DEPENDENT |= {
         faint_mean,
     )
 }
+
+
+def _branching(condition: list[onnx.NodeProto], constants: Mapping[str, Any]) -> onnx.ModelProto:
+    then_graph = helper.make_graph([node("Neg", "x", "a")], "then", [], [_tensor("a", FLOAT, ["batch", 4])])
+    else_graph = helper.make_graph([node("Identity", "x", "b")], "else", [], [_tensor("b", FLOAT, ["batch", 4])])
+    nodes = [*condition, node("If", "decision", "y", then_branch=then_graph, else_branch=else_graph)]
+    return graph(nodes, ROWS, OUT4, constants)
+
+
+def branch_on_a_rare_value() -> onnx.ModelProto:
+    """All rows are negated where any of them has a value between 17 and 17.001."""
+    nodes = [
+        node("Greater", "x low", "above"),
+        node("Less", "x high", "below"),
+        node("And", "above below", "both"),
+        node("Cast", "both", "numbers", to=FLOAT),
+        node("ReduceMax", "numbers", "most", keepdims=0),
+        node("Cast", "most", "decision", to=BOOL),
+    ]
+    return _branching(nodes, {"low": np.array(17, np.float32), "high": np.array(17.001, np.float32)})
+
+
+def branch_on_a_width() -> onnx.ModelProto:
+    """Rows are negated where they have more than three values: decided by a shape."""
+    nodes = [
+        node("Shape", "x", "s", start=1),
+        node("Squeeze", "s", "n"),
+        node("Greater", "n three", "decision"),
+    ]
+    return _branching(nodes, {"three": np.array(3, np.int64)})
+
+
+INDEPENDENT |= {one.__name__: one for one in (branch_on_a_width,)}
+DEPENDENT |= {one.__name__: one for one in (branch_on_a_rare_value,)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import artifact as artifacts
 from ..artifact import Artifact, Manifest
-from ..errors import BrokenArtifact, NoSuchArtifact
+from ..errors import BrokenArtifact, MalformedInput, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
@@ -25,6 +25,9 @@ ONNX_FOLDER = "onnx"
 
 ONNX_FILE = "model.onnx"
 """The file that is served where a folder has several."""
+
+LONGEST_NAME = 255
+DIGITS = frozenset("0123456789")
 
 CONFIG = "config.pbtxt"
 BATCH_SIZE = re.compile(r"^[^#\n]*?\bmax_batch_size\s*:\s*(\d+)", re.MULTILINE)
@@ -49,16 +52,7 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     """
     if is_artifact(root, settings) or not root.is_dir():
         return [_identify(root, settings)]
-    children = _folders(root)
-    models = [root] if any(is_artifact(child, settings) for child in children) else children
-    found = [
-        Found(version, model.name, version.name, stamp(version))
-        for model in models
-        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
-        if is_artifact(version, settings)
-    ]
-    if not found and len(children) == 1:  # packed some folders too high
-        return scan(children[0], settings)
+    found = _versions(root, settings)
     if not found and script_of(root, settings) is not None:  # a script outside of an empty folder
         return [_identify(root, settings)]
     if not found:
@@ -73,6 +67,19 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     return found
 
 
+def _versions(root: Path, settings: Settings) -> list[Found]:
+    """The versions below a folder that is no artifact itself; single folders above them are passed over."""
+    children = _folders(root)
+    models = [root] if any(is_artifact(child, settings) for child in children) else children
+    found = [
+        Found(version, model.name, version.name, stamp(version))
+        for model in models
+        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
+        if is_artifact(version, settings)
+    ]
+    return found or (_versions(children[0], settings) if len(children) == 1 else [])
+
+
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
     """The one model under a path, in any layout that :func:`scan` reads; ``name`` and ``version`` win over its own.
 
@@ -85,7 +92,18 @@ def identify(path: Path, settings: Settings, name: str = "", version: str = "") 
     if not newest.version[:1].isdigit():  # no folder of versions, but a model that was packed one folder too high
         newest = replace(newest, version=_identify(newest.path, settings).version)
     name, version = name or settings.name or newest.name, version or newest.version
+    for text in (name, version):
+        require_name(text)
     return replace(newest, name=name, version=version, given=path)
+
+
+def require_name(text: str) -> None:
+    """Raises MalformedInput for a name or version that could not be shown in a list, a log line or a URL."""
+    if not text.isprintable() or len(text) > LONGEST_NAME:
+        shown = text[:40].encode("ascii", "backslashreplace").decode()
+        raise MalformedInput(
+            f"a name or version has at most {LONGEST_NAME} printable characters; got {shown!r} of {len(text)}"
+        )
 
 
 def _identify(path: Path, settings: Settings) -> Found:
@@ -94,6 +112,8 @@ def _identify(path: Path, settings: Settings) -> Found:
         manifest = artifacts.read(path).manifest
     else:
         manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
+    for text in (manifest.name, manifest.version):
+        require_name(text)
     return Found(path, settings.name or manifest.name, manifest.version, stamp(path))
 
 
@@ -127,9 +147,12 @@ def is_artifact(path: Path, settings: Settings) -> bool:
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Orders versions: numbers in them as numbers (``10`` after ``9``, ``1.10`` after ``1.9``), text before numbers."""
-    parts = re.findall(r"\d+|[^\d._-]+", version)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    """Orders versions: numbers in them as numbers (``10`` after ``9``, ``1.10`` after ``1.9``), text before numbers.
+
+    Numbers are compared by their digits: they may have more than Python converts.
+    """
+    parts = [(part, part.lstrip("0")) for part in re.findall(r"[0-9]+|[^0-9._-]+", version)]
+    return tuple((1, len(bare), bare) if part[0] in DIGITS else (0, 0, part) for part, bare in parts)
 
 
 def stamp(path: Path) -> Stamp:
@@ -137,6 +160,8 @@ def stamp(path: Path) -> Stamp:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     rows = []
     for file in files:
+        if not all(NAME.fullmatch(part) for part in file.relative_to(path).parts):
+            continue
         try:
             state = file.stat()
         except OSError:
@@ -190,4 +215,6 @@ def _max_batch_size(path: Path) -> int | None:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))
+    return sorted(
+        child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name) and child.name.isprintable()
+    )

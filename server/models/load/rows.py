@@ -10,6 +10,7 @@ import numpy as np
 from ...artifact import Artifact, Batching
 from ...backends import Session
 from ...backends.independence import CONSTANT, HALF, ROWS, SINGLE, Independence, prove, prove_synthetic
+from ...backends.onnx_file import branch_on_data
 from ...settings.options import Settings
 from ...tensors import Array
 from .single_row import SingleRowSession, takes_single_rows
@@ -35,7 +36,7 @@ def rows_of(
     Logs the reason of a model whose requests are run one at a time.
     """
     found = Independence(True) if isinstance(session, SingleRowSession) else declared(artifact, settings)
-    found = found or _shown(session, sample, max(most_rows, 2), _tolerance(settings))
+    found = found or _branching(artifact) or _shown(session, sample, max(most_rows, 2), _tolerance(settings))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
     return found
@@ -59,6 +60,18 @@ def declared(artifact: Artifact, settings: Settings) -> Independence | None:
     if batching is not None and batching.independent is not None:
         return Independence(batching.independent, "" if batching.independent else batching.reason or "by the manifest")
     return None
+
+
+def _branching(artifact: Artifact) -> Independence | None:
+    """Not decidable for a graph that runs one part or another by the values of a whole batch; None for other graphs.
+
+    A few rows need not take all ways.
+    """
+    path = artifact.model_path
+    operator = branch_on_data(path) if path.suffix == ".onnx" and path.is_file() else ""
+    if not operator:
+        return None
+    return Independence(False, f"not decidable: the operator {operator} decides by the values of the batch")
 
 
 def _shown(session: Session, sample: Sequence[Array], most_rows: int, tolerance: float) -> Independence:

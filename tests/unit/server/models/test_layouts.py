@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import BrokenArtifact
-from server.models.repository import identify, open_found, scan
+from server.models.repository import identify, open_found, scan, stamp
 from server.settings.options import Settings
 
 SCRIPT = b"def model_fn(folder):\n    return 1\n"
@@ -61,3 +61,18 @@ def test_hidden_files_alone_are_no_model_nor_are_two_equals(files: list[str], tm
     root = lay_out(tmp_path, files)
     with pytest.raises(BrokenArtifact):
         open_found(identify(root, Settings()), Settings())
+
+
+def test_hidden_files_do_not_change_a_stamp(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, ["model.onnx"])
+    before = stamp(root)
+    lay_out(root, [".DS_Store", "._model.onnx", "__MACOSX/x", ".git/HEAD"])
+    assert stamp(root) == before
+    lay_out(root, ["model.onnx.data"])
+    assert stamp(root) != before
+
+
+def test_an_empty_folder_below_is_not_named_in_place_of_the_one_that_was_given(tmp_path: Path) -> None:
+    lay_out(tmp_path, ["cache/notes.txt"])
+    with pytest.raises(BrokenArtifact, match=f"{tmp_path} must hold"):
+        scan(tmp_path, Settings())
