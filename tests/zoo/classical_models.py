@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,6 @@ def _from(module: str, name: str, **options: Any) -> Callable[[], Any]:
     """A maker of ``module.name(**options)``; the module is imported when the model is made."""
 
     def make() -> Any:
-        from importlib import import_module
-
         return getattr(import_module(module), name)(**options)
 
     return make
@@ -71,9 +70,7 @@ def _person(random: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
 
 
 def _frame(inputs: Tensors) -> Any:
-    import pandas
-
-    return pandas.DataFrame({name: array[:, 0] for name, array in inputs.items()})
+    return import_module("pandas").DataFrame({name: array[:, 0] for name, array in inputs.items()})
 
 
 def _person_model() -> Any:

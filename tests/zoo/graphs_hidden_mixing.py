@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from .model import ZooModel
 from .onnx_graph import floats, graph, of_dtype, row
 
 
-def _branch_on(condition: str, **weights: np.ndarray) -> Callable[[], onnx.ModelProto]:
+def _branch_on(condition: str, **weights: Any) -> Callable[[], onnx.ModelProto]:
     """``y = -x`` where the condition holds for the whole batch, else ``y = x * x``."""
     return lambda: graph(
         f"""g (float[N, 3] x) => (float[N, 3] y) {{
@@ -25,7 +26,7 @@ def _branch_on(condition: str, **weights: np.ndarray) -> Callable[[], onnx.Model
     )
 
 
-def _over(body: str, **weights: np.ndarray) -> Callable[[], onnx.ModelProto]:
+def _over(body: str, **weights: Any) -> Callable[[], onnx.ModelProto]:
     return lambda: graph(f"g (float[N, 3] x) => (float[N, 3] y) {{ {body} }}", **weights)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from .model import ZooModel
@@ -29,7 +28,7 @@ def _lstm_time_first() -> onnx.ModelProto:
     )
 
 
-def _over_rows(body: str, outputs: str = "float[N, 3] y", **weights: NDArray[Any]) -> Callable[[], onnx.ModelProto]:
+def _over_rows(body: str, outputs: str = "float[N, 3] y", **weights: Any) -> Callable[[], onnx.ModelProto]:
     return lambda: graph(f"g (float[N, 3] x) => ({outputs}) {{ {body} }}", **weights)
 
 

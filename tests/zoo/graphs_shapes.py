@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from .model import ZooModel
-from .onnx_graph import floats, graph, open_session_of_fixed_batch, row, sizes, weight
+from .onnx_graph import floats, graph, open_session_of_one_row, row, sizes, weight
 
 
 def _edges(random: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
@@ -141,21 +141,17 @@ GRAPHS: tuple[ZooModel, ...] = (
             floats(x=(2,)),
             why="a batch of one is fixed: more rows are run one by one",
         ),
-        source=open_session_of_fixed_batch(1),
+        source=open_session_of_one_row,
         judged_by_source=True,
         large_rows=40,
     ),
-    replace(
-        row(
-            "fixed-batch-3",
-            lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 1>(x) }"),
-            floats(x=(2,)),
-            row_counts=(3, 1, 5),
-            why="a batch of three is fixed: other numbers of rows are filled up or cut",
-        ),
-        source=open_session_of_fixed_batch(3),
-        judged_by_source=True,
-        large_rows=40,
+    row(
+        "fixed-batch-3",
+        lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 1>(x) }"),
+        floats(x=(2,)),
+        row_counts=(3,),
+        large_rows=0,
+        why="a batch of three is fixed: no other number of rows is legal",
     ),
     row(
         "fixed-batch-3-mixing",
@@ -177,7 +173,7 @@ GRAPHS: tuple[ZooModel, ...] = (
             floats(x=(3, 8, 8)),
             why="an exported image network with a fixed batch of one",
         ),
-        source=open_session_of_fixed_batch(1),
+        source=open_session_of_one_row,
         judged_by_source=True,
         large_rows=40,
     ),

@@ -37,6 +37,7 @@ def _with_nan(random: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]
 
 
 def _string_labels() -> onnx.ModelProto:
+    words: Any = [b"cat", "Hündchen".encode(), b'no, "bird"']
     made = helper.make_graph(
         [
             helper.make_node("ArgMax", ["x"], ["i"], axis=1, keepdims=0),
@@ -45,7 +46,7 @@ def _string_labels() -> onnx.ModelProto:
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
         [helper.make_tensor_value_info("label", TensorProto.STRING, ["N"])],
-        [helper.make_tensor("labels", TensorProto.STRING, [3], [b"cat", "Hündchen".encode(), b'no, "bird"'])],
+        [helper.make_tensor("labels", TensorProto.STRING, [3], words)],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 

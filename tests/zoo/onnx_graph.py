@@ -32,21 +32,16 @@ def open_session(path: Path) -> Answer:
     return answer
 
 
-def open_session_of_fixed_batch(size: int) -> Callable[[Path], Answer]:
-    """Bare sessions of a model with a fixed batch: each row of a request fills a batch of its own."""
+def open_session_of_one_row(path: Path) -> Answer:
+    """A bare session of a model with a fixed batch of one: the rows of a request run one after the other."""
+    alone = open_session(path)
 
-    def source(path: Path) -> Answer:
-        alone = open_session(path)
+    def answer(inputs: Tensors) -> dict[str, Any]:
+        rows = len(next(iter(inputs.values())))
+        answers = [alone({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(rows)]
+        return {name: np.concatenate([one[name] for one in answers]) for name in answers[0]}
 
-        def answer(inputs: Tensors) -> dict[str, Any]:
-            rows = len(next(iter(inputs.values())))
-            batches = [{name: array[[row] * size] for name, array in inputs.items()} for row in range(rows)]
-            answers = [alone(batch) for batch in batches]
-            return {name: np.concatenate([one[name][:1] for one in answers]) for name in answers[0]}
-
-        return answer
-
-    return source
+    return answer
 
 
 def graph(text: str, *, ir: int = 9, opset: int = 17, domains: str = "", **weights: NDArray[Any]) -> onnx.ModelProto:

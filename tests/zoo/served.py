@@ -26,7 +26,7 @@ PATIENCE_S = 20.0
 
 FLAGS = (
     *("--multi-model", "--threads", "1", "--instances", "1", "--tune-ms", "0"),
-    *("--max-queue-ms", "60000", "--max-body-mb", "100"),
+    *("--max-queue-ms", "60000", "--max-body-mb", "100", "--keep-alive-s", "3600"),
 )
 
 

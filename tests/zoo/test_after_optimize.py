@@ -11,6 +11,8 @@ from .conftest import ServedZoo
 from .optimized import optimize
 from .served import load
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits until all models are built and loaded
+
 REPRESENTATIVES = ("lstm-time-first", "missing-values")
 """A model whose rows depend on each other, and one that takes NaN. A run of the command takes seconds."""
 
