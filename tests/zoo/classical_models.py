@@ -228,5 +228,6 @@ CLASSICAL: tuple[ZooModel, ...] = (
         BOTH,
         lambda inputs: inputs["text"][:, 0],
         "text in, a class out",
+        decidable=False,
     ),
 )

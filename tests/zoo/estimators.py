@@ -191,6 +191,7 @@ def table(
     methods: Sequence[str],
     as_model_input: Callable[[Tensors], Any],
     why: str,
+    **fields: Any,
 ) -> ZooModel:
     """A zoo model of an estimator over named columns or texts."""
 
@@ -208,4 +209,5 @@ def table(
         _answers(fit, methods, as_model_input),
         why,
         slow_source=True,
+        **fields,
     )

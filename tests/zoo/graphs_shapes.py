@@ -149,6 +149,7 @@ GRAPHS: tuple[ZooModel, ...] = (
         "fixed-batch-3",
         lambda: graph("g (float[3, 2] x) => (float[3, 2] y) { y = Softmax<axis = 1>(x) }"),
         floats(x=(2,)),
+        decidable=False,
         row_counts=(3,),
         large_rows=0,
         why="a batch of three is fixed: no other number of rows is legal",

@@ -241,6 +241,7 @@ GRAPHS: tuple[ZooModel, ...] = (
         ),
         _strings,
         why="strings in, integers out",
+        decidable=False,
     ),
     row(
         "counted-tokens",

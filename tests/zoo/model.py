@@ -44,6 +44,8 @@ class ZooModel:
     independent: bool = True
     """Whether each output row depends only on the input row at its index. A model that is not independent must run one
     request at a time, whole."""
+    decidable: bool = True
+    """Whether trying can show that the rows are independent. Texts without a vocabulary, for example, show nothing."""
     row_counts: tuple[int, ...] = (1, 2, 5)
     """Sizes of ordinary requests, in rows."""
     large_rows: int = 150

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
+
+from tests.integration.server_process import eventually
 
 from . import contract
 from .conftest import ServedZoo
 from .contract import Fault
 from .model import ZooModel
-from .routes import ROUTES
+from .routes import ROUTES, v2_binary
 from .served import Connections, Resident
 from .zoo import GRAPHS, ZOO
 
@@ -75,6 +80,27 @@ def test_a_model_that_cannot_be_served_is_refused_at_load_with_the_remedy(zoo: S
     assert loaded is not None
     assert json.loads(loaded.body)["code"] == one.load_error
     assert one.remedy in json.loads(loaded.body)["error"]
+
+
+@pytest.mark.parametrize("one", SERVED)
+def test_requests_share_runs_only_if_rows_are_independent(zoo: ServedZoo, one: ZooModel) -> None:
+    metadata = zoo.server.get(f"/v2/models/{quote(one.name)}").json()
+    share = metadata.get("parameters", {}).get("independent_rows", True)
+    assert share == (one.independent and one.decidable), metadata
+
+
+@pytest.mark.parametrize("name", ["dtype-float64", "ridge", "torch-perceptron"])
+def test_requests_at_once_do_share_runs(zoo: ServedZoo, name: str) -> None:
+    cases = zoo.residents[name].cases([(number, 1) for number in range(contract.AT_ONCE)])
+    asked = [v2_binary(name, inputs, expected) for inputs, expected in cases]
+    timed = [replace(one, headers={**one.headers, "X-Slipway-Timing": "1"}) for one in asked]
+
+    def shared() -> bool:
+        responses = zoo.connections.send(timed)
+        runs = [one and re.search(r'batch;desc="(\d+)"', one.headers["server-timing"]) for one in responses]
+        return any(rows and int(rows[1]) > 1 for rows in runs)
+
+    eventually(shared, "several requests of one row in one run")
 
 
 def test_the_zoo_is_as_large_as_it_promises() -> None:
