@@ -1,4 +1,7 @@
-"""Every zoo model through every route that can carry it: each answer equals the source's, and each request ends."""
+"""Every zoo model through every route that can carry it: each answer equals the source's, and each request ends.
+
+All tests share one server, so they are one file: ``--dist loadfile`` gives it to one worker.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -16,14 +20,18 @@ from . import contract
 from .conftest import ServedZoo
 from .contract import Fault
 from .model import ZooModel
+from .optimized import optimize
 from .routes import ROUTES, v2_binary
-from .served import Connections, Resident
+from .served import Connections, Resident, load
 from .zoo import GRAPHS, ZOO
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits until all models are built and loaded
 
 SERVED = [one for one in ZOO if not one.load_error]
 REFUSED = [one for one in ZOO if one.load_error]
+REPRESENTATIVES = ("lstm-time-first", "missing-values")
+"""Go through ``optimize``, which takes seconds: a model whose rows depend on each other, and one that takes NaN.
+``tests.benchmarks.zoo --optimize`` takes all models."""
 
 KNOWN_FAULTS: dict[tuple[str, str], str] = {}
 """(situation, model) to the fault that is not mended yet."""
@@ -101,6 +109,20 @@ def test_requests_at_once_do_share_runs(zoo: ServedZoo, name: str) -> None:
         return any(rows and int(rows[1]) > 1 for rows in runs)
 
     eventually(shared, "several requests of one row in one run")
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_an_artifact_answers_as_its_source(zoo: ServedZoo, name: str, tmp_path: Path) -> None:
+    found = optimize(zoo.residents[name], tmp_path, "--candidates", "fused")
+    assert found.artifact is not None, found.words
+    loaded = load(zoo.server, found.artifact)
+    assert loaded.status == 200, loaded.body
+    faults = [
+        str(fault)
+        for situation in (contract.alone, contract.large, contract.side_by_side, contract.hostile)
+        for fault in situation(found.artifact, zoo.connections)
+    ]
+    assert not faults, "\n".join(faults)
 
 
 def test_the_zoo_is_as_large_as_it_promises() -> None:
