@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.integration.server_process import ROOT
 
+from .routes import plain
 from .served import Resident
 
 QUICK = ("--metric", "cosine", "--batch-sizes", "1,4", "--threads", "1", "--rounds", "2", "--budget", "60s")
@@ -35,8 +36,9 @@ def optimize(resident: Resident, folder: Path, *options: str) -> Outcome:
     """Run the command on the model file, with rows of the model's own requests, and ``options`` besides."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / "evaluation.npz"
-    # The same axes as ordinary requests have: one request of many rows.
-    np.savez(rows, **resident.zoo.inputs(np.random.default_rng(0), EVALUATION_ROWS), allow_pickle=False)
+    # One request of many rows has the same axes as ordinary requests.
+    request = resident.zoo.inputs(np.random.default_rng(0), EVALUATION_ROWS)
+    np.savez(rows, allow_pickle=False, **{name: plain(array) for name, array in request.items()})
     output = folder / "artifact"
     command = ["-m", "optimize", str(resident.path), "--eval", str(rows), "--output", str(output), *QUICK, *options]
     ended = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -258,13 +258,14 @@ def _csv_read(response: Response, expected: Expected) -> dict[str, Any]:
     return {name: array.reshape(-1) if like.ndim == 1 and array.shape[1:] == (1,) else array}
 
 
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
+def plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in a dtype that npy files hold: strings as fixed-width Unicode."""
     return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
 def _npy(model: str, inputs: Tensors, expected: Expected) -> Sent:
     out = io.BytesIO()
-    np.save(out, _plain(next(iter(inputs.values()))))
+    np.save(out, plain(next(iter(inputs.values()))))
     accept = "application/x-npy" if len(expected) == 1 else "application/x-npz"
     return Sent(_invoke(model), {"Content-Type": "application/x-npy", "Accept": accept}, out.getvalue())
 
@@ -282,7 +283,7 @@ def _objects(array: NDArray[Any]) -> NDArray[Any]:
 
 def _npz(model: str, inputs: Tensors, expected: Expected) -> Sent:
     out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **{name: _plain(array) for name, array in inputs.items()})
+    np.savez(out, allow_pickle=False, **{name: plain(array) for name, array in inputs.items()})
     headers = {"Content-Type": "application/x-npz", "Accept": "application/x-npz"}
     return Sent(_invoke(model), headers, out.getvalue())
 
