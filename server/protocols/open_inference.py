@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,7 +13,6 @@ from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
-from ..tensors import TensorSpec
 from . import JSON, Handler, Responder, Route
 from .failure import send_failure
 from .inference import infer, require_plain, require_tensors
@@ -138,14 +136,14 @@ def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
         "name": model.name,
         "versions": versions,
         "platform": PLATFORMS.get(backend, backend),
-        "inputs": [_tensor(spec) for spec in model.spec.inputs],
-        "outputs": [_tensor(spec) for spec in model.spec.outputs],
+        "inputs": [_tensor(spec.to_json()) for spec in model.spec.inputs],
+        "outputs": [_tensor(spec.to_json()) for spec in model.spec.outputs],
     }
     if not model.independent:
         document["parameters"] = {"independent_rows": False, "batching_reason": model.batching_reason}
     return document
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    row = replace(spec, missing=False).to_json()
-    return {**row, "parameters": {"missing": True}} if spec.missing else row
+def _tensor(row: dict[str, Any]) -> dict[str, Any]:
+    """A tensor as the protocol has it: the manifest's ``missing`` is one of its parameters."""
+    return {**row, "parameters": {"missing": True}} if row.pop("missing", False) else row
