@@ -36,6 +36,7 @@ and for several add up in another order."""
 HALF_BYTES = 2
 ABSOLUTE = 1e-6
 CONSTANT = "not decidable: all rows have the same answer"
+REFUSES = "not decidable: the model refuses rows that it takes alone"
 OTHERS = ((100.0, 8), (1.0, 32), (1_000.0, 100), (0.01, 1_000), (10_000.0, 10_000))
 """(factor of floats, bound of integers) of rows that are tried where the usual ones have all the same answer."""
 
@@ -54,6 +55,11 @@ class Independence:
     reason: str = ""
     costs_ns: dict[int, int] = field(default_factory=dict)
     one_each: bool = True
+
+    @property
+    def refuses_rows(self) -> bool:
+        """Whether the model refused several rows in one run."""
+        return self.reason.startswith(REFUSES)
 
 
 class Dependent(Exception):
@@ -138,9 +144,7 @@ def prove(
     except Dependent as reason:
         return Independence(False, str(reason), proof.costs_ns, not isinstance(reason, OtherRows))
     except SlipwayError as error:
-        return Independence(
-            False, f"not decidable: the model refuses rows that it takes alone: {error}", proof.costs_ns
-        )
+        return Independence(False, f"{REFUSES}: {error}", proof.costs_ns)
     return Independence(True, "", proof.costs_ns)
 
 
