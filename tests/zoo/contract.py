@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ REFUSED_VALUES = frozenset(((400, "malformed_input"), (422, "unprocessable_input
 """Refusals of a hostile request: its values are out of range, or the model failed on them."""
 
 BINARY = next(route for route in ROUTES if route.receive is v2_binary_read and route.send is v2_binary)
+
+REFUSED_DEADLINES = frozenset(((429, "overloaded"), (504, "deadline_exceeded")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,22 @@ def hostile(resident: Resident, connections: Connections) -> Iterator[Fault]:
         yield from judge_hostile(resident, spoiled, responses.pop(place), f"a request with {value} values")
         for (_, expected), response in zip(beside, responses, strict=True):
             yield from judge(resident, BINARY, expected, response, situation)
+
+
+def given_up(resident: Resident, connections: Connections) -> Iterator[Fault]:
+    """Ordinary requests among ones whose client leaves or whose deadline passes; the latter may be answered too."""
+    cases = _pool(resident)
+    sent = [v2_binary(resident.name, inputs, expected) for inputs, expected in cases]
+    for wave in range(WAVES):
+        first = AT_ONCE * wave
+        hurried = replace(sent[first], headers={**sent[first].headers, "X-Request-Deadline-Ms": "0.5"})
+        connections.leave(sent[first + 1])
+        responses = connections.send([hurried, *sent[first + 2 : first + AT_ONCE]])
+        late = responses.pop(0)
+        if late is None or _refusal(late) not in REFUSED_DEADLINES:
+            yield from judge(resident, BINARY, cases[first][1], late, "a request with a short deadline")
+        for (_, expected), response in zip(cases[first + 2 : first + AT_ONCE], responses, strict=True):
+            yield from judge(resident, BINARY, expected, response, "beside requests that are given up")
 
 
 def _pool(resident: Resident) -> list[Case]:

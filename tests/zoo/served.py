@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -154,6 +155,12 @@ class Connections:
         for client, sent in zip(used, requests, strict=True):
             client.sendall(_wire(sent))
         return [self._read(index, client) for index, client in enumerate(used)]
+
+    def leave(self, sent: Sent) -> None:
+        """Send a request on a connection of its own, and reset that at once."""
+        with socket.create_connection(("127.0.0.1", self._port), PATIENCE_S) as client:
+            client.sendall(_wire(sent))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _read(self, index: int, client: socket.socket) -> Response | None:
         found = http.client.HTTPResponse(client)

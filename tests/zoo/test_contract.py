@@ -82,6 +82,13 @@ def test_a_hostile_request_does_not_change_its_neighbours(
     check(zoo, one, contract.hostile, request)
 
 
+@pytest.mark.parametrize("one", SERVED)
+def test_requests_that_are_given_up_do_not_change_their_neighbours(
+    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
+) -> None:
+    check(zoo, one, contract.given_up, request)
+
+
 @pytest.mark.parametrize("one", REFUSED)
 def test_a_model_that_cannot_be_served_is_refused_at_load_with_the_remedy(zoo: ServedZoo, one: ZooModel) -> None:
     loaded = zoo.residents[one.name].loaded
@@ -119,7 +126,7 @@ def test_an_artifact_answers_as_its_source(zoo: ServedZoo, name: str, tmp_path: 
     assert loaded.status == 200, loaded.body
     faults = [
         str(fault)
-        for situation in (contract.alone, contract.large, contract.side_by_side, contract.hostile)
+        for situation in (contract.alone, contract.large, contract.side_by_side, contract.hostile, contract.given_up)
         for fault in situation(found.artifact, zoo.connections)
     ]
     assert not faults, "\n".join(faults)
