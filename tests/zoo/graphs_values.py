@@ -1,8 +1,7 @@
-"""Zoo graphs of every dtype, and of values that need care: text, missing values, infinities, quantized weights."""
+"""Zoo graphs of values that need care: text, missing values, infinities, quantized weights."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -84,40 +83,7 @@ def _static_int8() -> onnx.ModelProto:
     )
 
 
-def _dtypes() -> list[ZooModel]:
-    """Identity-like graphs for every dtype: values must survive every route unchanged."""
-    kinds: list[tuple[str, str, Any, int, int]] = [
-        ("int8", "int8", np.int8, -100, 100),
-        ("int16", "int16", np.int16, -30_000, 30_000),
-        ("int32", "int32", np.int32, -(2**31), 2**31),
-        ("int64", "int64", np.int64, -(2**62), 2**62),
-        ("uint8", "uint8", np.uint8, 0, 256),
-        ("uint16", "uint16", np.uint16, 0, 65_536),
-        ("uint32", "uint32", np.uint32, 0, 2**32),
-        ("uint64", "uint64", np.uint64, 0, 2**63),
-        ("float64", "double", np.float64, -1000, 1000),
-        ("float16", "float16", np.float16, -1000, 1000),
-        ("bfloat16", "bfloat16", ml_dtypes.bfloat16, -100, 100),
-        ("bool", "bool", np.bool_, 0, 2),
-    ]
-    made = []
-    for name, text, dtype, low, high in kinds:
-
-        def make(text: str = text) -> onnx.ModelProto:
-            return graph(f"g ({text}[N, 3] x) => ({text}[N, 3] y) {{ y = Identity(x) }}")
-
-        one = row(f"dtype-{name}", make, of_dtype(dtype, low, high, (3,)), why=f"values of {name} pass unchanged")
-        # Python's session takes no bfloat16 arrays, and the graph is the identity.
-        made.append(
-            replace(one, source=lambda _: lambda inputs: {"y": inputs["x"]}, judged_by_source=True)
-            if name == "bfloat16"
-            else one
-        )
-    return made
-
-
 GRAPHS: tuple[ZooModel, ...] = (
-    *_dtypes(),
     row(
         "strings",
         lambda: graph("g (string[N, 2] s) => (string[N, 2] t) { t = Identity(s) }"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     graphs_control_flow,
+    graphs_dtypes,
     graphs_hidden_mixing,
     graphs_mixing_rows,
     graphs_outputs,
@@ -16,6 +17,7 @@ from .model import ZooModel
 from .torch_modules import MODULES
 
 GRAPHS: tuple[ZooModel, ...] = (
+    *graphs_dtypes.GRAPHS,
     *graphs_values.GRAPHS,
     *graphs_shapes.GRAPHS,
     *graphs_outputs.GRAPHS,
