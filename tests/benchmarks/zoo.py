@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from tests.zoo import contract
 from tests.zoo.contract import Fault
-from tests.zoo.routes import Response, Sent, v2_binary
+from tests.zoo.exchange import Response, Sent
 from tests.zoo.served import Connections, Resident, build, served
+from tests.zoo.v2_client import v2_binary
 from tests.zoo.zoo import ZOO
 
 AT_ONCE = 16

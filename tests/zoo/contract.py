@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .exchange import Response, Route
 from .model import Tensors, ZooModel
-from .routes import ROUTES, Response, Route, v2_binary, v2_binary_read
+from .routes import ROUTES
 from .served import Case, Connections, Resident
+from .v2_client import v2_binary, v2_binary_read
 
 AT_ONCE = 8
 HOSTILE: dict[str, float] = {

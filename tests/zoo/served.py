@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from tests.integration.server_process import ServerProcess, server_process
 
+from .exchange import Response, Sent, Shapes
 from .model import Answer, Tensors, ZooModel
 from .onnx_graph import open_session
-from .routes import Response, Sent, Shapes
 
 PATIENCE_S = 20.0
 """Longest wait for a response; a request that takes longer counts as one without an end."""

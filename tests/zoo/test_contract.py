@@ -21,8 +21,9 @@ from .conftest import ServedZoo
 from .contract import Fault
 from .model import ZooModel
 from .optimized import optimize
-from .routes import ROUTES, v2_binary
+from .routes import ROUTES
 from .served import Connections, Resident, load
+from .v2_client import v2_binary
 from .zoo import GRAPHS, ZOO
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits until all models are built and loaded
