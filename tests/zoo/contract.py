@@ -19,7 +19,7 @@ from .v2_client import v2_binary, v2_binary_read
 AT_ONCE = 8
 HOSTILE: dict[str, float] = {
     "nan": np.nan, "infinite": np.inf, "large": 3e4, "huge": 1e30, "very negative": -3e4, "zero": 0.0,
-    "impossible": 1e6,
+    "overflowing": 3.4e38, "impossible": 1e6,
 }  # fmt: skip
 """Hostile values by name. The impossible one is an integer, for models without float inputs."""
 WAVES = 3
