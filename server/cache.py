@@ -63,17 +63,25 @@ class ResponseCache:
         the errors of ``done``."""
         followers = self._flying.pop(key)
         leader.done = done
-        outputs = leader.outputs
-        if outputs is None or leader.error is not None:
-            self._promote(key, followers, submit)
-        else:
-            try:
-                self._keep(key, outputs)
-            except Exception:
-                log.exception("keeping outputs in the response cache failed")
+        try:
+            if leader.outputs is None or leader.error is not None:
+                self._promote(key, followers, submit)
+            else:
+                self._share(key, followers, leader.outputs)
+        except Exception as error:  # noqa: BLE001 - logged there
             for follower in followers:
-                self._answer(follower, outputs, SHARED)
+                if not follower.ended:
+                    follower.rescue(error)
         done(leader)
+
+    def _share(self, key: bytes, followers: list[InferRequest], outputs: list[Array]) -> None:
+        """Keep outputs, and answer the followers with them."""
+        try:
+            self._keep(key, outputs)
+        except Exception:
+            log.exception("keeping outputs in the response cache failed")
+        for follower in followers:
+            self._answer(follower, outputs, SHARED)
 
     def _promote(self, key: bytes, followers: list[InferRequest], submit: Submit) -> None:
         """Submit the first follower that is not abandoned; followers whose submission fails get the error."""
@@ -132,4 +140,5 @@ def digest(arrays: Sequence[Array]) -> bytes:
 
 def _fail(request: InferRequest, error: SlipwayError) -> None:
     request.error = error
+    request.ended = False  # a refused submission has marked it, but here nothing else sends the error
     request.end()

@@ -213,9 +213,14 @@ class InferRequest:
         except Exception as error:  # noqa: BLE001 - logged there
             self.rescue(error)
 
+    def refuse(self) -> None:
+        """The submission has raised, and its caller sends the error: the request must neither run nor end later."""
+        self.ended = self.abandoned = True
+
     def rescue(self, error: Exception) -> None:
         """The last resort when completing the request has raised ``error``: log it, and call ``respond`` with an error
         unless the response was sent. Raises nothing."""
+        self.ended = True
         log.error("completing a request failed answered=%s", self.answered, exc_info=error)
         if self.answered:
             return

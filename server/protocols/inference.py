@@ -70,10 +70,14 @@ def _submit(request: InferRequest, exchange: Exchange) -> None:
     model = exchange.model
     apply_options(exchange, request)
     request.decoded_ns = perf_counter_ns()
-    if model.cache is None:
-        model.submit(request)
-    else:
-        model.cache.submit(request, model.submit)
+    try:
+        if model.cache is None:
+            model.submit(request)
+        else:
+            model.cache.submit(request, model.submit)
+    except BaseException:
+        request.refuse()
+        raise
 
 
 def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:

@@ -128,8 +128,12 @@ class BatchFormer:
                 request.picked_ns = now_ns
                 request.held_ns = held_ns - request.held_ns
             slices.append((request, start, stop))
-            waiting.draw_head(bucket, stop)
+            request.cursor = stop
+            bucket.rows -= stop - start
             left -= stop - start
+            if stop == request.rows:
+                heapq.heappop(bucket.heap)
+                waiting.bytes -= request.size_bytes
         return room - left
 
 

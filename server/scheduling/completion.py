@@ -15,11 +15,15 @@ import numpy as np
 from ..errors import ClientGone, DeadlineExceeded, ModelFailed, SlipwayError
 from ..request import InferRequest
 from ..tensors import Array
+from .admission import LoopLag
 from .batch import Batch, Slice
 from .padding import Padding
 from .run import Failures
 
 log = logging.getLogger("slipway.scheduler")
+
+LAG_WEIGHT = 0.1
+"""Weight of the newest batch in the estimate of the event loop's lag."""
 
 OnBatch = Callable[[Batch, int], None]
 OnEnd = Callable[[InferRequest], None]
@@ -32,6 +36,7 @@ class Completion:
         self,
         *,
         padding: Padding | None,
+        lag: LoopLag,
         on_batch: OnBatch,
         on_end: OnEnd | None,
         clock: Callable[[], int] = perf_counter_ns,
@@ -40,6 +45,7 @@ class Completion:
         """``on_batch(batch, failed slices)`` is called for every batch. ``on_end`` is called for every request that has
         ended, instead of its ``done``; a pipeline uses it to pass the request to the next step."""
         self._padding = padding
+        self._lag = lag
         self._on_batch = on_batch
         self._on_end = on_end
         self._clock = clock
@@ -48,6 +54,8 @@ class Completion:
     def finish(self, batch: Batch, failures: Failures) -> None:
         """A batch is over: end its requests. Raises nothing."""
         try:
+            lag = self._lag
+            lag.ns += LAG_WEIGHT * (max(self._clock() - batch.computed_ns, 0) - lag.ns)
             self._on_batch(batch, len(failures))
         except Exception:
             log.exception("recording a batch failed model=%s rows=%d", self._name, batch.rows)
@@ -62,7 +70,9 @@ class Completion:
             except Exception as error:  # noqa: BLE001 - logged, and the request gets an error
                 self._fail(request, self._internal(error, "handing out the outputs"))
             else:
-                if complete:
+                if complete and self._on_end is None and not request.abandoned:
+                    request.end()
+                elif complete:
                     self.end(request)
             offset = following
         for (request, _, _), failure in failures:

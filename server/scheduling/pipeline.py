@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter_ns
 
-from ..errors import SlipwayError
+from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
@@ -55,8 +55,11 @@ class Pipeline:
         Later steps refuse nothing for load: an admitted request is answered, expires, or fails.
         """
         now_ns = self._clock()
-        self.refusing = True
-        self._admit(request, now_ns)
+        try:
+            self._admit(request, now_ns)
+        except Overloaded:
+            self.refusing = True
+            raise
         self.refusing = False
         journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
         try:
@@ -150,14 +153,16 @@ class Pipeline:
             raise too_large(waiting, wait_ns)
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
-        """The predicted wait. Raises Overloaded where it, or the finish, is too late."""
+        """The predicted wait. Raises Overloaded where it, or the finish, is too late. Raises DeadlineExceeded where
+        even an idle pipeline would finish too late."""
         finish_ns, own_ns = self._predict(rows)
         wait_ns = int(finish_ns - own_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
         late_ns = now_ns + int(finish_ns) - deadline_ns
         if late_ns > 0:
-            raise too_late(late_ns)
+            alone_ns = sum(max(one.run_ns(rows), rows * one.row_ns / one.instances) for one in self.steps)
+            raise too_late(late_ns, now_ns + int(alone_ns) - deadline_ns)
         return wait_ns
 
     def _enter(self, request: InferRequest, journey: Journey) -> None:

@@ -14,20 +14,23 @@ from collections.abc import Callable, Hashable
 from time import perf_counter_ns
 from typing import Any
 
-from ..errors import NotReady, SlipwayError
+from ..errors import NotReady, Overloaded, SlipwayError
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
-from .admission import UNLIMITED, Admission
+from .admission import UNLIMITED, Admission, LoopLag
+from .alarm import Alarm
 from .batch import Batch
 from .completion import Completion, OnBatch, OnEnd
 from .device import ModelTurns
 from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
 from .queue import BatchQueue
-from .run import Failures, RunModel
+from .run import RunModel
 from .watchdog import Watchdog
 
 log = logging.getLogger("slipway.scheduler")
+
+NO_BATCH = "the server failed to form a batch; its log has the details"
 
 
 class Scheduler:
@@ -59,11 +62,14 @@ class Scheduler:
         request that has ended, instead of its ``done``. ``stall_ns``: the limit of the :class:`Watchdog`."""
         self.instances = instances
         self._queue = queue
-        self._admission = Admission(queue, max_queue_ns, max_queue_bytes, turns)
+        lag = LoopLag()
+        self._admission = Admission(queue, lag, max_queue_ns, max_queue_bytes, turns)
         self._loop = loop
         self._lock = threading.Lock()
         self._objects = objects
-        self._completion = Completion(padding=padding, on_batch=on_batch, on_end=on_end, clock=clock, name=name)
+        self._completion = Completion(
+            padding=padding, lag=lag, on_batch=on_batch, on_end=on_end, clock=clock, name=name
+        )
         self._clock = clock
         self._name = name
         self._watchdog = Watchdog(stall_ns)
@@ -72,10 +78,9 @@ class Scheduler:
         self._waking = 0
         self._stopped = False
         self.refusing = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._deadline_ns = NEVER
-        self._hold_timer: asyncio.TimerHandle | None = None
-        work = Work(model, self._pull, self._finish, self._lost, padding)
+        self._deadline = Alarm(loop, clock, self._expire)
+        self._hold = Alarm(loop, clock, self._release_hold)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
@@ -98,13 +103,16 @@ class Scheduler:
             if self.stalled:
                 raise NotReady(f"the model makes no progress: {self.stalled}")
             if not admitted:
-                self.refusing = True
-                self._admission.admit(request, shape, now_ns)
+                try:
+                    self._admission.admit(request, shape, now_ns)
+                except Overloaded:
+                    self.refusing = True
+                    raise
                 self.refusing = False
             try:
                 self._queue.push(request, shape, now_ns)
             except BaseException:
-                request.ended = request.abandoned = True  # it may wait, but it is refused: it must not end again
+                request.refuse()
                 raise
             if self._queue.running.idle > self._waking:
                 self._waking += 1
@@ -112,10 +120,10 @@ class Scheduler:
         try:
             if wake:
                 self._executor.wake()
-            if request.deadline_ns < self._deadline_ns:
-                self._arm_deadline(request.deadline_ns, now_ns)
+            if request.deadline_ns < self._deadline.at_ns:
+                self._deadline.set(request.deadline_ns)
         except BaseException:
-            request.ended = request.abandoned = True
+            request.refuse()
             self._recount(wake)
             raise
 
@@ -154,9 +162,8 @@ class Scheduler:
 
     def abandon(self) -> None:
         """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
-        for timer in (self._deadline_timer, self._hold_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadline.clear()
+        self._hold.clear()
         self._end_held(NotReady("the model was unloaded before the request could run"))
 
     def check(self) -> None:
@@ -189,17 +196,33 @@ class Scheduler:
         self._completion.fail_all([*running, *waiting], error)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
-        """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing."""
+        """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing.
+
+        If a batch cannot be formed, the most urgent request gets an error, and the others go on.
+        """
+        queue = self._queue
         with self._lock:
             self._pulls += 1
             if finished is None:
                 self._waking -= 1
             else:
-                self._release(finished)
-            batch = None if self._stopped else self._next_batch(limit_ns)
+                try:
+                    queue.release(finished)
+                except Exception:
+                    log.exception("learning from a run failed model=%s", self._name)
+                    queue.running.forget(finished)
+            batch = None
+            while not self._stopped:
+                try:
+                    batch = queue.pull(self._clock(), limit_ns)
+                    break
+                except Exception:
+                    log.exception("forming a batch failed model=%s", self._name)
+                    if not queue.waiting.evict_most_urgent(SlipwayError(NO_BATCH)):
+                        break
             try:
-                evicted = self._queue.waiting.take_evicted()
-                hold_ns = self._queue.wake_ns() if batch is None else NEVER
+                evicted = queue.waiting.take_evicted()
+                hold_ns = queue.wake_ns() if batch is None else NEVER
                 # Rows that were held back for contention may have become more than one batch takes.
                 wake = self.instances > 1 and batch is not None and self._more_to_start()
             except Exception:
@@ -208,28 +231,10 @@ class Scheduler:
         if evicted:
             self._post(self._completion.end_all, evicted)
         if hold_ns != NEVER:
-            self._post(self._arm_hold, hold_ns)
+            self._post(self._hold.set, hold_ns)
         if wake:
             self._wake()
         return batch
-
-    def _release(self, batch: Batch) -> None:
-        try:
-            self._queue.release(batch)
-        except Exception:
-            log.exception("learning from a run failed model=%s", self._name)
-            self._queue.running.forget(batch)
-
-    def _next_batch(self, limit_ns: int) -> Batch | None:
-        """The next batch. If forming it fails, the most urgent request gets an error, and the others go on."""
-        while True:
-            try:
-                return self._queue.pull(self._clock(), limit_ns)
-            except Exception:
-                log.exception("forming a batch failed model=%s", self._name)
-                error = SlipwayError("the server failed to form a batch; its log has the details")
-                if not self._queue.waiting.evict_most_urgent(error):
-                    return None
 
     def _lost(self, batch: Batch | None, error: BaseException) -> None:
         """The executor failed outside a run: its batch is over, and an instance is free again. Raises nothing."""
@@ -269,36 +274,17 @@ class Scheduler:
         self._waking += more
         return more
 
-    def _finish(self, batch: Batch, failures: Failures) -> None:
-        """A batch has run. Called on the event loop; raises nothing."""
-        lag_ns = self._clock() - batch.computed_ns
-        self._completion.finish(batch, failures)
-        self._admission.learn_lag(lag_ns)
-
-    def _arm_hold(self, wake_ns: int) -> None:
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        self._hold_timer = self._loop.call_later(max(wake_ns - self._clock(), 0) / 1e9, self._release_hold)
-
     def _release_hold(self) -> None:
         with self._lock:
             wake = self._more_to_start()
         if wake:
             self._wake()
 
-    def _arm_deadline(self, deadline_ns: int, now_ns: int) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._deadline_ns = deadline_ns
-        self._deadline_timer = self._loop.call_later(max(deadline_ns - now_ns, 0) / 1e9, self._expire)
-
     def _expire(self) -> None:
-        now_ns = self._clock()
+        """Evict and end the requests whose deadline has passed."""
         with self._lock:
-            following_ns = self._queue.waiting.expire(now_ns)
+            following_ns = self._queue.waiting.expire(self._clock())
             evicted = self._queue.waiting.take_evicted()
-        self._deadline_timer = None
-        self._deadline_ns = NEVER
         if following_ns != NEVER:
-            self._arm_deadline(following_ns, now_ns)
+            self._deadline.set(following_ns)
         self._completion.end_all(evicted)

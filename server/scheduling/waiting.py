@@ -84,15 +84,6 @@ class WaitingRequests:
             return waiting[0] if waiting else None
         return min(waiting, key=lambda bucket: bucket.heap[0][:2])
 
-    def draw_head(self, bucket: Bucket, stop: int) -> None:
-        """The rows of the head of a bucket up to ``stop`` are in a batch now."""
-        request = bucket.heap[0][3]
-        bucket.rows -= stop - request.cursor
-        request.cursor = stop
-        if stop == request.rows:
-            heapq.heappop(bucket.heap)
-            self.bytes -= request.size_bytes
-
     def evict_head(self, bucket: Bucket, now_ns: int) -> bool:
         """Evict the head of a bucket if it is abandoned, expired, or can no longer be computed in time."""
         request = bucket.heap[0][3]

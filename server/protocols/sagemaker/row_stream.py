@@ -111,7 +111,10 @@ class RowStream:
         self._first = first
         apply_options(exchange, first)
         self._submit(first)
-        self.resume()
+        try:
+            self.resume()
+        except Exception as error:  # noqa: BLE001 - sent to the client; the first part runs
+            self._fail(error)
         return first
 
     def resume(self) -> None:
@@ -153,6 +156,7 @@ class RowStream:
         try:
             self._model.submit(request)
         except BaseException:
+            request.refuse()
             del self._running[request.context]
             self._given -= request.rows
             raise

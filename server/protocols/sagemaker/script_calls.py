@@ -53,6 +53,7 @@ class ScriptCalls:
             else:
                 model.submit(request)
         except BaseException as error:
+            request.refuse()
             call.sink = None
             if not isinstance(error, SlipwayError):
                 raise

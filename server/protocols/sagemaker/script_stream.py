@@ -31,6 +31,7 @@ class ScriptStream:
 
     __slots__ = (
         "_changed",
+        "_client_left",
         "_exchange",
         "_fault",
         "_held",
@@ -53,6 +54,7 @@ class ScriptStream:
         self._changed = threading.Event()
         self._outlet: Outlet | None = None
         self._fault: SlipwayError | None = None
+        self._client_left = False  # unlike ``abandoned``, which faults set too
         self.begun = False
         self.status = 200
 
@@ -88,16 +90,19 @@ class ScriptStream:
         self._changed.set()
 
     def gone(self) -> None:
-        self._request.abandoned = True
+        self._client_left = self._request.abandoned = True
         self._changed.set()
 
     def finish(self, error: SlipwayError | None) -> None:
         """End the response after the run, with the run's error if it has one."""
         metrics = self._exchange.model.metrics
-        if self._request.abandoned:
+        if self._client_left:
             metrics.answers[ClientGone.code] += 1
-        elif self._outlet is None:  # its beginning failed: nothing was sent
-            self._request.error = error or self._fault
+        elif self._outlet is None:  # nothing was sent: the client left before, or the beginning failed
+            error = error or self._fault
+            if error is None and not self._request.abandoned:
+                error = SlipwayError("the server failed on this response; its log has the details")
+            self._request.error = error
             fail(self._request, self._exchange)
         elif error is not None or self._fault is not None:
             error = error or self._fault

@@ -100,12 +100,11 @@ POINTS: dict[str, Callable[[Inline], tuple[Any, str]]] = {
     "push": lambda one: (one.queue, "push"),
     "heap": lambda one: (one.queue.waiting, "push"),
     "wake": lambda one: (one.scheduler._executor, "wake"),
-    "deadline timer": lambda one: (one.scheduler, "_arm_deadline"),
+    "deadline timer": lambda one: (one.scheduler._deadline, "set"),
     "evict": lambda one: (one.queue.waiting, "evict_head"),
     "choose": lambda one: (one.queue._former, "choose"),
     "delays": lambda one: (one.queue.running, "delays"),
     "rows in time": lambda one: (one.queue._former, "_rows_in_time"),
-    "draw": lambda one: (one.queue.waiting, "draw_head"),
     "batch": lambda one: (batch_former, "Batch"),
     "start": lambda one: (one.queue.running, "start"),
     "assemble": lambda one: (run, "assemble"),
@@ -115,7 +114,6 @@ POINTS: dict[str, Callable[[Inline], tuple[Any, str]]] = {
     "on_batch": lambda one: (one.scheduler._completion, "_on_batch"),
     "scatter": lambda one: (one.scheduler._completion, "_scatter"),
     "join": lambda one: (completion, "join_part"),
-    "lag": lambda one: (one.scheduler._admission, "learn_lag"),
     "run": lambda one: (executor, "run"),
 }
 BEFORE_ONLY = {"choose", "delays", "rows in time", "batch", "run"}
@@ -180,7 +178,7 @@ def test_a_fault_in_the_model_fails_exactly_the_requests_of_its_run(error: BaseE
     one = Inline()
     faults = Faults(error, {1, 2, 4})  # the batch of four, its first half, and the first of the two requests in it
     one.scheduler._executor._work = executor.Work(  # type: ignore[attr-defined]
-        faults.around(double), one.scheduler._pull, one.scheduler._finish, one.scheduler._lost, PADDING
+        faults.around(double), one.scheduler._pull, one.scheduler._completion.finish, one.scheduler._lost, PADDING
     )
     requests = [one.submit(value, 1, 3) for value in range(4)]
     one.loop.turn()
@@ -209,7 +207,7 @@ def test_outputs_that_do_not_fit_together_fail_their_request_and_not_its_neighbo
 
     one.scheduler._completion._padding = None
     one.scheduler._executor._work = executor.Work(  # type: ignore[attr-defined]
-        narrow, one.scheduler._pull, one.scheduler._finish, one.scheduler._lost
+        narrow, one.scheduler._pull, one.scheduler._completion.finish, one.scheduler._lost
     )
     large, small = one.submit(1, 7, 3), one.submit(2, 2, 3)
     one.loop.turn()

@@ -15,7 +15,7 @@ from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, O
 from server.models.load.warmup import _unmeasured
 from server.request import NEVER, InferRequest
 from server.scheduling.batch import Batch
-from server.scheduling.completion import join_part
+from server.scheduling.completion import LAG_WEIGHT, join_part
 from server.scheduling.executor import Work
 from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
@@ -156,6 +156,7 @@ def test_a_deadline_that_an_idle_server_could_not_meet_is_exceeded_and_not_overl
     bench = Bench(cost_ms=10)
     with pytest.raises(DeadlineExceeded):
         bench.submit(deadline_ms=5)
+    assert not bench.scheduler.refusing
     bench.submit(deadline_ms=15)
     bench.loop.turn()
     assert len(bench.answered) == 1
@@ -207,6 +208,18 @@ def test_overload_is_foreseen_from_the_wait_alone_and_only_while_requests_are_re
         bench.scheduler.foresee(bench.loop.now_ns - 1)
     bench.submit()
     assert not bench.scheduler.refusing
+
+
+def test_the_lag_of_the_loop_follows_how_late_batches_are_completed() -> None:
+    bench = Bench()
+    completion = bench.scheduler._completion
+    batch = Batch(None, [], 0, 0)
+    batch.computed_ns = bench.loop.now_ns - 50 * MS
+    completion.finish(batch, [])
+    assert completion._lag.ns == pytest.approx(LAG_WEIGHT * 50 * MS)
+    batch.computed_ns = bench.loop.now_ns + 50 * MS
+    completion.finish(batch, [])
+    assert completion._lag.ns == pytest.approx((1 - LAG_WEIGHT) * LAG_WEIGHT * 50 * MS)
 
 
 class StuckExecutor:
@@ -283,7 +296,7 @@ def test_a_stalled_model_whose_run_returns_after_all_is_ready_again() -> None:
     batch.outputs = [batch.slices[0][0].arrays[0] * 2]
     batch.computed_ns = stuck.bench.loop.now_ns
     assert stuck.scheduler._pull(batch) is None
-    stuck.scheduler._finish(batch, [])
+    stuck.scheduler._completion.finish(batch, [])
     stuck.scheduler.check()
     assert stuck.scheduler.stalled == ""
     assert stuck.bench.answered == [request]
@@ -299,7 +312,7 @@ def test_a_model_that_works_for_long_is_not_stalled() -> None:
         stuck.seconds(50)
         batch.outputs, batch.computed_ns = [batch.slices[0][0].arrays[0]], stuck.bench.loop.now_ns
         assert stuck.scheduler._pull(batch) is None
-        stuck.scheduler._finish(batch, [])
+        stuck.scheduler._completion.finish(batch, [])
         assert stuck.scheduler.stalled == ""
     assert all(one.error is None for one in stuck.bench.answered)
 
@@ -330,7 +343,7 @@ def test_a_whole_request_is_never_cut_or_joined_and_may_return_other_numbers_of_
     bench = Bench(largest=1)
     bench.scheduler._executor._work = Work(  # type: ignore[attr-defined]
         lambda arrays: [arrays[0][:2].sum(axis=0, keepdims=True)],
-        *(bench.scheduler._pull, bench.scheduler._finish, bench.scheduler._lost),
+        *(bench.scheduler._pull, bench.scheduler._completion.finish, bench.scheduler._lost),
     )
     requests = []
     for rows in (5, 3):
