@@ -24,12 +24,20 @@ log = logging.getLogger("slipway.guard")
 SAME_SITE = (b"same-origin", b"none")
 """Values of Sec-Fetch-Site of requests that no other page has sent."""
 
+BROWSER = (b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mode")
+"""Fields that browsers send with a request of a page and that a page cannot remove."""
+
 
 class Guard:
     """Checks requests before they reach a handler."""
 
     def __init__(self, *, local: bool = False, token: str = "") -> None:
-        """``local``: the Host field must name this machine. ``token``: must come in Authorization; empty: none."""
+        """``local``: the Host field must name this machine. ``token``: browsers must send it in Authorization; empty:
+        no token is asked for.
+
+        Other clients of this machine need no token: Triton's clients load and unload models without one, and a local
+        program that means harm could read the log.
+        """
         self._local = local
         self._token = token.encode()
 
@@ -46,7 +54,7 @@ class Guard:
             raise Forbidden("the request comes from a web page of another origin")
         if (head.get(b"sec-fetch-site") or b"none") not in SAME_SITE:
             raise Forbidden("the request comes from a web page of another site")
-        if self._token and not reads:
+        if self._token and not reads and _from_browser(head):
             given = head.get(b"authorization") or b""
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise Unauthorized(
@@ -68,6 +76,10 @@ class Guard:
         return handle
 
 
+def _from_browser(head: Head) -> bool:
+    return any(head.get(field) is not None for field in BROWSER)
+
+
 def admin_guard(settings: Settings) -> Guard | None:
     """The guard of the admin routes; None where they are not served. Logs the token, and a warning for other hosts."""
     local = is_loopback(settings.host)
@@ -79,7 +91,10 @@ def admin_guard(settings: Settings) -> Guard | None:
         return Guard()
     if settings.admin is None and local:
         token = new_token()
-        log.info("admin routes are open to this machine token=%s; send it as 'Authorization: Bearer TOKEN'", token)
+        log.info(
+            "admin routes are open to this machine token=%s; a browser must send it as 'Authorization: Bearer TOKEN'",
+            token,
+        )
         return Guard(local=True, token=token)
     return None
 

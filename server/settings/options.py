@@ -140,7 +140,7 @@ class Settings:
     admin: bool | None = option(
         None,
         "serve the routes that change models: /admin, /v2/repository; automatic: only where --host is a loopback "
-        "address, to requests with the token that is logged at start",
+        "address, where browsers need the token that is logged at start",
         group="http",
     )
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")

@@ -49,20 +49,25 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize(("method", "path"), ADMIN)
-def test_without_the_token_nothing_is_changed_or_listed(local: ServerProcess, method: str, path: str) -> None:
+def test_a_browser_without_the_token_changes_and_lists_nothing(local: ServerProcess, method: str, path: str) -> None:
+    browser = {"Sec-Fetch-Site": "same-origin"}
     if path == "/v2/repository/index":
-        assert local.request(method, path).status == 200
+        assert local.request(method, path, headers=browser).status == 200
     else:
-        assert local.request(method, path).code == "unauthorized"
+        assert local.request(method, path, headers=browser).code == "unauthorized"
     assert local.request(method, path, headers={"Origin": "http://evil"}).code == "forbidden"
     assert local.request(method, path, headers={"Host": "evil.example"}).code == "forbidden"
     assert local.post("/invocations", {"instances": [ROW]}).status == 200
 
 
+def test_a_client_of_this_machine_needs_no_token(local: ServerProcess) -> None:
+    assert [one["name"] for one in local.request("GET", "/admin/models").json()] == ["m"]
+
+
 def test_the_token_that_is_logged_at_start_opens_them(local: ServerProcess) -> None:
     found = re.search(r"token=(\S+);", local.log())
     assert found is not None
-    headers = {"Authorization": f"Bearer {found[1]}"}
+    headers = {"Sec-Fetch-Site": "same-origin", "Authorization": f"Bearer {found[1]}"}
     assert [one["name"] for one in local.request("GET", "/admin/models", headers=headers).json()] == ["m"]
     assert [one["name"] for one in local.request("POST", "/v2/repository/index", headers=headers).json()] == ["m"]
 

@@ -10,6 +10,7 @@ from server.request import Head, Headers
 from tests.fakes import FakeResponder
 
 TOKEN = "t0ken"
+ORIGIN = (b"origin", b"http://localhost")
 BEARER = (b"authorization", b"Bearer t0ken")
 
 
@@ -34,12 +35,15 @@ def outcome(guard: Guard, headers: Headers) -> type[SlipwayError] | None:
         ([(b"host", b"localhost"), (b"origin", b"http://other.example"), BEARER], Forbidden),
         ([(b"host", b"localhost"), (b"origin", b"null"), BEARER], Forbidden),
         ([(b"host", b"localhost"), (b"sec-fetch-site", b"cross-site"), BEARER], Forbidden),
-        ([(b"host", b"localhost")], Unauthorized),
-        ([(b"host", b"localhost"), (b"authorization", b"Bearer other")], Unauthorized),
-        ([(b"host", b"localhost"), (b"authorization", b"\xff")], Unauthorized),
+        ([(b"host", b"localhost")], None),  # no browser: it needs no token
+        ([(b"host", b"localhost"), ORIGIN], Unauthorized),
+        ([(b"host", b"localhost"), (b"referer", b"http://localhost/page")], Unauthorized),
+        ([(b"host", b"localhost"), (b"sec-fetch-mode", b"no-cors")], Unauthorized),
+        ([(b"host", b"localhost"), ORIGIN, (b"authorization", b"Bearer other")], Unauthorized),
+        ([(b"host", b"localhost"), ORIGIN, (b"authorization", b"\xff")], Unauthorized),
     ],
 )
-def test_a_local_guard_wants_this_host_no_other_origin_and_the_token(
+def test_a_local_guard_wants_this_host_no_other_origin_and_of_browsers_the_token(
     headers: Headers, expected: type[SlipwayError] | None
 ) -> None:
     assert outcome(Guard(local=True, token=TOKEN), headers) is expected
