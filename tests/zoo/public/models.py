@@ -141,7 +141,8 @@ MODELS = (
         lambda _, count: inputs.speech_windows(count), onnx_run, COSINE, rows=48, batch_axis={"state": 1, "sr": None},
     ),
     PublicModel(
-        "nudenet", "nudenet", "nudenet/320n.onnx", _made(inputs.detector_pictures, "images", side=320), onnx_run, COSINE,
+        "nudenet", "nudenet", "nudenet/320n.onnx", _made(inputs.detector_pictures, "images", side=320), onnx_run,
+        COSINE,
     ),
     PublicModel(
         "rapidocr-det", "rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx",
