@@ -67,7 +67,7 @@ def onnx_run(path: Path) -> Run:
 
 
 def _encoder_run(path: Path) -> Run:
-    """The sentence encoder in torch."""
+    """The sentence encoder in torch, its mean over the tokens of each sentence, normalized."""
     import torch
     import transformers
 
@@ -75,8 +75,10 @@ def _encoder_run(path: Path) -> Run:
 
     def run(rows: Mapping[str, NDArray[np.generic]]) -> Outputs:
         with torch.inference_mode():
-            states = model(**{name: torch.from_numpy(array) for name, array in rows.items()})
-        return [states.last_hidden_state.numpy()]
+            given = {name: torch.from_numpy(array) for name, array in rows.items()}
+            mask = given["attention_mask"][:, :, None]
+            sums = (model(**given).last_hidden_state * mask).sum(1)
+            return [torch.nn.functional.normalize(sums / mask.sum(1)).numpy()]
 
     return run
 
