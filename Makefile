@@ -39,7 +39,7 @@ format: $(VENV)/.all ## fix and format the code
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.all ## generate the settings page and the dashboard from the code
-	@$(BIN)/python -m server.settings.options > docs/settings.md
+	@$(BIN)/python -m server.settings.documentation > docs/settings.md
 	@$(BIN)/python -m container.dashboard
 
 doctor: $(VENV)/.all ## check whether the server can serve MODEL=build/digits on this machine

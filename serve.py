@@ -5,12 +5,12 @@ import sys
 
 
 def main() -> int:
-    """Settings in, server out: the server's modules are imported only once the settings are known to be right."""
-    # Until the event loop takes the signals over, they end the process as it should end: process 1 of a container would
-    # ignore SIGTERM, and Ctrl-C would print a traceback of an import.
+    """Read the settings and run the server. The server is imported after the settings have been checked."""
+    # Until the event loop handles signals, these handlers end the process with code 0: without them process 1 of a
+    # container ignores SIGTERM, and Ctrl-C prints a traceback.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    from server.settings.options import environment, from_process
+    from server.settings.reader import environment, from_process
 
     if sys.argv[1:2] == ["doctor"]:
         from server.doctor.command import main as doctor

@@ -14,10 +14,10 @@ from .errors import Unusable
 from .exits import INTERRUPTED, INVALID
 from .experiments.run import Plan
 from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
-from .load.engine import Watch
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
 from .load.presets import PRESETS
+from .load.raw_run import Watch
 from .load.server_timing import CARRIERS
 from .progress import ProgressLine
 from .result import objective

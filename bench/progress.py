@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from .load.engine import Snapshot
+from .load.raw_run import Snapshot
 
 EVERY_S = 0.25
 BAR_WIDTH = 30

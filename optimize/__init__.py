@@ -1,3 +1,3 @@
-"""Offline: a trained model and evaluation data in; one verified artifact and the evidence for it out."""
+"""Offline optimization: turns a trained model and evaluation data into a verified artifact with its evidence."""
 
-import server as _  # noqa: F401 - before any other import: it switches the telemetry of ONNX Runtime off
+import server as _  # noqa: F401 - imported first: it switches off the telemetry of ONNX Runtime

@@ -1,4 +1,4 @@
-"""The command line: search, ``show``, ``verify`` and ``package``; one line for what goes wrong, and an exit code."""
+"""The command line: a search, ``show``, ``verify`` and ``package``; errors are one line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rich.console import Console
 
 from server.errors import SlipwayError
 
+from .command_line import OneLineParser
 from .errors import BadInput, OptimizeError
-from .options import OneLineParser, parse
+from .options import parse
 
 INTERRUPTED = 130
 LOG_WIDTH = 160
@@ -22,10 +23,10 @@ LOG_WIDTH = 160
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    # A log has no width of its own, and wrapped tables are hard to search in.
+    # A log has no width, and wrapped tables are hard to search.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    complaints = Console(stderr=True, highlight=False)
-    # A terminated run cleans up like an interrupted one.
+    errors = Console(stderr=True, highlight=False)
+    # A terminated run cleans up like an interrupted run.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if arguments[:1] == ["show"]:
@@ -37,28 +38,27 @@ def main(arguments: Sequence[str]) -> int:
         return _optimize(arguments, console)
     except KeyboardInterrupt:
         kept = "--work" in (argument.partition("=")[0] for argument in arguments)
-        hint = "; the same command goes on from what --work has kept" if kept else ""
-        complaints.print(f"interrupted: nothing was written{hint}", markup=False, soft_wrap=True)
+        hint = "; run the same command to continue from the search cache in --work" if kept else ""
+        errors.print(f"interrupted: nothing was written{hint}", markup=False, soft_wrap=True)
         return INTERRUPTED
     except SlipwayError as error:
-        complaints.print(f"error: {error}", markup=False, soft_wrap=True)
+        errors.print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, OptimizeError) else 1
 
 
 def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
-    # Imported only now: --help and a mistyped option need not wait for the libraries.
+    # Imported late, so that --help and wrong options answer without loading the libraries.
     from . import pipeline
-    from .package import report, tracking
-    from .package import verify as inspect
+    from .package import experiment_record, report, verify
     from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
-    with tracking.opened(options, command) as record:
+    with experiment_record.opened(options, command) as record:
         written = pipeline.run(options, command, Display(console))
         console.print()
-        console.print(inspect.table(written.manifest))
+        console.print(verify.table(written.manifest))
         record.finish(written)
     console.print()
     console.print(report.verdict(written.manifest), style="bold", soft_wrap=True)
@@ -70,33 +70,32 @@ def _optimize(arguments: Sequence[str], console: Console) -> int:
 def _show(path: Path, console: Console) -> int:
     from server import artifact
 
-    from .package import report
-    from .package import verify as inspect
+    from .package import report, verify
 
     manifest = artifact.read(path).manifest
-    if not inspect.has_evidence(manifest):
-        raise BadInput(f"{path} was not written by a search: its manifest holds no candidates")
-    console.print(inspect.table(manifest))
+    if not verify.has_evidence(manifest):
+        raise BadInput(f"{path} was not written by a search: its manifest lists no candidates")
+    console.print(verify.table(manifest))
     console.print()
     console.print(report.verdict(manifest), style="bold", soft_wrap=True)
-    console.print(f"Made by: {manifest.provenance['command']}", markup=False, soft_wrap=True)
+    console.print(f"Command: {manifest.provenance['command']}", markup=False, soft_wrap=True)
     return 0
 
 
 def _verify(path: Path, console: Console) -> int:
-    from .package import verify as inspect
+    from .package import verify
 
-    result = inspect.verify(path)
+    result = verify.verify(path)
     for warning in result.warnings:
         console.print(f"note: {warning}", markup=False, soft_wrap=True)
     console.print(
-        f"ok: every digest fits, and {result.rows} samples differ from the reference by at most "
-        f"{result.difference:.3g} ({result.allowed:.3g} is allowed)",
+        f"ok: all digests match; {result.rows} samples differ from the baseline by at most {result.difference:.3g} "
+        f"(limit {result.allowed:.3g})",
         soft_wrap=True,
     )
     for speed in result.speeds:
         ratio = speed.here_us / speed.recorded_us
-        console.print(f"batch {speed.batch_size}: {speed.here_us:,.1f} us here, {ratio:.2f} of what was recorded")
+        console.print(f"batch {speed.batch_size}: {speed.here_us:,.1f} us here, {ratio:.2f} times the recorded time")
     return 0
 
 
@@ -105,7 +104,7 @@ def _package(arguments: Sequence[str], console: Console) -> int:
 
     parser = OneLineParser(prog="python -m optimize package")
     parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {archive.NAME} beside the directory")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {archive.NAME} next to the directory")
     parser.add_argument("--force", action="store_true", help="replace the file")
     given = parser.parse_args(arguments[1:])
     if not given.directory.is_dir():

@@ -1,4 +1,4 @@
-"""What can go wrong while optimizing, besides what the server's errors already name."""
+"""The errors of optimize."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from server.errors import SlipwayError
 
 
 class OptimizeError(SlipwayError):
-    """Root of this package's errors. ``exit_code`` is what the command line ends with."""
+    """The base class of these errors. ``exit_code`` is the exit code of the command."""
 
     code = "optimize_failed"
     exit_code: ClassVar[int] = 1
 
 
 class BadInput(OptimizeError):
-    """An option, a file or a factory that cannot be used as given."""
+    """An option, a file or a factory is unusable."""
 
     code = "bad_input"
     exit_code = 2
 
 
 class ExportFailed(OptimizeError):
-    """The source could not be written as an ONNX graph with a free batch axis."""
+    """The source cannot be written as an ONNX graph with a free batch axis."""
 
     code = "export_failed"
 
 
 class NotProven(OptimizeError):
-    """The exported graph does not compute what the source computes."""
+    """The outputs of the exported graph differ from the outputs of the source."""
 
     code = "not_proven"
 
 
 class PassFailed(OptimizeError):
-    """A pass could not produce its candidate. The candidate loses; the search goes on."""
+    """A pass failed to build its candidate. The search continues without it."""
 
     code = "pass_failed"
 
 
 class TrackingFailed(OptimizeError):
-    """The experiment record could not be written. The artifact was."""
+    """Writing the experiment record failed. The artifact is complete."""
 
     code = "tracking_failed"
 
 
 class LoadFailed(OptimizeError):
-    """The process that loads a source crashed, or went over a limit."""
+    """The process that loads a source crashed or exceeded a limit."""
 
     code = "load_failed"

@@ -1,4 +1,4 @@
-"""The machine that is optimized for: processor model, the instructions that matter for int8, cores."""
+"""The target machine: processor model, instruction sets that affect int8, cores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.system import cpu as host
+from server.system import cpu
 from server.system.cores import available_cores
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """``flags`` are the noteworthy ones of this processor, in the order of ``server.system.cpu``."""
+    """``flags`` are the processor flags that ``server.system.cpu`` lists, in its order."""
 
     cpu: str
     architecture: str
@@ -22,9 +22,9 @@ class Hardware:
 
     @property
     def has_int8_dot(self) -> bool:
-        """Whether 8-bit products are summed in 32 bits at once (VNNI, AMX, Arm's dot product).
+        """Whether the processor sums 8-bit products in 32 bits (VNNI, AMX, Arm dot product).
 
-        Without it, x86 adds pairs in 16 bits, which saturates for full-range weights: they then get 7 bits.
+        Other x86 processors sum pairs in 16 bits, which saturates with 8-bit weights. Weights then get 7 bits.
         """
         return any(flag in self.flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
@@ -32,7 +32,7 @@ class Hardware:
         return {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
 
 
-def detect(cpuinfo: Path = host.CPUINFO) -> Hardware:
-    """Read this machine. A system without ``/proc/cpuinfo`` has no known flags, hence the careful choices."""
-    model, flags = host.processor(cpuinfo)
+def detect(cpuinfo: Path = cpu.CPUINFO) -> Hardware:
+    """Detect this machine. Without ``/proc/cpuinfo`` no flags are known, and weights get 7 bits."""
+    model, flags = cpu.processor(cpuinfo)
     return Hardware(model, platform.machine(), flags, available_cores())

@@ -1,4 +1,4 @@
-"""What the user sees while it works: a live line on a terminal, plain lines anywhere else."""
+"""Progress display: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 Clock = Callable[[], float]
-"""Seconds from some fixed moment."""
+"""Returns seconds since a fixed moment."""
 
 EVERY_S = 5.0
-"""A plain log hears of long work this often."""
+"""Seconds between two progress lines in a log."""
 
 
 class Stage:
-    """One step of the work as the user sees it. ``result`` is what it came to, shown when it is over."""
+    """One displayed step. ``result`` is shown when the step ends."""
 
     def __init__(self, live: Progress | None, task: TaskID | None, console: Console, clock: Clock) -> None:
         self.result = ""
@@ -25,26 +25,26 @@ class Stage:
         self._task = task
         self._console = console
         self._clock = clock
-        self._heard_s = clock()
+        self._printed_s = clock()
 
     def say(self, detail: str) -> None:
-        """What is being worked on now."""
+        """Show the current item."""
         if self._live is not None and self._task is not None:
             self._live.update(self._task, detail=detail)
         else:
             self._console.print(f"  {detail}", highlight=False, markup=False)
 
     def count(self, done: int, total: int) -> None:
-        """How far it is."""
+        """Show the number of finished items."""
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, total=total)
-        elif self._clock() - self._heard_s >= EVERY_S:
-            self._heard_s = self._clock()
+        elif self._clock() - self._printed_s >= EVERY_S:
+            self._printed_s = self._clock()
             self._console.print(f"  {done} of {total}", highlight=False)
 
 
 class Display:
-    """The console of a run, and its stages one after the other."""
+    """Shows the stages of a run, one after the other."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
         self.console = console
@@ -52,7 +52,7 @@ class Display:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
-        """Show ``title`` while the block works, and its result and seconds when it is through."""
+        """Show ``title`` while the block runs, then the result of the stage and its duration in seconds."""
         started = self._clock()
         if not self.console.is_terminal:
             self.console.print(title, highlight=False, markup=False)

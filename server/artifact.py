@@ -1,4 +1,7 @@
-"""The artifact: a directory with a manifest, what ``optimize`` writes and the server reads."""
+"""The artifact: a directory with a manifest, written by ``optimize`` and read by the server.
+
+Longer than other files: the manifest's fields, their reading and their checks stand together.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from .wiring import PIPELINE, Pipeline
 MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
 SCRIPT = "script"
-"""Stands as the backend of a model that is nothing but a user's script and what it loads."""
+"""The backend of a model that consists of a user's script and the files that it loads."""
 SCHEMA = 1
 STEPS = "pipeline"
-"""The backend of an artifact that is made of steps: its ``model`` is the file that declares them."""
+"""The backend of a pipeline: its ``model`` is the file that declares the steps."""
 USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
 
 Kind = TypeVar("Kind")
@@ -30,7 +33,7 @@ KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     list: ((list,), "a list"),
     dict: ((dict,), "an object"),
 }
-"""What a field may hold: the types that JSON gives it, and how to say so. A bool is no number here."""
+"""Types of a field: the Python types that JSON gives, and their description. A bool is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class CostPoint:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How to run the model: decided by ``optimize`` from measurements, so that nobody guesses.
+    """How to run the model, decided by ``optimize`` from measurements.
 
     ``batch_sizes`` are the sizes that were measured and are warmed up; the largest is ``max_batch_size``.
     ``threads`` are intra-op threads of one instance.
@@ -93,8 +96,8 @@ class VariableAxis:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact says of itself. ``evidence`` and ``provenance`` are for people and for ``optimize verify``;
-    the server only passes them on."""
+    """The description of an artifact. ``evidence`` and ``provenance`` are for people and for ``optimize verify``; the
+    server only passes them on."""
 
     name: str
     version: str
@@ -113,7 +116,7 @@ class Manifest:
 
     @property
     def optimized(self) -> bool:
-        """Whether the model is written as its backend has optimized it, for processors like the one it was made on."""
+        """Whether the model file holds the backend's optimized graph, for one kind of processor."""
         return self.provenance.get("prepacked") is True
 
     def to_json(self) -> dict[str, Any]:
@@ -180,7 +183,7 @@ class Manifest:
 class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
-    ``script``: the user's code that answers for the model, wherever it lies.
+    ``script``: path of the user's script that serves the model, or None.
     """
 
     root: Path
@@ -194,7 +197,7 @@ class Artifact:
 
 
 def read(path: Path) -> Artifact:
-    """Read an artifact from its directory; digests are not looked at, see :func:`verify`.
+    """Read an artifact from its directory. Digests are compared by :func:`verify`.
 
     Raises BrokenArtifact: no such directory, no manifest, unreadable manifest, or a listed file that is not there.
     """
@@ -268,7 +271,7 @@ def _document(path: Path, name: str) -> Any:
 
 
 def _inside(path: str) -> str:
-    """A path that stays inside the artifact; a manifest is input, and may come from anywhere."""
+    """A path that stays inside the artifact. A manifest is untrusted input."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise BrokenArtifact(f"{MANIFEST} names {path!r}, which is not a file inside the artifact")

@@ -16,10 +16,10 @@ Done = Callable[[InferRequest], None]
 
 
 class ResponseCache:
-    """Outputs by their inputs, for one version of one model; the least recently used go first.
+    """Outputs by their inputs, for one version of one model; the least recently used are dropped first.
 
-    A request for something that is being computed waits for it instead of being computed too (single flight). What the
-    first one dies of is its own: the next in line is then computed in its place. ``max_bytes`` counts outputs only.
+    A request whose inputs are being computed waits for that result (single flight). When the first request fails, the
+    next one in line is computed: an error may belong to one request only. ``max_bytes`` counts outputs only.
     """
 
     def __init__(self, max_bytes: int, clock: Callable[[], int]) -> None:
@@ -31,7 +31,7 @@ class ResponseCache:
         self.outcomes: Counter[str] = Counter()
 
     def submit(self, request: InferRequest, submit: Submit) -> None:
-        """Answer from memory, join a request that is under way, or submit. Raises whatever ``submit`` raises."""
+        """Answer from memory, join a request that is being computed, or submit. Raises the errors of ``submit``."""
         key = digest(request.arrays)
         outputs = self._kept.get(key)
         if outputs is not None:
@@ -44,7 +44,7 @@ class ResponseCache:
             self.outcomes[MISS] += 1
 
     def _lead(self, key: bytes, request: InferRequest, submit: Submit, followers: list[InferRequest]) -> None:
-        """Submit a request whose answer others wait for. Raises what ``submit`` raises, with nobody left waiting."""
+        """Submit a request whose outputs others wait for. Raises the errors of ``submit``; then none waits."""
         done = request.done
         request.done = lambda landed: self._land(key, landed, done, submit)
         self._flying[key] = followers
@@ -67,7 +67,7 @@ class ResponseCache:
         done(leader)
 
     def _promote(self, key: bytes, followers: list[InferRequest], submit: Submit) -> None:
-        """The first that still wants an answer is computed; those that it cannot be computed for are told why."""
+        """Submit the first follower that is not abandoned; followers whose submission fails get the error."""
         while followers:
             heir = followers.pop(0)
             if heir.abandoned:
@@ -100,7 +100,7 @@ class ResponseCache:
         size = sum(array.nbytes for array in outputs)
         if size > self._max_bytes:
             return
-        # A copy: outputs of a batch are views, and one row would keep the whole batch in memory.
+        # A copy: outputs of a batch are views, and one row would keep the whole batch in memory
         self._kept[key] = [array.copy() for array in outputs]
         self.bytes += size
         while self.bytes > self._max_bytes:
@@ -109,7 +109,7 @@ class ResponseCache:
 
 
 def digest(arrays: Sequence[Array]) -> bytes:
-    """What two requests must have in common to be the same: shapes and bytes of all inputs (strings by their text)."""
+    """A digest of the shapes and bytes of all inputs (strings by their text): equal for identical requests."""
     state = hashlib.blake2b(digest_size=16)
     for array in arrays:
         text = array.dtype.kind == "O"

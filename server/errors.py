@@ -1,6 +1,6 @@
-"""Everything that can go wrong with a request, a model or a start-up, as exceptions with stable codes.
+"""The errors of requests, models and start-up, as exceptions with stable codes.
 
-No HTTP here: ``protocols.failure`` maps each class to a status code, in one place.
+``protocols.failure`` maps each class to its HTTP status, in one place.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from typing import ClassVar
 
 
 class SlipwayError(Exception):
-    """Root of all our errors.
+    """Root of the server's errors.
 
-    ``str(error)`` is written for the caller: what was wrong, where, and what to do. It never holds a path of the
-    server, a traceback or another caller's data.
+    ``str(error)`` is written for the client: what was wrong, where, and what to do. It never holds a path of the
+    server, a traceback or another client's data.
     """
 
     code: ClassVar[str] = "internal"
@@ -20,7 +20,7 @@ class SlipwayError(Exception):
 
 
 class MalformedInput(SlipwayError):
-    """The bytes cannot be read as what they claim to be, or do not fit the model's inputs."""
+    """The body does not parse as its media type, or does not fit the model's inputs."""
 
     code = "malformed_input"
 
@@ -45,7 +45,7 @@ class SlowRequest(SlipwayError):
 
 
 class AlreadyLoaded(SlipwayError):
-    """The model is there already."""
+    """The model is loaded already, or being loaded or unloaded."""
 
     code = "already_loaded"
 
@@ -63,13 +63,13 @@ class UnsupportedMedia(SlipwayError):
 
 
 class UnprocessableInput(SlipwayError):
-    """Well-formed, of the right shape and type, and still not something to compute with (NaN, out of range)."""
+    """The values have the right shape and type, but the model cannot compute with them (NaN, out of range)."""
 
     code = "unprocessable_input"
 
 
 class Overloaded(SlipwayError):
-    """Admission says no: the predicted finish is too late, or the queue is full.
+    """Admission refused the request: the predicted finish is too late, or the queue is full.
 
     ``retry_after_s`` is the predicted time until the same request would be admitted, in whole seconds, at least 1.
     """
@@ -89,7 +89,7 @@ class ClientGone(SlipwayError):
 
 
 class ModelFailed(SlipwayError):
-    """The model itself failed on this input, or the device died under it."""
+    """The model failed on this input, or its device failed."""
 
     code = "model_failed"
 
@@ -102,7 +102,7 @@ class NotReady(SlipwayError):
 
 
 class DeadlineExceeded(SlipwayError):
-    """The request's own deadline passed before it could be computed."""
+    """The deadline of the request passed before its response was ready."""
 
     code = "deadline_exceeded"
     retryable = True
@@ -116,18 +116,18 @@ class OutOfMemory(SlipwayError):
 
 
 class BrokenArtifact(SlipwayError):
-    """A model directory that cannot be served: what is wrong with it, and in which file of it."""
+    """A model directory cannot be served: the message names the fault and the file."""
 
     code = "broken_artifact"
 
 
 class NoSuchArtifact(BrokenArtifact):
-    """There is nothing at the path that was to be loaded."""
+    """No file or directory exists at the path of the model."""
 
     code = "no_such_artifact"
 
 
 class BadSetting(SlipwayError):
-    """A setting that does not exist or has an impossible value."""
+    """A setting does not exist or has an impossible value."""
 
     code = "bad_setting"

@@ -1,4 +1,4 @@
-"""The fatal cause: one line that says why nothing is served, in the same words from the server and from its doctor."""
+"""The fatal cause: the one line, the same from server and doctor, that says why no model can be served."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MARK = "cannot serve: "
 
 
 def cause(error: BaseException) -> str:
-    """What ended the start, in one line. Ours are written for people; of all others the kind is part of the news."""
+    """The error that ended the start, in one line; with its type where it is not one of the server's own errors."""
     said = " ".join(str(error).split())
     if isinstance(error, SlipwayError):
         return said
@@ -18,11 +18,11 @@ def cause(error: BaseException) -> str:
 
 
 def line(error: BaseException) -> str:
-    """The whole line."""
+    """The complete line: mark and cause."""
     return MARK + cause(error)
 
 
 def found_in(log: str) -> str | None:
-    """The cause that the last such line of a log names, or None."""
+    """The cause in the last such line of a log, or None."""
     _, mark, rest = log.rpartition(MARK)
     return rest.splitlines()[0].strip() if mark and rest else None

@@ -1,4 +1,4 @@
-"""The composition root: builds everything, wires it, runs it until it is told to stop."""
+"""The composition root: builds all parts of the server, connects them, and runs them until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ import uvloop
 from . import VERSION, fatal
 from .codecs.media import Negotiator
 from .errors import BadSetting, SlipwayError
-from .http.protocol import HotPath, HotProtocol
+from .http.hot import HotPath
+from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
-from .protocols.metrics import Admin
+from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
-from .protocols.sagemaker.batch_transform import Transform
+from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
+from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
-from .protocols.script import Scripts
-from .settings import options as options
-from .settings import sagemaker as platform
-from .settings.options import Settings
+from .settings import sagemaker
+from .settings.options import Settings, aliases
+from .settings.reader import environment
 from .system import memory, orphans
 from .system.cores import available_cores
 
@@ -49,18 +50,18 @@ UNLIMITED = 1 << 62
 STOPPED, FAILED = 0, 1
 
 CLOSE_S = 2.0
-"""How long, after the drain, a batch that nobody waits for any more may hold up the end."""
+"""How long, after the drain, a running batch may delay the end of the process."""
 
 
 def launch(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. The first fatal cause is the last line of the log."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. The last line of the log is the first fatal cause."""
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
     orphans.adopt()
-    for level, line in platform.explain(options.environment(), options.aliases(), settings.port):
+    for level, line in sagemaker.explain(environment(), aliases(), settings.port):
         log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
@@ -75,7 +76,7 @@ def launch(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
-    """A listening socket. Raises BadSetting when the address is taken or is not ours."""
+    """A listening socket. Raises BadSetting when the address is taken or belongs to another host."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.create_server((host, port), family=family, backlog=backlog)
@@ -88,14 +89,14 @@ def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once. Threads in native code (a load, a batch) can neither be interrupted nor be left running
-    while the interpreter is taken down around them."""
+    """End the process at once. Threads in native code (a load, a batch) cannot be interrupted, and must not run while
+    the interpreter shuts down."""
     logging.shutdown()
     os._exit(code)
 
 
 def later(delay_s: float, call: Callable[[], None]) -> None:
-    """On the event loop, for who is called on it."""
+    """Call later on the running event loop."""
     asyncio.get_running_loop().call_later(delay_s, call)
 
 
@@ -123,7 +124,7 @@ class Slipway:
         self._code = STOPPED
 
     async def run(self, sock: socket.socket) -> int:
-        """Listen at once, load the model beside it, serve, drain; returns the exit code."""
+        """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
         self._watch_itself(asyncio.get_running_loop())
         loading = asyncio.ensure_future(self._load())
         host, port = sock.getsockname()[:2]
@@ -154,8 +155,8 @@ class Slipway:
                 await self._follower.load_all()
         except SlipwayError as error:
             log.critical("%s", fatal.line(error))
-        except (Exception, SystemExit) as error:  # a user's code runs at load; it may well call sys.exit
-            log.exception("loading %s failed", self._settings.model)
+        except (Exception, SystemExit) as error:  # a script runs at load, and may call sys.exit
+            log.exception("loading failed path=%s", self._settings.model)
             log.critical("%s", fatal.line(error))
         else:
             self._lifecycle.move(Phase.READY)
@@ -171,7 +172,7 @@ class Slipway:
         negotiator = Negotiator(
             default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
         )
-        scripts = Scripts(settings.default_content_type, settings.default_accept)
+        scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
         extensions = [EXTENSION] if settings.admin else []
         sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
         front = SageMaker(
@@ -179,14 +180,14 @@ class Slipway:
         )
         if settings.multi_model:
             if settings.sessions:
-                log.warning("--sessions means nothing with --multi-model: sessions are opened at /invocations")
+                log.warning("setting has no effect with --multi-model setting=sessions; unset it")
             platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
         else:
-            platform_routes = [*front.routes(), *Transform(self._models, self._lifecycle, settings).routes()]
+            platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         routes = [
             *platform_routes,
             *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
-            *Admin(self._metrics).routes(),
+            metrics_route(self._metrics),
             *(Repository(self._models, self._follower).routes() if settings.admin else []),
         ]
         for route in routes:
@@ -195,8 +196,7 @@ class Slipway:
         return routes
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
-        """Put the routes of a model, of its versions and of their labels into the hot table, in place of those that
-        were there. Between two requests: nobody sees the table without them."""
+        """Replace the routes of a model, its versions and labels in the hot table, between two requests."""
         for path in self._bound.pop(name, ()):
             self._hot.table.pop(path, None)
         if not references:
@@ -228,18 +228,18 @@ class Slipway:
         )
 
     def _terminate(self, received: signal.Signals) -> None:
-        """First signal: drain, SIGTERM with the grace. Second: stop without waiting."""
+        """First signal: drain, SIGTERM with the grace. Second signal: stop without waiting for requests."""
         if self._lifecycle.phase is Phase.DRAINING:
-            log.warning("%s again: stopping without waiting for running requests", received.name)
+            log.warning("second signal, stopping without waiting for running requests signal=%s", received.name)
             leave(FAILED)
         self._lifecycle.move(Phase.DRAINING)
         grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
-        log.info("%s: draining%s", received.name, f", new requests are answered for {grace_s:g} s" if grace_s else "")
+        log.info("draining signal=%s grace_s=%g", received.name, grace_s)
         asyncio.get_running_loop().call_later(grace_s, setattr, self._server, "should_exit", True)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our signals (exit code 0 after a drain) and our clock for the heads of replies."""
+    """uvicorn's server with own signal handlers (exit code 0 after a drain) and a clock for the heads of responses."""
 
     def __init__(self, config: uvicorn.Config, hot: HotPath, terminate: Callable[[signal.Signals], None]) -> None:
         super().__init__(config)
@@ -248,7 +248,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ours until the process ends: the second signal may well come after the last connection has gone."""
+        """Keep the handlers until the process ends: the second signal may come after the last connection closed."""
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, self._terminate, one)
@@ -261,13 +261,13 @@ class Server(uvicorn.Server):
 
 
 class LateApp:
-    """FastAPI, built when the first request needs it: a process that only answers hot routes never pays for it.
+    """FastAPI, built when the first request needs it: a process that only answers hot routes never imports it.
 
-    It is built on another thread: the import takes half a second, in which hot requests are still to be answered.
+    It is built on another thread, because the import takes half a second and hot requests are answered meanwhile.
     """
 
     def __init__(self, routes: list[Route], max_body_bytes: int, models: Models | None) -> None:
-        """``models``: those that the admin API changes; None: there is none."""
+        """``models``: those that the admin API changes; None: no admin API."""
         self._routes = routes
         self._models = models
         self._max_body_bytes = max_body_bytes

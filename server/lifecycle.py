@@ -25,7 +25,7 @@ ALLOWED = {
 
 
 class Lifecycle:
-    """Where the server stands. Only moves forward."""
+    """The phase of the server, which only moves forward, and its reason."""
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
@@ -37,12 +37,12 @@ class Lifecycle:
         return self.phase is Phase.READY
 
     def move(self, phase: Phase, reason: str = "") -> None:
-        """Enter a phase. A move that is not forward is ignored: a second SIGTERM, a load that ends during the drain."""
+        """Enter a phase. A move backward is ignored, such as a load that ends during the drain."""
         if phase in ALLOWED[self.phase]:
             self.phase = phase
             self.reason = reason
 
     def require_ready(self) -> None:
-        """Raises NotReady, saying why, unless /ping says 200."""
+        """Raises NotReady with the reason unless /ping says 200."""
         if not self.ready:
             raise NotReady(f"the server is {self.phase.value}" + (f": {self.reason}" if self.reason else ""))

@@ -1,7 +1,7 @@
-"""Ragged values: rows of different lengths, as a tokenizer makes them, on their way from one step to the next.
+"""Ragged values: rows of different lengths, as a tokenizer makes them, between two steps of a pipeline.
 
-They are object arrays [rows] of one array for each row. Text is an object array too: only the datatype of its spec
-tells the two apart, so it is always asked for.
+They are object arrays [rows] of one array for each row. Text is an object array too; the datatype of its spec tells
+the two apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_ragged(array: Array, spec: TensorSpec) -> bool:
 
 
 def filled(array: Array, spec: TensorSpec, axis: int, value: float) -> Array:
-    """Rectangular: every row filled up with ``value`` along ``axis`` (counted with the batch axis) to the longest."""
+    """A rectangular array: rows padded with ``value`` along ``axis`` (counted with the batch axis) to the longest."""
     longest = max((row.shape[axis - 1] for row in array), default=0)
     first = array[0].shape if len(array) else tuple(max(size, 0) for size in spec.shape[1:])
     shape = (len(array), *first[: axis - 1], longest, *first[axis:])
@@ -39,7 +39,7 @@ def filled(array: Array, spec: TensorSpec, axis: int, value: float) -> Array:
 
 
 def stacked(array: Array, spec: TensorSpec, step: str) -> Array:
-    """Rectangular, for a step that does not pad. Raises UnprocessableInput when the rows have different shapes."""
+    """A rectangular array for a step that does not pad. Raises UnprocessableInput for rows of different shapes."""
     if len({row.shape for row in array}) > 1:
         raise UnprocessableInput(
             f"the rows of this request differ in length, and step {step!r} takes one length: send them one by one"
@@ -53,7 +53,7 @@ def lengths(array: Array, axis: int) -> list[int]:
 
 
 def held_bytes(arrays: Sequence[Array]) -> int:
-    """Bytes of arrays with what their objects hold, which ``nbytes`` does not count."""
+    """Bytes of arrays including the objects that they refer to, which ``nbytes`` does not count."""
     total = 0
     for array in arrays:
         if array.dtype.kind != "O":

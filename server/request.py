@@ -1,4 +1,4 @@
-"""What travels: the head of a request, what a codec made of its body, and the request as the scheduler sees it."""
+"""The request: its head, its decoded body, and the object that goes through the scheduler."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NEVER = 1 << 62
 
 PATIENCE_NS = 2_500_000_000
 """A request is ordered as if it had this much time, times its priority (1 is the most urgent), or its deadline if that
-is sooner: a less urgent one gets its turn when it has waited that much longer."""
+is sooner: a less urgent request runs when it has waited that much longer."""
 
 ORDINARY = 4
 """The priority of a request that names none."""
 
 
 class StepTimes:
-    """What one step of a pipeline took for one request, in nanoseconds, and the rows of the batch that it ran in."""
+    """The times of one step of a pipeline for one request, in nanoseconds, and the rows of its batch."""
 
     __slots__ = ("assemble_ns", "compute_ns", "name", "queue_ns", "run_rows")
 
@@ -37,7 +37,7 @@ class StepTimes:
 
 
 class Journey:
-    """What a request carries through a pipeline: where it is, every value up to now, and what each step took."""
+    """The state of a request in a pipeline: its step, all values up to now, and the times of each step."""
 
     __slots__ = ("begun_ns", "entered_ns", "held_ns", "rows", "step", "times", "values")
 
@@ -63,7 +63,7 @@ class Head:
     __slots__ = ("begun_ns", "headers", "method", "path", "received_ns")
 
     query = b""
-    """What follows the question mark; never on the hot path, which knows no such URL."""
+    """The part of the URL behind the question mark; always empty on the hot path."""
 
     def __init__(self, method: bytes, path: bytes, headers: Headers, begun_ns: int = 0, received_ns: int = 0) -> None:
         self.method = method
@@ -94,9 +94,9 @@ class Payload:
     """A decoded body.
 
     ``arrays`` in the order of the model's inputs, C-contiguous, of exactly the model's dtypes, shapes checked;
-    ``rows`` is the size of the batch axis (1 for a model without one). ``style`` is the codec's own note on how to
-    phrase the reply. ``wanted`` are indices of the outputs asked for (None: all). ``parameters`` are the request's
-    own, such as Open Inference's ``timeout``. ``notes`` is the codec's memory from decode to encode.
+    ``rows`` is the size of the batch axis (1 for a model without one). ``style`` is the codec's own note on the form
+    of the response. ``wanted`` are indices of the outputs asked for (None: all). ``parameters`` are the request's
+    own, such as Open Inference's ``timeout``. ``notes`` are kept by the codec from decode to encode.
     """
 
     __slots__ = ("arrays", "notes", "parameters", "request_id", "rows", "style", "wanted")
@@ -121,11 +121,11 @@ class Payload:
 
 
 class InferRequest:
-    """One request on its way through the scheduler, and the times at which it passed each station.
+    """One request in the scheduler, and the times at which it passed each stage.
 
     It ends in exactly one call of ``done``, on the event loop, with either ``outputs`` (arrays in the order of the
-    model's outputs, ``rows`` rows each) or ``error`` set. ``context`` is whatever the submitter wants to find again.
-    Setting ``abandoned`` asks that it is not run any more: nobody waits for the answer.
+    model's outputs, ``rows`` rows each) or ``error`` set. ``context`` belongs to the submitter.
+    Setting ``abandoned`` says that its client has left: then it is not run any more.
     """
 
     __slots__ = (
@@ -190,7 +190,6 @@ class InferRequest:
         self.run_rows = 0
 
     def positions(self, start: int, stop: int) -> int:
-        """Positions of the padded axis that these rows have of their own; where ``filled`` is not of all rows alike,
-        each part is taken to have its share."""
+        """Positions of the padded axis that these rows have without padding. ``filled`` is shared evenly by rows."""
         rows = stop - start
         return rows * self.length - self.filled * rows // self.rows

@@ -1,4 +1,4 @@
-"""The declaration of a pipeline: its steps, and which value each of their inputs is. What a person writes as JSON."""
+"""The declaration of a pipeline: its steps, and the value that each of their inputs takes. People write it as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tensors import ModelSpec, TensorSpec, describe_shape
 
 PIPELINE = "pipeline.json"
 REQUEST = "request"
-"""What the request brought, where a value is named with its origin: ``request.text``, ``encode.hidden``."""
+"""The origin of the request's own values, where a value is named with its origin: ``request.text``."""
 
 STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 STEP_KEYS = ("name", "backend", "artifact", "file", "inputs", "batch_sizes", "instances", "threads")
@@ -61,7 +61,7 @@ class Pipeline:
 
     @classmethod
     def from_json(cls, body: Any, where: str = PIPELINE) -> Pipeline:
-        """Raises BrokenArtifact: what is wrong, in which step, and the nearest known key for a misspelt one."""
+        """Raises BrokenArtifact with the fault, the step, and the nearest known key for a misspelt one."""
         if not isinstance(body, dict):
             raise BrokenArtifact(f"{where} must hold one JSON object")
         refuse_unknown(body, PIPELINE_KEYS, where)
@@ -92,7 +92,7 @@ class Wiring:
 
 @dataclass(slots=True)
 class _Values:
-    """What a step can use: number, origin and spec of every value that there is so far."""
+    """The values that a step can take: number, origin and spec of each."""
 
     rows: list[tuple[str, TensorSpec]]
     later: dict[str, str]
@@ -202,7 +202,7 @@ def _step(row: Any, index: int, where: str) -> StepDeclaration:
 
 
 def inside(path: str, where: str) -> str:
-    """A path that stays inside the artifact, or nothing: a declaration is input, and may come from anywhere."""
+    """A path that stays inside the artifact, or nothing. A declaration is untrusted input."""
     pure = PurePosixPath(path)
     if path and (pure.is_absolute() or ".." in pure.parts):
         raise BrokenArtifact(f"{where} names {path!r}, which is not inside the artifact")

@@ -13,7 +13,7 @@ import numpy as np
 from server.artifact import Artifact
 from server.errors import NotReady, SlipwayError
 from server.models import Models, ServedModel
-from server.models.loading import Loader
+from server.models.load import Loader
 from server.observe.metrics import Metrics, ModelMetrics
 from server.request import Head, InferRequest
 from server.scheduling.scheduler import Scheduler

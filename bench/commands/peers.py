@@ -73,7 +73,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     server_cores, generator_core = rounds.choose_cores(asked.server_cores)
     with _ended_politely(), tempfile.TemporaryDirectory(prefix="peers-") as folder:
         pythons, missing = _environments(peers, asked.cache, asked.install)
-        plan = rounds.Plan(
+        config = rounds.ComparisonConfig(
             peers=tuple(one for one in peers if one.name in pythons),
             pythons=pythons,
             models=_models(asked.models),
@@ -87,7 +87,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
             measure=measure,
             warmup_s=asked.warmup,
         )
-        found = _measure(plan, peers, missing, asked.generator, shlex.join(["python", "-m", "bench", *given]))
+        found = _measure(config, peers, missing, asked.generator, shlex.join(["python", "-m", "bench", *given]))
     if asked.output is not None:
         sweep.write_json(asked.output, found)
     if asked.markdown is not None:
@@ -127,14 +127,14 @@ def _environments(peers: Sequence[Peer], cache: Path, install: bool) -> tuple[di
 
 
 def _measure(
-    plan: rounds.Plan, peers: Sequence[Peer], missing: dict[str, str], generator: str, command: str
+    config: rounds.ComparisonConfig, peers: Sequence[Peer], missing: dict[str, str], generator: str, command: str
 ) -> figures.Comparison:
-    visits: list[figures.Visit] = []
-    told = tuple(_told(one, missing.get(one.name)) for one in peers)
+    visits: list[figures.RoundResult] = []
+    infos = tuple(_info(one, missing.get(one.name)) for one in peers)
     of_models: dict[str, tuple[figures.Load, ...]] = {}
     created, env, partial = datetime.now(UTC).isoformat(timespec="seconds"), environment.describe(), False
     try:
-        rounds.run(plan, of_models, visits.append, arguments.say)
+        rounds.run(config, of_models, visits.append, arguments.say)
     except KeyboardInterrupt:
         if not visits:
             raise
@@ -145,35 +145,37 @@ def _measure(
         tool=TOOL,
         env=env,
         generator=generator,
-        server_cores=plan.server_cores,
-        generator_core=plan.generator_core,
-        rounds=plan.rounds,
-        seconds=plan.seconds,
-        models={one.name: one.about for one in plan.models},
+        server_cores=config.server_cores,
+        generator_core=config.generator_core,
+        rounds=config.rounds,
+        seconds=config.seconds,
+        models={one.name: one.about for one in config.models},
         loads=of_models,
-        peers=told,
+        peers=infos,
         visits=tuple(visits),
-        summaries=_summaries(visits, plan, of_models),
+        summaries=_summaries(visits, config, of_models),
         partial=partial,
     )
 
 
 def _summaries(
-    visits: Sequence[figures.Visit], plan: rounds.Plan, of_models: dict[str, tuple[figures.Load, ...]]
+    visits: Sequence[figures.RoundResult],
+    config: rounds.ComparisonConfig,
+    of_models: dict[str, tuple[figures.Load, ...]],
 ) -> dict[str, dict[str, dict[str, figures.Summary]]]:
     first = table.PEERS[0].name
     return {
         model: {
             peer.name: {load.name: figures.summarize(visits, peer.name, first, model, load.name) for load in of_model}
-            for peer in plan.peers
+            for peer in config.peers
         }
         for model, of_model in of_models.items()
     }
 
 
-def _told(peer: Peer, missing: str | None) -> figures.Told:
+def _info(peer: Peer, missing: str | None) -> figures.PeerInfo:
     version = environments.version(peer) or environment.describe().commit or "this checkout"
-    return figures.Told(peer.name, peer.title, version, peer.settings, peer.advice, missing)
+    return figures.PeerInfo(peer.name, peer.title, version, peer.settings, peer.advice, missing)
 
 
 def _status(found: figures.Comparison) -> int:

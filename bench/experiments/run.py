@@ -13,17 +13,19 @@ from typing import Any
 from ..errors import Unusable
 from ..explain import explanation, sentence, stages, transfer
 from ..load import arrivals, calibration, fleet, probe, schedule
-from ..load.engine import RawRun, Shot, Watch
+from ..load.callers import Callers
 from ..load.payload_set import CYCLE, PayloadSet
+from ..load.raw_run import RawRun, Watch
 from ..load.sagemaker import Endpoint
 from ..load.schedule import Schedule
 from ..load.server_timing import Carrier
+from ..load.shot import Shot
 from ..load.target import Target
 from ..load.wire import PLAIN, Template, Wire, render
 from ..observe import bandwidth as ways
 from ..observe import environment, scrape
 from ..observe import timeline as host
-from ..observe.bandwidth import UNKNOWN, Ways
+from ..observe.bandwidth import UNKNOWN, Bandwidth
 from ..observe.scrape import Scraped
 from ..result import objective, record, repeats, validity
 from ..result import summary as outcome
@@ -135,7 +137,7 @@ def build(
     metadata: dict[str, Any] | None = None,
     server: dict[str, dict[str, float]] | None = None,
     scraped: Scraped | None = None,
-    known: Ways = UNKNOWN,
+    known: Bandwidth = UNKNOWN,
 ) -> tuple[record.RunRecord, Columns]:
     """The record of a load that has happened, and its rows; computes, and touches nothing."""
     cut = repeats.cut(raws, plan.seed, plan.warmup_s, plan.total_s)
@@ -180,10 +182,10 @@ def build(
 def _circumstances(
     plan: Plan,
     env: environment.Environment,
-    beside: host.Host | None,
-    stretches: tuple[host.Stretch, ...],
+    beside: host.ServerTimeline | None,
+    stretches: tuple[host.Span, ...],
     limits: calibration.Calibration | None,
-    known: Ways,
+    known: Bandwidth,
 ) -> explanation.Circumstances:
     here = beside is not None and beside.pid is not None
     return explanation.Circumstances(
@@ -228,11 +230,11 @@ def _schedules(plan: Plan) -> list[Schedule | None]:
     return [schedule.build(process, plan.rate_per_s, plan.total_s, seed) for seed in seeds]
 
 
-def _what(plan: Plan, arrivals_of: Schedule | None) -> Schedule | fleet.Callers:
+def _what(plan: Plan, arrivals_of: Schedule | None) -> Schedule | Callers:
     if arrivals_of is not None:
         return arrivals_of
     assert plan.users is not None
-    return fleet.Callers(plan.users, plan.total_s)
+    return Callers(plan.users, plan.total_s)
 
 
 def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..errors import Unusable
-from ..load.engine import Watch
+from ..load.raw_run import Watch
 from ..result.record import RunRecord
 from ..result.repeats import Columns
 from ..result.statistics import Percentile

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..observe.timeline import Stretch, Totals
+from ..observe.timeline import Span, Totals
 from .batches import Runs
 from .stages import CLIENT_TERMS, RESIDUAL, TERMS, Account
 
@@ -34,7 +34,7 @@ class Audit:
     note: str
 
 
-def little(columns: dict[str, NDArray[np.int64]], stretches: Sequence[Stretch]) -> Audit | None:
+def little(columns: dict[str, NDArray[np.int64]], stretches: Sequence[Span]) -> Audit | None:
     """Requests in the system on average: counted over time, and as rate times mean latency.
 
     They differ when the run began or ended with a backlog: then it was not in a steady state. ``columns``: all rows of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..observe.timeline import Stretch
+from ..observe.timeline import Span
 
 WINDOWS_S = (0.01, 0.1, 1.0)
 MIN_WINDOWS = 20
@@ -24,7 +24,7 @@ class Dispersion:
     index: float
 
 
-def dispersion(due_ns: NDArray[np.int64], stretches: Sequence[Stretch]) -> tuple[Dispersion, ...]:
+def dispersion(due_ns: NDArray[np.int64], stretches: Sequence[Span]) -> tuple[Dispersion, ...]:
     """The index of dispersion for counts at each time scale that the run is long and busy enough for.
 
     ``due_ns``: int64 [n], ascending intended instants. Windows lie within a stretch: the time between two is no lull.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..observe.link import Link
-from ..observe.memory_bandwidth import Memory
-from ..observe.timeline import Host, Stretch
+from ..observe.memory_bandwidth import MemoryBandwidth
+from ..observe.timeline import ServerTimeline, Span
 from .batches import BatchLaw
 from .dispersion import Dispersion
 from .stages import Account, Band, rows_around
@@ -41,8 +41,8 @@ class Seen:
     median: Band
     tail: Attribution | None
     law: BatchLaw | None
-    host: Host | None
-    stretches: tuple[Stretch, ...]
+    host: ServerTimeline | None
+    stretches: tuple[Span, ...]
     request_bytes: float
     reply_bytes: float
     rows_per_s: float | None
@@ -53,7 +53,7 @@ class Seen:
     slope: Slope | None = None
     loopback: Loopback | None = None
     link: Link | None = None
-    memory: Memory | None = None
+    memory: MemoryBandwidth | None = None
     steps: tuple[StepLaw, ...] = ()
 
     @property

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..load.measurements import Outcome
 from ..observe.link import Link
-from ..observe.memory_bandwidth import Memory
-from ..observe.model_work import Work
-from ..observe.timeline import Host, Stretch
+from ..observe.memory_bandwidth import MemoryBandwidth
+from ..observe.model_work import ModelWork
+from ..observe.timeline import ServerTimeline, Span
 from . import audits, batches, causes, dispersion, evidence, stages, steps, tail, transfer
 from .batches import BatchLaw, Runs, SizeCost
 from .stages import Account, Band
@@ -29,14 +29,14 @@ class Circumstances:
     the body takes without a network; None where nobody calibrated. ``link``: its nominal rate, ``memory``: how fast
     the server's is; None where nobody knows."""
 
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[Span, ...]
     request_bytes: float
     cores: float | None
-    host: Host | None
+    host: ServerTimeline | None
     seed: int = 0
     loopback: transfer.Loopback | None = None
     link: Link | None = None
-    memory: Memory | None = None
+    memory: MemoryBandwidth | None = None
 
     @property
     def seconds(self) -> float:
@@ -128,7 +128,7 @@ def _of_steps(about: Circumstances) -> Batching | None:
     )
 
 
-def _padding(works: Sequence[Work]) -> float | None:
+def _padding(works: Sequence[ModelWork]) -> float | None:
     """The share of positions that were padding, over all that pads."""
     real, padding = sum(one.real for one in works), sum(one.padding for one in works)
     return padding / (real + padding) if real > 0 else None
@@ -150,7 +150,7 @@ def _batching(runs: Runs, about: Circumstances) -> Batching:
     )
 
 
-def _capacity(law: BatchLaw | None, host: Host | None) -> tuple[float | None, str | None]:
+def _capacity(law: BatchLaw | None, host: ServerTimeline | None) -> tuple[float | None, str | None]:
     """Rows per second of one instance: from the server's cost table if it has one: it knows sizes not seen here."""
     table = {int(rows): ms for rows, ms in (host.costs_ms if host is not None else {}).items() if ms > 0}
     works = [one for one in (host.works if host is not None else ()) if one.costs]

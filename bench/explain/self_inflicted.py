@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..observe.model_work import Work
+from ..observe.model_work import ModelWork
 from .evidence import CODEC, Evidence, Seen
 
 
@@ -31,7 +31,7 @@ def _padding(seen: Seen) -> list[Evidence]:
     return [_padded(one, seen.median.terms_ms["compute"], total_ms) for one in works] if total_ms > 0 else []
 
 
-def _padded(work: Work, compute_ms: float, total_ms: float) -> Evidence:
+def _padded(work: ModelWork, compute_ms: float, total_ms: float) -> Evidence:
     waste = work.waste or 0.0
     computing_ms = min(work.stages_ms.get("compute", compute_ms), compute_ms)
     share = waste * computing_ms / total_ms

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from server.request import NEVER, InferRequest
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.batch import Batch
+from server.scheduling.queue import BatchQueue
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -82,9 +83,9 @@ def simulate(
         elif following is not None and now_ns == following.at_ns:
             _arrive(following, queue, outcome, max_queue_ns)
             following = next(coming, None)
-        while queue.idle_instances:
+        while queue.running.idle:
             begun = queue.pull(now_ns)
-            outcome.expired += len(queue.take_dead())
+            outcome.expired += len(queue.waiting.take_evicted())
             if begun is None:
                 look_ns = queue.wake_ns()
                 break
@@ -101,7 +102,7 @@ def _arrive(one: Arrival, queue: BatchQueue, outcome: Outcome, max_queue_ns: int
         return
     request = InferRequest((), 1, lambda _: None, one.at_ns, deadline_ns=deadline_ns)
     queue.push(request, one.shape, one.at_ns)
-    outcome.deepest = max(outcome.deepest, queue.waiting_rows)
+    outcome.deepest = max(outcome.deepest, queue.waiting.rows)
 
 
 def _finish(batch: Batch, now_ns: int, queue: BatchQueue, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..observe.model_work import Work
+from ..observe.model_work import ModelWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,18 @@ class StepLaw:
     capacity_per_s: float
 
 
-def laws(works: Sequence[Work]) -> tuple[StepLaw, ...]:
+def laws(works: Sequence[ModelWork]) -> tuple[StepLaw, ...]:
     """The law of every step that has costs, in the order of the steps."""
     return tuple(found for one in works if one.step and (found := _law(one)) is not None)
 
 
-def narrowest(works: Sequence[Work]) -> Work | None:
+def narrowest(works: Sequence[ModelWork]) -> ModelWork | None:
     """The work whose instances were busiest; None where the server does not say."""
     told = [one for one in works if one.utilisation is not None]
     return max(told, key=lambda one: one.utilisation or 0.0, default=None)
 
 
-def _law(work: Work) -> StepLaw | None:
+def _law(work: ModelWork) -> StepLaw | None:
     costs = work.usual_costs()
     if not costs:
         return None

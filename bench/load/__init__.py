@@ -1,1 +1,1 @@
-"""Load: when to send, what to send, and the engines that send it."""
+"""Load: schedules of arrivals, payloads, and the engines that send them."""

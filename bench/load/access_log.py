@@ -1,7 +1,7 @@
-"""Access logs: a trace of arrivals from what a server or proxy has written down.
+"""Access logs: the arrivals in the log of a server or proxy, for a trace.
 
-Three kinds of line are known: Slipway's own log, the combined format of nginx and Apache, and JSON objects with a time.
-Lines of any other kind are counted and left out.
+Three formats are read: Slipway's own, the combined format of nginx and Apache, and JSON objects with a time. Other
+lines are counted and left out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ PATH_KEYS = ("path", "uri", "request_uri", "url")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a log gave: ``arrivals`` and the number of lines ``skipped``. ``coarse``: some instants were whole seconds,
-    so that those of one second were spread over it at random."""
+    """The arrivals of a log and the number of lines that were skipped.
+
+    ``coarse``: some instants were whole seconds; the arrivals of such a second are spread over it at random.
+    """
 
     arrivals: list[Arrival]
     skipped: int
@@ -37,7 +39,7 @@ class Reading:
 
 
 def read(lines: Iterable[str], path: str | None = None, seed: int = 1) -> Reading:
-    """The requests of a log; with ``path``, only those whose path begins with it. Raises nothing: it counts."""
+    """The requests of a log; with ``path``, only those whose path begins with it. Unreadable lines are skipped."""
     random = np.random.default_rng(seed)
     arrivals, skipped, coarse = [], 0, False
     for line in lines:
@@ -57,7 +59,7 @@ def _slipway(line: str) -> tuple[float, str, bool] | None:
     found = _SLIPWAY.search(line)
     if found is None:
         return None
-    # The log is written when the reply is: the request came that much earlier.
+    # The line is written after the response: the request came earlier by its latency.
     at = datetime.strptime(found["at"] + "000 +0000", "%Y-%m-%d %H:%M:%S,%f %z")
     return at.timestamp() - float(found["took_ms"]) / 1e3, found["path"], False
 
@@ -74,13 +76,13 @@ def _combined(line: str) -> tuple[float, str, bool] | None:
 
 def _json(line: str) -> tuple[float, str, bool] | None:
     try:
-        told = orjson.loads(line)
+        entry = orjson.loads(line)
     except ValueError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(entry, dict):
         return None
-    at: Any = next((told[key] for key in TIME_KEYS if key in told), None)
-    place = next((str(told[key]) for key in PATH_KEYS if key in told), "")
+    at: Any = next((entry[key] for key in TIME_KEYS if key in entry), None)
+    place = next((str(entry[key]) for key in PATH_KEYS if key in entry), "")
     try:
         seconds = datetime.fromisoformat(at).timestamp() if isinstance(at, str) and ":" in at else float(at)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""Arrivals: the processes by which requests come, each a pure function of its parameters and a seed.
+"""Arrivals: processes that make the instants of requests, each a pure function of its parameters and a seed.
 
-A process makes instants in nanoseconds after the start (int64, ascending). Except for traces and profiles, which carry
-their own, the rate is given beside it.
+Instants are nanoseconds after the start (int64, ascending). Traces and profiles have a rate of their own; the other
+processes are given one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from . import trace
 NS_PER_S = 1_000_000_000
 Offsets = NDArray[np.int64]
 SPECS = "poisson, constant, gamma:CV, mmpp:RATIOxSECONDS, steps:RATExSECONDS,..., ramp:FROM-TOxSECONDS or trace:FILE"
-"""The ways of writing arrivals, for help and for error messages."""
+"""The syntax of arrivals, for help texts and errors."""
 
 
 class Process(Protocol):
-    """``spec`` is what the user wrote. ``rate_per_s`` and ``duration_s`` are None where the caller decides them."""
+    """A process of arrivals. ``spec``: the user's text. Rate and duration are None where the caller sets them."""
 
     @property
     def spec(self) -> str: ...
@@ -56,8 +56,8 @@ class Constant:
 class Renewal:
     """Independent gaps, gamma distributed with this coefficient of variation.
 
-    1 is Poisson, what many unrelated callers look like together; above, arrivals clump; below, they are more even. The
-    number of arrivals is itself random: fixing it would hide the bursts.
+    At 1 the process is Poisson, like many independent callers; above, arrivals cluster; below, they are more even. The
+    number of arrivals is random too: a fixed number would hide bursts.
     """
 
     spec: str
@@ -69,7 +69,7 @@ class Renewal:
         random = np.random.default_rng(seed)
         shape = self.variation**-2
         mean = rate_per_s * duration_s
-        # Six standard deviations above the mean are enough in all but one of a billion runs; the loop covers that one.
+        # Six standard deviations above the mean are enough in all but one of a billion runs; the loop covers the rest.
         chunk = int(mean + 6 * max(self.variation, 1) * math.sqrt(mean)) + 16
         gaps_s = [_gaps(random, shape, rate_per_s, chunk)]
         while sum(float(part.sum()) for part in gaps_s) < duration_s:
@@ -85,9 +85,9 @@ def _gaps(random: np.random.Generator, shape: float, rate_per_s: float, count: i
 
 @dataclass(frozen=True, slots=True)
 class Modulated:
-    """A Markov-modulated Poisson process: calm and burst take turns, each for ``dwell_s`` on average (exponential).
+    """A Markov-modulated Poisson process: calm and burst alternate, each for ``dwell_s`` on average (exponential).
 
-    A burst comes at ``ratio`` times the calm rate; over a long time the mean rate is the one asked for.
+    The rate in a burst is ``ratio`` times the calm rate. The mean rate over a long time is ``rate_per_s``.
     """
 
     spec: str
@@ -112,7 +112,7 @@ class Modulated:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch in which the rate goes from one value to another in a straight line."""
+    """A time in which the rate changes linearly from one value to another."""
 
     from_per_s: float
     to_per_s: float
@@ -120,7 +120,7 @@ class Segment:
 
     @property
     def expected(self) -> float:
-        """Mean number of arrivals in it."""
+        """The mean number of arrivals in the segment."""
         return (self.from_per_s + self.to_per_s) / 2 * self.seconds
 
 
@@ -145,7 +145,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """The instants of a trace, as they were; a rate beside it would make it another trace."""
+    """The instants of a trace, unchanged, with the trace's own rate."""
 
     spec: str
     recorded: trace.Trace
@@ -163,7 +163,7 @@ class Recorded:
 
 
 def parse(spec: str) -> Process:
-    """The process that a user wrote. Raises Unusable with the ways of writing one."""
+    """Parse a user's text. Raises Unusable with the syntax."""
     name, _, text = spec.partition(":")
     try:
         if spec == "constant":
@@ -198,7 +198,7 @@ def _recorded(spec: str, text: str) -> Recorded:
 def _profile(spec: str, text: str) -> Profile:
     profile = Profile(spec, tuple(_segment(part) for part in text.split(",")))
     if not profile.rate_per_s:
-        raise ValueError("nothing arrives in it")
+        raise ValueError("its rate is 0 throughout")
     return profile
 
 
@@ -218,7 +218,7 @@ def _number(text: str, zero: bool = False) -> float:
 
 
 def _profile_offsets_ns(segments: tuple[Segment, ...], duration_s: float, random: np.random.Generator) -> Offsets:
-    """Time rescaling: arrivals at unit rate, carried through the inverse of the cumulative rate, which is exact."""
+    """Arrivals at unit rate, mapped by the inverse of the cumulative rate (time rescaling), which is exact."""
     expected = np.array([one.expected for one in segments])
     ends = np.cumsum(expected)
     starts_s = np.concatenate([[0.0], np.cumsum([one.seconds for one in segments])])

@@ -1,4 +1,4 @@
-"""A server of the bench's own, in a process of its own: gone when its block ends."""
+"""A server of bench in a child process, which ends with its block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection: HTTP/1.1 over one socket, one request at a time, every instant stamped."""
+"""A connection: HTTP/1.1 over one socket, one request at a time, with the instant of each event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Clock = Callable[[], int]
 
 
 class Owner(Protocol):
-    """Whoever hands requests to connections."""
+    """The pool that a connection belongs to."""
 
     def opened(self, connection: Connection) -> None:
         """The connection can take a request."""
@@ -25,22 +25,21 @@ class Owner(Protocol):
         """The request is over. The connection can take another one if ``connection.usable``."""
 
     def closed(self, connection: Connection) -> None:
-        """The connection is gone; called once, after ``ended`` for a request that it took along."""
+        """The connection is closed; called once, after ``ended`` for a request that was in flight on it."""
 
 
 class Connection(asyncio.Protocol):
-    """Writes each request's bytes and reads one reply to it.
+    """Writes the bytes of a request and reads one response to it.
 
-    The parser calls back into this object (``on_*``); those only note what they see, and ``data_received`` acts when
-    the parser has returned: otherwise the next request would be sent from inside the parser, and bytes that follow a
-    reply would be taken for the reply to the next request.
+    The parser's callbacks (``on_*``) only record, and ``data_received`` acts after the parser has returned. Otherwise
+    the next request would be sent from inside the parser, and surplus bytes would count as its response.
     """
 
     def __init__(self, owner: Owner, carrier: Carrier, clock: Clock) -> None:
         self.usable = False
         self._owner = owner
         self._carrier = carrier
-        self._timing_header = carrier.reply_header
+        self._timing_header = carrier.response_header
         self._clock = clock
         self._transport: asyncio.Transport | None = None
         self._parser = HttpResponseParser(self)
@@ -59,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._detail = b""
 
     def send(self, request: Request) -> None:
-        """Write the request now. Only while ``usable`` and without another request."""
+        """Write the request now. Call it only while ``usable`` and without a request in flight."""
         transport = self._transport
         assert transport is not None
         assert self._request is None
@@ -70,7 +69,7 @@ class Connection(asyncio.Protocol):
             request.sent_ns = self._clock()
 
     def abort(self) -> None:
-        """Forget the request, drop the connection at once."""
+        """Close the connection at once and drop its request without a row."""
         self.usable = False
         self._request = None
         if self._transport is not None:
@@ -78,7 +77,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # With no buffer allowed, resume_writing marks the instant at which a large body has left for the kernel.
+        # With a limit of 0, resume_writing marks the instant at which the kernel has taken a large body whole.
         self._transport.set_write_buffer_limits(high=0)
         self.usable = True
         self._owner.opened(self)
@@ -91,14 +90,14 @@ class Connection(asyncio.Protocol):
         now_ns = self._clock()
         request = self._request
         if request is None:
-            self.abort()  # nobody asked
+            self.abort()  # no request is in flight
             return
         if request.first_byte_ns < 0:
             request.first_byte_ns = now_ns
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            ending = self._answer or self._broken(f"the reply is not HTTP/1.1: {error}")
+            ending = self._answer or self._broken(f"the response is not HTTP/1.1: {error}")
             self._end(request, ending, now_ns, keep=False)
             return
         if self._answer is not None:
@@ -112,9 +111,9 @@ class Connection(asyncio.Protocol):
             if self._headers_seen and not self._delimited:
                 ending = self._answered()  # a body without a length ends with the connection
             elif request.first_byte_ns >= 0:
-                ending = self._broken("the connection closed in the middle of the reply")
+                ending = self._broken("the connection closed in the middle of the response")
             else:
-                why = str(exc) if exc is not None else "the server closed it before the reply"
+                why = str(exc) if exc is not None else "the server closed the connection before the response"
                 ending = Ending(Outcome.CONNECTION, detail=why.encode())
             self._end(request, ending, now_ns, keep=False)
         self._owner.closed(self)
@@ -140,9 +139,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._status < 200:
-            self._reset()  # an interim answer (100 Continue, 103 Early Hints): the real one follows
+            self._reset()  # an interim response (100 Continue, 103 Early Hints): the final one follows
         else:
-            # Both now: surplus bytes would change the one, and the parser forgets the other when this returns.
+            # Both are read now: surplus bytes would change the first, and the parser resets the second on return.
             self._answer = self._answer or self._answered()
             self._keep_alive = self._parser.should_keep_alive()
 
@@ -156,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, request: Request, ending: Ending, now_ns: int, keep: bool) -> None:
         if request.sent_ns < 0:
-            keep = False  # answered before it was fully sent: the rest of the body is still on its way
+            keep = False  # answered before the body was sent whole: its rest is still to be sent
         self._request = None
         self._reset()
         if not keep:

@@ -1,8 +1,8 @@
-"""The echo server: the fastest HTTP server at hand, to learn what the generator itself can do.
+"""The echo server: a minimal HTTP server, to measure the generator itself.
 
     python -m bench.load.echo_server
 
-prints its port and serves on 127.0.0.1 until its standard input closes, so that it never outlives whoever started it.
+prints its port and serves on 127.0.0.1 until its standard input closes, so that it ends with its parent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPLY = (
     b"Server-Timing: " + _TIMING.encode() + b', batch;desc="1"\r\n'
     b"Content-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
 )
-"""As long as a real server's answer to the same question, stage times included, since reading them costs time too."""
+"""As long as a real server's response, with stage times, because the generator takes time to read them."""
 
 
 class EchoProtocol(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""Looping: the event loop that a load has to itself, how Ctrl-C reaches it, and the quiet it needs."""
+"""The event loop of a load: uvloop, Ctrl-C as a request to end, and no garbage collector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(load: Load[Result]) -> Result:
-    """Run the load to its end on a loop of uvloop's."""
+    """Run the load to its end on a new uvloop."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -24,7 +24,7 @@ def run(load: Load[Result]) -> Result:
 
 @contextmanager
 def interruptible(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C, or a polite request to end, calls ``stop`` while the load runs, if this is a thread that may say so."""
+    """SIGINT and SIGTERM call ``stop`` while the block runs; nothing changes outside the main thread."""
     before = {number: signal.getsignal(number) for number in ENDINGS}
     try:
         for number in ENDINGS:
@@ -37,13 +37,13 @@ def interruptible(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> 
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
-            # A loop puts back the interpreter's default, which is not always what was there.
+            # asyncio restores the interpreter's default, which need not be the handler that was there before.
             signal.signal(number, handler)
 
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Requests hold no cycles, so the collector finds nothing; its pauses would be measured as the server's."""
+    """Disable the garbage collector: its pauses would count as latency, and requests hold no cycles to collect."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,7 @@
-"""The fleet: one load from several processes, each with its share, all starting at the same instant.
+"""The fleet: one load from several processes, each with a share of it, all starting at the same instant.
 
-Processes and not threads: reading replies is work of the interpreter, and one interpreter works on one core. They are
-spawned, never forked, so that a share behaves as a program of its own, and agree on the start by the machine's
-monotonic clock.
+They are processes and not threads, because the interpreter reads responses and uses one core. They are spawned, never
+forked, so that no state of this process is shared. The start is an instant of the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -26,34 +25,26 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import Unusable
-from . import engine
-from . import event_loop as looping
-from .engine import RawRun, Shot, Snapshot, Watch
+from . import engine, event_loop
+from .callers import Callers
 from .measurements import COLUMNS
+from .raw_run import RawRun, Snapshot, Watch
 from .schedule import Schedule
+from .shot import Shot
 
 LEAD_NS = 100_000_000
-TELL_EVERY_S = 0.2
+"""From the last process that is ready to the start of the load."""
+REPORT_EVERY_S = 0.2
 END_S = 5.0
+"""Time for a process to end after its result."""
 READY = "ready"
 FAST, LOCUST = "fast", "locust"
 ENGINES = (FAST, LOCUST)
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Callers:
-    """A closed loop: so many users for so long."""
-
-    users: int
-    duration_s: float
-
-    def share(self, part: int, parts: int) -> Callers:
-        return Callers(self.users // parts + (part < self.users % parts), self.duration_s)
-
-
 class Process(Protocol):
-    """A process of the fleet: multiprocessing's, or a program's."""
+    """A process of the fleet, of multiprocessing or of subprocess."""
 
     def terminate(self) -> None: ...
 
@@ -62,7 +53,7 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process, the pipe to it, and how to wait for its end (False: it is still there)."""
+    """A process, the pipe to it, and ``ended``, which waits for its end and returns False if it still runs."""
 
     process: Process
     pipe: Connection
@@ -72,15 +63,16 @@ class Member:
 def run(
     shot: Shot, what: Schedule | Callers, processes: int, watch: Watch | None = None, engine_name: str = FAST
 ) -> RawRun:
-    """Send it from so many processes; the rows of all, numbered as in one. Ctrl-C ends all early with what there is.
+    """Send a load from ``processes`` processes; rows are numbered as if one had sent them all.
 
-    Locust's are always processes of their own: it patches sockets and threads of the one that imports it. Raises
-    Unusable when a process ends without a result.
+    Ctrl-C ends all early with the rows so far. The locust engine always has processes of its own, because locust
+    patches sockets and threads of the process that imports it. Raises Unusable without locust, and when a process ends
+    without a result.
     """
     if engine_name == LOCUST and importlib.util.find_spec("locust") is None:
         raise Unusable('the locust engine needs locust: pip install -c constraints.txt -e ".[bench]"')
     if processes == 1 and engine_name == FAST:
-        return looping.run(_loop(shot, what, watch))
+        return engine.run(shot, what, watch)
     start = _start_locust if engine_name == LOCUST else _start
     members: list[Member] = []
     try:
@@ -116,9 +108,9 @@ def _start_locust(shot: Shot, what: Schedule | Callers) -> Member:
         [sys.executable, "-m", "bench.load.locust_member", str(theirs.fileno())],
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,  # our own output is the result
+        stdout=sys.stderr,  # standard output is for the result
         cwd=_REPOSITORY,
-        start_new_session=True,  # Ctrl-C is for us to pass on
+        start_new_session=True,  # Ctrl-C reaches this process only, which forwards it
     )
     theirs.close()
     ours.send((shot, what))
@@ -134,7 +126,7 @@ def _start_locust(shot: Shot, what: Schedule | Callers) -> Member:
 
 
 def merge(parts: Sequence[RawRun], what: Schedule | Callers) -> RawRun:
-    """The rows of all shares in one; of what limits a generator, the worst share's, since each has one core."""
+    """One run of all shares. Of the generator's limits the worst share counts, because each share has one core."""
     columns = {name: np.concatenate([one.columns[name] for one in parts]) for name in COLUMNS}
     is_open = isinstance(what, Schedule)
     order = np.argsort(columns["index" if is_open else "due_ns"], kind="stable")
@@ -147,7 +139,7 @@ def merge(parts: Sequence[RawRun], what: Schedule | Callers) -> RawRun:
         failures=dict(failures),
         scheduled_ns=what.offsets_ns if isinstance(what, Schedule) else parts[0].scheduled_ns,
         generator_cpu=max(one.generator_cpu for one in parts),
-        # Peaks need not coincide: an upper bound.
+        # An upper bound: peaks need not coincide.
         peak_in_flight=sum(one.peak_in_flight for one in parts),
         cap_hits=sum(one.cap_hits for one in parts),
         exhausted=any(one.exhausted for one in parts),
@@ -157,22 +149,14 @@ def merge(parts: Sequence[RawRun], what: Schedule | Callers) -> RawRun:
     )
 
 
-def _loop(
-    shot: Shot, what: Schedule | Callers, watch: Watch | None, gate: engine.Gate | None = None
-) -> looping.Load[RawRun]:
-    if isinstance(what, Schedule):
-        return engine.open_loop(shot, what, watch, gate=gate)
-    return engine.closed_loop(shot, what.users, what.duration_s, watch, gate=gate)
-
-
 def _part(whole: int, part: int, parts: int) -> int:
     return max(1, whole // parts + (part < whole % parts))
 
 
 def _conduct(connections: Sequence[Connection], interrupted: Event, watch: Watch | None) -> list[RawRun]:
-    """Wait for all, say when to start, add up what they tell, collect what they bring."""
+    """Wait until all are ready, send the start, add up their snapshots, and return their results."""
     results: dict[Connection, RawRun] = {}
-    told: dict[Connection, Snapshot] = {}
+    snapshots: dict[Connection, Snapshot] = {}
     ready = 0
     while len(results) < len(connections):
         for connection in wait([one for one in connections if one not in results]):
@@ -181,9 +165,9 @@ def _conduct(connections: Sequence[Connection], interrupted: Event, watch: Watch
             if isinstance(message, RawRun):
                 results[connection] = message
             elif isinstance(message, Snapshot):
-                told[connection] = message
+                snapshots[connection] = message
                 if watch is not None:
-                    watch(_sum(list(told.values())))
+                    watch(_sum(list(snapshots.values())))
             else:
                 ready += 1
                 if ready == len(connections):
@@ -198,7 +182,7 @@ def _receive(connection: Connection, interrupted: Event) -> object:
         return connection.recv()
     except (EOFError, OSError) as error:
         if interrupted.is_set():
-            raise KeyboardInterrupt from None  # before it had begun
+            raise KeyboardInterrupt from None  # before the load began
         raise Unusable("a load process ended without a result: see the lines above") from error
 
 
@@ -213,7 +197,7 @@ def _sum(parts: Sequence[Snapshot]) -> Snapshot:
 
 @contextmanager
 def _forwarding(processes: Sequence[Process]) -> Iterator[Event]:
-    """Ctrl-C asks the members to end; they tell what they have. The event is set when it came."""
+    """Ctrl-C ends the processes early, which then send their rows. The event is set on Ctrl-C."""
     interrupted = Event()
 
     def forward(_number: int, _frame: FrameType | None) -> None:
@@ -228,23 +212,29 @@ def _forwarding(processes: Sequence[Process]) -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _member(connection: Connection, shot: Shot, what: Schedule | Callers) -> None:
-    """A process of the fleet. A terminal sends Ctrl-C to all processes; only the first one's word counts here."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def reporting(send: Watch) -> Watch:
+    """A watch that sends a snapshot every ``REPORT_EVERY_S``."""
     next_s = 0.0
+
+    def watch(now: Snapshot) -> None:
+        nonlocal next_s
+        if now.elapsed_s >= next_s:
+            next_s = now.elapsed_s + REPORT_EVERY_S
+            send(now)
+
+    return watch
+
+
+def _member(connection: Connection, shot: Shot, what: Schedule | Callers) -> None:
+    """The program of a spawned process. A terminal sends Ctrl-C to all processes; here only SIGTERM ends the load."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def gate() -> int:
         connection.send(READY)
         start_ns: int = await asyncio.get_running_loop().run_in_executor(None, connection.recv)
         return start_ns
 
-    def watch(now: Snapshot) -> None:
-        nonlocal next_s
-        if now.elapsed_s >= next_s:
-            next_s = now.elapsed_s + TELL_EVERY_S
-            connection.send(now)
-
-    result = looping.run(_loop(shot, what, watch, gate))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what there is must still be told
+    result = event_loop.run(engine.send(shot, what, reporting(connection.send), gate=gate))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result must still be sent
     connection.send(result)
     connection.close()

@@ -1,4 +1,4 @@
-"""Generated payloads: bodies from what a model says of its inputs, or from the samples that its artifact carries."""
+"""Generated payloads: bodies from a model's metadata, or from the samples in its artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import Unusable
 from .payload import JSON, OTHER, Payload
 
 BODIES = 8
-"""Bodies per request for one: equal ones would all be answered from a cache, if there is one."""
+"""Different bodies of a generated payload: a response cache would answer equal ones."""
 FREE_AXIS = 16
 """Length of an axis that the model leaves open, other than the first, which counts rows."""
 BINARY_HEADER = "Inference-Header-Content-Length"
@@ -42,24 +42,24 @@ class Tensor:
 
 
 def inputs(metadata: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """The inputs that an Open Inference metadata document tells. Raises Unusable for one that is not understood."""
+    """The inputs in an Open Inference metadata document. Raises Unusable for one that cannot be used."""
     try:
         found = tuple(
             Tensor(one["name"], one["datatype"], tuple(int(axis) for axis in one["shape"]))
             for one in metadata["inputs"]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise Unusable(f"the model's metadata is not understood: {error!r}; give --payload FILE") from error
+        raise Unusable(f"the model's metadata cannot be read: {error!r}; pass --payload FILE") from error
     for one in found:
         if one.datatype not in DTYPES and one.datatype != "BYTES":
-            raise Unusable(f"cannot generate the input {one.name!r} of type {one.datatype!r}; give --payload FILE")
+            raise Unusable(f"cannot generate the input {one.name!r} of type {one.datatype!r}; pass --payload FILE")
     if not found:
-        raise Unusable("the model's metadata tells no inputs; give --payload FILE")
+        raise Unusable("the model's metadata lists no inputs; pass --payload FILE")
     return found
 
 
 def random_bodies(tensors: Sequence[Tensor], rows: int, *, binary: bool, seed: int) -> list[Payload]:
-    """``BODIES`` payloads of ``rows`` rows each, of seeded random values: right in form, meaningless in content."""
+    """``BODIES`` payloads of ``rows`` rows each, of seeded random values: valid, without meaning."""
     random = np.random.default_rng([seed, rows])
     made = [{one.name: _values(one, rows, random) for one in tensors} for _ in range(BODIES)]
     types = {one.name: one.datatype for one in tensors}
@@ -67,7 +67,7 @@ def random_bodies(tensors: Sequence[Tensor], rows: int, *, binary: bool, seed: i
 
 
 def sample_bodies(path: Path, rows: int, *, binary: bool) -> list[Payload]:
-    """The samples of an artifact (its folder, or its ``samples.npz``), ``rows`` of them in each payload, as they come.
+    """The samples of an artifact (its folder, or its ``samples.npz``), ``rows`` of them in each payload, in order.
 
     Raises Unusable when there are none.
     """
@@ -88,7 +88,7 @@ def sample_bodies(path: Path, rows: int, *, binary: bool) -> list[Payload]:
 
 
 def _windows(count: int, rows: int) -> Iterator[NDArray[np.intp]]:
-    """Rows by number, starting over at the end, so that every payload is full and every sample is used."""
+    """Row numbers of each payload, cyclic, so that every payload is full and every sample is used."""
     for first in range(0, count, rows):
         yield np.arange(first, first + rows) % count
 

@@ -1,8 +1,8 @@
-"""A process of locust's that sends one share of a load, and brings its rows back.
+"""A process of the locust engine: sends one share of a load and returns its rows.
 
     python -m bench.load.locust_member FILE_DESCRIPTOR
 
-is started by ``fleet``, over whose pipe it is told what to send. A program of its own, because importing locust patches
+is started by ``fleet``, which sends the share over a pipe. It is a program of its own, because importing locust patches
 sockets and threads of the whole process.
 """
 
@@ -22,21 +22,23 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from . import locust_user, loops
-from .fleet import READY, TELL_EVERY_S, Callers
-from .loops import RawRun, Shot, Snapshot
+from .callers import Callers
+from .fleet import READY, reporting
+from .gevent_driver import GeventDriver
 from .measurements import Ending, Measurements, Outcome, Request, kind_of
-from .reactor_gevent import GeventReactor
+from .raw_run import RawRun
 from .schedule import Schedule
+from .shot import Shot
 
-assert locust.stats.bucket_response_time is locust_user.precise_response_time  # else locust rounds what it is told
+assert locust.stats.bucket_response_time is locust_user.precise_response_time  # else locust rounds response times
 
 
 class Failed(Exception):
-    """What locust's statistics and listeners are told of a request that failed: its kind."""
+    """The exception of a failed request in locust's statistics and events; the message is the kind of failure."""
 
 
-class ToldToLocust(Measurements):
-    """Rows, of which locust's statistics and listeners hear as well; response times from the intended instant."""
+class LocustMeasurements(Measurements):
+    """Rows that are also events of locust, with response times from the intended instant."""
 
     def __init__(self, environment: Environment, name: str, method: str) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class ToldToLocust(Measurements):
 
 
 def send(connection: Any, shot: Shot, what: Schedule | Callers) -> RawRun:
-    """Have one locust user keep the schedule (or be all the callers of this share) under locust's own runner."""
+    """Send the share from one locust user under locust's own runner."""
     environment = Environment(user_classes=[_user(ended := AsyncResult(), connection, shot, what)])
     runner = environment.create_local_runner()
     runner.start(1, spawn_rate=1)
@@ -71,7 +73,7 @@ def send(connection: Any, shot: Shot, what: Schedule | Callers) -> RawRun:
 
 def _user(ended: Any, connection: Any, shot: Shot, what: Schedule | Callers) -> type[User]:
     class ScheduledUser(User):
-        """One user per process: what waits is not the user but its connections."""
+        """The only user of the process: it waits for no response, its connections do."""
 
         @task
         def keep_schedule(self) -> None:
@@ -85,34 +87,23 @@ def _user(ended: Any, connection: Any, shot: Shot, what: Schedule | Callers) -> 
 
 
 def _drive(environment: Environment, connection: Any, shot: Shot, what: Schedule | Callers) -> RawRun:
-    reactor, clock = GeventReactor(), time.perf_counter_ns
+    driver = GeventDriver()
     method = shot.wires[0].pieces[0].split(b" ", 1)[0].decode()
-    rows = ToldToLocust(environment, shot.target.path, method)
-    if isinstance(what, Schedule):
-        load: loops.Load = loops.OpenLoop(shot, what, clock, reactor, rows)
-        connections = loops.warm_connections(what)
-    else:
-        load, connections = loops.ClosedLoop(shot, what.users, what.duration_s, clock, reactor, rows), what.users
-    next_s = 0.0
+    rows = LocustMeasurements(environment, shot.target.path, method)
+    load = loops.make(shot, what, time.perf_counter_ns, driver, rows)
 
     def gate() -> int:
-        # Nothing else goes on in this process yet, so it may well block here.
+        # Blocking is right: no other greenlet has work yet.
         connection.send(READY)
         start_ns: int = connection.recv()
         gevent.signal_handler(signal.SIGTERM, load.interrupt)
         return start_ns
 
-    def watch(now: Snapshot) -> None:
-        nonlocal next_s
-        if now.elapsed_s >= next_s:
-            next_s = now.elapsed_s + TELL_EVERY_S
-            connection.send(now)
-
-    return reactor.drive(load, watch, gate, connections)
+    return driver.drive(load, reporting(connection.send), gate)
 
 
 def main() -> None:
-    """The program; its argument is written by ``fleet``."""
+    """The program that ``fleet`` starts."""
     connection: Any = Connection(int(sys.argv[1]))
     connection.send(send(connection, *connection.recv()))
     connection.close()

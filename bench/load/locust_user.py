@@ -1,4 +1,4 @@
-"""A locust user that keeps a schedule: for those who want locust's page, its distribution, or their own scenarios.
+"""A locust user that keeps a schedule, for locust's web page, its distribution over machines, or users' scenarios.
 
 Imported by locust files only: importing locust patches the standard library for gevent.
 """
@@ -28,9 +28,9 @@ _number = itertools.count()
 
 
 def precise_response_time(response_time_ms: float) -> float:
-    """What locust counts response times under: four significant digits, so a 0.4 ms reply is not a 0 ms reply.
+    """A response time as locust counts it, to four significant digits: 0.4 ms must not become 0 ms.
 
-    Not every digit there is: locust keeps one counter per distinct value, and 9,000 per power of ten is a bound.
+    Locust keeps one counter for each distinct value, and four digits limit them to 9,000 per power of ten.
     """
     if response_time_ms <= 0:
         return 0.0
@@ -44,9 +44,10 @@ locust.stats.bucket_response_time = precise_response_time  # type: ignore[assign
 class OpenLoopUser(FastHttpUser):
     """Sends one payload at ``rate_per_s`` whether or not earlier requests were answered.
 
-    Locust's own users wait for an answer before they send again, so a server that stops for a second is not asked in
-    that second, and the requests that would have waited are missing from the percentiles. Response times here count
-    from the intended instant. Users add up: with ``-u 4`` the load is four times ``rate_per_s``, and stays Poisson.
+    Locust's own users wait for an answer before they send again, so a server that stops for a second gets no
+    request in that second, and the requests that would have waited are missing from the percentiles. Response times
+    here count from the intended instant. Users add up: with ``-u 4`` the load is four times ``rate_per_s``, still
+    Poisson.
     """
 
     abstract = True
@@ -60,7 +61,7 @@ class OpenLoopUser(FastHttpUser):
     concurrency = 256
     connection_timeout = 10.0
     network_timeout = 10.0
-    # A second try would be a second request that nobody intended, inside the latency of the first.
+    # A retry would be an unscheduled request within the latency of the first.
     max_retries = 0
 
     def on_start(self) -> None:
@@ -69,7 +70,7 @@ class OpenLoopUser(FastHttpUser):
         body = payload.read(Path(self.payload), self.content_type)
         self._body = body.body
         self._headers = {"Content-Type": body.content_type, **dict(CARRIERS[self.carrier].request_headers)}
-        # Users must not send in step: each draws its own arrivals.
+        # Each user draws its own arrivals, so that users do not send at the same instants.
         self._random = random.Random(f"{self.seed}/{next(_number)}")
         self._in_flight = Group()
 
@@ -100,7 +101,7 @@ class OpenLoopUser(FastHttpUser):
 
 
 def arrival_offsets_s(arrivals: str, rate_per_s: float, source: random.Random) -> Iterator[float]:
-    """Endless intended instants, in seconds after the start: a locust run has no end that a user could know."""
+    """Intended instants in seconds after the start, without an end: a locust user does not know the end of the run."""
     if arrivals == "constant":
         for number in itertools.count():
             yield number / rate_per_s

@@ -1,4 +1,4 @@
-"""Measurements: what was seen of every request, as one row of integers each."""
+"""Measurements: one row of integers for each request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROW = (
     "send_ns",  # write began: later than picked only when a connection had to be waited for
     "sent_ns",  # the last byte left for the kernel
     "first_byte_ns",
-    "last_byte_ns",  # the end of the reply, or of waiting for it
+    "last_byte_ns",  # the end of the response, or of the wait for it
     "outcome",
     "status",
-    "bytes_in",  # of the reply's body
+    "bytes_in",  # of the response's body
     "bytes_out",  # of the request's body
     "payload",  # which of the load's payloads it carried
     *(f"{stage}_ns" for stage in STAGES),
@@ -73,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a request ended: ``detail`` is the body of an error reply, or what went wrong without one."""
+    """How a request ended. ``detail``: the body of an error response, or the error without a response."""
 
     outcome: Outcome
     status: int = 0
@@ -84,14 +84,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The first failure of its kind: enough to know what to look for, and bounded however many follow."""
+    """The first failure of its kind; later ones of that kind are only counted, which bounds memory."""
 
     index: int
     detail: bytes
 
 
 def kind_of(outcome: int, status: int) -> str:
-    """The name under which failures are counted: the status code, or what happened instead of one."""
+    """The name under which a failure is counted: its status code, or the outcome without one."""
     return str(status) if outcome == Outcome.STATUS else Outcome(outcome).name.lower()
 
 
@@ -108,14 +108,14 @@ class Measurements:
         return len(self._rows) // len(ROW)
 
     def add(self, request: Request, ending: Ending, last_byte_ns: int) -> None:
-        """Keep one finished request; instants are given on the generator's clock."""
+        """Add the row of a request that ended; instants are of the generator's clock."""
         start_ns = self.start_ns
         self._rows.extend(
             (
                 request.index,
                 request.due_ns - start_ns,
                 request.picked_ns - start_ns,
-                # Nothing that happened lies at or before MISSING: the clock counts from boot, the start is later.
+                # The clock counts from boot, so no instant equals MISSING.
                 request.send_ns - start_ns if request.send_ns != MISSING else MISSING,
                 request.sent_ns - start_ns if request.sent_ns != MISSING else MISSING,
                 request.first_byte_ns - start_ns if request.first_byte_ns != MISSING else MISSING,

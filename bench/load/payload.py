@@ -1,4 +1,4 @@
-"""The payload: the bytes that a request carries, and what they claim to be."""
+"""The payload: the body of a request and its content type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTENT_TYPES = {
     ".png": "image/png",
 }
 OTHER = "application/octet-stream"
-# What may stand in a header: anything else could end the header and begin another one.
+# Printable ASCII: another character could end the header and begin a second one.
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
@@ -31,7 +31,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 class Payload:
     """A request body. ``sha256`` is hexadecimal and names the body in results; ``name`` is the file it came from.
 
-    ``headers``: what a body of this kind needs besides its content type.
+    ``headers``: further headers that a body of this kind needs.
     """
 
     name: str
@@ -54,5 +54,5 @@ def read(path: Path, content_type: str | None = None) -> Payload:
         raise Unusable(f"the payload {str(path)!r} is empty")
     kind = content_type if content_type is not None else CONTENT_TYPES.get(path.suffix.lower(), OTHER)
     if not _HEADER_VALUE.fullmatch(kind):
-        raise Unusable(f"the content type {kind!r} cannot stand in a header: use printable ASCII")
+        raise Unusable(f"the content type {kind!r} is not allowed in a header: use printable ASCII")
     return Payload(path.name, kind, body)

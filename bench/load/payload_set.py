@@ -1,4 +1,4 @@
-"""The payload set: the bodies that a load chooses from, how often each, and the seeded order of choosing."""
+"""The payload set: the bodies of a load, their weights, and the seeded choice of a body for each request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .payload import Payload
 
 MAX_PAYLOADS = 4096
 CYCLE = 65_536
-"""Choices drawn ahead for a load whose length nobody knows; it then starts over."""
+"""Choices drawn ahead for a closed loop, whose number of requests is unknown; they repeat."""
 LINES = "lines:"
 GENERATE = "generate"
 
 Generate = Callable[[int], Sequence[Payload]]
-"""Makes payloads of so many rows from what the model says of itself."""
+"""Makes payloads with this number of rows from the model's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class PayloadSet:
 
     @property
     def sha256(self) -> str:
-        """Of the only body, or of the digests of all in order."""
+        """The digest of the only body, or of the digests of all bodies in order."""
         if len(self.payloads) == 1:
             return self.payloads[0].sha256
         return hashlib.sha256("".join(one.sha256 for one in self.payloads).encode()).hexdigest()
 
     def choices(self, seed: int, count: int) -> NDArray[np.uint16]:
-        """uint16 [count]: which payload each request carries. Another stream of the seed than the arrivals'."""
+        """uint16 [count]: which payload each request carries. The random stream differs from that of the arrivals."""
         if len(self.payloads) == 1:
             return np.zeros(1, dtype=np.uint16)
         share = np.array(self.weights) / math.fsum(self.weights)
@@ -83,10 +83,10 @@ def single(body: Payload) -> PayloadSet:
 
 
 def read(asked: Sequence[str], content_type: str | None, generate: Generate) -> PayloadSet:
-    """What ``--payload`` names: files, folders (every file one payload), ``lines:FILE`` (every line one), and
-    ``generate`` or ``generate@ROWS``; each with ``:WEIGHT`` behind it if wanted, which its payloads share.
+    """Read the values of ``--payload``: a file, a folder (a payload per file), ``lines:FILE`` (a payload per line),
+    ``generate`` or ``generate@ROWS``. A ``:WEIGHT`` at the end is shared by the payloads of that value.
 
-    Raises Unusable with what is wrong.
+    Raises Unusable with the value that is wrong.
     """
     payloads: list[Payload] = []
     weights: list[float] = []

@@ -1,66 +1,67 @@
-"""The pool: requests meet connections, up to a cap, and nobody waits for longer than the time limit."""
+"""The pool: gives each request a connection, up to a number of connections and a time limit for each request."""
 
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
 from .connection import Clock, Connection
 from .measurements import Ending, Measurements, Outcome, Request
-from .server_timing import Carrier
-from .target import Target
+from .shot import Shot
 
-# Not the server's fault: this machine has no file descriptor, port or memory left for another connection.
+# Faults of this machine, not of the server: no file descriptor, port or memory is left for another connection.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+NS_PER_S = 1_000_000_000
 Ended = Callable[[Outcome], None]
+Dial = Callable[["Pool", Connection], None]
+"""Begins to open a connection: ``connection_made`` on it follows, or ``refused`` on the pool."""
 
 
-class Pool(ABC):
-    """Opens connections as they are needed, keeps them alive, gives each request to the one used last.
+class Pool:
+    """Opens connections as they are needed, keeps them alive, and gives each request to the one used last.
 
-    ``ended`` is called once per submitted request, after its connection is free again. ``timeout_ns`` counts from the
-    intended instant, as the patience of whoever wanted to send then. How a connection is made is the engine's own
-    (``_dial``), and so are waiting for the first ones and dropping the last.
+    ``ended`` is called once for each submitted request, after its connection is free again. ``changed`` is called
+    after a connection was opened, refused or closed. The time limit of a request counts from its intended instant.
     """
 
     def __init__(
         self,
-        target: Target,
-        carrier: Carrier,
-        *,
-        max_connections: int,
-        timeout_ns: int,
+        shot: Shot,
         clock: Clock,
         measurements: Measurements,
         ended: Ended,
+        dial: Dial,
+        changed: Callable[[], None],
     ) -> None:
+        self.target = shot.target
+        self.tls = shot.target.tls_context()
+        self.timeout_ns = round(shot.timeout_s * NS_PER_S)
+        self.connections: set[Connection] = set()
+        self.dialling = 0
         self.measurements = measurements
         self.in_flight = 0
         self.peak_in_flight = 0
         self.cap_hits = 0
         self.exhausted = False
-        self._target = target
-        self._carrier = carrier
-        self._max_connections = max_connections
-        self._timeout_ns = timeout_ns
+        self._carrier = shot.carrier
+        self._max_connections = shot.max_connections
         self._clock = clock
         self._ended = ended
+        self._dial = dial
+        self._changed = changed
         self._idle: list[Connection] = []
         self._busy: dict[Request, Connection] = {}
         self._waiting: deque[Request] = deque()
         self._by_due: deque[Request] = deque()
-        self._connections: set[Connection] = set()
-        self._coming = 0
-        self._tls = target.tls_context()
 
-    @abstractmethod
-    def _dial(self, connection: Connection) -> None:
-        """Begin to open the connection: ``connection_made`` on it follows, or ``refused`` here."""
+    def open(self, count: int) -> None:
+        """Begin to open up to ``count`` connections ahead of the load, so that its start is no burst of handshakes."""
+        for _ in range(min(count, self._max_connections)):
+            self._grow()
 
     def submit(self, request: Request) -> None:
-        """Send it on an idle connection, or have it wait for one. Requests must come in the order of their due."""
+        """Send the request on an idle connection, or let it wait for one. Submit requests in order of ``due_ns``."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         self._by_due.append(request)
@@ -74,26 +75,32 @@ class Pool(ABC):
             self.cap_hits += 1
 
     def expire(self, now_ns: int) -> None:
-        """End every request whose time limit has passed; to be called every few milliseconds."""
+        """End every request whose time limit has passed. Call it every few milliseconds."""
         by_due = self._by_due
-        while by_due and (by_due[0].done or by_due[0].due_ns + self._timeout_ns <= now_ns):
+        while by_due and (by_due[0].done or by_due[0].due_ns + self.timeout_ns <= now_ns):
             request = by_due.popleft()
             if request.done:
                 continue
             connection = self._busy.pop(request, None)
             if connection is not None:
                 connection.abort()
-            self._finish(request, Ending(Outcome.TIMEOUT), request.due_ns + self._timeout_ns)
+            self._finish(request, Ending(Outcome.TIMEOUT), request.due_ns + self.timeout_ns)
 
     def forget(self) -> None:
-        """Requests still in flight are forgotten, not recorded: their load is over."""
+        """Drop the requests in flight without a row: their load is over."""
         self._waiting.clear()
         self._busy.clear()
 
+    def abort(self) -> None:
+        """Close every connection at once."""
+        for connection in tuple(self.connections):
+            connection.abort()
+
     def opened(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        self._coming -= 1
+        self.connections.add(connection)
+        self.dialling -= 1
         self._ready(connection)
+        self._changed()
 
     def ended(self, connection: Connection, request: Request, ending: Ending, last_byte_ns: int) -> None:
         self._busy.pop(request, None)
@@ -102,17 +109,19 @@ class Pool(ABC):
         self._finish(request, ending, last_byte_ns)
 
     def closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self.connections.discard(connection)
         self._grow_for_waiting()
+        self._changed()
 
     def refused(self, connection: Connection, error: OSError) -> None:
-        """The connection could not be opened in time, or at all."""
+        """The connection could not be opened, or not within the time limit."""
         if connection.usable:
-            return  # it opened in the very turn in which the time was up
-        self._coming -= 1
+            return  # it opened in the same turn of the event loop in which its time limit passed
+        self.dialling -= 1
         if error.errno in EXHAUSTED:
             self.exhausted = True
         self._fail_oldest_waiting(str(error) or "no connection within the time limit")
+        self._changed()
 
     def _ready(self, connection: Connection) -> None:
         while self._waiting:
@@ -133,17 +142,17 @@ class Pool(ABC):
         self._ended(ending.outcome)
 
     def _grow_for_waiting(self) -> bool:
-        """One more connection if more requests wait than connections are coming; False when the cap forbids it."""
-        if self._coming >= len(self._waiting):
+        """Open one more connection if more requests wait than connections are being opened; False at the maximum."""
+        if self.dialling >= len(self._waiting):
             return True
-        if len(self._connections) + self._coming >= self._max_connections:
+        if len(self.connections) + self.dialling >= self._max_connections:
             return False
         self._grow()
         return True
 
     def _grow(self) -> None:
-        self._coming += 1
-        self._dial(Connection(self, self._carrier, self._clock))
+        self.dialling += 1
+        self._dial(self, Connection(self, self._carrier, self._clock))
 
     def _fail_oldest_waiting(self, why: str) -> None:
         while self._waiting:

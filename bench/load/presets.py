@@ -1,4 +1,4 @@
-"""Presets: the scenarios of MLPerf Inference, as loads over HTTP."""
+"""Presets: the scenarios of MLPerf Inference as loads over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What a scenario sets unless the user does. ``users`` None: an open loop, whose rate the user gives.
+    """The options that a scenario sets unless the user does. ``users`` None: an open loop, whose rate the user gives.
 
     ``quantile``: the percentile that the scenario reports. ``rows``: samples in each request, for generated payloads.
     """

@@ -1,4 +1,4 @@
-"""The probe: what a server says of itself before and after a load."""
+"""The probe: a server's metadata and metrics before and after a load."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_BODY_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class StageTotals:
-    """The server's own account of one stage since it started: seconds in all, and observations."""
+    """The server's histogram of one stage since its start: sum in seconds, and count."""
 
     seconds: float
     count: float
 
 
 def reach(target: Target) -> None:
-    """Open and close one connection. Raises Unusable with the reason when there is nothing to load."""
+    """Open and close one connection. Raises Unusable with the reason when the server cannot be reached."""
     try:
         socket.create_connection((target.host, target.port), timeout=TIMEOUT_S).close()
     except OSError as error:
@@ -69,7 +69,7 @@ def stage_totals(target: Target) -> dict[str, StageTotals]:
 
 
 def stage_means_ms(before: dict[str, StageTotals], after: dict[str, StageTotals]) -> dict[str, float]:
-    """Mean ms of each stage between two looks, over everybody's requests: not only ours, and never a percentile."""
+    """Mean ms of each stage between two probes, over the requests of all clients."""
     means = {}
     for stage, total in after.items():
         earlier = before.get(stage, StageTotals(0.0, 0.0))
@@ -80,14 +80,14 @@ def stage_means_ms(before: dict[str, StageTotals], after: dict[str, StageTotals]
 
 
 def _get(target: Target, path: str) -> str | None:
-    """The body of a 200; None for anything else, because a load does not depend on it."""
+    """The body of a 200; None for any other response and without one, because a load does not depend on it."""
     make = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
     connection = make(target.host, target.port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
-        reply = connection.getresponse()
-        body = reply.read(MAX_BODY_BYTES)
-        return body.decode("utf-8", "replace") if reply.status == 200 else None
+        response = connection.getresponse()
+        body = response.read(MAX_BODY_BYTES)
+        return body.decode("utf-8", "replace") if response.status == 200 else None
     except (OSError, http.client.HTTPException):
         return None
     finally:

@@ -1,7 +1,7 @@
-"""A SageMaker endpoint by its name: boto3 finds it and signs for it, our own engine sends.
+"""A SageMaker endpoint: boto3 finds and signs the requests, and bench's engine sends them.
 
-boto3's client keeps no schedule and tells no instants, so it never sends here: it makes each request (address,
-credentials, signature), and hands over the bytes. A signature holds for five minutes and is renewed while a load runs.
+boto3's client keeps no schedule and reports no instants, so it never sends here. It makes the bytes of each request
+(address, credentials, signature). A signature is valid for five minutes and is renewed while a load runs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from .target import Target
 from .wire import Wire
 
 PREFIX = "sagemaker:"
-RENEW_S = 120.0
-"""Amazon refuses a signature that is older than five minutes."""
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-# What the engine sees to by itself.
+# Headers that the engine writes itself.
 _HOP_BY_HOP = ("content-length", "host", "connection", "transfer-encoding", "expect")
 
 
@@ -44,7 +42,7 @@ class Endpoint:
         return tuple(_wire(payload, request) for payload, request in zip(payloads, requests, strict=True))
 
     def _prepared(self, payloads: Sequence[Payload], attributes: str | None) -> list[Any]:
-        """What boto3 would send (``method``, ``url``, ``headers``), signed."""
+        """The signed requests of boto3 (``method``, ``url``, ``headers``)."""
         boto3, botocore, failures = _boto3()
         prepared: list[Any] = []
         current = payloads[0]
@@ -60,7 +58,7 @@ class Endpoint:
         asked = {} if attributes is None else {"CustomAttributes": attributes}
         once = botocore.config.Config(retries={"total_max_attempts": 1})
         try:
-            session = boto3.session.Session()  # the default one remembers the credentials that it found first
+            session = boto3.session.Session()  # the default session keeps the first credentials that it finds
             client = session.client("sagemaker-runtime", region_name=self.region, endpoint_url=self.url, config=once)
             events = client.meta.events
             events.register("before-sign.sagemaker-runtime.InvokeEndpoint", add_headers)
@@ -97,7 +95,7 @@ def parse(text: str, region: str | None, url: str | None) -> Endpoint:
 
 
 class _Nothing:
-    """The body of a reply that nobody sent."""
+    """The body of the response that boto3 gets instead of sending."""
 
     def read(self, *_: Any) -> bytes:
         return b""
@@ -119,5 +117,5 @@ def _boto3() -> tuple[Any, Any, tuple[type[Exception], ...]]:
         import botocore.exceptions
     except ImportError as error:
         raise Unusable("a sagemaker: target needs boto3: pip install boto3") from error
-    # A service may refuse before ours is asked: the one that lends the credentials of a role.
+    # The service that lends a role's credentials may refuse before a request is signed.
     return boto3, botocore, (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError)

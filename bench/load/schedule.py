@@ -1,4 +1,4 @@
-"""The schedule: the instants at which requests are intended to be sent, known before the first one is."""
+"""The schedule: the intended instants of all requests, fixed before the first one is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Schedule:
     ``offsets_ns``: int64 [n], ascending, nanoseconds after the start of the load, all in [0, ``duration_s``). They are
     fixed before the start and never moved: a request that is sent late is late. ``first`` and ``step`` number them: the
     i-th is request ``first + i * step`` of the whole load, of which this may be one process's share.
-    ``payload_names``: what each request of a trace asks to carry; empty where nobody asks.
+    ``payload_names``: the payload that a trace names for each request; empty without a trace.
     """
 
     arrivals: str
@@ -37,8 +37,8 @@ class Schedule:
     def share(self, part: int, parts: int) -> Schedule:
         """Every ``parts``-th arrival, from the ``part``-th: the shares together are exactly this schedule.
 
-        Dealt by index, and not drawn anew at rate / parts, so that a seed means the same load for any number of
-        processes, whatever the arrivals.
+        Shares are dealt by index and not drawn again at rate / parts, so that a seed means the same load for any number
+        of processes.
         """
         return Schedule(
             self.arrivals,
@@ -53,7 +53,7 @@ class Schedule:
 
 
 def build(spec: str | Process, rate_per_s: float | None, duration_s: float, seed: int) -> Schedule:
-    """The schedule of a process of arrivals, or of one as the user writes it.
+    """The schedule of a process of arrivals, or of a user's text for one.
 
     ``duration_s`` is ignored by processes that have their own, and a rate beside theirs is refused. Raises Unusable for
     a rate or duration that makes no load.

@@ -1,15 +1,15 @@
-"""Server timing: the stage times that a reply carries in its headers, and how to ask for them."""
+"""Server timing: stage times in the headers of a response, and the headers that request them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
-"""What a header can tell, in the order of a request. ``send`` comes after the header, so only metrics have it."""
+"""The stages in a header, in the order of a request. ``send`` follows the header, so only metrics have it."""
 
 MISSING = -1
 NOTHING = (MISSING,) * (len(STAGES) + 1)
-"""What ``Carrier.read`` returns for a reply that says nothing: the stages in ns, then the batch size."""
+"""The result of ``Carrier.read`` without stage times: the stages in ns, then the batch size."""
 
 _POSITION = {name: at for at, name in enumerate(STAGES)}
 _BATCH = len(STAGES)
@@ -17,16 +17,16 @@ _BATCH = len(STAGES)
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """One way of bringing stage times back: what to ask with, and the reply header (lower case) to read."""
+    """A way to get stage times: request headers to send, and the response header (lower case) to read."""
 
     name: str
     request_headers: tuple[tuple[str, str], ...]
-    reply_header: bytes
+    response_header: bytes
 
     def read(self, value: bytes) -> tuple[int, ...]:
-        """Stage times in ns, in the order of ``STAGES``, then the batch size; MISSING where the reply is silent.
+        """Stage times in ns, in the order of ``STAGES``, then the batch size; MISSING where the header has none.
 
-        Unknown names are skipped: a proxy may add its own, and a newer server may have more stages than we know.
+        Unknown names are skipped: a proxy may add its own, and a newer server may have more stages.
         """
         return _read_pairs(value) if self.name == "custom-attributes" else _read_server_timing(value)
 
@@ -60,7 +60,7 @@ def _read_server_timing(value: bytes) -> tuple[int, ...]:
 
 
 def _read_pairs(value: bytes) -> tuple[int, ...]:
-    """``name=microseconds`` pairs separated by commas, as small as Custom-Attributes (1,024 characters) asks for."""
+    """``name=microseconds`` pairs separated by commas, within the 1,024 characters of Custom-Attributes."""
     found = list(NOTHING)
     for pair in value.decode("latin-1").split(","):
         name, _, text = pair.strip().partition("=")
@@ -71,7 +71,7 @@ def _read_pairs(value: bytes) -> tuple[int, ...]:
 
 
 def _scaled(text: str, scale: int) -> int:
-    """A number times ``scale``, as an integer; MISSING for what is no duration."""
+    """A number times ``scale``, as an integer; MISSING for a text that is no duration."""
     try:
         scaled = float(text) * scale
         return round(scaled) if 0 <= scaled < 1e18 else MISSING

@@ -1,4 +1,4 @@
-"""The target: where requests go."""
+"""The target: the server and path that requests go to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """What belongs into the ``Host`` header."""
+        """The value of the ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
@@ -57,7 +57,7 @@ def _from_parts(parts: SplitResult) -> Target:
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"the scheme must be http or https, not {parts.scheme!r}")
     if not parts.hostname:
-        raise ValueError("it names no host")
+        raise ValueError("it has no host name")
     if parts.username or parts.password:
         raise ValueError("a user name or password in it is not supported")
     tls = parts.scheme == "https"

@@ -1,4 +1,4 @@
-"""A timer for an event loop that is far finer than the loop's own, which fires on whole milliseconds."""
+"""A timer for an event loop with a resolution below the loop's own, which is a millisecond."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Timer(Protocol):
 
 
 class Handle(Protocol):
-    """A call that is to come."""
+    """A scheduled callback."""
 
     def cancel(self) -> None: ...
 
 
 class Loop(Protocol):
-    """What a timer needs of an event loop: asyncio's, or gevent's in the same clothes."""
+    """What a timer needs of an event loop: asyncio's, or gevent's with the same methods."""
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> object: ...
 
@@ -61,7 +61,7 @@ class _TimerSpec(ctypes.Structure):
 
 
 class KernelTimer:
-    """A ``timerfd`` that the loop waits for like for a socket.
+    """A ``timerfd``, which the loop waits for as for a socket.
 
     On Linux ``perf_counter_ns`` reads CLOCK_MONOTONIC, so the absolute instants of a schedule are armed as they are:
     no difference is computed, and none of the time between computing and sleeping is lost.
@@ -91,12 +91,12 @@ class KernelTimer:
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            return  # it was set anew between expiry and now
+            return  # it was set again after it had expired
         self._callback()
 
 
 class LoopTimer:
-    """The loop's own timer up to two milliseconds before the instant, then one look per turn of the loop."""
+    """The loop's own timer until two milliseconds before the instant, then a check in each turn of the loop."""
 
     def __init__(self, loop: Loop, callback: Callable[[], None]) -> None:
         self._loop = loop
@@ -121,5 +121,5 @@ class LoopTimer:
         elif left_ns > 0:
             self._handle = self._loop.call_soon(self._look)
         else:
-            # Through the loop, not directly: the callback sets the next instant, and that must not nest.
+            # Through the loop and not directly: the callback sets the next instant, which must not nest.
             self._handle = self._loop.call_soon(self._callback)

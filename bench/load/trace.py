@@ -1,9 +1,9 @@
-"""The trace: when requests came, and what each carried, as one line of JSON per request.
+"""The trace: instants of requests and their payloads, one line of JSON for each request.
 
 The first line is the header, ``{"schema": "slipway.bench.trace/1", "duration_s": 60.0, "source": "access.log"}``. Every
-other line is one request: ``{"at_s": 0.0131}``, seconds after the start, with what else is known: ``bytes`` (of its
-body), ``key`` (equal for equal bodies: a digest, so that a trace holds no data) and ``payload`` (the name of the one to
-send). Lines may come in any order.
+other line is one request: ``{"at_s": 0.0131}``, seconds after the start. Optional keys: ``bytes`` (of its body),
+``key`` (a digest of the body, so that a trace holds no data) and ``payload`` (the name of the payload to send). Lines
+may come in any order.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make(source: str, arrivals: list[Arrival]) -> Trace:
     span_s = ordered[-1].at_s - start_s
     if not span_s > 0:
         raise Unusable(f"all {len(ordered)} requests of {source} came at the same instant: that is no trace")
-    # One mean gap longer than its last arrival, so that its rate is that of its gaps.
+    # One mean gap longer than the last arrival, so that the rate is that of the gaps.
     return _assemble(source, ordered, start_s, span_s * len(ordered) / (len(ordered) - 1))
 
 
@@ -70,7 +70,7 @@ def faster(trace: Trace, factor: float) -> Trace:
 
 
 def write(path: Path, trace: Trace) -> None:
-    """Write it. Raises Unusable when the disk refuses."""
+    """Write a trace. Raises Unusable when the file cannot be written."""
     lines = [orjson.dumps({"schema": SCHEMA, "duration_s": trace.duration_s, "source": trace.source})]
     rows = zip(trace.offsets_ns.tolist(), trace.bytes_in.tolist(), trace.keys, trace.payloads, strict=True)
     for offset_ns, size, key, payload in rows:
@@ -83,19 +83,19 @@ def write(path: Path, trace: Trace) -> None:
 
 
 def read(path: Path) -> Trace:
-    """Read it. Raises Unusable with the line that is wrong."""
+    """Read a trace. Raises Unusable with the line that is wrong."""
     try:
         header, *lines = path.read_bytes().splitlines() or [b""]
     except OSError as error:
         raise Unusable(f"cannot read the trace {str(path)!r}: {error.strerror or error}") from error
-    told = _object(path, 1, header)
-    duration_s = told.get("duration_s")
-    if told.get("schema") != SCHEMA or not isinstance(duration_s, int | float) or not 0 < duration_s < math.inf:
-        raise Unusable(f"{str(path)!r} is no trace: its first line must tell schema {SCHEMA} and duration_s")
+    document = _object(path, 1, header)
+    duration_s = document.get("duration_s")
+    if document.get("schema") != SCHEMA or not isinstance(duration_s, int | float) or not 0 < duration_s < math.inf:
+        raise Unusable(f"{str(path)!r} is no trace: its first line must have schema {SCHEMA} and duration_s")
     arrivals = [_arrival(path, number, line) for number, line in enumerate(lines, 2) if line.strip()]
     if not arrivals:
         raise Unusable(f"the trace {str(path)!r} holds no request")
-    return _assemble(str(told.get("source", path.name)), sorted(arrivals, key=_instant), 0.0, float(duration_s))
+    return _assemble(str(document.get("source", path.name)), sorted(arrivals, key=_instant), 0.0, float(duration_s))
 
 
 def _assemble(source: str, ordered: list[Arrival], start_s: float, duration_s: float) -> Trace:
@@ -114,13 +114,13 @@ def _instant(arrival: Arrival) -> float:
 
 
 def _arrival(path: Path, number: int, line: bytes) -> Arrival:
-    told = _object(path, number, line)
-    at_s, size = told.get("at_s"), told.get("bytes")
+    document = _object(path, number, line)
+    at_s, size = document.get("at_s"), document.get("bytes")
     if not isinstance(at_s, int | float) or not 0 <= at_s < math.inf:
         raise Unusable(f"{str(path)!r}, line {number}: at_s must be seconds after the start, not {at_s!r}")
     if size is not None and not isinstance(size, int):
         raise Unusable(f"{str(path)!r}, line {number}: bytes must be a whole number, not {size!r}")
-    return Arrival(float(at_s), size, _text(told.get("key")), _text(told.get("payload")))
+    return Arrival(float(at_s), size, _text(document.get("key")), _text(document.get("payload")))
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The wire: the bytes of one request, head and body, made once so that sending costs one write."""
+"""The wire: the bytes of a request, head and body, made once so that sending is one write."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How a route wants to be asked. ``body`` is None where the payload is the body."""
+    """Method, headers and body of the requests for a route. ``body``: None where the payload is the body."""
 
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = field(default=())
@@ -49,7 +49,7 @@ PLAIN = Template()
 
 
 def template(method: str, headers: list[str], body: bytes | None) -> Template:
-    """A template from what the user wrote; headers as ``Name: value``. Raises Unusable."""
+    """Parse a template from the user's options; headers are ``Name: value``. Raises Unusable."""
     if not re.fullmatch(r"[A-Z]+", method):
         raise Unusable(f"the method {method!r} must be capital letters")
     split = [tuple(part.strip() for part in one.partition(":")[::2]) for one in headers]
@@ -62,7 +62,7 @@ def template(method: str, headers: list[str], body: bytes | None) -> Template:
 
 
 def render(target: Target, payload: Payload, carrier: Carrier, form: Template = PLAIN) -> Wire:
-    """One request for the target with this payload. Raises Unusable where the template cannot hold it."""
+    """Render the request for a payload. Raises Unusable where the template cannot hold the payload."""
     body = payload.body if form.body is None else _fill(form.body, payload)
     longer = 0 if form.body is None else body.count(_NUMBER) * (NUMBER_DIGITS - len(_NUMBER))
     length = len(body) + longer
@@ -73,13 +73,13 @@ def render(target: Target, payload: Payload, carrier: Carrier, form: Template = 
         "Accept": "*/*",
     }
     for name, value in (*carrier.request_headers, *payload.headers, *form.headers):
-        # Header names have no case: a template's content-type replaces ours and does not stand beside it.
+        # Header names ignore case: a template's content-type replaces the default one.
         known = next((one for one in headers if one.lower() == name.lower()), name)
         headers[known] = value
     head = [f"{form.method} {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     whole = "\r\n".join(head).encode("ascii")
     if form.body is None:
-        # A payload is sent as it is, whatever it holds; only the head, and a template's body, have placeholders.
+        # A payload is sent unchanged; only the head and a template's body have placeholders.
         *first, last = whole.split(_NUMBER)
         return Wire((*first, last + body), length)
     return Wire(tuple((whole + body).split(_NUMBER)), length)

@@ -1,28 +1,28 @@
-"""The ways of bytes: how fast they travel to the server, and from memory to its cores."""
+"""Bandwidth: the nominal rate of the link to the server, and the measured rate of this machine's memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from .link import Link, find
-from .memory_bandwidth import Memory, measure
+from .memory_bandwidth import MemoryBandwidth, measure
 from .proc import is_here
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
-    """``None`` where nobody knows."""
+class Bandwidth:
+    """Both rates; None where one is unknown."""
 
     link: Link | None = None
-    memory: Memory | None = None
+    memory: MemoryBandwidth | None = None
 
 
-def look(host: str, link_mbit: float | None, with_memory: bool) -> Ways:
-    """What the system says of the link; memory is measured, where the server is on this machine and if asked to.
+def look(host: str, link_mbit: float | None, with_memory: bool) -> Bandwidth:
+    """Read the link's rate from the system, and measure memory if ``with_memory`` and the server is on this machine.
 
-    Before the load, which needs the same memory.
+    Call it before the load: the load uses the same memory.
     """
-    return Ways(find(host, link_mbit), measure() if with_memory and is_here(host) else None)
+    return Bandwidth(find(host, link_mbit), measure() if with_memory and is_here(host) else None)
 
 
-UNKNOWN = Ways()
+UNKNOWN = Bandwidth()

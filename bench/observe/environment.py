@@ -1,4 +1,4 @@
-"""The environment: what a result depends on besides the server, and what a reader needs to judge it."""
+"""The environment: the machine, system, versions and commit that a result was made with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from pathlib import Path
 
 import psutil
 
+from server.system import cgroup, cpu
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _PACKAGES = ("uvloop", "httptools", "numpy", "locust")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The generator's machine. ``cores`` are those that this process may run on; ``quota_cores`` is the container's
-    limit (None: none); ``load_1m`` is the run queue's average before the run, other programs included."""
+    """The generator's machine.
+
+    ``cores``: cores that this process may run on. ``quota_cores``: the CPU quota of its control groups, None without
+    one. ``load_1m``: mean length of the run queue in the minute before the run, other programs included. ``commit``:
+    the commit of this checkout, None outside a repository.
+    """
 
     cpu: str
     cores: int
@@ -32,11 +38,11 @@ class Environment:
 
 
 def describe() -> Environment:
-    """What can be found out without privileges; what cannot is None or ``unknown``."""
+    """Read everything that needs no privileges."""
     return Environment(
-        cpu=_cpu_model(),
+        cpu=cpu.processor()[0],
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1,
-        quota_cores=_quota_cores(Path("/sys/fs/cgroup/cpu.max")),
+        quota_cores=cgroup.of().quota_cores(),
         memory_bytes=psutil.virtual_memory().total,
         load_1m=round(psutil.getloadavg()[0], 2),
         system=platform.platform(),
@@ -44,24 +50,6 @@ def describe() -> Environment:
         versions=_versions(),
         commit=_commit(),
     )
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "unknown")
-
-
-def _quota_cores(path: Path) -> float | None:
-    """cgroup v2: ``max 100000`` or ``150000 100000`` (microseconds per period)."""
-    try:
-        quota, period = path.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def _versions() -> dict[str, str]:

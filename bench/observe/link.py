@@ -1,11 +1,10 @@
-"""The link: the nominal rate of the interface through which a server is reached, where the system knows it."""
+"""The link: the nominal rate of the network interface through which a server is reached."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -14,7 +13,7 @@ BITS_PER_MBIT = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A nominal rate, each way, and whose word it is."""
+    """A nominal rate in each direction. ``source``: the option or the interface that it comes from."""
 
     mbit_per_s: float
     source: str
@@ -24,18 +23,21 @@ class Link:
         return self.mbit_per_s * BITS_PER_MBIT / 8
 
 
-def find(host: str, asked_mbit: float | None, root: Path = Path("/")) -> Link | None:
-    """What was asked for, else what the interface on the way to ``host`` says; None for the loopback, which has no
-    rate, and for interfaces that say nothing (most virtual ones)."""
+def find(host: str, asked_mbit: float | None) -> Link | None:
+    """``asked_mbit`` if it is given, else the rate of the interface on the way to ``host``.
+
+    None for the loopback, which has no rate, and for interfaces without a known rate (most virtual ones).
+    """
     if asked_mbit is not None:
         return Link(asked_mbit, "--link-mbit")
     name = _interface(_own_address(host))
-    rate = _speed_mbit(name, root) if name is not None else None
-    return Link(rate, f"what the interface {name} says") if rate is not None else None
+    stats = psutil.net_if_stats().get(name) if name is not None else None
+    # psutil writes 0 where the kernel knows no rate.
+    return Link(stats.speed, f"what the interface {name} says") if stats is not None and stats.speed > 0 else None
 
 
 def _own_address(host: str) -> str | None:
-    """The address that packets to the host leave from; none is sent."""
+    """The address of this machine that packets to the host would have; no packet is sent. None for the loopback."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
@@ -51,12 +53,3 @@ def _interface(address: str | None) -> str | None:
         return None
     addresses = psutil.net_if_addrs().items()
     return next((name for name, found in addresses if any(one.address == address for one in found)), None)
-
-
-def _speed_mbit(name: str, root: Path) -> float | None:
-    """The kernel's word on an interface: -1, or no file, where it has none."""
-    try:
-        speed = float((root / "sys/class/net" / name / "speed").read_text())
-    except (OSError, ValueError):
-        return None
-    return speed if speed > 0 else None

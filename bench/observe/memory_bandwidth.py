@@ -1,4 +1,4 @@
-"""Memory: how fast this machine moves bytes that no cache holds, and how large its last cache is."""
+"""Memory bandwidth: the rate at which this machine copies arrays larger than its caches, and its last cache's size."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from pathlib import Path
 import numpy as np
 
 COPY_BYTES = 128_000_000
-"""Of each side, shared out to all threads: beyond most last-level caches, and a moment's work."""
+"""Bytes of source and of target over all threads: larger than most last-level caches, copied in milliseconds."""
 SECONDS = 0.2
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """``bytes_per_s``: read and written by a copy on all cores, the best of several. ``cache_bytes``: the last-level
-    cache of the first core, None where the kernel does not say."""
+class MemoryBandwidth:
+    """``bytes_per_s``: bytes read plus bytes written by a copy on all cores, the best of several copies.
+
+    ``cache_bytes``: the last-level cache of the first core; None where the kernel does not list it.
+    """
 
     bytes_per_s: float
     cache_bytes: int | None
 
 
-def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path = Path("/")) -> Memory:
-    """Copy for so long. While the server that will be loaded idles: what else needs memory then makes it look slow."""
+def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path = Path("/")) -> MemoryBandwidth:
+    """Copy for ``seconds``. The server must be idle meanwhile: other use of memory lowers the result."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Filled, because the first touch of a page is the kernel's work, and zeros are pages that nobody has touched.
+    # Filled, because the kernel maps a page at its first touch, and untouched pages of zeros are not mapped.
     pieces = [tuple(np.full(copy_bytes // threads // 8, value) for value in (1.0, 2.0)) for _ in range(threads)]
     moved = sum(2 * source.nbytes for source, _ in pieces)
     best = 0.0
@@ -41,11 +43,11 @@ def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path =
             best = max(best, moved / (ended_s - begun_s))
             if ended_s >= end_s:
                 break
-    return Memory(best, last_cache_bytes(root))
+    return MemoryBandwidth(best, last_cache_bytes(root))
 
 
 def last_cache_bytes(root: Path = Path("/")) -> int | None:
-    """The largest cache that the kernel names for the first core."""
+    """The largest cache that the kernel lists for the first core; None where it lists none."""
     sizes = []
     for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         try:

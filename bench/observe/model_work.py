@@ -1,4 +1,4 @@
-"""The work of the server's models, or of the steps of its pipelines, over what was measured and by its own count."""
+"""Model work: runs, rows, padding and costs of each model, or each step of a pipeline, from the server's metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 Labels = tuple[tuple[str, str], ...]
 Samples = Mapping[str, Sequence[tuple[Labels, float]]]
+Ends = tuple[tuple[float, Samples], tuple[float, Samples]]
+"""The first and the last scrape of a measured span, each with its instant in seconds."""
 Key = tuple[str, str, str]
+"""Model, version, step."""
 STAGES = ("queue", "assemble", "compute")
 MODEL, STEP = "slipway_", "slipway_step_"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run of so many rows takes, padded to a length (0: nothing is padded), as the scheduler has learnt it."""
+    """A row of the scheduler's cost table: ms of a run of ``rows`` rows, padded to ``length`` (0: without padding)."""
 
     length: int
     rows: int
@@ -23,12 +26,12 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What one model did, or one step of a pipeline (else ``step`` is empty).
+class ModelWork:
+    """The work of one model (``step`` empty) or of one step of a pipeline.
 
-    ``seconds``: what lies between the first and the last look. ``busy``: instances that computed, on average, None
-    where the server does not say. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 where
-    nothing is padded. ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``.
+    ``seconds``: time between the scrapes. ``busy``: mean number of instances that computed, None where the server does
+    not report it. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 without padding.
+    ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``.
     """
 
     model: str
@@ -52,16 +55,16 @@ class Work:
 
     @property
     def utilisation(self) -> float | None:
-        """The share of its instances that computed."""
+        """The mean share of its instances that computed; None where it is unknown."""
         return self.busy / self.instances if self.busy is not None and self.instances else None
 
     @property
     def waste(self) -> float | None:
-        """The share of all computed positions that were padding; None where nothing is padded."""
+        """The share of computed positions that were padding; None without padding."""
         return self.padding / (self.real + self.padding) if self.real > 0 else None
 
     def usual_costs(self) -> tuple[Cost, ...]:
-        """Its costs at the length that its rows had on average, or the next that is known; by rows."""
+        """Its costs at the mean length of its rows, or at the next longer length in the table; ordered by rows."""
         mean = (self.real + self.padding) / self.rows if self.rows else 0.0
         lengths = sorted({one.length for one in self.costs})
         usual = next((length for length in lengths if length >= mean), lengths[-1] if lengths else 0)
@@ -70,10 +73,10 @@ class Work:
         )
 
 
-def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -> tuple[Work, ...]:
-    """From the first and the last scrape of every measured stretch, each with its instant in seconds.
+def build(ends: Sequence[Ends]) -> tuple[ModelWork, ...]:
+    """The work between the first and the last scrape of every measured span.
 
-    What did not run is left out: a server may have models that nobody asked.
+    A model without runs is left out: a server may have models that the load does not use.
     """
     if not ends:
         return ()
@@ -88,18 +91,18 @@ def build(ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]) -
     return tuple(found)
 
 
-def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[Work, ...]:
-    """Of a record that was read from its file."""
-    return tuple(Work(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
+def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[ModelWork, ...]:
+    """The work in a record's JSON."""
+    return tuple(ModelWork(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Grown:
-    """By how much the counters of one model or step grew."""
+    """The growth of the counters of one model or step over all spans."""
 
     prefix: str
     key: Key
-    ends: Sequence[tuple[tuple[float, Samples], tuple[float, Samples]]]
+    ends: Sequence[Ends]
 
     def of(self, name: str, **labels: str) -> float:
         name = self.prefix + name
@@ -109,16 +112,16 @@ class _Grown:
         )
 
 
-def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> Work:
-    told = _value(last, f"{prefix}run_seconds_total", key) is not None
+def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> ModelWork:
+    reports_busy = _value(last, f"{prefix}run_seconds_total", key) is not None
     instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
     requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
-    return Work(
+    return ModelWork(
         *key,
         seconds=seconds,
         runs=grown.of("batch_rows_count"),
         rows=grown.of("batch_rows_sum"),
-        busy=grown.of("run_seconds_total") / seconds if told else None,
+        busy=grown.of("run_seconds_total") / seconds if reports_busy else None,
         instances=int(instances) if instances is not None else None,
         threads=int(threads) if threads is not None else None,
         real=grown.of("padded_positions_total", kind="real"),
@@ -133,20 +136,20 @@ def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -
 
 def _costs(last: Samples, name: str, key: Key) -> tuple[Cost, ...]:
     return tuple(
-        Cost(int(told.get("length", 0)), int(told["batch_size"]), value * 1e3)
+        Cost(int(by_name.get("length", 0)), int(by_name["batch_size"]), value * 1e3)
         for labels, value in last.get(name, ())
-        for told in (dict(labels),)
+        for by_name in (dict(labels),)
         if _key(labels) == key
     )
 
 
 def _key(labels: Labels) -> Key:
-    told = dict(labels)
-    return told.get("model", ""), told.get("version", ""), told.get("step", "")
+    by_name = dict(labels)
+    return by_name.get("model", ""), by_name.get("version", ""), by_name.get("step", "")
 
 
 def _value(samples: Samples, name: str, key: Key, wanted: Mapping[str, str] | None = None) -> float | None:
-    """One sample's value; None where there is none."""
+    """The value of the first sample with this key and the wanted labels; None without one."""
     pairs = set((wanted or {}).items())
     return next(
         (value for labels, value in samples.get(name, ()) if _key(labels) == key and pairs <= set(labels)), None

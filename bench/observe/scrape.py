@@ -1,10 +1,9 @@
-"""The scraper: what the server and its machine look like while they are loaded, noted by a process of its own.
+"""The scraper: reads the server's metrics and its machine's counters during a load, from a process of its own.
 
     python -m bench.observe.scrape HOST PORT [--tls]
 
-looks once and says so in a line, then looks until its standard input closes and writes what it saw as one JSON
-document. A process of its own, because parsing on the thread that has to send on time would show up as latency; and the
-standard library alone, because it shares the machine with the load.
+reads once, prints a line, then reads until its standard input closes and writes everything as one JSON document. It is
+a process of its own, because parsing on the thread that sends requests would show up as latency.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ..load.target import Target
 from .proc import ServerFiles, find_listener, is_here, network
 
 TICK_S = 0.2
-# Rendering its metrics takes the server's event loop a millisecond or two, and requests wait for it: once a second.
+# Rendering metrics takes a millisecond or two of the server's event loop, and requests wait meanwhile: once a second.
 TICKS_PER_SCRAPE = 5
 MAX_TICKS = 6_000
 TIMEOUT_S = 2.0
@@ -52,10 +51,10 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(slots=True)
 class Scraped:
-    """What was seen: one dictionary per look, and ``notes`` on what was not to be had. Filled when the block ends.
+    """One dictionary per look, and ``notes`` on figures that are missing and why. Filled when the block ends.
 
-    A look has ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, ``scrape_ns`` and
-    ``metrics`` (text) if the metrics were asked for, and the names of ``ServerFiles.read`` and ``network``.
+    A look has ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, the names of
+    ``ServerFiles.read`` and ``network``, and every ``TICKS_PER_SCRAPE``-th look ``scrape_ns`` and ``metrics`` (text).
     """
 
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -66,10 +65,10 @@ class Scraped:
 
 @contextmanager
 def scraping(target: Target) -> Iterator[Scraped]:
-    """Look at the target's server while the block runs. A look that fails is missing; none of them ends a load.
+    """Look at the target's server while the block runs. A look that fails is missing and does not end the load.
 
-    The block begins when the first look is over: starting a process takes a core for a moment, and a load without a
-    warm-up would measure that.
+    The block begins after the first look. Starting a process takes a core for a moment, and a load without a warm-up
+    would measure that.
     """
     found = Scraped()
     command = [sys.executable, "-m", "bench.observe.scrape", target.host, str(target.port)]
@@ -79,7 +78,7 @@ def scraping(target: Target) -> Iterator[Scraped]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=_REPOSITORY,
-        start_new_session=True,  # Ctrl-C ends the load; what was seen until then is still wanted
+        start_new_session=True,  # Ctrl-C ends the load, and the looks until then are kept
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -92,12 +91,12 @@ def scraping(target: Target) -> Iterator[Scraped]:
 def _collect(process: subprocess.Popen[str], into: Scraped) -> None:
     try:
         text, _ = process.communicate(timeout=END_S)
-        told = json.loads(text)
-        into.looks, into.notes, into.pid = told["looks"], told["notes"], told["pid"]
-        into.clock_ticks_per_s = told["clock_ticks_per_s"]
+        document = json.loads(text)
+        into.looks, into.notes, into.pid = document["looks"], document["notes"], document["pid"]
+        into.clock_ticks_per_s = document["clock_ticks_per_s"]
     except (subprocess.TimeoutExpired, ValueError, KeyError, OSError):
         process.kill()
-        into.notes.append("The process that looks at the server failed: no host figures.")
+        into.notes.append("The process that looks at the server failed: there is no server timeline.")
 
 
 class Client:
@@ -112,13 +111,13 @@ class Client:
         )
 
     def get(self, path: str) -> tuple[int, str | None]:
-        """How long it took in ns, and the body of a 200; None for any other answer, and for none."""
+        """Nanoseconds until the response, and the body of a 200; None for any other status and for no response."""
         begun_ns = time.perf_counter_ns()
         try:
             self._connection.request("GET", path)
-            reply = self._connection.getresponse()
-            body = reply.read(MAX_BODY_BYTES)
-            text = body.decode("utf-8", "replace") if reply.status == 200 else None
+            response = self._connection.getresponse()
+            body = response.read(MAX_BODY_BYTES)
+            text = body.decode("utf-8", "replace") if response.status == 200 else None
         except (OSError, http.client.HTTPException):
             self._connection.close()
             text = None
@@ -127,7 +126,7 @@ class Client:
 
 def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bool = True) -> dict[str, Any]:
     """One look, as ``Scraped`` describes it. ``here``: the server runs on this machine."""
-    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(Path("/"), loopback=here)}
+    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(loopback=here)}
     ping_ns, answer = client.get("/ping")
     if answer is not None:
         seen["ping_ns"] = ping_ns
@@ -142,20 +141,22 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bo
 
 
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
-    """Look every ``TICK_S`` until standard input ends; on a fixed raster, skipping what a slow look has missed."""
+    """Look every ``TICK_S`` until standard input ends. Instants that a slow look has missed are skipped."""
     client, notes = Client(host, port, tls), []
     here = is_here(host)
     pid = find_listener(port) if here else None
     if not here:
-        notes.append("The server runs on another machine: CPU, throttling and run queue of that machine are not seen.")
+        notes.append("The server runs on another machine: its CPU, throttling and run queue are unknown.")
     elif pid is None:
-        notes.append("No process here listens on the port (a container?): host figures of the server are not seen.")
-    files = ServerFiles(Path("/"), pid) if pid is not None else None
+        notes.append(
+            "No process that this user may see listens on the port (a container?): its CPU and memory are unknown."
+        )
+    files = ServerFiles(pid) if pid is not None else None
     looks = [look(client, files, with_metrics=True, here=here)]
     print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
     if not has_metrics:
-        notes.append("The server has no /metrics: queue length, cost table and load time are not seen.")
+        notes.append("The server has no /metrics: queue length, cost table and load time are unknown.")
     begun_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
         ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
@@ -167,7 +168,7 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The program; its arguments are written by ``scraping``."""
+    """The program that ``scraping`` starts."""
     parser = argparse.ArgumentParser(prog="python -m bench.observe.scrape")
     parser.add_argument("host")
     parser.add_argument("port", type=int)

@@ -1,4 +1,4 @@
-"""The host: figures of the server and its machine over the time of a run, from what was scraped beside it."""
+"""The server timeline: figures of the server and its machine over the time of a run, from the scraper's looks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from . import model_work as work
-from .model_work import Work
+from . import model_work
+from .model_work import Ends, Labels, ModelWork, Samples
 from .scrape import Scraped
 
 NS_PER_S = 1e9
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-Stretch = tuple[float, float]
-"""From when to when, in seconds after the start of the load. A run has one that is measured; one a repeat."""
+Span = tuple[float, float]
+"""Begin and end in seconds after the start of the load. Each repeat of a run has one measured span."""
 
 SERIES = {
     "server_cpu_cores": "CPU of the server, cores",
@@ -32,28 +32,28 @@ SERIES = {
     "running": "tasks running or ready on the machine",
     "threads": "threads of the server",
     "major_faults": "pages read from disk, per second",
-    "net_in": "bytes that this machine's network took in, per second (the loopback, where the server is here)",
+    "net_in": "bytes that this machine's network took in, per second (the loopback for a server on it)",
     "net_out": "bytes that it sent, per second",
     "retransmits": "TCP segments that this machine sent again, per second",
     "ping_ms": "answer to /ping, ms: network and event loop, no model",
     "scrape_ms": "answer to /metrics, ms",
     "queue_rows": "rows that wait in the server's queue",
-    "backlog_s": "wait that the server predicts, s",
+    "backlog_s": "queueing time that the server predicts, s",
     "gc_share": "time in which its garbage collector ran, share",
     "gc_per_s": "its collections, per second",
-    "loop_lag_ms": "how late its event loop came to a timer, ms, beyond the first",
-    "voluntary": "its threads that gave a core up to wait, per second",
-    "involuntary": "its threads that a core was taken from, per second",
+    "loop_lag_ms": "how late its event loop served a timer, ms, beyond the first",
+    "voluntary": "voluntary context switches of its threads, per second",
+    "involuntary": "involuntary context switches of its threads, per second",
 }
 """Every series by name; shares are 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The server's counters between the first and last scrape of each measured stretch: of everybody's requests.
+    """Growth of the server's counters from the first to the last scrape of each measured span, over all its clients.
 
-    ``seconds``: what lies between those scrapes. ``request_seconds`` is summed over requests, and ``send_seconds`` is
-    the part of it that no reply can tell.
+    ``seconds``: time between those scrapes. ``request_seconds``: summed over requests. ``send_seconds``: the part of it
+    in the stage ``send``, which ends after the headers of a response are written.
     """
 
     seconds: float
@@ -65,13 +65,14 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """What was seen beside the load.
+class ServerTimeline:
+    """Figures of the server and its machine during a load.
 
-    ``t_s``: instants after the start of the load; each of ``series`` (see ``SERIES``) has a value, or None, for each.
-    ``costs_ms``: the server's own cost table, ms by rows. ``load_s``: loading and warming up the model, longest of all.
-    ``memory_limit_bytes``: the cgroup's. ``totals``: None without metrics. ``notes``: what was not to be had, and why.
-    ``works``: what each model, or each step of a pipeline, did. ``cores``: that the server may use, by its own word.
+    ``t_s``: instants of the looks, seconds after the start of the load. ``series``: by the names of ``SERIES``, a value
+    or None for each instant. ``costs_ms``: the server's cost table, ms by rows. ``load_s``: time to load and warm up
+    the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
+    figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
+    server reports it may use.
     """
 
     pid: int | None
@@ -83,73 +84,70 @@ class Host:
     restarts: int
     totals: Totals | None
     notes: tuple[str, ...]
-    works: tuple[Work, ...] = ()
+    works: tuple[ModelWork, ...] = ()
     cores: float | None = None
 
-    def values(self, name: str, stretches: Sequence[Stretch]) -> list[float]:
-        """The values of a series that are known in those stretches; empty where it was not to be had."""
+    def values(self, name: str, spans: Sequence[Span]) -> list[float]:
+        """The known values of a series in those spans; empty where the series is missing."""
         pairs = zip(self.t_s, self.series.get(name, ()), strict=False)
-        return [value for t, value in pairs if value is not None and any(low <= t <= high for low, high in stretches)]
+        return [value for t, value in pairs if value is not None and any(low <= t <= high for low, high in spans)]
 
-    def mean(self, name: str, stretches: Sequence[Stretch]) -> float | None:
-        """The mean of a series in those stretches."""
-        found = self.values(name, stretches)
+    def mean(self, name: str, spans: Sequence[Span]) -> float | None:
+        """The mean of the known values of a series in those spans; None without any."""
+        found = self.values(name, spans)
         return sum(found) / len(found) if found else None
 
 
-def build(scraped: Scraped, start_ns: int, stretches: Sequence[Stretch]) -> Host:
-    """From looks to series. ``start_ns``: the load's start on the looks' clock; ``stretches``: when was measured."""
+def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimeline:
+    """Make series of looks. ``start_ns``: start of the load on the looks' clock. ``spans``: the measured spans."""
     looks = scraped.looks
     samples = [_samples(look.get("metrics")) for look in looks]
     t_s = tuple((look["t_ns"] - start_ns) / NS_PER_S for look in looks)
-    series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _told_rates(t_s, samples)
+    series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _reported_rates(t_s, samples)
     last = next((found for found in reversed(samples) if found), {})
     if not series["server_cpu_cores"] or all(value is None for value in series["server_cpu_cores"]):
         series["server_cpu_cores"] = _rate_of(t_s, [_sum(found, "process_cpu_seconds_total") for found in samples])
     limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
     starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
-    ends = _ends(t_s, samples, stretches)
-    return Host(
+    ends = _ends(t_s, samples, spans)
+    return ServerTimeline(
         pid=scraped.pid,
         t_s=t_s,
         series={name: values for name, values in series.items() if any(value is not None for value in values)},
         costs_ms={dict(labels)["batch_size"]: value * 1e3 for labels, value in last.get("slipway_cost_seconds", ())},
         load_s=max((value for _, value in last.get("slipway_load_seconds", ())), default=None),
-        # v1 says "no limit" with a number near 2^63.
-        memory_limit_bytes=limits[-1] if limits and limits[-1] < 2**60 else None,
+        memory_limit_bytes=limits[-1] if limits else None,
         restarts=max(len(starts) - 1, 0),
         totals=_totals(ends),
         notes=tuple(scraped.notes),
-        works=work.build(ends),
+        works=model_work.build(ends),
         cores=_sum(last, "slipway_cores"),
     )
 
 
-def from_json(found: Mapping[str, Any] | None) -> Host | None:
-    """The host of a record that was read from its file."""
+def from_json(found: Mapping[str, Any] | None) -> ServerTimeline | None:
+    """The timeline in a record's JSON; None where the record has none."""
     if found is None:
         return None
     totals = found["totals"]
     fields = {name: found[name] for name in ("pid", "costs_ms", "load_s", "memory_limit_bytes", "restarts")}
-    return Host(
+    return ServerTimeline(
         **fields,
         t_s=tuple(found["t_s"]),
         series={name: tuple(values) for name, values in found["series"].items()},
         totals=Totals(**totals) if totals is not None else None,
         notes=tuple(found["notes"]),
-        works=work.from_json(found.get("works", ())),
+        works=model_work.from_json(found.get("works", ())),
         cores=found.get("cores"),
     )
 
 
-Samples = dict[str, list[tuple[tuple[tuple[str, str], ...], float]]]
 Values = tuple[float | None, ...]
-Ends = list[tuple[tuple[float, Samples], tuple[float, Samples]]]
 
 
 def _samples(text: str | None) -> Samples:
-    """Metric name to (labels, value); empty where there was no answer, or one that is no exposition."""
-    found: Samples = {}
+    """The samples of a text exposition by metric name; empty without a text, and for one that cannot be parsed."""
+    found: dict[str, list[tuple[Labels, float]]] = {}
     try:
         for family in text_string_to_metric_families(text or ""):
             for sample in family.samples:
@@ -160,21 +158,21 @@ def _samples(text: str | None) -> Samples:
 
 
 def _sum(samples: Samples, name: str, label: tuple[str, str] | None = None) -> float | None:
-    """The sum over models, of those with a label or of all that there is; None where there is nothing."""
+    """The sum of a metric over models, of the samples with ``label`` if it is given; None without any."""
     values = [value for labels, value in samples.get(name, ()) if label is None or label in labels]
     return sum(values) if values else None
 
 
 def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> dict[str, Values]:
-    """What a look tells by itself."""
+    """Series whose values come from single looks."""
 
     def scaled(name: str, factor: float) -> Values:
         return tuple(look[name] * factor if name in look else None for look in looks)
 
-    told = tuple(_sum(found, "process_resident_memory_bytes") for found in samples)
+    reported = tuple(_sum(found, "process_resident_memory_bytes") for found in samples)
     rss = scaled("rss_pages", PAGE_BYTES)
     return {
-        "rss_bytes": rss if any(value is not None for value in rss) else told,
+        "rss_bytes": rss if any(value is not None for value in rss) else reported,
         "memory_bytes": scaled("memory_bytes", 1),
         "running": scaled("running", 1),
         "threads": scaled("threads", 1),
@@ -186,7 +184,7 @@ def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> d
 
 
 def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Values]:
-    """What only the difference between two looks tells; a value belongs to the later of the two."""
+    """Series of rates, from the difference between two looks; a value belongs to the later one."""
     t_s = [look["t_ns"] / NS_PER_S for look in looks]
 
     def rate(name: str, factor: float) -> Values:
@@ -213,8 +211,8 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
     }
 
 
-def _told_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, Values]:
-    """The same, of the counters that the server tells of itself."""
+def _reported_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, Values]:
+    """Series of rates, from the counters in the server's metrics."""
 
     def values(name: str, kind: str | None = None) -> Values:
         return tuple(_sum(found, name, ("kind", kind) if kind is not None else None) for found in samples)
@@ -232,13 +230,13 @@ def _told_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, V
 def _rate_of(
     at: Sequence[float | None], values: Sequence[float | None], factor: float = 1.0
 ) -> tuple[float | None, ...]:
-    """Growth of a counter over growth of ``at`` since the last known value; None where either is unknown or shrank."""
+    """Growth of a counter by growth of ``at`` since the last known value; None where either is unknown or shrank."""
     found: list[float | None] = []
     last: tuple[float, float] | None = None
     for where, value in zip(at, values, strict=True):
         rate = None
         if where is not None and value is not None:
-            # A counter that shrank belongs to another process, one that was started since.
+            # A counter that shrank belongs to another process: the server was restarted.
             if last is not None and where > last[0] and value >= last[1]:
                 rate = (value - last[1]) * factor / (where - last[0])
             last = (where, value)
@@ -246,17 +244,17 @@ def _rate_of(
     return tuple(found)
 
 
-def _ends(t_s: Sequence[float], samples: Sequence[Samples], stretches: Sequence[Stretch]) -> Ends:
-    """The first and the last scrape of every stretch that has two, each with its instant."""
+def _ends(t_s: Sequence[float], samples: Sequence[Samples], spans: Sequence[Span]) -> list[Ends]:
+    """The first and the last scrape of every span that has two, each with its instant."""
     ends = []
-    for low, high in stretches:
+    for low, high in spans:
         inside = [(t, found) for t, found in zip(t_s, samples, strict=True) if found and low <= t <= high]
         if len(inside) >= 2:
             ends.append((inside[0], inside[-1]))
     return ends
 
 
-def _totals(ends: Ends) -> Totals | None:
+def _totals(ends: Sequence[Ends]) -> Totals | None:
     if not ends:
         return None
 

@@ -1,1 +1,1 @@
-"""The peers: other model servers, measured beside Slipway on the same models, machine and run."""
+"""Peers: other model servers, compared with Slipway on the same models and machine in one run."""

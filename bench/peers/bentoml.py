@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .peer import HOST, LOCKS, Peer, Place, service
+from .peer import HOST, LOCKS, Deployment, Peer, service
 
 MAX_LATENCY_MS = 60_000
-"""Its default. It has no window to tune: this is what a request may take before it is given up."""
+"""Its default: the time after which it refuses a request. It has no batch window to tune."""
 
 
-def _command(place: Place) -> Sequence[str]:
-    return [place.script("bentoml"), "serve", "bentoml_service:Model", "--host", HOST, "--port", str(place.port)]
+def _command(deployment: Deployment) -> Sequence[str]:
+    return [
+        deployment.script("bentoml"),
+        "serve",
+        "bentoml_service:Model",
+        "--host",
+        HOST,
+        "--port",
+        str(deployment.port),
+    ]
 
 
 BENTOML = Peer(
@@ -19,7 +27,7 @@ BENTOML = Peer(
     title="BentoML",
     package="bentoml",
     lock=LOCKS / "bentoml.txt",
-    files=lambda place: service("bentoml", place, max_latency_ms=MAX_LATENCY_MS),
+    files=lambda deployment: service("bentoml", deployment, max_latency_ms=MAX_LATENCY_MS),
     command=_command,
     ready="/readyz",
     route="/predict",

@@ -1,4 +1,4 @@
-"""The environments: one virtual environment for each peer, below a cache folder, made when asked."""
+"""Environments: one virtual environment for each peer, in a cache folder, installed on request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from .peer import Peer
 DEFAULT_CACHE = Path.home() / ".cache" / "slipway" / "peers"
 STAMP = "slipway-lock.sha256"
 INSTALL_WITHIN_S = 1800.0
-LAST_WORDS = 400
+ERROR_CHARACTERS = 400
+"""Of pip's error, from its end, in a message."""
 
 
 class Missing(Exception):
-    """A peer cannot be used here; the message is the reason, and what to do about it."""
+    """A peer cannot be used on this machine; the message says why and what to do."""
 
 
 def python_of(peer: Peer, cache: Path, install: bool, say: Callable[[str], None]) -> Path:
-    """The interpreter of the peer's environment. Raises Missing.
+    """The interpreter of the peer's environment. ``install``: make the environment if it is missing or out of date.
 
-    ``install``: make the environment when it is not there, or was made from other requirements.
+    Raises Missing without a program that the peer needs, without an environment, and when pip fails.
     """
     for program in peer.needs:
         if shutil.which(program) is None:
-            raise Missing(f"it needs {program}, which is not installed")
+            raise Missing(f"it needs {program}, which is not installed: install it")
     if peer.lock is None:
         return Path(sys.executable)
     folder = cache / peer.name
@@ -46,13 +47,13 @@ def python_of(peer: Peer, cache: Path, install: bool, say: Callable[[str], None]
 
 
 def digest(lock: Path) -> str:
-    """Of the requirements and of the interpreter's version: what an environment is made from."""
+    """The SHA-256 of the requirements and the interpreter's version, from which an environment is made."""
     version = f"python {sys.version_info[0]}.{sys.version_info[1]}\n"
     return hashlib.sha256(version.encode() + lock.read_bytes()).hexdigest()
 
 
 def version(peer: Peer) -> str | None:
-    """The pinned version of the peer's package; None for what has no lock."""
+    """The pinned version of the peer's package; None for a peer without a lock."""
     if peer.lock is None or peer.package is None:
         return None
     pins = (line.partition("==") for line in peer.lock.read_text(encoding="utf-8").splitlines())
@@ -63,7 +64,7 @@ def _make(folder: Path, lock: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
-    # Wheels only: nothing is compiled, and no package's own code runs while it is installed.
+    # Wheels only: nothing is compiled, and no code of a package runs during the installation.
     _run([*pip, "--quiet", "--only-binary", ":all:", "--no-deps", "-r", str(lock)])
 
 
@@ -71,7 +72,7 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Missing(f"its environment could not be made: {error}") from error
+        raise Missing(f"pip could not make its environment: {error}") from error
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
-        raise Missing(f"its environment could not be made: {' '.join(errors)[-LAST_WORDS:]}")
+        raise Missing(f"pip could not make its environment: {' '.join(errors)[-ERROR_CHARACTERS:]}")

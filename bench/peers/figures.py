@@ -1,4 +1,4 @@
-"""The figures: what each peer reached under each load, round by round, and their medians and ratios."""
+"""Figures: rate and latency of each peer under each load, by round, with medians and ratios over the rounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA = "slipway.bench.peers/1"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load: so many callers that wait for their answers, or requests at a rate of an open loop."""
+    """A load: a closed loop of ``users``, or an open loop at ``rate_per_s``; the other is None."""
 
     name: str
     users: int | None = None
@@ -23,10 +23,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One load on one server, once.
+    """The measurement of one load on one server in one round.
 
-    ``problems``: why its numbers must not be used; empty where they may. ``p99_ms``: None from too few answers.
-    ``generator_cpu``: share of its core.
+    ``rate_per_s``: successful responses. ``p99_ms``: None with too few responses. ``generator_cpu``: share of the
+    generator's core. ``problems``: why the figure is invalid; empty for a valid one.
     """
 
     rate_per_s: float
@@ -39,10 +39,11 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """One round of one server with one model. ``start_s``: from its start to its first right answer.
+class RoundResult:
+    """One round of one server with one model: ``figures`` by the name of the load.
 
-    ``trouble``: what ended the visit before all loads were measured, if anything did.
+    ``start_s``: from the start of the process to its first right answer. ``trouble``: the error that ended the round
+    before all loads were measured, else None.
     """
 
     peer: str
@@ -54,8 +55,8 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A peer as the result tells it. ``missing``: why it took no part, if it did not."""
+class PeerInfo:
+    """A peer in the result. ``missing``: why it was not measured, else None."""
 
     name: str
     title: str
@@ -67,7 +68,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Paired over rounds, with a 95 % interval: above 1, the first server (Slipway) is better by so much."""
+    """The ratio of the first server (Slipway) to a peer, paired over rounds, with a 95 % interval.
+
+    Above 1, the first server is better by that factor.
+    """
 
     ratio: float
     low: float
@@ -77,7 +81,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One load of one peer over all rounds: medians, or None with the ``problem`` that there are none."""
+    """One load of one peer over all rounds: medians, or None and a ``problem`` without enough valid rounds."""
 
     rate_per_s: float | None
     p50_ms: float | None
@@ -90,7 +94,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A whole run. ``loads``: by model. ``summaries``: by model, peer and load. ``partial``: Ctrl-C ended it early."""
+    """The result of ``bench peers``.
+
+    ``models``: what each model is, by name. ``loads``: by model. ``summaries``: by model, peer and load. ``partial``:
+    Ctrl-C ended the run early.
+    """
 
     created: str
     command: str
@@ -103,46 +111,51 @@ class Comparison:
     seconds: float
     models: dict[str, str]
     loads: dict[str, tuple[Load, ...]]
-    peers: tuple[Told, ...]
-    visits: tuple[Visit, ...]
+    peers: tuple[PeerInfo, ...]
+    visits: tuple[RoundResult, ...]
     summaries: dict[str, dict[str, dict[str, Summary]]]
     partial: bool
     schema: str = field(default=SCHEMA)
 
 
-def summarize(visits: Sequence[Visit], peer: str, first: str, model: str, load: str) -> Summary:
-    """The medians of a peer's valid rounds, and its ratios to the first server of the same rounds."""
-    mine, its = (_by_round(visits, one, model, load) for one in (peer, first))
-    asked = sum(one.peer == peer and one.model == model for one in visits)
+def summarize(visits: Sequence[RoundResult], peer: str, first: str, model: str, load: str) -> Summary:
+    """The medians of a peer's valid rounds, and the ratios to the ``first`` server over the same rounds.
+
+    A summary without figures names the latest problem, where fewer than half of the rounds are valid.
+    """
+    mine, reference = (_by_round(visits, one, model, load) for one in (peer, first))
+    rounds = sum(one.peer == peer and one.model == model for one in visits)
     valid = {at: one for at, one in mine.items() if not one.problems}
-    if not valid or 2 * len(valid) < asked:
+    if not valid or 2 * len(valid) < rounds:
         return Summary(None, None, None, _problem(visits, peer, model, mine))
-    pairs = [(its[at], one) for at, one in valid.items() if at in its and not its[at].problems] if peer != first else []
+    pairs = []
+    if peer != first:
+        pairs = [(reference[at], one) for at, one in valid.items() if at in reference and not reference[at].problems]
     return Summary(
         median(one.rate_per_s for one in valid.values()),
         median(one.p50_ms for one in valid.values()),
         _median([one.p99_ms for one in valid.values()]),
         None,
         # A rate is better when it is higher, a latency when it is lower.
-        _ratio(pairs, lambda first_, other: (other.rate_per_s, first_.rate_per_s)),
-        _ratio(pairs, lambda first_, other: (first_.p50_ms, other.p50_ms)),
-        _ratio(pairs, lambda first_, other: (first_.p99_ms, other.p99_ms)),
+        _ratio(pairs, lambda one, other: (other.rate_per_s, one.rate_per_s)),
+        _ratio(pairs, lambda one, other: (one.p50_ms, other.p50_ms)),
+        _ratio(pairs, lambda one, other: (one.p99_ms, other.p99_ms)),
     )
 
 
-def start_s(visits: Sequence[Visit], peer: str) -> float | None:
-    """The median time of a peer from its start to its first right answer."""
+def start_s(visits: Sequence[RoundResult], peer: str) -> float | None:
+    """The median time in seconds of a peer from its start to its first right answer; None if it never answered."""
     found = [one.start_s for one in visits if one.peer == peer and one.start_s is not None]
     return median(found) if found else None
 
 
-def _by_round(visits: Sequence[Visit], peer: str, model: str, load: str) -> dict[int, Figure]:
+def _by_round(visits: Sequence[RoundResult], peer: str, model: str, load: str) -> dict[int, Figure]:
     here = (one for one in visits if one.peer == peer and one.model == model)
     return {one.round: one.figures[load] for one in here if load in one.figures}
 
 
-def _problem(visits: Sequence[Visit], peer: str, model: str, figures: dict[int, Figure]) -> str:
-    """The most recent reason; a load that was never reached has that of its visit."""
+def _problem(visits: Sequence[RoundResult], peer: str, model: str, figures: dict[int, Figure]) -> str:
+    """The latest problem of a load; for a load that was never measured, the error that ended its round."""
     reasons = [reason for one in figures.values() for reason in one.problems]
     troubles = [one.trouble for one in visits if one.peer == peer and one.model == model and one.trouble is not None]
     return (reasons or troubles or ["it was not measured"])[-1]
@@ -156,8 +169,8 @@ def _median(values: Sequence[float | None]) -> float | None:
 def _ratio(
     pairs: Sequence[tuple[Figure, Figure]], of: Callable[[Figure, Figure], tuple[float | None, float | None]]
 ) -> Ratio | None:
-    asked = [of(one, other) for one, other in pairs]
-    values = [(one, other) for one, other in asked if one is not None and other is not None]
+    both = [of(one, other) for one, other in pairs]
+    values = [(one, other) for one, other in both if one is not None and other is not None]
     if not values or min(min(pair) for pair in values) <= 0:
         return None
     return Ratio(*ratio_of_pairs([one for one, _ in values], [other for _, other in values]), len(values))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .peer import LOCKS, Peer, Place, service
+from .peer import LOCKS, Deployment, Peer, service
 
 WAIT_S = 0.001
-"""Its documentation leaves the value to experiment: the best of 0, 1, 10 and 50 ms here, for both models."""
+"""Its documentation asks for an experiment: the best of 0, 1, 10 and 50 ms here, for both models."""
 
 
-def _files(place: Place) -> dict[str, str]:
-    return service("litserve", place, wait_s=WAIT_S)
+def _files(deployment: Deployment) -> dict[str, str]:
+    return service("litserve", deployment, wait_s=WAIT_S)
 
 
 LITSERVE = Peer(
@@ -18,7 +18,7 @@ LITSERVE = Peer(
     package="litserve",
     lock=LOCKS / "litserve.txt",
     files=_files,
-    command=lambda place: [str(place.python), "litserve_service.py"],
+    command=lambda deployment: [str(deployment.python), "litserve_service.py"],
     ready="/health",
     route="/predict",
     body=lambda row: {"input": row},

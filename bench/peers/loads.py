@@ -1,4 +1,4 @@
-"""The loads: one after another on a server that is up, each with its verdict on whether it may be believed."""
+"""Loads on a server that is ready: closed loops by wrk or by bench's engine, open loops by the engine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import numpy as np
 from ..errors import Unusable
 from ..load import fleet, schedule, target, wire
 from ..load.calibration import ONLY
-from ..load.engine import RawRun, Shot
+from ..load.callers import Callers
 from ..load.measurements import Outcome
 from ..load.payload import JSON, Payload
+from ..load.raw_run import RawRun
 from ..load.server_timing import CARRIERS
+from ..load.shot import Shot
 from ..result import validity
 from ..result.statistics import min_samples, order_statistic
 from ..result.validity import MAX_GENERATOR_CPU
@@ -30,9 +32,9 @@ TIMEOUT_S = 10.0
 CONNECTIONS = 512
 ENOUGH = min_samples(0.99)
 MOST_S = 30.0
-"""An open loop lasts until it has enough answers for a p99, but no longer than this."""
+"""An open loop lasts until it has enough responses for a p99, and no longer than this."""
 MAX_FAILED = 0.001
-"""Share of requests that may fail before a figure is not one of the service any more."""
+"""Share of requests that may fail in a valid figure."""
 SCRIPT = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -45,13 +47,13 @@ done = function(summary, latency, requests)
 end
 """
 Measure = Callable[[str, bytes, Load, float, int], Figure]
-"""URL, body, load, seconds, seed."""
+"""Sends a load: URL, body, load, seconds, seed."""
 
 
 def measure(generator: str) -> Measure:
-    """Closed loops by wrk, which has the speed for the fastest servers, or by the engine; open loops by the engine.
+    """The function that sends loads. ``generator``: of closed loops; wrk is fast enough for the fastest servers.
 
-    Raises Unusable when wrk is asked for and not there.
+    Raises Unusable when ``generator`` is wrk and wrk is not installed.
     """
     if generator == WRK and shutil.which(WRK) is None:
         raise Unusable("wrk is not installed (Debian: apt-get install wrk): install it, or pass --generator engine")
@@ -65,24 +67,24 @@ def measure(generator: str) -> Measure:
 
 
 def by_engine(url: str, body: bytes, load: Load, seconds: float, seed: int) -> Figure:
-    """Raises KeyboardInterrupt: the engine takes Ctrl-C for a wish to see what there is, and here that is nothing."""
-    place, carrier = target.parse(url), CARRIERS["none"]
-    wires = (wire.render(place, Payload("row", JSON, body), carrier),)
-    most = load.users or CONNECTIONS
-    shot = Shot(place, wires, ONLY, carrier, TIMEOUT_S, most)
+    """Send a load by bench's engine. Raises KeyboardInterrupt on Ctrl-C, after which the engine returns normally."""
+    parsed, carrier = target.parse(url), CARRIERS["none"]
+    wires = (wire.render(parsed, Payload("row", JSON, body), carrier),)
+    connections = load.users or CONNECTIONS
+    shot = Shot(parsed, wires, ONLY, carrier, TIMEOUT_S, connections)
     if load.users is not None:
-        raw = fleet.run(shot, fleet.Callers(load.users, seconds), 1)
+        raw = fleet.run(shot, Callers(load.users, seconds), 1)
     else:
         assert load.rate_per_s is not None
         lasts_s = max(seconds, min(MOST_S, 1.2 * ENOUGH / load.rate_per_s))
         raw = fleet.run(shot, schedule.build("poisson", load.rate_per_s, lasts_s, seed), 1)
     if raw.interrupted:
         raise KeyboardInterrupt
-    return of_engine(raw, most)
+    return of_engine(raw, connections)
 
 
 def of_engine(raw: RawRun, max_connections: int) -> Figure:
-    """The figure of a run, judged as every run of bench is, and by its failures."""
+    """The figure of a run, with the problems of ``validity.judge`` and of too many failures."""
     verdict = validity.judge(raw, raw.columns, 0, max_connections)
     good = raw.columns["outcome"] == Outcome.OK
     latency_ns = np.sort((raw.columns["last_byte_ns"] - raw.columns["due_ns"])[good])
@@ -101,7 +103,7 @@ def of_engine(raw: RawRun, max_connections: int) -> Figure:
 
 
 def by_wrk(url: str, body: bytes, users: int, seconds: float) -> Figure:
-    """A closed loop by wrk, for at least one whole second. Raises Unusable when wrk itself fails."""
+    """Send a closed loop by wrk, for at least one second. A figure without responses has wrk's error as its problem."""
     lasts_s = max(1, round(seconds))
     with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as script:
         script.write(SCRIPT % body.decode())
@@ -113,20 +115,20 @@ def by_wrk(url: str, body: bytes, users: int, seconds: float) -> Figure:
     lines = done.stdout.splitlines()
     if done.returncode or not lines or not lines[-1].startswith("{"):
         why = (done.stderr or done.stdout).strip()[-200:]
-        return Figure(0.0, 0.0, 0.0, 0, 0, cpu, (f"wrk got no answer: {why}",))
+        return Figure(0.0, 0.0, 0.0, 0, 0, cpu, (f"wrk got no response: {why}",))
     return of_wrk(json.loads(lines[-1]), cpu)
 
 
-def of_wrk(said: dict[str, int], cpu: float) -> Figure:
-    """The figure of what wrk's script said. ``requests`` there are all that were answered, with success or without."""
-    count, failures = said["requests"], said["failed"]
+def of_wrk(output: dict[str, int], cpu: float) -> Figure:
+    """The figure of the output of wrk's script, whose ``requests`` are all responses, failed ones included."""
+    count, failures = output["requests"], output["failed"]
     problems = _failed(count, failures)
     if cpu > MAX_GENERATOR_CPU:
         problems += (f"the generator used {cpu:.0%} of its core, limit {MAX_GENERATOR_CPU:.0%}",)
     return Figure(
-        count / (said["us"] / 1e6),
-        said["p50_us"] / 1e3,
-        said["p99_us"] / 1e3 if count >= ENOUGH else None,
+        count / (output["us"] / 1e6),
+        output["p50_us"] / 1e3,
+        output["p99_us"] / 1e3 if count >= ENOUGH else None,
         count,
         failures,
         cpu,
@@ -136,11 +138,11 @@ def of_wrk(said: dict[str, int], cpu: float) -> Figure:
 
 def _failed(count: int, failures: int) -> tuple[str, ...]:
     if not count:
-        return ("nothing was answered",)
+        return ("there was no response",)
     return (f"{failures:,} of {count:,} requests failed",) if failures > MAX_FAILED * count else ()
 
 
 def _children_s() -> float:
-    """CPU seconds of all children that have ended and were waited for."""
+    """CPU seconds of all children that have been waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

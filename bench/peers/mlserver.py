@@ -1,35 +1,35 @@
-"""MLServer: adaptive batching, and a custom runtime, since it has none of its own for ONNX files."""
+"""MLServer: adaptive batching, and a custom runtime, because it has none for ONNX files."""
 
 from __future__ import annotations
 
 import json
 
-from .peer import HOST, LOCKS, MAX_BATCH_SIZE, Peer, Place, infer_answer, infer_body, service
+from .peer import HOST, LOCKS, MAX_BATCH_SIZE, Deployment, Peer, infer_answer, infer_body, service
 
 WAIT_S = 0.001
-"""Its documentation leaves the value to experiment."""
+"""Its documentation gives no value."""
 
 
-def _files(place: Place) -> dict[str, str]:
-    http_port, grpc_port, metrics_port = place.ports[:3]
+def _files(deployment: Deployment) -> dict[str, str]:
+    http_port, grpc_port, metrics_port = deployment.ports[:3]
     settings = {
         "debug": False,
         "host": HOST,
         "http_port": http_port,
         "grpc_port": grpc_port,
         "metrics_port": metrics_port,
-        # A pool is for work that one interpreter cannot do: on one core it only adds a way between processes.
-        "parallel_workers": 0 if place.workers == 1 else place.workers,
+        # On one core a pool of processes adds communication and no parallel work.
+        "parallel_workers": 0 if deployment.workers == 1 else deployment.workers,
     }
     model = {
         "name": "model",
         "implementation": "mlserver_service.OnnxModel",
-        "parameters": {"uri": str(place.model)},
+        "parameters": {"uri": str(deployment.model)},
         "max_batch_size": MAX_BATCH_SIZE,
         "max_batch_time": WAIT_S,
     }
     return {
-        **service("mlserver", place),
+        **service("mlserver", deployment),
         "settings.json": json.dumps(settings),
         "model-settings.json": json.dumps(model),
     }
@@ -41,7 +41,7 @@ MLSERVER = Peer(
     package="mlserver",
     lock=LOCKS / "mlserver.txt",
     files=_files,
-    command=lambda place: [place.script("mlserver"), "start", "."],
+    command=lambda deployment: [deployment.script("mlserver"), "start", "."],
     ready="/v2/models/model/ready",
     route="/v2/models/model/infer",
     body=infer_body,

@@ -1,4 +1,4 @@
-"""The peer: one server of the comparison, as data. Each has a file of its own, and a row in ``table``."""
+"""The peer: one model server of the comparison, as data. Each has a file of its own, and a row in ``table``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 HOST = "127.0.0.1"
 MAX_BATCH_SIZE = 32
-"""Of every server that has such a limit: as many as there are connections in the widest load."""
+"""Of each server that has such a limit: as many as the connections of the widest load."""
 SERVICES = Path(__file__).parent / "services"
 LOCKS = Path(__file__).parent / "locks"
 
@@ -18,11 +18,11 @@ Row = list[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where and with what a server is started.
+class Deployment:
+    """The folder, interpreter, ports and model that a server is started with.
 
-    ``folder``: its own, empty, and its working directory. ``python``: the interpreter of its environment. ``ports``:
-    free ones on 127.0.0.1, of which the first is for HTTP. ``workers``: the cores that it is pinned to.
+    ``folder``: empty, its working directory. ``python``: the interpreter of its environment. ``ports``: free ports of
+    127.0.0.1; the first is for HTTP. ``workers``: number of cores that it is pinned to.
     """
 
     folder: Path
@@ -36,62 +36,62 @@ class Place:
         return self.ports[0]
 
     def script(self, name: str) -> str:
-        """The path of a command that the environment installed."""
+        """The path of a command of the environment."""
         return str(self.python.parent / name)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server: how it is installed, set up, started, asked and understood.
+    """A server: how it is installed, configured, started, called and read.
 
-    ``package``: the distribution whose version is shown; None for this checkout. ``lock``: pinned requirements, the
-    whole environment; None for the interpreter that runs bench. ``needs``: programs that pip cannot install.
-    ``files``: what lies in its folder, by name. ``prepare``: commands run there before the start. ``ready``: a path
-    that answers 200 when it can be asked. ``body`` and ``answer``: one row as a request, and as a parsed answer; the
-    latter may raise what reading a JSON of another form raises. ``settings``: its configuration in words, for
-    the reader of a result. ``advice``: the pages of its documentation that it follows.
+    ``package``: the distribution whose version is shown; None for this checkout. ``lock``: pinned requirements of its
+    environment; None for the interpreter that runs bench. ``needs``: programs that pip cannot install. ``files``: texts
+    of the files in its folder, by name. ``prepare``: commands that run there before the start. ``ready``: a path that
+    answers 200 when the server is ready. ``body``: the JSON of a request with one row. ``answer``: the row in the JSON
+    of a response; it raises ValueError, LookupError or TypeError for another JSON. ``settings``: its configuration, for
+    the reader of a result. ``advice``: the pages of its documentation that the configuration follows.
     """
 
     name: str
     title: str
     package: str | None
     lock: Path | None
-    files: Callable[[Place], Mapping[str, str]]
-    command: Callable[[Place], Sequence[str]]
+    files: Callable[[Deployment], Mapping[str, str]]
+    command: Callable[[Deployment], Sequence[str]]
     ready: str
     route: str
     body: Callable[[Row], Any]
     answer: Callable[[Any], Row]
     settings: tuple[str, ...]
     advice: tuple[str, ...]
-    prepare: Callable[[Place], Sequence[Sequence[str]]] = lambda _place: ()
+    prepare: Callable[[Deployment], Sequence[Sequence[str]]] = lambda _place: ()
     environment: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     ready_within_s: float = 60.0
 
-    def url(self, place: Place) -> str:
-        """Where requests go."""
-        return f"http://{HOST}:{place.port}{self.route}"
+    def url(self, deployment: Deployment) -> str:
+        """The URL of inference requests."""
+        return f"http://{HOST}:{deployment.port}{self.route}"
 
 
-def service(name: str, place: Place, **more: Any) -> dict[str, str]:
-    """The service of that name from ``services``, and ``service.json`` with where it runs and ``more``."""
-    known = {
+def service(name: str, deployment: Deployment, **more: Any) -> dict[str, str]:
+    """The files of a peer whose service is in ``services``: that program, and ``service.json`` with its parameters."""
+    parameters = {
         "host": HOST,
-        "port": place.port,
-        "model": str(place.model),
+        "port": deployment.port,
+        "model": str(deployment.model),
         "max_batch_size": MAX_BATCH_SIZE,
-        "workers": place.workers,
+        "workers": deployment.workers,
     }
     source = f"{name}_service.py"
-    return {source: (SERVICES / source).read_text(encoding="utf-8"), "service.json": json.dumps({**known, **more})}
+    return {source: (SERVICES / source).read_text(encoding="utf-8"), "service.json": json.dumps({**parameters, **more})}
 
 
 def infer_body(row: Row) -> dict[str, Any]:
-    """A row as a request of the Open Inference Protocol."""
+    """A request of the Open Inference Protocol with one row."""
     return {"inputs": [{"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}]}
 
 
 def infer_answer(answer: Any) -> Row:
-    """The row in an answer of the Open Inference Protocol."""
+    """The row in a response of the Open Inference Protocol."""
     return [float(one) for one in answer["outputs"][0]["data"]]

@@ -1,4 +1,4 @@
-"""The process: a server of somebody else's, on cores of its own, and gone whole when its block ends."""
+"""The process of a peer: pinned to its cores, and ended together with everything that it started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -19,19 +20,20 @@ import psutil
 from .peer import HOST
 
 MARK = "BENCH_PEER_OF"
-"""In the environment of everything that is started here, and so of all its descendants, wherever they hide."""
+"""An environment variable of the server that all its descendants inherit, in other sessions and groups too."""
 GRACE_S = 15.0
-LAST_LINES, LAST_WORDS = 3, 300
+LAST_LINES, LAST_CHARACTERS = 3, 300
+"""The end of a log in a message."""
 PROBE_EVERY_S = 0.05
 
 
 class Failed(Exception):
-    """A server did not start, died, or answered wrongly; the message says what happened."""
+    """A server did not start, ended, or gave a wrong answer; the message says which."""
 
 
 @dataclass(slots=True)
 class Running:
-    """A started server. ``began_s``: when, by ``perf_counter``. ``log``: what it wrote."""
+    """A started server. ``log``: its output. ``began_s``: its start by ``perf_counter``."""
 
     process: subprocess.Popen[bytes]
     mark: str
@@ -39,18 +41,18 @@ class Running:
     began_s: float
 
     def check(self, patience_s: float = 0.0) -> None:
-        """Raises Failed when it is no longer there. ``patience_s``: how long its end may take."""
+        """Raises Failed if the process has ended, or ends within ``patience_s``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self.process.wait(patience_s)
-            raise Failed(f"it ended with status {status}; {self.last_words()}")
+            raise Failed(f"it ended with status {status}; {self.log_end()}")
 
-    def last_words(self) -> str:
-        """The end of its log, in one line."""
+    def log_end(self) -> str:
+        """The end of its log in one line."""
         lines = [line.strip() for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        return f"its log ends: {' | '.join(lines[-LAST_LINES:])[-LAST_WORDS:]}" if lines else "its log is empty"
+        return f"its log ends: {' | '.join(lines[-LAST_LINES:])[-LAST_CHARACTERS:]}" if lines else "its log is empty"
 
     def cpu_s(self) -> float:
-        """CPU seconds of it and of all that it started, as far as they are still there."""
+        """CPU seconds of its process and of those descendants that still run."""
         used = 0.0
         for one in marked(self.mark):
             with contextlib.suppress(psutil.Error):
@@ -59,38 +61,45 @@ class Running:
         return used
 
     def check_private(self) -> None:
-        """Raises Failed when it, or what it started, listens on more than the loopback interface."""
+        """Raises Failed if a process of the server listens on another interface than the loopback."""
         public = set()
         for one in marked(self.mark):
             with contextlib.suppress(psutil.Error):
-                heard = [c.laddr for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-                public |= {f"{at.ip}:{at.port}" for at in heard if not _is_loopback(at.ip)}
+                listening = [c.laddr for c in one.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+                public |= {f"{at.ip}:{at.port}" for at in listening if not _is_loopback(at.ip)}
         if public:
-            raise Failed(f"it listens on {', '.join(sorted(public))}, where others than this machine can reach it")
+            raise Failed(f"it listens on {', '.join(sorted(public))}, which other machines can reach")
 
     def wait_until_ready(self, port: int, path: str, within_s: float) -> None:
-        """Until the path answers 200. Raises Failed."""
+        """Return when the path answers 200. Raises Failed if the server ends, or after ``within_s``."""
         give_up = self.began_s + within_s
         while time.perf_counter() < give_up:
             self.check()
             if _answers(port, path):
                 return
             time.sleep(PROBE_EVERY_S)
-        raise Failed(f"it was not ready after {within_s:g} s; {self.last_words()}")
+        raise Failed(f"it was not ready after {within_s:g} s; {self.log_end()}")
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Different ports of 127.0.0.1 that are free now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return tuple(int(one.getsockname()[1]) for one in sockets)
 
 
 @contextlib.contextmanager
 def running(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], cores: Sequence[int]
 ) -> Iterator[Running]:
-    """The command in its folder, on these cores, until the block ends, with everything that it started.
+    """Run the command in ``folder`` on these cores. It ends with the block, together with all its descendants.
 
-    Raises Failed when it cannot be executed.
+    Raises Failed when the command cannot be executed.
     """
     mark, log = uuid.uuid4().hex, folder / "server.log"
     process = None
     try:
-        with log.open("wb") as output, _on(cores):
+        with log.open("wb") as output, _inherited_affinity(cores):
             began_s = time.perf_counter()
             process = subprocess.Popen(
                 command,
@@ -99,7 +108,7 @@ def running(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us, who then end it in an orderly way
+                start_new_session=True,  # Ctrl-C reaches this process only, which then ends the server
             )
         yield Running(process, mark, log, began_s)
     except OSError as error:
@@ -107,12 +116,12 @@ def running(
             raise
         raise Failed(f"it cannot be started: {error}") from error
     finally:
-        with _undisturbed():
+        with _sigint_ignored():
             _end(process, mark)
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes of this machine that carry the mark."""
+    """The processes with this mark in their environment, zombies excluded."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -122,8 +131,8 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def _on(cores: Sequence[int]) -> Iterator[None]:
-    """What is started inside inherits these cores."""
+def _inherited_affinity(cores: Sequence[int]) -> Iterator[None]:
+    """Processes that are started in the block run on these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -133,11 +142,11 @@ def _on(cores: Sequence[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not stop the tidying up, which takes seconds at most."""
+def _sigint_ignored() -> Iterator[None]:
+    """Ctrl-C does not stop the block, which takes seconds at most."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which is the only one that Ctrl-C disturbs
+    except ValueError:  # another thread than the main one, where Ctrl-C raises nothing
         yield
         return
     try:
@@ -147,7 +156,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[bytes] | None, mark: str) -> None:
-    """Ask the first process, which knows best how to end the others; then whoever is left; then without asking."""
+    """SIGTERM to the first process, which may end its children in order; then to the others; then SIGKILL."""
     if process is not None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -163,7 +172,7 @@ def _end(process: subprocess.Popen[bytes] | None, mark: str) -> None:
 
 
 def _is_loopback(address: str) -> bool:
-    """Java and gRPC listen on ::ffff:127.0.0.1, which is 127.0.0.1 in the other family's words."""
+    """Whether an address is of the loopback, also as ::ffff:127.0.0.1, which Java and gRPC use."""
     found = ipaddress.ip_address(address)
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 

@@ -1,16 +1,16 @@
-"""Ray Serve: request batching, and the settings that it has for throughput."""
+"""Ray Serve: request batching, and its settings for throughput."""
 
 from __future__ import annotations
 
-from .peer import LOCKS, Peer, Place, service
+from .peer import LOCKS, Deployment, Peer, service
 
 WAIT_S = 0.001
-"""Of 0, 1 and 10 ms the least CPU time a request at one connection, and within noise of the least at 32."""
+"""Of 0, 1 and 10 ms: the least CPU time per request at one connection, and within noise of the least at 32."""
 
 
-def _files(place: Place) -> dict[str, str]:
-    # Paths of its sockets must stay below 107 bytes, so its scratch folder has the shortest name.
-    return service("ray_serve", place, wait_s=WAIT_S, scratch=str(place.folder / "r"))
+def _files(deployment: Deployment) -> dict[str, str]:
+    # Paths of its sockets must stay below 107 bytes, so the scratch folder has a name of one letter.
+    return service("ray_serve", deployment, wait_s=WAIT_S, scratch=str(deployment.folder / "r"))
 
 
 RAY_SERVE = Peer(
@@ -19,7 +19,7 @@ RAY_SERVE = Peer(
     package="ray",
     lock=LOCKS / "ray_serve.txt",
     files=_files,
-    command=lambda place: [str(place.python), "ray_serve_service.py"],
+    command=lambda deployment: [str(deployment.python), "ray_serve_service.py"],
     ready="/-/healthz",
     route="/",
     body=lambda row: {"input": row},
@@ -37,9 +37,9 @@ RAY_SERVE = Peer(
     ),
     environment={
         "RAY_USAGE_STATS_ENABLED": "0",
-        # On Linux its cluster listens on all interfaces; as on the other systems this keeps it on the loopback one.
+        # On Linux its cluster listens on all interfaces. This setting binds it to the loopback, as on other systems.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # The four flags of its page. RAY_SERVE_THROUGHPUT_OPTIMIZED sets them and more, of which one listens publicly.
+        # The four flags of its page. RAY_SERVE_THROUGHPUT_OPTIMIZED also sets another flag, which listens publicly.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",

@@ -1,4 +1,4 @@
-"""The rounds: each server in turn, alone on its cores, asked for the right answer and then loaded."""
+"""Rounds: each server in turn runs alone on its cores, must give the expected answer, and is loaded."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.benchmarks.server.processes import free_port
-
 from ..errors import Unusable
-from . import quiet, workload
-from .figures import Figure, Load, Visit
+from . import interference, workload
+from .figures import Figure, Load, RoundResult
 from .loads import Measure
-from .peer import Peer, Place, Row
-from .process import Failed, Running, running
+from .peer import Deployment, Peer
+from .process import Failed, Running, free_ports, running
 
 PORTS = 6
-DYING_S = 1.0
-"""A server that answers no more may still be on its way out, which is the better reason to tell."""
+ENDING_S = 1.0
+"""Time for a server to end after failed requests: its exit status is then the reported error."""
 SHARE_OF_SLOWEST = 0.5
-"""The open loop offers everybody half of what the slowest reached: a rate that each can sustain."""
+"""The open loop's rate, as a share of the slowest peer's rate in the closed loop: each peer can sustain it."""
 ONE, MANY, OPEN = "one", "many", "open"
 CALLERS = 32
 CLOSED = (Load(ONE, users=1), Load(MANY, users=CALLERS))
 Say = Callable[[str], None]
-Keep = Callable[[Visit], None]
+Keep = Callable[[RoundResult], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure, and where. ``pythons``: of each peer that takes part, by name. ``rate_per_s``: of the open loop;
-    None for half of what the slowest reaches."""
+class ComparisonConfig:
+    """What ``bench peers`` measures, and on which cores.
+
+    ``pythons``: the interpreter of each peer, by name. ``rounds``: repetitions of all loads. ``seconds``: length of a
+    load. ``rate_per_s``: of the open loop; None for ``SHARE_OF_SLOWEST``. ``folder``: for models and working folders.
+    ``measure``: sends a load. ``warmup_s``: length of the load before the first measured one.
+    """
 
     peers: tuple[Peer, ...]
     pythons: dict[str, Path]
@@ -51,21 +53,30 @@ class Plan:
     warmup_s: float
 
 
-def run(plan: Plan, loads: dict[str, tuple[Load, ...]], keep: Keep, say: Say) -> None:
-    """All models in turn; ``keep`` gets every visit as it ends, and ``loads`` what each model is loaded with.
+def run(config: ComparisonConfig, loads: dict[str, tuple[Load, ...]], keep: Keep, say: Say) -> None:
+    """Measure all models in turn. ``keep`` gets each result as its round ends; ``loads`` is filled by model.
 
     Raises KeyboardInterrupt.
     """
-    with generator_on(plan.generator_core):
-        for model in plan.models:
-            file = plan.folder / f"{model.name}.onnx"
-            model.write(file)
-            _model(plan, model, file, loads, keep, say)
+    with generator_on(config.generator_core):
+        for model in config.models:
+            written = workload.write(model, config.folder)
+            rate, peers = config.rate_per_s, config.peers
+            if rate is None:
+                say(f"{model.name}: finding a rate that each peer can sustain")
+                rate, peers = _survey(config, written, keep, say)
+            loads[model.name] = (*CLOSED, Load(OPEN, rate_per_s=rate)) if rate is not None else CLOSED
+            for number in range(config.rounds):
+                # The order alternates, so that a drift of the machine slows the first and the last peer alike.
+                for peer in peers if number % 2 == 0 else reversed(peers):
+                    result = _round(config, peer, written, loads[model.name], number)
+                    keep(result)
+                    say(_line(result))
 
 
 @contextlib.contextmanager
 def generator_on(core: int) -> Iterator[None]:
-    """This process, and the load programs that it starts, on a core of their own."""
+    """This process, and the load generators that it starts, run on ``core`` while the block runs."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -75,130 +86,110 @@ def generator_on(core: int) -> Iterator[None]:
 
 
 def choose_cores(given: Sequence[int] | None) -> tuple[tuple[int, ...], int]:
-    """Those of the servers (the first, unless given), and that of the generator: the last. Raises Unusable."""
+    """The cores of the servers (``given``, else the first), and the core of the generator (the last of the others).
+
+    Raises Unusable when a given core does not exist, or when none is left for the generator.
+    """
     here = sorted(os.sched_getaffinity(0))
     cores = tuple(given) if given else tuple(here[:1])
     if not set(cores) <= set(here):
-        raise Unusable(f"the cores here are {here}: there are no {sorted(set(cores) - set(here))}")
+        raise Unusable(f"there are no cores {sorted(set(cores) - set(here))}: choose of {here}")
     left = [one for one in here if one not in cores]
     if not left:
-        raise Unusable(f"servers and load need cores of their own, and there are only {here}")
+        raise Unusable(f"servers and generator need cores of their own: leave one of {here} to the generator")
     return cores, left[-1]
 
 
-def _model(
-    plan: Plan, model: workload.Model, file: Path, all_loads: dict[str, tuple[Load, ...]], keep: Keep, say: Say
-) -> None:
-    right = workload.expected(file)
-    loads: tuple[Load, ...] = CLOSED
-    able = plan.peers
-    rate = plan.rate_per_s
-    if rate is None:
-        say(f"{model.name}: what can each sustain?")
-        rate, able = _survey(plan, model, file, right, keep, say)
-    if rate is not None:
-        loads = (*CLOSED, Load(OPEN, rate_per_s=rate))
-    all_loads[model.name] = loads
-    for number in range(plan.rounds):
-        # Forwards and backwards in turn: a machine that drifts slows both ends alike.
-        for peer in able if number % 2 == 0 else reversed(able):
-            visit = _visit(plan, peer, model.name, file, right, loads, number)
-            keep(visit)
-            say(_line(visit))
-
-
 def _survey(
-    plan: Plan, model: workload.Model, file: Path, right: Row, keep: Keep, say: Say
+    config: ComparisonConfig, model: workload.WrittenModel, keep: Keep, say: Say
 ) -> tuple[float | None, tuple[Peer, ...]]:
-    """A rate that each can sustain, and who can be measured at all; the others' visits are kept as they are."""
+    """The open loop's rate (None if no peer served its load without failures), and the peers that can be measured.
+
+    Results of the other peers go to ``keep``, with the error and without figures.
+    """
     reached, able = [], []
-    for peer in plan.peers:
-        visit = _visit(plan, peer, model.name, file, right, CLOSED[1:], 0)
-        say(_line(visit))
-        if visit.trouble is not None:
-            keep(replace(visit, figures={}))
+    for peer in config.peers:
+        result = _round(config, peer, model, CLOSED[1:], 0)
+        say(_line(result))
+        if result.trouble is not None:
+            keep(replace(result, figures={}))
             continue
         able.append(peer)
-        if not visit.figures[MANY].failures:
-            reached.append(visit.figures[MANY].rate_per_s)
-    # Two digits: the rate is a choice, and no measurement.
+        if not result.figures[MANY].failures:
+            reached.append(result.figures[MANY].rate_per_s)
+    # Two significant digits: the rate is chosen, and need not be exact.
     return (float(f"{SHARE_OF_SLOWEST * min(reached):.2g}") if reached else None), tuple(able)
 
 
-def _visit(plan: Plan, peer: Peer, model: str, file: Path, right: Row, loads: Sequence[Load], number: int) -> Visit:
-    folder = plan.folder / peer.name
+def _round(
+    config: ComparisonConfig, peer: Peer, model: workload.WrittenModel, loads: Sequence[Load], number: int
+) -> RoundResult:
+    folder = config.folder / peer.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    ports = tuple(_ports(PORTS))
-    place = Place(folder, plan.pythons[peer.name], ports, file, len(plan.server_cores))
+    python, cores = config.pythons[peer.name], len(config.server_cores)
+    deployment = Deployment(folder, python, free_ports(PORTS), model.file, cores)
     figures: dict[str, Figure] = {}
     start_s = None
     try:
-        for name, text in peer.files(place).items():
+        for name, text in peer.files(deployment).items():
             (folder / name).write_text(text, encoding="utf-8")
-        for command in peer.prepare(place):
-            _prepare(command, folder, peer, plan)
-        with running(peer.command(place), folder, peer.environment, plan.server_cores) as server:
-            server.wait_until_ready(place.port, peer.ready, peer.ready_within_s)
-            workload.check(peer, place, right)
+        for command in peer.prepare(deployment):
+            _prepare(command, folder, peer, config)
+        with running(peer.command(deployment), folder, peer.environment, config.server_cores) as server:
+            server.wait_until_ready(deployment.port, peer.ready, peer.ready_within_s)
+            workload.check(peer, deployment, model.expected)
             start_s = time.perf_counter() - server.began_s
             server.check_private()
-            _load(plan, peer, place, loads, number, server, figures)
-            workload.check(peer, place, right)
+            _load(config, peer, deployment, loads, number, server, figures)
+            workload.check(peer, deployment, model.expected)
     except Failed as error:
-        return Visit(peer.name, model, number, start_s, figures, str(error))
-    return Visit(peer.name, model, number, start_s, figures)
+        return RoundResult(peer.name, model.name, number, start_s, figures, str(error))
+    return RoundResult(peer.name, model.name, number, start_s, figures)
 
 
 def _load(
-    plan: Plan,
+    config: ComparisonConfig,
     peer: Peer,
-    place: Place,
+    deployment: Deployment,
     loads: Sequence[Load],
     number: int,
     server: Running,
     figures: dict[str, Figure],
 ) -> None:
-    """Fills ``figures``. Raises Failed when the server dies; that load then has no figure."""
-    url, body = peer.url(place), workload.payload(peer)
-    plan.measure(url, body, CLOSED[-1], plan.warmup_s, plan.seed)
+    """Send the loads and fill ``figures``. Raises Failed when the server ends; the load then has no figure."""
+    url, body = peer.url(deployment), workload.payload(peer)
+    config.measure(url, body, CLOSED[-1], config.warmup_s, config.seed)
     for load in loads:
         server.check()
-        began_s, before = time.perf_counter(), _busy(plan, server)
-        found = plan.measure(url, body, load, plan.seconds, plan.seed + number)
-        server.check(DYING_S if found.failures else 0.0)
-        after, lasted_s = _busy(plan, server), time.perf_counter() - began_s
-        noise = quiet.problems(before, after, lasted_s, plan.server_cores, "server")
-        found = replace(found, problems=(*found.problems, *noise))
+        began_s, before = time.perf_counter(), _cpu_time(config, server)
+        found = config.measure(url, body, load, config.seconds, config.seed + number)
+        server.check(ENDING_S if found.failures else 0.0)
+        after, lasted_s = _cpu_time(config, server), time.perf_counter() - began_s
+        others = interference.problems(before, after, lasted_s, config.server_cores, "server")
+        found = replace(found, problems=(*found.problems, *others))
         figures[load.name] = found
 
 
-def _busy(plan: Plan, server: Running) -> quiet.Busy:
-    return quiet.Busy(quiet.busy_s(plan.server_cores), server.cpu_s())
+def _cpu_time(config: ComparisonConfig, server: Running) -> interference.CpuTime:
+    return interference.CpuTime(interference.busy_s(config.server_cores), server.cpu_s())
 
 
-def _prepare(command: Sequence[str], folder: Path, peer: Peer, plan: Plan) -> None:
-    with running(command, folder, peer.environment, plan.server_cores) as tool:
+def _prepare(command: Sequence[str], folder: Path, peer: Peer, config: ComparisonConfig) -> None:
+    with running(command, folder, peer.environment, config.server_cores) as tool:
         try:
             status = tool.process.wait(peer.ready_within_s)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{command[0]} did not end after {peer.ready_within_s:g} s") from error
         if status:
-            raise Failed(f"{command[0]} ended with status {status}; {tool.last_words()}")
+            raise Failed(f"{command[0]} ended with status {status}; {tool.log_end()}")
 
 
-def _ports(count: int) -> list[int]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return list(found)
-
-
-def _line(visit: Visit) -> str:
-    told = [
+def _line(result: RoundResult) -> str:
+    parts = [
         f"{name} {one.rate_per_s:,.0f}/s" + (" (invalid)" if one.problems else "")
-        for name, one in visit.figures.items()
+        for name, one in result.figures.items()
     ]
-    if visit.trouble is not None:
-        told.append(visit.trouble)
-    return f"{visit.model} {visit.peer}: {', '.join(told)}"
+    if result.trouble is not None:
+        parts.append(result.trouble)
+    return f"{result.model} {result.peer}: {', '.join(parts)}"

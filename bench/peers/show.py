@@ -1,4 +1,4 @@
-"""The result for people: a table for each model, on a terminal and as Markdown, with versions and configurations."""
+"""Tables of the result, one for each model, for a terminal and as Markdown, with versions and configurations."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .figures import Comparison, Ratio, Summary, Told, start_s
+from .figures import Comparison, PeerInfo, Ratio, Summary, start_s
 from .rounds import CALLERS, MANY, ONE, OPEN
 
 MIN_PAIRS = 3
-"""Fewer make an interval that says nothing."""
+"""Rounds that an interval needs: fewer give one that is too wide to print."""
 NONE = "-"
 
 
 def table(found: Comparison) -> RenderableType:
-    """Everything, for a terminal."""
+    """The whole result for a terminal."""
     parts: list[RenderableType] = []
     for model, about in found.models.items():
         grid = Table(title=f"{model}: {about}", title_justify="left", box=None, padding=(0, 2))
@@ -27,12 +27,12 @@ def table(found: Comparison) -> RenderableType:
         for row in rows:
             grid.add_row(*row)
         parts += [grid, *(Text(note) for note in _notes(found, model)), Text("")]
-    parts += [Text(f"{one.title} {one.version}: {_told(one)}") for one in found.peers]
+    parts += [Text(f"{one.title} {one.version}: {_settings(one)}") for one in found.peers]
     return Group(*parts, Text(_conditions(found)))
 
 
 def markdown(found: Comparison) -> str:
-    """The same for a page."""
+    """The whole result as a Markdown page."""
     lines: list[str] = []
     for model, about in found.models.items():
         head, *rows = _rows(found, model)
@@ -40,7 +40,7 @@ def markdown(found: Comparison) -> str:
         lines += [*(_line(row) for row in rows), "", *(f"- {note}" for note in _notes(found, model)), ""]
     lines += ["| server | version | configuration | follows |", "| --- | --- | --- | --- |"]
     for one in found.peers:
-        lines.append(_line([one.title, one.version, _told(one), " ".join(_page(page) for page in one.advice)]))
+        lines.append(_line([one.title, one.version, _settings(one), " ".join(_page(page) for page in one.advice)]))
     return "\n".join([*lines, "", _conditions(found), "", "```sh", found.command, "```", ""])
 
 
@@ -66,7 +66,7 @@ def _rows(found: Comparison, model: str) -> list[list[str]]:
             "start s",
         ]
     ]
-    visits = [one for one in found.visits if one.model == model]
+    results = [one for one in found.visits if one.model == model]
     for one in found.peers:
         by_load = found.summaries.get(model, {}).get(one.name, {})
         lone, many, equal = (by_load.get(name) for name in (ONE, MANY, OPEN))
@@ -81,19 +81,19 @@ def _rows(found: Comparison, model: str) -> list[list[str]]:
                 _ms(equal.p99_ms if equal else None),
                 _times(many.rate_ratio if many else None, "x"),
                 _times(equal.p99_ratio if equal else None, "x lower"),
-                _start(start_s(visits, one.name)),
+                _start(start_s(results, one.name)),
             ]
         )
     return rows
 
 
 def _notes(found: Comparison, model: str) -> list[str]:
-    """Why a field is empty: for every server, each reason once."""
+    """Why figures are missing: for each server, each reason once."""
     notes = []
     for one in found.peers:
         by_load = found.summaries.get(model, {}).get(one.name, {})
         if one.missing is not None:
-            notes.append(f"{one.title}: took no part: {one.missing}")
+            notes.append(f"{one.title}: was not measured: {one.missing}")
             continue
         reasons: dict[str, list[str]] = {}
         for load, summary in by_load.items():
@@ -114,7 +114,7 @@ def _conditions(found: Comparison) -> str:
     )
 
 
-def _told(one: Told) -> str:
+def _settings(one: PeerInfo) -> str:
     return "; ".join(one.settings)
 
 

@@ -1,4 +1,4 @@
-"""Slipway itself, from this checkout, with what it chooses by itself."""
+"""Slipway from this checkout, with its default settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .peer import HOST, Peer, Place
+from .peer import HOST, Deployment, Peer
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _command(place: Place) -> Sequence[str]:
+def _command(deployment: Deployment) -> Sequence[str]:
     serve = str(ROOT / "serve.py")
-    return [sys.executable, serve, "--model", str(place.model), "--host", HOST, "--port", str(place.port)]
+    return [sys.executable, serve, "--model", str(deployment.model), "--host", HOST, "--port", str(deployment.port)]
 
 
 SLIPWAY = Peer(

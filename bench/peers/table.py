@@ -1,4 +1,4 @@
-"""The table of peers: everything that can be compared, Slipway first."""
+"""The table of peers, Slipway first."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ from .torchserve import TORCHSERVE
 from .triton import TRITON
 
 PEERS: tuple[Peer, ...] = (SLIPWAY, LITSERVE, MLSERVER, BENTOML, RAY_SERVE, TORCHSERVE, TRITON)
-"""The first is the one that the others' ratios are taken against."""
+"""The ratios of all others are to the first."""

@@ -1,16 +1,16 @@
-"""TorchServe: batching in its Java front end, an ONNX Runtime handler behind it."""
+"""TorchServe: batching in its Java front end, and a custom handler with ONNX Runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .peer import HOST, LOCKS, MAX_BATCH_SIZE, Peer, Place, service
+from .peer import HOST, LOCKS, MAX_BATCH_SIZE, Deployment, Peer, service
 
 WAIT_MS = 1
 
 
-def _files(place: Place) -> dict[str, str]:
-    http, management, metrics, grpc_inference, grpc_management = place.ports[:5]
+def _files(deployment: Deployment) -> dict[str, str]:
+    http, management, metrics, grpc_inference, grpc_management = deployment.ports[:5]
     properties = {
         "inference_address": f"http://{HOST}:{http}",
         "management_address": f"http://{HOST}:{management}",
@@ -20,33 +20,33 @@ def _files(place: Place) -> dict[str, str]:
         "grpc_inference_port": grpc_inference,
         "grpc_management_port": grpc_management,
         "disable_token_authorization": "true",
-        "model_store": place.folder,
+        "model_store": deployment.folder,
         "load_models": "model.mar",
     }
     model = {
-        "minWorkers": place.workers,
-        "maxWorkers": place.workers,
+        "minWorkers": deployment.workers,
+        "maxWorkers": deployment.workers,
         "batchSize": MAX_BATCH_SIZE,
         "maxBatchDelay": WAIT_MS,
     }
     return {
-        **service("torchserve", place),
+        **service("torchserve", deployment),
         "config.properties": "".join(f"{key}={value}\n" for key, value in properties.items()),
         "model-config.yaml": "".join(f"{key}: {value}\n" for key, value in model.items()),
-        # Its default writes a line for every request.
+        # Its default writes a line for each request.
         "log4j2.xml": '<Configuration><Loggers><Root level="warn"/></Loggers></Configuration>\n',
     }
 
 
-def _prepare(place: Place) -> Sequence[Sequence[str]]:
-    archive = [place.script("torch-model-archiver"), "--model-name", "model", "--version", "1.0"]
-    files = ["--serialized-file", str(place.model), "--handler", "torchserve_service.py"]
+def _prepare(deployment: Deployment) -> Sequence[Sequence[str]]:
+    archive = [deployment.script("torch-model-archiver"), "--model-name", "model", "--version", "1.0"]
+    files = ["--serialized-file", str(deployment.model), "--handler", "torchserve_service.py"]
     return [[*archive, *files, "--config-file", "model-config.yaml"]]
 
 
-def _command(place: Place) -> Sequence[str]:
+def _command(deployment: Deployment) -> Sequence[str]:
     files = ["--ts-config", "config.properties", "--log-config", "log4j2.xml"]
-    return [place.script("torchserve"), "--start", "--foreground", "--ncs", *files]
+    return [deployment.script("torchserve"), "--start", "--foreground", "--ncs", *files]
 
 
 TORCHSERVE = Peer(

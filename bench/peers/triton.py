@@ -1,4 +1,4 @@
-"""Triton's Python backend, through PyTriton: the part of Triton that pip can install."""
+"""Triton's Python backend through PyTriton, which pip can install."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sysconfig
 from .peer import LOCKS, Peer, infer_answer, infer_body, service
 
 WAIT_US = 0
-"""Triton's default: batches grow while its instances are busy, and nobody waits while one is free."""
+"""Triton's default: batches grow while all instances are busy, and a free instance starts at once."""
 
 TRITON = Peer(
     name="triton",
     title="Triton (PyTriton)",
     package="nvidia-pytriton",
     lock=LOCKS / "triton.txt",
-    files=lambda place: service("triton", place, wait_us=WAIT_US),
-    command=lambda place: [str(place.python), "triton_service.py"],
+    files=lambda deployment: service("triton", deployment, wait_us=WAIT_US),
+    command=lambda deployment: [str(deployment.python), "triton_service.py"],
     ready="/v2/models/model/ready",
     route="/v2/models/model/infer",
     body=infer_body,
@@ -31,6 +31,6 @@ TRITON = Peer(
         "https://triton-inference-server.github.io/pytriton/latest/reference/model_config",
         "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/batcher.html",
     ),
-    # Its backend embeds an interpreter, which must be the one that the environment was made with.
+    # Its backend embeds an interpreter, which must be the one of the environment.
     environment={"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))},
 )

@@ -1,4 +1,4 @@
-"""The workload: the models that all peers serve, the row that they are asked, and its right answer."""
+"""The workload: the models that all peers serve, the row of each request, and the expected answer."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from .peer import Peer, Place, Row
+from .peer import Deployment, Peer, Row
 from .process import Failed
 
 WIDTH = 64
 TOLERANCE = 1e-4
-ASK_WITHIN_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model by name; ``write`` makes its ONNX file, from ``x`` float32 [batch, 64] to ``y`` float32 [batch, 3]."""
+    """A model. ``write`` makes its ONNX file, from ``x`` float32 [batch, 64] to ``y`` float32 [batch, 3]."""
 
     name: str
     about: str
@@ -30,30 +30,46 @@ class Model:
 
 
 def _perceptron(path: Path) -> None:
-    from tests.benchmarks.server import networks  # needs onnx, which the other commands of bench do not
+    from . import networks  # onnx is no requirement of the other commands
 
     networks.perceptron(path)
 
 
 def _convolutions(path: Path) -> None:
-    from tests.benchmarks.server import networks
+    from . import networks
 
     networks.convolutions(path)
 
 
 MODELS = (
-    Model("perceptron", "64-128-128-3, about 10 us a row: what the server itself costs", _perceptron),
-    Model("convolutions", "12 layers, about 2 ms a row on one core: the model is the work", _convolutions),
+    Model("perceptron", "64-128-128-3, about 10 us a row: the cost of the server itself", _perceptron),
+    Model("convolutions", "12 layers, about 2 ms a row on one core: the cost of the model", _convolutions),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenModel:
+    """A model on disk, and the answer to ``row`` that every server of it must give."""
+
+    name: str
+    file: Path
+    expected: Row
+
+
+def write(model: Model, folder: Path) -> WrittenModel:
+    """Write the model into the folder and compute the expected answer."""
+    file = folder / f"{model.name}.onnx"
+    model.write(file)
+    return WrittenModel(model.name, file, expected(file))
+
+
 def row() -> Row:
-    """The row that is asked: 64 numbers that JSON and float32 agree on."""
+    """The row of each request: 64 numbers that float32 and JSON represent exactly."""
     return [(index * 37 % WIDTH) / WIDTH - 0.5 for index in range(WIDTH)]
 
 
 def expected(model: Path) -> Row:
-    """The model's own answer to ``row``, from a session of ONNX Runtime in this process."""
+    """The model's output for ``row``, from ONNX Runtime in this process."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -62,31 +78,33 @@ def expected(model: Path) -> Row:
 
 
 def payload(peer: Peer) -> bytes:
-    """The row as this peer is asked it."""
+    """The body of a request to this peer."""
     return json.dumps(peer.body(row()), separators=(",", ":")).encode()
 
 
-def check(peer: Peer, place: Place, right: Row) -> None:
-    """Ask once, and compare. Raises Failed with what came instead of the right answer."""
-    status, body = _ask(peer.url(place), payload(peer))
+def check(peer: Peer, deployment: Deployment, expected: Row) -> None:
+    """Send one request and compare the answer with ``expected``. Raises Failed with the wrong answer."""
+    status, body = _post(peer.url(deployment), payload(peer))
     if status != http.HTTPStatus.OK:
         raise Failed(f"it answered {status}: {body[:200].decode('utf-8', 'replace')}")
     try:
         answer = peer.answer(json.loads(body))
     except (ValueError, LookupError, TypeError) as error:
         raise Failed(f"its answer cannot be read: {body[:200].decode('utf-8', 'replace')}") from error
-    close = [math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE) for one, other in zip(answer, right, strict=False)]
-    if len(answer) != len(right) or not all(close):
-        raise Failed(f"its answer is wrong: {answer} instead of {right}")
+    close = [
+        math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE) for one, other in zip(answer, expected, strict=False)
+    ]
+    if len(answer) != len(expected) or not all(close):
+        raise Failed(f"its answer is wrong: {answer} instead of {expected}")
 
 
-def _ask(url: str, body: bytes) -> tuple[int, bytes]:
+def _post(url: str, body: bytes) -> tuple[int, bytes]:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=ASK_WITHIN_S)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT_S)
     try:
         connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        return reply.status, reply.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         raise Failed(f"it did not answer: {error or type(error).__name__}") from error
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..observe.timeline import Host
+from ..observe.timeline import ServerTimeline
 from .source import Run
 from .svg import Chart, figure, linear_ticks, number
 
@@ -57,7 +57,7 @@ def host_charts(run: Run) -> list[str]:
     return [chart for panel in PANELS if run.host is not None and (chart := _panel(panel, run.host, run))]
 
 
-def _panel(panel: Panel, beside: Host, run: Run) -> str:
+def _panel(panel: Panel, beside: ServerTimeline, run: Run) -> str:
     known = [(name, words) for name, words in panel.series if beside.values(name, [(run.start_s, run.end_s)])]
     if not known:
         return ""

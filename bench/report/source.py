@@ -16,8 +16,8 @@ from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
 from ..observe import timeline as host
 from ..observe.link import Link
-from ..observe.memory_bandwidth import Memory
-from ..observe.timeline import Host, Stretch
+from ..observe.memory_bandwidth import MemoryBandwidth
+from ..observe.timeline import ServerTimeline, Span
 from ..result import record
 
 Columns = dict[str, NDArray[np.int64]]
@@ -34,8 +34,8 @@ class Run:
     found: dict[str, Any]
     rows: Columns
     window: Columns
-    stretches: tuple[Stretch, ...]
-    host: Host | None
+    stretches: tuple[Span, ...]
+    host: ServerTimeline | None
 
     @property
     def start_s(self) -> float:
@@ -111,7 +111,7 @@ def explained(run: Run) -> Explanation:
             seed=int(run.found["load"]["seed"]),
             loopback=_loopback(run.found["calibration"]),
             link=Link(**found) if (found := run.found.get("link")) is not None else None,
-            memory=Memory(**found) if (found := run.found.get("memory")) is not None else None,
+            memory=MemoryBandwidth(**found) if (found := run.found.get("memory")) is not None else None,
         ),
     )
 

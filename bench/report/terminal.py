@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..explain.explanation import Explanation
 from ..explain.stages import RESIDUAL, TERMS, Band
-from ..observe.model_work import STAGES, Work
+from ..observe.model_work import STAGES, ModelWork
 from ..result.objective import Objective
 from ..result.record import ObjectiveRecord, RunRecord
 from ..result.statistics import Percentile
@@ -142,7 +142,7 @@ def _stages(record: RunRecord) -> RenderableType:
     return Group(title, grid, legend, *([steps] if steps is not None else []), *notes)
 
 
-def steps_table(works: Sequence[Work]) -> RenderableType | None:
+def steps_table(works: Sequence[ModelWork]) -> RenderableType | None:
     """Of a pipeline, what queue and compute are made of; None for a plain model."""
     works = [one for one in works if one.step]
     if not works:
@@ -156,7 +156,7 @@ def steps_table(works: Sequence[Work]) -> RenderableType | None:
     return grid
 
 
-def step_cells(one: Work) -> tuple[str, ...]:
+def step_cells(one: ModelWork) -> tuple[str, ...]:
     """One step under ``STEP_HEADS``."""
     times = (f"{one.stages_ms[stage]:,.3f}" if stage in one.stages_ms else "" for stage in STAGES)
     busy = f"{one.utilisation:.0%}" if one.utilisation is not None else ""

@@ -22,8 +22,8 @@ from ..load.calibration import Calibration
 from ..load.measurements import COLUMNS
 from ..observe.environment import Environment
 from ..observe.link import Link
-from ..observe.memory_bandwidth import Memory
-from ..observe.timeline import Host
+from ..observe.memory_bandwidth import MemoryBandwidth
+from ..observe.timeline import ServerTimeline
 from .statistics import Percentile
 from .validity import Validity
 
@@ -199,10 +199,10 @@ class RunRecord:
     batches: dict[str, int]
     server: dict[str, dict[str, float]]
     objective: ObjectiveRecord | None = None
-    host: Host | None = None
+    host: ServerTimeline | None = None
     explanation: Explanation | None = None
     link: Link | None = None
-    memory: Memory | None = None
+    memory: MemoryBandwidth | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 

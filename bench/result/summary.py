@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..load.arrivals import NS_PER_S
-from ..load.engine import RawRun
 from ..load.measurements import Outcome, kind_of
+from ..load.raw_run import RawRun
 from ..load.server_timing import MISSING
 from . import record
 from . import statistics as stats

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..load.engine import RawRun
 from ..load.measurements import Outcome
+from ..load.raw_run import RawRun
 from ..load.server_timing import MISSING
 from .statistics import order_statistic
 

@@ -1,4 +1,4 @@
-"""Intervals by resampling, seeded: what a mean or a median would have been with other rows, or in other rounds."""
+"""Bootstrap intervals, seeded: the range of a mean or median over resampled rows or rounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 Statistic = Callable[[Array], float]
-"""A figure of the rows at these indices."""
+"""Computes a figure over the rows at these indices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,20 @@ class Interval:
 def mean(values: Array, seed: int) -> Interval:
     """Percentile bootstrap interval of the mean of ``values`` (float, one per row).
 
-    B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13. Where rows are paired, pass their
-    differences: resampling both sides together is what makes the interval narrow.
+    B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13. For paired rows, pass their
+    differences: the interval is narrow because both sides are resampled together.
     """
     rng = np.random.default_rng(seed)
-    # Row by row instead of one (resamples, rows) matrix: a large evaluation set would not fit into memory.
+    # One resample at a time: a (resamples, rows) matrix of a large evaluation set would not fit into memory.
     means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)])
     return _percentiles(float(values.mean()), means)
 
 
 def paired(ours: Statistic, theirs: Statistic, rows: int, seed: int, resamples: int) -> tuple[Interval, Interval]:
-    """Intervals of ``ours`` and of ``theirs - ours``, both taken over the same resampled rows each time.
+    """Intervals of ``ours`` and of ``theirs - ours``, both computed over the same resampled rows.
 
-    For figures that are no mean over rows (F1, AUROC): they are worked out anew for every resample. One that is not
-    defined for a resample (a class that did not get into it) leaves that resample out.
+    For figures that are not means over rows (F1, AUROC). A resample in which the figure is undefined, for example
+    because a class is absent, is skipped.
     """
     rng = np.random.default_rng(seed)
     every = np.arange(rows)

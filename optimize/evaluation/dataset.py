@@ -23,7 +23,7 @@ RESERVED_SHARE = 0.2
 """Share of the evaluation rows that calibrate when no calibration file is given."""
 
 RESERVED_MOST = 512
-"""Quantization ranges do not get better from more rows than this; evaluation does."""
+"""More rows hardly improve quantization ranges, but they do improve the evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Dataset:
         return Dataset(_frozen({name: array[indices] for name, array in self.inputs.items()}), labels, self.sha256)
 
     def batch(self, rows: int, offset: int = 0) -> dict[str, Array]:
-        """``rows`` rows of every input from ``offset`` on, starting over at the end: small sets fill large batches."""
+        """``rows`` rows of every input from ``offset`` on, wrapping so that small sets fill large batches."""
         indices = (np.arange(rows) + offset) % self.rows
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.inputs.items()}
 
@@ -64,7 +64,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to calibrate on and rows to evaluate on. ``note`` says where they came from and whether they overlap."""
+    """The calibration rows and the evaluation rows. ``note`` says where they come from and whether they overlap."""
 
     calibration: Dataset
     evaluation: Dataset
@@ -98,7 +98,7 @@ def read(path: Path) -> Dataset:
 
 
 def store(data: Dataset, directory: Path) -> None:
-    """Write the rows where :func:`stored` finds them: other processes then map them instead of being sent copies."""
+    """Write the rows for :func:`stored`; child processes then map them instead of receiving copies."""
     directory.mkdir(parents=True, exist_ok=True)
     for position, array in enumerate(data.inputs.values()):
         np.save(directory / f"{position}.npy", array)
@@ -127,10 +127,10 @@ def _check_rows(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def split(evaluation: Dataset, calibration: Dataset | None, seed: int) -> Split:
-    """Rows for calibration and rows for evaluation that have nothing to do with each other.
+    """Separate the calibration rows from the evaluation rows.
 
-    Without a calibration set, a seeded share of the evaluation rows is reserved: it calibrates and is *not* evaluated
-    on, because ranges fitted to the rows of the exam flatter the result. With one, rows in both sets are counted.
+    Without a calibration set, a seeded share of the evaluation rows is reserved for calibration and not evaluated on,
+    because evaluating on calibration rows would flatter the result. With one, the rows in both sets are counted.
     Raises BadInput when there are too few rows to reserve any.
     """
     if calibration is None:

@@ -1,4 +1,4 @@
-"""Evaluation: a candidate's answers on held-out rows, and how much of the metric it loses against the reference."""
+"""Evaluation: the outputs of a candidate on held-out rows, and its drop of the metric against the reference."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from .metrics import Metric, Outputs
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How much of the metric may be lost: ``amount`` in the metric's unit, or, if ``relative``, as a share of the
-    reference's score."""
+    """The allowed drop: ``amount`` in the metric's unit, or, if ``relative``, as a share of the reference's score."""
 
     amount: float
     relative: bool
@@ -36,9 +35,9 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A candidate on the evaluation rows: its score, and the drop against the reference (positive is worse).
+    """The score of a candidate over ``rows`` rows, and its drop against the reference (positive is worse).
 
-    ``rows`` were evaluated; on ``differing`` of them the score is another than the reference's.
+    ``differing`` rows have another score than the reference's.
     """
 
     score: Interval
@@ -94,7 +93,7 @@ def compare(metric: Metric, candidate: Outputs, reference: Outputs, labels: Arra
 
 
 def _whole(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array | None, seed: int) -> Accuracy:
-    """The same for a metric that gives one number for all rows: it is asked again for every resample."""
+    """The same for a metric that gives one number for all rows; it is computed again for every resample."""
 
     def over(outputs: Outputs, at: Array) -> float:
         part = {name: array[at] for name, array in outputs.items()}

@@ -1,4 +1,4 @@
-"""The cheap gate: a few rows say whether a candidate is worth the whole evaluation set."""
+"""The cheap gate: rejects broken candidates after a few rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .metrics import METRICS, Outputs
 ROWS = 32
 
 LEAST_SQNR_DB = 0.0
-"""Below this the error is larger than the signal: a broken conversion, whatever the metric would say of it."""
+"""Below this the error is larger than the signal, which is a broken conversion for every metric."""
 
 LEAST_AGREEMENT = 0.5
-"""A classifier that differs from float32 on most rows is broken; less than that is for the metric to judge."""
+"""A classifier that disagrees with float32 on more rows than this is broken; smaller losses are left to the metric."""
 
 
 def head(expected: Outputs, got: Outputs) -> Mapping[str, Array]:
@@ -25,8 +25,8 @@ def head(expected: Outputs, got: Outputs) -> Mapping[str, Array]:
     return {name: array[: len(got[name])] for name, array in expected.items()}
 
 
-def misfit(got: Outputs, expected: Outputs) -> str | None:
-    """Why ``got`` cannot be compared at all: other outputs, other shapes or types, or values that are not finite."""
+def incomparable(got: Outputs, expected: Outputs) -> str | None:
+    """Why ``got`` cannot be compared with ``expected``: other names, shapes, types, or values that are not finite."""
     if list(got) != list(expected):
         return f"broken: its outputs are {', '.join(got)} instead of {', '.join(expected)}"
     for name, cut in head(expected, got).items():
@@ -37,8 +37,8 @@ def misfit(got: Outputs, expected: Outputs) -> str | None:
     return None
 
 
-def too_rough(got: Outputs, expected: Outputs, classifies: bool) -> str | None:
-    """Why ``got``, which is comparable, is not worth evaluating: mostly noise, or mostly other answers."""
+def too_noisy(got: Outputs, expected: Outputs, classifies: bool) -> str | None:
+    """Why comparable outputs are broken: more noise than signal, or mostly other classes."""
     cut = head(expected, got)
     noise = sqnr_db(got, cut)
     if noise < LEAST_SQNR_DB:

@@ -1,4 +1,4 @@
-"""The metrics: what a model's answers are worth, row by row where that is possible."""
+"""The metrics: scores of a model's outputs, one per row where possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Padding: whether texts of different lengths may share a run, which the manifest then promises to the server."""
+"""Padding: checks whether texts of different lengths may share a batch, and describes it for the manifest."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .evaluate import sqnr_db
 
 MASK = "attention_mask"
 TEXT = frozenset({"input_ids", MASK, "token_type_ids"})
-"""Inputs that may be filled up with zeros, because the mask then says that nothing is there."""
+"""Inputs that may be padded with zeros, because the mask excludes the padding."""
 
 AXIS, FILL = 1, 0
 
 NOTICEABLE_DB = 3.0
-"""How much more noise a lower precision may have when padded: its ranges see the rows of the others in any case."""
+"""Extra noise that a variant in lower precision may have when padded: its ranges depend on the batch in any case."""
 
 EXACT_DB = 80.0
-"""Two orders of the same float32 sums are further apart than this only where something else is wrong."""
+"""Signal-to-noise ratio that differences in the order of float32 sums never go below."""
 
 
 def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableAxis | None:
-    """The axis along which requests may be padded; None where that would change an answer, or is not known to be safe.
+    """The axis along which requests may be padded; None when padding changes outputs or is not known to be safe.
 
-    Only for models of token ids and a mask whose outputs have no axis of tokens. Every row that was cut for the proof
-    is padded to the full length again: float32 has to answer as the source did without padding, and ``chosen`` may not
-    be noticeably further from that than it is without.
+    Only for models of token ids and a mask whose outputs have no token axis. Every row that was cut for the proof is
+    padded to the full length again. Float32 must then give the source's outputs without padding, and the noise of
+    ``chosen`` must not grow noticeably.
     """
     lengths = conversion.probes[0].lengths
     if not (_is_text(conversion) and _is_pooled(conversion)):
@@ -54,7 +54,7 @@ def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableA
 
 
 def fill(array: Array, length: int) -> Array:
-    """``array`` with zeros behind what is there, up to ``length`` on the axis of the tokens."""
+    """``array`` with zeros appended up to ``length`` on the token axis."""
     missing = length - array.shape[AXIS]
     return np.pad(array, [(0, missing if at == AXIS else 0) for at in range(array.ndim)], constant_values=FILL)
 
@@ -72,7 +72,7 @@ def _is_text(conversion: Conversion) -> bool:
 
 
 def _is_pooled(conversion: Conversion) -> bool:
-    """Whether the outputs have one shape per row whatever the length was."""
+    """Whether the outputs have the same shape per row at every length."""
     shapes = {tuple(array.shape[1:] for array in answers) for answers in conversion.answers}
     return len(shapes) == 1
 

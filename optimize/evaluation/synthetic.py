@@ -1,4 +1,4 @@
-"""Made-up rows: what a text model is judged on where its user gave no data; real sentences where it has a tokenizer."""
+"""Synthetic rows: evaluation data for a text model without --eval, from real sentences if it has a tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archive: an artifact as ``model.tar.gz``, as SageMaker takes it; equal bytes for equal content."""
+"""The archive: an artifact as ``model.tar.gz`` for SageMaker, with equal bytes for equal content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import BadInput
 NAME = "model.tar.gz"
 
 EPOCH = 0
-"""Of every member and of the archive: times would make two archives of one artifact differ."""
+"""Modification time of every member and of the archive, so that two archives of one artifact are equal."""
 
 
 def write(root: Path, target: Path, *, force: bool) -> Path:

@@ -1,4 +1,4 @@
-"""The package: the chosen file, samples, evidence and report, written beside their place and moved there at the end."""
+"""The output directory: model file, samples, manifest with evidence, and report; renamed into place when complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from server.tensors import Array
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
 from ..passes import backend_of
-from ..search.benchmark import Cell, Layout, Timing
-from ..search.search import Outcome, Search
+from ..search.layouts import Layout
+from ..search.outcome import Outcome, Search
+from ..search.timing import Cell, Timing
 from ..sources.baseline import Proof
-from . import prepack as finish
-from . import report
-from .prepack import Finished
+from . import prepack, report
+from .prepack import PrepackedModel
 from .profile import OperatorTime
 
 REPORT = "report.html"
@@ -35,7 +35,7 @@ SAMPLE_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Under what name, version and task it is served, and the names of its classes."""
+    """The name, version and task that the model is served under, and the names of its classes."""
 
     name: str
     version: str
@@ -45,7 +45,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that was found out, ready to be written."""
+    """All results of a run that the artifact records."""
 
     search: Search
     proof: Proof
@@ -53,7 +53,7 @@ class Findings:
     layouts: tuple[Layout, ...]
     batch_sizes: tuple[int, ...]
     asked: Mapping[str, Any]
-    finished: Finished
+    finished: PrepackedModel
     provenance: Mapping[str, Any]
     operators: tuple[OperatorTime, ...] = ()
     padding: VariableAxis | None = None
@@ -61,9 +61,9 @@ class Findings:
 
 @contextlib.contextmanager
 def staged(output: Path, *, force: bool) -> Iterator[Path]:
-    """A directory beside ``output`` that takes its place when the block ends well and vanishes when it does not.
+    """A temporary directory that replaces ``output`` when the block succeeds, and is removed when it fails.
 
-    Raises BadInput before anything is done when ``output`` is in the way and ``force`` is False.
+    Raises BadInput at once when ``output`` exists and ``force`` is False.
     """
     if output.exists() and not output.is_dir():
         raise BadInput(f"--output {output} is a file")
@@ -88,11 +88,11 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> Artifact:
-    """Fill ``root``: model, samples (``input:<name>``, and the reference's ``output:<name>``), report, manifest."""
+    """Write model, samples (``input:<name>``, and float32's ``output:<name>``), report and manifest into ``root``."""
     chosen = findings.search.chosen
     if chosen.record is None:
         raise ValueError(f"{chosen.name} was chosen without a file")
-    finish.place(findings.finished, root)
+    prepack.place(findings.finished, root)
     model = findings.finished.files[0].name
     backend = backend_of(Path(model))
     session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
@@ -121,7 +121,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
 
 
 def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session) -> float:
-    """Returns the largest absolute difference between the chosen file's answers and the reference's."""
+    """Write the samples; return the largest absolute difference between the winner's outputs and float32's."""
     rows = min(SAMPLE_ROWS, data.rows)
     inputs = data.batch(rows)
     expected = {name: array[:rows] for name, array in findings.search.reference_outputs.items()}
@@ -133,7 +133,7 @@ def _write_samples(path: Path, findings: Findings, data: Dataset, session: Sessi
 
 
 def largest_difference(got: list[Array], expected: list[Array]) -> float:
-    """Over all outputs, in their own unit; infinite where the shapes differ or a value is not a number."""
+    """The largest absolute difference over all outputs; infinite when shapes differ or a value is not a number."""
     worst = 0.0
     for have, want in zip(got, expected, strict=True):
         if have.shape != want.shape:
@@ -154,7 +154,7 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
         "proof": [{"batch_size": size, "max_abs_difference": worst} for size, worst in findings.proof.differences],
         "proof_lengths": {name: list(sizes) for name, sizes in findings.proof.lengths},
         "proof_cosine": round(findings.proof.cosine, 9),
-        "exporter_said": list(findings.proof.said),
+        "exporter_said": list(findings.proof.messages),
         "chosen": findings.search.chosen.name,
         "candidates": [_outcome(outcome, findings.search.timings) for outcome in findings.search.outcomes],
         "layouts": [

@@ -1,4 +1,4 @@
-"""The finish: the winner written so that loading it maps weights instead of copying and packing them."""
+"""Prepacking: writes the winner so that loading maps its weights instead of copying and packing them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ..passes.leveled_from_float32 import write
 ROUNDS = 3
 
 SMALLEST_BYTES = 1_000_000
-"""Smaller models load in a few milliseconds whatever is done: they stay one portable file."""
+"""Smaller models load in a few milliseconds in any case and stay one portable file."""
 
 WORTH_IT = 0.9
-"""The mapped form has to load in this share of the time: it binds the artifact to processors like this one."""
+"""Largest share of the plain load time: the mapped form must gain something, because it fits this processor only."""
 
 AS_FAST = 1.1
-"""Times the plain form's run that a run of the mapped one may take: the same kernels, and what a busy machine adds."""
+"""Largest ratio of the mapped form's run time to the plain form's: the same kernels, plus noise of a busy machine."""
 
 LEAST_RUNS, MOST_RUNS, TIMED_NS = 7, 60, 1e9
-"""Of both forms, as many as fit into a second: on a busy machine the fastest of few runs is still a slow one."""
+"""Runs of both forms, as many as fit into a second: on a busy machine the fastest of few runs is still slow."""
 
 SAME_DB = 60.0
-"""Signal to noise between the two forms: the same kernels on the same numbers, in another order at most."""
+"""Least signal-to-noise ratio between the two forms, which run the same kernels, perhaps in another order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class PrepackedModel:
     """The files of the model, the first of which is loaded. ``prepacked``: they fit processors like this one only."""
 
     files: tuple[Path, ...]
@@ -61,14 +61,14 @@ class Finished:
         }
 
 
-def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: bool = False) -> Finished:
-    """Write the mapped form of ``model`` and keep it if it computes the same and loads faster; else keep ``model``.
+def prepack(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: bool = False) -> PrepackedModel:
+    """Write the mapped form of ``model``; keep it if its outputs are the same and it loads faster, else keep ``model``.
 
-    ``late``: the time is over, and the plain form is good enough.
+    ``late``: no time is left, and the plain form is kept.
     """
     beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
     siblings = tuple(file for file in beside if file.is_file())
-    plain = Finished((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
+    plain = PrepackedModel((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
     if portable or backend_of(model) != "onnxruntime":
         return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")
     if late:
@@ -81,28 +81,28 @@ def finish(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: b
         write(model, target, "all")
         same = _same(model, target, data)
         pace = _pace(model, target, data)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's own; whatever it is, the plain file is good
+    except Exception as error:  # noqa: BLE001 - any error of ONNX Runtime: the plain file is good
         return _because(plain, f"ONNX Runtime could not write the mapped form: {str(error).splitlines()[0]}")
     if not same:
-        return _because(plain, "the mapped form computed something else")
+        return _because(plain, "the mapped form gives other outputs")
     if pace > AS_FAST:
         return _because(plain, f"the mapped form takes {pace:.2f} times as long to run")
     times = [(_loading_ms(model), _loading_ms(target, optimized=True)) for _ in range(ROUNDS)]
     plain_ms, mapped_ms = (float(np.median(column)) for column in zip(*times, strict=True))
     if mapped_ms > WORTH_IT * plain_ms:
-        return Finished(plain.files, False, plain_ms, mapped_ms, "mapping does not load faster")
+        return PrepackedModel(plain.files, False, plain_ms, mapped_ms, "mapping does not load faster")
     files = tuple(file for file in (target, target.with_name(f"{target.name}.data")) if file.is_file())
-    return Finished(files, True, plain_ms, mapped_ms, "weights are mapped and packed for this processor")
+    return PrepackedModel(files, True, plain_ms, mapped_ms, "weights are mapped and packed for this processor")
 
 
-def place(finished: Finished, root: Path) -> None:
-    """Copy the files into the artifact; the graph names the file of its weights, so names stay."""
+def place(finished: PrepackedModel, root: Path) -> None:
+    """Copy the files into the artifact under their names, because the graph refers to its weights by name."""
     for file in finished.files:
         shutil.copyfile(file, root / file.name)
 
 
-def _because(finished: Finished, reason: str) -> Finished:
-    return Finished(finished.files, False, finished.plain_ms, None, reason)
+def _because(finished: PrepackedModel, reason: str) -> PrepackedModel:
+    return PrepackedModel(finished.files, False, finished.plain_ms, None, reason)
 
 
 def _open(path: Path, *, optimized: bool) -> Session:
@@ -116,7 +116,7 @@ def _loading_ms(path: Path, *, optimized: bool = False) -> float:
 
 
 def _pace(plain: Path, mapped: Path, data: Dataset) -> float:
-    """How many times as long a row takes in the mapped form, opened as the server opens it: fastest against fastest."""
+    """Run time of one row in the mapped form over that in the plain form: the fastest runs of both are compared."""
     with ExitStack() as stack:
         sessions = [_open(plain, optimized=False), _open(mapped, optimized=True)]
         for session in sessions:
@@ -130,7 +130,7 @@ def _pace(plain: Path, mapped: Path, data: Dataset) -> float:
                 session.run([row[spec.name] for spec in session.spec.inputs])
                 marks.append(time.perf_counter_ns())
             taken.append(marks)
-    # The first run plans the memory. What only the fastest run sees is the file, not the neighbours.
+    # The first run plans the memory. The fastest run is the least disturbed by other processes.
     plain_ns, mapped_ns = np.diff(np.array(taken[1:]), axis=1).min(axis=0)
     return float(mapped_ns / plain_ns)
 
@@ -143,4 +143,4 @@ def _same(plain: Path, mapped: Path, data: Dataset) -> bool:
         )
     except SlipwayError:
         return False
-    return gates.misfit(got, expected) is None and evaluate.sqnr_db(got, expected) >= SAME_DB
+    return gates.incomparable(got, expected) is None and evaluate.sqnr_db(got, expected) >= SAME_DB

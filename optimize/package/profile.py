@@ -1,4 +1,4 @@
-"""The profile: where the time of a run goes, by operator, as ONNX Runtime itself has measured it."""
+"""The profile: time of a run by operator, measured by ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARM_UP_RUNS = 2
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """Microseconds that one run of ``candidate`` spends in all nodes of one operator, and how many those are."""
+    """Microseconds that one run of ``candidate`` spends in all ``nodes`` of one operator."""
 
     candidate: str
     operator: str
@@ -37,7 +37,7 @@ class OperatorTime:
 def operators(candidate: str, path: Path, batch: Mapping[str, Array]) -> list[OperatorTime]:
     """Run the file a few times with one thread and add up its nodes, the most expensive operator first.
 
-    The profiler costs a little in every node: shares are right, sums are larger than an undisturbed run.
+    The profiler adds a little time to every node: shares are right, and sums exceed an undisturbed run.
     """
     import onnxruntime as ort
 
@@ -56,7 +56,7 @@ def operators(candidate: str, path: Path, batch: Mapping[str, Array]) -> list[Op
 
 
 def _add_up(candidate: str, events: list[dict[str, Any]]) -> list[OperatorTime]:
-    """Every node is met once a run, in order: the warm-up's are the first of each name."""
+    """Add up the time by operator. Every node has one event per run; the first of each name belong to the warm-up."""
     met: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     nodes: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page that is made from a manifest and from nothing else."""
+"""The report: one self-contained HTML page made from the manifest alone."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.report import svg
 from server.artifact import Manifest
 from server.tensors import TensorSpec, describe_shape
 
-from . import report_sections as explain
+from . import report_sections
 from .charts import Point, draw
 
-STYLE = Path(__file__).with_name("report.css")
+STYLES = (Path(svg.__file__).with_name("report.css"), Path(__file__).with_name("report.css"))
+"""The style sheet of bench, and the additions of this report."""
 
 Row = Mapping[str, Any]
 
 
 def render(manifest: Manifest) -> str:
-    """The page as text: verdict, candidates, plot, timings, and what would be needed to do it again."""
+    """The page as text: verdict, candidates, chart, timings, checks, and the command and versions to reproduce it."""
     evidence = manifest.evidence
     title = escape(f"{manifest.name} version {manifest.version}")
     sections = (
         _verdict(manifest),
         f"<h2>Candidates</h2>{_candidates(evidence)}",
         f"<h2>Accuracy against time</h2>{_plot(evidence)}",
-        f"<h2>What may have been lost</h2>{explain.intervals(evidence)}",
+        f"<h2>Loss of accuracy</h2>{report_sections.intervals(evidence)}",
         f"<h2>Time of a run</h2>{_timings(evidence)}",
-        f"<h2>Where the time goes</h2>{explain.operators(evidence)}",
-        *explain.sensitivities(evidence),
-        *explain.pruned(evidence),
+        f"<h2>Where the time goes</h2>{report_sections.operators(evidence)}",
+        *report_sections.sensitivities(evidence),
+        *report_sections.pruned(evidence),
         f"<h2>What was checked</h2>{_checks(evidence)}",
         f"<h2>How this was made</h2>{_provenance(manifest)}",
         f"<h2>What the libraries said</h2>{_said(evidence)}",
     )
+    style = "".join(path.read_text(encoding="utf-8") for path in STYLES)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}: optimize report</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
+        f"<title>{title}: optimize report</title><style>{style}</style></head>"
         f"<body>{''.join(sections)}</body></html>\n"
     )
 
@@ -49,11 +52,11 @@ def interval(row: Row, digits: str) -> str:
 
 
 def verdict(manifest: Manifest) -> str:
-    """What came out, in one sentence."""
+    """The result in one sentence."""
     chosen = _chosen(manifest.evidence)
     if chosen["name"] == "float32":
         if not any(row["accuracy"] for row in manifest.evidence["candidates"] if not row["chosen"]):
-            return "The float32 model stays as it is: no other form got as far as being judged."
+            return "The float32 model stays as it is: no other candidate got as far as being judged."
         return "The float32 model stays as it is: nothing that is accurate enough is faster here."
     speed = chosen["speed_up"]["value"]
     return f"{chosen['name']} is {speed:.2f} times as fast as float32 and keeps within the allowed drop."
@@ -82,7 +85,7 @@ def _verdict(manifest: Manifest) -> str:
     items = "".join(f"<li><b>{escape(value)}</b>{escape(label)}</li>" for value, label in figures)
     return (
         f'<p class="eyebrow">Slipway optimize: {escape(manifest.name)} version {escape(manifest.version)}</p>'
-        f'<h1>{escape(verdict(manifest))}</h1><ul class="figures">{items}</ul>'
+        f'<h1>{escape(verdict(manifest))}</h1><ul class="tiles">{items}</ul>'
     )
 
 
@@ -123,7 +126,8 @@ def _plot(evidence: Row) -> str:
             points.append(Point(row["name"], row_us, drop["value"], drop["low"], drop["high"], bool(row["chosen"])))
     drawing = draw(points, evidence["metric"]["name"], float(evidence["max_drop"]["limit"]))
     caption = "Only candidates that are accurate enough are timed. Bars: 95 % interval of the paired drop."
-    return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+    names = "".join(f"<li{' class=chosen' if point.chosen else ''}>{escape(point.name)}</li>" for point in points)
+    return f'<figure>{drawing}<ol class="names">{names}</ol><figcaption>{caption}</figcaption></figure>'
 
 
 def _timings(evidence: Row) -> str:
@@ -137,18 +141,16 @@ def _timings(evidence: Row) -> str:
         )
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
-    note = "Median microseconds of a run as the clock had them, in the backend that the server uses. " + _rounds(
-        evidence
-    )
+    note = "Median microseconds of a run, as measured, in the server's backend. " + _rounds(evidence)
     return _table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
 
 
 def _rounds(evidence: Row) -> str:
-    """How the ratios came about, and how uneven the machine was meanwhile."""
+    """How the ratios were measured, and how much the machine's pace varied."""
     asked = evidence["measurement"]
     more, uneven = asked.get("most_rounds", 0), asked.get("unevenness")
     text = f"{asked['rounds']} interleaved rounds were asked for"
-    text += f", and what was close had up to {more}" if more > asked["rounds"] else ""
+    text += f", and close candidates had up to {more}" if more > asked["rounds"] else ""
     text += ". Ratios are taken at the machine's usual pace, followed from block to block by the float32 model"
     return text + (f": it varied by a factor of {uneven:.2f} meanwhile." if uneven else ".")
 

@@ -1,4 +1,4 @@
-"""The report's sections that say why: intervals of the drop, time by operator, noise by layer."""
+"""The report's sections on causes: intervals of the drop, time by operator, noise by layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 
 MOST_BARS = 12
 BEST_DB = 120.0
-"""Where a layer's bar begins: no noise to speak of."""
+"""Signal-to-noise ratio of a layer without visible noise, where its bar begins."""
 
 
 def intervals(evidence: Row) -> str:
@@ -27,7 +27,7 @@ def intervals(evidence: Row) -> str:
 
 
 def operators(evidence: Row) -> str:
-    """Bars of the reference and of the winner on one scale, side by side in one table of drawings."""
+    """One bar chart for float32 and one for the winner: the time of each operator."""
     rows = evidence.get("operators", [])
     blocks = []
     for name in dict.fromkeys(row["candidate"] for row in rows):
@@ -50,7 +50,7 @@ def operators(evidence: Row) -> str:
 
 
 def sensitivities(evidence: Row) -> list[str]:
-    """A section for each candidate that went to repair: what its layers add in noise, the worst first."""
+    """A section for each candidate that repair was tried on: the noise of its layers, the worst first."""
     sections = []
     for row in evidence["candidates"]:
         layers = row.get("sensitivities", [])[:MOST_BARS]
@@ -59,7 +59,7 @@ def sensitivities(evidence: Row) -> list[str]:
                 Bar(f"{one['operator']} {one['tensor']}", max(0.0, BEST_DB - one["sqnr_db"]), _layer(one))
                 for one in layers
             ]
-            caption = "Longer is noisier. Gain: what the outputs win when this layer alone stays in float32."
+            caption = "Longer is noisier. Gain: of the outputs when only this layer stays in float32."
             drawing = bars(lines, f"Noise of the layers of {row['name']}")
             sections.append(
                 f"<h2>Layers of {escape(row['name'])}</h2><figure>{drawing}<figcaption>{caption}</figcaption></figure>"
@@ -73,11 +73,11 @@ def _layer(row: Row) -> str:
 
 
 def pruned(evidence: Row) -> list[str]:
-    """What was taken out of the network and what was left whole, with the reasons; nothing where nothing was pruned."""
+    """The removed and the kept layers of pruned networks with the reasons; empty without pruning."""
     rows = [row for row in evidence["candidates"] if "prune" in row["applied"] and row["said"]]
     seen: dict[str, str] = {}
     for row in rows:
-        # A lower form of a pruned network says the same as the network, and perhaps more.
+        # The int8 variants of a pruned network repeat the messages of the network.
         seen.setdefault(
             str(row["applied"]["prune"]),
             f"<details open><summary>{escape(row['name'])}: {escape(str(row['applied']['weights']))} weights not "

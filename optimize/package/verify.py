@@ -1,4 +1,4 @@
-"""An artifact looked at again: its table on the terminal, and whether it still computes what it did."""
+"""Verification: the table of an artifact's candidates, and the check of its digests, samples and speed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .artifact import largest_difference
 TIMED_RUNS = 9
 
 NOTED = 1.5
-"""Times the recorded median from which on a slower run is worth a note."""
+"""Ratio to the recorded median above which a slower run gets a note."""
 
 SLACK = 2.0
-"""How many times the recorded difference is still the same model: other processors round int8 sums elsewhere."""
+"""Allowed multiple of the recorded difference, because other processors round int8 sums differently."""
 
 FLOAT_NOISE = 1e-4
-"""The difference that any two machines may show, relative to the largest value of the outputs."""
+"""Allowed difference between any two machines, relative to the largest output value."""
 
 
 Stopwatch = Callable[[Session, Sequence[Any]], float]
@@ -46,7 +46,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """``difference``: the largest against the recorded outputs, of ``allowed``. ``warnings``: what to know besides."""
+    """``difference``: the largest to the recorded outputs, and its limit ``allowed``. ``warnings`` are for the user."""
 
     difference: float
     allowed: float
@@ -74,12 +74,12 @@ def table(manifest: Manifest) -> Table:
 
 
 def has_evidence(manifest: Manifest) -> bool:
-    """Whether the manifest was written by a search; others have nothing to show."""
+    """Whether the manifest was written by a search."""
     return bool(manifest.evidence.get("candidates"))
 
 
 def median_us(session: Session, batch: Sequence[Any]) -> float:
-    """Of a few runs, after one that plans the memory."""
+    """Median of a few runs, after one that plans the memory."""
     session.run(batch)
     taken = []
     for _ in range(TIMED_RUNS):

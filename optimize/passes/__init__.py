@@ -1,4 +1,4 @@
-"""The passes: files in, files out, one record of what was done. One file each, one row in the table."""
+"""The passes: a table of them, and the job and record that all share. Each pass is one module of this folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..evaluation.dataset import Dataset
 from ..hardware import Hardware
 
 if TYPE_CHECKING:
-    from ..sandbox.parent import Limits
+    from ..sandbox.parent import SandboxLimits
 
 
 @dataclass(frozen=True, slots=True)
 class PassJob:
-    """What a pass gets: the graph, a directory of its own to write into, and the row of its candidate.
+    """The input of a pass: the graph, an empty directory to write into, and the options of the candidate.
 
-    ``keep_float`` are layers to leave alone, each known by the tensor that it makes: names of nodes change from one
-    library to the next, names of tensors do not. ``limits`` are for the pass that starts a process of its own.
+    ``keep_float``: layers that stay in float, each named by its output tensor, because libraries rename nodes but not
+    tensors. ``limits`` are for the pass that starts its own process.
     """
 
     reference: Path
@@ -31,18 +31,17 @@ class PassJob:
     hardware: Hardware
     seed: int
     keep_float: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: SandboxLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """What a pass did: the file it made, the options that took effect, and what its libraries had to say.
+    """The result of a pass: the file, the options that took effect, and the messages of its libraries.
 
-    ``float_graph`` is the file that it is the lower-precision form of, node for node; the sensitivity of single layers
-    is read off the two. None where layers cannot be left out one by one. ``base`` is the float32 graph of a network
-    that was trained again, from which this comes: its answers are its own, so that noise is measured against it and
-    not against the reference; the metric alone compares with that. ``files`` are those that it read besides what it was
-    given, such as training data, with their SHA-256.
+    ``float_graph``: the float file with the same nodes, for the sensitivity of layers; None when layers cannot be kept
+    in float one by one. ``base``: the float32 graph of the retrained network that this comes from. Noise is measured
+    against ``base`` and not against the reference; only the metric compares with the reference. ``files``: other files
+    that the pass read, such as training data, with their SHA-256.
     """
 
     path: Path
@@ -55,53 +54,58 @@ class PassRecord:
 
 Apply = Callable[[PassJob], PassRecord]
 
-PASSES: dict[str, str] = {
-    "dynamic_int8_from_float32": "optimize.passes.dynamic_int8_from_float32:apply",
-    "fused_from_float32": "optimize.passes.fused_from_float32:apply",
-    "half_from_float32": "optimize.passes.half_from_float32:apply",
-    "leveled_from_float32": "optimize.passes.leveled_from_float32:apply",
-    "nbits_from_float32": "optimize.passes.nbits_from_float32:apply",
-    "openvino_from_onnx": "optimize.passes.openvino_from_onnx:apply",
-    "pruned_from_torch": "optimize.passes.pruned_from_torch:apply",
-    "static_qdq_from_float32": "optimize.passes.static_qdq_from_float32:apply",
+
+@dataclass(frozen=True, slots=True)
+class PassSpec:
+    """One row of the table: a pass, which is the function ``apply`` of the module ``name`` in this folder.
+
+    ``options``: the options of a candidate that the pass reads; candidates that agree on them share its result.
+    ``suffix`` and ``backend``: the file that it writes and the server's backend that runs it. ``own_process``: the pass
+    runs the user's code and starts a sandboxed process for it; the others run in a child of the builder.
+    """
+
+    name: str
+    options: frozenset[str] = frozenset()
+    suffix: str = ".onnx"
+    backend: str = "onnxruntime"
+    own_process: bool = False
+
+    def load(self) -> Apply:
+        """Import the pass and its libraries, and return its function."""
+        apply: Apply = importlib.import_module(f"{__name__}.{self.name}").apply
+        return apply
+
+
+PASSES: dict[str, PassSpec] = {
+    spec.name: spec
+    for spec in (
+        PassSpec("dynamic_int8_from_float32", frozenset({"per_channel"})),
+        PassSpec("fused_from_float32"),
+        PassSpec("half_from_float32", frozenset({"to"})),
+        PassSpec("leveled_from_float32", frozenset({"level"})),
+        PassSpec("nbits_from_float32", frozenset({"bits", "block"})),
+        PassSpec("openvino_from_onnx", frozenset({"precision"}), ".xml", "openvino"),
+        PassSpec(
+            "pruned_from_torch",
+            frozenset({"prune", "share", "train", "train_sha256", "factory", "weights", "outputs", "axes"}),
+            own_process=True,
+        ),
+        PassSpec("static_qdq_from_float32", frozenset({"calibrate", "activations", "per_channel"})),
+    )
 }
 
-TAKES: dict[str, frozenset[str]] = {
-    "dynamic_int8_from_float32": frozenset({"per_channel"}),
-    "half_from_float32": frozenset({"to"}),
-    "leveled_from_float32": frozenset({"level"}),
-    "nbits_from_float32": frozenset({"bits", "block"}),
-    "openvino_from_onnx": frozenset({"precision"}),
-    "pruned_from_torch": frozenset(
-        {"prune", "share", "train", "train_sha256", "factory", "weights", "outputs", "axes"}
-    ),
-    "static_qdq_from_float32": frozenset({"calibrate", "activations", "per_channel"}),
-}
-"""The options that a pass looks at. What two candidates ask of it alike is done once for both."""
-
-OWN_PROCESS = frozenset({"pruned_from_torch"})
-"""Passes that run somebody else's code, in a confined process that they start themselves."""
-
-BACKENDS: dict[str, str] = {".onnx": "onnxruntime", ".xml": "openvino"}
-"""The backend that runs what a pass has made, by the end of the file's name."""
+_BACKENDS = {spec.suffix: spec.backend for spec in PASSES.values()}
 
 
 def backend_of(path: Path) -> str:
-    """The server's name of the backend for this file."""
-    return BACKENDS[path.suffix]
+    """The server's backend for a file that a pass wrote, by the suffix of its name."""
+    return _BACKENDS[path.suffix]
 
 
-def resolve(name: str) -> Apply:
-    """The function of a pass, whose libraries are imported now and not earlier."""
-    module, _, attribute = PASSES[name].partition(":")
-    apply: Apply = getattr(importlib.import_module(module), attribute)
-    return apply
-
-
-def failed(error: Exception, who: str = "the quantizer") -> PassFailed:
-    """What a library raised, in one line; the libraries write paragraphs."""
+def failed(error: Exception, library: str = "the quantizer") -> PassFailed:
+    """The error of a library in one line; the libraries write paragraphs."""
     lines = str(error).strip().splitlines() or ["no reason given"]
-    return PassFailed(f"{who} failed with {type(error).__name__}: {lines[0]}")
+    return PassFailed(f"{library} failed with {type(error).__name__}: {lines[0]}")
 
 
 def contains(path: Path, operators: frozenset[str]) -> bool:
@@ -114,7 +118,7 @@ def contains(path: Path, operators: frozenset[str]) -> bool:
 def nodes_that_make(path: Path, tensors: Collection[str]) -> list[str]:
     """The names of the nodes of this graph that make one of ``tensors``.
 
-    Raises PassFailed for a node without a name: the quantizers leave layers out by it.
+    Raises PassFailed for a node without a name, because the quantizers exclude nodes by name.
     """
     import onnx
 

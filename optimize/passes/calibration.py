@@ -1,4 +1,4 @@
-"""Calibration: real rows in the shape in which the quantizer asks for them."""
+"""Calibration: batches of real rows for the quantizer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..evaluation.dataset import Dataset
 
 BATCH = 16
 MOST_ROWS = 512
-"""More rows do not move the ranges, and the histogram methods keep every activation in memory."""
+"""More rows hardly change the ranges, and the histogram methods keep every activation in memory."""
 
 
 class Feed:
     """The quantizer's ``CalibrationDataReader``: batches of real rows, then None.
 
-    Batches are all of one size, because the histogram methods stack what they collect: of the seeded rows, at most
-    ``MOST_ROWS``, those beyond the last full batch are left out. ``rows`` is the number that is used.
+    All batches have one size, because the histogram methods stack the activations. At most ``MOST_ROWS`` seeded rows
+    are used, without those beyond the last full batch. ``rows`` is the number of rows used.
     """
 
     def __init__(self, data: Dataset, seed: int) -> None:

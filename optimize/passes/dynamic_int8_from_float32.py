@@ -1,13 +1,13 @@
-"""Pass: matrix products with int8 weights, activations quantized in every run. Needs no calibration."""
+"""Pass: matrix products with int8 weights and activations quantized in every run. Needs no calibration."""
 
 from __future__ import annotations
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 
 OPERATORS = frozenset({"MatMul", "Gemm", "Attention"})
-"""Convolutions are left out: their dynamic form runs on a slow kernel. Gemm is rewritten to MatMul by the quantizer."""
+"""Convolutions are not quantized, because their dynamic kernel is slow. The quantizer rewrites Gemm to MatMul."""
 
 QUANTIZED = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "QAttention"})
 
@@ -25,7 +25,7 @@ def apply(job: PassJob) -> PassRecord:
     per_channel = bool(job.options["per_channel"])
     reduce_range = not job.hardware.has_int8_dot
     kept = nodes_that_make(job.reference, job.keep_float)
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             quantize_dynamic(
                 job.reference,
@@ -34,7 +34,7 @@ def apply(job: PassJob) -> PassRecord:
                 weight_type=QuantType.QInt8,
                 per_channel=per_channel,
                 reduce_range=reduce_range,
-                # The second name is the one that a Gemm has after the quantizer has made a MatMul of it.
+                # The second name is the one that the quantizer gives to the MatMul of a Gemm.
                 nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
             )
         except Exception as error:

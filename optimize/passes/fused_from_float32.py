@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, failed
 
 ATTENTION = ("attention", "sdpa_via_mha", "mha1", "mha2", "gqa")
-"""What the fusions call the several forms of attention that they find."""
+"""The names that the fusions give to the forms of attention that they find."""
 
 
 def apply(job: PassJob) -> PassRecord:
-    """The patterns are those of onnxscript: on graphs of the dynamo exporter they find attention where ONNX Runtime's
-    own optimizer, which was written for another exporter, finds none. The record counts what was fused.
+    """Fuse with the patterns of onnxscript. They find attention in graphs of the dynamo exporter, where ONNX Runtime's
+    own optimizer finds none. The record counts the fused nodes by pattern.
 
     Raises PassFailed when a pattern breaks, or when nothing was found.
     """
@@ -20,10 +20,10 @@ def apply(job: PassJob) -> PassRecord:
     from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             fused, counts = optimize_for_ort(onnx_ir.load(job.reference))
-            # Types of inner values stay in the file: nobody can infer them through nodes that are not standard.
+            # Types of inner values stay in the file: they cannot be inferred through nodes that are not standard.
             onnx_ir.save(fused, target)
         except Exception as error:
             raise failed(error, "the fusion") from error

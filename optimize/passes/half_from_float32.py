@@ -1,6 +1,6 @@
-"""Pass: float16 or bfloat16 instead of float32, with islands of float32 where values would not fit.
+"""Pass: float16 or bfloat16 instead of float32, with islands of float32 where values would overflow.
 
-Written for accelerators, whose compilers take the types of the graph as they stand; checkable on any processor.
+For accelerators, whose compilers use the types in the graph. The result can be checked on any processor.
 Inputs and outputs of the graph keep their types.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, failed
 from .ranges import Range, observe
 
@@ -24,7 +24,7 @@ SMALLEST = {"float16": 6e-8, "bfloat16": 1e-38}
 """The largest and the smallest positive number of the type."""
 
 HEADROOM = 4.0
-"""Other rows may be so many times larger than those observed."""
+"""Factor by which other rows may exceed the observed values."""
 
 FIXED = frozenset(
     {"Resize", "Upsample", "Range", "ConstantOfShape", "EyeLike", "CumSum", "QuantizeLinear", "DequantizeLinear"}
@@ -36,7 +36,7 @@ SQUARES = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization", "RMSNormalization"}
     | {"ReduceL2", "ReduceSumSquare"}
 )
-"""Operators that sum squares of their input inside, where nobody can observe it."""
+"""Operators that sum squares of their input, which is not visible as a tensor."""
 
 
 def apply(job: PassJob) -> PassRecord:
@@ -50,7 +50,7 @@ def apply(job: PassJob) -> PassRecord:
 
     to = str(job.options["to"])
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             ranges = observe(job.reference, job.calibration)
             model = onnx_ir.load(job.reference)
@@ -86,7 +86,7 @@ def convert(
 
 
 class _Caster:
-    """Rewires one graph: constants in both types where both are asked for, casts where a value changes sides."""
+    """Rewrites one graph: constants in both types where both are used, casts between islands and the rest."""
 
     def __init__(
         self, model: onnx_ir.Model, to: str, floats: Mapping[onnx_ir.Value, float], cast: set[onnx_ir.Node]
@@ -142,7 +142,7 @@ class _Caster:
         return made
 
     def _restore_outputs(self) -> None:
-        """Outputs of the graph that are made in the lower type get a cast that takes over their name."""
+        """Cast the graph outputs that are computed in the lower type back to float32, under their old names."""
         for position, value in enumerate(list(self._graph.outputs)):
             if value in self._floats and value.producer() in self._low:
                 name = value.name
@@ -169,7 +169,7 @@ class _Caster:
 
 
 def _floats(model: onnx_ir.Model, ranges: Mapping[str, Range]) -> dict[onnx_ir.Value, float]:
-    """Every float32 value of the graph with the largest magnitude that is known of it."""
+    """Every float32 value of the graph with its largest observed magnitude."""
     import onnx_ir
 
     found: dict[onnx_ir.Value, float] = {}
@@ -219,7 +219,7 @@ def _island(
 
 
 def _vanishes(value: onnx_ir.Value, to: str) -> bool:
-    """Whether a single number (an epsilon) is lost; a few tiny weights among many are not missed."""
+    """Whether a scalar constant (an epsilon) would become zero; single tiny weights in a large tensor do not count."""
     constant = value.const_value
     if constant is None or constant.size != 1:
         return False

@@ -1,18 +1,18 @@
-"""Pass: the graph as ONNX Runtime has optimized it, written out, so that loading need not do it again.
+"""Pass: the graph after ONNX Runtime's own optimizations, so that loading does not repeat them.
 
-Weights lie in a file beside the graph, aligned and, where the kernels want that, already packed: loading then maps them
-instead of copying. Works on every graph for ONNX Runtime, quantized or not.
+Weights are stored in a file beside the graph, aligned and packed for the kernels; loading maps them instead of copying.
+Accepts every graph for ONNX Runtime, quantized or not.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, failed
 
 SMALLEST_OUTSIDE_BYTES = 1024
-"""Smaller weights stay in the graph, where they cost nothing."""
+"""Smaller weights stay in the graph."""
 
 
 def apply(job: PassJob) -> PassRecord:
@@ -22,7 +22,7 @@ def apply(job: PassJob) -> PassRecord:
     """
     level = str(job.options["level"])
     target = job.workdir / "model.onnx"
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             write(job.reference, target, level)
         except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 
 PACKED = frozenset({"MatMulNBits"})
@@ -24,7 +24,7 @@ def apply(job: PassJob) -> PassRecord:
 
     target = job.workdir / "model.onnx"
     bits, block = int(job.options["bits"]), int(job.options["block"])
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             quantizer = MatMulNBitsQuantizer(
                 onnx.load(job.reference),

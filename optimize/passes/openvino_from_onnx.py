@@ -1,15 +1,15 @@
-"""Pass: the graph in OpenVINO's own format, with the precision that it is to be computed in written into it.
+"""Pass: the graph in OpenVINO's format, with its precision recorded in the file.
 
-Takes float graphs and those with QuantizeLinear/DequantizeLinear pairs; dynamic int8 is not portable to it.
+Accepts float graphs and those with QuantizeLinear/DequantizeLinear pairs, but not dynamic int8.
 """
 
 from __future__ import annotations
 
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, failed
 
 PRECISION = ["slipway", "precision"]
-"""Where the server's backend looks for it."""
+"""The runtime info key that the server's backend reads."""
 
 
 def apply(job: PassJob) -> PassRecord:
@@ -18,7 +18,7 @@ def apply(job: PassJob) -> PassRecord:
 
     target = job.workdir / "model.xml"
     precision = str(job.options["precision"])
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             model = ov.Core().read_model(job.reference)
             model.set_rt_info(precision, PRECISION)

@@ -13,10 +13,9 @@ SYMBOLIC = "slipway.symbolic_shape_inference"
 
 
 def prepare(reference: Path) -> tuple[Path, bool]:
-    """The prepared form of ``reference``, beside it, made once for all candidates that start from the same graph.
+    """The prepared graph of ``reference``, in a file beside it, made once for all candidates with the same graph.
 
-    Returns the file and whether shapes were followed symbolically: that part gives up on some graphs, which are then
-    prepared without it.
+    Returns the file, and whether symbolic shape inference succeeded; when it fails, the graph is prepared without it.
     """
     import onnx
 
@@ -42,7 +41,7 @@ def _prepared(reference: Path, scratch: Path) -> onnx.ModelProto:
     symbolic = "yes"
     try:
         quant_pre_process(reference, scratch)
-    except Exception:  # noqa: BLE001 - the symbolic inference raises plain Exception on shapes that it cannot follow
+    except Exception:  # noqa: BLE001 - symbolic shape inference raises plain Exception
         symbolic = "no"
         quant_pre_process(reference, scratch, skip_symbolic_shape=True)
     model = onnx.load(scratch)

@@ -1,7 +1,7 @@
-"""Pass: the torch source with channels or weights taken out and trained again, as a float32 graph.
+"""Pass: the torch source with channels or weights removed and trained again, as a float32 graph.
 
-The network is built, cut, trained and exported in a confined process. The graph that comes back is proven equal to what
-was trained, exactly as the reference was proven equal to the source.
+A sandboxed process builds, cuts, trains and exports the network. The graph is then proven equal to the trained network,
+by the same proof that compares the reference with the source.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import sources
 from ..errors import OptimizeError, PassFailed
 from ..evaluation.dataset import Dataset
 from ..pruning import KINDS, Cut
-from ..sandbox import parent as confinement
-from ..sources import KINDS as SOURCES
-from ..sources import Request, axes, conversion
-from ..sources import baseline as normalize
+from ..sandbox import parent
+from ..sources import SourceSpec, axes, baseline, conversion
 from . import PassJob, PassRecord
 
 BATCH_SIZES = (1, 2, 8)
@@ -26,24 +25,30 @@ FACTS = "pruned.json"
 def apply(job: PassJob) -> PassRecord:
     """``prune``, ``share``, ``train``; ``factory``, ``weights``, ``outputs`` and ``axes`` as the source was given.
 
-    Starts its own process, which lives as long as this call. Raises PassFailed: nothing could be cut, training failed
-    or took too long, or the graph is not what was trained.
+    Starts its own process, which ends with this call. Raises PassFailed when nothing could be cut, when training failed
+    or took too long, or when the graph differs from the trained network.
     """
     options = {name: str(value) for name, value in job.options.items()}
     cut = Cut(KINDS[options["prune"]], float(options["share"]))
-    request = Request(
+    request = SourceSpec(
         reference=options["factory"],
         weights=Path(options["weights"]) if options["weights"] else None,
         outputs=tuple(filter(None, options["outputs"].split(","))),
         axes=axes.parse(options["axes"]),
     )
-    task = confinement.Retraining(cut, options["train"], job.seed)
+    task = parent.Retraining(cut, options["train"], job.seed)
     rows = Dataset(job.calibration.inputs, None, job.calibration.sha256)
     try:
-        found = confinement.convert(
-            SOURCES["torch_factory"], request, rows, BATCH_SIZES, job.workdir, job.limits or confinement.Limits(), task
+        found = parent.convert(
+            sources.KINDS["torch_factory"],
+            request,
+            rows,
+            BATCH_SIZES,
+            job.workdir,
+            job.limits or parent.SandboxLimits(),
+            task,
         )
-        proof = normalize.normalize(found, job.workdir / "model.onnx")
+        proof = baseline.write(found, job.workdir / "model.onnx")
     except OptimizeError as error:
         raise PassFailed(str(error)) from error
     facts = _facts(job.workdir / FACTS)
@@ -55,7 +60,7 @@ def apply(job: PassJob) -> PassRecord:
     }
     said = (*(f"cut {line}" for line in facts["cut"]), *(f"left {line}" for line in facts["left"]))
     model = job.workdir / "model.onnx"
-    # The child's own files may be large; the proven graph is all that is needed from here on.
+    # The exported graph may be large, and only the proven one is used from here on.
     (job.workdir / conversion.GRAPH).unlink()
     return PassRecord(model, applied, said, base=model, files=facts["files"])
 
@@ -71,4 +76,4 @@ def _facts(path: Path) -> dict[str, Any]:
             "files": {str(path): str(sha256) for path, sha256 in body["files"].items()},
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PassFailed("the process that trained left an unreadable record of what it cut") from error
+        raise PassFailed("the training process left an unreadable record of its cuts") from error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 BATCH = 8
-"""Every inner tensor of so many rows is held at once."""
+"""Rows of a run that holds every inner tensor in memory."""
 
 MOST_ROWS = 128
 
@@ -31,7 +31,7 @@ class Range:
 
 
 def observe(path: Path, data: Dataset) -> dict[str, Range]:
-    """Run the file over some of ``data`` and look at every tensor that a node makes."""
+    """Run the file over some rows of ``data`` and return the range of every tensor that a node makes."""
     import onnx
 
     model = onnx.load(path)
@@ -55,7 +55,7 @@ def inner_values(
 ) -> Iterator[dict[str, Array]]:
     """The values of these tensors for each batch, by name.
 
-    Graph optimizations are off: they would remove what is asked for.
+    Graph optimizations are off, because they would remove some of these tensors.
     """
     import onnx
     import onnxruntime as ort

@@ -6,28 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import PassFailed
-from ..sandbox import captured_output as quiet
+from ..sandbox import captured_output
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 from .calibration import Feed
 from .prepared import prepare
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-"""What int8 is for."""
+"""Operators with fast int8 kernels."""
 
 CARRY = frozenset(
     {"Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Relu", "Reshape", "Squeeze"}
     | {"Transpose", "Unsqueeze"}
 )
-"""What int8 values pass through between two of those, so that they need not become floats on the way. Softmax and the
-like are absent: their outputs would be rounded to 256 levels for nothing."""
+"""Operators that int8 values pass between two of those without becoming floats. Softmax is absent, because
+rounding its output to 256 levels gains nothing."""
 
 OPTIONS = {"MatMulConstBOnly": True}
-"""Products of two activations (attention scores) stay in float: measured, they lose more in rounding than they gain."""
+"""Products of two activations (attention scores) stay in float: measured, rounding costs more than int8 gains."""
 
 
 def apply(job: PassJob) -> PassRecord:
-    """Activations unsigned, weights signed with a scale per channel: the pair with a fast kernel on x86. On Arm both
-    are signed. Weights get 7 bits where the processor would saturate.
+    """Quantize with unsigned activations and signed weights, one weight scale per channel: the fast pair on x86. On Arm
+    both are signed. Weights get 7 bits on processors whose int8 products saturate.
 
     Raises PassFailed when the quantizer does, or when there is nothing in the graph to quantize.
     """
@@ -42,10 +42,10 @@ def apply(job: PassJob) -> PassRecord:
         "per_channel": bool(job.options.get("per_channel", True)),
         "reduce_range": not job.hardware.has_int8_dot,
     }
-    with quiet.captured() as said:
+    with captured_output.captured() as said:
         try:
             prepared, applied["symbolic_shape_inference"] = prepare(job.reference)
-            _quantize(prepared, target, feed, applied, _left_out(prepared, job.keep_float))
+            _quantize(prepared, target, feed, applied, _excluded(prepared, job.keep_float))
         except PassFailed:
             raise
         except Exception as error:
@@ -53,8 +53,8 @@ def apply(job: PassJob) -> PassRecord:
     return PassRecord(target, applied, tuple(said), float_graph=prepared)
 
 
-def _left_out(prepared: Path, keep_float: Sequence[str]) -> list[str]:
-    """The kept layers, and what carries values to them: an input that an addition has rounded already is no float."""
+def _excluded(prepared: Path, keep_float: Sequence[str]) -> list[str]:
+    """The kept layers and the carrying nodes before them, whose int8 outputs would round the layers' inputs."""
     import onnx
 
     kept = set(nodes_that_make(prepared, keep_float))
@@ -68,7 +68,7 @@ def _left_out(prepared: Path, keep_float: Sequence[str]) -> list[str]:
 
 
 def _activations(job: PassJob) -> str:
-    """Unsigned activations are what x86 has an instruction for; Arm's multiplies signed by signed."""
+    """The type with a fast instruction: x86 multiplies unsigned by signed, Arm signed by signed."""
     return "int8" if job.hardware.architecture in ("aarch64", "arm64") else "uint8"
 
 
@@ -95,6 +95,6 @@ def _quantize(
         calibrate_method=methods[str(applied["calibrate"])],
         nodes_to_exclude=list(keep_float),
         extra_options=dict(OPTIONS),
-        # Ranges do not depend on which layers stay in float: repair, which builds many, calibrates once.
+        # Ranges do not depend on the layers in float, so that repair calibrates once for all that it builds.
         calibration_cache_path=target.with_name(f"ranges-{applied['calibrate']}.json"),
     )

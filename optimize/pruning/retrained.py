@@ -1,4 +1,4 @@
-"""The retrained network: built, cut, trained again, and described like any other source. Runs in a confined process."""
+"""The retrained network: built, cut, trained again, described like any other source. Runs in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import nn
 
 from ..errors import PassFailed
 from ..evaluation.dataset import Dataset
-from ..sources import ReferenceModel, Request, torch_factory, torch_module
+from ..sources import SourceModel, SourceSpec, torch_factory, torch_module
 from . import Cut
 from .shrink import mask, shrink, unmask
 
 
 def load(
-    request: Request, data: Dataset, cut: Cut, train: str, seed: int
-) -> tuple[ReferenceModel, dict[str, list[str] | int]]:
+    request: SourceSpec, data: Dataset, cut: Cut, train: str, seed: int
+) -> tuple[SourceModel, dict[str, list[str] | int]]:
     """The network of ``request`` without ``cut``, after ``train`` (``module:function``, or nothing) had it.
 
     Also returns what was cut, what was left and why, and the number of weights before and after (zeros not counted).

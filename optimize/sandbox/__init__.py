@@ -1,1 +1,1 @@
-"""Child processes: what may run foreign code, crash or grow runs in one, with limits."""
+"""Sandboxes: child processes with limits for steps that run foreign code, may crash, or may exhaust memory."""

@@ -1,4 +1,4 @@
-"""Silence: what libraries say while they work goes into a record instead of onto the user's screen."""
+"""Captured output: warnings, log records and prints of libraries, collected instead of shown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 
 class _Collector(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._said = said
+        self._said = messages
 
     def emit(self, record: logging.LogRecord) -> None:
         self._said.append(f"{record.name}: {record.getMessage()}")
@@ -20,13 +20,12 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Collect warnings, log records and prints of the block into the list that is yielded, each said once, in order.
+    """Yield a list that receives the warnings, log records and prints of the block, in order and without duplicates.
 
-    The exporter and the quantizers warn about each other's deprecations and print as they go; none of it is the
-    user's business unless the step fails, and all of it is in the record then. The list is filled at the end of the
-    block, also when the block raises.
+    Exporters and quantizers print deprecation warnings that the user cannot act on. The report shows them. The list is
+    filled at the end of the block, also if the block raises.
     """
-    said: list[str] = []
+    messages: list[str] = []
     logged: list[str] = []
     printed = io.StringIO()
     handled = [logger for logger in (logging.root, *_existing_loggers()) if logger.handlers or logger is logging.root]
@@ -41,13 +40,13 @@ def captured() -> Iterator[list[str]]:
             contextlib.redirect_stderr(printed),
         ):
             warnings.simplefilter("default")
-            yield said
+            yield messages
     finally:
         for logger, handlers in before:
             logger.handlers = handlers
-        heard = [f"{item.category.__name__}: {item.message}" for item in warned]
-        lines = [line.strip() for line in (*heard, *logged, *printed.getvalue().splitlines())]
-        said.extend(dict.fromkeys(line for line in lines if line))
+        warning_lines = [f"{item.category.__name__}: {item.message}" for item in warned]
+        lines = [line.strip() for line in (*warning_lines, *logged, *printed.getvalue().splitlines())]
+        messages.extend(dict.fromkeys(line for line in lines if line))
 
 
 def _existing_loggers() -> list[logging.Logger]:

@@ -1,4 +1,4 @@
-"""The confined child: gives up what it does not need, loads one source, leaves ONNX and arrays. Run by confinement."""
+"""The sandbox child: drops privileges, loads one source, and writes ONNX and arrays. The sandbox parent starts it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORBIDDEN = {
 }
 
 COMPILED = (".pyc", ".so")
-"""What is made of code, which is looked at itself."""
+"""Suffixes of compiled code, whose own sources are hashed."""
 
 CHANGING = frozenset(
     {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown"}
@@ -38,17 +38,17 @@ CHANGING = frozenset(
 
 
 class Refused(PermissionError):
-    """What the model tried and may not."""
+    """The model attempted a forbidden action."""
 
 
 READ: dict[str, None] = {}
-"""Files that were opened for reading since the limits hold, in order."""
+"""Files that were opened for reading since the restrictions began, in order."""
 
 
 def main(directory: Path) -> int:
-    """Convert the job in ``directory``; 0, or 1 with the reason in ``failure.json``."""
+    """Convert the job in ``directory``. Return 0, or 1 with the reason in ``failure.json``."""
     job = json.loads((directory / "job.json").read_text(encoding="utf-8"))
-    give_up(directory, int(job["memory_bytes"]))
+    restrict(directory, int(job["memory_bytes"]))
     try:
         _convert(job, directory)
     except MemoryError:
@@ -56,15 +56,15 @@ def main(directory: Path) -> int:
         return _fail(
             directory, "", f"{job['reference']}: it needs more than {gib:.3g} GiB: --source-memory allows more"
         )
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent hears of it in one line
+    except Exception as error:  # noqa: BLE001 - the parent reports every exception in one line
         code = str(getattr(error, "code", ""))
         words = str(error) if code else f"{job['reference']}: loading it failed with {_brief(error)}"
         return _fail(directory, code, words)
     return 0
 
 
-def give_up(directory: Path, memory_bytes: int) -> None:
-    """Limit memory and files, leave the network, and refuse what loading a model has no use for."""
+def restrict(directory: Path, memory_bytes: int) -> None:
+    """Limit memory and file sizes, drop the network, and forbid actions that loading a model does not need."""
     for limit, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CORE, 0),
@@ -73,7 +73,7 @@ def give_up(directory: Path, memory_bytes: int) -> None:
         hard = resource.getrlimit(limit)[1]
         resource.setrlimit(limit, (value, value) if hard == resource.RLIM_INFINITY else (min(value, hard), hard))
     libc = ctypes.CDLL(None, use_errno=True)
-    # A namespace of its own has no way out. Not every host allows it: the hook below refuses Python's own sockets.
+    # A new network namespace has no interface. Hosts may forbid it, so the hook below also refuses Python sockets.
     if libc.unshare(CLONE_NEWNET) != 0:
         libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
     home = os.path.realpath(directory)
@@ -99,7 +99,7 @@ def _inside(home: str, path: Any) -> None:
 
 
 def _convert(job: dict[str, Any], directory: Path) -> None:
-    # Imported only now, below the limits.
+    # Imported after the limits are set.
     from dataclasses import replace
 
     from .. import sources
@@ -107,7 +107,7 @@ def _convert(job: dict[str, Any], directory: Path) -> None:
     from ..sources import conversion
     from ..sources.axes import Axis
 
-    request = sources.Request(
+    request = sources.SourceSpec(
         reference=job["source"],
         outputs=tuple(job["outputs"]),
         axes=tuple(Axis(**axis) for axis in job["axes"]),
@@ -134,7 +134,7 @@ def _retrained(request: Any, data: Any, job: dict[str, Any], directory: Path) ->
 
 
 def _data_files(paths: list[str], directory: Path) -> dict[str, str]:
-    """SHA-256 of the files that the factory and the training read, without those of Python and of its libraries."""
+    """Return the SHA-256 of the files that factory and training read, except files of Python and its libraries."""
     from server.artifact import digest
 
     own = (sys.prefix, sys.base_prefix, os.path.realpath(directory), "/proc/", "/sys/", "/dev/", "/etc/")

@@ -1,4 +1,4 @@
-"""Isolated environments: a virtual environment for each framework whose dependencies cannot live beside ours."""
+"""Isolated environments: one virtual environment per framework whose dependencies conflict with ours."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from server.artifact import digest
 
 from ..errors import BadInput, LoadFailed
 from ..evaluation.dataset import Dataset
-from ..sources import Kind, Request, axes, conversion
+from ..sources import Kind, SourceSpec, axes, conversion
 from ..sources.conversion import Conversion
-from . import parent as confinement
-from .parent import Limits
+from . import parent
+from .parent import SandboxLimits
 
 OPSET = 18
-"""What all of these converters write."""
+"""The opset that all of these converters write."""
 
 COMPLETE = "complete"
 
 Run = Callable[[Sequence[str]], None]
-"""Runs a command. Raises LoadFailed with its last line when it fails."""
+"""Runs a command. Raises LoadFailed with the last output line if the command fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``packages`` are pinned; ``module`` converts under the environment's interpreter; ``download`` is for people."""
+    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download`` is the size as text."""
 
     packages: tuple[str, ...]
     module: str
@@ -56,10 +56,10 @@ ENVIRONMENTS: dict[str, Environment] = {
 
 
 def convert(
-    kind: Kind, request: Request, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: Limits,
+    kind: Kind, request: SourceSpec, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: SandboxLimits,
     interpreter: Path,
 ) -> Conversion:  # fmt: skip
-    """Convert the source of ``request`` under ``interpreter``, confined like any other file that is not trusted.
+    """Convert the source of ``request`` with ``interpreter``, in the same sandbox as other untrusted files.
 
     Raises BadInput, ExportFailed or LoadFailed.
     """
@@ -74,24 +74,24 @@ def convert(
         "memory_bytes": limits.memory_bytes,
         "opset": OPSET,
     }
-    (directory / confinement.JOB).write_text(json.dumps(body), encoding="utf-8")
+    (directory / parent.JOB).write_text(json.dumps(body), encoding="utf-8")
     command = [str(interpreter), "-m", ENVIRONMENTS[kind.environment].module, str(directory)]
-    confinement.run(command, directory, [str(confinement.ROOT)], request.reference, limits)
+    parent.run(command, directory, [str(parent.ROOT)], request.reference, limits)
     found = conversion.read(directory, request.reference, rows, batch_sizes)
     if request.outputs and request.outputs != found.outputs:
-        raise BadInput(f"--outputs: the model names its own, {', '.join(found.outputs)}; they are not changed")
+        raise BadInput(f"--outputs: the model already names its outputs {', '.join(found.outputs)}; omit the option")
     extra = sorted(set(data.inputs) - set(found.inputs))
     if extra:
         raise BadInput(
-            f"the data holds {extra[0]!r}, which is no input of the model; it takes {', '.join(found.inputs)}"
+            f"the data holds {extra[0]!r}, which is not an input of the model; it takes {', '.join(found.inputs)}"
         )
     return conversion.with_digest(found, request.path.name, _digest(request.path))
 
 
 def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
-    """The interpreter of the environment below ``home``; made first where it is not there and ``create`` allows it.
+    """Return the interpreter of the environment below ``home``. Create a missing environment if ``create`` is set.
 
-    Raises BadInput when it would have to be made, LoadFailed when that fails.
+    Raises BadInput if it is missing and ``create`` is not set, LoadFailed if creating it fails.
     """
     row = ENVIRONMENTS[name]
     key = hashlib.sha256("\n".join((sys.version, *row.packages)).encode()).hexdigest()[:12]
@@ -101,8 +101,8 @@ def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
         return python
     if not create:
         raise BadInput(
-            f"this model is converted by {' and '.join(row.packages[:2])} in an environment of its own: --isolated "
-            f"creates it in {root} ({row.download} to download, once)"
+            f"this model needs {' and '.join(row.packages[:2])} in an isolated environment: --isolated creates it "
+            f"in {root} ({row.download} to download, once)"
         )
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -119,18 +119,18 @@ def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Raises LoadFailed with the last line of what a failing command said, the command, and what to do."""
+    """Run ``command``. Raises LoadFailed with its last output line, the command and a remedy."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no reason given").rsplit("\n", 1)[-1]
         raise LoadFailed(
-            f"the environment could not be made, nothing of it was kept: {last} (in: {shlex.join(command)}). Mend what "
-            "it names, most often the way to the package index, and give the same command again"
+            f"creating the environment failed and nothing was kept: {last} (in: {shlex.join(command)}). Fix the cause, "
+            "often the access to the package index, and run the same command again"
         )
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of a folder: over the relative names and digests of its files."""
+    """Return the SHA-256 of a file, or of the relative names and digests of the files of a folder."""
     if path.is_file():
         return digest(path)
     listed = [

@@ -1,8 +1,8 @@
-"""Confinement: a child process opens what may run code; ONNX and arrays come back from it, or one line.
+"""The sandbox parent: a child process opens sources that may run code and returns ONNX and arrays, or an error.
 
-It keeps accidents small and hostile files from the easy harm: limits of memory and time, no network, no commands, no
-writing outside of a scratch folder, an environment without secrets. It is no wall against someone who means it, which
-is why pickles need ``--allow-pickle`` besides.
+The child has limits of memory and time, no network, no commands, no writes outside a scratch folder and no secrets in
+its environment. This contains accidents and simple attacks. It does not stop a determined attacker, so pickles also
+need ``--allow-pickle``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import BadInput, ExportFailed, LoadFailed, OptimizeError
 from ..evaluation.dataset import Dataset
 from ..pruning import Cut
-from ..sources import Kind, Request, conversion
+from ..sources import Kind, SourceSpec, conversion
 from ..sources.conversion import Conversion
 
 JOB, DATA, FAILURE = "job.json", "data.npz", "failure.json"
@@ -33,16 +33,16 @@ ROOT = Path(__file__).resolve().parents[2]
 ERRORS: dict[str, type[OptimizeError]] = {error.code: error for error in (BadInput, ExportFailed)}
 
 PREFIXES = (sys.prefix, sys.base_prefix)
-"""Where the child finds its libraries by itself."""
+"""Import paths that the interpreter of the child already has."""
 
-SAID_MOST = 400
-"""Characters of a child's last words that are passed on."""
+MESSAGE_LIMIT = 400
+"""The number of characters of a child's message that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """``memory_bytes`` of address space, which is more than what is resident; ``seconds`` of wall clock, of which the
-    option ``time_option`` allows more."""
+class SandboxLimits:
+    """``memory_bytes`` of address space, which exceeds the resident memory; ``seconds`` of wall-clock time. Errors name
+    ``time_option`` as the option that raises the time limit."""
 
     memory_bytes: int = 16 * 2**30
     seconds: float = 300.0
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """What the child does to a torch source before it is converted: the cut, and ``train``, a ``module:function``."""
+    """A torch source is pruned by ``cut`` and trained by ``train``, a ``module:function``, before it is converted."""
 
     cut: Cut
     train: str
@@ -59,12 +59,12 @@ class Retraining:
 
 
 def convert(
-    kind: Kind, request: Request, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: Limits,
+    kind: Kind, request: SourceSpec, data: Dataset, batch_sizes: Sequence[int], directory: Path, limits: SandboxLimits,
     retraining: Retraining | None = None,
 ) -> Conversion:  # fmt: skip
     """Load and convert the source of ``request`` in a child process that works in ``directory``, an empty folder.
 
-    Raises what the child reports (BadInput, ExportFailed), or LoadFailed when it crashed or went over a limit.
+    Raises the error that the child reports (BadInput, ExportFailed), or LoadFailed if it crashed or exceeded a limit.
     """
     rows = Dataset(data.batch(min(data.rows, 2 * max(batch_sizes))), None, data.sha256)
     body = {
@@ -81,20 +81,22 @@ def convert(
     }
     (directory / JOB).write_text(json.dumps(body), encoding="utf-8")
     np.savez(directory / DATA, **dict(rows.inputs))  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
-    # A pickle names the classes that it needs; they may be the user's own, beside where the command was given.
-    # A factory is imported from wherever we found it.
-    ours = [str(Path.cwd())] if request.allow_pickle or retraining else []
+    # A pickle may need classes of the user, which are imported from the current folder.
+    # A factory is imported from the path on which this process found it.
+    local = [str(Path.cwd())] if request.allow_pickle or retraining else []
     found = [path for path in sys.path if path and not path.startswith(PREFIXES)] if retraining else []
-    importable = [str(ROOT), *ours, *found]
+    importable = [str(ROOT), *local, *found]
     command = [sys.executable, "-m", "optimize.sandbox.child", str(directory)]
     run(command, directory, importable, request.reference, limits)
     return conversion.read(directory, request.reference, rows, batch_sizes)
 
 
-def run(command: Sequence[str], directory: Path, importable: Sequence[str], reference: str, limits: Limits) -> None:
-    """Run a child that keeps to the protocol of files, and end it with all that it started when its time is over.
+def run(
+    command: Sequence[str], directory: Path, importable: Sequence[str], reference: str, limits: SandboxLimits
+) -> None:
+    """Run a child that exchanges files in ``directory``; end it and its process group when its time is over.
 
-    Raises the failure that it left, or LoadFailed with the reason of its death.
+    Raises the failure that the child wrote, or LoadFailed with the reason for its exit.
     """
     with subprocess.Popen(
         command,
@@ -106,25 +108,25 @@ def run(command: Sequence[str], directory: Path, importable: Sequence[str], refe
         start_new_session=True,
     ) as child:
         try:
-            _, words = child.communicate(timeout=limits.seconds)
+            _, output = child.communicate(timeout=limits.seconds)
         except subprocess.TimeoutExpired as error:
             raise LoadFailed(
-                f"{reference}: loading and converting it took longer than {limits.seconds:g} s and was ended: "
-                f"{limits.time_option} allows more"
+                f"{reference}: loading and converting it took longer than {limits.seconds:g} s and was stopped: "
+                f"increase {limits.time_option}"
             ) from error
         finally:
-            # The group, because what it started must not outlive it.
+            # The whole group: processes that the child started must end with it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
     _raise_failure(directory, reference)
     if child.returncode != 0:
-        raise LoadFailed(f"{reference}: {_death(child.returncode, words, limits)}")
+        raise LoadFailed(f"{reference}: {_exit_reason(child.returncode, output, limits)}")
     if not (directory / conversion.RESULT).is_file():
         raise LoadFailed(f"{reference}: the process that loads it ended without a result")
 
 
 def _environment(directory: Path, importable: Sequence[str]) -> dict[str, str]:
-    """Nothing of ours but the search path: credentials are kept in environments, and homes."""
+    """Return the environment of the child. It inherits nothing, because environments and homes hold credentials."""
     return {
         "PATH": os.defpath,
         "HOME": str(directory),
@@ -132,7 +134,7 @@ def _environment(directory: Path, importable: Sequence[str]) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(importable),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # A .pt2 archive holds pickles besides its graph: this makes torch read tensors and plain containers only.
+        # A .pt2 archive contains pickles. This makes torch read only tensors and plain containers.
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
     }
 
@@ -146,23 +148,23 @@ def _raise_failure(directory: Path, reference: str) -> None:
         message = _printable(str(body["message"]))
         error = ERRORS.get(str(body["code"]), LoadFailed)
     except (ValueError, KeyError, TypeError) as broken:
-        raise LoadFailed(f"{reference}: the process that loads it left an unreadable failure") from broken
+        raise LoadFailed(f"{reference}: the process that loads it wrote an unreadable failure") from broken
     raise error(message)
 
 
-def _death(returncode: int, words: bytes, limits: Limits) -> str:
-    allowed = f"{limits.memory_bytes / 2**30:.3g} GiB are allowed, --source-memory sets it"
+def _exit_reason(returncode: int, output: bytes, limits: SandboxLimits) -> str:
+    allowed = f"the limit is {limits.memory_bytes / 2**30:.3g} GiB, --source-memory sets it"
     number = -returncode
     if number == signal.SIGKILL:
-        return f"the process that loads it was killed, most likely for its memory: {allowed}"
-    last = _printable(words.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1])
+        return f"the process that loads it was killed, probably for its memory: {allowed}"
+    last = _printable(output.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1])
     if "bad_alloc" in last or "MemoryError" in last or "allocate" in last:
-        return f"it needs more memory than it may have: {allowed}"
+        return f"it needs more memory than allowed: {allowed}"
     if returncode < 0:
         return f"the process that loads it crashed ({signal.Signals(number).name}){f': {last}' if last else ''}"
     return f"the process that loads it failed: {last or f'exit code {returncode}'}"
 
 
 def _printable(text: str) -> str:
-    """Words from a file that may be hostile: one line, no control characters for the terminal."""
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())[:SAID_MOST]
+    """Return ``text`` on one line without control characters, because a hostile file may have written it."""
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())[:MESSAGE_LIMIT]

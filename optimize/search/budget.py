@@ -1,4 +1,4 @@
-"""The budget: how the time of a whole command is shared out among converting, searching, measuring and writing."""
+"""The budget: divides the time of a command among conversion, search, measurement and writing."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from .benchmark import FEWEST_ROUNDS
 from .decide import FINALISTS
 
 FLOOR, LEAST_S = 0.5, 12.0
-"""Share of the budget, and seconds, that are left for all that follows even where converting the model took the rest:
-the command then takes longer than it was asked to, instead of finding nothing."""
+"""Share of the budget, and seconds, that stay for the rest when conversion took too long. The command then exceeds its
+budget instead of finding nothing."""
 
 MEASURE_SHARE, MEASURE_MOST_S = 0.35, 20.0
-"""Of what is left, and in seconds where runs are short: more rounds would not tell more."""
+"""Share of the time left for measuring, and its seconds when runs are short: more rounds would add nothing."""
 
 CLOSING_SHARE = 0.25
-"""Of what is left, at most, for writing the artifact."""
+"""Largest share of the time left for writing the artifact."""
 
 ROUNDS_WANTED = 8
 FINAL_COST = 0.6
-"""What a finalist takes on the average, as a share of float32."""
+"""Average run time of a finalist, as a share of float32's."""
 
 CLOSING_LOADS, CLOSING_ROWS, CLOSING_S = 16, 160, 0.5
-"""Loads and rows of float32 that writing, comparing, profiling and packaging the winner come to, and what they take
-whatever the model."""
+"""Cost of writing, comparing, profiling and packaging the winner, in loads and rows of float32 plus fixed seconds."""
 
 LAYOUT_SHARE = 0.25
-"""Of the measurement's seconds, on top of it: layouts are few."""
+"""Time for measuring layouts, as a share of the measurement's and in addition to it."""
 
 LONG_S, TYPICAL_BATCH = 0.05, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds that the float32 reference takes to load, and for one row with one thread."""
+    """Seconds that the float32 reference takes to load, and to run one row with one thread."""
 
     load_s: float
     row_s: float
@@ -48,10 +47,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """``seconds`` for everything from ``began`` on the clock. ``ends_s``, on the same clock, is later only where the
-    model took so long to convert that hardly anything was left.
+    """``seconds`` for the whole command from ``began`` on the clock.
 
-    ``measurement_s`` and ``closing_s`` are kept for what comes after the candidates.
+    ``ends_s``, on the same clock, is later than that only when conversion used most of the budget. ``measurement_s``
+    and ``closing_s`` are reserved for the steps after the candidates.
     """
 
     seconds: float
@@ -63,27 +62,27 @@ class Budget:
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until all has to be written."""
+        """Seconds until the artifact must be written."""
         return self.ends_s - self.clock()
 
     @property
     def measuring_left_s(self) -> float:
-        """Seconds until the measurement has to be over."""
+        """Seconds until the measurement must end."""
         return self.remaining_s - self.closing_s
 
     @property
     def left_s(self) -> float:
-        """Seconds until the measurement has to begin."""
+        """Seconds until the measurement must begin."""
         return self.measuring_left_s - self.measurement_s
 
     @property
     def layouts_s(self) -> float:
-        """Seconds for comparing layouts."""
+        """Seconds for measuring layouts."""
         return min(max(1.0, LAYOUT_SHARE * self.measurement_s), max(0.0, self.remaining_s / 2))
 
 
 def cost(reference: Path, data: Dataset) -> Cost:
-    """Load the reference, and run it on a row or, where that is quick, on a few."""
+    """Load the reference and run it on one row, or on a few when that is fast."""
     began = time.perf_counter()
     session = loader(backend_of(reference))(reference, BackendOptions())
     try:
@@ -104,9 +103,9 @@ def _run_s(session: Session, data: Dataset, rows: int) -> float:
 
 
 def share(budget: Budget, model: Cost, batch_sizes: Sequence[int], threads: int) -> tuple[Budget, tuple[int, ...]]:
-    """Share out what is left, and say which batch sizes can be measured in it; the smallest always is.
+    """Divide the time left, and return the batch sizes that can be measured in it; the smallest always can.
 
-    ``threads``: so many thread counts are measured. A round over all cells has to fit in often enough for an interval.
+    ``threads``: the number of thread counts. Enough rounds over all cells for an interval must fit.
     """
     now = budget.clock()
     left_s = max(budget.seconds - (now - budget.began), FLOOR * budget.seconds, LEAST_S)

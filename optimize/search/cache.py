@@ -1,4 +1,4 @@
-"""What earlier runs found out, in a folder: finished candidates, known by the digest of all that went into them."""
+"""The search cache: results of passes and runs in a folder, keyed by the digest of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from server.artifact import digest as digest_of
+from server.artifact import digest
 from server.tensors import Array
 
 from ..passes import PassRecord
@@ -19,20 +19,20 @@ from ..passes import PassRecord
 RECORD = "record.json"
 
 
-class Memory:
-    """A folder of candidates. What is in it is complete: every entry is written beside its place and moved there."""
+class SearchCache:
+    """A folder of cached results. Entries are complete: each is written to a temporary name and then renamed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def record(self, ingredients: Mapping[str, Any], make: Callable[[Path], PassRecord]) -> PassRecord:
-        """The record of the pass that these ingredients went into; ``make(directory)`` is asked if there is none, or if
-        a file that it had read by itself, such as its training data, is another by now.
+        """The record of a pass with these ingredients; ``make(directory)`` runs the pass if there is none.
 
-        Raises what ``make`` raises; nothing is remembered of a failure, which another limit may prevent.
+        It also runs again when a file that the pass had read by itself, such as training data, has changed. Raises the
+        errors of ``make``. Failures are not cached, because another limit may prevent them.
         """
-        directory = self.folder / digest(ingredients)
+        directory = self.folder / key(ingredients)
         if not _fresh(directory / RECORD):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir()
@@ -44,7 +44,7 @@ class Memory:
 
     def arrays(self, ingredients: Mapping[str, Any], make: Callable[[], dict[str, Array]]) -> dict[str, Array]:
         """The same for arrays by name."""
-        path = self.folder / f"{digest(ingredients)}.npz"
+        path = self.folder / f"{key(ingredients)}.npz"
         if not path.is_file():
             arrays = make()
             partial = path.with_suffix(".partial.npz")
@@ -54,7 +54,7 @@ class Memory:
             return {name: archive[name] for name in archive.files}
 
 
-def digest(ingredients: Mapping[str, Any]) -> str:
+def key(ingredients: Mapping[str, Any]) -> str:
     """SHA-256 over names and values (anything that JSON can write), whatever their order."""
     text = json.dumps(ingredients, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -72,11 +72,11 @@ def _to_json(record: PassRecord) -> dict[str, Any]:
 
 
 def _fresh(path: Path) -> bool:
-    """Whether there is a record, and all that it depends on besides its ingredients is as it was."""
+    """Whether there is a record, and the files that its pass had read by itself have not changed."""
     if not path.is_file():
         return False
     files: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("files", {})
-    return all(Path(name).is_file() and digest_of(Path(name)) == sha256 for name, sha256 in files.items())
+    return all(Path(name).is_file() and digest(Path(name)) == sha256 for name, sha256 in files.items())
 
 
 def _from_json(row: dict[str, Any]) -> PassRecord:

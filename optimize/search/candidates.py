@@ -1,4 +1,4 @@
-"""The candidates: what is worth trying on this hardware, as a table."""
+"""The candidates: a table of the variants worth trying on this hardware."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from ..errors import BadInput
 from ..pruning import Cut
 
 FLOAT32 = "float32"
-"""Name of the reference among the candidates: it takes part, and it is what remains when nobody beats it."""
+"""Name of the reference among the candidates. It stays when no candidate is faster."""
 
 Option = str | int | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row: the passes that make it, one after the other, and their options. ``about`` is for the report.
+    """One row: the passes that make the candidate, in order, and their options. ``about`` is for the report.
 
-    ``opt_in`` rows are tried when they are asked for by name. The others are where ``package`` is installed and the
-    processor has one of ``flags``. ``after`` is the candidate that this one is a lower form of: where that one is not
-    right, this is not tried.
+    ``opt_in`` rows are tried only when the user names them. The others need ``package`` installed and a processor with
+    one of ``flags``. ``after`` names the candidate that this one is made from; when that one loses, this is not tried.
     """
 
     name: str
@@ -49,7 +48,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
         "dynamic_int8",
         (DYNAMIC,),
-        "matrix products in int8, ranges of activations found anew in every run",
+        "matrix products in int8, ranges of activations computed in every run",
         {"per_channel": False},
     ),
     Candidate(
@@ -131,11 +130,10 @@ CANDIDATES: tuple[Candidate, ...] = (
         opt_in=True,
     ),
 )
-"""Signed 8-bit activations and half-precision floats are tried only when asked for: on x86 both are slower than float32
-for reasons that no model changes."""
+"""Signed 8-bit activations and half precision are opt-in: on x86 both are slower than float32 for every model."""
 
 
-PRUNED_FORMS: tuple[Candidate, ...] = (
+PRUNED_VARIANTS: tuple[Candidate, ...] = (
     Candidate("dynamic_int8", (DYNAMIC,), "the same in int8", {"per_channel": True}),
     Candidate("static_int8", (STATIC,), "the same in calibrated int8", {"calibrate": "minmax"}),
     Candidate(
@@ -146,7 +144,7 @@ PRUNED_FORMS: tuple[Candidate, ...] = (
         package="openvino",
     ),
 )
-"""What is made of a pruned network besides itself."""
+"""Candidates made from a pruned network, besides the network itself."""
 
 
 def select(
@@ -155,9 +153,9 @@ def select(
     table: Sequence[Candidate] = CANDIDATES,
     extra: Sequence[Candidate] = (),
 ) -> tuple[Candidate, ...]:
-    """The rows that are tried: those that ``names`` match (``static_*``), or without names all that need no asking and
-    can run on a processor with these ``flags``. ``extra`` rows were asked for in another way: names may pick among
-    them, and where none does they are all tried.
+    """The candidates to try: those that ``names`` match (``static_*``), or without names all that are not opt-in and
+    can run on a processor with these ``flags``. ``extra`` rows come from other options: names may select among them,
+    and when no name does, all of them are tried.
 
     Raises BadInput for a name that matches nothing.
     """
@@ -174,7 +172,7 @@ def select(
 
 
 def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate, ...]:
-    """Rows for each cut: as float32, and in int8 on top of that. ``source`` are the options that say what is cut."""
+    """Rows for each cut, in float32 and in int8. ``source``: the pass options that describe the torch source."""
     rows: list[Candidate] = []
     for cut in cuts:
         options: dict[str, Option] = {**source, "prune": cut.kind, "share": f"{cut.share:g}"}
@@ -184,7 +182,7 @@ def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate
             about = f"{cut.share:.0%} of the weights set to zero: no faster here, smaller when compressed"
         about += ", then trained again" if source["train"] else ""
         rows.append(Candidate(cut.name, (PRUNED,), about, options))
-        for row in PRUNED_FORMS:
+        for row in PRUNED_VARIANTS:
             name, recipe = f"{cut.name}_{row.name}", (PRUNED, *row.recipe)
             rows.append(
                 Candidate(name, recipe, row.about, {**options, **row.options}, package=row.package, after=cut.name)

@@ -1,8 +1,7 @@
-"""Decisions: who is accurate enough, who is faster, and with how many threads. Pure: numbers in, sentences out."""
+"""Decisions: which candidates are accurate enough, which are faster, with how many threads. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,37 +9,39 @@ import numpy as np
 from ..evaluation import bootstrap
 from ..evaluation.bootstrap import Interval
 from ..evaluation.evaluate import Accuracy, Allowance
-from .benchmark import Cell, Layout, Timings
 from .candidates import FLOAT32
+from .timing import Cell, Timings
 
 Objective = Literal["throughput", "latency"]
 
 Relation = Literal["faster", "alike", "slower", "open"]
-"""What a ratio's interval shows; ``open`` is nothing."""
+"""What the interval of a speed ratio shows; ``open``: neither faster, nor slower, nor alike."""
 
 WORTH_IT = 1.02
-"""A candidate has to earn two percent: every step away from the reference is one more thing that can go wrong."""
+"""A candidate must gain two percent over float32, because every change to the model is a risk."""
 
 EQUAL = 1.05
-"""Two candidates are as fast as each other when the whole interval of their ratio lies within five percent of one. A
-wide interval around one says nothing: that they could not be told apart is not that they are alike. (Two one-sided
-tests: D. Schuirmann, A comparison of the two one-sided tests procedure, 1987.)"""
+"""Two candidates are alike when the whole interval of their speed ratio lies within five percent of one.
+
+A wide interval around one shows nothing. (Two one-sided tests: D. Schuirmann, A comparison of the two one-sided tests
+procedure, 1987.)
+"""
 
 THREAD_GAIN = 1.05
-"""More threads or instances have to earn five percent: what they occupy is taken from everything else on the host."""
+"""More threads must gain five percent, because they take cores from everything else on the host."""
 
 FINALISTS = 5
-"""So many candidates, besides the reference, are measured at length."""
+"""Candidates, besides float32, that the final round measures."""
 
 BEHIND = 0.7
-"""Whoever reaches less than this share of the fastest in the heat does not reach the final, even if there is room."""
+"""A candidate below this share of the fastest one's speed in the first round does not reach the final round."""
 
 
 def not_accurate(metric: str, accuracy: Accuracy, reference: Accuracy, allowed: Allowance) -> str | None:
     """Why a candidate is not accurate enough, or None when it is.
 
-    The upper end of the drop's interval has to stay within the allowance, not just the drop: with few rows a small
-    drop proves nothing. (A test of non-inferiority at 2.5 %, one-sided.)
+    The upper end of the drop's interval must be within the allowed drop: with few rows a small drop proves nothing.
+    (A test of non-inferiority at 2.5 %, one-sided.)
     """
     limit = allowed.limit(reference.score.value)
     scores = f"{metric} {accuracy.score.value:.4g} against {reference.score.value:.4g}, allowed drop {allowed.text}"
@@ -55,9 +56,9 @@ def not_accurate(metric: str, accuracy: Accuracy, reference: Accuracy, allowed: 
 
 
 def best_cell(timings: Timings, candidate: str, objective: Objective) -> Cell:
-    """Where this candidate does best: the shortest run of the smallest batch, or the most rows a second of all sizes.
+    """The best cell of a candidate: the fastest run of the smallest batch, or the most rows per second of all sizes.
 
-    Cells with fewer threads, then with smaller batches, are preferred until a gain of ``THREAD_GAIN`` or ``WORTH_IT``.
+    Fewer threads, then smaller batches, are preferred until more gain ``THREAD_GAIN`` or ``WORTH_IT``.
     """
     cells = [cell for cell in timings if cell.candidate == candidate]
     smallest = min(cell.batch_size for cell in cells)
@@ -71,7 +72,7 @@ def best_cell(timings: Timings, candidate: str, objective: Objective) -> Cell:
 
 
 def speed_up(timings: Timings, cell: Cell, reference: Cell, seed: int) -> Interval:
-    """How many times the rows of ``reference`` go through ``cell``: ratios taken round by round, their median."""
+    """Rows per second of ``cell`` over those of ``reference``: the median of the ratios of all rounds."""
     ours, theirs = timings[cell].by_round, timings[reference].by_round
     both = sorted(ours.keys() & theirs.keys())
     scale = cell.batch_size / reference.batch_size
@@ -79,7 +80,7 @@ def speed_up(timings: Timings, cell: Cell, reference: Cell, seed: int) -> Interv
 
 
 def relation(ratio: Interval) -> Relation:
-    """What this ratio of speeds, one's over another's, shows about the one."""
+    """What the ratio of one candidate's speed to another's shows about the first."""
     if ratio.low >= 1 / EQUAL and ratio.high <= EQUAL:
         return "alike"
     if ratio.high < 1:
@@ -88,23 +89,23 @@ def relation(ratio: Interval) -> Relation:
 
 
 def too_close(timings: Timings, objective: Objective, seed: int) -> frozenset[Cell]:
-    """The cells that more rounds are for: of whoever cannot be told apart yet from the fastest, or from float32."""
+    """The cells that need more rounds: of candidates not yet told apart from the fastest one, or from float32."""
     ranks = _Ranks(timings, objective, seed)
-    fastest, home = ranks.cells[ranks.ordered[0]], ranks.cells[FLOAT32]
+    fastest, reference = ranks.cells[ranks.ordered[0]], ranks.cells[FLOAT32]
     close = {
         cell
         for name, cell in ranks.cells.items()
         if name != FLOAT32
         and "open" in (relation(speed_up(timings, cell, fastest, seed)), relation(ranks.ratios[name]))
     }
-    return frozenset(close | {fastest, home}) if close else frozenset()
+    return frozenset(close | {fastest, reference}) if close else frozenset()
 
 
 def left_behind(timings: Timings, objective: Objective, seed: int) -> dict[str, str]:
-    """Candidates that a short measurement shows to be too slow for the long one, with the sentence for each.
+    """The candidates that the first round eliminates, with the reason of each.
 
-    The fastest ``FINALISTS`` go on, and whoever is not slower than the last of them beyond doubt; but nobody who is
-    beyond doubt below ``BEHIND`` of the first. The reference always goes on.
+    The fastest ``FINALISTS`` go on, and so does every other that is not shown to be slower than the last of them. A
+    candidate that is shown to be below ``BEHIND`` of the first one's speed is out. Float32 always goes on.
     """
     ranks = _Ranks(timings, objective, seed)
     first, last = ranks.ordered[0], ranks.ordered[:FINALISTS][-1]
@@ -113,12 +114,12 @@ def left_behind(timings: Timings, objective: Objective, seed: int) -> dict[str, 
         to_first, to_last = (speed_up(timings, ranks.cells[name], ranks.cells[one], seed) for one in (first, last))
         if to_first.high < BEHIND or (place >= FINALISTS and relation(to_last) == "slower"):
             figures = f"{ranks.ratios[name].value:.2f}x against {ranks.ratios[first].value:.2f}x of {first}"
-            sentences[name] = f"slower in the heat: {figures}"
+            sentences[name] = f"slower in the first round: {figures}"
     return sentences
 
 
-def heat_open(timings: Timings, objective: Objective, seed: int) -> frozenset[Cell]:
-    """The cells that a longer heat is for: of whoever may or may not be behind."""
+def first_round_open(timings: Timings, objective: Objective, seed: int) -> frozenset[Cell]:
+    """The cells for which the first round must go on: it is not yet clear whether their candidates are out."""
     ranks = _Ranks(timings, objective, seed)
     first, last = (ranks.cells[name] for name in (ranks.ordered[0], ranks.ordered[:FINALISTS][-1]))
     close: set[Cell] = set()
@@ -131,7 +132,7 @@ def heat_open(timings: Timings, objective: Objective, seed: int) -> frozenset[Ce
 
 
 def not_faster(ratio: Interval) -> str | None:
-    """Why a candidate that is right does not replace the reference, or None when it is worth its place."""
+    """Why an accurate candidate does not replace float32, or None when it is fast enough to."""
     figures = f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
     if ratio.high < 1:
         return f"not faster: {figures}"
@@ -145,12 +146,12 @@ def not_faster(ratio: Interval) -> str | None:
 
 
 def beaten(ratio: Interval, winner: str, winning: Interval) -> str:
-    """Why a candidate that would do is not the one: it is slower."""
+    """The reason of an accurate candidate that is slower than the winner."""
     return f"slower than {winner}: {ratio.value:.2f}x against {winning.value:.2f}x"
 
 
 def unsettled(ratio: Interval, winner: str, winning: Interval, between: Interval) -> str:
-    """Why a candidate that would do is not the one: it seems slower, and the measurement could not make sure."""
+    """The reason of an accurate candidate that seems slower than the winner, without a settled measurement."""
     return (
         f"seems slower than {winner}: {ratio.value:.2f}x against {winning.value:.2f}x, but it was not settled "
         f"({between.low:.2f} to {between.high:.2f} of its speed)"
@@ -158,7 +159,7 @@ def unsettled(ratio: Interval, winner: str, winning: Interval, between: Interval
 
 
 def tied(sqnr_db: float, winner: str, winning_sqnr_db: float) -> str:
-    """Why a candidate that would do is not the one: it is as fast, and its outputs are further from the reference's."""
+    """The reason of an accurate candidate that is as fast as the winner and further from float32's outputs."""
     return f"as fast as {winner}, but less exact: signal to noise {sqnr_db:.1f} dB against {winning_sqnr_db:.1f} dB"
 
 
@@ -168,31 +169,15 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return tuple(sorted({*powers, cores}))
 
 
-def layouts(cores: int, threads: Sequence[int]) -> list[tuple[int, int]]:
-    """(instances, threads) worth measuring: the cores shared out among instances of each count, and one alone."""
-    shared = {(max(1, cores // count), count) for count in threads if count <= cores}
-    return sorted(shared | {(1, count) for count in threads})
-
-
-def best_layout(measured: Sequence[Layout]) -> Layout:
-    """The layout with the most rows a second; one that occupies fewer threads wins until ``THREAD_GAIN``."""
-    ordered = sorted(measured, key=lambda layout: (layout.instances * layout.threads, layout.instances))
-    best = ordered[0]
-    for layout in ordered[1:]:
-        if layout.rows_per_s >= THREAD_GAIN * best.rows_per_s:
-            best = layout
-    return best
-
-
 class _Ranks:
-    """Everyone's best cell and its ratio to float32; ``ordered`` are the candidates, the fastest first."""
+    """The best cell of every candidate and its speed ratio to float32; ``ordered``: names, the fastest first."""
 
     def __init__(self, timings: Timings, objective: Objective, seed: int) -> None:
         names = dict.fromkeys(cell.candidate for cell in timings)
         self.cells = {name: best_cell(timings, name, objective) for name in names}
         self.ratios = {name: speed_up(timings, cell, self.cells[FLOAT32], seed) for name, cell in self.cells.items()}
-        rivals = [name for name in names if name != FLOAT32]
-        self.ordered = sorted(rivals, key=lambda name: -self.ratios[name].value) or [FLOAT32]
+        others = [name for name in names if name != FLOAT32]
+        self.ordered = sorted(others, key=lambda name: -self.ratios[name].value) or [FLOAT32]
 
 
 def _rows_per_s(timings: Timings, cell: Cell) -> float:

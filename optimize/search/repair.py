@@ -1,4 +1,4 @@
-"""Repair: a candidate that loses too much keeps its worst layers in float, one after the other, until it does not."""
+"""Repair: keeps the noisiest layers of an inaccurate candidate in float, as few as possible."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..passes import PassRecord
 from .sensitivity import Sensitivity
 
 TRIED = 6
-"""Layers that are left out one at a time, to see what each is worth for the whole model."""
+"""Layers that are kept in float one at a time, to measure the gain of each for the whole model."""
 
 MOST_SHARE = 0.5
-"""A form that keeps more than half of its layers in float has nothing left to be fast with."""
+"""Largest share of layers in float: beyond half of them, little speed is left."""
 
 
-class Workshop(Protocol):
-    """What a repair has done for it. All of these raise our errors."""
+class RepairBuilder(Protocol):
+    """The builder of one candidate. All methods raise our errors."""
 
     def rebuild(self, keep_float: tuple[str, ...]) -> PassRecord: ...
 
     def sensitivities(self) -> Sequence[Sensitivity]: ...
 
     def quality_db(self, record: PassRecord) -> float:
-        """Signal to noise of the outputs on a few rows."""
+        """The signal-to-noise ratio of the outputs on a few rows, in decibel."""
         ...
 
     def time_left(self) -> bool: ...
@@ -34,7 +34,7 @@ class Workshop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a repair came to: the layers' sensitivities, which stayed in float, and ``record`` if the limit holds."""
+    """The result: the ranked layers, those ``kept`` in float, and ``record`` if the accuracy limit holds."""
 
     ranking: tuple[Sensitivity, ...]
     kept: tuple[str, ...] = ()
@@ -42,24 +42,24 @@ class Repair:
     reason: str = ""
 
 
-def repair(workshop: Workshop, broken: PassRecord, holds: Callable[[PassRecord], str | None]) -> Repair:
-    """Search for the fewest layers to keep in float. ``holds`` gives the reason why a record is still not good enough.
+def repair(builder: RepairBuilder, broken: PassRecord, holds: Callable[[PassRecord], str | None]) -> Repair:
+    """Find the fewest layers to keep in float. ``holds`` returns why a record is not accurate enough, or None.
 
-    Layers are ranked by the noise that they add; the first few are then left out one at a time, because noise may
-    cancel or may not matter, and ranked by what the outputs gained. They are kept greedily in that order.
+    Layers are ranked by the noise that they add. The first few are then kept in float one at a time and ranked by the
+    gain of the outputs, because noise may cancel or not matter. Layers are kept greedily in that order.
     """
-    ranking = tuple(workshop.sensitivities())
+    ranking = tuple(builder.sensitivities())
     if not ranking:
-        return Repair((), reason="no layer of it can be told apart")
-    ranking = _leave_one_out(workshop, broken, ranking)
+        return Repair((), reason="its layers cannot be told apart")
+    ranking = _leave_one_out(builder, broken, ranking)
     most = max(1, int(MOST_SHARE * len(ranking)))
     reason = ""
     for count in _steps(most):
-        if not workshop.time_left():
+        if not builder.time_left():
             return Repair(ranking, reason=f"the time was up with {count - 1} layer(s) in float: {reason}")
         kept = tuple(row.tensor for row in ranking[:count])
         try:
-            record = workshop.rebuild(kept)
+            record = builder.rebuild(kept)
             still = holds(record)
         except SlipwayError as error:
             return Repair(ranking, kept, reason=f"with {count} layer(s) in float it fails: {error}")
@@ -69,14 +69,16 @@ def repair(workshop: Workshop, broken: PassRecord, holds: Callable[[PassRecord],
     return Repair(ranking, reason=f"with {most} of {len(ranking)} layers in float still {reason}")
 
 
-def _leave_one_out(workshop: Workshop, broken: PassRecord, ranking: tuple[Sensitivity, ...]) -> tuple[Sensitivity, ...]:
-    base = workshop.quality_db(broken)
+def _leave_one_out(
+    builder: RepairBuilder, broken: PassRecord, ranking: tuple[Sensitivity, ...]
+) -> tuple[Sensitivity, ...]:
+    base = builder.quality_db(broken)
     tried = []
     for row in ranking[:TRIED]:
-        if not workshop.time_left():
+        if not builder.time_left():
             break
         try:
-            tried.append(row.tried(workshop.quality_db(workshop.rebuild((row.tensor,))) - base))
+            tried.append(row.tried(builder.quality_db(builder.rebuild((row.tensor,))) - base))
         except SlipwayError:
             continue
     tried.sort(key=lambda row: -(row.gain_db or 0.0))
@@ -85,7 +87,7 @@ def _leave_one_out(workshop: Workshop, broken: PassRecord, ranking: tuple[Sensit
 
 
 def _steps(most: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12 ... and the most: exact where it is cheap, quick where it is hopeless anyway."""
+    """1, 2, 3, 4, 6, 9, 13 ... and ``most``: exact for few layers, coarse for many."""
     steps, count = [], 1
     while count < most:
         steps.append(count)

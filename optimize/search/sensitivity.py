@@ -1,4 +1,4 @@
-"""Sensitivity: which layers a lower precision hurts, read off the tensors of the float graph and of its lower form."""
+"""Sensitivity: the noise that each layer adds, from the tensors of a float graph and its low-precision variant."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
     import onnx
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"})
-"""What repair can leave in float."""
+"""Operators that repair can keep in float."""
 
 ROWS = 8
-"""Every inner tensor of so many rows is held at once, twice."""
+"""Rows of a run that holds every inner tensor of both graphs in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """One layer, known by the tensor that it makes.
+    """One layer, named by its output tensor.
 
-    ``sqnr_db``: signal to noise of that tensor. ``added``: noise relative to the signal that was not in the layer's
-    inputs yet. ``gain_db``: what the outputs of the whole model gain when this layer alone stays in float; None for
-    layers that were not tried.
+    ``sqnr_db``: signal-to-noise ratio of that tensor. ``added``: noise over signal that was not yet in the layer's
+    inputs. ``gain_db``: gain of the model's outputs when only this layer stays in float; None if that was not tried.
     """
 
     tensor: str
@@ -54,8 +53,8 @@ class Sensitivity:
 def rank(float_graph: Path, lower: Path, data: Dataset) -> tuple[Sensitivity, ...]:
     """The layers of ``float_graph``, the one that adds most noise in ``lower`` first.
 
-    Both files run on the first rows of ``data`` with every inner tensor as an output. Noise that a layer was handed is
-    not its fault: what counts is how much more there is behind it than before it.
+    Both files run on the first rows of ``data`` with every inner tensor as an output. A layer is charged only for the
+    noise that its inputs do not have.
     """
     import onnx
 
@@ -82,7 +81,7 @@ def _comparable(left: Array, right: Array) -> bool:
 
 
 def _noise(exact: Array, rough: Array) -> float:
-    """Noise power over signal power; what is not finite counts as nothing but noise."""
+    """Noise power over signal power; values that are not finite count as large noise."""
     signal = float(np.sum(np.square(exact.astype(np.float64))))
     difference = np.nan_to_num(exact.astype(np.float64) - rough.astype(np.float64), nan=1e6, posinf=1e6, neginf=-1e6)
     error = float(np.sum(np.square(difference)))
@@ -94,7 +93,7 @@ def _decibel(noise: float) -> float:
 
 
 def _followers(model: onnx.ModelProto) -> dict[str, str]:
-    """The tensor that the only consumer of a tensor makes: batch normalisation and activations fold into the layer."""
+    """The output of the only consumer of each tensor: batch normalisation and activations fold into the layer."""
     consumers: dict[str, list[str]] = {}
     for node in model.graph.node:
         for name in node.input:

@@ -1,4 +1,4 @@
-"""The sources: what kinds of trained model can be read, as a table. One file each; every one gives a ReferenceModel."""
+"""The table of source kinds. Each row names the module that loads that kind of trained model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .axes import Axis
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What the user said about the source. ``outputs`` and ``axes`` are empty where nothing was said."""
+class SourceSpec:
+    """The user's description of the source. ``outputs`` and ``axes`` are empty if the user did not give them."""
 
     reference: str
     weights: Path | None = None
@@ -30,19 +30,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Which exporter wrote the graph, and what it said meanwhile."""
+    """The name of the exporter that wrote the graph, and the messages that it printed."""
 
     exporter: str
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceModel:
-    """A trained model as its authors run it: what every later form is compared with.
+class SourceModel:
+    """A loaded source. Every candidate is compared with its outputs.
 
-    ``run`` takes arrays by input name and returns one per output, in order. ``export`` writes the model as ONNX with
-    these input and output names, from two example rows. ``classes`` are the names of the classes where the model
-    knows them. ``digests`` are SHA-256 by what they cover, for the manifest.
+    ``run`` takes arrays by input name and returns one array per output, in order. ``export`` writes the model as ONNX
+    with these input and output names, given two example rows. ``classes`` are the class names, if the model has any.
+    ``digests`` maps a file or a part of the source to its SHA-256; the manifest records them.
     """
 
     reference: str
@@ -55,21 +55,22 @@ class ReferenceModel:
     classes: tuple[str, ...] = ()
 
 
-Load = Callable[[Request, Dataset], ReferenceModel]
+Load = Callable[[SourceSpec, Dataset], SourceModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row of the table: a kind of trained model and what loads it.
+    """A kind of trained model and the function that loads it.
 
-    ``confined``: loading runs code out of the file or a parser that was not made for hostile input, so that it happens
-    in a child process. ``environment``: the row of ``environments.ENVIRONMENTS`` whose own interpreter converts it.
+    ``load`` is ``module`` or ``module:function``. ``sandboxed``: the file can run code, or its parser does not resist
+    hostile input, so a child process loads it. ``environment``: the row of ``environments.ENVIRONMENTS`` whose
+    interpreter converts it.
     """
 
     name: str
     about: str
     load: str = ""
-    confined: bool = False
+    sandboxed: bool = False
     environment: str = ""
 
 
@@ -79,14 +80,14 @@ KINDS: dict[str, Kind] = {
         Kind("onnx", "an .onnx file, or a folder with one", "onnx_file"),
         Kind("huggingface", "a folder with config.json and *.safetensors", "huggingface"),
         Kind("torch_factory", "module:attribute that builds a torch.nn.Module, with --weights", "torch_factory"),
-        Kind("torch_export", "a .pt2 file of torch.export.save", "torch_export", confined=True),
-        Kind("torchscript", "a .pt, .pth or .ts file of torch.jit.save", "torchscript", confined=True),
+        Kind("torch_export", "a .pt2 file of torch.export.save", "torch_export", sandboxed=True),
+        Kind("torchscript", "a .pt, .pth or .ts file of torch.jit.save", "torchscript", sandboxed=True),
         Kind(
-            "pickle", "a scikit-learn, XGBoost or LightGBM model in a pickle or joblib file", "pickled", confined=True
+            "pickle", "a scikit-learn, XGBoost or LightGBM model in a pickle or joblib file", "pickled", sandboxed=True
         ),
-        Kind("skops", "a scikit-learn model in a .skops file", "pickled:load_skops", confined=True),
-        Kind("xgboost", "an XGBoost .ubj or .json file", "boosted_trees:load_xgboost", confined=True),
-        Kind("lightgbm", "a LightGBM .txt or .lgb file", "boosted_trees:load_lightgbm", confined=True),
+        Kind("skops", "a scikit-learn model in a .skops file", "pickled:load_skops", sandboxed=True),
+        Kind("xgboost", "an XGBoost .ubj or .json file", "boosted_trees:load_xgboost", sandboxed=True),
+        Kind("lightgbm", "a LightGBM .txt or .lgb file", "boosted_trees:load_lightgbm", sandboxed=True),
         Kind("tensorflow", "a TensorFlow SavedModel folder", environment="tensorflow"),
         Kind("keras", "a .keras or .h5 file", environment="tensorflow"),
         Kind("paddle", "a folder with a PaddlePaddle inference model", environment="paddle"),
@@ -95,7 +96,7 @@ KINDS: dict[str, Kind] = {
 
 
 def loader(kind: Kind) -> Load:
-    """The function of a row, whose libraries are imported now and not earlier."""
+    """Import the module of ``kind`` and return its load function. Heavy libraries are imported here, not earlier."""
     module, _, attribute = kind.load.partition(":")
     load: Load = getattr(importlib.import_module(f"{__name__}.{module}"), attribute or "load")
     return load

@@ -1,4 +1,4 @@
-"""Free axes: which sizes of a model's inputs may change from request to request, and the rows that prove it."""
+"""Free axes: the input sizes that may differ between requests, and the probes that verify them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..evaluation.dataset import Dataset
 BATCH = "batch"
 
 SHARES = (0.5, 0.25)
-"""The lengths that are tried besides the one in the data, as shares of it. Real rows are cut, never invented."""
+"""Lengths to try besides the length of the data, as fractions of it. Rows are cut; no values are invented."""
 
 PAIR = 2
-"""Rows in a run at a shorter length. One would hide an axis that was mistaken for the batch."""
+"""Rows of a probe at a shorter length. A single row would hide an axis that was mistaken for the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Axis ``position`` (0 is the batch) of ``input`` is free; axes with one ``name`` always have one size."""
+    """Axis ``position`` of ``input`` is free; position 0 is the batch. Axes of one ``name`` have one size."""
 
     input: str
     position: int
@@ -33,7 +33,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Real rows at one batch size; ``lengths`` are the sizes of the free axes in it."""
+    """Rows of the data at one batch size. ``lengths`` are the sizes of the free axes."""
 
     batch_size: int
     lengths: Mapping[str, int]
@@ -45,7 +45,7 @@ class Probe:
 
 
 def parse(text: str) -> tuple[Axis, ...]:
-    """``ids:1=tokens,mask:1=tokens``: input, axis, name. Raises BadInput."""
+    """Parse ``ids:1=tokens,mask:1=tokens``: input, axis, name. Raises BadInput."""
     axes = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = re.fullmatch(r"([^:=]+):(\d+)=([A-Za-z_]\w*)", part)
@@ -53,15 +53,15 @@ def parse(text: str) -> tuple[Axis, ...]:
             raise BadInput(f"--dynamic {part!r}: write input:axis=name, for example ids:1=tokens,mask:1=tokens")
         name, position = match[3], int(match[2])
         if position == 0 or name == BATCH:
-            raise BadInput(f"--dynamic {part!r}: axis 0 is the batch, which is free anyway")
+            raise BadInput(f"--dynamic {part!r}: axis 0 is the batch and is always free")
         axes.append(Axis(match[1], position, name))
     return tuple(axes)
 
 
 def lengths(axes: Sequence[Axis], data: Dataset) -> dict[str, int]:
-    """The size of every free axis in ``data``.
+    """Return the size of every free axis in ``data``.
 
-    Raises BadInput when an axis is not there, or when axes of one name differ in size.
+    Raises BadInput if an axis does not exist, or if axes with the same name differ in size.
     """
     sizes: dict[str, int] = {}
     for axis in axes:
@@ -74,22 +74,24 @@ def lengths(axes: Sequence[Axis], data: Dataset) -> dict[str, int]:
         if size != shape[axis.position]:
             raise BadInput(
                 f"axis {axis.name!r} is {size} in one input of the data and {shape[axis.position]} in {axis.input!r}: "
-                "give them different names if they may differ"
+                "give the axes different names if their sizes may differ"
             )
     return sizes
 
 
 def probes(data: Dataset, axes: Sequence[Axis], batch_sizes: Sequence[int]) -> tuple[Probe, ...]:
-    """What source and reference are compared on: all batch sizes at the data's own lengths, then shorter lengths.
+    """Return the rows that source and baseline are compared on: every batch size at full length, then shorter lengths.
 
-    Every probe starts at another row. Raises BadInput when the data cannot be cut to a second length.
+    Each probe starts at a different row. Raises BadInput if the data is too short for a second length.
     """
     full = lengths(axes, data)
     chosen = [Probe(size, full, data.batch(size, size)) for size in sorted(set(batch_sizes))]
     shorter = {name: sorted({max(1, round(size * share)) for share in SHARES} - {size}) for name, size in full.items()}
     for name, sizes in shorter.items():
         if not sizes:
-            raise BadInput(f"axis {name!r} has size {full[name]} in the data: nothing can be proven about other sizes")
+            raise BadInput(
+                f"axis {name!r} has size {full[name]} in the data, so no other size can be verified: give longer rows"
+            )
     for step in range(max(map(len, shorter.values()), default=0)):
         now = {name: sizes[min(step, len(sizes) - 1)] for name, sizes in shorter.items()}
         rows = data.batch(PAIR, PAIR + step)
@@ -98,7 +100,7 @@ def probes(data: Dataset, axes: Sequence[Axis], batch_sizes: Sequence[int]) -> t
 
 
 def shorter(probes: Sequence[Probe]) -> tuple[Probe, ...]:
-    """Those at other lengths than the data's own."""
+    """Return the probes whose lengths differ from those of the data."""
     return tuple(probe for probe in probes if probe.lengths != probes[0].lengths)
 
 
@@ -110,5 +112,5 @@ def _cut(array: Array, name: str, axes: Sequence[Axis], now: Mapping[str, int]) 
 
 
 def symbols(axes: Sequence[Axis], inputs: Sequence[str]) -> dict[str, dict[int, str]]:
-    """By input, the names of its free axes with the batch: what exporters ask for."""
+    """Return, for each input, the names of its free axes by position, including the batch. The exporters take this."""
     return {name: {0: BATCH} | {axis.position: axis.name for axis in axes if axis.input == name} for name in inputs}

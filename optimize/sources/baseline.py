@@ -1,4 +1,4 @@
-"""The float32 ONNX reference: what a source exported, cleaned of what trips later tools, proven equal to the source."""
+"""The baseline: the exported float32 ONNX graph, normalized for the later passes and proven equal to the source."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
     import onnx
 
 NEWEST_OPSET, NEWEST_IR = 23, 10
-"""The newest that every backend in reach reads. The libraries would write newer files by default."""
+"""The newest versions that every supported backend reads. The libraries write newer files by default."""
 
 LARGEST_BYTES = 2**31 - 1
-"""What fits into one protobuf message."""
+"""The size limit of one protobuf message."""
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operators that ONNX Runtime brings along. Any other domain is native code that the file cannot carry."""
+"""Operator domains that ONNX Runtime includes. Any other domain needs native code outside the file."""
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
-"""Float32 kernels sum in different orders. ``ABSOLUTE`` is scaled by the largest value of the output."""
+"""Tolerances of the proof, because float32 kernels sum in different orders. The largest output value scales
+``ABSOLUTE``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The largest absolute difference between source and reference at each batch size, over all lengths.
+    """The largest absolute difference between source and baseline at each batch size, over all lengths.
 
-    ``lengths``: the sizes of each free axis that were compared. ``cosine``: the least likeness of any row of a float
-    output to the source's. ``exporter`` wrote the graph and ``said`` this.
+    ``lengths``: the compared sizes of each free axis. ``cosine``: the smallest cosine similarity between a row of a
+    float output and the row of the source. ``exporter`` and ``messages`` name the exporter and its output.
     """
 
     differences: tuple[tuple[int, float], ...]
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     lengths: tuple[tuple[str, tuple[int, ...]], ...] = ()
     cosine: float = 1.0
     exporter: str = ""
@@ -52,10 +53,10 @@ class Proof:
         return max(difference for _, difference in self.differences)
 
 
-def normalize(conversion: Conversion, path: Path) -> Proof:
-    """Write the reference of ``conversion`` to ``path`` and prove it equal to the source.
+def write(conversion: Conversion, path: Path) -> Proof:
+    """Write the baseline of ``conversion`` to ``path`` and prove it equal to the source.
 
-    Raises ExportFailed when the graph cannot be used, NotProven when it computes something else.
+    Raises ExportFailed if the graph is unusable, NotProven if its outputs differ.
     """
     import onnx
 
@@ -67,10 +68,10 @@ def normalize(conversion: Conversion, path: Path) -> Proof:
 
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop recorded shapes of inner values, bring versions down to what the backends read, and check the graph.
+    """Drop recorded shapes of inner values, lower versions that the backends do not read, and check the graph.
 
-    The exporters' optimizers transpose weights and leave their old shapes behind, on which the quantizers stumble;
-    every tool infers the shapes it needs. Raises ExportFailed naming the node or the version that cannot be used.
+    The exporters' optimizers transpose weights and keep the old shapes, which makes the quantizers fail. Every tool
+    infers the shapes it needs. Raises ExportFailed naming the unusable node or version.
     """
     import onnx
 
@@ -78,13 +79,13 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     local = {function.domain for function in model.functions}
     for nodes in (model.graph, *model.functions):
         _check_operators(nodes, local)
-    # Weights were once listed as inputs too, with values that a request may override: they are not inputs of ours.
+    # IR 3 lists weights as inputs whose values a request may override. The artifact serves them as constants.
     weights = {tensor.name for tensor in model.graph.initializer}
     for value in [value for value in model.graph.input if value.name in weights]:
         model.graph.input.remove(value)
     if opset(model) > NEWEST_OPSET:
         model = _lowered(model)
-    # The format's own version says which fields may appear, not which were used: our files use none of the newer ones.
+    # The IR version says which fields may appear. The exported files use none of the newer fields.
     model.ir_version = min(model.ir_version, NEWEST_IR)
     if model.ByteSize() > LARGEST_BYTES:
         raise ExportFailed("the graph with its weights is larger than 2 GiB, which is not supported yet")
@@ -96,12 +97,12 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that the graph uses; 0 where it uses none of them."""
+    """Return the opset version of the ONNX domain, or 0 if the graph does not import it."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
 def _lowered(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in ``NEWEST_OPSET``. Its equality is proven later, like that of any other step."""
+    """Convert the graph to ``NEWEST_OPSET``. The proof checks the result later."""
     import onnx
     from onnx import version_converter
 
@@ -112,19 +113,19 @@ def _lowered(model: onnx.ModelProto) -> onnx.ModelProto:
         reason = " ".join(str(error).split())
         raise ExportFailed(
             f"the graph uses opset {version}, the newest that every backend reads is {NEWEST_OPSET}, and it cannot be "
-            f"brought down ({reason}): export it again with opset_version={NEWEST_OPSET} or less"
+            f"converted ({reason}): export it again with opset_version={NEWEST_OPSET} or less"
         ) from error
     del lowered.graph.value_info[:]
     return lowered
 
 
 def _check_operators(graph: Any, local: set[str]) -> None:
-    """Raises ExportFailed at the first node whose operator is in no known domain, also inside of subgraphs."""
+    """Raises ExportFailed at the first node with an unknown operator domain, including nodes of subgraphs."""
     for node in graph.node:
         if node.domain not in DOMAINS | local:
             raise ExportFailed(
                 f"node {node.name or node.output[0]!r} is {node.domain}::{node.op_type}, an operator that needs native "
-                "code from outside: replace it, or export the model without it"
+                "code outside the file: replace it, or export the model without it"
             )
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
@@ -134,7 +135,7 @@ def _check_operators(graph: Any, local: set[str]) -> None:
 def check_signature(
     model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], axes: Sequence[Axis] = ()
 ) -> None:
-    """Raises ExportFailed when an input is gone, an output is gone, or an axis is fixed that has to be free."""
+    """Raises ExportFailed if an input or an output is missing, or if an axis that must be free is fixed."""
     free = {(axis.input, axis.position): axis.name for axis in axes}
     for kind, values, names in (("input", model.graph.input, inputs), ("output", model.graph.output, outputs)):
         present = {value.name: value for value in values}
@@ -157,10 +158,10 @@ def check_signature(
 
 
 def prove(conversion: Conversion, path: Path) -> Proof:
-    """Compare what the source answered with what the graph at ``path`` answers, at every probe.
+    """Compare the outputs of the source with the outputs of the graph at ``path`` for every probe.
 
-    Equal means within ``RELATIVE`` of the value plus ``ABSOLUTE`` of the output's largest. Raises NotProven, naming the
-    output and the probe, also when the graph cannot run at one of them.
+    The tolerance is ``RELATIVE`` of the value plus ``ABSOLUTE`` of the largest output value. Raises NotProven naming
+    the output and the probe, also if the graph cannot run a probe.
     """
     session = loader("onnxruntime")(path, BackendOptions(threads=1))
     by_size: dict[int, float] = {}
@@ -185,11 +186,13 @@ def prove(conversion: Conversion, path: Path) -> Proof:
     finally:
         session.close()
     sizes = tuple((name, tuple(sorted(found))) for name, found in sorted(lengths.items()))
-    return Proof(tuple(sorted(by_size.items())), conversion.exported.said, sizes, cosine, conversion.exported.exporter)
+    return Proof(
+        tuple(sorted(by_size.items())), conversion.exported.messages, sizes, cosine, conversion.exported.exporter
+    )
 
 
 def compare(names: Sequence[str], expected: Sequence[Array], got: Sequence[Array], probe: Probe) -> float:
-    """The largest absolute difference. Raises NotProven when an output has another shape or other values."""
+    """Return the largest absolute difference. Raises NotProven if an output differs in shape or in values."""
     worst = 0.0
     for name, want, have in zip(names, expected, got, strict=True):
         if want.shape != have.shape:

@@ -1,4 +1,4 @@
-"""A batch axis that an export fixed to one size: found, and freed where only the shapes say so."""
+"""Batch axes that an export fixed to one size: detection, and release where only recorded shapes fix them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def fixed(model: onnx.ModelProto) -> int | None:
-    """The size that axis 0 of every input has, if it is a number and the same for all; None where it is free."""
+    """Return the fixed size of axis 0 if all inputs have the same; None if it is free or differs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     sizes = set()
     for value in model.graph.input:
@@ -24,10 +24,12 @@ def fixed(model: onnx.ModelProto) -> int | None:
 
 
 def free(model: onnx.ModelProto, size: int) -> tuple[str, ...]:
-    """Free the axis in place; the names of the reshapes whose target said ``size`` first and now copies the input's.
+    """Free the axis in place. Return the names of the changed Reshape nodes.
 
-    Nothing here is taken on trust: whether the graph then computes for every number of rows what it did for ``size``
-    is what the proof decides, with the original file answering in batches of its own size.
+    Their targets began with ``size`` and begin with 0 now, which copies the size of the input.
+
+    The proof decides whether the freed graph is correct: it compares other row counts with the original file, which
+    runs in batches of ``size``.
     """
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim

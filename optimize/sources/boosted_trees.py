@@ -1,4 +1,4 @@
-"""Source: XGBoost and LightGBM, in their own formats or out of a pickle, through onnxmltools."""
+"""Source: XGBoost and LightGBM models from their own formats or from a pickle, converted by onnxmltools."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import ReferenceModel, Request
+from . import SourceModel, SourceSpec
 from .estimator import described
 from .torch_module import brief
 
 OPSET = 15
-"""The newest that onnxmltools writes."""
+"""The newest opset that onnxmltools writes."""
 
 
 class _Booster:
-    """A booster without its scikit-learn wrapper, as it comes out of its own format, seen as an estimator.
-
-    ``classes_`` is None for everything but classification.
-    """
+    """A bare booster with the interface of a scikit-learn estimator. ``classes_`` is None without classification."""
 
     def __init__(self, predict: Any, classes: int) -> None:
         self._predict = predict
@@ -37,8 +34,8 @@ class _Booster:
         return self._predict(rows) if self.classes_ is None else self.predict_proba(rows).argmax(axis=1)
 
 
-def load_xgboost(request: Request, data: Dataset) -> ReferenceModel:
-    """A file that ``save_model`` of a classifier, a regressor or a booster wrote. Raises BadInput."""
+def load_xgboost(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load a file of ``save_model`` of a classifier, a regressor or a booster. Raises BadInput."""
     xgboost = _library("xgboost")
     booster = xgboost.Booster()
     try:
@@ -52,8 +49,8 @@ def load_xgboost(request: Request, data: Dataset) -> ReferenceModel:
     return from_xgboost(request, model, data, {"model": digest(request.path)})
 
 
-def load_lightgbm(request: Request, data: Dataset) -> ReferenceModel:
-    """A text file that ``Booster.save_model`` wrote. Raises BadInput."""
+def load_lightgbm(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load a text file of ``Booster.save_model``. Raises BadInput."""
     lightgbm = _library("lightgbm")
     try:
         booster = lightgbm.Booster(model_file=str(request.path))
@@ -62,13 +59,13 @@ def load_lightgbm(request: Request, data: Dataset) -> ReferenceModel:
     return from_lightgbm(request, booster, data, {"model": digest(request.path)})
 
 
-def from_xgboost(request: Request, model: Any, data: Dataset, digests: Mapping[str, str]) -> ReferenceModel:
-    """A wrapper of XGBoost's scikit-learn interface. Raises BadInput for a bare booster."""
+def from_xgboost(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
+    """Describe a model of XGBoost's scikit-learn interface. Raises BadInput for a bare booster."""
     if not hasattr(model, "get_booster"):
-        raise BadInput(f"{request.path} holds a bare XGBoost booster: write it with save_model to a .ubj file")
+        raise BadInput(f"{request.path} holds a bare XGBoost booster: save it with save_model to a .ubj file")
     names = model.get_booster().feature_names
     if names is not None:
-        # The converter reads features by their place and knows only the names f0, f1 and so on.
+        # The converter addresses features by position and only accepts the names f0, f1 and so on.
         model.get_booster().feature_names = None
 
     def write(features: int) -> Any:
@@ -80,8 +77,8 @@ def from_xgboost(request: Request, model: Any, data: Dataset, digests: Mapping[s
     return described(request, model, data, digests, write)
 
 
-def from_lightgbm(request: Request, model: Any, data: Dataset, digests: Mapping[str, str]) -> ReferenceModel:
-    """A wrapper of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
+def from_lightgbm(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
+    """Describe a model of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
     booster = getattr(model, "booster_", model)
     wrapped = model if hasattr(model, "booster_") else _Booster(booster.predict, _classes(booster))
 

@@ -1,6 +1,6 @@
-"""A conversion: the graph that a source exported and its own answers to real rows, as files of one directory.
+"""Conversions: the exported graph of a source and the source's outputs, stored as files in one directory.
 
-Whatever process the source was loaded in, this is all that leaves it: an ONNX file, arrays and one JSON object.
+The process that loads the source writes only these files: an ONNX file, arrays and one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from . import Exported, ReferenceModel, axes
+from . import Exported, SourceModel, axes
 from .axes import Axis, Probe
 
 GRAPH, ANSWERS, RESULT = "source.onnx", "answers.npz", "result.json"
@@ -27,7 +27,7 @@ EXAMPLE_ROWS = 2
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``answers``: for each probe, what the source itself answers, one array per output, in order."""
+    """``answers``: the outputs of the source for each probe, one array per output, in order."""
 
     reference: str
     graph: Path
@@ -41,10 +41,10 @@ class Conversion:
     classes: tuple[str, ...] = ()
 
 
-def convert(source: ReferenceModel, data: Dataset, batch_sizes: Sequence[int], directory: Path) -> Conversion:
-    """Export ``source`` into ``directory`` and let it answer what the graph will be compared on.
+def convert(source: SourceModel, data: Dataset, batch_sizes: Sequence[int], directory: Path) -> Conversion:
+    """Export ``source`` into ``directory`` and run it on the probes.
 
-    Raises BadInput when it fails on the rows, ExportFailed when it cannot be exported.
+    Raises BadInput if the source fails on the rows, ExportFailed if it cannot be exported.
     """
     rows = data.select(source.inputs)
     probes = axes.probes(rows, source.axes, batch_sizes)
@@ -65,18 +65,18 @@ def convert(source: ReferenceModel, data: Dataset, batch_sizes: Sequence[int], d
 def _check_rows(names: Sequence[str], arrays: Sequence[Array], probe: Probe) -> None:
     for name, array in zip(names, arrays, strict=True):
         if array.shape[:1] != (probe.batch_size,):
-            raise BadInput(f"output {name!r} of the model is {list(array.shape)} at {probe}: axis 0 has to be the rows")
+            raise BadInput(f"output {name!r} of the model is {list(array.shape)} at {probe}: axis 0 must be the rows")
 
 
 def write(conversion: Conversion, directory: Path) -> None:
-    """Leave ``conversion`` in ``directory``, where its graph is already, for :func:`read`."""
+    """Write ``conversion`` to ``directory``, which already holds its graph. :func:`read` reads it."""
     arrays = {f"{at}:{name}": array for at, name, array in _answers(conversion)}
     np.savez(directory / ANSWERS, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     body = {
         "inputs": conversion.inputs,
         "outputs": conversion.outputs,
         "exporter": conversion.exported.exporter,
-        "said": conversion.exported.said,
+        "messages": conversion.exported.messages,
         "axes": [asdict(axis) for axis in conversion.axes],
         "classes": conversion.classes,
         "digests": dict(conversion.digests),
@@ -85,7 +85,7 @@ def write(conversion: Conversion, directory: Path) -> None:
 
 
 def read(directory: Path, reference: str, data: Dataset, batch_sizes: Sequence[int]) -> Conversion:
-    """What another process left in ``directory``; read as data only. Raises BadInput when it makes no sense."""
+    """Read the conversion that another process wrote to ``directory``; nothing is executed. Raises BadInput."""
     try:
         body: dict[str, Any] = json.loads((directory / RESULT).read_text(encoding="utf-8"))
         inputs, outputs = tuple(map(str, body["inputs"])), tuple(map(str, body["outputs"]))
@@ -93,11 +93,11 @@ def read(directory: Path, reference: str, data: Dataset, batch_sizes: Sequence[i
         probes = axes.probes(data.select(inputs), found, batch_sizes)
         with np.load(directory / ANSWERS, allow_pickle=False) as archive:
             answers = tuple(tuple(archive[f"{at}:{name}"] for name in outputs) for at in range(len(probes)))
-        exported = Exported(str(body["exporter"]), tuple(map(str, body["said"])))
+        exported = Exported(str(body["exporter"]), tuple(map(str, body["messages"])))
         digests = {str(key): str(value) for key, value in body["digests"].items()}
         classes = tuple(map(str, body["classes"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"the process that converted {reference} left something unreadable: {error}") from error
+        raise BadInput(f"the process that converted {reference} wrote an unreadable result: {error}") from error
     return Conversion(reference, directory / GRAPH, inputs, outputs, probes, answers, exported, digests, found, classes)
 
 

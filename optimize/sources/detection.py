@@ -1,4 +1,4 @@
-"""Detection: from what the user wrote after ``optimize`` to a row of the table of sources."""
+"""Detection: maps the SOURCE argument to a row of the table of source kinds."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TORCH_ARCHIVES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 CAFFE = frozenset({".caffemodel", ".prototxt"})
 
 THROUGH_ONNX = {
-    "caffe": "Caffe models are not read: nothing that converts them runs beside today's libraries. Convert "
-    "once with caffe2onnx in an environment of its own, and give the .onnx file",
+    "caffe": "Caffe models are not read: no converter runs with current libraries. Convert the model once "
+    "with caffe2onnx in a separate environment, and give the .onnx file",
     "theano": "Theano models are not read: Theano saves pickles of compiled functions, and no converter exists. "
     "Rebuild the layers in torch, load the arrays from get_value(), and give module:attribute with --weights; or give "
     "the .onnx file if the library on top of it (Keras, Lasagne) could write one",
@@ -41,9 +41,9 @@ THROUGH_ONNX = {
 
 
 def detect(reference: str) -> Kind:
-    """The kind of ``reference``: a folder by its content, a file by its suffix and, for torch archives, its content.
+    """Return the kind of ``reference``. Folders and torch archives are detected by content, other files by suffix.
 
-    Raises BadInput, with the way on, for what is not there, not known or not accepted.
+    Raises BadInput with a remedy if the source is missing, unknown or not accepted.
     """
     path = Path(reference)
     if path.is_dir():
@@ -52,7 +52,7 @@ def detect(reference: str) -> Kind:
         return KINDS[_file(path)]
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", reference):
         return KINDS["torch_factory"]
-    raise BadInput(f"{reference!r} is neither a file, a folder nor module:attribute. Known are {_known()}")
+    raise BadInput(f"{reference!r} is not a file, a folder or module:attribute. Supported: {_known()}")
 
 
 def _folder(path: Path) -> str:
@@ -73,7 +73,7 @@ def _folder(path: Path) -> str:
             f"{path} holds weights as pickles, which can run code when they are opened: "
             "save the model once with save_pretrained(folder, safe_serialization=True)"
         )
-    raise BadInput(f"{path} holds no model that is known ({', '.join(sorted(names)[:5])}). Known are {_known()}")
+    raise BadInput(f"{path} holds no supported model ({', '.join(sorted(names)[:5])}). Supported: {_known()}")
 
 
 def _file(path: Path) -> str:
@@ -89,14 +89,14 @@ def _file(path: Path) -> str:
     if suffix == ".safetensors":
         raise BadInput(f"{path} holds weights without a model: give module:attribute and --weights {path}")
     if suffix in (".pdmodel", ".pdiparams"):
-        raise BadInput(f"{path} is one half of a PaddlePaddle model: give the folder, {path.parent}")
+        raise BadInput(f"{path} is one part of a PaddlePaddle model: give the folder, {path.parent}")
     if suffix == ".pb":
         raise BadInput(f"{path} is part of a TensorFlow SavedModel: give the folder, {path.parent}")
-    raise BadInput(f"{path} has a suffix that no source has. Known are {_known()}")
+    raise BadInput(f"{path} has an unknown suffix. Supported: {_known()}")
 
 
 def _torch_archive(path: Path) -> str:
-    """TorchScript keeps ``code/`` in its archive; what torch.save writes is a pickle, of a module or of weights."""
+    """A TorchScript archive contains ``code/``. A file of torch.save is a pickle of a module or of weights."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = {name.split("/", 1)[-1] for name in archive.namelist()}
@@ -105,8 +105,8 @@ def _torch_archive(path: Path) -> str:
         if any(name.startswith(("models/", "data/weights/")) for name in members):
             return "torch_export"
     raise BadInput(
-        f"{path} was written by torch.save: a whole module is a pickle that runs code when it is opened, and needs the "
-        "classes it was made of. If it holds a state_dict, give module:attribute and --weights; else save one by "
+        f"{path} was written by torch.save. A whole module is a pickle, which runs code when opened and needs its "
+        "classes. If the file holds a state_dict, give module:attribute and --weights. Otherwise save one with "
         "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'), or use torch.export.save"
     )
 

@@ -1,4 +1,4 @@
-"""An estimator with scikit-learn's interface: what it answers, and its way to ONNX through skl2onnx."""
+"""Source: an estimator with the scikit-learn interface, converted by skl2onnx."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import Exported, ReferenceModel, Request
+from ..sandbox.captured_output import captured
+from . import Exported, SourceModel, SourceSpec
 from .axes import BATCH
 from .torch_module import brief
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
-"""Old enough for every converter and new enough for every operator that they write."""
+"""The opset versions that the converters write: every converter supports them."""
 
 PROBABILITIES, SCORES, LABEL, VALUE = "probabilities", "scores", "label", "value"
 
 Write = Callable[[int], Any]
-"""Number of features to the ONNX model that a converter writes for them."""
+"""Takes the number of features and returns the ONNX model that a converter writes."""
 
 
-def reference_model(request: Request, model: Any, data: Dataset, digests: Mapping[str, str]) -> ReferenceModel:
-    """Describe a scikit-learn estimator or pipeline. Raises BadInput when it does not run on the rows."""
+def reference_model(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
+    """Describe a scikit-learn estimator or pipeline. Raises BadInput if it fails on the rows."""
 
     def write(features: int) -> Any:
         try:
@@ -35,7 +35,7 @@ def reference_model(request: Request, model: Any, data: Dataset, digests: Mappin
             from skl2onnx.common.data_types import FloatTensorType
         except ModuleNotFoundError as error:
             raise BadInput("scikit-learn models need the extra 'classic': pip install -e '.[classic]'") from error
-        # Without ZipMap the probabilities stay a tensor; with it they are one dictionary per row.
+        # ZipMap would turn the probabilities into one dictionary per row.
         options = {id(model): {"zipmap": False}} if hasattr(model, "classes_") else None
         types = [("input", FloatTensorType([None, features]))]
         return to_onnx(model, initial_types=types, options=options, target_opset=OPSETS)
@@ -43,15 +43,15 @@ def reference_model(request: Request, model: Any, data: Dataset, digests: Mappin
     return described(request, model, data, digests, write)
 
 
-def described(request: Request, model: Any, data: Dataset, digests: Mapping[str, str], write: Write) -> ReferenceModel:
-    """A model with ``predict`` and maybe ``predict_proba``: one matrix in; probabilities and label, or a value, out.
+def described(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str], write: Write) -> SourceModel:
+    """Describe a model that takes one feature matrix and returns probabilities and a label, or a value.
 
-    The first output is what metrics look at, so it is the probabilities (or scores) and not the label. Classes that are
-    words are left to ``classes``: the label output is dropped, the largest probability is at its index.
+    Metrics read the first output, so it holds the probabilities or scores. If the classes are words, the label output
+    is dropped: ``classes`` names the index of the largest probability.
     """
     name = matrix(data)
     if request.axes:
-        raise BadInput("--dynamic: a model of features takes a fixed number of them")
+        raise BadInput("--dynamic: the model takes a fixed number of features")
     classes = [] if getattr(model, "classes_", None) is None else list(model.classes_)
     first, judge = _judge(model, classes)
     words = bool(classes) and not all(isinstance(value, int | np.integer) for value in classes)
@@ -71,11 +71,11 @@ def described(request: Request, model: Any, data: Dataset, digests: Mapping[str,
 
     run(data.batch(2))
     names = tuple(str(value) for value in classes) if words else ()
-    return ReferenceModel(request.reference, (name,), outputs, run, export, digests, (), names)
+    return SourceModel(request.reference, (name,), outputs, run, export, digests, (), names)
 
 
 def matrix(data: Dataset) -> str:
-    """The name of the only input: float32 rows of features. Raises BadInput for anything else."""
+    """Return the name of the only input, float32 ``[rows, features]``. Raises BadInput for other data."""
     if len(data.inputs) != 1:
         raise BadInput(f"the model takes one matrix of features, the data holds {', '.join(data.inputs)}")
     ((name, array),) = data.inputs.items()
@@ -88,22 +88,22 @@ def matrix(data: Dataset) -> str:
 
 
 def _judge(model: Any, classes: list[Any]) -> tuple[str, Callable[[Array], list[Any]]]:
-    """The name of what is larger for the better class, and how the model says it, with its label."""
+    """Return the name of the first output, and a function that computes all outputs."""
     if not classes:
         return VALUE, lambda rows: [model.predict(rows)]
     if hasattr(model, "predict_proba"):
         return PROBABILITIES, lambda rows: [model.predict_proba(rows), model.predict(rows)]
     if len(classes) == 2:
         raise BadInput(
-            "the model has two classes and no predict_proba: its one score cannot be compared with a table of two. "
-            "Calibrate it once with sklearn.calibration.CalibratedClassifierCV"
+            "the model has two classes and no predict_proba, so it returns one score instead of two. "
+            "Wrap it in sklearn.calibration.CalibratedClassifierCV"
         )
     return SCORES, lambda rows: [model.decision_function(rows), model.predict(rows)]
 
 
 def _run(judge: Callable[[Array], list[Any]], rows: Array, *, words: bool) -> list[Array]:
     try:
-        with quiet.captured():
+        with captured():
             found = judge(rows)
     except Exception as error:
         raise BadInput(
@@ -118,26 +118,26 @@ def _run(judge: Callable[[Array], list[Any]], rows: Array, *, words: bool) -> li
 def _export(write: Write, features: int, name: str, outputs: tuple[str, ...], path: Path) -> Exported:
     import onnx
 
-    with quiet.captured() as said:
+    with captured() as messages:
         try:
             model = write(features)
         except BadInput:
             raise
         except Exception as error:
             raise ExportFailed(f"the model cannot be written as ONNX: {brief(error)}") from error
-    faces(model, name, outputs)
+    rename_interface(model, name, outputs)
     onnx.save(model, path)
-    return Exported("onnxmltools" if "onnxmltools" in str(model.producer_name).lower() else "skl2onnx", tuple(said))
+    return Exported("onnxmltools" if "onnxmltools" in str(model.producer_name).lower() else "skl2onnx", tuple(messages))
 
 
-def faces(model: Any, name: str, outputs: tuple[str, ...]) -> None:
-    """Name the input and the outputs: converters write the label first and choose names of their own."""
+def rename_interface(model: Any, name: str, outputs: tuple[str, ...]) -> None:
+    """Rename the input and the outputs in place. Converters choose their own names and write the label first."""
     graph = model.graph
     found = list(graph.output)
     if len(found) == 2:
         found.reverse()
     if len(found) < len(outputs):
-        raise ExportFailed(f"the graph has the outputs {', '.join(value.name for value in found)} only")
+        raise ExportFailed(f"the graph only has the outputs {', '.join(value.name for value in found)}")
     del graph.output[len(found[: len(outputs)]) :]
     kept = [_with_free_rows(value) for value in found[: len(outputs)]]
     renamed = {graph.input[0].name: name} | {value.name: new for value, new in zip(kept, outputs, strict=True)}
@@ -153,7 +153,7 @@ def faces(model: Any, name: str, outputs: tuple[str, ...]) -> None:
 
 
 def _with_free_rows(value: Any) -> Any:
-    """A copy that says nothing wrong of its rows: one converter declares the label to be of one row always."""
+    """Copy ``value`` with a free batch axis. One converter declares that a label always has one row."""
     import onnx
 
     copy = onnx.ValueInfoProto()

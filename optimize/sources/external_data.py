@@ -1,4 +1,4 @@
-"""Weights that an ONNX file keeps beside itself: which files it names, and whether they are inside its folder."""
+"""External data of ONNX files: the weight files that a graph names, restricted to the folder of the graph."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """The files that the tensors of ``model``, read from ``path`` without its weights, are kept in.
+    """Return the external data files of ``model``, which was read from ``path`` without its weights.
 
-    A file is input, and may name any other file of the machine as its weights; so only regular files that really lie
-    in the model's own folder are accepted. Raises BadInput naming the tensor.
+    A hostile graph could name any file of the machine as its weights. Only regular files inside the folder of the
+    model are accepted. Raises BadInput naming the tensor.
     """
     folder = path.resolve().parent
     found: dict[Path, None] = {}
@@ -30,16 +30,18 @@ def _contained(folder: Path, name: str, entries: dict[str, str]) -> Path:
     location = entries.get("location", "")
     pure = PurePosixPath(location)
     if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
-        raise BadInput(f"tensor {name!r} is kept in {location!r}, outside of the model's folder: that is refused")
+        raise BadInput(f"tensor {name!r} is stored in {location!r}, outside the model's folder: move the file into it")
     path = folder / pure
     if any(step.is_symlink() for step in (path, *path.parents) if step.is_relative_to(folder) and step != folder):
-        raise BadInput(f"tensor {name!r} is kept in {location!r}, which is a symbolic link: put the file itself there")
+        raise BadInput(
+            f"tensor {name!r} is stored in {location!r}, which is a symbolic link: replace the link by the file"
+        )
     if not path.is_file():
-        raise BadInput(f"tensor {name!r} is kept in {location!r}, which is not in {folder}: copy it there too")
+        raise BadInput(f"tensor {name!r} is stored in {location!r}, which is not in {folder}: copy the file there")
     try:
         offset, length = int(entries.get("offset") or 0), int(entries.get("length") or 0)
     except ValueError as error:
-        raise BadInput(f"tensor {name!r} has an offset or length that is no number") from error
+        raise BadInput(f"tensor {name!r} has an offset or a length that is not a number") from error
     if offset < 0 or length < 0 or offset + length > path.stat().st_size:
         raise BadInput(f"tensor {name!r} ends beyond {location!r}: the file is damaged or belongs to another model")
     return path
@@ -54,7 +56,7 @@ def _external(graph: Any, functions: Any) -> Iterator[onnx.TensorProto]:
 
 
 def _constants(graph: Any, functions: Any) -> Iterator[Any]:
-    """Tensors inside of nodes, and of the graphs inside of those."""
+    """Yield the tensors in the attributes of nodes, including nodes of subgraphs."""
     for nodes in (graph, *functions):
         for node in nodes.node:
             for attribute in node.attribute:

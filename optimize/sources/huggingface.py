@@ -1,4 +1,4 @@
-"""Source: a Hugging Face folder: config.json and safetensors, of an architecture that transformers itself carries."""
+"""Source: a Hugging Face folder with config.json and safetensors, for architectures of the transformers package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import ReferenceModel, Request
+from ..sandbox.captured_output import captured
+from . import SourceModel, SourceSpec
 from .axes import Axis
 from .torch_module import brief, input_names, reference_model
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 TOKENS = "tokens"
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-"""Inputs of text models: int64 ``[batch, tokens]``."""
+"""The inputs of text models, int64 ``[batch, tokens]``."""
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """The model of the folder, offline and without code of its own; its outputs are those with a value.
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load the model of the folder, offline and without code from the folder.
 
-    A folder of sentence-transformers gives one output, ``embedding``: pooled and normalised as the folder says, inside
-    of the graph. The number of tokens is a free axis. Raises BadInput.
+    The outputs are the tensors that the model returns. A sentence-transformers folder has one output, ``embedding``;
+    the graph includes its pooling and normalization. The number of tokens is a free axis. Raises BadInput.
     """
     folder = request.path
     model = _model(folder)
     module = wrap(model, folder)
     inputs = input_names(module, data)
     axes = request.axes or tuple(Axis(name, 1, TOKENS) for name in inputs if name in SEQUENCES)
-    named = Request(request.reference, None, request.outputs, axes)
+    named = SourceSpec(request.reference, None, request.outputs, axes)
     digests = {path.name: digest(path) for path in sorted(folder.glob("*.safetensors"))}
     return reference_model(named, module, inputs, data, {"config.json": digest(folder / "config.json"), **digests})
 
@@ -47,7 +47,7 @@ def _model(folder: Path) -> Any:
         raise BadInput("Hugging Face folders need the extra 'huggingface': pip install -e '.[huggingface]'") from error
     config = _json(folder / "config.json")
     if "auto_map" in config:
-        raise BadInput(f"{folder} brings code of its own (auto_map in config.json), which is not run")
+        raise BadInput(f"{folder} needs its own code (auto_map in config.json), which is never run")
     name = str((config.get("architectures") or ["AutoModel"])[0])
     if name.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")):
         raise BadInput(f"{folder}: {name} generates text step by step, which is not served")
@@ -55,8 +55,8 @@ def _model(folder: Path) -> Any:
     if architecture is None:
         raise BadInput(f"{folder}: transformers {transformers.__version__} has no architecture {name!r}")
     try:
-        with quiet.captured():
-            # Eager attention exports without the guards that hide it from later fusions.
+        with captured():
+            # Eager attention exports without the guards that prevent later fusions.
             return architecture.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -69,11 +69,13 @@ def _model(folder: Path) -> Any:
 
 
 def wrap(model: Any, folder: Path) -> torch.nn.Module:
-    """``model`` with inputs that are named and one mapping of tensors as its result. Raises BadInput."""
+    """Wrap ``model`` in a module with named inputs that returns a mapping of tensors. Raises BadInput."""
     import torch
 
     if model.main_input_name not in ("input_ids", "pixel_values"):
-        raise BadInput(f"{folder}: models of {model.main_input_name} are not read yet; give a torch factory around it")
+        raise BadInput(
+            f"{folder}: models of {model.main_input_name!r} are not supported; give a torch factory that builds one"
+        )
     pool = _pooling(folder)
 
     class Wrapped(torch.nn.Module):
@@ -111,7 +113,7 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
 
 
 def _pooling(folder: Path) -> Any:
-    """What sentence-transformers does after the model, as one function of states and mask; None for other folders."""
+    """Return the pooling of a sentence-transformers folder as a function of states and mask; None for other folders."""
     import torch
 
     if not (folder / "modules.json").is_file():
@@ -119,11 +121,11 @@ def _pooling(folder: Path) -> Any:
     kinds = {str(row["type"]).rpartition(".")[2]: str(row.get("path", "")) for row in _json(folder / "modules.json")}
     unknown = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"})
     if unknown:
-        raise BadInput(f"{folder}: a module {unknown[0]!r} after the model is not read yet")
+        raise BadInput(f"{folder}: the module {unknown[0]!r} after the model is not supported")
     settings = _json(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
     modes = sorted(key for key, value in settings.items() if key.startswith("pooling_mode_") and value)
     if modes not in (["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]):
-        raise BadInput(f"{folder}: pooling by {', '.join(modes) or 'nothing'} is not read yet, only mean and cls")
+        raise BadInput(f"{folder}: pooling by {', '.join(modes) or 'nothing'} is not supported; mean and cls are")
     first = modes == ["pooling_mode_cls_token"]
 
     def pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

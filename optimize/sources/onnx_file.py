@@ -1,4 +1,4 @@
-"""Source: an ``.onnx`` file, or a folder with one and the files that its weights are kept in."""
+"""Source: an ``.onnx`` file, or a folder with one ``.onnx`` file and its external data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from . import Exported, ReferenceModel, Request, batch_axis, external_data
+from . import Exported, SourceModel, SourceSpec, batch_axis, external_data
 from .axes import Axis
 
 if TYPE_CHECKING:
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 Run = Callable[[Mapping[str, Array]], list[Array]]
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """Read and check the file; its own answers come from ONNX Runtime or, where the file is too new for that, from the
-    operators' reference implementation.
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Read and check the file. ONNX Runtime computes the source's outputs; if it rejects the file, the reference
+    implementation of the operators computes them.
 
-    Free axes are those that the file names, unless the user named some. Raises BadInput.
+    The free axes are the axes that the file names, unless the user gave some. Raises BadInput.
     """
     path = find(request.path)
     model, kept_in = read(path)
-    inputs, outputs = faces(model, data)
+    inputs, outputs = signature(model, data)
     if request.outputs and request.outputs != outputs:
-        raise BadInput(f"--outputs: an ONNX file names its own, {', '.join(outputs)}; they are not changed")
+        raise BadInput(f"--outputs: the ONNX file already names its outputs {', '.join(outputs)}; omit the option")
     check_types(model, data.select(inputs))
     size = batch_axis.fixed(model)
     run = _runner(path, model, outputs)
     digests = {file.name: digest(file) for file in (path, *kept_in)}
-    return ReferenceModel(
+    return SourceModel(
         request.reference,
         inputs,
         outputs,
@@ -52,19 +52,19 @@ def load(request: Request, data: Dataset) -> ReferenceModel:
 
 
 def find(path: Path) -> Path:
-    """The file itself: ``path``, or the only one of the folder, or its ``model.onnx``. Raises BadInput."""
+    """Return ``path``, or the only ``.onnx`` file of the folder, or its ``model.onnx``. Raises BadInput."""
     if path.is_file():
         return path
     found = sorted(path.glob("*.onnx"))
     if len(found) > 1 and path / "model.onnx" in found:
         return path / "model.onnx"
     if len(found) != 1:
-        raise BadInput(f"{path} holds {len(found)} .onnx files: give one of them")
+        raise BadInput(f"{path} holds {len(found)} .onnx files: give the path of one")
     return found[0]
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
-    """The checked model with its weights in it, and the files beside it that they came from. Raises BadInput."""
+    """Return the checked model with its weights, and its external data files. Raises BadInput."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -75,7 +75,7 @@ def read(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
     kept_in = external_data.files(model, path)
     if kept_in:
         onnx.load_external_data_for_model(model, str(path.resolve().parent))
-    # Recorded shapes of inner values are hints that every tool can find anew; stale ones are no fault of the model.
+    # Recorded shapes of inner values are hints and may be stale. Every tool can infer them again.
     del model.graph.value_info[:]
     try:
         onnx.checker.check_model(model)
@@ -84,8 +84,8 @@ def read(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
     return model, kept_in
 
 
-def faces(model: onnx.ModelProto, data: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the inputs, all in the data, and of the outputs. Raises BadInput."""
+def signature(model: onnx.ModelProto, data: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the inputs, which must be in the data, and of the outputs. Raises BadInput."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(value.name for value in model.graph.input if value.name not in weights)
     data.select(inputs)
@@ -96,7 +96,7 @@ def faces(model: onnx.ModelProto, data: Dataset) -> tuple[tuple[str, ...], tuple
 
 
 def check_types(model: onnx.ModelProto, data: Dataset) -> None:
-    """Raises BadInput when the rows have another dtype or shape than the file wants."""
+    """Raises BadInput if dtype or shape of the rows differ from the inputs of the file."""
     from onnx import helper
 
     for value in model.graph.input:
@@ -118,7 +118,7 @@ def check_types(model: onnx.ModelProto, data: Dataset) -> None:
 
 
 def named_axes(model: onnx.ModelProto, inputs: tuple[str, ...]) -> tuple[Axis, ...]:
-    """Every axis but the batch to which the file gives a name instead of a size."""
+    """Return every axis besides the batch that has no fixed size in the file."""
     axes = []
     for value in model.graph.input:
         for position, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -145,33 +145,33 @@ def _runner(path: Path, model: onnx.ModelProto, outputs: tuple[str, ...]) -> Run
 
 
 def _evaluated(model: onnx.ModelProto, outputs: tuple[str, ...], refused: SlipwayError) -> Run:
-    """The slow but version-proof way to the model's own answers."""
+    """Compute the outputs with the slow reference implementation, which supports every opset."""
     from onnx.reference import ReferenceEvaluator
 
     try:
         evaluator: Any = ReferenceEvaluator(model)
     except Exception as error:
-        raise BadInput(f"{refused}; nor can it be evaluated without: {error}") from error
+        raise BadInput(f"{refused}; the reference implementation fails too: {error}") from error
 
     def run(batch: Mapping[str, Array]) -> list[Array]:
         try:
             answers: list[Array] = evaluator.run(list(outputs), dict(batch))
         except Exception as error:
-            raise BadInput(f"{refused}; nor can it be evaluated without: {error}") from error
+            raise BadInput(f"{refused}; the reference implementation fails too: {error}") from error
         return answers
 
     return run
 
 
 def _in_batches(run: Run, size: int, batch: Mapping[str, Array]) -> list[Array]:
-    """Answers for any number of rows from a model that takes ``size`` at a time; the last batch starts over."""
+    """Run a model that takes ``size`` rows on any number of rows. The last batch is filled with the first rows."""
     rows = len(next(iter(batch.values())))
     parts = []
     for start in range(0, rows, size):
         indices = np.arange(start, start + size) % rows
         part = run({name: np.ascontiguousarray(array[indices]) for name, array in batch.items()})
         if any(array.shape[:1] != (size,) for array in part):
-            raise BadInput(f"the model takes {size} rows and answers with another number: its axis 0 is not the batch")
+            raise BadInput(f"the model takes {size} rows and returns another number of rows: axis 0 is not the batch")
         parts.append(part)
     return [np.concatenate(pieces)[:rows] for pieces in zip(*parts, strict=True)]
 
@@ -181,15 +181,18 @@ def _export(
 ) -> Exported:
     import onnx
 
-    said: list[str] = []
+    messages: list[str] = []
     if size is not None:
         reshapes = batch_axis.free(model, size)
-        said.append(f"the file was made for batches of {size}: its batch axis was freed")
-        said += [f"reshape {name!r} named the batch size: it copies that of its input now" for name in reshapes]
+        messages.append(f"the file had a fixed batch size of {size}: its batch axis was freed")
+        messages += [
+            f"the target of Reshape {name!r} held the batch size: it copies the size of its input now"
+            for name in reshapes
+        ]
     if not outputs:
         raise ExportFailed("the graph has no outputs")
     try:
         onnx.save(model, path)
     except ValueError as error:
         raise ExportFailed("the graph with its weights is larger than 2 GiB, which is not supported yet") from error
-    return Exported("as it is", tuple(said))
+    return Exported("as it is", tuple(messages))

@@ -9,28 +9,28 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import ReferenceModel, Request, boosted_trees, estimator
+from ..sandbox.captured_output import captured
+from . import SourceModel, SourceSpec, boosted_trees, estimator
 from .detection import THROUGH_ONNX
 from .torch_module import brief, kind
 
 BOOSTED = {"xgboost": boosted_trees.from_xgboost, "lightgbm": boosted_trees.from_lightgbm}
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """Unpickle, which runs whatever the file says, and convert what comes out. Raises BadInput."""
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Unpickle the file, which runs the code in it, and describe the estimator. Raises BadInput."""
     if not request.allow_pickle:
         raise BadInput(
-            f"{request.path} is a pickle, which can run any code when it is opened: give --allow-pickle if you know "
-            "who wrote it, or save the model with skops.io.dump, or as a booster's own format"
+            f"{request.path} is a pickle, which can run any code when it is opened: give --allow-pickle if you trust "
+            "its author, or save the model with skops.io.dump or in the booster's own format"
         )
-    with quiet.captured():
+    with captured():
         model = _unpickle(request)
     return _convertible(request, model, data)
 
 
-def load_skops(request: Request, data: Dataset) -> ReferenceModel:
-    """Read a skops file, which names its types: those that are no part of a known library are refused. BadInput."""
+def load_skops(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load a skops file. Types outside the known libraries need --allow-pickle. Raises BadInput."""
     try:
         from skops import io
     except ModuleNotFoundError as error:
@@ -39,8 +39,8 @@ def load_skops(request: Request, data: Dataset) -> ReferenceModel:
         unknown = io.get_untrusted_types(file=request.path)
         if unknown and not request.allow_pickle:
             raise BadInput(
-                f"{request.path} holds {', '.join(sorted(unknown)[:3])}, which skops does not know to be harmless: "
-                "give --allow-pickle if you know who wrote it"
+                f"{request.path} holds {', '.join(sorted(unknown)[:3])}, which skops does not list as harmless: "
+                "give --allow-pickle if you trust its author"
             )
         model = io.load(request.path, trusted=unknown)
     except BadInput:
@@ -50,19 +50,19 @@ def load_skops(request: Request, data: Dataset) -> ReferenceModel:
     return _convertible(request, model, data)
 
 
-def _convertible(request: Request, model: Any, data: Dataset) -> ReferenceModel:
+def _convertible(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
     digests = {"model": digest(request.path)}
     library = type(model).__module__.partition(".")[0]
     if library in BOOSTED:
         return BOOSTED[library](request, model, data, digests)
     if not callable(getattr(model, "predict", None)):
-        raise BadInput(f"{request.path} holds {kind(model)}, which is no estimator: it has no predict()")
+        raise BadInput(f"{request.path} holds {kind(model)}, which is not an estimator: it has no predict()")
     return estimator.reference_model(request, model, data, digests)
 
 
-def _unpickle(request: Request) -> Any:
+def _unpickle(request: SourceSpec) -> Any:
     try:
-        # Joblib reads its own files and plain pickles alike.
+        # Joblib reads its own files and plain pickles.
         import joblib
 
         return joblib.load(request.path)

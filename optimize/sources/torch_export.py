@@ -1,4 +1,4 @@
-"""Source: a ``.pt2`` file that ``torch.export.save`` wrote."""
+"""Source: a ``.pt2`` file of ``torch.export.save``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import Exported, ReferenceModel, Request
+from ..sandbox.captured_output import captured
+from . import Exported, SourceModel, SourceSpec
 from .torch_module import brief, cause, exactly, flatten, output_names, rename
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """The exported program as it is: what was fixed when it was exported stays fixed. Raises BadInput."""
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load the exported program. Axes that the export fixed stay fixed. Raises BadInput."""
     import torch
 
     try:
-        with quiet.captured():
+        with captured():
             program = torch.export.load(request.path)
     except Exception as error:
         raise BadInput(
@@ -42,20 +42,20 @@ def load(request: Request, data: Dataset) -> ReferenceModel:
         request.reference, _call(program, names, positional, data.select(names).batch(2)), request.outputs
     )
     digests = {"program": digest(request.path)}
-    return ReferenceModel(request.reference, names, outputs, run, export, digests, axes)
+    return SourceModel(request.reference, names, outputs, run, export, digests, axes)
 
 
 def signature(program: Any) -> tuple[tuple[str, ...], int]:
-    """The names of the inputs in order, and how many of them are positional. Raises BadInput for nested ones."""
+    """Return the input names in order and the number of positional inputs. Raises BadInput for nested inputs."""
     positional, named = program.call_spec.in_spec.children()
     names = tuple(str(name) for name in program.graph_signature.user_inputs)
     if positional.num_leaves != positional.num_children or named.num_leaves != named.num_children:
-        raise BadInput("the exported program takes nested inputs: wrap the model so that every input is one tensor")
+        raise BadInput("the exported program takes nested inputs: wrap the model so that each input is one tensor")
     return names[: positional.num_children] + tuple(named.context or ()), positional.num_children
 
 
 def free_axes(program: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The axes besides the batch that were exported with a symbol instead of a size."""
+    """Return the axes besides the batch that the export left symbolic."""
     from .axes import Axis
 
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
@@ -78,8 +78,8 @@ def _call(program: Any, names: tuple[str, ...], positional: int, batch: Mapping[
     except Exception as error:
         rows = len(values[0])
         raise BadInput(
-            f"the exported program does not run on {rows} row(s) of the data ({brief(error)}): if it was exported for "
-            'one size, export it again with dynamic_shapes, axis 0 as torch.export.Dim("batch")'
+            f"the exported program does not run on {rows} row(s) of the data ({brief(error)}): if the export fixed "
+            'the batch size, export it again with dynamic_shapes, axis 0 as torch.export.Dim("batch")'
         ) from error
 
 
@@ -90,7 +90,7 @@ def _export(program: Any, names: tuple[str, ...], outputs: tuple[str, ...], path
 
     from .torch_module import OPSET
 
-    with quiet.captured() as said:
+    with captured() as messages:
         try:
             written = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
         except Exception as error:
@@ -99,4 +99,4 @@ def _export(program: Any, names: tuple[str, ...], outputs: tuple[str, ...], path
         raise ExportFailed("the exporter returned nothing")
     rename(written.model, names, outputs)
     onnx.save(onnx_ir.to_proto(written.model), path)
-    return Exported("dynamo", tuple(said))
+    return Exported("dynamo", tuple(messages))

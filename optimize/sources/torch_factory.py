@@ -1,4 +1,4 @@
-"""Source: a ``module:attribute`` that builds a ``torch.nn.Module``, and its weights without pickled code."""
+"""Source: a ``module:attribute`` that builds a ``torch.nn.Module``, with weights that are read without running code."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import ReferenceModel, Request
+from . import SourceModel, SourceSpec
 from .torch_module import brief, input_names, kind, reference_model
 
 if TYPE_CHECKING:
     import torch
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """Build the module, load its weights strictly, and try it on two rows of ``data``.
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Build the module, load its weights strictly, and run it on two rows of ``data``.
 
-    Inputs are the parameters of ``forward``, found in ``data`` by name; a parameter with a default may be missing
-    there. Outputs are named by the mapping that the module returns, or by the user, or ``output``, ``output_1`` ...
-    Raises BadInput, saying which of these did not work.
+    The inputs are the parameters of ``forward``, looked up in ``data`` by name; parameters with a default are optional.
+    The mapping that the module returns names the outputs, or the user does, or they are ``output``, ``output_1`` ...
+    Raises BadInput naming the step that failed.
     """
     factory = resolve(request.reference)
     module = build(request.reference, request.weights)
@@ -35,7 +35,7 @@ def load(request: Request, data: Dataset) -> ReferenceModel:
 
 
 def build(reference: str, weights: Path | None) -> torch.nn.Module:
-    """The module itself, on the CPU and in evaluation mode, with its weights. Raises BadInput."""
+    """Build the module with its weights, on the CPU and in evaluation mode. Raises BadInput."""
     module = _build(reference, resolve(reference))
     if weights is not None:
         _load_weights(module, weights)
@@ -43,14 +43,16 @@ def build(reference: str, weights: Path | None) -> torch.nn.Module:
 
 
 def resolve(reference: str) -> Any:
-    """Import ``module:attribute``. Raises BadInput when there is no such thing, or its import fails."""
+    """Import ``module:attribute``. Raises BadInput if it does not exist or if its import fails."""
     name, colon, attribute = reference.partition(":")
     if not (name and colon and attribute):
         raise BadInput(f"{reference!r} is not of the form module:attribute, for example examples.digits.model:build")
     try:
         return getattr(importlib.import_module(name), attribute)
     except ModuleNotFoundError as error:
-        raise BadInput(f"{reference!r}: no module named {error.name!r}; run from the directory it is in") from error
+        raise BadInput(
+            f"{reference!r}: no module named {error.name!r}; run the command from the directory that contains it"
+        ) from error
     except AttributeError as error:
         raise BadInput(f"{reference!r}: {name} has no attribute {attribute!r}") from error
     except Exception as error:
@@ -94,22 +96,22 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """What torch.save wrote, by the reader that makes tensors and plain containers only, and never runs code."""
+    """Read a file of torch.save with the reader that only builds tensors and plain containers and runs no code."""
     import torch
 
     if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
-        raise BadInput(f"{path}: weights are read from .safetensors and, without code, from .pt, .pth, .bin and .ckpt")
+        raise BadInput(f"{path}: weights must be a .safetensors, .pt, .pth, .bin or .ckpt file")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise BadInput(
-            f"{path} holds more than tensors, or is damaged, and is not opened: anything else in it can run code. Save "
-            "the weights once with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            f"{path} is damaged or holds objects besides tensors, which can run code, so it is not opened. Save "
+            "the weights with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         ) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise BadInput(f"{path} holds no state_dict: save model.state_dict()")
+        raise BadInput(f"{path} does not hold a state_dict: save model.state_dict()")
     return loaded
 
 

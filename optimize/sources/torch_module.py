@@ -1,4 +1,4 @@
-"""A torch module: run on arrays, its names, and its way to ONNX. What every source that ends in torch shares."""
+"""Torch modules: running on arrays, input and output names, and ONNX export. All torch sources use this module."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import Exported, ReferenceModel, Request
+from ..sandbox.captured_output import captured
+from . import Exported, SourceModel, SourceSpec
 from .axes import BATCH, Axis, symbols
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 20
-"""What the exporters are asked for: the newest that both write; written here so that an upgrade does not move it."""
+"""The newest opset that both exporters write. It is fixed here so that upgrades of torch do not change it."""
 
 
 def reference_model(
-    request: Request, module: torch.nn.Module, inputs: tuple[str, ...], data: Dataset, digests: Mapping[str, str]
-) -> ReferenceModel:
-    """Try ``module`` on two rows and describe it. Raises BadInput when it does not run on them."""
+    request: SourceSpec, module: torch.nn.Module, inputs: tuple[str, ...], data: Dataset, digests: Mapping[str, str]
+) -> SourceModel:
+    """Run ``module`` on two rows and describe it. Raises BadInput if it fails."""
     module.eval()
     result = call(module, data.select(inputs).batch(2))
     outputs = output_names(request.reference, result, request.outputs)
@@ -40,11 +40,11 @@ def reference_model(
     def export(example: Mapping[str, Array], path: Path) -> Exported:
         return export_module(module, example, outputs, request.axes, path)
 
-    return ReferenceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
+    return SourceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
 
 
 def call(module: torch.nn.Module, inputs: Mapping[str, Array]) -> Any:
-    """Run the module on arrays, without gradients; returns what it returns. Raises BadInput when it fails."""
+    """Run the module on arrays without gradients and return its result. Raises BadInput if it fails."""
     import torch
 
     try:
@@ -56,9 +56,9 @@ def call(module: torch.nn.Module, inputs: Mapping[str, Array]) -> Any:
 
 
 def flatten(result: Any) -> list[Array]:
-    """What a module returned, as arrays in its own order: a tensor, a sequence of them, or a mapping's values.
+    """Convert the result of a module to arrays, in order: a tensor, a sequence of tensors, or the values of a mapping.
 
-    Raises BadInput for anything else.
+    Raises BadInput for other types.
     """
     import torch
 
@@ -70,10 +70,12 @@ def flatten(result: Any) -> list[Array]:
 
 
 def input_names(module: torch.nn.Module, data: Dataset) -> tuple[str, ...]:
-    """The parameters of ``forward`` that the data has; those without a default have to be there. Raises BadInput."""
+    """Return the parameters of ``forward`` that are in the data. Raises BadInput if a required one is missing."""
     parameters = inspect.signature(module.forward).parameters.values()
     if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
-        raise BadInput("forward() must name its inputs: *args and **kwargs cannot be matched with the data")
+        raise BadInput(
+            "forward() must name its inputs: *args and **kwargs cannot be matched with the arrays of the data"
+        )
     names = tuple(
         parameter.name
         for parameter in parameters
@@ -83,16 +85,18 @@ def input_names(module: torch.nn.Module, data: Dataset) -> tuple[str, ...]:
 
 
 def exactly(names: tuple[str, ...], data: Dataset) -> tuple[str, ...]:
-    """``names``, if they are what the data holds. Raises BadInput naming what is missing or too much."""
+    """Return ``names`` if the data holds exactly these inputs. Raises BadInput naming a missing or unknown input."""
     data.select(names)
     extra = sorted(set(data.inputs) - set(names))
     if extra:
-        raise BadInput(f"the data holds {extra[0]!r}, which is no parameter of forward(); it takes {', '.join(names)}")
+        raise BadInput(
+            f"the data holds {extra[0]!r}, which is not a parameter of forward(); it takes {', '.join(names)}"
+        )
     return names
 
 
 def output_names(reference: str, result: Any, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, or the keys of a returned mapping, or ``output``, ``output_1`` and so on. Raises BadInput."""
+    """Return ``wanted``, or the keys of a returned mapping, or ``output``, ``output_1`` and so on. Raises BadInput."""
     count = len(flatten(result))
     if wanted:
         return named(reference, count, wanted)
@@ -102,7 +106,7 @@ def output_names(reference: str, result: Any, wanted: tuple[str, ...]) -> tuple[
 
 
 def named(reference: str, count: int, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """``wanted``, if it names ``count`` outputs. Raises BadInput."""
+    """Return ``wanted`` if it holds ``count`` distinct names. Raises BadInput."""
     if len(wanted) != count or len(set(wanted)) != count:
         raise BadInput(f"{reference} has {count} output(s), --outputs names {len(wanted)}: {', '.join(wanted)}")
     return wanted
@@ -111,31 +115,31 @@ def named(reference: str, count: int, wanted: tuple[str, ...]) -> tuple[str, ...
 def export_module(
     module: torch.nn.Module, example: Mapping[str, Array], outputs: Sequence[str], axes: Sequence[Axis], path: Path
 ) -> Exported:
-    """Write the graph to ``path`` by the dynamo exporter or, where that fails, by the older one that traces.
+    """Write the graph to ``path`` with the dynamo exporter or, if that fails, with the tracing exporter.
 
-    ``example`` has two rows, because a batch of one is often taken for a constant. Raises ExportFailed with the reason
-    of the first, which knows better what is wrong.
+    ``example`` has two rows, because exporters often treat a batch of one as a constant. Raises ExportFailed with the
+    message of the dynamo exporter, which is more precise.
     """
     import onnx
 
     inputs = tuple(example)
-    with quiet.captured() as said:
+    with captured() as messages:
         try:
             model, exporter = dynamo(module, example, symbols(axes, inputs)), "dynamo"
         except ExportFailed as error:
             try:
                 model, exporter = traced(module, example, len(outputs), symbols(axes, inputs)), "torchscript"
-            except Exception:  # noqa: BLE001 - the reason of the first exporter is the one to tell
+            except Exception:  # noqa: BLE001 - the message of the dynamo exporter is raised instead
                 raise error from None
     rename(model, inputs, outputs)
     import onnx_ir
 
     onnx.save(onnx_ir.to_proto(model), path)
-    return Exported(exporter, tuple(said))
+    return Exported(exporter, tuple(messages))
 
 
 def dynamo(module: Any, example: Mapping[str, Array], dynamic: Mapping[str, Mapping[int, str]]) -> onnx_ir.Model:
-    """The graph that the dynamo exporter writes, with named free axes. Raises ExportFailed."""
+    """Export with the dynamo exporter; free axes keep their names. Raises ExportFailed."""
     import torch
 
     try:
@@ -159,7 +163,7 @@ def dynamo(module: Any, example: Mapping[str, Array], dynamic: Mapping[str, Mapp
 def traced(
     module: Any, example: Mapping[str, Array], count: int, dynamic: Mapping[str, Mapping[int, str]]
 ) -> onnx_ir.Model:
-    """The graph that the older exporter writes; the only one for TorchScript. Raises what it raises."""
+    """Export with the tracing exporter, the only one for TorchScript. Exceptions of the exporter are not wrapped."""
     import io
 
     import onnx
@@ -168,13 +172,13 @@ def traced(
 
     tensors = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
     scripted = isinstance(module, torch.jit.ScriptModule)
-    # Names of the graph that cannot collide with those of the user; they get theirs afterwards.
+    # Temporary names that cannot collide with names of the user. ``rename`` replaces them.
     results = [f"slipway_output_{position}" for position in range(count)]
     buffer = io.BytesIO()
     torch.onnx.export(
         module,
         tuple(tensors.values()) if scripted else (),
-        buffer,  # type: ignore[arg-type]  # the older exporter takes a stream, which the stub does not say
+        buffer,  # type: ignore[arg-type]  # the tracing exporter takes a stream; the stub omits it
         kwargs=None if scripted else tensors,
         dynamo=False,
         opset_version=OPSET,
@@ -189,18 +193,17 @@ def traced(
 
 
 def rename(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Give the graph's inputs and outputs these names, and another to every inner value that has one of them.
+    """Rename the inputs and outputs of the graph, and every inner value that already has one of these names.
 
-    The dynamo exporter assigns output names without looking whether an inner value has them already, and writes a graph
-    that does not load. Raises ExportFailed when the graph has another number of inputs or outputs, or when a name is
-    wanted twice.
+    The dynamo exporter may give an output the name of an inner value, which writes a graph that does not load. Raises
+    ExportFailed if the number of inputs or outputs differs, or if a name occurs twice.
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs):
         kept = ", ".join(str(value.name) for value in graph.inputs)
         raise ExportFailed(
-            f"the exporter kept the inputs {kept or 'none'} of {', '.join(inputs)}: the model does not use the others; "
-            "take them out of forward() and of the data"
+            f"the exporter kept the inputs {kept or 'none'} of {', '.join(inputs)}: the model does not use the "
+            "others; remove them from forward() and from the data"
         )
     if len(graph.outputs) != len(outputs):
         raise ExportFailed(f"the exported graph has {len(graph.outputs)} outputs, the model returns {len(outputs)}")
@@ -208,15 +211,15 @@ def rename(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) 
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise ExportFailed(f"{twice[0]!r} would name two of the inputs and outputs: choose names with --outputs")
-    faces = [*graph.inputs, *graph.outputs]
-    if len({id(value) for value in faces}) != len(faces):
-        raise ExportFailed("the exported graph returns one value twice, or an input as it is: return a copy of it")
+    interface = [*graph.inputs, *graph.outputs]
+    if len({id(value) for value in interface}) != len(interface):
+        raise ExportFailed("the exported graph returns a value twice, or returns an input: return a copy")
     inner = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     taken = {value.name for value in inner} | set(wanted)
     for value in (*inner, *graph.inputs):
         if value.name in wanted:
             value.name = _free(f"{value.name}_inner", taken)
-    for value, name in zip(faces, wanted, strict=True):
+    for value, name in zip(interface, wanted, strict=True):
         value.name = name
 
 
@@ -225,13 +228,13 @@ def kind(value: Any) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """An error in one line: its type and the first line of what it says."""
+    """Describe an error in one line: its type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def cause(error: BaseException) -> str:
-    """The innermost reason of an exporter's error, without its advice and colours."""
+    """Return the message of the innermost cause of an exporter error, without its advice and colours."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip("- ").strip() for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line.strip()]

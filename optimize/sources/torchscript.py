@@ -1,4 +1,4 @@
-"""Source: a TorchScript file that ``torch.jit.save`` wrote; only the older exporter reads those."""
+"""Source: a TorchScript file of ``torch.jit.save``. Only the tracing exporter reads it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from server.tensors import Array
 
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
-from ..sandbox import captured_output as quiet
-from . import Exported, ReferenceModel, Request
+from ..sandbox.captured_output import captured
+from . import Exported, SourceModel, SourceSpec
 from .axes import symbols
 from .torch_module import brief, call, cause, exactly, flatten, output_names, rename, traced
 
 
-def load(request: Request, data: Dataset) -> ReferenceModel:
-    """The script on the CPU; its inputs are the arguments of ``forward``. Raises BadInput."""
+def load(request: SourceSpec, data: Dataset) -> SourceModel:
+    """Load the file on the CPU. Its inputs are the arguments of ``forward``. Raises BadInput."""
     import torch
 
     try:
-        with quiet.captured():
+        with captured():
             script = torch.jit.load(str(request.path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise BadInput(f"{request.path} cannot be read as TorchScript: {brief(error)}") from error
@@ -36,14 +36,14 @@ def load(request: Request, data: Dataset) -> ReferenceModel:
         import onnx
         import onnx_ir
 
-        with quiet.captured() as said:
+        with captured() as messages:
             try:
                 model = traced(script, example, len(outputs), symbols(request.axes, inputs))
             except Exception as error:
                 raise ExportFailed(f"the script cannot be written as ONNX: {cause(error)}") from error
         rename(model, inputs, outputs)
         onnx.save(onnx_ir.to_proto(model), path)
-        return Exported("torchscript", tuple(said))
+        return Exported("torchscript", tuple(messages))
 
     digests = {"script": digest(request.path)}
-    return ReferenceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
+    return SourceModel(request.reference, inputs, outputs, run, export, digests, request.axes)

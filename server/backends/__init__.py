@@ -1,7 +1,7 @@
-"""The backends: what can run a model. One file each, one row in the table, one contract suite for all.
+"""The backends, which run models. Each backend has one file, one row in the table, and one contract suite.
 
-A backend is a function ``load(path, options) -> Session``. Its module, and with it the heavy dependency, is imported
-only when a model asks for it.
+A backend is a function ``load(path, options) -> Session``. Its module, with its heavy dependency, is
+imported only for a model that needs it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from ..tensors import Array, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """``threads``: intra-op threads that one ``run`` may use. ``options``: what a pipeline's step says beside that.
-    ``device``: cpu, cuda or tensorrt, and no other one. ``optimized``: the file holds the graph as the backend itself
-    has optimized it for this processor, as the manifest says; it need not be optimized again."""
+    """``threads``: intra-op threads of one ``run``. ``options``: further options of a pipeline's step. ``device``: cpu,
+    cuda or tensorrt. ``optimized``: the file holds a graph that the backend has optimized for this processor."""
 
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -30,34 +29,34 @@ class BackendOptions:
 
 
 class Session(Protocol):
-    """A loaded model. ``run`` may be called from several threads at once."""
+    """A loaded model. Several threads may call ``run`` at once."""
 
     @property
     def spec(self) -> ModelSpec: ...
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
-        """Arrays in the order of ``spec.inputs`` to arrays in the order of ``spec.outputs``.
+        """Run the model on arrays in the order of ``spec.inputs``; returns arrays in the order of ``spec.outputs``.
 
-        Raises UnprocessableInput when the model refuses the values, OutOfMemory, or ModelFailed for all else.
+        Raises UnprocessableInput if the model refuses the values, OutOfMemory, or ModelFailed for any other failure.
         """
         ...
 
     def close(self) -> None:
-        """Give the memory back. No run may follow."""
+        """Free the memory. No run may follow."""
         ...
 
 
 class StepSession(Session, Protocol):
-    """A session that is a step of a pipeline, and knows more of itself than its tensors say."""
+    """The session of a pipeline's step, which also describes its padding and a sample row."""
 
     @property
     def padding(self) -> VariableAxis | None:
-        """The axis of varying length that it takes padded, and how."""
+        """The axis of variable length that may be padded, and its padding values; None for none."""
         ...
 
     @property
     def sample(self) -> list[Array]:
-        """One ordinary row, to warm up with; nothing when it takes what the step before it gives."""
+        """One typical row for the warm-up; empty for a step that takes another step's outputs."""
         ...
 
 
@@ -75,7 +74,7 @@ BACKENDS: dict[str, str] = {
 
 
 def loader(name: str) -> Loader:
-    """The backend's load function. Raises BrokenArtifact for a name that is not in the table, or cannot be imported."""
+    """The backend's load function. Raises BrokenArtifact for an unknown backend, or if it cannot be imported."""
     try:
         module, _, attribute = BACKENDS[name].partition(":")
     except KeyError as error:

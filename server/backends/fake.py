@@ -1,14 +1,13 @@
-"""A model without a model: doubles its input, with planted costs and failures. For tests and for benchmarks.
+"""A fake backend for tests and benchmarks: it doubles its input, with configurable costs and failures.
 
 The file is a small JSON object; all fields are optional::
 
     {"width": 4, "poison": 666, "exit": 667, "stall": 668, "memory": 669,
      "spend_us": 0, "spend_us_per_row": 0, "wait_us": 0, "load_us": 0}
 
-A row that holds the value ``poison`` makes the whole run fail, as a real model's bad index would; ``exit`` raises
-SystemExit, as a user's code might; ``stall`` takes a minute; for ``memory`` there is not enough on the device.
-``spend_us`` holds the interpreter, ``wait_us`` does not:
-the one is a model in Python, the other one in native code. ``load_us`` is how long the loading takes.
+A row with the value ``poison`` makes the run fail, as a bad index would. A row with ``exit`` raises SystemExit, one
+with ``stall`` takes a minute, one with ``memory`` runs out of device memory. ``spend_us`` holds the interpreter as a
+model in Python does; ``wait_us`` releases it as native code does. ``load_us`` is the duration of the load.
 """
 
 from __future__ import annotations

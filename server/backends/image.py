@@ -1,6 +1,6 @@
-"""Encoded images (JPEG, PNG, WebP) to a tensor: decoded, turned upright, resized, cut to the middle, normalised.
+"""Encoded images (JPEG, PNG, WebP) to a tensor: decode, rotate upright, resize, crop the centre, normalise.
 
-Options: ``size`` (224: side of the square), ``resize`` (``crop``: the shorter side to ``shorter``, then the middle;
+Options: ``size`` (224: side of the square), ``resize`` (``crop``: the shorter side to ``shorter``, then the centre;
 ``stretch``: straight to the square), ``shorter`` (size / 0.875), ``mode`` (``RGB`` or ``L``, grey), ``layout``
 (``NCHW`` or ``NHWC``), ``mean`` and ``std`` (ImageNet's; a pixel p from 0 to 1 becomes (p - mean) / std),
 ``max_pixels`` (25,000,000: larger images are refused before they are decoded).
@@ -26,18 +26,18 @@ from .options import Options
 FORMATS = ("JPEG", "PNG", "WEBP")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER = 0.875
-"""Side of the crop over the shorter side: 224 of 256, as is usual for ImageNet."""
+"""Side of the crop divided by the shorter side: 224 / 256, as is usual for ImageNet."""
 
 SAMPLE_SIDE = 320
-"""Of the image that the step is warmed up with."""
+"""Side of the warm-up image in pixels."""
 
-# The library's own limit is one for the whole process, and a warning. Ours is checked before it decodes anything.
+# The library's own limit is global and only warns. ``max_pixels`` is checked before an image is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How every image is to look in the end."""
+class ImageTransform:
+    """The size, colours, layout and scale of the output, and the limit of pixels."""
 
     size: int
     shorter: int
@@ -51,19 +51,19 @@ class Look:
 class ImageSession:
     """BYTES [any] to float32 [any, channels, size, size], or with the channels last."""
 
-    __slots__ = ("_look", "_offset", "_open", "_scale", "padding", "sample", "spec")
+    __slots__ = ("_offset", "_open", "_scale", "_transform", "padding", "sample", "spec")
 
-    def __init__(self, look: Look) -> None:
-        channels = len(look.mean)
-        shape = (channels, look.size, look.size) if look.channels_first else (look.size, look.size, channels)
+    def __init__(self, transform: ImageTransform) -> None:
+        size, channels = transform.size, len(transform.mean)
+        shape = (channels, size, size) if transform.channels_first else (size, size, channels)
         self.spec = ModelSpec(
             (TensorSpec("image", RAW_BYTES, (-1,)),), (TensorSpec("pixels", BY_NAME["FP32"], (-1, *shape)),)
         )
         self.padding: VariableAxis | None = None
-        self.sample: list[Array] = [_photograph(min(SAMPLE_SIDE, math.isqrt(look.max_pixels)))]
-        self._look = look
-        self._scale = (1 / (255 * np.array(look.std))).astype(np.float32)
-        self._offset = (-np.array(look.mean) / np.array(look.std)).astype(np.float32)
+        self.sample: list[Array] = [_photograph(min(SAMPLE_SIDE, math.isqrt(transform.max_pixels)))]
+        self._transform = transform
+        self._scale = (1 / (255 * np.array(transform.std))).astype(np.float32)
+        self._offset = (-np.array(transform.mean) / np.array(transform.std)).astype(np.float32)
         self._open = True
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
@@ -80,31 +80,32 @@ class ImageSession:
         self._open = False
 
     def _tensor(self, encoded: object) -> Array:
-        look = self._look
+        transform = self._transform
         if not isinstance(encoded, bytes):
             raise UnprocessableInput('an image is bytes: send it as the body, in binary, or in JSON as {"b64": "..."}')
         try:
             with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > look.max_pixels:
+                if width * height > transform.max_pixels:
                     raise UnprocessableInput(
-                        f"the image has {width} x {height} pixels, more than the {look.max_pixels:,} that are allowed:"
-                        " make it smaller before sending"
+                        f"the image has {width} x {height} pixels, more than the allowed {transform.max_pixels:,}; "
+                        "make it smaller before sending"
                     )
-                upright = ImageOps.exif_transpose(image).convert(look.mode)
+                upright = ImageOps.exif_transpose(image).convert(transform.mode)
         except UnprocessableInput:
             raise
         except MemoryError as error:
             raise OutOfMemory("not enough memory to decode the image") from error
         except Exception as error:
             raise UnprocessableInput(f"the bytes are not an image of type {', '.join(FORMATS)}") from error
-        values: Array = np.asarray(_fitted(upright, look), np.float32).reshape(look.size, look.size, len(look.mean))
+        channels_last = transform.size, transform.size, len(transform.mean)
+        values: Array = np.asarray(_fitted(upright, transform), np.float32).reshape(channels_last)
         values = values * self._scale + self._offset
-        return values.transpose(2, 0, 1) if look.channels_first else values
+        return values.transpose(2, 0, 1) if transform.channels_first else values
 
 
-def load(path: Path, options: BackendOptions) -> ImageSession:  # noqa: ARG001 - it has no file
-    """Raises BrokenArtifact when an option is wrong."""
+def load(path: Path, options: BackendOptions) -> ImageSession:  # noqa: ARG001 - the step has no file
+    """Create the step. Raises BrokenArtifact for a wrong option."""
     asked = Options(options.options, "image")
     size = asked.whole("size", 224)
     mode = asked.choice("mode", ("RGB", "L"))
@@ -116,7 +117,7 @@ def load(path: Path, options: BackendOptions) -> ImageSession:  # noqa: ARG001 -
     if not all(std):
         raise BrokenArtifact("the option 'std' of 'image' must not hold 0: pixels are divided by it")
     session = ImageSession(
-        Look(
+        ImageTransform(
             size=size,
             shorter=shorter if crop else 0,
             mode=mode,
@@ -130,20 +131,20 @@ def load(path: Path, options: BackendOptions) -> ImageSession:  # noqa: ARG001 -
     return session
 
 
-def _fitted(image: Image.Image, look: Look) -> Image.Image:
+def _fitted(image: Image.Image, transform: ImageTransform) -> Image.Image:
     width, height = image.size
-    if not look.shorter:
-        return image.resize((look.size, look.size), Image.Resampling.BILINEAR)
-    scale = look.shorter / min(width, height)
-    # Only the middle is resampled: a strip that is ten thousand times as wide as high stays as cheap as a square.
-    side = look.size / scale
+    if not transform.shorter:
+        return image.resize((transform.size, transform.size), Image.Resampling.BILINEAR)
+    scale = transform.shorter / min(width, height)
+    # Only the centre is resampled, so that the cost of a very wide image is that of a square.
+    side = transform.size / scale
     left, top = (width - side) / 2, (height - side) / 2
     box = (max(left, 0.0), max(top, 0.0), min(left + side, width), min(top + side, height))
-    return image.resize((look.size, look.size), Image.Resampling.BILINEAR, box=box)
+    return image.resize((transform.size, transform.size), Image.Resampling.BILINEAR, box=box)
 
 
 def _photograph(side: int) -> Array:
-    """One JPEG, a square that is not all of one colour."""
+    """One JPEG of a square with a gradient."""
     rows = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
     file = io.BytesIO()
     Image.fromarray(np.stack([rows, rows[:, ::-1], rows.T], axis=2)).save(file, "JPEG")

@@ -1,7 +1,7 @@
-"""Scores of classes to their names: the best, or the best few, with the scores that they have.
+"""Class scores to labels: the names of the best classes, with their scores.
 
 The names come from a file (``.txt``: one a line, ``.json``: a list) or from the option ``labels``. Further options:
-``top`` (1: how many), ``softmax`` (false: scores are shown as they come; true: as shares of one).
+``top`` (1: how many), ``softmax`` (false: the model's scores; true: probabilities).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LabelsSession:
 
 
 def load(path: Path, options: BackendOptions) -> LabelsSession:
-    """Raises BrokenArtifact when the names cannot be read, or an option is wrong."""
+    """Create the step. Raises BrokenArtifact if the names cannot be read, or for a wrong option."""
     asked = Options(options.options, "labels")
     names = asked.texts("labels") or _read(path)
     top = asked.whole("top", 1)

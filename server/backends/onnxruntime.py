@@ -20,11 +20,11 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
-"""By device. The CPU stands last for the few operators that a GPU does not have; the first must be there."""
+"""Execution providers by device, the first one required. The CPU runs operators that the GPU does not have."""
 
 
 class OnnxRuntimeSession:
-    """One ``InferenceSession``; it releases the GIL while it computes, and may be called from several threads."""
+    """One ``InferenceSession``. It releases the GIL while it computes; several threads may call ``run``."""
 
     __slots__ = ("_input_names", "_output_names", "_run", "spec")
 
@@ -55,11 +55,10 @@ class OnnxRuntimeSession:
 
 
 def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
-    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning, and optimize its graph unless that
-    was done before.
+    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
 
-    Raises BrokenArtifact when ONNX Runtime cannot load the file, with its reason, and BadSetting when the device is not
-    to be had: ONNX Runtime itself would go on without a word, on the CPU.
+    Raises BrokenArtifact with the reason if ONNX Runtime cannot load the file. Raises BadSetting if the device is not
+    available; ONNX Runtime itself would silently use the CPU.
     """
     providers = available(options.device, ort.get_available_providers())
     if options.device != "cpu":
@@ -78,7 +77,7 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
 
 
 def session_options(options: BackendOptions) -> ort.SessionOptions:
-    """What ONNX Runtime is told about threads, and whether it has to optimize the graph."""
+    """Threads and graph optimization for ONNX Runtime."""
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -86,24 +85,24 @@ def session_options(options: BackendOptions) -> ort.SessionOptions:
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if options.optimized and options.device == "cpu":
-        # The file is what the usual level made of the graph: doing that again finds nothing, and costs time.
+        # The file holds the optimized graph; a second optimization would only cost time.
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return settings
 
 
 def available(device: str, built_with: Sequence[str]) -> list[str]:
-    """The execution providers for a device. Raises BadSetting when this ONNX Runtime was built without them."""
+    """The execution providers of a device. Raises BadSetting if this ONNX Runtime lacks the required one."""
     wanted = PROVIDERS[device]
     if wanted[0] not in built_with:
         raise BadSetting(
-            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have: use the GPU "
+            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have; use the GPU "
             "image, or --device cpu"
         )
     return [one for one in wanted if one in built_with]
 
 
 def _load_libraries(device: str) -> None:
-    """Take CUDA, cuDNN and TensorRT from their wheels, where the dynamic linker would not look."""
+    """Load CUDA, cuDNN and TensorRT from their wheels, which the dynamic linker does not search."""
     ort.preload_dlls()
     if device == "tensorrt":
         with contextlib.suppress(ImportError):

@@ -15,11 +15,11 @@ from ..tensors import BY_NUMPY, Array, ModelSpec, TensorSpec
 from . import BackendOptions
 
 PRECISION = ("slipway", "precision")
-"""Where the model file says in which precision it was judged: ``f32`` or ``bf16``."""
+"""Path of the model file's property that holds its evaluated precision: ``f32`` or ``bf16``."""
 
 
 class OpenVinoSession:
-    """One compiled model. Each call takes an idle inference request or makes one, so calls may overlap."""
+    """One compiled model. Each call uses an idle inference request or creates one, so calls may overlap."""
 
     __slots__ = ("_idle", "_model", "spec")
 
@@ -32,13 +32,13 @@ class OpenVinoSession:
         if self._model is None:
             raise ModelFailed("this model has been unloaded")
         try:
-            # OpenVINO itself would convert another dtype and say nothing.
+            # OpenVINO would silently convert another dtype.
             for array, one in zip(batch, self.spec.inputs, strict=True):
                 if array.dtype != one.dtype.numpy:
                     raise TypeError(f"{one.name!r} is {array.dtype}, not {one.dtype.numpy}")
             request = self._take()
             request.infer(list(batch), share_inputs=True)
-            # Copies: the request's own buffers are overwritten by whoever takes it next.
+            # Copies: the next call overwrites the request's own buffers.
             outputs = [np.array(request.get_output_tensor(at).data) for at in range(len(self.spec.outputs))]
         except Exception as error:
             raise ModelFailed("the model failed while computing; the server's log has the details") from error
@@ -59,12 +59,12 @@ class OpenVinoSession:
 def load(path: Path, options: BackendOptions) -> OpenVinoSession:
     """Open an OpenVINO (``.xml``) or ONNX file with ``options.threads`` threads.
 
-    The precision is always set: left to itself, OpenVINO computes in bf16 wherever the processor can, and accuracy then
-    depends on the host. Raises BrokenArtifact when OpenVINO cannot load the file, with its reason, and BadSetting when
-    another device than the CPU is asked for.
+    The precision is always set. By default OpenVINO computes in bf16 on processors that can, so that accuracy would
+    depend on the host. Raises BrokenArtifact with the reason if OpenVINO cannot load the file, and BadSetting for any
+    device but the CPU.
     """
     if options.device != "cpu":
-        raise BadSetting(f"the openvino backend runs on the CPU, not on {options.device!r}: use --device cpu")
+        raise BadSetting(f"the openvino backend runs on the CPU, not on {options.device!r}; use --device cpu")
     try:
         core = ov.Core()
         model = core.read_model(path)

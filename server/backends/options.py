@@ -1,4 +1,4 @@
-"""The options of a backend: read by name and kind, every misspelt one refused with the nearest that there is."""
+"""The options of a backend, read by name and type; a misspelt option is refused with the nearest known one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..wiring import STEP_KEYS, refuse_unknown
 
 
 class Options:
-    """What a step says to one backend. Ask for every option, then :meth:`finish`."""
+    """The options of one step. A backend reads each option, then calls :meth:`finish`."""
 
     def __init__(self, given: Mapping[str, Any], backend: str) -> None:
         self._given = given
@@ -19,7 +19,7 @@ class Options:
         self._known: list[str] = []
 
     def whole(self, name: str, default: int, least: int = 1) -> int:
-        """A whole number. Raises BrokenArtifact, as all of these do."""
+        """A whole number. Raises BrokenArtifact for a wrong value, as all readers here do."""
         value = self._take(name, default)
         if type(value) is not int or value < least:
             raise self._wrong(name, f"a whole number, {least} or more", value)
@@ -32,14 +32,14 @@ class Options:
         return value
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
-        """One of these words; the first is the default."""
+        """One of the allowed words; the first is the default."""
         value = self._take(name, allowed[0])
         if value not in allowed:
             raise self._wrong(name, f"one of {', '.join(allowed)}", value)
         return str(value)
 
     def numbers(self, name: str, default: Sequence[float], count: int) -> tuple[float, ...]:
-        """So many finite numbers, or one that stands for all of them."""
+        """``count`` finite numbers, or one number for all of them."""
         value = self._take(name, list(default))
         values = value if isinstance(value, list) else [value] * count
         if len(values) != count or not all(type(one) in (int, float) and math.isfinite(one) for one in values):
@@ -53,7 +53,7 @@ class Options:
         return value
 
     def finish(self) -> None:
-        """Raises BrokenArtifact for an option that nobody asked for."""
+        """Raises BrokenArtifact for an option that the backend has not read."""
         refuse_unknown(self._given, [*self._known, *STEP_KEYS], f"the options of {self._backend!r}")
 
     def _take(self, name: str, default: Any) -> Any:

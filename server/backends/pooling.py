@@ -1,6 +1,6 @@
-"""Vectors of tokens to one vector of the whole text, by mean or by the first token, of length one if so wished.
+"""Token vectors to one vector of the text: the mean or the first token, normalised to length one by default.
 
-Options: ``mode`` (``mean``: over what the mask leaves, ``cls``: the first token), ``normalize`` (true: divided by the
+Options: ``mode`` (``mean``: over the unmasked tokens, ``cls``: the first token), ``normalize`` (true: divided by the
 Euclidean norm).
 """
 
@@ -26,7 +26,7 @@ LEAST_NORM = 1e-12
 
 
 class PoolingSession:
-    """Float32 [any, length, width] and a mask [any, length] to float32 [any, width]; what the mask hides counts not."""
+    """Float32 [any, length, width] and a mask [any, length] to float32 [any, width]; masked tokens do not count."""
 
     __slots__ = ("_mean", "_normalize", "_open", "padding", "sample", "spec")
 
@@ -49,7 +49,7 @@ class PoolingSession:
             raise UnprocessableInput("pooling takes float32 [any, length, width] and an int64 mask [any, length]")
         hidden, mask = batch
         if self._mean:
-            # A product of matrices: neither a masked copy of the vectors nor a loop.
+            # A matrix product needs neither a masked copy of the vectors nor a loop.
             weights = (mask != 0).astype(np.float32)
             pooled = np.matmul(weights[:, None, :], hidden)[:, 0]
             pooled /= np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
@@ -63,8 +63,8 @@ class PoolingSession:
         self._open = False
 
 
-def load(path: Path, options: BackendOptions) -> PoolingSession:  # noqa: ARG001 - it has no file
-    """Raises BrokenArtifact when an option is wrong."""
+def load(path: Path, options: BackendOptions) -> PoolingSession:  # noqa: ARG001 - the step has no file
+    """Create the step. Raises BrokenArtifact for a wrong option."""
     asked = Options(options.options, "pooling")
     session = PoolingSession(asked.choice("mode", ("mean", "cls")), asked.flag("normalize", True))
     asked.finish()

@@ -1,6 +1,6 @@
-"""Texts to tokens, by a ``tokenizer.json`` as Hugging Face's library writes it.
+"""Texts to tokens, with a ``tokenizer.json`` of Hugging Face's library.
 
-Options: ``max_length`` (what is longer is cut; by default what the file says, else 512), ``special_tokens`` (true).
+Options: ``max_length`` (longer texts are cut; default: the file's own limit, else 512), ``special_tokens`` (true).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SENTENCE = "What a person asks a machine is seldom longer than one sentence of s
 
 
 class TokenizerSession:
-    """BYTES [any] to three ragged INT64 [any, any]: each text has as many tokens as it has."""
+    """BYTES [any] to three ragged INT64 [any, any], without padding."""
 
     __slots__ = ("_special_tokens", "_tokenizer", "padding", "sample", "spec")
 
@@ -47,7 +47,7 @@ class TokenizerSession:
             raise UnprocessableInput("the tokenizer takes one list of texts")
         texts = [_text(value) for value in batch[0]]
         try:
-            # The library releases the interpreter here, and divides the texts among its own threads.
+            # The library releases the interpreter here and uses threads of its own.
             found = tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens)
         except Exception as error:
             raise ModelFailed("the tokenizer failed on these texts; the server's log has the details") from error
@@ -62,7 +62,7 @@ class TokenizerSession:
 
 
 def load(path: Path, options: BackendOptions) -> TokenizerSession:
-    """Raises BrokenArtifact when the file is not there, is none that the library reads, or an option is wrong."""
+    """Load the tokenizer. Raises BrokenArtifact if the file is missing or invalid, or for a wrong option."""
     asked = Options(options.options, "tokenizer")
     try:
         text = path.read_text(encoding="utf-8")
@@ -94,5 +94,5 @@ def _text(value: object) -> str:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise UnprocessableInput("a text holds half of a surrogate pair, which is no character") from error
+            raise UnprocessableInput("a text holds a lone surrogate, which is not a character") from error
     return value

@@ -1,8 +1,8 @@
-"""The codecs: bytes to tensors and back. One file each, one row in the table, one contract suite for all.
+"""The codecs: from bytes to tensors and back. Each codec has one file, one row in the table, and one contract suite.
 
-Every codec checks names, dtypes, shapes and values against the model's spec, per request, before anything is shared
-with another request; every refusal is a ``MalformedInput``, ``UnprocessableInput`` or ``NotAcceptable`` that says
-what was wrong, where, and what was expected.
+A codec checks names, dtypes, shapes and values of every request against the model's spec, before the request shares a
+batch with others. A refusal is MalformedInput, UnprocessableInput or NotAcceptable; it says what was wrong, where, and
+what was expected.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Encoded = tuple[bytes, bytes, Headers]
 
 
 class Codec(Protocol):
-    """One format. Stateless: the same instance serves every request."""
+    """One format. A codec has no state; one instance serves all requests."""
 
     media_types: tuple[str, ...]
-    """What it reads and writes, lower case, without parameters; the first is what it writes by default."""
+    """The media types that it reads and writes, lower case, without parameters; it writes the first one by default."""
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
         """Read a body. ``parameters`` are those of the media type (``charset``, ``json-header-size``).
@@ -31,9 +31,9 @@ class Codec(Protocol):
         ...
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
-        """Write the outputs, given in the order of ``spec.outputs`` (all of them; ``payload.wanted`` selects), for the
-        request that ``payload`` came from, which may have been read by another codec.
+        """Write all outputs, in the order of ``spec.outputs``; ``payload.wanted`` selects some of them.
 
-        Raises NotAcceptable when this format cannot hold these outputs.
+        ``payload`` is the decoded request; another codec may have read it. Raises NotAcceptable if the format cannot
+        hold these outputs.
         """
         ...

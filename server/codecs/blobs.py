@@ -1,4 +1,4 @@
-"""Tensors as raw little-endian bytes, row-major; strings each behind their length."""
+"""Tensors as raw bytes: little-endian, row-major; each string follows its length (4 bytes)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LENGTH_BYTES = 4
 
 
 def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> Array:
-    """The array of a blob: a read-only view where the bytes lie aligned.
+    """The array of a blob, a read-only view if the bytes are aligned.
 
-    Raises MalformedInput when the size or a value is impossible, UnprocessableInput for NaN and infinity.
+    Raises MalformedInput for an impossible size or value, UnprocessableInput for NaN and infinity.
     """
     if tensor.dtype.itemsize == 0:
         return _read_strings(blob, shape, tensor)
@@ -27,14 +27,14 @@ def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> A
         )
     dtype = tensor.dtype.numpy
     if dtype.kind == "b" and max(blob, default=0) > 1:
-        raise MalformedInput(f'input "{tensor.name}": a BOOL is a byte 0 or 1, and one is {max(blob)}')
+        raise MalformedInput(f'input "{tensor.name}": a BOOL must be a byte 0 or 1, got {max(blob)}')
     array: Array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
     check_finite(array, tensor)
     return np.require(array, dtype, ("C", "A"))
 
 
 def write_blob(array: Array) -> bytes:
-    """Raises NotAcceptable for an object that is neither text nor bytes."""
+    """The bytes of an array. Raises NotAcceptable for an object that is neither text nor bytes."""
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts: list[bytes] = []

@@ -1,11 +1,11 @@
-"""The conventions of JSON bodies: where each keeps its tensors, and how its reply is phrased.
+"""The conventions of JSON bodies: the place of the tensors in a request, and the form of its response.
 
-A reply mirrors its request: ``instances`` and MLflow's data frames are answered with ``predictions``, ``inputs`` with
-``outputs``, a bare list with a bare list. An object of just the model's inputs means them, and is answered like
-``inputs``. Keys that carry no tensors (``parameters``, ``signature_name``) are ignored.
+A response mirrors its request: ``instances`` and MLflow's data frames give ``predictions``, ``inputs`` gives
+``outputs``, a bare list gives a bare list. An object whose keys are the model's inputs is read as ``inputs``. Keys that
+carry no tensors (``parameters``, ``signature_name``) are ignored.
 
-Every list of rows holds whole batches. Only ``inputs`` and the bare list, whose users think of one example, may leave
-the batch axis out: an array of exactly one axis less is one row. In ``instances`` that would hide a mistake.
+A list of rows always has a batch axis. Only ``inputs`` and the bare list may omit it: an array of exactly one axis less
+is one row. In ``instances`` a missing axis is an error.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from ..errors import MalformedInput
 from ..request import Payload
 from ..tensors import Array
-from .fitting import Plan
+from .fitting import DecodePlan
 from .nested import NestedReader, depth, shown
 
 INSTANCES, COLUMNS, BARE = "instances", "columns", "bare"
 
-_Read = Callable[[Any, Plan, bool], "tuple[Array, ...]"]
+_Read = Callable[[Any, DecodePlan, bool], "tuple[Array, ...]"]
 
 
-def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
-    """A parsed JSON document as a payload. Raises MalformedInput."""
+def read_convention(document: Any, plan: DecodePlan, booleans: bool) -> Payload:
+    """The payload of a parsed JSON document. Raises MalformedInput."""
     if type(document) is list:
         return plan.payload(_lenient(document, plan, booleans), BARE)
     if type(document) is not dict:
@@ -41,8 +41,8 @@ def read_convention(document: Any, plan: Plan, booleans: bool) -> Payload:
     return plan.payload(read(document[present[0]], plan, booleans), style)
 
 
-def read_rows(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
-    """A list of rows, whole batches only, as what "instances" holds. Raises MalformedInput."""
+def read_rows(rows: Any, plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
+    """The arrays of a list of rows, as in ``instances``. Raises MalformedInput."""
     if type(rows) is not list:
         raise MalformedInput(f'"instances" must be a list of rows, got {shown(rows)}')
     if rows and type(rows[0]) is dict and not _is_packed(rows[0]):
@@ -50,13 +50,13 @@ def read_rows(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
     return (_only(plan).read(rows, booleans),)
 
 
-def _inputs(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def _inputs(value: Any, plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
     if type(value) is dict and not _is_packed(value):
         return _columns(value, plan, booleans)
     return _lenient(value, plan, booleans)
 
 
-def _lenient(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def _lenient(value: Any, plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
     if type(value) is list and value and type(value[0]) is dict and not _is_packed(value[0]):
         return _named_rows(value, plan, booleans)
     reader = _only(plan)
@@ -65,7 +65,7 @@ def _lenient(value: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
     return (reader.read(value, booleans),)
 
 
-def _frame_split(frame: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def _frame_split(frame: Any, plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
     columns, rows = (frame.get("columns"), frame.get("data")) if type(frame) is dict else (None, None)
     if type(rows) is not list or type(columns) is not list or not all(type(name) is str for name in columns):
         raise MalformedInput('"dataframe_split" must be an object with "columns" (names) and "data" (a list of rows)')
@@ -82,19 +82,19 @@ def _frame_split(frame: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
     return _columns(cells, plan, booleans)
 
 
-def _frame_records(rows: Any, plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def _frame_records(rows: Any, plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
     if type(rows) is not list or not rows or not all(type(row) is dict for row in rows):
         raise MalformedInput('"dataframe_records" must be a list of objects, one a row, and not empty')
     columns = list(rows[0])
     if plan.single is None or set(columns) == plan.names:
         return _named_rows(rows, plan, booleans)
     _check_same_names(rows)
-    # One matrix: the first record gives the order of the columns.
+    # The records become one matrix; the first record gives the order of its columns.
     return (plan.single.read([[row[name] for name in columns] for row in rows], booleans),)
 
 
-def _named_rows(rows: Sequence[Any], plan: Plan, booleans: bool) -> tuple[Array, ...]:
-    """Rows that are objects: ``{input: value}``, or for a single input the built-in algorithms' ``features``."""
+def _named_rows(rows: Sequence[Any], plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
+    """Rows that are objects: ``{input: value}``, or, for a single input, ``features`` as in SageMaker's algorithms."""
     _check_same_names(rows)
     if plan.single is not None and rows[0].keys() != plan.names:
         features = [_features(row, index, plan) for index, row in enumerate(rows)]
@@ -113,7 +113,7 @@ def _check_same_names(rows: Sequence[Any]) -> None:
             raise MalformedInput(f"row {index} does not have the same names as row 0; got {shown(row)}")
 
 
-def _features(row: dict[str, Any], index: int, plan: Plan) -> Any:
+def _features(row: dict[str, Any], index: int, plan: DecodePlan) -> Any:
     data = row.get("data")
     features = data.get("features") if type(data) is dict else row.get("features")
     if type(features) is dict:
@@ -126,7 +126,7 @@ def _features(row: dict[str, Any], index: int, plan: Plan) -> Any:
     return features
 
 
-def _columns(columns: Mapping[str, Any], plan: Plan, booleans: bool) -> tuple[Array, ...]:
+def _columns(columns: Mapping[str, Any], plan: DecodePlan, booleans: bool) -> tuple[Array, ...]:
     values = plan.arrange(columns)
     return tuple(
         reader.read(_as_column(value, reader), booleans) for reader, value in zip(plan.readers, values, strict=True)
@@ -134,7 +134,7 @@ def _columns(columns: Mapping[str, Any], plan: Plan, booleans: bool) -> tuple[Ar
 
 
 def _as_column(values: Any, reader: NestedReader) -> Any:
-    """Cells of a table for an input of one feature: ``[1, 2]`` is what ``[[1], [2]]`` means."""
+    """The column of an input of one feature per row: ``[1, 2]`` is read as ``[[1], [2]]``."""
     if type(values) in (str, dict) and reader.spec.shape == (-1,) and reader.spec.dtype.numpy.kind == "O":
         return [values]
     flat = reader.spec.shape == (-1, 1) and type(values) is list and depth(values) == 1
@@ -142,11 +142,11 @@ def _as_column(values: Any, reader: NestedReader) -> Any:
 
 
 def _is_packed(value: dict[str, Any]) -> bool:
-    """Whether this object is one value: bytes that are written as base64."""
+    """Whether an object is one value: bytes in base64."""
     return value.keys() == {"b64"}
 
 
-def _only(plan: Plan) -> NestedReader:
+def _only(plan: DecodePlan) -> NestedReader:
     if plan.single is None:
         names = ", ".join(f'"{tensor.name}"' for tensor in plan.spec.inputs)
         raise MalformedInput(f"the model has several inputs ({names}): send each row as an object with these names")

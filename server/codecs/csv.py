@@ -1,7 +1,7 @@
-"""text/csv: one line a row, no header, for models of one input; replies of one output, one line a row.
+"""text/csv: one line a row, no header, for models of one input and responses of one output.
 
-Numbers are plain numbers separated by commas; booleans are true, false, 1 or 0. An array is always built with its batch
-axis, also from one line. Axes behind the second are folded: a line holds all values of a row. Text is one column.
+Numbers are separated by commas; booleans are true, false, 1 or 0. An array always has its batch axis, from one line
+too. A line holds all values of a row: axes after the first are flattened. Text is one column.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec, TensorSpec
 from . import Encoded
-from .fitting import check_finite, check_shape, fit, plan_for
+from .fitting import check_finite, check_shape, decode_plan, fit
 from .nested import NestedReader, shown
 
 _CONTENT_TYPE = b"text/csv; charset=utf-8"
@@ -35,7 +35,7 @@ class Csv:
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read lines. Raises MalformedInput with row and column, or UnprocessableInput for NaN and infinity."""
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("text/csv holds one input and the model has several; send application/json")
         text = _text(body, parameters)

@@ -1,4 +1,4 @@
-"""Fitting arrays to a model: names, shapes, dtypes, finite values, rows; and what is worth precomputing per model."""
+"""Fitting arrays to a model: names, shapes, dtypes, values and rows, with what is precomputed for each model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .nested import NestedReader, shown
 
 T = TypeVar("T")
 
-_MAX_PLANS = 256
-_plans: dict[int, Plan] = {}
+_MAX_REMEMBERED = 256
+_plans: dict[int, DecodePlan] = {}
 
 
-class Plan:
-    """What the codecs want to know about a model at every request, computed once."""
+class DecodePlan:
+    """The facts about a model that the codecs use in every request, computed once."""
 
     __slots__ = ("batchable", "by_name", "names", "readers", "single", "spec")
 
@@ -47,7 +47,7 @@ class Plan:
         return rows
 
     def payload(self, arrays: tuple[Array, ...], style: str = "") -> Payload:
-        """The payload of arrays that fit. Raises MalformedInput when their rows disagree or there are none."""
+        """The payload of fitted arrays. Raises MalformedInput if their numbers of rows differ or are 0."""
         return Payload(arrays, self.rows(arrays), style)
 
     def arrange(self, named: Mapping[str, T]) -> list[T]:
@@ -61,20 +61,20 @@ class Plan:
         return [named[tensor.name] for tensor in self.spec.inputs]
 
     def unknown(self, name: str) -> MalformedInput:
-        """The complaint about an input that the model does not have."""
+        """The error for an input that the model does not have."""
         return MalformedInput(f"unknown input {shown(name)}; the model has {self._known()}")
 
     def _known(self) -> str:
         return ", ".join(f'"{name}"' for name in self.names)
 
 
-def plan_for(spec: ModelSpec) -> Plan:
-    """The plan of a model. Remembered by identity: hashing a spec would cost more than all the rest of a decode."""
+def decode_plan(spec: ModelSpec) -> DecodePlan:
+    """The decode plan of a model. Cached by identity: hashing a spec would cost more than the rest of a decode."""
     plan = _plans.get(id(spec))
     if plan is None:
-        if len(_plans) >= _MAX_PLANS:  # models come and go; the plan keeps its spec alive, so an id never changes hands
+        if len(_plans) >= _MAX_REMEMBERED:  # a plan keeps its spec alive, so no other spec gets its id
             _plans.clear()
-        plan = _plans[id(spec)] = Plan(spec)
+        plan = _plans[id(spec)] = DecodePlan(spec)
     return plan
 
 
@@ -96,10 +96,10 @@ def check_finite(array: Array, spec: TensorSpec) -> None:
 
 
 def fit(array: Array, spec: TensorSpec) -> Array:
-    """``array`` as the model wants it: shape checked, finite, native byte order, C-contiguous, aligned, of its dtype.
+    """``array`` in the form that the model takes: its shape and dtype, native byte order, C-contiguous, aligned.
 
     Casts: between floats and between integers when every value is in range, and integers to floats; nothing else.
-    The result is the array itself when nothing had to change. Raises MalformedInput or UnprocessableInput.
+    The result is the array itself if nothing had to change. Raises MalformedInput or UnprocessableInput.
     """
     check_shape(array.shape, spec)
     want = spec.dtype.numpy

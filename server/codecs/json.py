@@ -1,4 +1,4 @@
-"""application/json: one parse in, one dump out; the reply is phrased in the convention of the request."""
+"""application/json: reads every JSON convention, and responds in the convention of the request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import BARE, COLUMNS, INSTANCES, read_convention
-from .documents import dump, parse
-from .fitting import plan_for
+from .fitting import decode_plan
+from .json_documents import dump, parse
 from .nested import may_hold_booleans
 from .open_inference import STYLE as OPEN_INFERENCE
 from .open_inference import OpenInference, is_open_inference, read_inputs
@@ -21,9 +21,9 @@ _UTF8_NAMES = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 class Json:
-    """The conventions of ``conventions.py`` and the JSON form of the Open Inference Protocol.
+    """The conventions of :mod:`server.codecs.conventions`, and the JSON form of the Open Inference Protocol.
 
-    NaN and infinity do not exist in JSON: outputs that hold them are written as ``null``.
+    NaN and infinity in outputs are written as ``null``.
     """
 
     media_types: tuple[str, ...] = ("application/json",)
@@ -36,10 +36,10 @@ class Json:
         if parameters:
             _check_charset(parameters)
         document = parse(body)
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         if type(document) is dict:
             if len(document) == 1 and plan.single is not None:
-                # The hot path. Objects as instances, and whatever is not quite right, go the long way.
+                # The hot path. Rows that are objects, and malformed ones, take the general path below.
                 rows = document.get("instances")
                 if type(rows) is list and rows and type(rows[0]) is not dict:
                     array = plan.single.read(rows, may_hold_booleans(body))
@@ -49,9 +49,9 @@ class Json:
         return read_convention(document, plan, may_hold_booleans(body))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
-        """Rows under ``predictions``, columns under ``outputs``, or bare, as asked; several outputs by name.
+        """Write ``predictions`` (rows), ``outputs`` (columns) or a bare list, as the request; several outputs by name.
 
-        Raises NotAcceptable when an output holds what JSON cannot, such as bytes that are not text.
+        Raises NotAcceptable if an output holds bytes that are not text.
         """
         style = payload.style
         if style == OPEN_INFERENCE:

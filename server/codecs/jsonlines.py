@@ -1,4 +1,4 @@
-"""application/jsonlines: one JSON value a line, one line a row; replies the same way, as many lines as rows.
+"""application/jsonlines: one JSON value a line and one line a row, in requests and responses.
 
 A line is a row of the only input (a list, or a number for an input without further axes), an object of the built-in
 algorithms (``{"features": [...]}``, ``{"data": {"features": {"values": [...]}}}``), or ``{input: value, ...}``.
@@ -17,8 +17,8 @@ from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import INSTANCES, read_rows
-from .documents import dump
-from .fitting import Plan, plan_for
+from .fitting import DecodePlan, decode_plan
+from .json_documents import dump
 from .nested import depth, may_hold_booleans
 
 _CONTENT_TYPE = b"application/jsonlines"
@@ -26,7 +26,7 @@ _UTF8_NAMES = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 class JsonLines:
-    """Also under the names that other tools give the same format. NaN and infinity are written as ``null``."""
+    """JSON lines, under all the names of the format. NaN and infinity in outputs are written as ``null``."""
 
     media_types: tuple[str, ...] = ("application/jsonlines", "application/x-ndjson", "application/jsonl",
                                     "application/x-jsonlines", "application/ndjson")  # fmt: skip
@@ -37,15 +37,15 @@ class JsonLines:
         charset = parameters.get("charset", "utf-8")
         if charset.lower() not in _UTF8_NAMES:
             raise MalformedInput(f'JSON lines are always UTF-8; charset "{charset}" is not read')
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         rows: Any = _parse(body)
         if not plan.batchable and len(rows) == 1 and _is_whole(rows[0], plan):
             rows = rows[0]
         return plan.payload(read_rows(rows, plan, may_hold_booleans(body)), INSTANCES)
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
-        """One line a row: its value for one output, an object by name for several. One line in all for a model without
-        a batch axis. Raises NotAcceptable when the outputs have not one row for each row of input."""
+        """Write one line a row: the value of one output, or an object of several by name. A model without a batch axis
+        gives one line. Raises NotAcceptable unless the outputs have one row for each row of input."""
         chosen = payload.wanted if payload.wanted is not None else range(len(outputs))
         arrays = [outputs[index] for index in chosen]
         names = [spec.outputs[index].name for index in chosen]
@@ -54,7 +54,7 @@ class JsonLines:
             return dump(line) + b"\n", _CONTENT_TYPE, []
         if any(array.shape[:1] != (payload.rows,) for array in arrays):
             raise NotAcceptable(
-                "JSON lines need one row of output for each row of input, and this model does not give that; "
+                "JSON lines need one row of output for each row of input, which this model does not give; "
                 "ask for application/json"
             )
         if len(arrays) == 1:
@@ -64,7 +64,7 @@ class JsonLines:
 
 
 def _parse(body: bytes) -> list[Any]:
-    """One value a line. Every line by itself: two halves of a value must not make a whole."""
+    """The values of the lines. A value must end on its own line."""
     lines = body.rstrip(b"\r\n").split(b"\n")
     if lines == [b""]:
         raise MalformedInput("the body is empty; send one JSON value a line")
@@ -79,15 +79,15 @@ def _parse(body: bytes) -> list[Any]:
     return rows
 
 
-def _is_whole(row: Any, plan: Plan) -> bool:
-    """Whether one line holds all of a model's only input, its first axis included."""
+def _is_whole(row: Any, plan: DecodePlan) -> bool:
+    """Whether one line holds the whole of a single input, its first axis included."""
     return plan.single is not None and type(row) is list and depth(row) == len(plan.single.spec.shape)
 
 
 def _lines(array: Array) -> bytes:
     if array.dtype.kind == "O" or not array.size:
         return b"".join([dump(row) + b"\n" for row in array])
-    # One dump, and line breaks where rows meet: numbers hold no brackets, so nothing else looks like such a place.
+    # One JSON text, with line breaks between the rows: numbers hold no brackets, so the replacement is safe.
     text = dump(np.ascontiguousarray(array))[1:-1]
     close, begin = b"]" * (array.ndim - 1), b"[" * (array.ndim - 1)
     return text.replace(close + b"," + begin, close + b"\n" + begin) + b"\n"

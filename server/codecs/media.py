@@ -1,4 +1,4 @@
-"""Media types: parsing them, the table of codecs, and which codec reads and writes a request (RFC 9110, 12.5.1)."""
+"""Media types: parsing, the table of codecs, and content negotiation (RFC 9110, 12.5.1)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .jsonlines import JsonLines
 from .numpy import Npy, Npz
 from .open_inference import OpenInference
 from .recordio_protobuf import RecordIOProtobuf
-from .values import Bytes, Text
+from .single_values import Bytes, Text
 
 CODECS: tuple[Codec, ...] = (
     *(Json(), Csv(), Npy(), Npz(), JsonLines(), RecordIOProtobuf(), OpenInference()),
     *(Text(), Bytes()),
 )
-"""One row per format; where a client leaves the choice open, the first row that fits wins."""
+"""All codecs; the first one that fits wins if a client has no preference."""
 
 ONLY_READ: Mapping[str, Codec] = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), Bytes())
-"""Bytes whose type says more than that; no answer is written in them."""
+"""Media types of images: read as bytes, never written."""
 
 LINES = (Csv, JsonLines)
 
@@ -41,17 +41,19 @@ class MediaType:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """Who reads the body, with which parameters of its media type, and who writes the reply."""
+    """The codec that reads the body, the parameters of its media type, and the codec that writes the response.
+
+    ``lines``: whether the response has one line a row, which can be streamed.
+    """
 
     reader: Codec
     parameters: Mapping[str, str]
     writer: Codec
     lines: bool
-    """Whether a reply is lines, one a row: what can be sent before all of it is there."""
 
 
 def parse_media_type(text: str) -> MediaType:
-    """``text/csv; charset="utf-8"`` taken apart. Raises ValueError when it is not a media type."""
+    """Name and parameters of a media type such as ``text/csv; charset="utf-8"``. Raises ValueError for other text."""
     first, *rest = _split(text, ";")
     name = first.strip().lower()
     kind, slash, subtype = name.partition("/")
@@ -68,7 +70,7 @@ def parse_media_type(text: str) -> MediaType:
 
 
 class Negotiator:
-    """Chooses codecs by headers. Remembers what it chose: on the hot path it is one look-up."""
+    """Chooses codecs by headers, and caches its choices: on the hot path a choice is one look-up."""
 
     def __init__(
         self,
@@ -76,8 +78,9 @@ class Negotiator:
         default_content_type: str | None = None,
         default_accept: str = DEFAULT_ACCEPT,
     ) -> None:
-        """``default_content_type`` stands in for a missing Content-Type, ``default_accept`` for a missing Accept or
-        ``*/*``. Raises UnsupportedMedia or NotAcceptable when no codec serves these defaults.
+        """``default_content_type`` replaces a missing Content-Type, ``default_accept`` a missing Accept or ``*/*``.
+
+        Raises UnsupportedMedia or NotAcceptable if no codec serves these defaults.
         """
         self._codecs = {name: codec for codec in reversed(codecs) for name in codec.media_types}
         self._names = [name for codec in codecs for name in codec.media_types]
@@ -88,7 +91,7 @@ class Negotiator:
         self._remembered: dict[tuple[bytes | None, bytes | None], Negotiated] = {}
 
     def negotiate(self, content_type: bytes | None, accept: bytes | None) -> Negotiated:
-        """Raises UnsupportedMedia (nobody reads it) or NotAcceptable (nobody writes it)."""
+        """The codecs of a request. Raises UnsupportedMedia or NotAcceptable if there is none."""
         found = self._remembered.get((content_type, accept))
         return found if found is not None else self._negotiate(content_type, accept)
 
@@ -96,7 +99,7 @@ class Negotiator:
         codec, parameters = self.reader(content_type, self._default_content_type)
         writer = self.writer(accept)
         found = Negotiated(codec, parameters, writer, isinstance(writer, LINES))
-        if len(self._remembered) >= _MAX_REMEMBERED:  # clients choose the keys, so they cannot be let grow
+        if len(self._remembered) >= _MAX_REMEMBERED:  # clients choose the keys
             self._remembered.clear()
         if len(content_type or b"") + len(accept or b"") <= _MAX_HEADER_BYTES:
             self._remembered[content_type, accept] = found
@@ -116,7 +119,7 @@ class Negotiator:
             raise UnsupportedMedia(f'Content-Type "{_cut(text)}" is not supported; {self._supported()} are') from error
 
     def writer(self, accept: bytes | None) -> Codec:
-        """The codec that an Accept header likes best; ties go to what it names first, wildcards to the default.
+        """The codec that an Accept header prefers. Ties go to the type that it names first, wildcards to the default.
 
         Raises NotAcceptable.
         """
@@ -138,7 +141,7 @@ class Negotiator:
         return best
 
     def _first_named(self, default_accept: str) -> Codec:
-        """The default may itself be a list, as in the platform's environment variable."""
+        """The first known type of the default, which may be a list, as in the platform's environment variable."""
         for item in default_accept.split(","):
             codec = self._codecs.get(item.partition(";")[0].strip().lower())
             if codec is not None:
@@ -150,7 +153,7 @@ class Negotiator:
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
-    """Media ranges with their weights. What is not a media range is left out: one typo must not cost the answer."""
+    """Media ranges with their weights. An invalid range is ignored."""
     ranges = []
     for item in _split(accept, ","):
         try:

@@ -1,8 +1,7 @@
-"""Nested lists to tensors: one packed write per row when they fit, an exact complaint when they do not.
+"""Nested lists to tensors: one packed write for each row, and an error with the exact place if a value does not fit.
 
-``struct`` is stricter than an array constructor and faster: it refuses strings, null, floats for integers and numbers
-out of range by itself. The one thing it lets through is a boolean for a number, so the caller says whether the body
-can hold one at all.
+``struct`` is faster than an array constructor, and stricter: it refuses strings, null, floats for integers and numbers
+out of range. It accepts a boolean for a number; the caller therefore says whether the body may hold booleans.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ _SHOWN_CHARACTERS = 40
 
 
 def may_hold_booleans(body: bytes) -> bool:
-    """Whether a JSON text could hold ``true`` or ``false``; single bytes are searched first, they cost nothing."""
+    """Whether a JSON text may hold ``true`` or ``false``. The search for single bytes comes first: it is fast."""
     return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
 
 
 class NestedReader:
-    """Reads the nested lists of one input. Stateless once built."""
+    """Reads the nested lists of one input."""
 
     __slots__ = ("_code", "_dtype", "_height", "_pack", "_width", "spec")
 
@@ -103,14 +102,14 @@ class NestedReader:
 
 
 def _unpacked(value: Any) -> Any:
-    """``{"b64": "..."}`` as its bytes: how TensorFlow Serving writes in JSON what is not text."""
+    """The bytes of ``{"b64": "..."}``, TensorFlow Serving's form of bytes in JSON; any other value unchanged."""
     if type(value) is not dict or value.keys() != {"b64"}:
         return value
     return binascii.a2b_base64(value["b64"], strict_mode=True)
 
 
 def depth(nested: Any) -> int:
-    """How deep the lists are nested, following first elements."""
+    """The depth of nested lists, along their first elements."""
     levels = 0
     while type(nested) is list:
         levels += 1
@@ -119,7 +118,7 @@ def depth(nested: Any) -> int:
 
 
 def shown(value: Any) -> str:
-    """A JSON value as error messages show it: its text, cut when long."""
+    """A JSON value for an error message: its text, cut if it is long."""
     try:
         text = orjson.dumps(value).decode()
     except (TypeError, RecursionError):
@@ -128,7 +127,7 @@ def shown(value: Any) -> str:
 
 
 def _checked(array: Array | None, nested: Any, spec: TensorSpec, booleans: bool) -> Array:
-    """``array``, or the reason why there is none; an empty one may stand for something that is not a list."""
+    """``array``, if it is valid. Raises MalformedInput; an empty array may come from a value that is not a list."""
     if array is None or booleans or array.size == 0:
         fault = _fault(nested, spec, 0, "", {})
         if fault is not None:
@@ -139,7 +138,7 @@ def _checked(array: Array | None, nested: Any, spec: TensorSpec, booleans: bool)
 
 
 def _fault(value: Any, spec: TensorSpec, axis: int, where: str, sizes: dict[int, int]) -> str | None:
-    """The first thing that keeps ``value`` from being this axis of ``spec``, or None. Recursion ends at the rank."""
+    """The first fault of ``value`` as this axis of ``spec``, None if it fits. The recursion ends at the rank."""
     if axis == len(spec.shape):
         return _leaf_fault(value, spec, where)
     if type(value) is not list:

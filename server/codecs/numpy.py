@@ -1,4 +1,4 @@
-"""application/x-npy and application/x-npz: NumPy's own files, never with pickle.
+"""application/x-npy and application/x-npz: NumPy's files, read without pickle.
 
 Dtypes: the model's own, or a cast between floats, between integers, or from integers to floats, with every value in
 range (NumPy users send float64 and int64 by default). Either byte order, C or Fortran order.
@@ -21,7 +21,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
-from .fitting import fit, plan_for
+from .fitting import decode_plan, fit
 from .nested import shown
 
 _MAGIC = b"\x93NUMPY"
@@ -30,7 +30,7 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
 _MAX_REMEMBERED = 256
 
-# The header is a Python literal by definition. Three patterns read what writers write; nothing is evaluated.
+# The header is a Python literal. Three patterns read the forms that writers use; nothing is evaluated.
 _DESCR = re.compile(rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z?]\d*)['"]""")
 _FORTRAN = re.compile(rb"""['"]fortran_order['"]\s*:\s*(True|False)""")
 _SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d\s,L]{0,640})\)""")
@@ -41,16 +41,16 @@ _Layout = tuple["np.dtype[Any]", tuple[int, ...], bool]
 
 
 class Npy:
-    """One array, for a model of one input; replies with one output."""
+    """One array: the single input of a model, or one output."""
 
     media_types: tuple[str, ...] = ("application/x-npy",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Read an array: a read-only view of the body where dtype and order are the model's.
+        """Read an array, as a read-only view of the body if dtype and order are the model's.
 
         Raises MalformedInput or UnprocessableInput.
         """
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("application/x-npy holds one input and the model has several; send application/x-npz")
         return plan.payload((fit(read_array(body), plan.single.spec),))
@@ -64,17 +64,17 @@ class Npy:
 
 
 class Npz:
-    """Arrays by name; for a model of one input the name of a single member does not matter."""
+    """Arrays by name. A model of one input takes a single member of any name."""
 
     media_types: tuple[str, ...] = ("application/x-npz",)
 
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
-        """``max_expanded_bytes``: what the members may expand to, all together."""
+        """``max_expanded_bytes`` limits the size of all members together after decompression."""
         self._max_expanded_bytes = max_expanded_bytes
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         members = self._members(body)
         if plan.single is not None and len(members) == 1:
             members = {plan.single.spec.name: next(iter(members.values()))}
@@ -87,7 +87,7 @@ class Npz:
         body = io.BytesIO()
         with zipfile.ZipFile(body, "w") as archive:
             for index in chosen:
-                # Entries made by hand carry no clock: the same outputs are the same bytes.
+                # A ZipInfo without a date makes equal outputs equal bytes.
                 archive.writestr(zipfile.ZipInfo(spec.outputs[index].name + ".npy"), _npy(outputs[index]))
         return body.getvalue(), b"application/x-npz", []
 
@@ -105,7 +105,7 @@ class Npz:
                     if entry.compress_type not in _COMPRESSIONS:
                         raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
                     with archive.open(entry) as member:
-                        # Declared sizes can lie: without a size here, all of a member is expanded before it is cut.
+                        # The declared size may be wrong; without a limit here a member would be expanded in full.
                         members[name] = member.read(entry.file_size)
         except _BROKEN_ZIP as error:
             raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
@@ -113,7 +113,7 @@ class Npz:
 
 
 def read_array(data: bytes) -> Array:
-    """The array of an npy file: a read-only view of ``data``, whatever its order. Raises MalformedInput."""
+    """The array of an npy file, a read-only view of ``data`` in C or Fortran order. Raises MalformedInput."""
     if data[:6] != _MAGIC or len(data) < 12:
         raise MalformedInput("the body is not an npy file; write it with numpy.save")
     start, size = (
@@ -132,7 +132,7 @@ _layouts: dict[bytes, _Layout] = {}
 
 
 def _layout(header: bytes) -> _Layout:
-    """What a header says. Remembered: one client sends the same header again and again."""
+    """Dtype, shape and order of a header. Cached: clients repeat their headers."""
     found = _layouts.get(header)
     if found is None:
         found = _parse_layout(header)

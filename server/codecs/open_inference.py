@@ -1,7 +1,7 @@
-"""The Open Inference Protocol's infer request and response: JSON, with tensors in JSON or as binary behind it.
+"""The Open Inference Protocol's infer request and response: JSON, with tensors in JSON or as blobs after it.
 
-The binary layout is JSON, then one blob per binary tensor in order; the length of the JSON comes in a header, or, where
-headers are dropped on the way, in the media type.
+The binary layout is the JSON, then one blob for each binary tensor, in order. A header carries the length of the JSON;
+through SageMaker, which drops that header, the media type carries it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..request import Head, Headers, Payload
 from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
 from .blobs import read_blob, write_blob
-from .documents import dump, parse
-from .fitting import check_shape, plan_for
+from .fitting import check_shape, decode_plan
+from .json_documents import dump, parse
 from .nested import NestedReader, may_hold_booleans, shown
 
 STYLE = "open_inference"
@@ -31,7 +31,7 @@ _NO_BLOBS = memoryview(b"")
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """How to write the reply: which of ``spec.outputs`` as binary, and whether the length goes in the media type."""
+    """How to write the response: which outputs as blobs, and whether the media type carries the length of the JSON."""
 
     binary: tuple[bool, ...]
     by_media_type: bool
@@ -56,7 +56,7 @@ class OpenInference:
         return read_inputs(document, spec, memoryview(body)[length:], by_media_type, may_hold_booleans(body))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
-        """Write the outputs asked for; all in binary for a request of another format.
+        """Write the requested outputs; all of them as blobs for a request of another format.
 
         Raises NotAcceptable when an output that must be JSON holds NaN, infinity or what is not text.
         """
@@ -82,7 +82,7 @@ class OpenInference:
 
 
 def is_open_inference(document: Any) -> bool:
-    """Whether a JSON document is this protocol's: all inputs are objects with a name and a datatype."""
+    """Whether a JSON document follows this protocol: all inputs are objects with a name and a datatype."""
     inputs = document.get("inputs") if type(document) is dict else None
     return (
         type(inputs) is list
@@ -98,10 +98,10 @@ def read_inputs(
     by_media_type: bool = False,
     booleans: bool = True,
 ) -> Payload:
-    """A parsed request and the bytes behind it. Raises MalformedInput or UnprocessableInput."""
+    """The payload of a parsed request and the blobs after it. Raises MalformedInput or UnprocessableInput."""
     if type(document) is not dict or type(document.get("inputs")) is not list:
         raise MalformedInput('the body must be a JSON object with "inputs", a list of tensors')
-    plan = plan_for(spec)
+    plan = decode_plan(spec)
     arrays: dict[str, Array] = {}
     taken = 0
     for row in document["inputs"]:
@@ -115,7 +115,7 @@ def read_inputs(
         arrays[name], size = _read_tensor(row, plan.by_name[name], blobs[taken:], booleans)
         taken += size
     if taken != len(blobs):
-        raise MalformedInput(f"the inputs announce {taken} bytes of binary data, and {len(blobs)} follow the JSON")
+        raise MalformedInput(f"the inputs announce {taken} bytes of binary data, but {len(blobs)} follow the JSON")
     payload = plan.payload(tuple(plan.arrange(arrays)), STYLE)
     payload.parameters = _object(document, "parameters")
     payload.request_id = _request_id(document)
@@ -124,7 +124,7 @@ def read_inputs(
 
 
 def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, booleans: bool) -> tuple[Array, int]:
-    """The array, and how many bytes of ``blob`` were its own."""
+    """The array of one tensor, and the number of bytes of ``blob`` that it took."""
     tensor = reader.spec
     if row.get("datatype") != tensor.dtype.name:
         raise MalformedInput(
@@ -147,7 +147,7 @@ def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, bo
 
 
 def _read_data(data: Any, shape: tuple[int, ...], reader: NestedReader, booleans: bool) -> Array:
-    """Flat, or nested in just this shape."""
+    """The array of JSON data: a flat list, or nested lists of exactly this shape."""
     name = reader.spec.name
     if type(data) is not list:
         raise MalformedInput(f'input "{name}": data must be a list, got {shown(data)}')
@@ -166,8 +166,8 @@ def _read_data(data: Any, shape: tuple[int, ...], reader: NestedReader, booleans
 
 
 def _read_raw(body: bytes, spec: ModelSpec, by_media_type: bool) -> Payload:
-    """The body is the one input, of one row; at most one further axis may be variable, and follows from the length."""
-    plan = plan_for(spec)
+    """The payload of a raw body: one row of the single input. The length gives the size of one more variable axis."""
+    plan = decode_plan(spec)
     tensor = spec.inputs[0]
     shape = (1, *tensor.shape[1:]) if tensor.shape[:1] == (-1,) else tensor.shape
     if plan.single is None or shape.count(-1) > 1:

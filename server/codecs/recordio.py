@@ -1,7 +1,7 @@
 """The framing of RecordIO: a magic number, flags and a length, the bytes, padding to four (MXNet's and SageMaker's).
 
-A record that holds the magic number at a multiple of four is cut there, so that whoever splits a file at the magic
-number never cuts a record: the parts are flagged as first, middle and last, and the number between them is left out.
+A record that holds the magic number at a multiple of four is cut there, so that a tool may split a file at the magic
+number. The parts have flags (first, middle, last); the number between two parts is left out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_frames(body: bytes) -> Iterator[tuple[int, memoryview]]:
 
 
 def write_frames(records: Iterable[bytes]) -> bytes:
-    """The records, framed one after the other."""
+    """The bytes of framed records."""
     out: list[bytes] = []
     for record in records:
         parts = _cut(record)
@@ -73,7 +73,7 @@ def write_frames(records: Iterable[bytes]) -> bytes:
 
 
 def _cut(record: bytes) -> list[bytes]:
-    """The pieces between the magic numbers that lie at multiples of four."""
+    """The parts of a record between the magic numbers at multiples of four."""
     parts, begin, found = [], 0, record.find(_MAGIC_BYTES)
     while found >= 0:
         if found % 4:

@@ -1,9 +1,8 @@
-"""application/x-recordio-protobuf: one record a row, its features the inputs; replies with one record a row, its labels
-the outputs.
+"""application/x-recordio-protobuf: one record a row; its features are the inputs, a response's labels the outputs.
 
-A feature is named as the input, or ``values`` (what SageMaker's tools write) where the model has one input. For a model
-without a batch axis one record holds all of the input, and several are its first axis. Dense
-tensors fit by number of values; sparse ones (``keys`` into the flattened row) are filled up with zeros.
+A feature has the name of its input, or ``values`` (as SageMaker's tools write) for a model of one input. For a model
+without a batch axis one record holds the whole input, and several records are its first axis. A dense tensor fits by
+its number of values. A sparse tensor (``keys`` into the flattened row) is filled with zeros.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
-from .fitting import Plan, fit, plan_for
+from .fitting import DecodePlan, decode_plan, fit
 from .nested import shown
+from .record_message import Value, read_record, write_record
 from .recordio import read_frames, write_frames
-from .records import Value, read_record, write_record
 
 _CONTENT_TYPE = b"application/x-recordio-protobuf"
 _MAX_EXPANDED_VALUES = 64 * 1024 * 1024
@@ -33,12 +32,12 @@ class RecordIOProtobuf:
     media_types: tuple[str, ...] = ("application/x-recordio-protobuf",)
 
     def __init__(self, max_expanded_values: int = _MAX_EXPANDED_VALUES) -> None:
-        """``max_expanded_values``: what the sparse rows of one body may expand to, all together."""
+        """``max_expanded_values`` limits the values of all sparse rows of a body together."""
         self._max_expanded_values = max_expanded_values
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read records. Raises MalformedInput with the record and the byte, or UnprocessableInput."""
-        plan = plan_for(spec)
+        plan = decode_plan(spec)
         columns: list[list[Array]] = [[] for _ in spec.inputs]
         left = self._max_expanded_values
         frames = list(read_frames(body))
@@ -57,11 +56,11 @@ class RecordIOProtobuf:
         return plan.payload(tuple(_joined(rows, tensor, by_row) for rows, tensor in inputs))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
-        """One record a row; one in all for a model without a batch axis. int64 becomes int32 where all values fit, else
-        float64 where none is changed by it.
+        """Write one record a row, one in all for a model without a batch axis. int64 becomes int32 if all values fit,
+        else float64 if it holds all of them exactly.
 
-        Raises NotAcceptable for values that no dtype of the format holds, and when there is not one row of output for
-        each row of input.
+        Raises NotAcceptable for values that no dtype of the format holds, and unless the outputs have one row for each
+        row of input.
         """
         chosen = payload.wanted if payload.wanted is not None else range(len(outputs))
         named = {spec.outputs[index].name: _writable(outputs[index], spec.outputs[index]) for index in chosen}
@@ -69,15 +68,15 @@ class RecordIOProtobuf:
             return write_frames([write_record({key: _value(one) for key, one in named.items()})]), _CONTENT_TYPE, []
         if any(array.shape[:1] != (payload.rows,) for array in named.values()):
             raise NotAcceptable(
-                "RecordIO needs one row of output for each row of input, and this model does not give that; "
+                "RecordIO needs one row of output for each row of input, which this model does not give; "
                 "ask for application/json"
             )
         records = (write_record({key: _value(one[row]) for key, one in named.items()}) for row in range(payload.rows))
         return write_frames(records), _CONTENT_TYPE, []
 
 
-def _arranged(features: dict[str, Value], plan: Plan) -> list[tuple[TensorSpec, Value]]:
-    """Each input with its feature."""
+def _arranged(features: dict[str, Value], plan: DecodePlan) -> list[tuple[TensorSpec, Value]]:
+    """Pairs of an input and its feature, in the order of the inputs."""
     if plan.single is not None and len(features) == 1:
         (name,) = features
         if name == "values":
@@ -86,7 +85,7 @@ def _arranged(features: dict[str, Value], plan: Plan) -> list[tuple[TensorSpec, 
 
 
 def _row(value: Value, tensor: TensorSpec, tail: tuple[int, ...], left: int) -> Array:
-    """A feature as one row of the input, which has the shape ``tail``, of the wire's dtype. Raises MalformedInput."""
+    """A feature as one row, of the shape ``tail`` and the dtype of the record. Raises MalformedInput."""
     values = _dense(value, tensor, tail, left) if value.keys else value.values
     fixed = prod(size for size in tail if size != -1)
     if value.shape and prod(value.shape) == len(values) and TensorSpec("", tensor.dtype, tail).accepts(value.shape):
@@ -99,28 +98,28 @@ def _row(value: Value, tensor: TensorSpec, tail: tuple[int, ...], left: int) -> 
 
 
 def _dense(value: Value, tensor: TensorSpec, tail: tuple[int, ...], left: int) -> Array:
-    """Zeros, but for the values at their keys."""
+    """The dense row of a sparse feature: its values at their keys, zeros elsewhere."""
     size = prod(tail) if -1 not in tail else prod(value.shape) if value.shape else -1
     if size < 0:
         raise MalformedInput(f'input "{tensor.name}" is sparse and of variable size; send its shape')
     if size > left:
-        raise MalformedInput(f'input "{tensor.name}" is sparse and expands beyond what one request may hold')
+        raise MalformedInput(f'input "{tensor.name}" is sparse and expands beyond the limit; send fewer rows')
     if len(value.keys) != len(value.values):
         raise MalformedInput(f'input "{tensor.name}" has {len(value.keys)} keys for {len(value.values)} values')
     largest = max(value.keys)
     if largest >= size:
         raise MalformedInput(f'input "{tensor.name}" has key {largest}, and {size} values a row')
     if value.values.dtype.kind == "O":
-        raise MalformedInput(f'input "{tensor.name}" is bytes with keys; send all values')
+        raise MalformedInput(f'input "{tensor.name}" is bytes with keys; send all values without keys')
     array = np.zeros(size, value.values.dtype)
     array[list(value.keys)] = value.values
     return array
 
 
 def _joined(rows: list[Array], tensor: TensorSpec, by_row: bool) -> Array:
-    """All rows, or the one record that is all of the input, as the model's array.
+    """The model's array of all rows, or of the one record that holds the whole input.
 
-    Raises MalformedInput when rows differ in dtype or shape, or do not fit, and UnprocessableInput.
+    Raises MalformedInput if rows differ in dtype or shape or do not fit the input, and UnprocessableInput.
     """
     first = rows[0]
     for index, row in enumerate(rows):
@@ -175,7 +174,7 @@ def _writable(array: Array, tensor: TensorSpec) -> Array:
 
 
 def _value(row: Array) -> Value:
-    """A row as the format's tensor; its shape is said where it is not just a list."""
+    """A row as a tensor of the format, with its shape if it has more than one axis."""
     flat = np.asarray(row, row.dtype if isinstance(row, np.ndarray) else None).reshape(-1)
     shape = np.shape(row)
     if flat.dtype.kind == "O":

@@ -1,4 +1,4 @@
-"""The command ``serve.py doctor``: everything is examined in the order in which the server would fail over it."""
+"""The command ``serve.py doctor``: examines settings, model and host in the order in which the server would fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..system.memory import limit_bytes
+from ..system import cgroup
 from . import device, disk, given, host, trial
 from .findings import Finding, Level, as_json, as_text, verdict
 
@@ -34,7 +34,7 @@ def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path, *, limi
     findings += host.places(root)
     unsuitable = any(one.level is Level.FATAL and one.subject != "port" for one in findings)
     if limit_s and not unsuitable:
-        limits = trial.Limits(limit_s, limit_bytes(root))
+        limits = trial.TrialLimits(limit_s, cgroup.of(root=root).memory_limit_bytes())
         findings += trial.examine(argv, environ, on_disk.artifacts, limits)
     return findings
 
@@ -44,15 +44,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="serve.py doctor",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Says what would keep the server from serving here: settings, model, memory, processors, GPU,\n"
-        "port. Then starts it on a free port for a moment and asks the model its own sample. The last line is the\n"
-        "first fatal cause, in the words with which the server itself would stop.\n"
-        "Exit code 0: it can serve; 1: it cannot.",
+        description="Examines settings, model, memory, processors, GPU, port. Then starts the server on a free port\n"
+        "and sends the model its own sample. The last line is the first fatal cause, as the server logs it.\n"
+        "Exit code 0: the server can serve; 1: it cannot.",
         epilog="All flags and variables of the server count: serve.py doctor --model build/digits",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.add_argument("--no-start", action="store_true", help="look only; load nothing")
+    parser.add_argument("--no-start", action="store_true", help="do not start the server; load no model")
     parser.add_argument(
-        "--limit-s", type=float, default=120.0, metavar="S", help="the trial start may take this long (default: 120)"
+        "--limit-s", type=float, default=120.0, metavar="S", help="most seconds of the trial start (default: 120)"
     )
     return parser

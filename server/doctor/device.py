@@ -1,4 +1,4 @@
-"""The device: whether the GPU that the settings ask for can be seen, and can be used by the installed runtime."""
+"""The device check: whether the GPU of the settings is visible, and usable by the installed runtime."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..settings.options import Settings, flag
 from .findings import Finding, ok, stop, warn
 
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")
-"""Values of CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES that leave none."""
+"""Values of CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES that hide every GPU."""
 
 
 def driver_loads() -> bool:
-    """Whether the driver's library is there; the host's container toolkit mounts it."""
+    """Whether the driver's library can be loaded; the host's container toolkit mounts it."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -23,7 +23,7 @@ def driver_loads() -> bool:
 
 
 def providers() -> Sequence[str]:
-    """What the installed ONNX Runtime was built with. Raises ImportError."""
+    """Execution providers of the installed ONNX Runtime. Raises ImportError."""
     import onnxruntime
 
     found: Sequence[str] = onnxruntime.get_available_providers()
@@ -37,12 +37,12 @@ def examine(
     driver: Callable[[], bool] = driver_loads,
     built_with: Callable[[], Sequence[str]] = providers,
 ) -> Finding:
-    """One finding; fatal only where a GPU is asked for."""
+    """One finding; fatal only where the settings name a GPU."""
     devices = sorted(one.name for one in (root / "dev").glob("nvidia[0-9]*"))
     if settings.device == "cpu":
         if devices:
-            return warn("gpu", f"{len(devices)} visible and not used", f"with the GPU image: {flag('device')} cuda")
-        return ok("gpu", "none wanted, none visible")
+            return warn("gpu", f"{len(devices)} visible but not used", f"with the GPU image: {flag('device')} cuda")
+        return ok("gpu", "not needed, none visible")
     for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
         if environ.get(name) in HIDDEN:
             return stop("gpu", f"{name}={environ[name]!r} hides every GPU", "unset it, or name one")

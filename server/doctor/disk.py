@@ -1,4 +1,4 @@
-"""The model on disk: there, readable by this user, described by a valid manifest, unchanged, its backend installed."""
+"""The model check: files exist and are readable, the manifest is valid, digests match, the backend is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..system.memory import file_bytes
 from .findings import Finding, ok, stop
 
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tokenizer": "tokenizers", "image": "PIL"}
-"""What a backend of the table cannot do without."""
+"""The package that a backend needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class OnDisk:
 
 
 def examine(settings: Settings) -> tuple[OnDisk, list[Finding]]:
-    """What the server would find, by the server's own code, and the error with which it would stop."""
+    """The artifacts that the server would load, found by its own code, and the error with which it would stop."""
     if settings.multi_model:
-        return OnDisk(()), [ok("model", "none at the start: POST /models brings them")]
+        return OnDisk(()), [ok("model", "none at start: POST /models loads them")]
     path = Path(settings.model)
     unreadable = next(_unreadable(path), None)
     if unreadable is not None:
@@ -51,14 +51,14 @@ def examine(settings: Settings) -> tuple[OnDisk, list[Finding]]:
     try:
         found = _highest(repository.scan(path, settings), settings.keep_versions)
         artifacts = tuple(repository.open_found(one, settings) for one in found)
-    except Exception as error:  # noqa: BLE001 - whatever ends the server's start is what is asked for here
+    except Exception as error:  # noqa: BLE001 - any error that ends the start is a finding
         return OnDisk(()), [stop("model", fatal.cause(error))]
     disk = OnDisk(artifacts)
     return disk, [_described(one, settings.verify_digests) for one in artifacts]
 
 
 def _highest(found: Sequence[Found], keep_versions: int) -> list[Found]:
-    """The highest versions of each model: those that are loaded at the start. 0: all."""
+    """The highest ``keep_versions`` versions of each model, which are loaded at start. 0: all."""
     by_name: dict[str, list[Found]] = {}
     for one in found:
         by_name.setdefault(one.name, []).append(one)
@@ -87,7 +87,7 @@ def _described(artifact: Artifact, verified: bool) -> Finding:
 
 
 def _unreadable(path: Path) -> Iterator[Path]:
-    """Files and folders that exist and that this user may not read, the way to them included."""
+    """Files and folders that this user may not read, parent folders included."""
     for parent in reversed(path.absolute().parents):
         if parent.exists() and not os.access(parent, os.X_OK):
             yield parent

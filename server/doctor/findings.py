@@ -1,4 +1,4 @@
-"""The findings of an examination: three levels, one line each, and the last line that names the first fatal cause."""
+"""Findings: three levels, one line each, and the last line that names the first fatal cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``subject`` is what was looked at, in one word; ``text`` what was found; ``advice`` what to do about it."""
+    """``subject`` is the checked thing in one word; ``text`` the result; ``advice`` the remedy."""
 
     level: Level
     subject: str
@@ -39,7 +39,7 @@ def warn(subject: str, text: str, advice: str) -> Finding:
 
 
 def stop(subject: str, text: str, advice: str = "") -> Finding:
-    """Fatal. An error of ours says itself what to do, so that ``advice`` may be empty."""
+    """A fatal finding. ``advice`` is empty where the text of an error already names the remedy."""
     return Finding(Level.FATAL, subject, text, advice)
 
 
@@ -49,17 +49,17 @@ def verdict(findings: Sequence[Finding]) -> tuple[int, str]:
     if first is not None:
         return 1, fatal.MARK + first.line
     warnings = sum(one.level is Level.WARN for one in findings)
-    return 0, f"can serve: {len(findings) - warnings} checks are fine, {warnings} to look at"
+    return 0, f"can serve: {len(findings) - warnings} checks passed, {warnings} warnings"
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """For people."""
+    """Lines for people."""
     rows = [f"{one.level.value:<6}{one.subject:<10}{one.line}" for one in findings]
     return "\n".join([*rows, verdict(findings)[1]])
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """For programs: ``ok``, ``fatal`` (the first cause, or null) and ``checks``."""
+    """JSON for programs: ``ok``, ``fatal`` (the first cause, or null) and ``checks``."""
     code, last = verdict(findings)
     checks = [
         {"check": one.subject, "level": one.level.value.lower(), "text": one.text, "advice": one.advice}

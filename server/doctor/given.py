@@ -1,4 +1,4 @@
-"""What was given: every setting that is wrong, probably mistyped, contradicted by another one, or of no use here."""
+"""The settings check: settings that are wrong, probably mistyped, contradicted by another one, or without effect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSetting
-from ..settings.options import FIELDS, PREFIX, Settings, flag, read, variable
+from ..settings.options import FIELDS, PREFIX, Settings, flag, variable
+from ..settings.reader import read
 from ..settings.sagemaker import NOT_SETTINGS
 from .findings import Finding, ok, stop, warn
 
@@ -15,13 +16,13 @@ KILLED_AFTER_S = 30.0
 """SageMaker sends SIGKILL this long after SIGTERM."""
 
 LIKE_A_TYPO = 0.9
-"""How alike two names must be; other variables with this prefix are somebody's own business."""
+"""How similar two names must be to count as a typing error."""
 
 
 def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path) -> tuple[Settings, list[Finding]]:
-    """The settings as far as they can be read, and what is to be said about them.
+    """The settings as far as they can be read, and the findings about them.
 
-    Every wrong variable is named, not only the first one; what is wrong is left out of the settings.
+    Every wrong variable is named, not only the first one; wrong values are left out of the settings.
     """
     findings = []
     good_flags = list(argv)
@@ -42,7 +43,7 @@ def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path) -> tupl
     if not findings:
         changed = [one for one in FIELDS if getattr(settings, one) != FIELDS[one].default]
         shown = ", ".join(f"{one}={getattr(settings, one)}" for one in changed)
-        findings.append(ok("settings", shown or "all as they are by default"))
+        findings.append(ok("settings", shown or "all have their defaults"))
     return settings, findings
 
 
@@ -52,7 +53,7 @@ def _mistyped(environ: Mapping[str, str]) -> Iterator[Finding]:
         if name.startswith("SAGEMAKER_") and name not in known:
             close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=LIKE_A_TYPO)
             if close:
-                yield warn("settings", f"{name} is nothing that is read here", f"did you mean {close[0]}?")
+                yield warn("settings", f"{name} is not a known variable", f"did you mean {close[0]}?")
 
 
 def _overruled(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -64,7 +65,7 @@ def _overruled(environ: Mapping[str, str]) -> Iterator[Finding]:
                 yield warn(
                     "settings",
                     f"{variable(name)}={ours} wins over {alias.name}={theirs}",
-                    "set only one of them; the platform asks the port that it named"
+                    "set only one of them; the platform uses the port of its own variable"
                     if name == "port"
                     else "set only one of them",
                 )
@@ -75,19 +76,19 @@ def _contradictions(settings: Settings, root: Path) -> Iterator[Finding]:
     if leave_s > KILLED_AFTER_S:
         yield warn(
             "settings",
-            f"the end may take {leave_s:g} s, SageMaker kills after {KILLED_AFTER_S:g} s",
+            f"stopping may take {leave_s:g} s, SageMaker kills the process after {KILLED_AFTER_S:g} s",
             f"lower {flag('drain_grace_s')} or {flag('drain_timeout_s')}",
         )
     if settings.deadline_ms and settings.max_queue_delay_us >= settings.deadline_ms * 1_000:
         yield warn(
             "settings",
-            f"a batch may wait {settings.max_queue_delay_us} us for company, and requests end after "
+            f"a batch may wait {settings.max_queue_delay_us} us for more rows, but requests expire after "
             f"{settings.deadline_ms:g} ms",
             f"lower {flag('max_queue_delay_us')}",
         )
     if (root / ".dockerenv").exists() and settings.host in ("127.0.0.1", "localhost", "::1"):
         yield warn(
             "settings",
-            f"listening on {settings.host} inside a container: nobody outside can ask",
+            f"listening on {settings.host} inside a container: clients outside cannot connect",
             f"set {variable('host')}=0.0.0.0",
         )

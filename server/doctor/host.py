@@ -1,4 +1,4 @@
-"""What the host gives: memory, processors, places to write, the port. ``root`` is where proc, sys and dev are."""
+"""The host check: memory, processors, writable folders, the port. ``root`` is the parent of proc, sys and dev."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 
 from ..errors import BadSetting
 from ..settings.options import Settings, flag, variable
+from ..system import cgroup
 from ..system.cores import available_cores
-from ..system.memory import Budget, limit_bytes
+from ..system.memory import Budget
 from .findings import Finding, ok, stop, warn
 
 SERVER_BYTES = 90_000_000
-"""What the server takes without a model (RSS after start on ONNX Runtime 1.31, measured at 85 MB)."""
+"""Memory of a server without a model (RSS after start on ONNX Runtime 1.31, measured at 85 MB)."""
 
 SMALL_SHM_BYTES = 64 << 20
-"""What docker and hosted endpoints give; nobody can raise it there."""
+"""Shared memory of docker and of hosted endpoints, where it cannot be raised."""
 
 HEADROOM = 0.9
 PING_S = 2.0
@@ -33,8 +34,8 @@ def megabytes(count: float) -> str:
 
 
 def memory(weight_bytes: int, root: Path) -> Finding:
-    """Whether models whose files have ``weight_bytes`` in all fit into what this process may have."""
-    limit = limit_bytes(root)
+    """Whether models whose files have ``weight_bytes`` in all fit into the memory of this process."""
+    limit = cgroup.of(root=root).memory_limit_bytes()
     free = _free_bytes(root)
     bound = min((one for one in (limit, free) if one is not None), default=None)
     need = SERVER_BYTES + (Budget.needed_bytes(weight_bytes) if weight_bytes else 0)
@@ -45,12 +46,12 @@ def memory(weight_bytes: int, root: Path) -> Finding:
     if bound is None or need <= HEADROOM * bound:
         return ok("memory", text)
     if need <= bound:
-        return warn("memory", text, "requests need some too: give it more, or a smaller form of the model")
-    return stop("memory", f"not enough memory: {text}", "give it more, or optimize the model to a smaller form")
+        return warn("memory", text, "requests need memory too: raise the limit, or use a smaller variant of the model")
+    return stop("memory", f"not enough memory: {text}", "raise the limit, or optimize the model to a smaller variant")
 
 
 def processors(settings: Settings, declared: tuple[int, int] | None, root: Path) -> Finding:
-    """Whether instances times threads fit. ``declared``: what the manifest says of both, if it does."""
+    """Whether instances times threads fit the cores. ``declared``: both from the manifest, or None."""
     cores = available_cores(root)
     instances = settings.instances or (declared[0] if declared else 1)
     fitting = max(cores // instances, 1)
@@ -80,7 +81,7 @@ def places(root: Path) -> Iterator[Finding]:
         return
     size = state.f_frsize * state.f_blocks
     if size <= SMALL_SHM_BYTES:
-        yield ok("shm", f"{megabytes(size)} of shared memory: the server needs none, a model's own code may")
+        yield ok("shm", f"{megabytes(size)} of shared memory: the server needs none, a script may")
     else:
         yield ok("shm", f"{megabytes(size)} of shared memory")
 
@@ -100,7 +101,7 @@ def port(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
             yield stop("port", str(error))
         else:
             text = f"{settings.port} is taken by a server whose /ping says {status}"
-            yield warn("port", text, f"fine inside the container that serves; else choose another {flag('port')}")
+            yield warn("port", text, f"expected inside the serving container; else choose another {flag('port')}")
 
 
 def _within_range(port: int, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -109,13 +110,13 @@ def _within_range(port: int, environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     ends = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", given)
     if ends is None:
-        yield warn("port", f"{SAFE_RANGE}={given!r} is no range", "it is two numbers with a dash, 8100-8200")
+        yield warn("port", f"{SAFE_RANGE}={given!r} is no range", "write two numbers with a dash, 8100-8200")
     elif not int(ends[1]) <= port <= int(ends[2]) and environ.get(BIND) != str(port):
         yield stop("port", f"{port} is outside of {SAFE_RANGE}={given}", f"set {variable('port')} to a port inside it")
 
 
 def _ping(port: int) -> int | None:
-    """The status of /ping on this host, or None when what listens is no HTTP server."""
+    """The status of /ping on this host; None when the listener is no HTTP server."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=PING_S)
     try:
         client.request("GET", "/ping")

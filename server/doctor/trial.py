@@ -1,7 +1,6 @@
-"""The trial: the real server, started on a free port in a process of its own, asked each model's own sample, and ended.
+"""The trial: starts the real server on a free port in its own process, sends each model its own sample, and ends it.
 
-Nothing is more like the start than the start: whatever a model or its code does to the process, it does there, and the
-line in which that server says why it stops is the line that is shown.
+The fatal line of that server is shown as the finding, so that the doctor reports what the server would.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ END_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """``seconds`` until it must be ready; ``memory_bytes`` of the container, or None."""
+class TrialLimits:
+    """``seconds`` until the server must be ready; ``memory_bytes`` of the container, or None."""
 
     seconds: float
     memory_bytes: int | None
@@ -45,7 +44,7 @@ class Trial:
     """One server process under observation."""
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], log: IO[bytes]) -> None:
-        # The grace is for load balancers; and a port of its own leaves the real one alone.
+        # The grace is for load balancers, and a free port leaves the configured one alone.
         flags = ["--host", "127.0.0.1", "--port", "0", "--drain-grace-s", "0", "--no-access-log", "--log-level", "info"]
         self._log = log
         self._process = subprocess.Popen(  # noqa: S603 - our own entry point
@@ -56,8 +55,8 @@ class Trial:
             stderr=log,
             start_new_session=True,
         )
-        # Where memory runs out, the kernel ends this one, and the doctor can still say so.
-        with contextlib.suppress(OSError):  # ended already, or no such file here: nothing depends on it
+        # When memory runs out, the kernel kills this process first, and the doctor can still report it.
+        with contextlib.suppress(OSError):  # the process has ended, or the file does not exist: the setting is optional
             Path(f"/proc/{self._process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
 
     def log(self) -> str:
@@ -93,7 +92,7 @@ class Trial:
         return f"the server ended with {code} while loading" + (f": {lines[-1]}" if lines else "")
 
     def peak_bytes(self) -> int:
-        """The most memory it has had resident; 0 where the kernel does not say."""
+        """The largest resident memory of the process; 0 where the kernel does not report it."""
         try:
             text = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -102,7 +101,7 @@ class Trial:
         return int(found[1]) * 1024 if found else 0
 
     def end(self) -> None:
-        """The process and whatever it has started."""
+        """End the process and all processes that it has started."""
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,9 +112,9 @@ class Trial:
 
 
 def examine(
-    argv: Sequence[str], environ: Mapping[str, str], models: Sequence[Artifact], limits: Limits
+    argv: Sequence[str], environ: Mapping[str, str], models: Sequence[Artifact], limits: TrialLimits
 ) -> Iterator[Finding]:
-    """Start, ask, end."""
+    """Start the server, send each model its sample, end the server."""
     with tempfile.TemporaryFile() as log:
         begun = time.monotonic()
         trial = Trial(argv, environ, log)
@@ -129,7 +128,11 @@ def examine(
             yield _fits(took_s, trial.peak_bytes(), limits.memory_bytes)
             client.close()
         except TimeoutError:
-            yield stop("load", f"not ready after {limits.seconds:g} s", "allow more with --limit-s; the log says where")
+            yield stop(
+                "load",
+                f"not ready after {limits.seconds:g} s",
+                "raise --limit-s",
+            )
         finally:
             trial.end()
 
@@ -137,18 +140,18 @@ def examine(
 def _fits(took_s: float, peak_bytes: int, limit_bytes: int | None) -> Finding:
     text = f"ready after {took_s:.1f} s in a process of its own, at most {megabytes(peak_bytes)} resident"
     if limit_bytes is not None and peak_bytes > HEADROOM * limit_bytes:
-        return warn("load", f"{text} of {megabytes(limit_bytes)}", "give it more memory: requests need some too")
+        return warn("load", f"{text} of {megabytes(limit_bytes)}", "raise the memory limit: requests need memory too")
     return ok("load", text)
 
 
 def _asked(client: HTTPConnection, model: Artifact) -> Finding:
-    """One request made of the model's own sample, and how far the answer is from the stored one."""
+    """Send one request with the model's own sample, and compare the response with the stored outputs."""
     import numpy as np
 
     manifest = model.manifest
     subject = "sample"
     if not model.declared or not (model.root / artifacts.SAMPLES).is_file():
-        return ok(subject, f"{manifest.name} brings no sample of its own to be asked")
+        return ok(subject, f"{manifest.name} has no sample to send")
     try:
         with np.load(model.root / artifacts.SAMPLES, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -193,7 +196,7 @@ def _distance(answer: Sequence[Any], wanted: Any) -> float:
     if not wanted.size:
         return 0.0
     given = np.array([float("nan") if one is None else one for one in answer], np.float64)
-    # Where the reference itself has no number, none is expected.
+    # Positions where the stored output is not finite are not compared.
     known = np.isfinite(wanted)
     return float(np.abs(given[known] - wanted.astype(np.float64)[known]).max(initial=0.0))
 

@@ -20,16 +20,16 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class Strict(BaseModel):
-    """A body whose unknown fields are mistakes."""
+    """A body in which unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class LoadBody(Strict):
-    """What to load, and what becomes of the versions that are there."""
+    """The artifact to load, and what happens to the versions that are loaded."""
 
     path: str = Field(min_length=1, description="artifact directory or ONNX file, as the server sees it")
-    name: str = Field(default="", description="empty: what --name says, else the artifact's own")
+    name: str = Field(default="", description="empty: --name, else the artifact's own")
     version: str = Field(default="", description="empty: the artifact's own")
     pinned: bool = Field(default=False, description="never evicted to make room for another model")
     activate: bool | None = Field(
@@ -40,13 +40,13 @@ class LoadBody(Strict):
 
 
 class VersionBody(Strict):
-    """Which version: by its own name or a label."""
+    """A version, by its own name or a label."""
 
     version: str
 
 
 class RulesBody(Strict):
-    """When a canary goes by itself; a rule of 0 is none."""
+    """When a canary ends by itself; 0 turns a rule off."""
 
     error_rate: float = Field(
         default=0.0, ge=0, le=1, description="faults above the stable version's by more than this share"
@@ -71,7 +71,7 @@ class ShadowBody(Strict):
 
 
 class ArmDocument(BaseModel):
-    """One of two versions that are compared."""
+    """The figures of one of two versions that are compared."""
 
     version: str
     answers: int
@@ -91,7 +91,7 @@ class ComparisonDocument(BaseModel):
 
 
 class VersionDocument(BaseModel):
-    """Where a version stands. ``reason``: why it is not loaded."""
+    """The state of a version. ``reason``: why it is not loaded."""
 
     version: str
     state: State
@@ -111,7 +111,7 @@ class SwitchDocument(BaseModel):
 
 
 class ProbationDocument(BaseModel):
-    """A version that has taken over and is still judged, against the one ``before`` it, to which it would go back."""
+    """A promoted version that is still compared with the version ``before`` it, to which it may be rolled back."""
 
     version: str
     before: str
@@ -121,7 +121,7 @@ class ProbationDocument(BaseModel):
 
 
 class ModelDocument(BaseModel):
-    """Everything that is known of one name."""
+    """One model name: its versions, labels, comparison and switches."""
 
     name: str
     answers: str | None = Field(description="the version that a URL without one means")
@@ -145,7 +145,7 @@ def _add_loading(routes: APIRouter, models: Models) -> None:
     async def index() -> list[ModelDocument]:
         return [_model(models, versions) for versions in models.known()]
 
-    @routes.post("", summary="Load an artifact; goes on if the caller leaves")
+    @routes.post("", summary="Load an artifact; goes on if the client leaves")
     async def load(body: LoadBody) -> ModelDocument:
         options = LoadOptions(body.pinned, body.activate, body.retire, body.reload)
         model = await models.load(Path(body.path), options, name=body.name, version=body.version)

@@ -1,4 +1,4 @@
-"""The FastAPI application: documentation, and every route for the requests that do not take the hot path."""
+"""The FastAPI application: the documentation page, and every route for requests that do not take the hot path."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Errors are one small JSON object: `error` (what was wrong and what to do), `code
 
 
 def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Models | None = None) -> FastAPI:
-    """All routes as a FastAPI application; the handlers are the ones of the hot path. With ``models`` it has the
-    admin API too."""
+    """All routes as a FastAPI application, with the handlers of the hot path. ``models``: those of the admin API; None:
+    the application has none."""
     app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     for route in routes:
@@ -61,7 +61,7 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Mo
 
 
 async def _docs() -> Response:
-    """A page that shows and tries every route. Ours, because FastAPI's own loads its scripts from a public network."""
+    """A page that shows and tries every route (docs/decisions/0007-libraries.md says why it is written by hand)."""
     return Response(DOCS.read_bytes(), media_type="text/html")
 
 
@@ -139,7 +139,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     """404 and 405 of routes that do not exist, in the shape of our other errors."""
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     text = {
-        404: f"there is nothing at {request.url.path[:200]}; /docs lists what there is",
+        404: f"no route {request.url.path[:200]}; /docs lists the routes",
         405: f"{request.method} is not allowed at {request.url.path[:200]}",
     }
     headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers

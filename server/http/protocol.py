@@ -1,9 +1,11 @@
 """The hot path: an HTTP/1.1 protocol object that answers the hot routes itself and leaves the rest to ASGI.
 
 It is uvicorn's httptools protocol with one more branch. Where URL and method are in the table, the handler is called
-with the head and the body as soon as the body is there, and its reply is written by the handler's own call: no task,
-no future, no coroutine, no scope. Every other request goes through the parent class, unchanged. Requests that a client
-pipelines are answered in their order, hot and cold mixed.
+with head and body as soon as the body is complete, and its response is written by the handler's own call: no task, no
+future, no coroutine, no scope. Every other request goes through the parent class, unchanged. Pipelined requests are
+answered in order, hot and cold mixed.
+
+The file is longer than 300 lines because the class is one state machine: parser, handlers and timers change one state.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
@@ -19,66 +20,58 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
-from ..lifecycle import Lifecycle, Phase
 from ..protocols import NO_HEADERS, Handler, Responder
 from ..protocols.failure import given_id, send_failure
 from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
-from .replies import ReplyHeads
+from .hot import HotPath
 from .streams import ChunkedOutlet
+from .upgrade import without_upgrade
 
 log = logging.getLogger("slipway.http")
 access = logging.getLogger("slipway.access")
 
 PIPELINED = 32
-"""Complete requests of one connection that may wait for the one before them; then its socket is not read."""
+"""Complete requests of one connection that may wait behind another; beyond it the socket is not read."""
 
 LINGER_S = 2.0
-"""How long a refused client may go on sending before its connection is cut; it should have read the refusal by then."""
+"""How long a refused client may go on sending before its connection is closed, so that it can read the refusal."""
 
 LEAST_BYTES_PER_S = 500
-"""A body that comes slower than this, over ``read_timeout_s``, is not waited for."""
+"""A body that arrives more slowly than this, over ``read_timeout_s``, is refused."""
 
 UNLOGGED = frozenset((b"/ping", b"/metrics"))
 
-HotTable = dict[bytes, dict[bytes, Handler]]
-
-
-@dataclass(slots=True)
-class HotPath:
-    """What all connections share. ``table``: URL to method to handler; it may change while serving."""
-
-    lifecycle: Lifecycle
-    max_body_bytes: int = 30_000_000
-    read_timeout_s: float = 30.0
-    keep_alive_s: float = 120.0
-    access_log: bool = False
-    table: HotTable = field(default_factory=dict)
-    heads: ReplyHeads = field(default_factory=ReplyHeads)
-
 
 class HotProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection, which is also the responder of its hot requests."""
 
     def __init__(self, hot: HotPath, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Connection
         self._hot = hot
         self._table = hot.table
-        self._handler: Handler | None = None  # of the request that is being received, when it is hot
-        self._receiving = False
-        self._chunks: list[bytes] = []
-        self._size = self._timed_size = 0
-        self._begun_ns = self._last_ns = perf_counter_ns()
-        self._active = False  # a request is with its handler, or with ASGI
-        self._keep_alive = True  # of the active hot request
-        self._head: Head | None = None
-        self._pending: InferRequest | None = None
-        self._stream: ChunkedOutlet | None = None  # the answer that is being sent in pieces
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._advancing = False
-        self._refused = False
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # pipelined requests
+        self._advancing = False  # a loop over them is running
+        self._refused = False  # nothing more is read
+        self._last_ns = perf_counter_ns()  # of the last response
         self._read_timer: Any = None
         self._idle_timer: Any = None
+        # Request that is being received
+        self._receiving = False
+        self._handler: Handler | None = None  # None where it is cold
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._timed_size = 0  # its size when the read timer was started
+        self._begun_ns = self._last_ns
+        # Response that is being prepared or sent
+        self._active = False  # a request is with its handler, or with ASGI
+        self._head: Head | None = None
+        self._keep_alive = True
+        self._pending: InferRequest | None = None
+        self._stream: ChunkedOutlet | None = None
+
+    # Called by the transport and the server
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -107,7 +100,7 @@ class HotProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as wish:
-                data = self._without_upgrade(data[wish.args[0] :])
+                data = self._ignore_upgrade(data[wish.args[0] :])
             except httptools.HttpParserError:
                 self._refuse(MalformedInput("this is not a well-formed HTTP/1.1 request"))
                 break
@@ -117,6 +110,24 @@ class HotProtocol(HttpToolsProtocol):
         elif self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stream is not None:
+            self._last_ns = perf_counter_ns()
+            self._stream.resume()
+        self._advance()
+
+    def shutdown(self) -> None:
+        """The server stops: close now if no request is under way, else after the response."""
+        if not (self._active or self._waiting or self._receiving):
+            self.transport.close()
+            return
+        self._keep_alive = False
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -132,7 +143,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
-            return  # it comes again, without that wish
+            return  # the request is parsed again without that header
         methods = self._table.get(self.url)
         if methods is not None:
             self._handler = methods.get(self.parser.get_method())
@@ -169,21 +180,79 @@ class HotProtocol(HttpToolsProtocol):
         else:
             self._start(self._handler, head, body, keep_alive)
 
-    def shutdown(self) -> None:
-        """The server stops: end now if nothing is under way, else after the answer."""
-        if not (self._active or self._waiting or self._receiving):
-            self.transport.close()
-            return
-        self._keep_alive = False
-        if self.cycle is not None:
-            self.cycle.keep_alive = False
+    # Called by handlers, and by the streams that they begin
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stream is not None:
-            self._last_ns = perf_counter_ns()
-            self._stream.resume()
-        self._advance()
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        """Write the response to the active request; called once, by its handler or later."""
+        transport = self.transport
+        self._pending = None
+        if not transport.is_closing():
+            close = not self._keep_alive or self._hot.draining
+            transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+            if close:
+                self._end(transport)
+        self._response_over(status, len(body))
+
+    def begin_stream(
+        self, status: int, content_type: bytes, headers: Headers, source: Source, /
+    ) -> ChunkedOutlet | None:
+        """Begin the response to the active request in chunks; None for HTTP/1.0, which has no chunks."""
+        if self.parser is not None and self.parser.get_http_version() == "1.0":  # None: the client has left
+            return None
+        transport = self.transport
+        self._pending = None
+        if not transport.is_closing():
+            close = not self._keep_alive or self._hot.draining
+            self._keep_alive = not close
+            transport.write(self._hot.heads.begin(status, content_type, headers, close))
+        self._last_ns = perf_counter_ns()
+
+        def over(size: int, broken: bool) -> None:
+            self._stream = None
+            if not transport.is_closing() and (broken or not self._keep_alive):
+                self._end(transport)
+            self._response_over(status, size)
+
+        self._stream = ChunkedOutlet(transport, self.flow, source, over)
+        return self._stream
+
+    def _response_over(self, status: int, size: int) -> None:
+        """The active request has its response, of ``size`` bytes: the next pipelined one may start."""
+        self.server_state.total_requests += 1
+        self._last_ns = perf_counter_ns()
+        if self._hot.access_log:
+            self._log(status, size)
+        self._active = False
+        if self._waiting:
+            self._advance()
+
+    # Called by timers
+
+    def _read_expired(self) -> None:
+        """Refuse a request whose head is not complete, or whose body arrives too slowly."""
+        self._read_timer = None
+        if not self._receiving:
+            return
+        seconds = self._hot.read_timeout_s
+        if self._size - self._timed_size >= LEAST_BYTES_PER_S * seconds:
+            self._time_reading()
+            return
+        self._refuse(
+            SlowRequest(f"the request was not complete after {seconds:g} s with less than {LEAST_BYTES_PER_S} bytes/s")
+        )
+
+    def _close_if_idle(self) -> None:
+        idle_s = (perf_counter_ns() - self._last_ns) / 1e9
+        left_s = self._hot.keep_alive_s - idle_s
+        busy = self._active or self._receiving
+        if left_s <= 0 and self.flow.write_paused:
+            self.transport.abort()  # its client does not read: close would wait for ever for the last bytes to leave
+        elif left_s <= 0 and not busy:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)
+
+    # Called by the parent class, for cold requests
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -193,6 +262,14 @@ class HotProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(MalformedInput(msg))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if self._active or self.flow.write_paused:
+            self._queue(self._start_cold, cycle, app)
+        else:
+            self._start_cold(cycle, app)
+
+    # The order of requests
 
     def _start(self, handler: Handler, head: Head, body: bytes, keep_alive: bool) -> None:
         self._active = True
@@ -207,63 +284,11 @@ class HotProtocol(HttpToolsProtocol):
         if self._active and self._head is head:
             self._pending = pending
 
-    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
-        """Write the response to the active request; called once, by its handler or later."""
-        transport = self.transport
-        self._pending = None
-        if not transport.is_closing():
-            close = not self._keep_alive or self._hot.lifecycle.phase is Phase.DRAINING
-            transport.write(self._hot.heads.reply(status, content_type, body, headers, close))
-            if close:
-                self._end(transport)
-        self.server_state.total_requests += 1
-        self._last_ns = perf_counter_ns()
-        if self._hot.access_log:
-            self._log(status, len(body))
-        self._active = False
-        if self._waiting:
-            self._advance()
-
-    def begin_stream(
-        self, status: int, content_type: bytes, headers: Headers, source: Source, /
-    ) -> ChunkedOutlet | None:
-        """Begin the response to the active request in chunks; None for HTTP/1.0, which has no chunks."""
-        if self.parser.get_http_version() == "1.0":
-            return None
-        transport = self.transport
-        self._pending = None
-        if not transport.is_closing():
-            close = not self._keep_alive or self._hot.lifecycle.phase is Phase.DRAINING
-            self._keep_alive = not close
-            transport.write(self._hot.heads.begin(status, content_type, headers, close))
-        self._last_ns = perf_counter_ns()
-
-        def over(size: int, broken: bool) -> None:
-            self._stream_over(status, size, broken)
-
-        self._stream = ChunkedOutlet(transport, self.flow, source, over)
-        return self._stream
-
-    def _stream_over(self, status: int, size: int, broken: bool) -> None:
-        self._stream = None
-        if not self.transport.is_closing() and (broken or not self._keep_alive):
-            self._end(self.transport)
-        self.server_state.total_requests += 1
-        self._last_ns = perf_counter_ns()
-        if self._hot.access_log:
-            self._log(status, size)
-        self._active = False
-        if self._waiting:
-            self._advance()
-
-    def _end(self, transport: Any) -> None:
-        """Close after the last reply; a client that is still sending gets time to read why."""
-        self._waiting.clear()
-        if self._refused and self._receiving and transport.can_write_eof():
-            transport.write_eof()
-            self.loop.call_later(LINGER_S, transport.close)
-        else:
-            transport.close()
+    def _start_cold(self, cycle: Any, app: Any) -> None:
+        self._active = True
+        if self._hot.draining:
+            cycle.keep_alive = False
+        super()._start_asgi_task(cycle, app)
 
     def _queue(self, start: Callable[..., None], *args: Any) -> None:
         self._waiting.append((start, args))
@@ -271,7 +296,7 @@ class HotProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _advance(self) -> None:
-        """Start the next pipelined request. A loop and not a recursion: handlers may reply at once."""
+        """Start the next pipelined request. A loop and not a recursion: handlers may respond at once."""
         if self._advancing:
             return
         self._advancing = True
@@ -282,8 +307,19 @@ class HotProtocol(HttpToolsProtocol):
         if len(self._waiting) < PIPELINED:
             self.flow.resume_reading()
 
+    def _end(self, transport: Any) -> None:
+        """Close after the last response. A client that is still sending gets time to read it."""
+        self._waiting.clear()
+        if self._refused and self._receiving and transport.can_write_eof():
+            transport.write_eof()
+            self.loop.call_later(LINGER_S, transport.close)
+        else:
+            transport.close()
+
+    # Reading
+
     def _begin_cold(self) -> None:
-        """Give the request that is being received to the parent class, as if it had been its from the first byte."""
+        """Give the request that is being received to the parent class, as if it had it from the first byte."""
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url = url
@@ -292,32 +328,34 @@ class HotProtocol(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]  # order is kept here, not in the parent's own pipeline
         super().on_headers_complete()
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if self._active or self.flow.write_paused:
-            self._queue(self._start_cold, cycle, app)
-        else:
-            self._start_cold(cycle, app)
-
-    def _start_cold(self, cycle: Any, app: Any) -> None:
-        self._active = True
-        if self._hot.lifecycle.phase is Phase.DRAINING:
-            cycle.keep_alive = False
-        super()._start_asgi_task(cycle, app)
-
     def _invite_body(self) -> None:
-        """``Expect: 100-continue``: ask for the body, unless it is known to be too large."""
+        """``Expect: 100-continue``: invite the body, unless it is known to be too large."""
         for name, value in self.headers:
             if name == b"content-length" and value.isdigit() and int(value) > self._hot.max_body_bytes:
                 self._refuse_body()
                 return
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _ignore_upgrade(self, rest: bytes) -> bytes:
+        """The bytes to parse in place of a request that asks for another protocol; ``rest`` followed its head."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(MalformedInput("this server is no proxy"))
+            return b""
+        return without_upgrade(method, self.url, self.parser.get_http_version().encode(), self.headers, rest)
+
+    def _time_reading(self) -> None:
+        self._timed_size = self._size
+        self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
+
+    # Refusals and the log
+
     def _refuse_body(self) -> None:
         limit = self._hot.max_body_bytes / 1e6
         self._refuse(BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with"))
 
     def _refuse(self, error: SlipwayError) -> None:
-        """Answer with an error and end the connection: what follows on it cannot be understood any more."""
+        """Respond with an error and end the connection: further bytes on it cannot be understood."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -335,7 +373,7 @@ class HotProtocol(HttpToolsProtocol):
             self._start(handler, head, b"", False)
 
     def _forsake_cold(self) -> None:
-        """A cold request whose body will not be complete: its place in the order is the refusal's."""
+        """Give up a cold request whose body will not be complete; the refusal is sent instead of its response."""
         cycle = self.cycle
         if cycle is None or not cycle.more_body or cycle.response_complete:
             return
@@ -345,49 +383,6 @@ class HotProtocol(HttpToolsProtocol):
             self._waiting.pop()
         else:
             self._active = False
-
-    def _without_upgrade(self, rest: bytes) -> bytes:
-        """The request that has just been parsed, without its wish for another protocol, and what followed its head.
-
-        No other protocol is spoken here, so the wish is ignored (RFC 9110, 7.8). But the parser ends such a request
-        after its head, and some clients send the wish with every first request of a connection, body or not.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(MalformedInput("this server is no proxy"))
-            return b""
-        version = self.parser.get_http_version().encode()
-        head = b"%b %b HTTP/%b\r\n" % (method, self.url, version)
-        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
-        return b"%b%b\r\n%b" % (head, fields, rest)
-
-    def _time_reading(self) -> None:
-        self._timed_size = self._size
-        self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
-
-    def _read_expired(self) -> None:
-        """A body may take as long as it likes while it comes; a head, or one that only drips, may not."""
-        self._read_timer = None
-        if not self._receiving:
-            return
-        seconds = self._hot.read_timeout_s
-        if self._size - self._timed_size >= LEAST_BYTES_PER_S * seconds:
-            self._time_reading()
-            return
-        self._refuse(
-            SlowRequest(f"the request was not complete after {seconds:g} s with less than {LEAST_BYTES_PER_S} bytes/s")
-        )
-
-    def _close_if_idle(self) -> None:
-        idle_s = (perf_counter_ns() - self._last_ns) / 1e9
-        left_s = self._hot.keep_alive_s - idle_s
-        busy = self._active or self._receiving
-        if left_s <= 0 and self.flow.write_paused:
-            self.transport.abort()  # its client does not read: closing would wait for it for ever
-        elif left_s <= 0 and not busy:
-            self.transport.close()
-        else:
-            self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)
 
     def _log(self, status: int, size: int) -> None:
         head = self._head

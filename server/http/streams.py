@@ -1,4 +1,4 @@
-"""An answer in chunks on one connection of the hot path."""
+"""A response in chunks on one connection of the hot path."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ log = logging.getLogger("slipway.http")
 
 
 class ChunkedOutlet:
-    """Writes pieces as chunks (RFC 9112, 7.1). ``over(bytes, broken)`` tells the connection that the
-    answer has ended."""
+    """Writes pieces as chunks (RFC 9112, 7.1). ``over(bytes, broken)`` is called once, when the response has ended."""
 
     def __init__(self, transport: Any, flow: Any, source: Source, over: Callable[[int, bool], None]) -> None:
         self._transport = transport
@@ -37,8 +36,8 @@ class ChunkedOutlet:
         self._finish(b"0\r\n\r\n", broken=False)
 
     def fail(self, error: SlipwayError) -> None:
-        """Close without the last chunk: the client knows that something is missing."""
-        log.warning("an answer was broken off after %d bytes: %s: %s", self._size, error.code, error)
+        """End without the last chunk, by which the client sees that the response is incomplete."""
+        log.warning("response broken off bytes=%d code=%s error=%s", self._size, error.code, error)
         self._finish(b"", broken=True)
 
     def resume(self) -> None:
@@ -46,7 +45,7 @@ class ChunkedOutlet:
             self._source.resume()
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """The connection was closed by the client."""
         if not self._ended:
             self._ended = True
             self._source.gone()

@@ -1,6 +1,6 @@
-"""The models: artifacts on disk, versions in memory, and which of them answers."""
+"""Models: artifacts on disk, versions in memory, and the version that answers."""
 
-from .loading import ServedModel
 from .registry import LoadOptions, Models
+from .served import ServedModel
 
 __all__ = ["LoadOptions", "Models", "ServedModel"]

@@ -1,4 +1,4 @@
-"""The follower: keeps the models in memory equal to a folder whose content changes."""
+"""The follower: loads and unloads models so that memory follows the content of a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("slipway.follower")
 
 
 class Follower:
-    """One folder, as :func:`repository.scan` reads it."""
+    """Follows one folder, as :func:`repository.scan` reads it."""
 
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
@@ -31,35 +31,37 @@ class Follower:
         self._settled: dict[Key, Stamp] = {}
 
     async def load_all(self) -> None:
-        """Load what is there, pinned. Raises the first error: what cannot be served should not seem to be."""
+        """Load all models of the folder, pinned. Raises the first error, so that a broken model stops the start."""
         for found in self._wanted(await self._scan()):
             await self._load(found)
-        self._models.default()  # raises when it was named and is not there
+        self._models.default()  # raises when default_model names a model that is not in the folder
 
     async def load_newest(self, name: str) -> None:
-        """Load the versions of one model that are new or changed on disk, and retire what they replace.
+        """Load the versions of one model that are new or changed on disk, and retire the versions that they replace.
 
-        With nothing new there is nothing to do, and that is no error. Raises UnknownModel when the folder has no such
-        model, and whatever the load raises.
+        Does nothing where no version is new. Raises UnknownModel when the folder has no such model, and the errors of
+        the load.
         """
         wanted = [one for one in self._wanted(await self._scan()) if one.name == name]
         if not wanted:
-            raise UnknownModel(f"the folder that this server was started with has no model {name!r}")
+            raise UnknownModel(f"the model folder of this server has no model {name!r}: copy it there first")
         for found in wanted:
             if self._is_stale(found):
                 await self._load(found)
         await self._retire(wanted)
 
     async def refresh(self) -> None:
-        """One look: load what is new or changed since the last one, unload what is gone.
+        """Load the versions that are new or changed since the last poll, and unload those whose files are gone.
 
-        What fails is logged, kept as the version's reason, and tried again when its files change; what somebody has
-        unloaded meanwhile stays unloaded until then.
+        A version that fails is logged, keeps the reason, and is tried again when its files change. A version that was
+        unloaded by a call stays unloaded until then.
         """
         try:
             scanned = await self._scan()
         except SlipwayError as error:
-            log.warning("nothing is changed: %s", error)
+            log.warning(
+                "reading the model folder failed path=%s error=%r; models stay as they are", self._root, str(error)
+            )
             return
         wanted = self._wanted(scanned)
         for found in wanted:
@@ -67,18 +69,18 @@ class Follower:
                 try:
                     await self._load(found)
                 except SlipwayError as error:
-                    log.warning("version %s of model %s is not served: %s", found.version, found.name, error)
+                    log.warning("model not loaded model=%s version=%s error=%r", found.name, found.version, str(error))
         self._settled = {(found.name, found.version): found.stamp for found in wanted}
         await self._retire(wanted)
 
     async def follow(self) -> None:
-        """Look again and again, until cancelled."""
+        """Poll the folder every ``poll_s`` seconds, until cancelled."""
         while True:
             await asyncio.sleep(self._settings.poll_s)
             try:
                 await self.refresh()
             except Exception:
-                log.exception("a look into the folder failed; the next one may not")
+                log.exception("polling the model folder failed path=%s; retrying", self._root)
 
     async def _load(self, found: Found) -> None:
         key = found.name, found.version
@@ -87,19 +89,19 @@ class Follower:
         await self._models.load_found(found, LoadOptions(pinned=True, reload=True))
 
     async def _retire(self, wanted: Iterable[Found]) -> None:
-        """Unload what came from the folder and is not wanted any more, unless somebody points at it."""
+        """Unload versions that came from the folder and are not wanted any more. Versions in use by a label stay."""
         keep = {(one.name, one.version) for one in wanted}
         for versions in self._models.known():
             served = {(versions.name, one.version) for one in versions.ready()}
             if not served & keep:
-                continue  # nothing would be left to answer
+                continue  # no version would be left to answer
             pointed_at = self._models.releases.pointed_at(versions)
             for name, version in sorted((served & self._mine) - keep):
                 if version not in pointed_at:
-                    await self._models.unload(name, version, "the folder has others now")
+                    await self._models.unload(name, version, "the folder has other versions now")
 
     def _is_stale(self, found: Found) -> bool:
-        """Whether what is in memory is not what lies on disk."""
+        """Whether the version in memory differs from the version on disk."""
         here: Version | None = None
         for versions in self._models.known():
             if versions.name == found.name:

@@ -1,23 +1,23 @@
-"""Probation: a version that has just taken over is judged against the one before it, and goes back if it is worse."""
+"""Probation: a version that took over is compared with the version before it, and rolled back if it is worse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from .loading import ServedModel
+from .served import ServedModel
 from .traffic import Arm, Figures, Rules, judge
 
 OWN_FAULTS = frozenset(("internal", "model_failed", "out_of_memory"))
-"""What is held against a version here. A canary shares its hour with the stable version; this one does not: it may be
-overloaded, or late, because more is asked than before."""
+"""Outcomes that count against a version on probation. Overload and missed deadlines do not: the load may have grown
+since the version before it answered."""
 
 
 class Probation:
     """One version after it took over, for ``lasts_s``.
 
-    The one before it has no traffic any more: what it is remembered by (answers since it was loaded; latencies if the
-    two were compared just before) is what the new one is judged against.
+    The version before it has no traffic any more. It is represented by its figures: answers since it was loaded, and
+    latencies if the two were compared just before.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Probation:
         remembered: Figures | None = None,
         clock: Callable[[], int] = perf_counter_ns,
     ) -> None:
-        """``remembered``: the figures of ``before`` from a comparison; its counters are taken where there was none."""
+        """``remembered``: figures of ``before`` from a comparison; None: those of its counters."""
         self.before: ServedModel | None = before
-        """None when it has been unloaded: then there is nothing to go back to."""
+        """None when it has been unloaded: then a rollback is impossible."""
         self.before_version = before.version
         self.rules = rules
         self._arm = Arm(model, clock, OWN_FAULTS)
@@ -57,7 +57,7 @@ class Probation:
         return self._arm.answers
 
     def attach(self) -> None:
-        """Latencies are only taken where a rule asks for them, and where there is something to compare them with."""
+        """Measure latencies, where a rule needs them and the version before has some to compare with."""
         if self.rules.latency and self._theirs.p95_ns:
             self.model.watch = self._arm.watch
 
@@ -65,14 +65,14 @@ class Probation:
         self.model.watch = None
 
     def verdict(self) -> str | None:
-        """Why the version should go, or None while there is no reason."""
+        """The reason to roll the version back; None while there is none."""
         if self._arm.answers < self.rules.least:
             return None
         return judge(self._arm.figures(), self._theirs, self.rules)
 
 
 def _lifetime(model: ServedModel) -> Figures:
-    """What a version did since it was loaded."""
+    """The figures of a version since it was loaded."""
     answers = model.metrics.answers
     faults = sum(count for outcome, count in answers.items() if outcome in OWN_FAULTS)
     return Figures(answers.total(), faults, 0)

@@ -1,4 +1,8 @@
-"""The models in memory: who answers to a name, and how versions come, take over and go without a failed request."""
+"""The registry: the models in memory by name, and how versions are loaded, switched and unloaded without a failed
+request.
+
+Longer than other files: every change of a version's state stands here, so that the order of the steps can be read.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,11 @@ from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings.options import Settings
 from ..system.memory import Budget, file_bytes, to_free
-from . import loading, repository
-from .assembly import Assembler
-from .loading import Loader, ServedModel
+from . import repository
+from .load import Loader
 from .releases import Releases
 from .repository import Found
+from .served import ServedModel, close
 from .traffic import Rules
 from .versions import State, Version, Versions
 
@@ -28,14 +32,17 @@ log = logging.getLogger("slipway.models")
 
 Done = TypeVar("Done")
 OnChange = Callable[[str, Mapping[str, ServedModel]], None]
-"""Told the name and every reference (version or label) that stands for a version of it now; none: the name is gone."""
+"""Called with a name and every version or label that stands for a model of that name now; empty: the name is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """``pinned``: never evicted. ``activate``: answer by default from now on; False: stay beside the version that does;
-    None: answer if it is the highest. ``retire``: unload the versions that nothing points at any more. ``reload``:
-    replace the same version if it is there, instead of refusing."""
+    """How a version is loaded.
+
+    ``pinned``: never evicted. ``activate``: answer by default from now on; False: leave that to the current version;
+    None: answer if it is the highest. ``retire``: unload the versions that are not in use any more.
+    ``reload``: replace the same version if it is loaded, instead of refusing.
+    """
 
     pinned: bool = False
     activate: bool | None = None
@@ -49,8 +56,8 @@ AS_IT_IS = LoadOptions()
 class Models:
     """All models by name. Everything here runs on the event loop; only reading, building and closing do not.
 
-    The three ways to find a model (:meth:`get`, :meth:`ask`, :meth:`ask_default`) are look-ups in dictionaries that
-    change between two requests and never during one: this is what makes a switch atomic.
+    :meth:`get`, :meth:`ask` and :meth:`ask_default` look a model up in dictionaries that change between two requests
+    and never during one, which makes a switch atomic.
     """
 
     def __init__(
@@ -58,7 +65,7 @@ class Models:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._loader = loader or Assembler(settings)
+        self._loader = loader or Loader(settings)
         self._budget = budget or Budget.of(settings.memory_budget_mb)
         self._versions: dict[str, Versions] = {}
         self._current: dict[str, ServedModel] = {}
@@ -76,7 +83,7 @@ class Models:
         )
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
-        """A model by name, and by version or label if one is given. Raises UnknownModel, naming what there is."""
+        """A model by name, and by version or label if given. Raises UnknownModel, naming the loaded models."""
         model = self._current.get(name) if version is None else self._references.get(name, {}).get(version)
         if model is None:
             raise self._unknown(name, version)
@@ -97,7 +104,7 @@ class Models:
         return model if model.choose is None else model.choose(head)
 
     def default(self) -> ServedModel:
-        """What /invocations means. Raises UnknownModel when there is none."""
+        """The model that answers /invocations. Raises UnknownModel when there is none."""
         if self._default is None:
             named = self._settings.default_model
             raise self._unknown(named, None) if named else UnknownModel("no model is loaded")
@@ -112,7 +119,7 @@ class Models:
         return [one.version for one in reversed(self.of(name).ready())]
 
     def known(self) -> list[Versions]:
-        """Every name that was ever asked for, with all its versions."""
+        """Every name that was loaded or should have been, with all its versions."""
         return list(self._versions.values())
 
     async def load(
@@ -123,7 +130,7 @@ class Models:
         The load goes on when the caller is cancelled. Raises AlreadyLoaded (it is there, or on its way), OutOfMemory,
         NoSuchArtifact or BrokenArtifact, with the reason.
         """
-        found = await _beside(repository.identify, path, self._settings, name, version)
+        found = await _off_loop(repository.identify, path, self._settings, name, version)
         return await self.load_found(found, options)
 
     async def load_found(self, found: Found, options: LoadOptions = AS_IT_IS) -> ServedModel:
@@ -141,9 +148,9 @@ class Models:
         return await self._outlive(self._load(versions, fresh, options))
 
     async def unload(self, name: str, version: str | None = None, reason: str = "it was unloaded") -> None:
-        """Take a model away, or one version: no new requests, admitted ones are answered, memory is given back.
+        """Unload a model, or one version: new requests are refused, admitted ones answered, memory is given back.
 
-        Goes on when the caller is cancelled. Raises UnknownModel.
+        The unload goes on when the caller is cancelled. Raises UnknownModel.
         """
         versions = self.of(name)
         gone = versions.ready() if version is None else [versions.find(version)]
@@ -152,15 +159,15 @@ class Models:
         await self._outlive(self._end(versions, gone, reason))
 
     def forget(self, name: str) -> None:
-        """Drop what is remembered of a name that has nothing in memory and nothing on its way: where names are never
-        used again, remembering them all would be a leak."""
+        """Drop the history of a name that has no version in memory and none being loaded, so that names which are never
+        used again do not take memory."""
         versions = self._versions.get(name)
         if versions is not None and not versions.loading and all(one.model is None for one in versions.known.values()):
             del self._versions[name]
             self._references.pop(name, None)
 
     async def close(self) -> None:
-        """Unload everything, after whatever is being loaded."""
+        """Unload all models, after the load that is under way."""
         self._closed = True
         self.releases.close()
         while self._tasks:
@@ -173,10 +180,10 @@ class Models:
         try:
             async with self._turn:
                 model = await self._build(fresh)
-        except (Exception, SystemExit) as error:  # a user's code runs at load; it may well call sys.exit
+        except (Exception, SystemExit) as error:  # a script runs at load, and may call sys.exit
             failure = error
             if not isinstance(failure, SlipwayError):
-                log.exception("loading version %s of model %s failed", found.version, found.name)
+                log.exception("loading failed model=%s version=%s", found.name, found.version)
                 failure = BrokenArtifact("the model could not be loaded; the server's log has the details")
             self._failed(versions, fresh, str(failure))
             raise failure from error
@@ -206,25 +213,27 @@ class Models:
         return model
 
     async def _build(self, fresh: Version) -> ServedModel:
-        artifact = await _beside(repository.open_found, fresh.found, self._settings)
-        weight = await _beside(file_bytes, artifact)
+        artifact = await _off_loop(repository.open_found, fresh.found, self._settings)
+        weight = await _off_loop(file_bytes, artifact)
         await self._make_room(artifact, weight)
         before = self._budget.resident()
-        model = await _beside(self._loader.build, artifact, asyncio.get_running_loop())
+        model = await _off_loop(self._loader.build, artifact, asyncio.get_running_loop())
         model.metrics.file_bytes = weight
         fresh.bytes = model.metrics.memory_bytes = max(self._budget.resident() - before, weight)
         return model
 
     async def _make_room(self, artifact: Artifact, weight: int) -> None:
-        """Evict what was used least recently until the model fits. Raises OutOfMemory before anything is evicted when
-        that would not be enough. What shares the model's name stays: it is being replaced, not displaced."""
+        """Evict the least recently used versions until the model fits. Versions of the model's own name stay.
+
+        Raises OutOfMemory before anything is evicted when that would not free enough.
+        """
         name = artifact.manifest.name
         needed = self._budget.needed_bytes(weight)
         missing = self._budget.missing_bytes(needed)
         others = [one for versions in self.known() if versions.name != name for one in versions.ready()]
         evicted = to_free(missing, [one for one in others if not one.pinned])
         for one in evicted or ():
-            log.info("evicting version %s of model %s for model %s", one.version, one.found.name, name)
+            log.info("evicting model=%s version=%s to_load=%s", one.found.name, one.version, name)
             await self._end(self._versions[one.found.name], [one], f"it was evicted to make room for {name!r}")
         missing = self._budget.missing_bytes(needed)
         if evicted is None or missing > 0:
@@ -235,7 +244,7 @@ class Models:
             )
 
     def _failed(self, versions: Versions, fresh: Version, reason: str) -> None:
-        """Keep why; a version that is in memory stays as it was."""
+        """Keep the reason of a failed load; a version that is in memory stays as it is."""
         del versions.loading[fresh.version]
         fresh.state, fresh.reason = State.UNAVAILABLE, reason
         here = versions.known.get(fresh.version)
@@ -259,13 +268,13 @@ class Models:
         model = one.model
         if model is None:
             return
-        await loading.close(model, self._settings.drain_timeout_s)
+        await close(model, self._settings.drain_timeout_s)
         self._metrics.remove(model.metrics)
         one.model, one.state, one.reason = None, State.UNAVAILABLE, reason
-        log.info("version %s of model %s was freed: %s", one.version, one.found.name, reason)
+        log.info("model unloaded model=%s version=%s reason=%r", one.found.name, one.version, reason)
 
     def _publish(self, versions: Versions) -> None:
-        """Make the look-ups say what the versions say."""
+        """Bring the look-up dictionaries up to date with the versions of a name."""
         current = versions.current()
         if current is not None and current.model is not None:
             self._current[versions.name] = current.model
@@ -278,7 +287,7 @@ class Models:
         self.on_change(versions.name, references)
 
     def of(self, name: str) -> Versions:
-        """All versions of a name, loaded or not. Raises UnknownModel when it was never asked for."""
+        """All versions of a name, loaded or not. Raises UnknownModel for a name that was never loaded."""
         if name not in self._versions:
             raise self._unknown(name, None)
         return self._versions[name]
@@ -295,23 +304,23 @@ class Models:
         return UnknownModel(f"no model named {name!r} is loaded{why}; loaded: {', '.join(self._current) or 'none yet'}")
 
     async def _outlive(self, work: Awaitable[Done]) -> Done:
-        """Do something to its end even when whoever asked for it goes away."""
+        """Finish ``work`` even when the caller is cancelled."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(_told_to_the_log)
+            task.add_done_callback(_log_failure)
             raise
 
 
-def _told_to_the_log(task: asyncio.Future[Done]) -> None:
-    """What whoever asked for it would have been told, had it not gone away."""
+def _log_failure(task: asyncio.Future[Done]) -> None:
+    """Log the error of work whose caller was cancelled."""
     if not task.cancelled() and task.exception() is not None:
-        log.warning("%s", task.exception())
+        log.warning("work failed after its caller left error=%r", str(task.exception()))
 
 
-async def _beside(work: Callable[..., Done], *args: object) -> Done:
-    """Run blocking work beside the event loop."""
+async def _off_loop(work: Callable[..., Done], *args: object) -> Done:
+    """Run blocking work on another thread than the event loop's."""
     return await asyncio.get_running_loop().run_in_executor(None, work, *args)

@@ -1,4 +1,4 @@
-"""Releases: which version answers. Labels, promotion, going back, a canary or a shadow, and why each came."""
+"""Releases: labels, promotion, rollback, canary and shadow, each with its reason."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from ..errors import MalformedInput, UnknownModel
-from .loading import ServedModel
 from .probation import Probation
+from .served import ServedModel
 from .traffic import Canary, Rules, Shadow
 from .versions import Switch, Versions
 
@@ -22,7 +22,7 @@ NO_RULES = Rules()
 
 
 class Releases:
-    """Changes who answers; every change is one call and takes effect between two requests."""
+    """Changes the version that answers; every change is one call and takes effect between two requests."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Releases:
         rules: Rules = NO_RULES,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """``probation_s``: how long a version that took over is judged, by ``rules`` if its canary had none."""
+        """``probation_s``: how long a version that took over is on probation, by ``rules`` if its canary had none."""
         self._find = find
         self._publish = publish
         self._now_s = now_s
@@ -46,26 +46,27 @@ class Releases:
         self._timer: asyncio.TimerHandle | None = None
 
     def comparison(self, name: str) -> Canary | Shadow | None:
-        """What is being compared under a name."""
+        """The comparison that runs under a name; None where there is none."""
         return self._compared.get(name)
 
     def label(self, name: str, label: str, version: str) -> None:
-        """Raises UnknownModel, or MalformedInput when the label could be taken for something else."""
+        """Point a label at a version. Raises UnknownModel, or MalformedInput when the label names a version."""
         versions = self._find(name)
         versions.label(label, version)
         self._publish(versions)
 
     def unlabel(self, name: str, label: str) -> None:
-        """Raises UnknownModel when there is no such label."""
+        """Remove a label. Raises UnknownModel when there is no such label."""
         versions = self._find(name)
         if versions.labels.pop(label, None) is None:
             raise UnknownModel(f"model {name!r} has no label {label!r}")
         self._publish(versions)
 
     def promote(self, name: str, version: str, reason: str = "promoted") -> None:
-        """Answer with this version from now on, whatever the highest one is; a comparison is over.
+        """Answer with this version from now on, even if a higher one is loaded. Ends a comparison.
 
-        Raises UnknownModel."""
+        Raises UnknownModel.
+        """
         versions = self._find(name)
         target = versions.find(version)
         before = versions.current()
@@ -81,9 +82,9 @@ class Releases:
     def took_over(
         self, name: str, model: ServedModel, before: ServedModel, comparison: Canary | Shadow | None = None
     ) -> None:
-        """Another version answers from now on: it is on probation, by the rules and figures of ``comparison`` if that
-        was between these two."""
-        self._acquit(name)
+        """Put a version that took over on probation, by the rules and figures of ``comparison`` if it was between these
+        two."""
+        self._end_probation(name)
         if not self._probation_s or model is before:
             return
         rules, remembered = self._rules, None
@@ -98,23 +99,23 @@ class Releases:
         self._arm()
 
     def probation(self, name: str) -> Probation | None:
-        """What is being watched under a name since it took over."""
+        """The probation of the version that took over a name; None where there is none."""
         return self._probations.get(name)
 
     def roll_back(self, name: str, reason: str = "rolled back by a call") -> None:
         """End a comparison if there is one, else answer with the version from before the last promotion.
 
-        Raises MalformedInput when there is nothing to go back to, UnknownModel when that version is gone.
+        Raises MalformedInput without an earlier promotion, UnknownModel when that version is not loaded.
         """
         versions = self._find(name)
         if name in self._compared:
             self.end(name, reason)
             return
         if versions.previous is None:
-            raise MalformedInput(f"model {name!r} has no version to go back to: none was promoted over another one")
+            raise MalformedInput(f"model {name!r} cannot be rolled back: no version was promoted over another one")
         target = versions.find(versions.previous)
         before = versions.current()
-        self._acquit(name)
+        self._end_probation(name)
         versions.chosen, versions.previous = target.version, before.version if before is not None else None
         self._note(versions, target.version, reason)
         self._publish(versions)
@@ -133,7 +134,7 @@ class Releases:
         self._start(name, Shadow(stable, shadow, percent))
 
     def end(self, name: str, reason: str) -> None:
-        """The stable version answers alone again. Raises MalformedInput when nothing is compared."""
+        """End a comparison: the stable version answers alone again. Raises MalformedInput without a comparison."""
         versions = self._find(name)
         comparison = self._stop(name)
         if comparison is None:
@@ -147,7 +148,7 @@ class Releases:
             self.end(versions.name, reason)
         probation = self._probations.get(versions.name)
         if probation is not None and model is probation.model:
-            self._acquit(versions.name)
+            self._end_probation(versions.name)
         elif probation is not None and model is probation.before:
             probation.before = None
 
@@ -166,17 +167,17 @@ class Releases:
         for name, probation in list(self._probations.items()):
             verdict = probation.verdict()
             if verdict is not None:
-                self._acquit(name)
-                self._convict(self._find(name), probation, verdict)
+                self._end_probation(name)
+                self._roll_back_worse(self._find(name), probation, verdict)
             elif probation.over:
-                self._acquit(name)
+                self._end_probation(name)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _convict(self, versions: Versions, probation: Probation, verdict: str) -> None:
-        """Back to the version before, or only a note where that one is not in memory any more."""
+    def _roll_back_worse(self, versions: Versions, probation: Probation, verdict: str) -> None:
+        """Roll back to the version before; where that is not in memory any more, only log the verdict."""
         current = versions.current()
         if current is None or current.model is not probation.model:
             return
@@ -186,15 +187,15 @@ class Releases:
             reason = (
                 f"kept, though worse than version {probation.before_version}, which is not loaded any more: {verdict}"
             )
-            log.warning("version %s of model %s: %s", current.version, versions.name, reason)
+            log.warning("rollback impossible model=%s version=%s reason=%r", versions.name, current.version, reason)
             versions.switches.append(Switch(self._now_s(), current.version, reason))
             return
         versions.chosen, versions.previous = target.version, current.version
         self._note(versions, target.version, f"version {current.version} was rolled back on probation: {verdict}")
         self._publish(versions)
 
-    def _acquit(self, name: str) -> None:
-        """A probation is over, for whatever reason."""
+    def _end_probation(self, name: str) -> None:
+        """End a probation."""
         probation = self._probations.pop(name, None)
         if probation is not None:
             probation.detach()
@@ -208,7 +209,7 @@ class Releases:
 
     def _start(self, name: str, comparison: Canary | Shadow) -> None:
         self._stop(name)
-        self._acquit(name)  # the two would both watch
+        self._end_probation(name)  # both would set the watch of the model
         versions = self._find(name)
         versions.chosen = comparison.stable.model.version  # a higher version that is loaded now must not take over
         comparison.attach()
@@ -222,7 +223,7 @@ class Releases:
 
     def _note(self, versions: Versions, version: str, reason: str) -> None:
         versions.switches.append(Switch(self._now_s(), version, reason))
-        log.info("model %s is answered by version %s: %s", versions.name, version, reason)
+        log.info("version answers model=%s version=%s reason=%r", versions.name, version, reason)
 
     def _arm(self) -> None:
         if self._timer is None:

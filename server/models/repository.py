@@ -1,4 +1,4 @@
-"""The repository: which models and versions lie under a path, and how one of them is opened. Blocking file access."""
+"""The repository: the models and versions under a path, and how one of them is opened. Blocking file access."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
-from . import scripted
+from .script_files import script_artifact, script_in, script_of
 
 Stamp = tuple[tuple[str, int, int], ...]
-"""Name, size and time of change of every file: two stamps differ when somebody has written there."""
+"""Name, size and time of change of every file: two stamps differ when a file has changed."""
 
 NAME = re.compile(r"[^./][^/]*")
-"""A folder that may be a model or a version: hidden ones are somebody's unfinished copy, or a tool's."""
+"""A folder that may be a model or a version. Hidden folders are unfinished copies, or belong to tools."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version that lies on disk and can be asked to load."""
+    """A version on disk that can be loaded."""
 
     path: Path
     name: str
@@ -47,7 +47,7 @@ def scan(root: Path, settings: Settings) -> list[Found]:
         for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
         if is_artifact(version, settings)
     ]
-    if not found and scripted.script_of(root, settings) is not None:  # one that lies elsewhere, for an empty folder
+    if not found and script_of(root, settings) is not None:  # a script outside of an empty folder
         return [identify(root, settings)]
     if not found:
         raise BrokenArtifact(
@@ -62,11 +62,11 @@ def scan(root: Path, settings: Settings) -> list[Found]:
 
 
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
-    """The name and version of one artifact; what is given wins over what its manifest says."""
+    """The name and version of one artifact; ``name`` and ``version`` win over its manifest."""
     if (path / artifacts.MANIFEST).is_file():
         manifest = artifacts.read(path).manifest
     else:
-        manifest = _bare(path, None if path.is_file() else scripted.script_of(path, settings)).manifest
+        manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
     return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
 
 
@@ -75,7 +75,7 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
 
     Raises BrokenArtifact, or NoSuchArtifact when there is nothing at all.
     """
-    script = None if path.is_file() else scripted.script_of(path, settings)
+    script = None if path.is_file() else script_of(path, settings)
     if (path / artifacts.MANIFEST).is_file():
         artifact = artifacts.read(path)
         if settings.verify_digests:
@@ -92,10 +92,10 @@ def open_found(found: Found, settings: Settings) -> Artifact:
 
 
 def is_artifact(path: Path, settings: Settings) -> bool:
-    """Whether a path looks like one artifact, whole or not."""
+    """Whether a path looks like one artifact, complete or not."""
     if path.is_dir():
         declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
-        return declared or scripted.script_in(path, settings) is not None
+        return declared or script_in(path, settings) is not None
     return path.is_file()
 
 
@@ -106,7 +106,7 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def stamp(path: Path) -> Stamp:
-    """What lies at a path now. A file that goes away meanwhile is simply not there."""
+    """The stamp of a path now. A file that disappears meanwhile is left out."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     rows = []
     for file in files:
@@ -124,7 +124,7 @@ def _bare(path: Path, script: Path | None) -> Artifact:
     if path.is_dir() or script is not None:
         files = sorted(path.glob("*.onnx"))
         if script is not None and len(files) != 1:
-            return scripted.bare(path, script)
+            return script_artifact(path, script)
         if len(files) != 1:
             found = f"{len(files)} of them" if files else "neither"
             raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")

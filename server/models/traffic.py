@@ -1,6 +1,6 @@
 """Traffic between two versions of a model: a canary that answers a part, a shadow whose answers are only compared.
 
-Nothing here is paid for by a model that is not compared: both hang on ``ServedModel.choose`` and ``.watch``.
+A model that is not compared has ``ServedModel.choose`` and ``.watch`` unset, and pays nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import MalformedInput, SlipwayError
 from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from ..tensors import Array
-from .loading import ServedModel
+from .served import ServedModel
 
 PARTS = 10_000
 """Shares are kept in hundredths of a percent."""
@@ -25,16 +25,16 @@ LATENCIES = 1_000
 """Answers of each version whose latency is kept: the newest."""
 
 FAULTS = frozenset(("internal", "model_failed", "out_of_memory", "deadline_exceeded", "overloaded"))
-"""Outcomes that a version is to blame for; a malformed body would have failed with any."""
+"""Outcomes that count as faults of a version. A malformed body fails with any version."""
 
 MOST_PENDING = 64
-"""Copies that a shadow may have before it; what comes then is not copied, so that memory stays bounded."""
+"""Copies that may wait for a shadow; further requests are not copied, so that memory stays bounded."""
 
 COMPARED_VALUES = 65_536
 """Values of each output that are compared: the comparison runs on the event loop."""
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
-"""Answers are the same within these tolerances: those of two builds of one network."""
+"""Tolerances within which two answers are the same: the differences between two builds of one network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a version did over some time; ``p95_ns`` is 0 where no latencies were taken."""
+    """Counts of a version over some time; ``p95_ns`` is 0 where no latencies were measured."""
 
     answers: int
     faults: int
@@ -62,10 +62,10 @@ class Figures:
 
 
 class Arm:
-    """What is counted of one version while it is compared."""
+    """The counters of one version while it is compared."""
 
     def __init__(self, model: ServedModel, clock: Callable[[], int], faults: frozenset[str] = FAULTS) -> None:
-        """``faults``: the outcomes that are held against it."""
+        """``faults``: the outcomes that count against the version."""
         self.model = model
         self._clock = clock
         self._blamed = faults
@@ -83,7 +83,7 @@ class Arm:
         request.done = timed
 
     def figures(self) -> Figures:
-        """Up to now."""
+        """The figures since the comparison began."""
         return Figures(self.answers, self.faults, self.p95_ns)
 
     @property
@@ -112,8 +112,11 @@ def judge(ours: Figures, theirs: Figures, rules: Rules) -> str | None:
 
 
 class Canary:
-    """A part of the requests goes to a candidate: by the request's id where it has one, so that a caller who keeps his
-    id keeps his version, else evenly by count."""
+    """Sends a part of the requests to a candidate.
+
+    The request's id decides where it has one, so that a client which keeps its id keeps its version; else requests are
+    split evenly by count.
+    """
 
     def __init__(
         self,
@@ -155,11 +158,11 @@ class Canary:
 
     @property
     def judged(self) -> bool:
-        """Whether there is anything that would roll it back."""
+        """Whether there is a rule that could roll the candidate back."""
         return bool(self.rules.error_rate or self.rules.latency)
 
     def verdict(self) -> str | None:
-        """Why the candidate should go, or None while there is no reason."""
+        """The reason to roll the candidate back; None while there is none."""
         if min(self.candidate.answers, self.stable.answers) < self.rules.least:
             return None
         return judge(self.candidate.figures(), self.stable.figures(), self.rules)
@@ -169,10 +172,10 @@ class Canary:
 
 
 class Shadow:
-    """Every request that the stable version admits is also given to the shadow; its answer is compared and dropped.
+    """Copies the requests that the stable version admits to the shadow, compares both answers and drops the shadow's.
 
-    The caller's answer leaves before anything is compared, and the copy enters the shadow's queue after the request
-    has entered its own. What the two share is the processor: a shadow that shall cost less takes a smaller ``percent``.
+    The client's answer leaves before the comparison, and the copy enters the shadow's queue after the request has
+    entered its own. Both versions share the processor: a smaller ``percent`` costs less.
     """
 
     def __init__(
@@ -222,7 +225,7 @@ class Shadow:
         request.done = pair.answered
 
     def compare(self, ours: InferRequest, theirs: InferRequest) -> None:
-        """Both have ended; only where both have an answer is there anything to say."""
+        """Count the outcome of a pair that has ended: failed, same or different."""
         self._pending -= 1
         if theirs.outputs is None or theirs.error is not None:
             self.outcomes["failed"] += 1
@@ -243,7 +246,7 @@ class Pair:
         self.deliver: Callable[[InferRequest], None] | None = None
 
     def answered(self, request: InferRequest) -> None:
-        """The caller first, whatever the comparison finds."""
+        """Deliver the answer to the client, then compare."""
         try:
             if self.deliver is not None:
                 self.deliver(request)
@@ -279,7 +282,7 @@ def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float | None:
 
 
 def require_same_inputs(stable: ServedModel, other: ServedModel) -> None:
-    """Raises MalformedInput unless whatever one version accepts, the other one does."""
+    """Raises MalformedInput unless both versions take the same inputs."""
     if stable is other:
         raise MalformedInput(f"version {stable.version!r} cannot be compared with itself")
     if stable.spec.inputs != other.spec.inputs or stable.rowwise != other.rowwise:

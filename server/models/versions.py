@@ -1,4 +1,4 @@
-"""The versions of one model: where each stands, which labels point at them, and which one answers by default."""
+"""The versions of one model: their states, their labels, and the version that answers by default."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import MalformedInput, UnknownModel
-from .loading import ServedModel
 from .repository import Found, version_key
+from .served import ServedModel
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 REMEMBERED = 20
-"""Switches that are kept to be shown."""
+"""Switches that are kept for the admin API."""
 
 
 class State(enum.Enum):
@@ -28,7 +28,7 @@ class State(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """One version that was asked for once; it stays known when it is gone, with the reason."""
+    """One version that was loaded or should have been; it stays known with its reason after an unload or a failure."""
 
     found: Found
     pinned: bool = False
@@ -59,7 +59,7 @@ class Switch:
 
 @dataclass(slots=True)
 class Versions:
-    """All that is known of one name.
+    """All versions of one model name.
 
     ``chosen`` is the version that was promoted, or loaded to stay; without one the highest ready version answers.
     """
@@ -73,7 +73,7 @@ class Versions:
     switches: deque[Switch] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def ready(self) -> list[Version]:
-        """From the highest to the lowest."""
+        """The ready versions, from the highest to the lowest."""
         ready = [one for one in self.known.values() if one.state is State.READY]
         return sorted(ready, key=lambda one: version_key(one.version), reverse=True)
 
@@ -83,7 +83,7 @@ class Versions:
         return next((one for one in ready if one.version == self.chosen), ready[0] if ready else None)
 
     def find(self, reference: str) -> Version:
-        """A ready version by its own name or a label. Raises UnknownModel, saying what there is or why it is gone."""
+        """A ready version by its own name or a label. Raises UnknownModel with the reason and the ready versions."""
         one = self.known.get(self.labels.get(reference, reference))
         if one is not None and one.state is State.READY:
             return one
@@ -93,24 +93,24 @@ class Versions:
         raise UnknownModel(f"model {self.name!r} has no version {reference!r}; ready: {there}")
 
     def references(self) -> Mapping[str, ServedModel]:
-        """Every text that may stand for a version in a URL."""
+        """Every version and label that a URL may name, with its model."""
         models = {one.version: one.model for one in self.ready() if one.model is not None}
         return {label: models[version] for label, version in self.labels.items() if version in models} | models
 
     def label(self, label: str, version: str) -> None:
         """Point a label at a ready version. Raises MalformedInput or UnknownModel."""
         if not LABEL.fullmatch(label) or label in self.known:
-            raise MalformedInput(f"a label begins with a letter and is not the name of a version; got {label[:80]!r}")
+            raise MalformedInput(f"a label begins with a letter and is no version's name; got {label[:80]!r}")
         self.labels[label] = self.find(version).version
 
     def forget(self, version: str) -> None:
-        """Nothing points at a version any more."""
+        """Remove every label and choice that names a version."""
         self.labels = {label: target for label, target in self.labels.items() if target != version}
         self.chosen = None if self.chosen == version else self.chosen
         self.previous = None if self.previous == version else self.previous
 
     def rows(self) -> list[Version]:
-        """Every version once, where it stands now, from the lowest to the highest."""
+        """Every version once, from the lowest to the highest."""
         rows = {**self.known, **{key: one for key, one in self.loading.items() if not self._is_ready(key)}}
         return sorted(rows.values(), key=lambda one: version_key(one.version))
 

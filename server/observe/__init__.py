@@ -1,1 +1,1 @@
-"""What the server tells of itself: metrics, stage times, the log."""
+"""Observability of the server: metrics, stage times, process metrics."""

@@ -1,4 +1,4 @@
-"""Histograms that are filled for next to nothing: durations go into a flat buffer, numpy sorts them in when asked."""
+"""Histograms with a cheap hot path: durations go into a flat buffer, which numpy counts into buckets later."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BOUNDS_S = (
 BOUNDS_NS = np.array([bound * 1e9 for bound in BOUNDS_S])
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PENDING = 512
-"""Durations of each series that are kept before they are sorted in."""
+"""Buffered durations of each series."""
 
 Buckets = list[tuple[str, float]]
-"""Upper bound in seconds (or rows) and cumulative count: what a Prometheus histogram is made of."""
+"""(Upper bound in seconds or rows, cumulative count) of each bucket, for a Prometheus histogram."""
 
 
 class Histograms:
-    """Histograms of several durations that are always recorded together."""
+    """Histograms of several series of durations that are recorded together."""
 
     def __init__(self, series: int) -> None:
         self._series = series
@@ -32,13 +32,13 @@ class Histograms:
         self._pending = array("q")
 
     def record(self, durations_ns: Sequence[int]) -> None:
-        """One duration in nanoseconds for each series."""
+        """Record one duration in nanoseconds for each series."""
         self._pending.extend(durations_ns)
         if len(self._pending) >= self._series * PENDING:
             self._fold()
 
     def add(self, durations_ns: NDArray[np.int64]) -> None:
-        """Durations [requests, series] in nanoseconds."""
+        """Count durations [requests, series] in nanoseconds into the buckets."""
         width = len(BOUNDS_NS) + 1
         flat = (np.searchsorted(BOUNDS_NS, durations_ns) + np.arange(self._series) * width).ravel()
         self._counts += np.bincount(flat, minlength=self._series * width).reshape(self._series, width)
@@ -56,6 +56,7 @@ class Histograms:
 
 
 def seconds_buckets(counts: Sequence[int]) -> Buckets:
+    """Cumulative counts with their bounds in seconds."""
     return list(zip((*(str(bound) for bound in BOUNDS_S), "+Inf"), counts, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""The metrics of one model and of the server: counted on the hot path for next to nothing, shaped when scraped.
+"""The metrics of models and of the server: counted on the hot path, formatted at a scrape.
 
-A request leaves its ten time stamps in a flat buffer of integers; histograms are made from the buffer by numpy, a few
-hundred requests at a time or at a scrape. Nothing is looked up, locked or formatted for each request.
+A request adds its ten time stamps to a flat buffer of integers. numpy counts the buffer into histograms, a few hundred
+requests at a time or at a scrape. A request costs no look-up, no lock and no formatting.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
-from . import steps, work
+from . import run_counters, steps
 from .histograms import Histograms, rows_buckets, seconds_buckets
+from .run_counters import Run, RunCounters
 from .steps import StepMetrics
-from .work import Run, Work
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAMPS = 10
@@ -29,7 +29,7 @@ PENDING_REQUESTS = 512
 
 
 class StageClock:
-    """Histograms of the nine stages and of the whole, over the requests that were answered."""
+    """Histograms of the nine stages and of their total, over successful requests."""
 
     def __init__(self) -> None:
         self._pending = array("q")
@@ -38,11 +38,11 @@ class StageClock:
 
     @property
     def last_ns(self) -> int:
-        """When the last answer was handed over (``perf_counter_ns``); 0 before the first."""
+        """Time of the last response (``perf_counter_ns``), 0 before the first."""
         return self._pending[-1] if self._pending else self._last_ns
 
     def record(self, request: InferRequest, begun_ns: int, received_ns: int, encoded_ns: int, sent_ns: int) -> None:
-        """Keep the time stamps of one answered request."""
+        """Record the time stamps of one request."""
         self._pending.extend(
             (
                 begun_ns,
@@ -78,7 +78,7 @@ class StageClock:
 def stage_durations_ns(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
     """Time stamps [requests, 10] to durations [requests, nine stages and their sum], in nanoseconds.
 
-    The stages of a request add up to its total by construction: each begins where the one before it ended.
+    The stages of a request add up to its total: each begins at the end of the one before.
     """
     begun, received, decoded, held, picked, assembled, computed, scattered, encoded, sent = stamps.T
     return np.stack(
@@ -99,7 +99,7 @@ def stage_durations_ns(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class ModelMetrics:
-    """The counters of one version of one model; ``waiting_rows`` is asked at each scrape."""
+    """The counters of one version of one model. Its callables are called at each scrape."""
 
     def __init__(self, model: str, version: str) -> None:
         self.labels = (model, version)
@@ -107,7 +107,7 @@ class ModelMetrics:
         self.answers: Counter[str] = Counter()
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
-        self.work = Work()
+        self.work = RunCounters()
         self.file_bytes = 0
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
@@ -116,42 +116,42 @@ class ModelMetrics:
         self.cache_outcomes: Counter[str] = Counter()
         self.cache_bytes: Callable[[], int] = lambda: 0
         self.shadowed: Counter[str] = Counter()
-        """Requests that were copied to this version as a shadow, by outcome: same, different, failed, skipped."""
+        """Requests copied to this version as a shadow, by outcome: same, different, failed, skipped."""
         self.script: Callable[[], Mapping[str, int]] = dict
-        """What had to be done about a user's script: threads given up, workers killed and restarted."""
+        """Incidents of a script by kind: threads given up, workers killed, restarted and outgrown."""
         self.worker_bytes: Callable[[], int] | None = None
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
         self.steps: Sequence[StepMetrics] = ()
-        """Of a pipeline, in order."""
+        """The steps of a pipeline, in order."""
 
     def record_run(self, run: Run, failed_slices: int) -> None:
-        """A batch has run, and this many of its slices failed."""
+        """Count one run of a batch, and the slices of it that failed."""
         self.batch_rows[run.rows] += 1
         self.failed_slices += failed_slices
         self.work.record(run)
 
 
 class Metrics(Collector):
-    """Everything that ``/metrics`` shows, over all models."""
+    """All metrics of ``/metrics``, over all models."""
 
     def __init__(self, ready: Callable[[], bool], version: str) -> None:
         self._ready = ready
         self._version = version
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self.refused: Counter[str] = Counter()
-        """Error codes of requests that no model saw: unknown model, oversize body, ..."""
+        """Error codes of requests that reached no model: unknown model, oversize body, ..."""
         self.further: list[Callable[[], Iterator[Any]]] = []
-        """Families of whatever is no model's; asked at each scrape."""
+        """Callables that return further metric families at each scrape."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def add(self, model: ModelMetrics) -> None:
-        """Show a model from now on. On the event loop only, as scrapes are."""
+        """Show a model. Called on the event loop, as scrapes are."""
         self._models[model.labels] = model
 
     def remove(self, model: ModelMetrics) -> None:
-        """Show a model no longer, and forget it: it holds on to its scheduler. Its successor stays, if there is one."""
+        """Remove a model, which holds its scheduler. A newer version under the same labels stays."""
         if self._models.get(model.labels) is model:
             del self._models[model.labels]
 
@@ -160,12 +160,12 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Any]:
-        info = GaugeMetricFamily("slipway_build_info", "Always 1; the label tells the version", labels=["version"])
+        info = GaugeMetricFamily("slipway_build_info", "Always 1; the label is the version", labels=["version"])
         info.add_metric([self._version], 1)
         yield info
-        yield GaugeMetricFamily("slipway_ready", "1 when /ping answers 200", value=float(self._ready()))
+        yield GaugeMetricFamily("slipway_ready", "1 while /ping responds 200, else 0", value=float(self._ready()))
         refused = CounterMetricFamily(
-            "slipway_refused", "Requests that were refused before any model saw them", labels=["code"]
+            "slipway_refused", "Requests refused before they reached a model", labels=["code"]
         )
         for code, count in self.refused.items():
             refused.add_metric([code], count)
@@ -178,7 +178,7 @@ class Metrics(Collector):
         yield from self._caches()
         yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
         plain = [(one.labels, one.work) for one in self._models.values() if not one.steps]
-        yield from work.families("slipway_", ("model", "version"), plain)
+        yield from run_counters.families("slipway_", ("model", "version"), plain)
         yield from self._scripts()
         for more in self.further:
             yield from more()
@@ -196,11 +196,11 @@ class Metrics(Collector):
 
     def _stages(self) -> Iterator[Any]:
         stages = HistogramMetricFamily(
-            "slipway_stage_seconds", "Time of answered requests in each stage", labels=["model", "version", "stage"]
+            "slipway_stage_seconds", "Time of successful requests in each stage", labels=["model", "version", "stage"]
         )
         totals = HistogramMetricFamily(
             "slipway_request_seconds",
-            "Time of answered requests from their first byte to the last of the answer handed over",
+            "Time of successful requests, from their first byte to the last byte of the response",
             labels=["model", "version"],
         )
         for one in self._models.values():
@@ -222,7 +222,7 @@ class Metrics(Collector):
         yield sizes
         failed = CounterMetricFamily(
             "slipway_failed_slices",
-            "Requests, or parts of large ones, that a run of the model failed on",
+            "Requests, or parts of large requests, that failed in a run of the model",
             labels=["model", "version"],
         )
         for one in self._models.values():
@@ -230,16 +230,14 @@ class Metrics(Collector):
         yield failed
 
     def _queues(self) -> Iterator[Any]:
-        rows = GaugeMetricFamily("slipway_queue_rows", "Rows that wait", labels=["model", "version"])
+        rows = GaugeMetricFamily("slipway_queue_rows", "Rows in the queue", labels=["model", "version"])
         backlog = GaugeMetricFamily(
             "slipway_backlog_seconds", "Predicted wait of a request that arrives now", labels=["model", "version"]
         )
-        load = GaugeMetricFamily(
-            "slipway_load_seconds", "Time that loading and warming up took", labels=["model", "version"]
-        )
+        load = GaugeMetricFamily("slipway_load_seconds", "Time of loading and warm-up", labels=["model", "version"])
         cost = GaugeMetricFamily(
             "slipway_cost_seconds",
-            "Measured time of a run, by padded length (0: none) and batch size, as the scheduler has learnt it",
+            "Measured time of a run, by padded length (0: no padding) and batch size",
             labels=["model", "version", "length", "batch_size"],
         )
         for one in self._models.values():
@@ -252,12 +250,12 @@ class Metrics(Collector):
 
     def _versions(self) -> Iterator[Any]:
         memory = GaugeMetricFamily(
-            "slipway_model_memory_bytes", "Memory that loading took, as the kernel counts", labels=["model", "version"]
+            "slipway_model_memory_bytes", "Resident memory added by loading the model", labels=["model", "version"]
         )
-        files = GaugeMetricFamily("slipway_model_file_bytes", "Size of its files on disk", labels=["model", "version"])
+        files = GaugeMetricFamily("slipway_model_file_bytes", "Size of the model's files", labels=["model", "version"])
         shadowed = CounterMetricFamily(
             "slipway_shadow_requests",
-            "Requests copied to a shadow: same, different, failed, or skipped because it was behind",
+            "Requests copied to a shadow, by outcome: same, different, failed, or skipped (the shadow was behind)",
             labels=["model", "version", "outcome"],
         )
         for one in self._models.values():
@@ -270,10 +268,10 @@ class Metrics(Collector):
     def _caches(self) -> Iterator[Any]:
         outcomes = CounterMetricFamily(
             "slipway_cache_requests",
-            "Requests by how the response cache answered: hit, shared with one under way, or miss",
+            "Requests by outcome of the response cache: hit, shared with a running request, or miss",
             labels=["model", "version", "outcome"],
         )
-        size = GaugeMetricFamily("slipway_cache_bytes", "Bytes of kept outputs", labels=["model", "version"])
+        size = GaugeMetricFamily("slipway_cache_bytes", "Bytes of cached outputs", labels=["model", "version"])
         for one in self._models.values():
             size.add_metric(one.labels, one.cache_bytes())
             for outcome, count in one.cache_outcomes.items():
@@ -283,12 +281,12 @@ class Metrics(Collector):
     def _scripts(self) -> Iterator[Any]:
         incidents = CounterMetricFamily(
             "slipway_script_incidents",
-            "Threads of a script given up, and processes of it killed or restarted",
+            "Threads of a script that were given up, and worker processes that were killed, restarted or outgrown",
             labels=["model", "version", "what"],
         )
         memory = GaugeMetricFamily(
             "slipway_script_worker_memory_bytes",
-            "Resident memory of a script's processes, as the kernel counts",
+            "Resident memory of a script's worker processes",
             labels=["model", "version"],
         )
         for one in self._models.values():

@@ -1,4 +1,4 @@
-"""The process as it holds itself up: garbage collection, a late event loop, threads that cores were taken from."""
+"""Metrics of the process: garbage collection, lag of the event loop, cores and context switches."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from .histograms import BOUNDS_S, Histograms, seconds_buckets
 
 BOUNDS_NS = [round(bound * 1e9) for bound in BOUNDS_S]
-LOOK_S = 0.1
+INTERVAL_S = 0.1
 RESOLUTION_NS = 1_000_000
-"""Timers of the event loop count whole milliseconds: what is late by less than one is not late."""
+"""Resolution of the event loop's timers; a smaller lag is not counted."""
 
 
 class Timers(Protocol):
-    """What is needed of an event loop."""
+    """The part of an event loop that LoopLag uses."""
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> object: ...
 
 
 class Collections:
-    """How long the garbage collector stopped the interpreter: two clock readings for each collection, nothing else.
+    """Pauses of the interpreter by the garbage collector, from two clock readings for each collection.
 
-    Only one at a time runs, so what is kept needs no lock; a scrape sees the collections that have ended.
+    Collections do not overlap, so the counts need no lock. A scrape shows the collections that have ended.
     """
 
     def __init__(self, clock: Callable[[], int] = perf_counter_ns) -> None:
@@ -40,16 +40,16 @@ class Collections:
         self._sum_ns = 0
 
     def start(self) -> None:
-        """Listen to this interpreter's collector, once."""
-        if self.heard not in gc.callbacks:
-            gc.callbacks.append(self.heard)
+        """Register with the interpreter's garbage collector."""
+        if self.on_collection not in gc.callbacks:
+            gc.callbacks.append(self.on_collection)
 
     def stop(self) -> None:
-        if self.heard in gc.callbacks:
-            gc.callbacks.remove(self.heard)
+        if self.on_collection in gc.callbacks:
+            gc.callbacks.remove(self.on_collection)
 
-    def heard(self, phase: str, _info: Mapping[str, int]) -> None:
-        """What ``gc.callbacks`` calls, on whichever thread set off a collection."""
+    def on_collection(self, phase: str, _info: Mapping[str, int]) -> None:
+        """The callback of ``gc.callbacks``, on the thread that triggered the collection."""
         if phase == "start":
             self._begun_ns = self._clock()
         elif self._begun_ns:
@@ -58,13 +58,13 @@ class Collections:
             self._sum_ns += pause_ns
 
     def families(self) -> Iterator[Any]:
-        family = HistogramMetricFamily("slipway_gc_pause_seconds", "Time in which Python's garbage collector ran")
+        family = HistogramMetricFamily("slipway_gc_pause_seconds", "Pauses by Python's garbage collector")
         family.add_metric([], seconds_buckets(list(itertools.accumulate(self._counts))), self._sum_ns / 1e9)
         yield family
 
 
 class LoopLag:
-    """How late the event loop comes to a timer, ten times a second: so late it comes to a socket, too."""
+    """Lag of the event loop: the delay of a timer, measured ten times a second. Sockets wait as long."""
 
     def __init__(self, loop: Timers, clock: Callable[[], int] = perf_counter_ns) -> None:
         self._loop = loop
@@ -73,25 +73,25 @@ class LoopLag:
         self._due_ns = 0
 
     def start(self) -> None:
-        """Look from now on, for as long as the loop runs."""
-        self._due_ns = self._clock() + int(LOOK_S * 1e9)
-        self._loop.call_later(LOOK_S, self._look)
+        """Measure for as long as the event loop runs."""
+        self._due_ns = self._clock() + int(INTERVAL_S * 1e9)
+        self._loop.call_later(INTERVAL_S, self._measure)
 
     def families(self) -> Iterator[Any]:
         counts, total_s = self._late.cumulative(0)
         family = HistogramMetricFamily(
-            "slipway_loop_lag_seconds", "How late the event loop was for a timer, beyond the millisecond it counts in"
+            "slipway_loop_lag_seconds", "Delay of an event loop timer beyond its resolution of one millisecond"
         )
         family.add_metric([], seconds_buckets(counts), total_s)
         yield family
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         self._late.record((max(self._clock() - self._due_ns - RESOLUTION_NS, 0),))
         self.start()
 
 
 class Cores:
-    """The cores that this process may use, and what became of its threads on them."""
+    """The cores of this process, its Python threads and its context switches."""
 
     def __init__(self, cores: int) -> None:
         self._cores = cores
@@ -102,7 +102,7 @@ class Cores:
         used = resource.getrusage(resource.RUSAGE_SELF)
         switches = CounterMetricFamily(
             "slipway_context_switches",
-            "Cores given up by a thread that waits (voluntary), or taken from one that was working (involuntary)",
+            "Context switches: voluntary (the thread waited) or involuntary (the thread was preempted)",
             labels=["kind"],
         )
         switches.add_metric(["voluntary"], used.ru_nvcsw)

@@ -1,4 +1,4 @@
-"""The metrics of a pipeline's steps: what each takes for a request, how large its batches are, what a run costs."""
+"""The metrics of a pipeline's steps: stage times of requests, batch sizes, costs of runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from ..request import StepTimes
-from . import work
+from . import run_counters
 from .histograms import Histograms, rows_buckets, seconds_buckets
-from .work import Run, Work
+from .run_counters import Run, RunCounters
 
 STAGES = ("queue", "assemble", "compute")
 LABELS = ("model", "version", "step")
@@ -25,37 +25,39 @@ class StepMetrics:
         self.stages = Histograms(len(STAGES))
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
-        self.work = Work()
+        self.work = RunCounters()
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
 
     def record(self, times: StepTimes) -> None:
-        """What the step took for one answered request."""
+        """Record the step's stage times of one request."""
         self.stages.record((times.queue_ns, times.assemble_ns, times.compute_ns))
 
     def record_run(self, run: Run, failed_slices: int) -> None:
-        """A batch has run, and this many of its slices failed."""
+        """Count one run of a batch, and the slices of it that failed."""
         self.batch_rows[run.rows] += 1
         self.failed_slices += failed_slices
         self.work.record(run)
 
 
 def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[Any]:
-    """The metric families of all steps, none when there is no step; (model, version) comes with each."""
+    """The metric families of all steps, each with its (model, version); none without steps."""
     steps = list(steps)
     if not steps:
         return
     stages = HistogramMetricFamily(
-        "slipway_step_seconds", "Time of answered requests in each step of a pipeline", labels=[*LABELS, "stage"]
+        "slipway_step_seconds", "Time of successful requests in each step of a pipeline", labels=[*LABELS, "stage"]
     )
     rows = HistogramMetricFamily("slipway_step_batch_rows", "Rows of each run of a step", labels=LABELS)
     failed = CounterMetricFamily(
-        "slipway_step_failed_slices", "Requests, or parts of them, that a run of a step failed on", labels=LABELS
+        "slipway_step_failed_slices",
+        "Requests, or parts of large requests, that failed in a run of the step",
+        labels=LABELS,
     )
-    waiting = GaugeMetricFamily("slipway_step_queue_rows", "Rows that wait before a step", labels=LABELS)
+    waiting = GaugeMetricFamily("slipway_step_queue_rows", "Rows in the queue of the step", labels=LABELS)
     cost = GaugeMetricFamily(
         "slipway_step_cost_seconds",
-        "Measured time of a run of a step, by padded length (0: none) and batch size, as its scheduler has learnt it",
+        "Measured time of a run of the step, by padded length (0: no padding) and batch size",
         labels=[*LABELS, "length", "batch_size"],
     )
     for model, step in steps:
@@ -69,4 +71,6 @@ def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[A
         for length, size, cost_ns in step.costs():
             cost.add_metric([*labels, str(length), str(size)], cost_ns / 1e9)
     yield from (stages, rows, failed, waiting, cost)
-    yield from work.families("slipway_step_", LABELS, [([*model, step.name], step.work) for model, step in steps])
+    yield from run_counters.families(
+        "slipway_step_", LABELS, [([*model, step.name], step.work) for model, step in steps]
+    )

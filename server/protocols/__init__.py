@@ -1,4 +1,4 @@
-"""The protocols: which URL and header means what. No numerics here, and nothing of sockets or ASGI.
+"""The protocols: URLs, headers and JSON documents of each API. No numerics, no sockets, no ASGI.
 
 A handler takes the head and the body of a request and a responder, which it uses exactly once, now or later, on the
 event loop. It returns the request that it waits for, or None: the connection marks that request as abandoned when the
@@ -23,9 +23,9 @@ Handler = Callable[[Head, bytes, Responder], InferRequest | None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A URL and who answers it. ``path`` may hold ``{name}`` and ``{version}``, which ``bind`` is given as text.
+    """A URL and its handler. ``path`` may hold ``{name}`` and ``{version}``; ``bind`` gets their values as text.
 
-    ``summary``, ``description`` and ``request_body`` are what the OpenAPI document shows.
+    ``summary``, ``description`` and ``request_body`` appear in the OpenAPI document.
     """
 
     path: str

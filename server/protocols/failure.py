@@ -1,4 +1,4 @@
-"""From an error of ours to an HTTP answer: the one place where codes become status codes."""
+"""Failures as HTTP responses: the one place that maps error classes to status codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger("slipway.failure")
 
 LONGEST_ID = 128
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
-"""What people call a model of a multi-model endpoint. In the log only: as a label of metrics it would have no bound."""
+"""The client's name of a model on a multi-model endpoint. Metrics have no such label: its values have no bound."""
 
 _process = os.urandom(4).hex()
 _numbers = itertools.count(1)
@@ -51,30 +51,32 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
     elif isinstance(error, errors.NotReady):
         headers.append((b"retry-after", b"1"))
     status, identity = status_of(error), request_id(head)
-    if status >= 500 and not error.retryable:  # the others are the weather; these somebody will look for
+    # Retryable failures are frequent under load; the others need an operator.
+    if status >= 500 and not error.retryable:
         target = head.get(TARGET_MODEL)
-        asked = f" for {target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
-        log.warning("request %s%s failed with %d %s: %s", ascii(identity), asked, status, error.code, error)
+        model = f" target_model={target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
+        log.warning("request failed id=%s%s status=%d code=%s: %s", ascii(identity), model, status, error.code, error)
     responder.send(status, JSON, body_of(error, identity), headers)
 
 
 def status_of(error: SlipwayError) -> int:
-    """The status code of an error: its class's, or that of the nearest class above it."""
+    """The status code of an error's class, or of its nearest base class in the table."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def body_of(error: SlipwayError, identity: str) -> bytes:
-    message = str(error).encode(errors="replace").decode()  # it may quote a half of a surrogate pair, which JSON cannot
+    """The JSON body of an error response."""
+    message = str(error).encode(errors="replace").decode()  # JSON cannot hold a lone surrogate, which it may quote
     return orjson.dumps({"error": message, "code": error.code, "request_id": identity})
 
 
 def request_id(head: Head) -> str:
-    """The caller's own id of the request, or a new one."""
+    """The client's id of the request, or a new one."""
     return given_id(head) or f"{_process}-{next(_numbers):x}"
 
 
 def given_id(head: Head) -> str:
-    """The caller's own id of the request; empty where it gave none."""
+    """The client's id of the request, empty if it sent none."""
     for name in REQUEST_ID_HEADERS:
         value = head.get(name)
         if value:

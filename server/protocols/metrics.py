@@ -1,4 +1,4 @@
-"""What operators read: the metrics."""
+"""The route ``/metrics``: all metrics in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from ..request import Head
 from . import Responder, Route
 
 
-class Admin:
-    """Routes for whoever runs the server."""
+def metrics_route(metrics: Metrics) -> Route:
+    """``GET /metrics``."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
+        responder.send(200, CONTENT_TYPE, metrics.exposition())
 
-    def metrics(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
-        responder.send(200, CONTENT_TYPE, self._metrics.exposition())
-
-    def routes(self) -> list[Route]:
-        return [Route("/metrics", ("GET",), lambda _: self.metrics, "Prometheus text format", "Operations")]
+    return Route("/metrics", ("GET",), lambda _: handle, "Metrics in the Prometheus text format", "Operations")

@@ -15,8 +15,7 @@ from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from . import JSON, Handler, Responder, Route
 from .failure import send_failure
-from .inference import infer, require_plain
-from .script import require_tensors
+from .inference import infer, require_plain, require_tensors
 
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
@@ -36,12 +35,12 @@ INFER_BODY: dict[str, Any] = {
 
 
 class OpenInference:
-    """The routes under ``/v2``, over all models."""
+    """The routes under ``/v2``, for all models."""
 
     def __init__(
         self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str, extensions: Sequence[str] = ()
     ) -> None:
-        """``extensions``: those that other routes provide."""
+        """``extensions``: names of further extensions, which other routes provide."""
         self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -52,13 +51,13 @@ class OpenInference:
         get = ("GET",)
         both = [
             ("", get, self._metadata, "Inputs, outputs and platform of a model", None),
-            ("/ready", get, self._ready, "Whether the model answers", None),
-            ("/infer", ("POST",), self._infer, "Ask a model by name", INFER_BODY),
+            ("/ready", get, self._ready, "Whether the model is ready", None),
+            ("/infer", ("POST",), self._infer, "Run a model by name", INFER_BODY),
         ]
         return [
             Route("/v2", get, lambda _: self.server, "Name, version and extensions of the server", TAG),
-            Route("/v2/health/live", get, lambda _: self.live, "200 while the process answers", TAG),
-            Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models answer, else 503", TAG),
+            Route("/v2/health/live", get, lambda _: self.live, "200 while the process runs", TAG),
+            Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models are ready, else 503", TAG),
             *(
                 Route(root + tail, methods, bind, text, TAG, request_body=body)
                 for root in (ROOT, VERSIONED)
@@ -123,7 +122,7 @@ class OpenInference:
             return None
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        """While the server starts, the absence of a model means 'not yet'."""
+        """Send an error. While the server starts, NotReady replaces it."""
         if self._lifecycle.phase is Phase.STARTING:
             error = NotReady("the server is starting")
         self._metrics.refused[error.code] += 1
@@ -131,7 +130,7 @@ class OpenInference:
 
 
 def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
-    """The metadata document of a model; ``versions`` are all that are ready."""
+    """The metadata document of a model. ``versions`` lists its ready versions."""
     backend = model.artifact.manifest.backend
     return {
         "name": model.name,

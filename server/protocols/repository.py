@@ -1,4 +1,4 @@
-"""The repository extension of the Open Inference Protocol: what there is, load it, unload it."""
+"""The repository extension of the Open Inference Protocol: list, load and unload models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 
 
 class Repository:
-    """The routes under ``/v2/repository``. ``load`` makes the newest versions on disk those that are served."""
+    """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
     def __init__(self, models: Models, follower: Follower) -> None:
         self._models = models
@@ -69,7 +69,7 @@ class Repository:
         return self._answering(lambda: self._models.unload(path["name"]))
 
     def _answering(self, work: Callable[[], Awaitable[None]]) -> Handler:
-        """A handler that answers when the work is done; the work goes on if the caller leaves."""
+        """A handler that responds when ``work`` is done. The work continues if the client leaves."""
 
         def handle(head: Head, body: bytes, responder: Responder) -> None:
             task = asyncio.ensure_future(_do(work, head, body, responder))
@@ -84,7 +84,9 @@ async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, resp
         given = _fields(body).get("parameters") or {}
         unknown = [key for key in given if key != "unload_dependents"]
         if unknown:
-            raise MalformedInput(f"models are read from this server's own folder; it takes no {unknown[0][:40]!r}")
+            raise MalformedInput(
+                f"models are read from the server's own folder; remove the parameter {unknown[0][:40]!r}"
+            )
         await work()
     except SlipwayError as error:
         send_failure(error, head, responder)
@@ -93,7 +95,7 @@ async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, resp
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """The body's object; an empty body is an empty one. Raises MalformedInput."""
+    """The JSON object of the body; an empty body is an empty object. Raises MalformedInput."""
     try:
         fields = orjson.loads(body) if body.strip() else {}
     except orjson.JSONDecodeError as error:

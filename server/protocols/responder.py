@@ -1,4 +1,4 @@
-"""The responder: how a handler sends its response, whole or in pieces, whatever carries the request."""
+"""The responder: how a handler sends its response, whole or in chunks, over any transport."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Source(Protocol):
     """The producer of a streamed response. Its methods are called on the event loop."""
 
     def resume(self) -> None:
-        """The client has read the pieces that were sent: :attr:`Outlet.writable` is true again."""
+        """The client has read the chunks that were sent: :attr:`Outlet.writable` is true again."""
         ...
 
     def gone(self) -> None:
-        """The client has left. Nothing more is to be written, and nothing else is called."""
+        """The client has left. The source must write nothing more; no further method is called."""
         ...
 
 
@@ -27,15 +27,19 @@ class Outlet(Protocol):
 
     @property
     def writable(self) -> bool:
-        """False while the client reads more slowly than pieces are written. Further pieces are kept in memory."""
+        """False while the client reads more slowly than chunks are written. Further chunks are kept in memory."""
         ...
 
-    def write(self, piece: bytes) -> None: ...
+    def write(self, chunk: bytes) -> None:
+        """Send one chunk."""
+        ...
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """Complete the response."""
+        ...
 
     def fail(self, error: SlipwayError) -> None:
-        """Break the response off: as an ordinary error where nothing was sent yet, else by closing the connection."""
+        """Break the response off: an ordinary error response before the first chunk, else the connection closes."""
         ...
 
 
@@ -47,8 +51,8 @@ class Responder(Protocol):
         ...
 
     def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source, /) -> Outlet | None:
-        """Send the head of a response whose body follows in pieces.
+        """Send the head of a response whose body follows in chunks.
 
-        Returns None, and sends nothing, where the client can take only a whole response: then ``send`` is called.
+        Returns None and sends nothing if the client takes only whole bodies; the caller then uses ``send``.
         """
         ...

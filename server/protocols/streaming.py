@@ -1,8 +1,8 @@
-"""Answers in pieces: how a handler begins one, feeds it as fast as the client reads, and ends or breaks it.
+"""Streamed responses: a handler begins one, writes chunks as fast as the client reads, and ends it or breaks it off.
 
-Once the first byte has left, the status cannot change: what fails then closes the connection before the end of the
-answer, which every client of HTTP/1.1 notices. Where pieces are not possible (HTTP/1.0, or another server around the
-handlers) they are collected and sent whole, and a failure is an ordinary one.
+After the first byte the status cannot change. A later failure closes the connection before the end of the response,
+which every HTTP/1.1 client notices. For HTTP/1.0 clients the chunks are collected and sent as one body, and a failure
+is an ordinary error response.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .responder import NO_HEADERS, Outlet, Responder, Source
 def begin(
     head: Head, responder: Responder, status: int, content_type: bytes, source: Source, headers: Headers = NO_HEADERS
 ) -> Outlet:
-    """Begin the response to a request in pieces. To be called instead of ``send``, once, on the event loop."""
+    """Begin a streamed response. Called once for a request, instead of ``send``, on the event loop."""
     outlet = responder.begin_stream(status, content_type, headers, source)
     return outlet or Collected(head, responder, status, content_type, headers)
 
 
 class Collected:
-    """Pieces for a client that takes an answer only whole."""
+    """Collects the chunks for a client that takes only whole bodies."""
 
     writable = True
 
@@ -33,41 +33,43 @@ class Collected:
         self._head = head
         self._responder = responder
         self._begun = status, content_type, headers
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
-    def write(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+    def write(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
 
     def end(self) -> None:
         status, content_type, headers = self._begun
-        self._responder.send(status, content_type, b"".join(self._pieces), headers)
+        self._responder.send(status, content_type, b"".join(self._chunks), headers)
 
     def fail(self, error: SlipwayError) -> None:
         send_failure(error, self._head, self._responder)
 
 
-async def pump(head: Head, responder: Responder, content_type: bytes, pieces: AsyncIterator[bytes]) -> None:
-    """Answer with what an iterator yields: the next piece is asked for when the client has read the ones before.
+async def pump(head: Head, responder: Responder, content_type: bytes, chunks: AsyncIterator[bytes]) -> None:
+    """Send the chunks of an iterator; the next one is requested after the client has read the ones before.
 
-    Raises ClientGone when the client has left (the iterator is closed then), and what the iterator raises, after the
-    answer has been broken off; before its first piece that is an ordinary failure.
+    Raises ClientGone if the client leaves; the iterator is then closed. Raises the iterator's exception after it broke
+    the response off; before the first chunk the client gets an ordinary error response.
     """
     feed = _Feed()
     outlet: Outlet | None = None
     try:
-        async for piece in pieces:
+        async for chunk in chunks:
             outlet = outlet or begin(head, responder, 200, content_type, feed)
             if not feed.left:
-                outlet.write(piece)
+                outlet.write(chunk)
             await feed.wait(outlet)
             if feed.left:
-                raise ClientGone("the client left before the end of its answer")
+                raise ClientGone("the client left before the end of its response")
     except ClientGone:
-        await _closed(pieces)
+        await _closed(chunks)
         raise
     except Exception as error:
         ours = (
-            error if isinstance(error, SlipwayError) else SlipwayError("the answer broke off; the log has the details")
+            error
+            if isinstance(error, SlipwayError)
+            else SlipwayError("the response broke off; the server's log has the details")
         )
         if outlet is None:
             send_failure(ours, head, responder)
@@ -78,7 +80,7 @@ async def pump(head: Head, responder: Responder, content_type: bytes, pieces: As
 
 
 class _Feed:
-    """The client's side of a pump."""
+    """Waits for the client of a pump."""
 
     def __init__(self) -> None:
         self.left = False
@@ -97,7 +99,7 @@ class _Feed:
             await self._turn.wait()
 
 
-async def _closed(pieces: AsyncIterator[bytes]) -> None:
-    close = getattr(pieces, "aclose", None)
+async def _closed(chunks: AsyncIterator[bytes]) -> None:
+    close = getattr(chunks, "aclose", None)
     if close is not None:
         await close()

@@ -1,4 +1,4 @@
-"""The measured cost table: how long a run takes, by batch size. Everything that is decided is decided from it."""
+"""The cost table: how long a run takes by batch size, as measured. Scheduling decides from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import bisect
 from collections.abc import Iterable
 
 FORGETTING = 0.1
-"""Weight of a new measurement against the memory of the earlier ones,"""
+"""Weight of a new measurement against the average of the earlier ones."""
 
 RELIEF = 0.3
-"""and of one that is faster than the memory: a run that was slow by chance makes its size unattractive, so that it is
-not tried again, and what is not tried is never corrected."""
+"""Weight of a new measurement that is faster than the average. A run that was slow by chance makes its batch size
+unattractive, and a size that is not run again would never be corrected."""
 
 OUTLIER = 4.0
 """A single run counts as at most this many times the estimate: a preempted thread is not a slower model."""
@@ -19,20 +19,25 @@ WORTH_IT = 0.97
 """A batch size is good enough when its throughput is this share of the best: the smaller one answers sooner."""
 
 STALE = 0.05
-"""Predictions are computed anew when a measurement has moved by this share,"""
+"""Predictions are computed anew when a measurement has moved by this share."""
 
 RENEWAL_NS = 10_000_000
-"""and after at least this much time spent in runs: for a tiny model renewing costs as much as a run."""
+"""Least time spent in runs between two renewals: for a very cheap model a renewal costs as much as a run."""
 
+UNMEASURED_NS = 1_000_000
+"""What a run is predicted to take before any was measured: little, so that it is tried and measured;"""
+
+UNMEASURED_ROW_NS = 50_000_000
+"""and what a row that waits counts for until then: much, so that no long queue is admitted on a guess."""
 
 SURE = 0.95
 """Share of the runs that take no longer than predicted times :attr:`CostTable.spread`,"""
 
 SPREAD_STEP = 0.1
-"""how fast that follows,"""
+"""How fast the spread follows the measured runs."""
 
 MOST_SPREAD = 2.0
-"""and what it never exceeds: a machine that is stopped now and then is not one to be planned for."""
+"""The largest spread. Pauses of the whole machine are not planned for."""
 
 NOISE = 0.02
 """A run is late from this share over the prediction on."""
@@ -41,31 +46,38 @@ NOISE = 0.02
 class CostTable:
     """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
 
-    Between measured sizes the prediction is linear, below the smallest it is that one's, beyond the largest it is
-    proportional, and it never falls with size: what a larger size took, a smaller one takes at most. Steps (a kernel's
-    tile, a padding bucket) are kept as measured: no line is fitted through them.
+    Between measured sizes the prediction is linear, below the smallest it is the smallest one's, beyond the largest
+    it is proportional. It never falls with size: a smaller size takes no longer than a larger one. Steps (a kernel's
+    tile, a padding bucket) are kept as measured; no line is fitted through them.
     """
 
     def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
-        """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep, at least one."""
+        """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep. Without any, the first run that is
+        recorded counts for all batch sizes, until others are measured."""
         self.max_batch_size = max_batch_size
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
-        if not self._measured:
-            raise ValueError("a cost table starts from at least one measurement")
+        self._guessed = not self._measured
+        if self._guessed:
+            self._measured = dict.fromkeys((1, max_batch_size), float(UNMEASURED_NS))
         self.spread = 1.0
-        """What a prediction is multiplied with to hold for nearly every run: 1 where all runs take the same."""
+        """Nearly every run takes no longer than its prediction times this: 1 where all runs take the same."""
         self._spent_ns = 0
-        self._built: dict[int, float] = {}  # what was measured when the predictions were computed
+        self._built: dict[int, float] = {}  # the measurements from which the predictions were computed
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
 
     def record(self, rows: int, duration_ns: int) -> None:
         """Learn from one run of ``rows`` rows."""
+        if self._guessed:
+            self._guessed = False
+            self._measured = dict.fromkeys((1, self.max_batch_size), float(duration_ns))
+            self._rebuild()
+            return
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
         if duration_ns > (self.spread + NOISE) * known or self.spread > 1.0:
-            self._scatter(duration_ns > (self.spread + NOISE) * known)
+            self._spread(duration_ns > (self.spread + NOISE) * known)
         weight = FORGETTING if duration_ns > known else RELIEF
         learnt = known + weight * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
@@ -76,7 +88,7 @@ class CostTable:
         if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
 
-    def _scatter(self, beyond: bool) -> None:
+    def _spread(self, beyond: bool) -> None:
         """Follow the quantile by steps that are in balance when it is met: up for a run beyond it, down for any other
         (stochastic approximation, H. Robbins and S. Monro, 1951)."""
         if beyond:
@@ -85,7 +97,7 @@ class CostTable:
             self.spread = max(self.spread - SPREAD_STEP * (1 - SURE), 1.0)
 
     def _lift(self, rows: int, learnt: float) -> None:
-        """More rows cannot take less than these have just been seen to take: a memory that says so is old."""
+        """Raise the averages of larger sizes that claim to be faster than the run just measured: they are old."""
         for size, known in self._measured.items():
             if size > rows and known < learnt:
                 self._measured[size] = known + FORGETTING * (learnt - known)
@@ -102,7 +114,7 @@ class CostTable:
     @property
     def row_ns(self) -> float:
         """Nanoseconds a row at the most efficient batch size: the inverse of the capacity."""
-        return self._row_ns
+        return UNMEASURED_ROW_NS if self._guessed else self._row_ns
 
     def points(self) -> list[tuple[int, int]]:
         """(batch size, nanoseconds) as measured up to now, by size."""

@@ -1,156 +1,112 @@
-"""The device that models share: whose batch may start next, so that each model gets its share of device time.
+"""The device scheduler: threads of several models wait here until fair queueing lets them start a batch.
 
-Start-time fair queueing (P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996) with several runs at a time (SFQ(D): W. Jin,
-J. Chase, J. Kaur, SIGMETRICS 2004). It decides and does nothing else: no thread, no lock, no clock.
+:mod:`.fair_queue` decides; this module holds its lock and blocks threads. A model that has the device to itself pays
+for one comparison.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Generic, TypeVar
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
 
 from ..request import NEVER
-
-QUANTUM_NS = 10_000_000
-"""Most device time of a batch that nobody can interrupt while a neighbour is there: what the neighbour may have to
-wait. Most networks are near their best throughput well before it; a single row that takes longer runs all the same."""
-
-PRESENT_NS = 1_000_000_000
-"""A neighbour is there while it waits, runs, or has asked for a turn so lately: it may be back in the next moment."""
-
-Ticket = TypeVar("Ticket")
+from .fair_queue import FairQueue, Flow
 
 
-class Lane(Generic[Ticket]):
-    """One model on a device: what it has used, in virtual nanoseconds, and who of it waits for a turn.
+class Turn:
+    """One thread's turn on the device, or its wait for one.
 
-    ``slots``: how many a batch of it occupies. ``weight``: its share against the other lanes'.
+    ``granted``: whether it occupies the device and has to be given back. ``limit_ns``: the most nanoseconds that the
+    batch should take.
     """
 
-    __slots__ = ("asked_at", "asked_ns", "charge", "charged", "finish", "slots", "waiting", "weight")
+    __slots__ = ("gate", "granted", "limit_ns")
 
-    def __init__(self, slots: int, weight: float = 1.0) -> None:
-        self.slots = slots
-        self.weight = weight
-        self.waiting: deque[Ticket] = deque()
-        self.charged: deque[float] = deque()
-        """What the turns that are under way were taken to cost."""
-        self.finish = 0.0
-        """Virtual time at which all that it was given ends."""
-        self.asked_at = 0.0
-        """Virtual time at which the first of those that wait asked."""
-        self.asked_ns = -NEVER
-        self.charge = float(QUANTUM_NS * slots)
-        """What its next turn is taken to cost until that is known: what the last one did."""
-
-    @property
-    def running(self) -> int:
-        return len(self.charged)
-
-    @property
-    def start(self) -> float:
-        """Virtual time at which its next turn begins: a lane that was idle is given nothing for the past."""
-        return max(self.asked_at, self.finish)
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.granted = False
+        self.limit_ns = NEVER
 
 
-class Device(Generic[Ticket]):
-    """Slots, such as cores, and the lanes that take turns on them.
-
-    Where ``preemptive``, the kernel shares the slots out between those that run: then a lane that has nothing running
-    may always start, and the turns only keep a lane with many instances from crowding out one with few.
-    """
-
-    def __init__(self, slots: int, preemptive: bool) -> None:
-        self.slots = slots
-        self.preemptive = preemptive
-        self.lanes: tuple[Lane[Ticket], ...] = ()
-        self._free = slots
-        self._virtual = 0.0
-
-    def join(self, slots: int, weight: float = 1.0) -> Lane[Ticket]:
-        """A new lane; more slots than there are count as all of them."""
-        lane: Lane[Ticket] = Lane(min(slots, self.slots), weight)
-        lane.finish = self._virtual
-        self.lanes = (*self.lanes, lane)
-        return lane
-
-    def leave(self, lane: Lane[Ticket]) -> list[Ticket]:
-        """Forget a lane and all that waits in it; what it has running still ends by :meth:`end`. Returns the tickets
-        whose turn it is now."""
-        self.lanes = tuple(one for one in self.lanes if one is not lane)
-        lane.waiting.clear()
-        return self._grant()
-
-    def ask(self, lane: Lane[Ticket], ticket: Ticket, now_ns: int) -> list[Ticket]:
-        """``ticket`` wants a turn of its lane. Returns the tickets whose turn it is now, which may include it."""
-        lane.asked_ns = now_ns
-        if not lane.waiting:
-            lane.asked_at = self._virtual
-        lane.waiting.append(ticket)
-        return self._grant()
-
-    def renew(self, lane: Lane[Ticket], ticket: Ticket, spent_ns: int, now_ns: int) -> list[Ticket]:
-        """End a turn that took ``spent_ns`` and ask for the next one at once: a model whose only instance always has
-        more to do would else be taken for idle between two batches, and lose what it is behind the others."""
-        lane.asked_ns = now_ns
-        lane.waiting.append(ticket)
-        return self.end(lane, spent_ns)
-
-    def end(self, lane: Lane[Ticket], spent_ns: int) -> list[Ticket]:
-        """A turn is over and took ``spent_ns`` (0: nothing was run). Returns the tickets whose turn it is now."""
-        spent = float(spent_ns * lane.slots)
-        self._free += lane.slots
-        lane.finish += (spent - lane.charged.popleft()) / lane.weight
-        if spent_ns:
-            lane.charge = spent
-        if not any(one.running or one.waiting for one in self.lanes):
-            self._virtual = max([self._virtual, *(one.finish for one in self.lanes)])
-        return self._grant()
-
-    def has_neighbours(self, lane: Lane[Ticket], now_ns: int) -> bool:
-        """Whether another lane uses the device, or did so a moment ago."""
-        for one in self.lanes:
-            if one is not lane and (one.running or one.waiting or now_ns - one.asked_ns < PRESENT_NS):
-                return True
-        return False
-
-    def limit_ns(self, lane: Lane[Ticket], now_ns: int) -> int:
-        """The most device time that the next batch of a lane should take."""
-        return QUANTUM_NS if not self.preemptive and self.has_neighbours(lane, now_ns) else NEVER
-
-    def stretch(self, lane: Lane[Ticket]) -> float:
-        """How many times longer a lane's work takes than its runs do, while the others stay as busy as they are.
-
-        Where the kernel shares the slots out, the runs themselves take longer, and are measured so."""
-        if self.preemptive:
-            return 1.0
-        others = sum(one.weight for one in self.lanes if one is not lane and (one.running or one.waiting))
-        return 1.0 + others / lane.weight
-
-    def _grant(self) -> list[Ticket]:
-        """The lane that begins first in virtual time is next. If its slots are not free, they are kept for it: a wide
-        batch would else wait for ever behind narrow ones."""
-        granted: list[Ticket] = []
-        while lane := min((one for one in self.lanes if one.waiting), key=_start, default=None):
-            if lane.slots > self._free:
-                lane = self._idle_lane()
-                if lane is None:
-                    break
-            granted.append(lane.waiting.popleft())
-            self._virtual = max(self._virtual, lane.start)
-            lane.finish = lane.start + lane.charge / lane.weight
-            lane.asked_at = self._virtual
-            lane.charged.append(lane.charge)
-            self._free -= lane.slots
-        return granted
-
-    def _idle_lane(self) -> Lane[Ticket] | None:
-        """Where the kernel shares the slots out: a lane that waits and has nothing running."""
-        if not self.preemptive:
-            return None
-        idle = [one for one in self.lanes if one.waiting and not one.running]
-        return min(idle, key=_start, default=None)
+FREE = Turn()
+"""The turn where no other model waits: it occupies nothing and limits nothing."""
 
 
-def _start(lane: Lane[Ticket]) -> float:
-    return lane.start
+class DeviceScheduler:
+    """The device that the models of this process share."""
+
+    def __init__(self, slots: int, *, preemptive: bool, clock: Callable[[], int] = perf_counter_ns) -> None:
+        """``slots``: how many runs of one thread fit, such as cores. ``preemptive``: whether the kernel shares
+        them among more runs than fit."""
+        self.queue: FairQueue[Turn] = FairQueue(slots, preemptive)
+        self.lock = threading.Lock()
+        self.clock = clock
+
+    def join(self, slots: int, weight: float = 1.0) -> ModelTurns:
+        """Add a model whose batches occupy ``slots`` of the device."""
+        with self.lock:
+            return ModelTurns(self, self.queue.join(slots, weight))
+
+
+class ModelTurns:
+    """The turns of one model on the device. Its methods are called by the threads of its instances."""
+
+    def __init__(self, device: DeviceScheduler, flow: Flow[Turn]) -> None:
+        self._device = device
+        self._queue = device.queue
+        self._flow = flow
+
+    def wait(self, held: Turn = FREE, spent_ns: int = 0) -> Turn:
+        """Give the turn ``held`` back, in which a batch took ``spent_ns``, and block until the next turn."""
+        if not held.granted and len(self._queue.flows) < 2:
+            return FREE
+        turn = Turn()
+        turn.gate.acquire()
+        with self._device.lock:
+            granted, waits = self._ask(turn, held, spent_ns)
+        _grant(granted)
+        if not waits:
+            return FREE
+        turn.gate.acquire()
+        if not turn.granted:
+            return FREE
+        with self._device.lock:
+            turn.limit_ns = self._queue.limit_ns(self._flow, self._device.clock())
+        return turn
+
+    def give_back(self, held: Turn) -> None:
+        """End a turn in which nothing was run."""
+        if not held.granted:
+            return
+        with self._device.lock:
+            granted = self._queue.end(self._flow, 0)
+        _grant(granted)
+
+    def leave(self) -> None:
+        """Remove the model from the device. Its waiting threads go on without a turn."""
+        with self._device.lock:
+            waiting = list(self._flow.waiting)
+            granted = self._queue.leave(self._flow)
+        for turn in waiting:
+            turn.gate.release()
+        _grant(granted)
+
+    def slowdown(self) -> float:
+        """How many times longer the model's work takes because other models take turns with it."""
+        return 1.0 if len(self._queue.flows) < 2 else self._queue.slowdown(self._flow)
+
+    def _ask(self, turn: Turn, held: Turn, spent_ns: int) -> tuple[list[Turn], bool]:
+        """The turns that are granted now, and whether ``turn`` waits or is among them. Called with the lock held."""
+        queue, flow, now_ns = self._queue, self._flow, self._device.clock()
+        if flow in queue.flows:
+            if held.granted:
+                return queue.renew(flow, turn, spent_ns, now_ns), True
+            return queue.ask(flow, turn, now_ns), True
+        return queue.end(flow, spent_ns) if held.granted else [], False
+
+
+def _grant(turns: list[Turn]) -> None:
+    for turn in turns:
+        turn.granted = True
+        turn.gate.release()

@@ -1,4 +1,4 @@
-"""Padding: how arrays of different lengths are put into one batch, and their outputs cut apart again."""
+"""Padding: arrays of different lengths are joined to one batch, and the outputs are cut back to each length."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import MalformedInput
-from ..request import InferRequest
 from ..tensors import Array
-
-Slice = tuple[InferRequest, int, int]
+from .batch import Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class PaddedInput:
 class Padding:
     """One variable axis that several inputs share, such as the length of a text.
 
-    ``outputs`` are (index, axis) of the outputs that have that axis too: what was padded there is cut off again.
+    ``outputs`` are (index, axis) of the outputs that have that axis too: there the padding is cut off again.
     """
 
     inputs: tuple[PaddedInput, ...]
@@ -41,7 +39,7 @@ class Padding:
         return int(lengths.pop())
 
     def shape(self, arrays: Sequence[Array]) -> Hashable:
-        """What has to be equal for two requests to share a run: every other axis but the batch's."""
+        """All sizes but those of the batch axis and of the padded axis; requests with equal shape may share a run."""
         axes = {one.index: one.axis for one in self.inputs}
         return tuple(
             tuple(size for axis, size in enumerate(array.shape) if axis not in (0, axes.get(index)))
@@ -49,7 +47,7 @@ class Padding:
         )
 
     def join(self, slices: Sequence[Slice], length: int) -> tuple[Array, ...]:
-        """Rows of all slices, filled up to ``length``."""
+        """The rows of all slices, padded to ``length``."""
         padded = {one.index: one for one in self.inputs}
         joined: list[Array] = []
         for index in range(len(slices[0][0].arrays)):
@@ -58,15 +56,15 @@ class Padding:
         return tuple(joined)
 
     def cut(self, outputs: Sequence[Array], length: int) -> list[Array]:
-        """The outputs of one request without what padding added."""
+        """The outputs of one request without the padding."""
         axes = dict(self.outputs)
         return [
             array[(slice(None),) * axes[index] + (slice(length),)] if index in axes else array
             for index, array in enumerate(outputs)
         ]
 
-    def stretch(self, arrays: Sequence[Array], length: int) -> list[Array]:
-        """Arrays of that length with values that occur in the given ones: inputs to measure with."""
+    def resized(self, arrays: Sequence[Array], length: int) -> list[Array]:
+        """Arrays of that length whose values occur in the given ones: inputs for measurements."""
         axes = {one.index: one.axis for one in self.inputs}
         return [
             np.take(array, np.arange(length) % array.shape[axes[index]], axis=axes[index]) if index in axes else array

@@ -1,7 +1,7 @@
-"""Parts: the rows of one request by their length, so that short ones need not be padded to the longest.
+"""Parts: the rows of one request grouped by length, so that short rows need not be padded to the longest.
 
-Rows that the cost table knows apart (another size of the padded axis) go their own way; where padding them together
-pays, the queue puts them together again, as it does with rows of different requests.
+Rows of different bucket sizes become parts that wait separately. Where padding them together pays, the queue joins
+them again, as it does with rows of different requests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .padding import Padding
 
 
 class Split:
-    """A request that is under way in parts; ``left`` have not ended yet."""
+    """A request that runs in parts; ``left`` counts those that have not ended yet."""
 
     __slots__ = ("done", "left", "whole")
 
@@ -45,7 +45,7 @@ class Part(InferRequest):
 
     @property
     def abandoned(self) -> bool:
-        """Nobody waits for a part of what nobody waits for."""
+        """Whether the whole request is abandoned."""
         return self.split.whole.abandoned
 
     @abandoned.setter

@@ -1,7 +1,7 @@
 """The pipeline: steps that batch independently, each with a scheduler of its own, behind the surface of one scheduler.
 
-The same request object goes from step to step, so that its deadline, its priority and whether anybody still waits for
-it need no handing on. Everything here runs on the event loop; the executors of the steps see single steps only.
+The same request object goes from step to step, with its deadline, its priority and its abandonment. Everything here
+runs on the event loop; the executors of the steps see single steps only.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter_ns
 
-from ..errors import Overloaded, SlipwayError
+from ..errors import SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
+from .admission import UNLIMITED, too_large, too_late, too_long
 from .parts import Part, apart, filled_up, rejoin
-from .scheduler import UNLIMITED, retry_seconds, too_late, too_long
 from .step import Step, rectangular
 
 log = logging.getLogger("slipway.pipeline")
@@ -24,7 +24,7 @@ Record = Callable[[Sequence[StepTimes]], None]
 
 
 class Pipeline:
-    """The steps in order, :meth:`add`-ed before the first request; ``outputs`` are the values that are the answer."""
+    """The steps in order, :meth:`add`-ed before the first request; ``outputs``: numbers of the values to return."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Pipeline:
     def submit(self, request: InferRequest, shape: Hashable = None) -> None:  # noqa: ARG002 - each step has its own
         """Admit a request to all steps. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
 
-        No step after this says no for load: what was admitted is answered, expires, or fails.
+        Later steps refuse nothing for load: an admitted request is answered, expires, or fails.
         """
         now_ns = self._clock()
         self.refusing = True
@@ -73,12 +73,12 @@ class Pipeline:
 
     @property
     def waiting_rows(self) -> int:
-        """Rows for which some step has still to be started: what a drain waits for."""
+        """Rows for which a run of some step has still to be started; a drain waits for them."""
         *before, last = self.steps
         return sum(step.inside for step in before) + last.scheduler.waiting_rows
 
     def cost_points(self) -> list[tuple[int, int, int]]:
-        """None: a pipeline costs nothing but its steps, and those are shown one by one."""
+        """Empty: the costs are shown for each step."""
         return []
 
     def stop(self) -> None:
@@ -87,12 +87,12 @@ class Pipeline:
             step.scheduler.stop()
 
     def abandon(self) -> None:
-        """After :meth:`stop`: whatever waits before any step gets NotReady."""
+        """After :meth:`stop`: end the waiting requests of all steps with NotReady."""
         for step in self.steps:
             step.scheduler.abandon()
 
     def ended(self, request: InferRequest) -> None:
-        """A step has ended a request, or a part of one: on to the next step, or back to whoever submitted it."""
+        """A step has ended a request, or a part of one: it goes on to the next step, or ends."""
         journey = request.journey
         assert journey is not None
         step = self.steps[journey.step]
@@ -121,11 +121,11 @@ class Pipeline:
 
     def _admit(self, request: InferRequest, now_ns: int) -> None:
         if not any(step.inside for step in self.steps):
-            return  # nothing waits, and how long a text is, for example, only its own step will know
+            return  # nothing waits, and the cost of a text, for example, is known only after its tokenizer
         wait_ns = self._admit_in_time(request.rows, now_ns, request.deadline_ns)
         waiting = sum(step.scheduler.waiting_bytes for step in self.steps)
         if waiting and waiting + held_bytes(request.arrays) > self._max_queue_bytes:
-            raise Overloaded(f"overloaded: {waiting / 1e6:.0f} MB of requests wait already", retry_seconds(wait_ns))
+            raise too_large(waiting, wait_ns)
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
         """The predicted wait. Raises Overloaded where it, or the finish, is too late."""
@@ -213,8 +213,8 @@ class Pipeline:
             request.error = error
             self._fail(request, journey)
         except Exception as error:
-            log.exception("a request could not be handed to step %s", self.steps[journey.step].name)
-            request.error = SlipwayError("the request could not be handed on; the server's log has the details")
+            log.exception("submitting a request to a step failed step=%s", self.steps[journey.step].name)
+            request.error = SlipwayError("a step of the pipeline failed; the server's log has the details")
             request.error.__cause__ = error
             self._fail(request, journey)
 
@@ -241,7 +241,7 @@ class Pipeline:
         request.done(request)
 
     def _leaving(self, values: Sequence[Array]) -> list[Array]:
-        """The answer; ragged rows are filled up with zeros, behind their ends."""
+        """The outputs of the pipeline; ragged rows are padded with zeros at their ends."""
         specs = [*self.steps[0].spec.inputs, *(spec for step in self.steps for spec in step.spec.outputs)]
         leaving = []
         for index in self._outputs:
@@ -251,7 +251,7 @@ class Pipeline:
 
 
 def _begin_anew(request: InferRequest) -> None:
-    """What the scheduler of the step before has left on a request."""
+    """Reset the fields that the scheduler of the step before has set."""
     request.outputs = None
     request.parts = None
     request.ended = False

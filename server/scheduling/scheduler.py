@@ -12,70 +12,28 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from time import perf_counter_ns
-from typing import Protocol
 
 import numpy as np
 
-from ..errors import ClientGone, DeadlineExceeded, NotReady, Overloaded
+from ..errors import ClientGone, DeadlineExceeded, NotReady
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
-from .executor import Executor, Failures, InlineExecutor, RunModel, ThreadExecutor, Work
+from .admission import UNLIMITED, Admission
+from .batch import Batch
+from .device import ModelTurns
+from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
-from .queue import Batch, BatchQueue
-from .turns import Place
+from .queue import BatchQueue
+from .run import Failures, RunModel
 
 log = logging.getLogger("slipway.scheduler")
-
-UNLIMITED = 1 << 62
-
-LAG_WEIGHT = 0.1
-"""Of the newest batch in how late the event loop learns that a batch has been computed: it may be reading bodies."""
 
 OnBatch = Callable[[Batch, int], None]
 OnEnd = Callable[[InferRequest], None]
 
 
-class Intake(Protocol):
-    """What takes the requests of one version of a model and ends each exactly once: one scheduler, or several.
-
-    ``refusing``: the last request was refused for load; then the next one is worth a look (:meth:`foresee`) before
-    anything is spent on its body.
-    """
-
-    refusing: bool
-
-    def foresee(self, deadline_ns: int) -> None:
-        """Raises Overloaded where even a single row could not be admitted now: whatever the body holds."""
-        ...
-
-    def submit(self, request: InferRequest, shape: Hashable = None) -> None:
-        """Admit a request. Raises Overloaded or NotReady, and then it is not ended."""
-        ...
-
-    def backlog_ns(self) -> int:
-        """Predicted wait of a request that arrives now."""
-        ...
-
-    @property
-    def waiting_rows(self) -> int:
-        """Rows that something has still to be started for."""
-        ...
-
-    def cost_points(self) -> list[tuple[int, int, int]]:
-        """(bucket size, batch size, nanoseconds) as learnt up to now."""
-        ...
-
-    def stop(self) -> None:
-        """Refuse new requests and end what runs. Blocks: not for the event loop."""
-        ...
-
-    def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: whatever still waits gets NotReady."""
-        ...
-
-
 class Scheduler:
-    """Requests in, each back through its ``done`` with outputs or an error."""
+    """Takes requests and ends each in one call of its ``done``, with outputs or an error."""
 
     def __init__(
         self,
@@ -89,46 +47,43 @@ class Scheduler:
         max_queue_bytes: int = UNLIMITED,
         objects: bool = False,
         padding: Padding | None = None,
-        place: Place | None = None,
+        turns: ModelTurns | None = None,
         on_batch: OnBatch,
         on_end: OnEnd | None = None,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
-        """``max_queue_ns`` and ``max_queue_bytes``: the predicted wait, and the size of all waiting arrays, at which
-        admission says no. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
-        ``place``: where its threads take turns with those of other models; None: nowhere.
-        ``on_batch(batch, failed slices)`` is told of every batch, for the metrics. ``on_end`` is told of every request
-        that has ended, in place of its ``done``."""
+        """``max_queue_ns`` and ``max_queue_bytes``: the longest predicted wait, and the most bytes of waiting arrays,
+        that admission allows. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
+        ``turns``: the turns of its threads on a device that models share; None: the device is not shared.
+        ``on_batch(batch, failed slices)`` is called for every batch, for the metrics. ``on_end`` is called for every
+        request that has ended, instead of its ``done``."""
         self.instances = instances
         self._queue = queue
+        self._admission = Admission(queue, max_queue_ns, max_queue_bytes, turns)
         self._loop = loop
         self._lock = threading.Lock()
-        self._max_queue_ns = max_queue_ns
-        self._max_queue_bytes = max_queue_bytes
         self._objects = objects
         self._padding = padding
-        self._place = place
         self._on_batch = on_batch
         self._on_end = on_end
         self._clock = clock
         self._waking = 0
         self._stopped = False
         self.refusing = False
-        self._lag_ns = 0.0
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_ns = NEVER
         self._hold_timer: asyncio.TimerHandle | None = None
         work = Work(model, self._pull, self._finish, padding)
         self._executor: Executor = (
-            InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, place)
+            InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
 
     def submit(self, request: InferRequest, shape: Hashable = None, admitted: bool = False) -> None:
         """Admit a request. Raises Overloaded, with a computed Retry-After, or NotReady when stopped.
 
-        This is the only place that says no: a request that was admitted ends in one call of its ``done``. ``admitted``:
-        somebody else has said yes before, to all steps of a pipeline.
+        This is the only place that refuses for load: an admitted request ends in one call of its ``done``.
+        ``admitted``: the request was admitted before, to all steps of a pipeline.
         """
         now_ns = self._clock()
         for array in request.arrays:
@@ -136,14 +91,14 @@ class Scheduler:
         if self._objects:
             request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
         with self._lock:
+            if self._stopped:
+                raise NotReady("the model is being unloaded")
             if not admitted:
                 self.refusing = True
-                self._admit(request, shape, now_ns)
+                self._admission.admit(request, shape, now_ns)
                 self.refusing = False
-            elif self._stopped:
-                raise NotReady("the model is being unloaded")
             self._queue.push(request, shape, now_ns)
-            wake = self._queue.idle_instances > self._waking
+            wake = self._queue.running.idle > self._waking
             if wake:
                 self._waking += 1
         if wake:
@@ -152,31 +107,31 @@ class Scheduler:
             self._arm_deadline(request.deadline_ns, now_ns)
 
     def foresee(self, deadline_ns: int) -> None:
-        """Raises Overloaded where the wait alone is too long for any request with this deadline."""
+        """Raises Overloaded where the wait alone is too long for every request with this deadline."""
         now_ns = self._clock()
         with self._lock:
-            self._admit_wait(self._wait_ns(now_ns), now_ns, deadline_ns)
+            self._admission.foresee(now_ns, deadline_ns)
 
     def backlog_ns(self) -> int:
         """Predicted wait of a request that arrives now."""
         with self._lock:
-            return self._wait_ns(self._clock())
+            return self._admission.wait_ns(self._clock())
 
     @property
     def waiting_rows(self) -> int:
         with self._lock:
-            return self._queue.waiting_rows
+            return self._queue.waiting.rows
 
     @property
     def waiting_bytes(self) -> int:
-        """Of the arrays of all that waits."""
+        """Bytes of the arrays of all waiting requests."""
         with self._lock:
-            return self._queue.waiting_bytes
+            return self._queue.waiting.bytes
 
     def cost_points(self) -> list[tuple[int, int, int]]:
         """(bucket size, batch size, nanoseconds) as learnt up to now; bucket size 0 where nothing is padded."""
         with self._lock:
-            return [(size, *point) for size, cost in self._queue.costs() for point in cost.points()]
+            return [(size, *point) for size, cost in self._queue.waiting.costs() for point in cost.points()]
 
     def stop(self) -> None:
         """Refuse new requests and end the executor after its running batches. Blocks: not for the event loop."""
@@ -184,40 +139,15 @@ class Scheduler:
         self._executor.stop()
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: whatever still waits gets NotReady."""
+        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
         for timer in (self._deadline_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()
         with self._lock:
-            left = self._queue.clear()
+            left = self._queue.waiting.clear()
         for request in left:
             request.error = NotReady("the model was unloaded before the request could run")
             self._end(request)
-
-    def _admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
-        if self._stopped:
-            raise NotReady("the model is being unloaded")
-        wait_ns = self._wait_ns(now_ns)
-        self._admit_wait(wait_ns, now_ns, NEVER)
-        if self._queue.waiting_bytes and self._queue.waiting_bytes + request.size_bytes > self._max_queue_bytes:
-            waiting_mb = self._queue.waiting_bytes / 1e6
-            raise Overloaded(f"overloaded: {waiting_mb:.0f} MB of requests wait already", retry_seconds(wait_ns))
-        if request.deadline_ns != NEVER:
-            finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, wait_ns + int(self._lag_ns))
-            if finish_ns > request.deadline_ns:
-                raise too_late(finish_ns - request.deadline_ns)
-
-    def _wait_ns(self, now_ns: int) -> int:
-        """The predicted wait, with the turns of other models."""
-        wait_ns = self._queue.backlog_ns(now_ns)
-        return wait_ns if self._place is None else int(wait_ns * self._place.stretch())
-
-    def _admit_wait(self, wait_ns: int, now_ns: int, deadline_ns: int) -> None:
-        if wait_ns > self._max_queue_ns:
-            raise too_long(wait_ns, self._max_queue_ns)
-        ready_ns = now_ns + wait_ns + int(self._lag_ns)
-        if ready_ns > deadline_ns:
-            raise too_late(ready_ns - deadline_ns)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
         with self._lock:
@@ -226,12 +156,12 @@ class Scheduler:
             else:
                 self._queue.release(finished)
             batch = None if self._stopped else self._queue.pull(self._clock(), limit_ns)
-            dead = self._queue.take_dead()
+            evicted = self._queue.waiting.take_evicted()
             hold_ns = self._queue.wake_ns() if batch is None else NEVER
-            # Rows that were held back so that they would not crowd the device may find company too large for one batch.
+            # Rows that were held back for contention may have become more than one batch takes.
             wake = self.instances > 1 and batch is not None and self._more_to_start()
-        if dead:
-            self._loop.call_soon_threadsafe(self._end_all, dead)
+        if evicted:
+            self._loop.call_soon_threadsafe(self._end_all, evicted)
         if hold_ns != NEVER:
             self._loop.call_soon_threadsafe(self._arm_hold, hold_ns)
         if wake:
@@ -240,14 +170,14 @@ class Scheduler:
 
     def _more_to_start(self) -> bool:
         """Whether another instance should be woken, which then counts as waking."""
-        more = self._queue.idle_instances > self._waking and self._queue.waiting_rows > 0
+        more = self._queue.running.idle > self._waking and self._queue.waiting.rows > 0
         self._waking += more
         return more
 
     def _finish(self, batch: Batch, failures: Failures) -> None:
         """Give every request of a batch its rows."""
         self._on_batch(batch, len(failures))
-        self._lag_ns += LAG_WEIGHT * (max(self._clock() - batch.computed_ns, 0) - self._lag_ns)
+        self._admission.learn_lag(self._clock() - batch.computed_ns)
         alone = len(batch.slices) == 1
         offset = 0
         for request, start, stop in batch.slices:
@@ -264,8 +194,9 @@ class Scheduler:
             elif not self._rejoin(request, start, outputs):
                 continue
             request.scattered_ns = self._clock()
-            if request.scattered_ns > request.deadline_ns and request.error is None:
-                request.error = DeadlineExceeded("the answer was computed, but not before its deadline")
+            late_ns = request.scattered_ns - request.deadline_ns
+            if late_ns > 0 and request.error is None:
+                request.error = DeadlineExceeded(f"deadline exceeded: finished {late_ns / 1e6:.1f} ms late")
                 request.outputs = None
             self._end(request)
         for (request, _, _), error in failures:
@@ -295,7 +226,7 @@ class Scheduler:
             else:
                 self._on_end(request)
         except Exception:
-            log.exception("an answer could not be delivered; its neighbours in the batch still are")
+            log.exception("completing a request failed; the other requests of its batch go on")
 
     def _end_all(self, requests: list[InferRequest]) -> None:
         for request in requests:
@@ -308,7 +239,7 @@ class Scheduler:
 
     def _release_hold(self) -> None:
         with self._lock:
-            wake = self._queue.idle_instances > self._waking
+            wake = self._queue.running.idle > self._waking
             if wake:
                 self._waking += 1
         if wake:
@@ -323,27 +254,10 @@ class Scheduler:
     def _expire(self) -> None:
         now_ns = self._clock()
         with self._lock:
-            following_ns = self._queue.expire(now_ns)
-            dead = self._queue.take_dead()
+            following_ns = self._queue.waiting.expire(now_ns)
+            evicted = self._queue.waiting.take_evicted()
         self._deadline_timer = None
         self._deadline_ns = NEVER
         if following_ns != NEVER:
             self._arm_deadline(following_ns, now_ns)
-        self._end_all(dead)
-
-
-def too_long(wait_ns: int, limit_ns: int) -> Overloaded:
-    """The refusal of a request that would wait longer than anybody should."""
-    return Overloaded(f"overloaded: the wait would be {wait_ns // 1_000_000} ms", retry_seconds(wait_ns - limit_ns))
-
-
-def too_late(late_ns: int) -> Overloaded:
-    """The refusal of a request that would miss its deadline by so much."""
-    return Overloaded(
-        f"overloaded: the answer would be {late_ns / 1e6:.1f} ms after the deadline", retry_seconds(late_ns)
-    )
-
-
-def retry_seconds(wait_ns: int) -> int:
-    """Retry-After: whole seconds, rounded up, at least one."""
-    return max(-(-wait_ns // 1_000_000_000), 1)
+        self._end_all(evicted)

@@ -1,4 +1,4 @@
-"""One step of a pipeline: its scheduler, what its rows cost, and how values become its inputs."""
+"""One step of a pipeline: its scheduler, the cost of its rows, and its inputs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from ..ragged import filled, is_ragged, stacked
 from ..tensors import Array, ModelSpec
+from .batch import Batch
 from .padding import Padding
-from .queue import Batch
 from .scheduler import Scheduler
 
 LEARNING = 0.2
-"""Weight of the newest batch in what a step is expected to cost."""
+"""Weight of the newest batch in the expected cost of a step."""
 
 
 @dataclass(slots=True)
 class Step:
-    """One step, and what a row costs there: ``row_ns`` at its best batch size, ``full`` rows, and ``alone_ns`` alone.
+    """One step, and the cost of a row there: ``row_ns`` at its best batch size of ``full`` rows, ``alone_ns`` alone.
 
-    ``inputs`` are the numbers of the values that it takes; ``inside`` the rows that wait or run here. ``sizes``: the
-    lengths that it has costs for.
+    ``inputs`` are the numbers of the values that it takes; ``inside`` counts the rows that wait or run here.
+    ``sizes``: the lengths for which costs were measured.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Step:
     inside: int = 0
 
     def learn(self, batch: Batch) -> None:
-        """What the newest batch says about the requests that come now: those of yesterday were perhaps shorter."""
+        """Learn from the newest batch what a row costs now: the lengths of the requests change over time."""
         if batch.bucket is not None:
             cost = batch.bucket.cost
             self.alone_ns += LEARNING * (cost.predict_ns(1) - self.alone_ns)
@@ -49,7 +49,7 @@ class Step:
         return self.alone_ns + share * max(self.full * self.row_ns - self.alone_ns, 0.0)
 
     def arrays(self, values: Sequence[Array]) -> list[Array]:
-        """This step's inputs, as they are: some may be ragged."""
+        """The inputs of this step; some may be ragged."""
         return [values[index] for index in self.inputs]
 
 

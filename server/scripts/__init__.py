@@ -1,5 +1,6 @@
-"""Users' own code: finding it, importing it privately, calling it, and surviving whatever it does.
+"""Users' scripts (``inference.py``): finding, importing and calling them, in threads or in worker processes.
 
-A script takes and gives whole bodies, not tensors. So its session is one whose batches hold calls: an array of
-:class:`~server.scripts.call.Call` in, an array of :class:`~server.scripts.call.Answer` out, scheduled like any other.
+A script takes and returns whole bodies, not tensors. Its backend session therefore runs batches of calls: an array of
+:class:`~server.scripts.call.Call` in, an array of :class:`~server.scripts.call.ScriptResponse` out. The scheduler
+treats that session like any other.
 """

@@ -1,4 +1,4 @@
-"""What travels to a script and back: a call is one request, an answer is what becomes of it."""
+"""Calls and their responses: one request as a script receives it, and the body or error that comes back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..request import NEVER, Headers
 from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
-    from .pieces import Pieces, Sink
+    from .chunks import Chunks, ChunkSink
 
 SPEC = ModelSpec((TensorSpec("request", BY_NAME["BYTES"], (-1,)),), (TensorSpec("answer", BY_NAME["BYTES"], (-1,)),))
-"""What a script looks like to the scheduler: rows that nobody looks into."""
+"""The tensor spec that the scheduler sees for a script: one row for each call."""
 
 BY_CODE: dict[str, type[SlipwayError]] = {
     kind.code: kind
@@ -26,39 +26,42 @@ BY_CODE: dict[str, type[SlipwayError]] = {
         *(errors.OutOfMemory, errors.DeadlineExceeded, errors.NotReady, errors.ModelFailed),
     )
 }
-"""The errors that may cross from a worker process, by what is written of them."""
+"""The error classes that may cross the channel from a worker process, by code."""
 
 
-class Session(Protocol):
-    """What the requests of one caller share. ``data`` belongs to the script; ``over``: the session has ended. ``home``
-    is set by whoever keeps the state elsewhere: at the end its ``forget`` is called, on the event loop."""
+class StatefulSession(Protocol):
+    """A SageMaker session: state that several requests share.
+
+    ``data`` belongs to the script. ``owner`` is set by a process pool that keeps the state in a worker; its ``forget``
+    is called on the event loop when the session ends. ``over`` is True after the end.
+    """
 
     id: str
     data: dict[str, Any]
-    home: Home | None
+    owner: StateOwner | None
     over: bool
 
 
-class Home(Protocol):
-    """Where the state of a session lives, when that is not in this process."""
+class StateOwner(Protocol):
+    """The holder of a session's state outside the server's process."""
 
-    def forget(self, session: Session) -> None:
-        """The session has ended."""
+    def forget(self, session: StatefulSession) -> None:
+        """Drop the state of a session that has ended."""
         ...
 
 
-class Elsewhere:
-    """The pieces of an answer that a worker process holds."""
+class RemoteChunks:
+    """Marks a response whose further chunks a worker process computes."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One request as a script sees it.
+    """One request as a script receives it.
 
-    ``content_type`` is lower case and without parameters, or None where the request named none; ``charset`` is that
-    parameter. ``accept`` is one concrete media type. ``deadline_ns`` is of ``perf_counter_ns`` of the server, and what
-    is left to the run; ``ends_ns`` is the caller's own. An answer in pieces may take ``piece_ns`` for each, and goes to
-    ``sink``; None: it is put together.
+    ``content_type`` is lower case and without parameters, None if the request has none. ``charset`` is its parameter.
+    ``accept`` is one concrete media type. Times are nanoseconds of the server's ``perf_counter_ns``: ``deadline_ns``
+    limits the run, ``ends_ns`` is the client's own deadline for the whole response, ``chunk_timeout_ns`` limits each
+    chunk. Chunks go to ``sink``; without a sink they are joined into one body.
     """
 
     body: bytes
@@ -69,17 +72,17 @@ class Call:
     charset: str = "utf-8"
     deadline_ns: int = NEVER
     ends_ns: int = NEVER
-    piece_ns: int = NEVER
-    sink: Sink | None = field(default=None, compare=False)
-    session: Session | None = field(default=None, compare=False)
+    chunk_timeout_ns: int = NEVER
+    sink: ChunkSink | None = field(default=None, compare=False)
+    session: StatefulSession | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
-class Answer:
-    """What a script made of a call: a body of some status, or an error of ours.
+class ScriptResponse:
+    """The result of a call: a body with its status, or an error.
 
-    ``decode_ns`` and ``encode_ns`` are what ``input_fn`` and ``output_fn`` took. With ``pieces`` the body is only the
-    first one; what is there of it after a run is how far it came.
+    ``decode_ns`` and ``encode_ns`` are the durations of ``input_fn`` and ``output_fn``. With ``chunks``, ``body`` holds
+    only the first chunk.
     """
 
     body: bytes = b""
@@ -89,16 +92,16 @@ class Answer:
     error: SlipwayError | None = None
     decode_ns: int = field(default=0, compare=False)
     encode_ns: int = field(default=0, compare=False)
-    pieces: Pieces | Elsewhere | None = field(default=None, compare=False)
+    chunks: Chunks | RemoteChunks | None = field(default=None, compare=False)
 
     @property
     def pending(self) -> bool:
-        """Whether nothing has become of the call yet."""
+        """Whether the response is still empty: neither a body nor an error."""
         return self.error is None and not self.content_type
 
 
 def as_array(rows: Sequence[Any]) -> Array:
-    """Objects as an array [len(rows)], without a look into them."""
+    """An object array of shape [len(rows)] that holds the rows as they are."""
     array = np.empty(len(rows), object)
     for index, row in enumerate(rows):
         array[index] = row

@@ -1,8 +1,8 @@
-"""The channel between the server and a worker process: small bodies inside the socket, large ones as memory files.
+"""The channel between the server and a worker process: small bodies travel in the socket, large ones as memory files.
 
-A memory file (``memfd_create``) belongs to nobody's file system: it does not count against ``/dev/shm``, which is 64 MB
-on hosted endpoints, and is gone when both sides have closed it. Its descriptor travels with SCM_RIGHTS. Nothing is
-pickled: a message is a JSON document and byte strings.
+A memory file (``memfd_create``) belongs to no file system. It does not count against ``/dev/shm``, which has 64 MB on
+hosted endpoints, and the kernel frees it when both sides have closed it. Its descriptor travels with SCM_RIGHTS.
+Nothing is pickled: a message is a JSON document and byte strings.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from typing import Any
 import orjson
 
 from ..errors import ModelFailed, SlipwayError
-from .call import BY_CODE, Answer, Call, Elsewhere, Session
+from .call import BY_CODE, Call, RemoteChunks, ScriptResponse, StatefulSession
 
 HEAD = struct.Struct("<IQ?")
-"""Length of the document, length of the blobs together, and whether these are in a memory file."""
+"""Length of the document, total length of the blobs, and whether the blobs are in a memory file."""
 
 INLINE_BYTES = 65_536
-"""Blobs up to this size together go through the socket: below it that is faster than a file."""
+"""Total blob size up to which the socket is faster than a memory file."""
 
-LONGEST_DOCUMENT = 64_000_000
+MAX_DOCUMENT_BYTES = 64_000_000
 
 Message = tuple[Any, list[bytes]]
 
 
-class Broken(Exception):
-    """The other side is gone, or says what makes no sense. ``unread``: it has surely not read what was sent last."""
+class ChannelBroken(Exception):
+    """The other side has closed the channel or sent an invalid message.
+
+    ``unread`` is True if the other side certainly did not read the last message.
+    """
 
     def __init__(self, message: str, unread: bool = False) -> None:
         super().__init__(message)
@@ -39,13 +42,13 @@ class Broken(Exception):
 
 
 class Channel:
-    """One end. Owned by one thread at a time."""
+    """One end of the channel. One thread at a time may use it."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
 
     def send(self, document: Any, blobs: Sequence[bytes] = ()) -> None:
-        """Raises Broken when nobody is there to read it."""
+        """Send one message. Raises ChannelBroken if the other side is closed."""
         text = orjson.dumps({"document": document, "sizes": [len(blob) for blob in blobs]})
         length = sum(len(blob) for blob in blobs)
         inline = length <= INLINE_BYTES
@@ -60,27 +63,27 @@ class Channel:
         except TimeoutError:
             raise
         except OSError as error:
-            raise Broken(f"nobody reads: {error.strerror}", unread=True) from error
+            raise ChannelBroken(f"the other side is closed: {error.strerror}", unread=True) from error
 
     def receive(self, timeout_s: float | None = None) -> Message:
-        """The next message. Raises TimeoutError when it takes longer, or Broken."""
+        """Wait for the next message. Raises TimeoutError after ``timeout_s`` seconds, or ChannelBroken."""
         self._socket.settimeout(timeout_s)
         descriptors: list[int] = []
         try:
             head, descriptors, _, _ = socket.recv_fds(self._socket, HEAD.size, 1, socket.MSG_CMSG_CLOEXEC)
             if not head:
-                raise Broken("the other side is gone")
+                raise ChannelBroken("the other side is closed")
             head += self._exactly(HEAD.size - len(head))
             length, size, filed = HEAD.unpack(head)
-            if length > LONGEST_DOCUMENT or (filed and not descriptors) or (not filed and size > INLINE_BYTES):
-                raise Broken("a message makes no sense")
+            if length > MAX_DOCUMENT_BYTES or (filed and not descriptors) or (not filed and size > INLINE_BYTES):
+                raise ChannelBroken("a message is invalid")
             message = orjson.loads(self._exactly(length))
             payload = _contents(descriptors[0], size) if filed else self._exactly(size)
             return message["document"], _cut(payload, message["sizes"])
         except ConnectionResetError as error:
-            raise Broken("the other side is gone and had not read everything", unread=True) from error
+            raise ChannelBroken("the other side closed before it had read everything", unread=True) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise Broken("a message makes no sense") from error
+            raise ChannelBroken("a message is invalid") from error
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -93,7 +96,7 @@ class Channel:
         while size:
             part = self._socket.recv(min(size, 1 << 20))
             if not part:
-                raise Broken("the other side went in the middle of a message")
+                raise ChannelBroken("the other side closed in the middle of a message")
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
@@ -114,12 +117,12 @@ def _memory_file(blobs: Sequence[bytes]) -> Any:
 
 def _contents(descriptor: int, size: int) -> bytes:
     if os.fstat(descriptor).st_size != size:
-        raise Broken("a memory file has another size than was said")
+        raise ChannelBroken("a memory file does not have the announced size")
     parts, at = [], 0
     while at < size:
         part = os.pread(descriptor, size - at, at)
         if not part:
-            raise Broken("a memory file became shorter")
+            raise ChannelBroken("a memory file was truncated")
         parts.append(part)
         at += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -127,7 +130,7 @@ def _contents(descriptor: int, size: int) -> bytes:
 
 def _cut(payload: bytes, sizes: list[int]) -> list[bytes]:
     if sum(sizes) != len(payload) or any(size < 0 for size in sizes):
-        raise Broken("a message makes no sense")
+        raise ChannelBroken("a message is invalid")
     if len(sizes) == 1:
         return [payload]
     blobs, at = [], 0
@@ -137,15 +140,15 @@ def _cut(payload: bytes, sizes: list[int]) -> list[bytes]:
     return blobs
 
 
-def calls_out(calls: Sequence[Call]) -> tuple[Any, list[bytes]]:
-    """Calls as a message."""
+def encode_calls(calls: Sequence[Call]) -> tuple[Any, list[bytes]]:
+    """The message that carries calls to a worker."""
     rows = [
         {
             "content_type": call.content_type,
             "accept": call.accept,
             "charset": call.charset,
             "request_id": call.request_id,
-            "headers": _headers_out(call.headers),
+            "headers": _encode_headers(call.headers),
             "session": None if call.session is None else call.session.id,
         }
         for call in calls
@@ -153,15 +156,15 @@ def calls_out(calls: Sequence[Call]) -> tuple[Any, list[bytes]]:
     return rows, [call.body for call in calls]
 
 
-def calls_in(message: Message, session_of: Callable[[str], Session]) -> list[Call]:
-    """``session_of``: the session of an id, as it lives in this process."""
+def decode_calls(message: Message, session_of: Callable[[str], StatefulSession]) -> list[Call]:
+    """The calls of a message. ``session_of`` returns this process's stateful session of an id."""
     rows, blobs = message
     return [
         Call(
             body,
             row["content_type"],
             row["accept"],
-            _headers_in(row["headers"]),
+            _decode_headers(row["headers"]),
             row["request_id"],
             row["charset"],
             session=None if row["session"] is None else session_of(row["session"]),
@@ -170,60 +173,62 @@ def calls_in(message: Message, session_of: Callable[[str], Session]) -> list[Cal
     ]
 
 
-def answers_out(answers: Sequence[Answer]) -> tuple[Any, list[bytes]]:
-    """Answers as a message."""
+def encode_responses(responses: Sequence[ScriptResponse]) -> tuple[Any, list[bytes]]:
+    """The message that carries responses to the server."""
     rows = [
         {
-            "content_type": answer.content_type,
-            "status": answer.status,
-            "headers": _headers_out(answer.headers),
-            "error": None if answer.error is None else error_out(answer.error),
-            "decode_ns": answer.decode_ns,
-            "encode_ns": answer.encode_ns,
-            "more": answer.pieces is not None,
+            "content_type": response.content_type,
+            "status": response.status,
+            "headers": _encode_headers(response.headers),
+            "error": None if response.error is None else encode_error(response.error),
+            "decode_ns": response.decode_ns,
+            "encode_ns": response.encode_ns,
+            "more": response.chunks is not None,
         }
-        for answer in answers
+        for response in responses
     ]
-    return {"answers": rows}, [answer.body for answer in answers]
+    return {"answers": rows}, [response.body for response in responses]
 
 
-def answers_in(message: Message) -> list[Answer]:
-    """Raises the error that several calls ended in together, or Broken."""
+def decode_responses(message: Message) -> list[ScriptResponse]:
+    """The responses of a message. Raises the error that all calls of the run share, or ChannelBroken."""
     document, blobs = message
     try:
         if "raised" in document:
-            raise error_in(document["raised"])
+            raise decode_error(document["raised"])
         return [
-            Answer(
+            ScriptResponse(
                 body,
                 str(row["content_type"]),
                 int(row["status"]),
-                _headers_in(row["headers"]),
-                None if row["error"] is None else error_in(row["error"]),
+                _decode_headers(row["headers"]),
+                None if row["error"] is None else decode_error(row["error"]),
                 int(row["decode_ns"]),
                 int(row["encode_ns"]),
-                Elsewhere() if row["more"] else None,
+                RemoteChunks() if row["more"] else None,
             )
             for row, body in zip(document["answers"], blobs, strict=True)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise Broken("an answer makes no sense") from error
+        raise ChannelBroken("a response is invalid") from error
 
 
-def error_out(error: BaseException) -> list[str]:
+def encode_error(error: BaseException) -> list[str]:
+    """Code and message of an error; an error that is not ours becomes ModelFailed or OutOfMemory."""
     if isinstance(error, SlipwayError) and error.code in BY_CODE:
         return [error.code, str(error).encode(errors="replace").decode()]
     kind = ModelFailed if not isinstance(error, MemoryError) else BY_CODE["out_of_memory"]
     return [kind.code, f"the script raised {type(error).__name__}; the server's log has the details"]
 
 
-def error_in(pair: list[str]) -> SlipwayError:
+def decode_error(pair: list[str]) -> SlipwayError:
+    """The error of a code and a message."""
     return BY_CODE[pair[0]](pair[1])
 
 
-def _headers_out(headers: Sequence[tuple[bytes, bytes]]) -> list[list[str]]:
+def _encode_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers]
 
 
-def _headers_in(pairs: Sequence[Sequence[str]]) -> list[tuple[bytes, bytes]]:
+def _decode_headers(pairs: Sequence[Sequence[str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

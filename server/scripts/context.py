@@ -1,8 +1,7 @@
-"""The context that a script may ask for: the request's headers in, status and headers of the answer out.
+"""The context argument of script functions: request headers to read, response status and headers to set.
 
-It has the shape of the multi-model server's, which existing scripts are written for. That one is changed for every
-request and therefore only right while one thread serves one request; ours is made for one call (or one batch of calls)
-and given to nobody else.
+Its interface is that of the multi-model server's context, which existing scripts use. That server changes one context
+for each request; here each call, or each batch of calls, has a context of its own.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from ..errors import ModelFailed
 from ..request import Headers
 from .call import Call
 
-log = logging.getLogger("slipway.handlers")
+log = logging.getLogger("slipway.scripts")
 
 FRAMING = frozenset(("content-length", "transfer-encoding", "connection", "content-type", "date"))
-"""Headers that the server writes itself."""
+"""Response headers that the server writes itself."""
 
 
 class RequestHeaders(dict[str, str]):
-    """Header names are found in any case; they are kept as the client wrote them, or lower case as the server reads."""
+    """Request headers by name. Look-ups ignore case; iteration shows the names as the server read them."""
 
     def __missing__(self, key: str) -> str:
         wanted = key.lower()
@@ -42,7 +41,7 @@ class RequestHeaders(dict[str, str]):
 
 
 class RequestProcessor:
-    """One request of a context, and what is to become of its answer."""
+    """One request of a context, with the status and headers that the script sets for its response."""
 
     def __init__(self, call: Call | None) -> None:
         self._call = call
@@ -59,10 +58,12 @@ class RequestProcessor:
         return self._request
 
     def get_request_property(self, key: str) -> str | None:
+        """One header of the request, None if it is absent."""
         value: str | None = self.get_request_properties().get(key)
         return value
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
+        """Set the status of the response."""
         self._status = code
         self._phrase = reason_phrase
 
@@ -73,6 +74,7 @@ class RequestProcessor:
         return self._phrase
 
     def add_response_property(self, key: str, value: str) -> None:
+        """Set a header of the response."""
         self._response[key] = value
 
     def get_response_header(self) -> dict[str, str]:
@@ -81,9 +83,12 @@ class RequestProcessor:
     get_response_headers = get_response_header
 
     def outcome(self) -> tuple[int, str | None, Headers]:
-        """Status, content type (None: not set) and further headers. Raises ModelFailed for what HTTP cannot carry."""
+        """Status, content type (None if not set) and further headers of the response.
+
+        Raises ModelFailed for a status outside 200 to 599 and for an invalid header.
+        """
         if not isinstance(self._status, int) or not 200 <= self._status <= 599:
-            raise ModelFailed(f"the script set the status {self._status!r}, which is not one of an answer (200 to 599)")
+            raise ModelFailed(f"the script set the status {self._status!r}; a status must be a number from 200 to 599")
         content_type: str | None = None
         headers: Headers = []
         for key, value in self._response.items():
@@ -91,9 +96,9 @@ class RequestProcessor:
             try:
                 pair = name.encode("ascii"), text.encode("latin-1")
             except UnicodeEncodeError as error:
-                raise ModelFailed(f"the script set the header {name!r} to something that is no header") from error
+                raise ModelFailed(f"the script set the header {name!r}, which is not valid in HTTP") from error
             if not name or any(c <= " " or c == ":" for c in name) or any(c < 32 and c != 9 for c in pair[1]):
-                raise ModelFailed(f"the script set the header {name!r} to something that is no header")
+                raise ModelFailed(f"the script set the header {name!r}, which is not valid in HTTP")
             if name == "content-type":
                 content_type = text
             elif name not in FRAMING:
@@ -102,13 +107,13 @@ class RequestProcessor:
 
 
 class ScriptMetrics:
-    """The multi-model server's metrics: here each becomes a line of the log."""
+    """The multi-model server's metrics interface. Each metric becomes a log line."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def add_metric(self, name: str, value: Any, idx: int | None = None, unit: str | None = None, **_: Any) -> None:  # noqa: ARG002 - the script's signature
-        log.info("metric of model %s: %s=%s%s", self._name, name, value, f" {unit}" if unit else "")
+        log.info("script metric model=%s %s=%s%s", self._name, name, value, f" unit={unit}" if unit else "")
 
     def add_counter(self, name: str, value: Any, idx: int | None = None, dimensions: Any = None) -> None:  # noqa: ARG002
         self.add_metric(name, value, idx)
@@ -127,7 +132,7 @@ class ScriptMetrics:
 
 
 class Context:
-    """What a function gets that takes one argument more. At load there is no request in it."""
+    """The last argument of a script function that takes one more. While the model loads it holds no request."""
 
     def __init__(self, model_name: str, system_properties: dict[str, Any], calls: Sequence[Call] = ()) -> None:
         self.model_name = model_name
@@ -160,7 +165,7 @@ class Context:
         self.request_processor[idx].add_response_property(key, value)
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
-        """The phrase is taken and not sent: HTTP has one for each status."""
+        """Set the status of one response. The phrase is not sent: HTTP has a fixed one for each status."""
         self.request_processor[idx].report_status(code, phrase)
 
     def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
@@ -169,17 +174,17 @@ class Context:
 
     @property
     def session(self) -> dict[str, Any] | None:
-        """What the session of the (first) request keeps: a dictionary of the script's own; None without one."""
+        """The script's own dictionary of the first request's stateful session, None without a session."""
         session = self._session
         return None if session is None else session.data
 
     @property
     def session_id(self) -> str | None:
-        """The id of that session."""
+        """The id of the first request's stateful session, None without a session."""
         session = self._session
         return None if session is None else session.id
 
     @property
     def custom_attributes(self) -> str | None:
-        """``X-Amzn-SageMaker-Custom-Attributes`` of the (first) request."""
+        """The header ``X-Amzn-SageMaker-Custom-Attributes`` of the first request, None if it is absent."""
         return self.get_request_header(0, "x-amzn-sagemaker-custom-attributes")

@@ -1,4 +1,4 @@
-"""A script's ``requirements.txt``: what of it is missing; installed only when the operator says so."""
+"""A script's ``requirements.txt``: missing packages are reported, and installed only with ``--script-install``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import BrokenArtifact
 
-log = logging.getLogger("slipway.handlers")
+log = logging.getLogger("slipway.scripts")
 
 FILE = "requirements.txt"
 LINE = re.compile(
@@ -21,10 +21,10 @@ LINE = re.compile(
 INSTALL_S = 600.0
 
 
-def missing(text: str) -> list[str]:
-    """The requirements that are not installed, or not in the version that they are pinned to, with what is there.
+def missing_requirements(text: str) -> list[str]:
+    """The requirements that are not installed, or not in their pinned version.
 
-    Ranges, markers, URLs and options are not judged: a name that is installed is taken to be right.
+    Ranges, markers, URLs and options are not checked: any installed version satisfies them.
     """
     lacking = []
     for line in text.splitlines():
@@ -42,23 +42,22 @@ def missing(text: str) -> list[str]:
     return lacking
 
 
-def provide(code: Path, install: bool) -> str:
-    """Report what is missing in the log; with ``install``, fetch it with pip into a folder of its own.
+def check_requirements(code: Path, install: bool) -> str:
+    """Log the missing requirements; with ``install``, install them with pip into a new folder.
 
-    Returns that folder, or nothing. It belongs behind everything else on the path: a script's wish must not change the
-    server's own libraries. Raises BrokenArtifact when pip fails.
+    Returns that folder, or an empty string. The folder belongs at the end of ``sys.path``: a script's requirements must
+    not replace the server's own libraries. Raises BrokenArtifact if pip fails.
     """
     path = code / FILE
     if not path.is_file():
         return ""
-    lacking = missing(path.read_text(encoding="utf-8", errors="replace"))
+    lacking = missing_requirements(path.read_text(encoding="utf-8", errors="replace"))
     if not lacking:
-        log.info("%s: everything is installed", FILE)
+        log.info("requirements are installed file=%s", FILE)
     elif not install:
         log.warning(
-            "%s asks for what is not installed: %s; install it when the image is built, or pass --script-install",
-            FILE,
-            ", ".join(lacking),
+            "requirements are missing file=%s missing=%s; install them in the image, or pass --script-install",
+            *(FILE, ",".join(lacking)),
         )
     else:
         return _install(path)
@@ -67,7 +66,7 @@ def provide(code: Path, install: bool) -> str:
 
 def _install(path: Path) -> str:
     target = tempfile.mkdtemp(prefix="slipway-requirements-")
-    log.info("installing %s into %s", FILE, target)
+    log.info("installing requirements file=%s target=%s", FILE, target)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", target, "-r", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)  # noqa: S603

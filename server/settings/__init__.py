@@ -1,1 +1,1 @@
-"""Settings: every option once, where its value comes from, and its documentation."""
+"""Settings: options declared once, the reader of their values, the platform's environment, their documentation."""

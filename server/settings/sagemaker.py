@@ -1,4 +1,4 @@
-"""The platform's environment: how SageMaker's variables are read, and what each means that is no setting of ours."""
+"""The SageMaker environment: how its variables are read, and the meaning of those that set no option."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ MIB_AS_MB = 1.048576
 """SageMaker counts 6 MB as 6,291,456 bytes; our settings count in millions of bytes."""
 
 BATCH_PATIENCE_MS = 600_000.0
-"""How long a request of a batch transform may wait: nobody looks at its latency, and a job fails after three refusals.
-600 s is the platform's own default limit for one request of a job."""
+"""How long a request of a batch transform may wait: a job fails after three refusals, and its latency does not matter.
+600 s is the platform's default limit for one request of a job."""
 
 SAFE_PORTS = "SAGEMAKER_SAFE_PORT_RANGE"
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A variable of the platform or its toolkits that means one of our options.
+    """A variable of the platform or its toolkits that sets an option.
 
-    ``read`` gives the option's value, or None where the variable changes nothing; it raises ValueError or OverflowError
-    for what it cannot read. ``note`` is said at start where the variable is set.
+    ``read`` returns the option's value, or None where the variable changes nothing. It raises ValueError or
+    OverflowError for a text that it cannot read. ``note`` is logged at start where the variable is set.
     """
 
     name: str
@@ -58,8 +58,19 @@ def strategy(text: str) -> str:
     return {"multirecord": "MULTI_RECORD", "singlerecord": "SINGLE_RECORD"}.get(text.replace("_", "").lower(), text)
 
 
+def file_name(text: str) -> str:
+    """The name of a script's file: SAGEMAKER_PROGRAM may lack the extension."""
+    return text if text.endswith(".py") else text + ".py"
+
+
+def folder(text: str) -> str:
+    """A folder of this machine. Empty for another scheme (``s3://``): the platform has copied that folder by then."""
+    path = text.removeprefix("file://")
+    return "" if "://" in path else path
+
+
 def patience_ms(text: str) -> float | None:
-    """What SAGEMAKER_BATCH changes: requests wait instead of being refused."""
+    """SAGEMAKER_BATCH: requests wait instead of being refused."""
     return BATCH_PATIENCE_MS if text.lower() in TRUE else None
 
 
@@ -69,28 +80,28 @@ def model_below(text: str) -> str:
 
 
 def code_below(text: str) -> str:
-    """There the platform's tools put code that is not in the model."""
+    """Where the platform's tools put code that is not in the model."""
     return text.rstrip("/") + "/code"
 
 
 NOT_SETTINGS = {
-    "SAGEMAKER_REGION": "left to the user's code: the server calls no service",
-    "SAGEMAKER_STARTUP_TIMEOUT": "the server does not give up by itself: the endpoint's own start-up limit holds",
+    "SAGEMAKER_REGION": "the server calls no service; scripts may read it",
+    "SAGEMAKER_STARTUP_TIMEOUT": "ignored: the endpoint's own start-up limit holds",
     "SAGEMAKER_MODEL_SERVER_VMARGS": "ignored: there is no Java machine",
     "SAGEMAKER_TFS_ENABLE_BATCHING": "batching is always on",
     "SAGEMAKER_TFS_NGINX_LOGLEVEL": "ignored: there is no nginx",
     SAFE_PORTS: "no other port is opened",
     "CA_REPOSITORY_ARN": "nothing is installed at start: install requirements when the image is built",
 }
-"""Variables that are known and are no setting of ours."""
+"""Variables of the platform that set no option."""
 
 
 def explain(
     environ: Mapping[str, str], aliases: Mapping[str, tuple[Alias, str]], port: int
 ) -> Iterator[tuple[int, str]]:
-    """(level of the log, line) about what the platform has set. Values are not shown: they may be secrets.
+    """(level of the log, line) about the platform's variables. Values are not shown: they may be secrets.
 
-    ``aliases``: each variable that is an option of ours, with the option's flag. ``port``: where we listen.
+    ``aliases``: each variable that sets an option, with the option's flag. ``port``: the port of the server.
     """
     said = []
     unknown = []
@@ -103,9 +114,9 @@ def explain(
         elif name.startswith(PREFIX):
             unknown.append(name)
     if said:
-        yield logging.INFO, f"from the platform: {'; '.join(said)}"
+        yield logging.INFO, f"platform variables are set: {'; '.join(said)}"
     if unknown:
-        yield logging.DEBUG, f"variables of the platform that mean nothing here: {', '.join(unknown)}"
+        yield logging.DEBUG, f"platform variables are ignored: {', '.join(unknown)}"
     low, _, high = environ.get(SAFE_PORTS, "").partition("-")
     if low.isdigit() and high.isdigit() and port and not int(low) <= port <= int(high):
         yield logging.WARNING, f"port {port} is outside of {SAFE_PORTS}, {low} to {high}: the platform may not reach it"

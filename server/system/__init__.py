@@ -1,1 +1,1 @@
-"""The machine: control groups, cores, processor, memory and orphaned processes."""
+"""The machine: control groups, cores, processor, memory and orphaned processes. Nothing else reads it."""

@@ -1,4 +1,4 @@
-"""The host: which processor this is, and what differs from the host that a model was optimized on."""
+"""The processor: its model and instruction sets, and how it differs from the one that a model was optimized on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 CPUINFO = Path("/proc/cpuinfo")
 
 NOTEWORTHY = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
-"""Flags that decide which kernels are picked; a host that differs in one may rank forms of a model differently."""
+"""Instruction sets that decide which kernels a runtime picks; the fastest variant may differ where one of them does."""
 
 RUNTIMES = ("onnxruntime", "openvino")
 """Libraries whose version decides what a served model computes."""
 
 
 def processor(cpuinfo: Path = CPUINFO) -> tuple[str, tuple[str, ...]]:
-    """The model name and the noteworthy flags, in the order of ``NOTEWORTHY``; none where the system does not say."""
+    """The model name and the flags among ``NOTEWORTHY``, in that order; no flags without ``/proc/cpuinfo``."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -33,7 +33,7 @@ def processor(cpuinfo: Path = CPUINFO) -> tuple[str, tuple[str, ...]]:
 
 
 def disagreements(provenance: Mapping[str, Any], cpuinfo: Path = CPUINFO) -> list[str]:
-    """What a manifest's provenance says of its host that is not so here, one clause each; empty without provenance."""
+    """How the machine of a manifest's provenance differs from this one, one clause each; empty without provenance."""
     measured = provenance.get("hardware")
     found: list[str] = []
     if isinstance(measured, Mapping) and "flags" in measured:

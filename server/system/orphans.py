@@ -1,9 +1,9 @@
-"""The orphans: what process 1 of a container owes to processes whose parents have ended.
+"""Orphans: processes whose parents have ended, which process 1 of a container must wait for.
 
-They become its children, and stay in the process table as zombies until it waits for them. A handler that starts
-programs that start programs would fill the table. Our own children are nobody's orphans: subprocess and multiprocessing
-wait for theirs, and would miss an exit status that is taken away from them. The kernel does not tell the two apart, so
-a zombie is only waited for when it has been one for longer than a parent that cares would leave it.
+The kernel makes them children of process 1, and they stay in the process table as zombies until it waits for them. A
+script that starts programs that start programs would fill the table. Children that this process started itself are
+left to subprocess and multiprocessing, which wait for them and need their exit status. The kernel does not tell the two
+kinds apart, so a zombie is waited for only when it has been one for longer than any parent here takes to wait.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 PROC = Path("/proc")
 LOOK_S = 30.0
-"""A zombie that is seen twice, this far apart, is waited for."""
+"""A zombie that two looks this far apart have seen is waited for."""
 
 
-class Orphanage:
-    """The zombies that were there at the last look."""
+class Zombies:
+    """The dead children that the last look found."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
@@ -30,13 +30,13 @@ class Orphanage:
         zombies = self._zombies()
         reaped = sorted(zombies & self._seen)
         for pid in reaped:
-            with contextlib.suppress(ChildProcessError):  # its parent has come for it after all
+            with contextlib.suppress(ChildProcessError):  # subprocess or multiprocessing has waited for it meanwhile
                 os.waitpid(pid, os.WNOHANG)
         self._seen = zombies - self._seen
         return reaped
 
     def _zombies(self) -> set[int]:
-        """The dead children of this process; where there is none, one system call says so."""
+        """The dead children of this process. One system call tells that there is none."""
         try:
             if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return set()
@@ -57,17 +57,17 @@ class Orphanage:
 
 
 def adopt() -> None:
-    """Look after orphans for as long as this process lives, if it is the one that they are given to."""
+    """Start a daemon thread that waits for orphans if this is process 1, which they are given to."""
     if os.getpid() == 1:
         look_after()
 
 
 def look_after() -> None:
-    """Wait for children of this process that nobody waits for, as long as it lives."""
-    orphanage, never = Orphanage(), threading.Event()
+    """Start a daemon thread that waits for orphans as long as this process lives."""
+    zombies, never = Zombies(), threading.Event()
 
     def keep_looking() -> None:
         while not never.wait(LOOK_S):
-            orphanage.look()
+            zombies.look()
 
     threading.Thread(target=keep_looking, name="orphans", daemon=True).start()

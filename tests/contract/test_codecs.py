@@ -26,7 +26,7 @@ from server.codecs.media import CODECS
 from server.codecs.numpy import Npy, Npz
 from server.codecs.open_inference import OpenInference
 from server.codecs.recordio_protobuf import RecordIOProtobuf
-from server.codecs.values import Bytes, Text
+from server.codecs.single_values import Bytes, Text
 from server.errors import MalformedInput, NotAcceptable, UnprocessableInput
 from server.request import Head, Headers, Payload
 from server.tensors import BY_NAME, DTYPES, Array, ModelSpec, TensorSpec

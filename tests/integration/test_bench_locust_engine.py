@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.load import calibration, engine, fleet, schedule, target, wire
+from bench.load import calibration, fleet, schedule, target, wire
+from bench.load.callers import Callers
 from bench.load.child_server import child_server
-from bench.load.engine import RawRun, Snapshot
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun, Snapshot
 from bench.load.server_timing import CARRIERS, STAGES
+from bench.load.shot import Shot
 from bench.result import record
 from tests.unit.bench.stub_server import TROUBLES
 
@@ -32,10 +34,10 @@ def server() -> Iterator[str]:
         yield url
 
 
-def shot(url: str, timeout_s: float = 5.0) -> engine.Shot:
+def shot(url: str, timeout_s: float = 5.0) -> Shot:
     place, carrier = target.parse(url), CARRIERS["header"]
     rendered = (wire.render(place, Payload("p", "application/json", b"[1, 2, 3]"), carrier),)
-    return engine.Shot(place, rendered, calibration.ONLY, carrier, timeout_s, max_connections=32)
+    return Shot(place, rendered, calibration.ONLY, carrier, timeout_s, max_connections=32)
 
 
 def test_both_engines_see_the_same_of_the_same_troubles(server: str) -> None:
@@ -61,7 +63,7 @@ def test_both_engines_see_the_same_of_the_same_troubles(server: str) -> None:
 def test_a_large_body_is_sent_whole_and_timed_to_its_last_byte(server: str) -> None:
     place, carrier = target.parse(server), CARRIERS["header"]
     rendered = (wire.render(place, Payload("large", "application/octet-stream", bytes(5_000_000)), carrier),)
-    large = engine.Shot(place, rendered, calibration.ONLY, carrier, 10.0, max_connections=4)
+    large = Shot(place, rendered, calibration.ONLY, carrier, 10.0, max_connections=4)
     run = fleet.run(large, schedule.build("constant", 10, 0.5, 1), 1, engine_name=fleet.LOCUST)
     assert run.columns["outcome"].tolist() == [Outcome.OK] * 5
     assert (run.columns["sent_ns"] > run.columns["send_ns"]).all()
@@ -69,7 +71,7 @@ def test_a_large_body_is_sent_whole_and_timed_to_its_last_byte(server: str) -> N
 
 def test_locust_callers_wait_for_each_answer_and_are_dealt_over_processes(server: str) -> None:
     seen: list[Snapshot] = []
-    run = fleet.run(shot(server), fleet.Callers(3, 0.3), 2, seen.append, fleet.LOCUST)
+    run = fleet.run(shot(server), Callers(3, 0.3), 2, seen.append, fleet.LOCUST)
     assert run.peak_in_flight == 3
     assert (run.columns["outcome"] == Outcome.OK).all()
     assert np.array_equal(run.columns["index"], np.arange(len(run.columns["index"])))

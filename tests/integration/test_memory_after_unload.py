@@ -21,7 +21,7 @@ import numpy as np
 from server.models import Models
 from server.observe.metrics import Metrics
 from server.request import InferRequest
-from server.settings.options import read
+from server.settings.reader import read
 
 def rss():
     pages = int(Path("/proc/self/statm").read_text().split()[1])

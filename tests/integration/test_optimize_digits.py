@@ -55,7 +55,7 @@ def optimized(trained: Path) -> Path:
     result = run(*arguments(trained, output))
     assert result.returncode == 0, result.stderr
     assert result.stderr == "", "the libraries' chatter belongs into the record"
-    for words in ("float32", "dynamic_int8", "static_int8", "Report:", "Building, judging and timing"):
+    for words in ("float32", "dynamic_int8", "static_int8", "Report:", "Building, evaluating and measuring"):
         assert words in result.stdout
     return output
 

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from optimize import options, pipeline
 from optimize.evaluation.dataset import Dataset
-from optimize.package import verify as inspect
+from optimize.package import verify
 from optimize.progress import Display
-from optimize.search import benchmark as measure
-from optimize.search.benchmark import Cell, Focus, Plan, Progress, Timing
+from optimize.search import benchmark
+from optimize.search.benchmark import Focus, MeasurementConfig, Progress
 from optimize.search.candidates import FLOAT32
+from optimize.search.timing import Cell, Timing
 from server.tensors import Array
 from tests.integration.conftest import Serve
 
@@ -61,15 +62,15 @@ def expected(ids: Array) -> Array:
 
 
 def says_openvino(
-    paths: Mapping[str, Path], _data: Dataset, plan: Plan, _progress: Progress, _focus: Focus
+    paths: Mapping[str, Path], _data: Dataset, config: MeasurementConfig, _progress: Progress, _focus: Focus
 ) -> dict[Cell, Timing]:
     """Timings in which OpenVINO is twice as fast, whatever this machine is doing."""
     return {
         Cell(name, size, threads): Timing((us,) * 5, us, us, 5)
         for name in paths
         for us in (20.0 if name == FLOAT32 else 10.0,)
-        for size in plan.batch_sizes
-        for threads in plan.threads
+        for size in config.batch_sizes
+        for threads in config.threads
     }
 
 
@@ -79,7 +80,7 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids = RNG.integers(1, WORDS, (40, LONGEST))
     np.savez(tmp_path / "eval.npz", input_ids=ids, attention_mask=np.ones_like(ids))
     source, output = text_model(tmp_path / "text.onnx"), tmp_path / "artifact"
-    monkeypatch.setattr(measure, "measure", says_openvino)
+    monkeypatch.setattr(benchmark, "measure", says_openvino)
     given = options.parse(
         [str(source), "--eval", str(tmp_path / "eval.npz"), "--metric", "cosine", "--candidates", "openvino",
          "--objective", "latency", "--batch-sizes", "1,4", "--threads", "1", "--output", str(output)]
@@ -92,7 +93,7 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_lengths_and_batches_of_any_mix_are_answered(artifact: Path, serve: Serve) -> None:
-    assert inspect.verify(artifact).rows == 8
+    assert verify.verify(artifact).rows == 8
     server = serve(artifact).ready()
 
     def ask(rows: int, length: int) -> float:

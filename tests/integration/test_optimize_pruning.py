@@ -19,18 +19,18 @@ from optimize.progress import Display
 from optimize.pruning import Cut, retrained
 from optimize.search import decide
 from optimize.search.candidates import PRUNED
-from optimize.sources import Request, torch_factory
+from optimize.sources import SourceSpec, torch_factory
 from server import artifact
-from tests.benchmarks.optimize import point_clouds as clouds
+from tests.benchmarks.optimize import point_clouds
 
 TRAINING = """
 import pathlib
 import numpy
-from tests.benchmarks.optimize import point_clouds as clouds
+from tests.benchmarks.optimize import point_clouds
 
 def tune(module):
     numpy.load(pathlib.Path(__file__).with_name("extra.npy"))
-    clouds.train(module)
+    point_clouds.train(module)
 
 def calls_home(module):
     import socket
@@ -49,11 +49,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "extra.npy", np.zeros(3))
     threads = torch.get_num_threads()
     torch.manual_seed(0)
-    network = clouds.build()
-    clouds.train(network)
+    network = point_clouds.build()
+    point_clouds.train(network)
     torch.set_num_threads(threads)
     save_file(network.state_dict(), folder / "weights.safetensors")
-    points, labels = clouds.rows(ROWS, 2)
+    points, labels = point_clouds.rows(ROWS, 2)
     np.savez(folder / "eval.npz", points=points, labels=labels)
     return folder
 
@@ -92,9 +92,9 @@ def test_the_whole_command_takes_a_cut_network_that_was_trained_again(place: Pat
 
 
 def test_without_training_it_is_not_right(place: Path) -> None:
-    points, labels = clouds.rows(ROWS, 2)
+    points, labels = point_clouds.rows(ROWS, 2)
     rows = Dataset({"points": points}, labels, "")
-    request = Request("tests.benchmarks.optimize.point_clouds:build", place / "weights.safetensors")
+    request = SourceSpec("tests.benchmarks.optimize.point_clouds:build", place / "weights.safetensors")
     cut, _ = retrained.load(request, rows, Cut("structured", 0.5), "", 0)
     (want,), (have,) = (source.run({"points": points}) for source in (torch_factory.load(request, rows), cut))
     got, expected = {"output": have}, {"output": want}
@@ -107,9 +107,9 @@ def test_without_training_it_is_not_right(place: Path) -> None:
 
 
 def test_training_may_not_use_the_network(place: Path, tmp_path: Path) -> None:
-    points, _ = clouds.rows(64, 2)
+    points, _ = point_clouds.rows(64, 2)
     options = {"prune": "structured", "share": "0.5", "train": "pruning_training:calls_home"}
     options |= {"factory": "tests.benchmarks.optimize.point_clouds:build", "weights": "", "outputs": "", "axes": ""}
     job = PassJob(place, tmp_path, options, Dataset({"points": points}, None, ""), hardware.detect(), 0)
     with pytest.raises(PassFailed, match="the model tried to use the network"):
-        passes.resolve(PRUNED)(job)
+        passes.PASSES[PRUNED].load()(job)

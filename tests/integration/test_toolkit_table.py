@@ -69,8 +69,8 @@ ROWS = [
         200, b'"sum":[4.0,4.0]', model="two"),
     Row("npy", "array", saved("npy", x=X), "application/x-npy", 200, DOUBLED),
     Row("npy of pickles", "runs them", PICKLED, "application/x-npy", 400, b"pickle"),
-    Row("octets", "500", b"abc", "application/octet-stream", 415, b"only input is BYTES"),
-    Row("image", "500", b"\x89PNG", "image/png", 415, b"only input is BYTES"),
+    Row("octets", "500", b"abc", "application/octet-stream", 415, b"needs a model with a single BYTES input"),
+    Row("image", "500", b"\x89PNG", "image/png", 415, b"needs a model with a single BYTES input"),
     Row("accept with weight", "500", ONE, CSV_TYPE, 200, DOUBLED, "application/json;q=0.9"),
     Row("accept two", "the first", ONE, CSV_TYPE, 200, b"2.0,4.0,6.0,8.0\n", "text/csv, application/json",
         answered_as="text/csv; charset=utf-8"),
@@ -141,4 +141,4 @@ def test_the_default_accept_of_the_platform_is_kept(tmp_path: Path) -> None:
 def test_a_failure_is_found_in_the_log_by_its_id(served: ServerProcess) -> None:
     headers = {"X-Amzn-SageMaker-Inference-Id": "find-me", "X-Amzn-SageMaker-Target-Model": "team/a.tar.gz"}
     served.post("/models/fake/invoke", {"instances": [[666, 0, 0, 0]]}, headers)
-    assert "request 'find-me' for 'team/a.tar.gz' failed with 500 model_failed" in served.log()
+    assert "id='find-me' target_model='team/a.tar.gz' status=500 code=model_failed" in served.log()

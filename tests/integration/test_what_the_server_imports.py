@@ -20,7 +20,7 @@ DRIVER = """
 import http.client, json, os, signal, sys, threading
 import uvloop
 from server import launch
-from server.settings.options import read
+from server.settings.reader import read
 
 settings = read(["--port", "0", "--model", sys.argv[1]], {})
 seen = {}

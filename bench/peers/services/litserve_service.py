@@ -1,4 +1,4 @@
-"""LitServe's side of the comparison: runs in LitServe's environment, beside ``service.json``."""
+"""LitServe's service in ``bench peers``. It runs in LitServe's environment, in the folder of ``service.json``."""
 
 import json
 from pathlib import Path
@@ -7,14 +7,14 @@ import litserve
 import numpy as np
 import onnxruntime
 
-PLACE = json.loads((Path(__file__).parent / "service.json").read_text())
+SERVICE = json.loads((Path(__file__).parent / "service.json").read_text())
 
 
 class Model(litserve.LitAPI):
     def setup(self, device):  # noqa: ARG002  # the caller's signature
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(PLACE["model"], options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(SERVICE["model"], options, providers=["CPUExecutionProvider"])
 
     def decode_request(self, request):
         return np.asarray(request["input"], np.float32)
@@ -33,8 +33,8 @@ class Model(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    api = Model(max_batch_size=PLACE["max_batch_size"], batch_timeout=PLACE["wait_s"])
+    api = Model(max_batch_size=SERVICE["max_batch_size"], batch_timeout=SERVICE["wait_s"])
     server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=PLACE["workers"], fast_queue=True, track_requests=False
+        api, accelerator="cpu", workers_per_device=SERVICE["workers"], fast_queue=True, track_requests=False
     )
-    server.run(host=PLACE["host"], port=PLACE["port"], generate_client_file=False, log_level="warning")
+    server.run(host=SERVICE["host"], port=SERVICE["port"], generate_client_file=False, log_level="warning")

@@ -1,4 +1,4 @@
-"""MLServer's side of the comparison: a custom runtime, named in ``model-settings.json``."""
+"""MLServer's service in ``bench peers``: a custom runtime, named in ``model-settings.json``."""
 
 import onnxruntime
 from mlserver import MLModel

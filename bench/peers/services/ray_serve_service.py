@@ -1,4 +1,4 @@
-"""Ray Serve's side of the comparison: runs in Ray's environment, beside ``service.json``."""
+"""Ray Serve's service in ``bench peers``. It runs in Ray's environment, in the folder of ``service.json``."""
 
 import json
 import signal
@@ -10,20 +10,20 @@ import onnxruntime
 import ray
 from ray import serve
 
-PLACE = json.loads((Path(__file__).parent / "service.json").read_text())
+SERVICE = json.loads((Path(__file__).parent / "service.json").read_text())
 
 
 def keep_private() -> None:
-    """A replica has a port for other replicas, on all interfaces by a constant: here it stays on this machine."""
+    """Bind the port for other replicas to the loopback: a constant of Ray binds it to all interfaces."""
     from ray.serve._private import replica
 
     add = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, _address: add(server, f"{PLACE['host']}:0")
+    replica.add_port_to_grpc_server = lambda server, _address: add(server, f"{SERVICE['host']}:0")
 
 
 @serve.deployment(
-    num_replicas=PLACE["workers"],
-    max_ongoing_requests=2 * PLACE["max_batch_size"],
+    num_replicas=SERVICE["workers"],
+    max_ongoing_requests=2 * SERVICE["max_batch_size"],
     ray_actor_options={"num_cpus": 1},
 )
 class Model:
@@ -33,7 +33,7 @@ class Model:
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    @serve.batch(max_batch_size=PLACE["max_batch_size"], batch_wait_timeout_s=PLACE["wait_s"])
+    @serve.batch(max_batch_size=SERVICE["max_batch_size"], batch_wait_timeout_s=SERVICE["wait_s"])
     async def predict(self, rows: list) -> list:
         return self.session.run(None, {"x": np.asarray(rows, np.float32)})[0].tolist()
 
@@ -46,14 +46,14 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ray.init(
-        num_cpus=PLACE["workers"],
+        num_cpus=SERVICE["workers"],
         include_dashboard=False,
         object_store_memory=100_000_000,
         log_to_driver=False,
-        _temp_dir=PLACE["scratch"],
+        _temp_dir=SERVICE["scratch"],
     )
-    serve.start(http_options={"host": PLACE["host"], "port": PLACE["port"]})
-    serve.run(Model.bind(PLACE["model"]))
+    serve.start(http_options={"host": SERVICE["host"], "port": SERVICE["port"]})
+    serve.run(Model.bind(SERVICE["model"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     stop.wait()

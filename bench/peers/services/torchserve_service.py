@@ -1,4 +1,4 @@
-"""TorchServe's side of the comparison: the handler that goes into its model archive."""
+"""TorchServe's service in ``bench peers``: the handler in its model archive."""
 
 import json
 import os

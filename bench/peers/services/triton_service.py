@@ -1,4 +1,4 @@
-"""Triton's side of the comparison: its Python backend through PyTriton, beside ``service.json``."""
+"""Triton's service in ``bench peers``: its Python backend through PyTriton, in the folder of ``service.json``."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-PLACE = json.loads((Path(__file__).parent / "service.json").read_text())
+SERVICE = json.loads((Path(__file__).parent / "service.json").read_text())
 
 
 class Model:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(PLACE["model"], options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(SERVICE["model"], options, providers=["CPUExecutionProvider"])
 
     @batch
     def predict(self, x):
@@ -25,8 +25,8 @@ class Model:
 
 if __name__ == "__main__":
     config = TritonConfig(
-        http_address=PLACE["host"],
-        http_port=PLACE["port"],
+        http_address=SERVICE["host"],
+        http_port=SERVICE["port"],
         allow_grpc=False,
         allow_metrics=False,
         log_verbose=0,
@@ -34,12 +34,12 @@ if __name__ == "__main__":
     with Triton(config=config) as triton:
         triton.bind(
             model_name="model",
-            infer_func=[Model().predict for _ in range(PLACE["workers"])],
+            infer_func=[Model().predict for _ in range(SERVICE["workers"])],
             inputs=[Tensor(name="x", dtype=np.float32, shape=(-1,))],
             outputs=[Tensor(name="y", dtype=np.float32, shape=(-1,))],
             config=ModelConfig(
-                max_batch_size=PLACE["max_batch_size"],
-                batcher=DynamicBatcher(max_queue_delay_microseconds=PLACE["wait_us"]),
+                max_batch_size=SERVICE["max_batch_size"],
+                batcher=DynamicBatcher(max_queue_delay_microseconds=SERVICE["wait_us"]),
             ),
             strict=True,
         )

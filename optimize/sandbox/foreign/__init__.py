@@ -1,1 +1,1 @@
-"""What runs under another interpreter: the standard library, numpy and one framework, none of our dependencies."""
+"""Converters that run in an isolated environment with the standard library, numpy and one framework only."""

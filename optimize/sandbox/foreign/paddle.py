@@ -1,4 +1,4 @@
-"""PaddlePaddle: an inference model to ONNX through paddle2onnx, in the environment that has both."""
+"""PaddlePaddle: converts an inference model with paddle2onnx in the isolated environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .protocol import GRAPH, Done, Job, main
 
 
 def convert(job: Job) -> Done:
-    """Write the graph and let Paddle's own predictor answer. Raises what Paddle raises."""
+    """Write the graph and run the predictor of Paddle. Exceptions of Paddle are not wrapped."""
     model, weights = files(job.source)
     importlib.import_module("paddle2onnx").export(str(model), str(weights), str(job.directory / GRAPH), job.opset)
     inference = importlib.import_module("paddle.inference")
@@ -24,7 +24,7 @@ def convert(job: Job) -> Done:
 
 
 def files(folder: Path) -> tuple[Path, Path]:
-    """The graph (``.json`` since Paddle 3, ``.pdmodel`` before) and the weights. Raises FileNotFoundError."""
+    """Return the graph (``.json`` since Paddle 3, ``.pdmodel`` before) and the weights. Raises FileNotFoundError."""
     weights = sorted(folder.glob("*.pdiparams"))
     if len(weights) != 1:
         raise FileNotFoundError(f"{len(weights)} .pdiparams files in the folder; one is needed")

@@ -1,4 +1,4 @@
-"""The files that parent and foreign child exchange: a job and rows in, an ONNX file and the source's answers out."""
+"""The files that parent and isolated environment exchange: a job and rows in, an ONNX file and outputs out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import child as confined
+from .. import child
 
 GRAPH = "source.onnx"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``source`` is to be written as ``directory / GRAPH`` and to answer ``probes``: arrays by input name."""
+    """Convert ``source`` to ``directory / GRAPH`` and run it on ``probes``, which are arrays by input name."""
 
     source: Path
     directory: Path
@@ -28,7 +28,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Names, and for each probe the framework's own answers, one array per output in order."""
+    """Input and output names, and for each probe the framework's outputs, one array per output in order."""
 
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -37,21 +37,21 @@ class Done:
 
 
 def main(convert: Callable[[Job], Done], frameworks: Sequence[str] = ()) -> int:
-    """Do the job of the directory that the command line names; 0, or 1 with the reason in ``failure.json``.
+    """Convert the job in the directory that the command line names. Return 0, or 1 with ``failure.json``.
 
-    ``frameworks`` are imported before anything is given up: they look around on the machine when they are, and it is
-    the model that is not trusted.
+    ``frameworks`` are imported before the restrictions, because their imports inspect the machine. Only the model is
+    untrusted.
     """
     directory = Path(sys.argv[1])
     body = json.loads((directory / "job.json").read_text(encoding="utf-8"))
     for name in frameworks:
         importlib.import_module(name)
-    confined.give_up(directory, int(body["memory_bytes"]))
-    # Frameworks print what they like; the parent listens to the last line of the error stream only.
+    child.restrict(directory, int(body["memory_bytes"]))
+    # Frameworks write files to the current folder.
     os.chdir(directory)
     try:
         done = convert(Job(Path(body["source"]), directory, _probes(directory), int(body["opset"])))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent hears of it in one line
+    except Exception as error:  # noqa: BLE001 - the parent reports every exception in one line
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
         message = f"{body['reference']}: the converter failed with {type(error).__name__}: {' '.join(lines[:2])}"
         (directory / "failure.json").write_text(json.dumps({"code": "export_failed", "message": message}), "utf-8")
@@ -84,7 +84,7 @@ def _write(directory: Path, done: Done, axes: Any) -> None:
         "inputs": list(done.inputs),
         "outputs": list(done.outputs),
         "exporter": done.exporter,
-        "said": [],
+        "messages": [],
         "axes": axes,
         "classes": [],
         "digests": {},

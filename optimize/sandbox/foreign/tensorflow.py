@@ -1,4 +1,4 @@
-"""TensorFlow: a SavedModel or a Keras file to ONNX through tf2onnx, in the environment that has both."""
+"""TensorFlow: converts a SavedModel or a Keras file with tf2onnx in the isolated environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .protocol import GRAPH, Done, Job, main
 
 
 def convert(job: Job) -> Done:
-    """Write the graph and let the serving signature answer. Raises what TensorFlow raises."""
+    """Write the graph and run the serving signature. Exceptions of TensorFlow are not wrapped."""
     tensorflow: Any = importlib.import_module("tensorflow")
     folder = job.source if job.source.is_dir() else _exported(tensorflow, job.source, job.directory / "exported")
     signature = tensorflow.saved_model.load(str(folder)).signatures["serving_default"]
@@ -27,13 +27,13 @@ def convert(job: Job) -> Done:
 
 
 def _exported(tensorflow: Any, path: Path, target: Path) -> Path:
-    """A Keras file as a SavedModel, which fixes its signature. Layers made of code in the file are not run."""
+    """Export a Keras file as a SavedModel, which fixes its signature. Code in the file is not run."""
     tensorflow.keras.models.load_model(str(path), compile=False, safe_mode=True).export(str(target), verbose=False)
     return target
 
 
 def _write(folder: Path, job: Job) -> None:
-    # The converter's command is its only stable interface for a SavedModel.
+    # The command line is the only stable interface of the converter for a SavedModel.
     command = ["--saved-model", str(folder), "--output", str(job.directory / GRAPH), "--opset", str(job.opset)]
     before = sys.argv
     sys.argv = ["tf2onnx", *command]

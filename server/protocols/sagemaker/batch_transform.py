@@ -1,4 +1,4 @@
-"""Batch transform: what a job should send side by side, asked once before it begins."""
+"""Batch transform: ``GET /execution-parameters``, which a job reads once before it sends records."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..failure import send_failure
 
 MIB = 1_048_576
 USUAL_PAYLOAD_MIB = 6
-"""The platform's own default: large enough for many rows, small enough to be sent again."""
+"""The platform's default payload size."""
 MOST_AT_ONCE_MIB = 100
-"""The platform refuses a job whose payload times concurrency exceeds this."""
+"""The platform refuses a job if its payload times its concurrency exceeds this."""
 SLACK = 2
-"""Requests beyond what runs, so that one waits while another one is read or written."""
+"""Requests beyond the running ones, so that one waits while another is read or written."""
 
 
-class Transform:
-    """``GET /execution-parameters``, for the default model."""
+class BatchTransform:
+    """``GET /execution-parameters`` of the default model."""
 
     def __init__(self, models: Models, lifecycle: Lifecycle, settings: Settings) -> None:
         self._models = models
@@ -44,7 +44,7 @@ class Transform:
                 "/execution-parameters",
                 ("GET",),
                 lambda _: self.parameters,
-                "What a batch transform should send side by side",
+                "Concurrency and payload size for a batch transform job",
                 "SageMaker",
             )
         ]
@@ -53,11 +53,11 @@ class Transform:
 def advice(settings: Settings, max_batch_size: int, instances: int) -> dict[str, int | str]:
     """The three values of the platform's document.
 
-    Enough requests side by side to fill every instance's largest batch with rows that come one by one, and no more than
-    the platform lets a job hold in memory.
+    The concurrency fills every instance's largest batch with requests of one row, within the platform's limit of memory
+    for a job.
     """
     limit_mib = int(settings.max_body_mb * 1e6) // MIB
-    # Without a limit the platform sends whole files in chunks; it asks for a number all the same.
+    # Without a limit the platform sends whole files in chunks, but still requires a number.
     payload_mib = max(min(limit_mib, USUAL_PAYLOAD_MIB), 1) if settings.max_body_mb else USUAL_PAYLOAD_MIB
     wanted = max_batch_size * instances + SLACK
     transforms = settings.max_concurrent_transforms or max(min(wanted, MOST_AT_ONCE_MIB // payload_mib), 1)

@@ -14,8 +14,8 @@ from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
 from ..failure import send_failure
 from ..inference import infer, require_plain
-from ..row_stream import stream_rows
-from ..script import Scripts
+from .row_stream import stream_rows
+from .script_calls import ScriptCalls
 from .sessions import Sessions
 
 FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
@@ -31,27 +31,27 @@ BODIES: dict[str, Any] = {
         "application/x-recordio-protobuf": {"schema": {"type": "string", "format": "binary"}},
         "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
-        "text/plain": {"example": "one text, for a model whose only input is BYTES"},
+        "text/plain": {"example": "one text, for a model with one BYTES input"},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
 
 class SageMaker:
-    """The two routes, over the default model."""
+    """The two routes of the default model."""
 
     def __init__(
         self,
         models: Models,
         lifecycle: Lifecycle,
         negotiator: Negotiator,
-        scripts: Scripts,
+        scripts: ScriptCalls,
         metrics: Metrics,
         stream_rows: int = 0,
         sessions: Sessions | None = None,
     ) -> None:
-        """``stream_rows``: lines are sent so many at a time; 0: only to who asks for a stream, a batch at a time.
-        ``sessions``: None where they are not enabled."""
+        """``stream_rows``: rows of lines that are sent at a time; 0: one batch at a time, and only to requests for a
+        stream. ``sessions``: None if they are not enabled."""
         self._stream_rows = stream_rows
         self._sessions = sessions
         self._models = models
@@ -61,7 +61,7 @@ class SageMaker:
         self._metrics = metrics
 
     def ping(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - a ping has no body
-        """200 only when a model is loaded and warm and the server is not draining."""
+        """200 if a model is loaded and warm and the server is not draining, else 503."""
         try:
             self._lifecycle.require_ready()
         except SlipwayError as error:
@@ -69,8 +69,8 @@ class SageMaker:
         else:
             responder.send(200, JSON, HEALTHY)
 
-    def asking(self, find: Callable[[Head], ServedModel]) -> Handler:
-        """A handler that asks the model that ``find`` gives, with codecs by ``Content-Type`` and ``Accept``."""
+    def handler_for(self, find: Callable[[Head], ServedModel]) -> Handler:
+        """A handler for the model that ``find`` returns, with codecs by ``Content-Type`` and ``Accept``."""
 
         def ask(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             content_type = accept = encoding = None
@@ -100,12 +100,12 @@ class SageMaker:
         return ask
 
     def _streams(self, model: ServedModel, head: Head) -> bool:
-        """Whether lines leave as they are ready: where it was asked for, by the settings or through the platform."""
+        """Whether lines are streamed: by the setting, or if the platform's client asks for a stream."""
         asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
         return asked and model.rowwise and model.spec.batchable
 
     def _starting(self, error: SlipwayError) -> SlipwayError:
-        """While the model loads, its absence means 'not yet', whatever else is wrong with the request."""
+        """While no model is loaded, NotReady in place of any other error."""
         if not self._models.all():
             try:
                 self._lifecycle.require_ready()
@@ -119,8 +119,8 @@ class SageMaker:
         )
 
     def routes(self) -> list[Route]:
-        """Both routes, for the default model."""
-        invocations = self.asking(self._models.ask_default)
+        """Both routes."""
+        invocations = self.handler_for(self._models.ask_default)
         if self._sessions is not None:
             invocations = self._sessions.around(invocations)
         return [
@@ -129,12 +129,12 @@ class SageMaker:
                 "/invocations",
                 ("POST",),
                 lambda _: invocations,
-                "Ask the model",
+                "Run the model",
                 "SageMaker",
                 description="JSON (instances, inputs, Open Inference, MLflow, bare list), JSON lines, CSV, npy, npz, "
-                "RecordIO, or one text or image as it is; the answer follows `Accept` and the convention of the "
-                "question. `X-Slipway-Timing: 1` asks for stage times in `Server-Timing`; `slipway-timing` in "
-                "`X-Amzn-SageMaker-Custom-Attributes` for the same through SageMaker. `X-Request-Deadline-Ms` sets a "
+                "RecordIO, or one text or image; the response follows `Accept` and the convention of the request. "
+                "`X-Slipway-Timing: 1` requests stage times in `Server-Timing`; `slipway-timing` in "
+                "`X-Amzn-SageMaker-Custom-Attributes` requests them through SageMaker. `X-Request-Deadline-Ms` sets a "
                 "deadline.",
                 request_body=BODIES,
             ),

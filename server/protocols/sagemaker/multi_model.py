@@ -1,7 +1,7 @@
-"""SageMaker's multi-model endpoints: the platform loads models under names of its own, lists, unloads and asks them.
+"""SageMaker's multi-model endpoints: the platform loads, lists, unloads and invokes models under names of its own.
 
-The platform decides what stays in memory: nothing is evicted here, and a model that does not fit is refused with 507,
-whereupon the platform unloads another one and asks again. Names are opaque: they say nothing of the model.
+The platform decides which models stay in memory. The server evicts none; it refuses a model that does not fit with 507,
+after which the platform unloads another one and retries. Model names are hashes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LOAD_BODY: dict[str, Any] = {
 
 
 class MultiModel:
-    """The routes under ``/models``. A load or unload goes on when its caller leaves."""
+    """The routes under ``/models``. A load or unload continues if its client leaves."""
 
     def __init__(self, models: Models, front: SageMaker) -> None:
-        """``front`` answers what ``/models/{name}/invoke`` is asked, as it would on ``/invocations``."""
+        """``front`` handles ``/models/{name}/invoke`` as it handles ``/invocations``."""
         self._models = models
         self._front = front
         self._changing: set[str] = set()
@@ -51,16 +51,16 @@ class MultiModel:
                 lambda _: self.load,
                 "Load a model from a path of this machine",
                 TAG,
-                description="409: that name is loaded, or on its way. 507: it does not fit; unload another one.",
+                description="409: the name is loaded, or is being loaded. 507: the model does not fit; unload another.",
                 request_body=LOAD_BODY,
             ),
             Route(ONE, ("GET",), self._describe, "Whether a model is loaded, and from where", TAG),
-            Route(ONE, ("DELETE",), self._unload, "Unload; answers when the memory is given back", TAG),
-            Route(ONE + "/invoke", ("POST",), self._invoke, "Ask a model", TAG, request_body=BODIES),
+            Route(ONE, ("DELETE",), self._unload, "Unload; responds when the memory is freed", TAG),
+            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES),
         ]
 
     def index(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
-        """Sorted by name. The token of the next page is the place at which it begins."""
+        """Loaded models, sorted by name. The token of the next page is the index of its first model."""
         try:
             query = dict(parse_qsl(head.query.decode("latin-1")))
             begin = _number(query.get("next_page_token", "0"), "next_page_token", 0)
@@ -75,6 +75,7 @@ class MultiModel:
         responder.send(200, JSON, orjson.dumps(page))
 
     def load(self, head: Head, body: bytes, responder: Responder) -> None:
+        """Load a model from a path; responds when it is warm."""
         try:
             name, path = _asked(body)
         except SlipwayError as error:
@@ -84,7 +85,7 @@ class MultiModel:
 
     async def _load_one(self, name: str, path: Path) -> None:
         if name in self._changing:
-            raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded already")
+            raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded; retry later")
         if any(one.name == name and one.ready() for one in self._models.known()):
             raise AlreadyLoaded(f"model {name!r} is loaded already")
         self._changing.add(name)
@@ -102,7 +103,7 @@ class MultiModel:
 
         async def work() -> None:
             if name in self._changing:
-                raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded: try again")
+                raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded; retry later")
             self._changing.add(name)
             try:
                 await self._models.unload(name)
@@ -128,7 +129,7 @@ class MultiModel:
 
     def _invoke(self, path: dict[str, str]) -> Handler:
         name = path["name"]
-        return self._front.asking(lambda head: self._models.ask(name, head))
+        return self._front.handler_for(lambda head: self._models.ask(name, head))
 
     def _answer(self, head: Head, responder: Responder, work: Callable[[], Awaitable[None]], done: bytes) -> None:
         async def do() -> None:
@@ -149,7 +150,7 @@ def _row(versions: Versions) -> dict[str, str]:
 
 
 def _asked(body: bytes) -> tuple[str, Path]:
-    """The name and the path of a load. Raises MalformedInput."""
+    """Name and path in the body of a load. Raises MalformedInput."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -1,8 +1,8 @@
-"""Stateful sessions: what a caller's requests share, opened and closed by headers, bounded in number and time.
+"""Stateful sessions of SageMaker: opened and closed by headers, limited in number and time.
 
-``X-Amzn-SageMaker-Session-Id: NEW_SESSION`` opens one; the reply brings its id and when it ends. A body
-``{"requestType": "NEW_SESSION"}`` asks for nothing else, ``{"requestType": "CLOSE"}`` with an id ends that session; any
-other body is for the model.
+``X-Amzn-SageMaker-Session-Id: NEW_SESSION`` opens a session; the response carries its id and the time of its end. A
+body ``{"requestType": "NEW_SESSION"}`` only opens one, ``{"requestType": "CLOSE"}`` with an id closes that session. Any
+other body goes to the model.
 """
 
 from __future__ import annotations
@@ -18,104 +18,104 @@ import orjson
 
 from ...errors import MalformedInput, Overloaded, SlipwayError
 from ...request import Head, Headers, InferRequest
-from ...scripts.call import Home
+from ...scripts.call import StateOwner
 from .. import JSON, NO_HEADERS, Handler, Responder
 from ..failure import send_failure
-from ..inference import SESSION_ID
+from ..request_options import SESSION_ID
 from ..responder import Outlet, Source
 
 NEW_SESSION_ID = b"x-amzn-sagemaker-new-session-id"
 CLOSED_SESSION_ID = b"x-amzn-sagemaker-closed-session-id"
 OPEN = b"NEW_SESSION"
-MOST = 1_000
-"""Sessions that may be open at a time: they hold what handlers keep, and callers forget to close them."""
+MAX_SESSIONS = 1_000
+"""Sessions that may be open at a time: they hold memory, and clients forget to close them."""
 MARGIN_S = 0.5
-"""The clock of the epoch and that of timers do not run quite alike."""
-LONGEST_COMMAND = 1_024
-"""A body that only opens or closes is short; a longer one is for the model."""
+"""Tolerance between the clock of the epoch and the event loop's timers."""
+MAX_COMMAND_BYTES = 1_024
+"""A longer body goes to the model without a look for ``requestType``."""
 
 
 @dataclass(slots=True)
-class Session:
-    """``data`` is the handler's own, kept until the session ends (``ends_s``, seconds of the Unix epoch). ``home``:
-    where the state is instead, for a handler in a process of its own."""
+class StatefulSession:
+    """One session. ``data`` belongs to the script until the session ends at ``ends_s`` (seconds of the Unix epoch).
+    ``owner`` holds the state of a script in a worker process."""
 
     id: str
     ends_s: float
     data: dict[str, Any] = field(default_factory=dict)
-    home: Home | None = None
+    owner: StateOwner | None = None
     over: bool = False
 
     def end(self) -> None:
-        """Free what it keeps, wherever that is."""
+        """Free the session's state, here and in a worker process."""
         self.over = True
         self.data.clear()
-        if self.home is not None:
-            self.home.forget(self)
+        if self.owner is not None:
+            self.owner.forget(self)
 
 
 class SessionHead(Head):
-    """The head of a request within a session: without the header, with the session."""
+    """The head of a request within a session. It holds the session in place of the header."""
 
     __slots__ = ("session",)
 
-    def __init__(self, head: Head, session: Session) -> None:
+    def __init__(self, head: Head, session: StatefulSession) -> None:
         headers = [pair for pair in head.headers if pair[0] != SESSION_ID]
         super().__init__(head.method, head.path, headers, head.begun_ns, head.received_ns)
         self.session = session
 
 
 class Sessions:
-    """All that are open. They end at a fixed time: what the caller was told when it was opened stays true."""
+    """The open sessions. Each ends at the time that its first response announced."""
 
     def __init__(
         self,
         lasts_s: float,
         clock: Callable[[], float],
-        most: int = MOST,
+        most: int = MAX_SESSIONS,
         later: Callable[[float, Callable[[], None]], object] = lambda _s, _call: None,
     ) -> None:
-        """``clock``: seconds of the Unix epoch. ``later(seconds, call)``: so that a session that nobody asks for any
-        more is freed too."""
+        """``clock`` returns seconds of the Unix epoch. ``later(seconds, call)`` sets a timer, which frees sessions
+        without further requests."""
         self._later = later
         self._lasts_s = lasts_s
         self._clock = clock
         self._most = most
-        self._open: dict[str, Session] = {}  # in the order in which they were opened, and so in which they end
+        self._open: dict[str, StatefulSession] = {}  # in the order of their ends
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self) -> Session:
-        """Raises Overloaded when too many are open."""
+    def open(self) -> StatefulSession:
+        """Open a session. Raises Overloaded if too many are open."""
         self._expire()
         if len(self._open) >= self._most:
             first_ends_s = next(iter(self._open.values())).ends_s
             raise Overloaded(
-                f"{self._most} sessions are open: close one", max(int(first_ends_s - self._clock()) + 1, 1)
+                f"{self._most} sessions are open; close one", max(int(first_ends_s - self._clock()) + 1, 1)
             )
-        session = Session(secrets.token_hex(16), self._clock() + self._lasts_s)
+        session = StatefulSession(secrets.token_hex(16), self._clock() + self._lasts_s)
         self._open[session.id] = session
         self._later(self._lasts_s + MARGIN_S, self._expire)
         return session
 
-    def get(self, identity: str) -> Session:
-        """Raises MalformedInput when there is none, or none any more."""
+    def get(self, identity: str) -> StatefulSession:
+        """The open session of an id. Raises MalformedInput if there is none, or if it has ended."""
         self._expire()
         session = self._open.get(identity)
         if session is None:
-            raise MalformedInput("there is no such session, or it has ended: open one with NEW_SESSION")
+            raise MalformedInput("there is no such session, or it has ended; open one with NEW_SESSION")
         return session
 
-    def close(self, identity: str) -> Session:
-        """Raises MalformedInput as :meth:`get` does."""
+    def close(self, identity: str) -> StatefulSession:
+        """End a session. Raises MalformedInput as :meth:`get` does."""
         session = self.get(identity)
         del self._open[session.id]
         session.end()
         return session
 
     def around(self, handler: Handler) -> Handler:
-        """The handler, with sessions; requests that have none reach it as they are."""
+        """A handler that adds sessions to ``handler``. Requests without the header pass unchanged."""
 
         def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             asked = head.get(SESSION_ID)
@@ -135,7 +135,7 @@ class Sessions:
         command = _command(body)
         if asked == OPEN:
             if command == "CLOSE":
-                raise MalformedInput("a session that is to be closed must be named in the header Session-Id")
+                raise MalformedInput("CLOSE needs the id of a session in the header X-Amzn-SageMaker-Session-Id")
             session = self.open()
             ends = datetime.fromtimestamp(session.ends_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             told: Headers = [(NEW_SESSION_ID, f"{session.id}; Expires={ends}".encode())]
@@ -152,8 +152,8 @@ class Sessions:
             return None
         return handler(SessionHead(head, session), body, responder)
 
-    def forget(self, session: Session) -> None:
-        """End a session of which its caller was not told."""
+    def forget(self, session: StatefulSession) -> None:
+        """End a session whose id no client knows."""
         if self._open.pop(session.id, None) is not None:
             session.end()
 
@@ -167,10 +167,10 @@ class Sessions:
 
 
 class NewSessionResponder:
-    """Adds the id of a new session to the response of the model. Ends the session where the request failed: its caller
-    does not learn the id."""
+    """Adds the id of a new session to the model's response. A failed request ends the session: its client does not
+    learn the id."""
 
-    def __init__(self, sessions: Sessions, session: Session, told: Headers, responder: Responder) -> None:
+    def __init__(self, sessions: Sessions, session: StatefulSession, told: Headers, responder: Responder) -> None:
         self._sessions = sessions
         self._session = session
         self._told = told
@@ -190,8 +190,8 @@ class NewSessionResponder:
 
 
 def _command(body: bytes) -> str | None:
-    """The ``requestType`` of a body that is nothing but that."""
-    if len(body) > LONGEST_COMMAND or b'"requestType"' not in body:
+    """The ``requestType`` of a body that opens or closes a session, None for any other body."""
+    if len(body) > MAX_COMMAND_BYTES or b'"requestType"' not in body:
         return None
     try:
         fields = orjson.loads(body)

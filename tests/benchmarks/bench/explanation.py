@@ -17,9 +17,10 @@ from bench.explain import stages, tail
 from bench.load import engine, payload_set, schedule, target, wire
 from bench.load.calibration import ONLY
 from bench.load.child_server import child_server
-from bench.load.engine import RawRun
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from bench.observe import environment
 from bench.result import record
 from tests.benchmarks.bench.figure import Figure, at_least, at_most
@@ -39,8 +40,8 @@ def stage_shares() -> list[Figure]:
     with planted_server() as url:
         place = target.parse(url)
         rendered = (wire.render(place, _PAYLOAD, carrier),)
-        shot = engine.Shot(place, rendered, ONLY, carrier, timeout_s=10.0, max_connections=64)
-        raw = engine.run_open(shot, schedule.build("poisson", 20, 20, 1))
+        shot = Shot(place, rendered, ONLY, carrier, timeout_s=10.0, max_connections=64)
+        raw = engine.run(shot, schedule.build("poisson", 20, 20, 1))
     band = stages.at_quantile(stages.join(raw.columns), 0.5)
     if band is None:
         return [Figure("answers", "none", "some", met=False)]

@@ -21,11 +21,12 @@ import numpy as np
 from rich.console import Console
 
 from bench.errors import Unusable
-from bench.load import calibration, engine, fleet, payload, schedule, target, wire
+from bench.load import calibration, fleet, payload, schedule, target, wire
 from bench.load.child_server import child_server
 from bench.load.echo_server import EchoProtocol
 from bench.load.measurements import Outcome
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from tests.benchmarks.bench import explanation as figures_explain
 from tests.benchmarks.bench import statistics as figures_statistics
 from tests.benchmarks.bench.figure import Figure, at_least, at_most, table
@@ -95,10 +96,10 @@ def true_p95_ms() -> float:
     return (1 - 0.05 * PERIOD_S / FROZEN_S) * FROZEN_S * 1e3
 
 
-def _shot(url: str) -> engine.Shot:
+def _shot(url: str) -> Shot:
     place, carrier = target.parse(url), CARRIERS["header"]
     wires = (wire.render(place, BODY, carrier),)
-    return engine.Shot(place, wires, calibration.ONLY, carrier, timeout_s=10.0, max_connections=512)
+    return Shot(place, wires, calibration.ONLY, carrier, timeout_s=10.0, max_connections=512)
 
 
 def _stock_locust_p95_ms(url: str, seconds: float) -> float:

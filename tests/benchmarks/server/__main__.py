@@ -1,6 +1,6 @@
 """The figures of ``docs/performance.md``: ``python -m tests.benchmarks.server [SCENARIO ...]``.
 
-Each scenario measures the server and a yardstick in turns, in one run, and prints the ratio of the medians.
+Each scenario measures the server and a reference in turns, in one run, and prints the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.cycles import cycles
-from tests.benchmarks.server.decisions import figures
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
-from tests.benchmarks.server.handler import handler
 from tests.benchmarks.server.lengths import lengths
 from tests.benchmarks.server.overload import overload
 from tests.benchmarks.server.processes import (
@@ -37,11 +35,13 @@ from tests.benchmarks.server.processes import (
     wrk,
     wrk_script,
 )
+from tests.benchmarks.server.script import script
 from tests.benchmarks.server.swap import swap
+from tests.queue_decisions import figures
 
 
 def hot(work: Path, rounds: int, seconds: int) -> None:
-    """A model that takes no time: requests a second at 32 connections, and p50 at one, against a bare ASGI echo."""
+    """A model that takes no time: rate at 32 connections and p50 at one, against a bare ASGI echo."""
     model = work / "perceptron.onnx"
     networks.perceptron(model)
     script = wrk_script(work / "post.lua")
@@ -63,7 +63,7 @@ def hot(work: Path, rounds: int, seconds: int) -> None:
 
 
 def compute(work: Path, rounds: int, seconds: int) -> None:
-    """A model that takes over a millisecond: rows a second against a bare session, and the tail at 8 connections."""
+    """A model that takes over a millisecond: rows a second against a bare session, and p99 at 8 connections."""
     model = work / "convolutions.onnx"
     networks.convolutions(model)
     script = wrk_script(work / "post.lua")
@@ -103,7 +103,7 @@ def compute(work: Path, rounds: int, seconds: int) -> None:
 
 
 def start(work: Path, rounds: int, model: Path | None) -> None:
-    """From exec to the first 200 on /ping, and the resident memory then, against an interpreter that does nothing."""
+    """Time from exec to the first 200 on /ping, and resident memory then, against a bare interpreter."""
     if model is None:
         model = work / "perceptron.onnx"
         networks.perceptron(model)
@@ -130,9 +130,9 @@ def start(work: Path, rounds: int, model: Path | None) -> None:
     print(f"start: {statistics.median(memory) / 1e6:.0f} MB resident when ready (wanted: at most 130 MB)")
 
 
-def in_turns(rounds: int, measure: Callable[[int], Load], ours: int, yardstick: int) -> tuple[list[Load], list[Load]]:
-    """Ours, yardstick, ours, yardstick: so that a machine that changes its speed changes both."""
-    pairs = [(measure(ours), measure(yardstick)) for _ in range(rounds)]
+def in_turns(rounds: int, measure: Callable[[int], Load], ours: int, reference: int) -> tuple[list[Load], list[Load]]:
+    """Measure ours and the reference alternately, so that a change of the machine's speed affects both."""
+    pairs = [(measure(ours), measure(reference)) for _ in range(rounds)]
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
@@ -158,7 +158,7 @@ for size in (1, 2, 4, 8):
 
 
 def bare_session(model: Path, seconds: int) -> tuple[float, float, int]:
-    """Best rows a second over batch sizes, median seconds of a single row, and that best size: on the server's core."""
+    """Best rows a second over batch sizes, median seconds of a single row, and the best size, on the server's core."""
     command = ["taskset", "-c", SERVER_CORE, sys.executable, "-c", BARE, str(model), str(seconds)]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     table = np.array([line.split() for line in out.splitlines()], float)
@@ -181,13 +181,13 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "disconnects": disconnects,
     "cycles": cycles,
 }
-"""Scenarios that ask real servers for a number of turns, each some seconds long."""
+"""Scenarios with real servers: a number of rounds, each some seconds long."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
         *("hot", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "handler", "cycles"),
+        *("lengths", "fairness", "overload", "disconnects", "script", "cycles"),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")
@@ -207,8 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in options.scenario or scenarios:
                 if name == "decisions":
                     print(*figures(), sep="\n")
-                elif name == "handler":
-                    print(*handler(Path(work), options.rounds, options.seconds), sep="\n")
+                elif name == "script":
+                    print(*script(Path(work), options.rounds, options.seconds), sep="\n")
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 elif name == "lengths":

@@ -1,6 +1,6 @@
-"""The yardstick of ``lengths``: what waits is batched in the order of arrival and padded to the longest of the batch.
+"""The reference of ``lengths``: a server that batches in order of arrival and pads to the longest of the batch.
 
-An ASGI application under the same uvicorn, with the pipeline's own tokenizer, encoder and pooling, on one thread:
+An ASGI application under the same uvicorn, with the pipeline's tokenizer, encoder and pooling, on one thread:
 ``python -m tests.benchmarks.server.arrival PORT FOLDER BATCH``
 """
 
@@ -43,7 +43,7 @@ class Encoder:
 
 
 class Arrival:
-    """Takes what waits, up to ``batch`` texts, whenever the encoder is free."""
+    """Runs the waiting texts, up to ``batch`` of them, whenever the encoder is free."""
 
     def __init__(self, encoder: Encoder, batch: int) -> None:
         self._encoder = encoder
@@ -59,18 +59,17 @@ class Arrival:
             more = message.get("more_body", False)
         if scope["path"] == "/ping":
             answer = b""
-            while (
-                self._running is not None
-            ):  # it goes on for clients that have left; then it is not the next one's turn
+            # A run goes on for clients that have left; the next measurement must not begin before it ends.
+            while self._running is not None:
                 await asyncio.shield(self._running)
         else:
-            answer = await self._asked(body.decode())
+            answer = await self._embed(body.decode())
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}
         )
         await send({"type": "http.response.body", "body": answer})
 
-    async def _asked(self, text: str) -> bytes:
+    async def _embed(self, text: str) -> bytes:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.append((text, future))
         if self._running is None:

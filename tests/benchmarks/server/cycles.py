@@ -1,4 +1,4 @@
-"""What loading and unloading leaves behind: a multi-model server's memory over many cycles, against its early ones."""
+"""Memory of a multi-model server after many loads and unloads, against its memory after the first ones."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import http.client
 import json
 from pathlib import Path
 
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import PATIENCE_S, Unmeasurable, free_port, resident_bytes, served
 
 CYCLES = 200
-"""Cycles for each turn: five turns are a thousand."""
+"""Cycles of each round: five rounds are a thousand."""
 
 SETTLED = 0.1
-"""Part of the cycles after which memory is what it is: allocators and imports have had theirs."""
+"""Share of the cycles after which memory has settled: imports are done and allocators have grown."""
 
 ROW = json.dumps({"instances": [[0.25] * 64]}).encode()
 SCRIPT = "def model_fn(model_dir): return 2\ndef predict_fn(data, model): return data * model\n"
 
 
 def cycles(work: Path, rounds: int, _seconds: float) -> None:
-    """Load, ask, unload, ``rounds`` times 200: an ONNX model and a script in turns. Memory, descriptors and threads of
-    the process, when it has settled and at the end."""
+    """Load, call and unload an ONNX model and a script alternately, ``rounds`` times 200.
+
+    Prints memory, descriptors and threads of the process when it has settled and at the end.
+    """
     folders = (work / "onnx", work / "script")
     folders[0].mkdir()
     networks.perceptron(folders[0] / "model.onnx")

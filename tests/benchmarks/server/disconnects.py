@@ -1,4 +1,4 @@
-"""Disconnects: clients that leave at any moment, a thousand a second, beside one that stays and checks its answers."""
+"""Disconnects: a thousand clients a second close their connections at any moment, beside one that checks answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RATE = 1_000
 
 NEIGHBOUR_RATE = 100
 WAIT_US = 2_000
-"""What a run takes, without holding the interpreter."""
+"""Duration of a run, which does not hold the interpreter."""
 
 SETTLE_S = 10.0
 RESET = struct.pack("ii", 1, 0)
@@ -46,7 +46,7 @@ LEAVINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a server process holds."""
+    """Memory, descriptors, threads and waiting rows of a server process."""
 
     resident_bytes: int
     descriptors: int
@@ -63,12 +63,12 @@ class Held:
 
 @dataclass(slots=True)
 class Neighbour:
-    """What the client that stays has seen."""
+    """The latencies and wrong answers of the client that stays."""
 
     latencies_s: list[float]
     wrong: int = 0
     client_cpu: float = 0.0
-    """Share of its core that this process used; near 1 the figures are its own."""
+    """Share of its core that this process used; near 1 it limits the figures."""
 
     @property
     def p99_s(self) -> float:
@@ -76,7 +76,7 @@ class Neighbour:
 
 
 def disconnects(work: Path, rounds: int, seconds: float) -> None:
-    """The storm of all ``rounds`` together lasts ``rounds`` x ``seconds``; 30 s are wanted."""
+    """Disconnects for ``rounds`` x ``seconds``, of which 30 s are wanted, alternating with as much time without."""
     root = work / "fake"
     root.mkdir()
     (root / "model.json").write_text(json.dumps({"width": WIDTH, "wait_us": WAIT_US}))
@@ -86,35 +86,33 @@ def disconnects(work: Path, rounds: int, seconds: float) -> None:
     port = free_port()
     with on_core(LOAD_CORE), served(slipway(root, port), port, work / "slipway.log") as process:
         call(port, "GET", "/admin/models")  # imports FastAPI, as the first cold request of any kind does
-        _weather(port, 1.0, storm=True)  # what is allocated once is not a leak
+        _measure(port, 1.0, leaving=True)  # allocations that happen once are no leak
         before = _settled(process.pid, port, None)
-        calm, stormy, left = [], [], Counter[str]()
+        calm, disturbed, left = [], [], Counter[str]()
         waited = waited_s(process.pid)
         for _ in range(rounds):
-            calm.append(_weather(port, seconds, storm=False)[0])
-            seen, kinds = _weather(port, seconds, storm=True)
-            stormy.append(seen)
+            calm.append(_measure(port, seconds, leaving=False)[0])
+            seen, kinds = _measure(port, seconds, leaving=True)
+            disturbed.append(seen)
             left += kinds
         waited = (waited_s(process.pid) - waited) / (2 * rounds * seconds)
         after = _settled(process.pid, port, before)
     print(f"disconnects: the server's main thread waited {waited:.1%} of the time for its core")
-    _tell(calm, stormy, left, rounds * seconds, before, after)
+    _print(calm, disturbed, left, rounds * seconds, before, after)
 
 
-def _tell(
-    calm: list[Neighbour], stormy: list[Neighbour], left: Counter[str], seconds: float, before: Held, after: Held
+def _print(
+    calm: list[Neighbour], disturbed: list[Neighbour], left: Counter[str], seconds: float, before: Held, after: Held
 ) -> None:
     total = sum(left.values())
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in left.items())
     print(f"disconnects: {total:,} in {seconds:g} s, {total / seconds:,.0f}/s (wanted: {RATE:,}): {kinds}")
-    answers = sum(len(one.latencies_s) for one in stormy)
+    answers = sum(len(one.latencies_s) for one in disturbed)
+    print(f"disconnects: the neighbour: {sum(one.wrong for one in disturbed)} of {answers:,} answers wrong (wanted: 0)")
+    without, during = float(np.median([one.p99_s for one in calm])), float(np.median([one.p99_s for one in disturbed]))
     print(
-        f"disconnects: the neighbour: {sum(one.wrong for one in stormy)} of {answers:,} answers were wrong (wanted: 0)"
-    )
-    quiet, loud = float(np.median([one.p99_s for one in calm])), float(np.median([one.p99_s for one in stormy]))
-    print(
-        f"disconnects: its p99: {loud * 1e3:.1f} ms in the storm, {quiet * 1e3:.1f} ms without: {loud / quiet:.2f} x; "
-        f"the clients used {max(one.client_cpu for one in stormy):.0%} of their core"
+        f"disconnects: its p99: {during * 1e3:.1f} ms with, {without * 1e3:.1f} ms without: {during / without:.2f} x; "
+        f"the clients used {max(one.client_cpu for one in disturbed):.0%} of their core"
     )
     grown = (after.resident_bytes - before.resident_bytes) / 1e6
     print(
@@ -126,7 +124,7 @@ def _tell(
 
 
 def _settled(pid: int, port: int, wanted: Held | None) -> Held:
-    """What is held when everything that was begun has ended: closing takes the server a moment."""
+    """What the server holds when all its connections have ended: closing takes it a moment."""
     give_up = time.monotonic() + SETTLE_S
     while True:
         held = Held.by(pid, port)
@@ -136,22 +134,22 @@ def _settled(pid: int, port: int, wanted: Held | None) -> Held:
         time.sleep(0.1)
 
 
-def _weather(port: int, seconds: float, storm: bool) -> tuple[Neighbour, Counter[str]]:
+def _measure(port: int, seconds: float, leaving: bool) -> tuple[Neighbour, Counter[str]]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_both(port, seconds, storm))
+        return runner.run(_both(port, seconds, leaving))
 
 
-async def _both(port: int, seconds: float, storm: bool) -> tuple[Neighbour, Counter[str]]:
+async def _both(port: int, seconds: float, leaving: bool) -> tuple[Neighbour, Counter[str]]:
     cpu_s, wall_s = time.process_time(), time.perf_counter()
-    leaving = asyncio.ensure_future(_storm(port, seconds)) if storm else None
+    disconnecting = asyncio.ensure_future(_disconnect(port, seconds)) if leaving else None
     seen = await _stay(port, seconds)
-    left = await leaving if leaving is not None else Counter[str]()
+    left = await disconnecting if disconnecting is not None else Counter[str]()
     seen.client_cpu = (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
     return seen, left
 
 
 async def _stay(port: int, seconds: float) -> Neighbour:
-    """One connection that asks at a rate, something else each time, and checks every answer."""
+    """One connection that sends a different row each time, at a fixed rate, and checks every answer."""
     seen = Neighbour([])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begun = time.perf_counter()
@@ -168,8 +166,8 @@ async def _stay(port: int, seconds: float) -> Neighbour:
     return seen
 
 
-async def _storm(port: int, seconds: float) -> Counter[str]:
-    """Connections on a schedule; each leaves in another way. Returns how many left in each."""
+async def _disconnect(port: int, seconds: float) -> Counter[str]:
+    """Open connections on a schedule; each closes in the next of ``LEAVINGS``. Returns the count of each."""
     left: Counter[str] = Counter()
     begun = time.perf_counter()
     going: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""The yardstick: an ASGI application that sends the body back, under the same uvicorn as the server.
+"""The reference: an ASGI application that sends the body back, under the same uvicorn as the server.
 
 ``python -m tests.benchmarks.server.echo PORT``
 """

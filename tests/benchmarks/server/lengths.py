@@ -21,9 +21,9 @@ WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life"
 def lengths(work: Path, rounds: int, seconds: int, model: Path | None = None) -> float:
     """Texts a second against a server that batches in order of arrival and pads to the longest, in turns; their ratio.
 
-    The opponent has the same tokenizer, encoder, pooling and threads under the same uvicorn, and takes up to
-    ``BATCHES`` texts that wait: the better of the two counts. ``model``: a pipeline that was built before, to save its
-    export.
+    The reference has the same tokenizer, encoder, pooling and threads under the same uvicorn, and takes up to
+    ``BATCHES`` waiting texts: the better of the two counts. ``model``: a pipeline that was built before, which saves
+    its export.
     """
     ours = model or built(work / "lengths")
     script = wrk_script(work / "texts.lua")
@@ -38,7 +38,7 @@ def lengths(work: Path, rounds: int, seconds: int, model: Path | None = None) ->
             ports[batch] = int(arguments[4] if batch == 0 else arguments[2])
             log = logs[batch] = work / f"batches-{batch}.log"
             processes[batch] = stack.enter_context(served(arguments, ports[batch], log))
-            wrk(ports[batch], script, CONNECTIONS, seconds)  # the cost tables learn what these texts cost
+            wrk(ports[batch], script, CONNECTIONS, seconds)  # the cost tables learn the costs of these texts
             wait_until_up(ports[batch], processes[batch], log)
         for _ in range(rounds):
             for batch, port in ports.items():
@@ -68,7 +68,7 @@ def built(folder: Path) -> Path:
 
 
 def wrk_script(path: Path) -> Path:
-    """A wrk script that posts texts of uniformly mixed lengths, always the same ones in the same order."""
+    """Write a wrk script that posts texts of uniformly mixed lengths, the same ones in the same order each time."""
     source = random.Random(7)
     texts = []
     for _ in range(TEXTS):

@@ -1,4 +1,4 @@
-"""Servers and wrk as pinned processes: one core for the server, the other for the load."""
+"""Servers and wrk as pinned processes: one core for the server, another for the load."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 class Unmeasurable(Exception):
-    """A scenario cannot be run here; the message says what is missing."""
+    """A scenario cannot run on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw: requests a second, and latency percentiles in seconds."""
+    """The output of wrk: requests a second, and latency percentiles in seconds."""
 
     rate: float
     p50_s: float
@@ -64,7 +64,7 @@ def slipway(model: Path, port: int, *flags: str) -> list[str]:
 
 
 def wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> float:
-    """Seconds of ``perf_counter`` at the first 200 on /ping. Raises Unmeasurable with the log when it never comes."""
+    """The instant of ``perf_counter`` at the first 200 on /ping. Raises Unmeasurable with the log after 30 s."""
     give_up = time.perf_counter() + PATIENCE_S
     while time.perf_counter() < give_up and process.poll() is None:
         try:
@@ -81,7 +81,7 @@ def wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> flo
 
 @contextlib.contextmanager
 def on_core(core: str) -> Iterator[None]:
-    """This process on one core until the block ends: for a load that this process sends itself."""
+    """Pin this process to one core until the block ends, for a load that it sends itself."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {int(core)})
     try:
@@ -96,7 +96,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def waited_s(pid: int) -> float:
-    """Seconds for which the main thread of a process was ready to run and had no core: other work disturbed it."""
+    """Seconds in which the main thread of a process was ready to run and had no core."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 

@@ -1,4 +1,4 @@
-"""What a swap of versions costs: the model that is swapped, and its neighbour on the server, at a fixed rate."""
+"""The cost of a swap of versions: p99 of the swapped model and of another model on the server, at a fixed rate."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ import uvloop
 from numpy.typing import NDArray
 
 from bench.load import engine, schedule, target
-from bench.load.engine import RawRun
 from bench.load.measurements import Outcome
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun
 from bench.load.server_timing import CARRIERS
+from bench.load.shot import Shot
 from bench.load.wire import render
-from tests.benchmarks.server import networks
+from bench.peers import networks
 from tests.benchmarks.server.processes import LOAD_CORE, PATIENCE_S, SERVER_CORE, free_port, served, slipway
 
 SHARE = 0.4
-"""How busy both models together keep the server, by what one of its rows takes alone."""
+"""Utilisation of the server by both models, from the time of a single row."""
 
 SWAP_AT = 0.2
-"""When the swap begins, as a part of the measured time."""
+"""Begin of the swap, as a share of the measured time."""
 
 SECONDS = 3.0
 """Least length of a measurement: a swap has to fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """The swapped model and its neighbour over one stretch of time: seconds from the intended instant to the answer."""
+class Measured:
+    """One measurement of both models: seconds from the intended instant to the answer."""
 
     swapped_s: NDArray[np.float64]
     neighbour_s: NDArray[np.float64]
@@ -46,8 +47,10 @@ class Asked:
 
 
 def swap(work: Path, rounds: int, seconds: float) -> None:
-    """Versions swapped under load: failed requests, and both p99 against those without a swap, in turns: with a core
-    to spare for the load and warm-up of the new version, and with all on one core."""
+    """Swap versions under load: failed requests, and p99 of both models against p99 without a swap.
+
+    Once with a second core for the load and warm-up of the new version, and once with everything on one core.
+    """
     for cores, where in ((f"{SERVER_CORE},{LOAD_CORE}", "two cores"), (SERVER_CORE, "one core")):
         (work / where).mkdir()
         _swap(work / where, rounds, max(seconds, SECONDS), cores, where)
@@ -63,48 +66,48 @@ def _swap(work: Path, rounds: int, seconds: float, cores: str, where: str) -> No
     with served(slipway(folder, port, *flags), port, work / "slipway.log", cores):
         call(port, "GET", "/admin/models")  # imports FastAPI, as the first cold request of any kind does
         rate = SHARE / row_seconds(port) / 2
-        quiet, swapped = [], []
+        calm, swapped = [], []
         for index in range(rounds):
-            quiet.append(asked(port, rate, seconds, index))
+            calm.append(measure(port, rate, seconds, index))
             version = str(2 + index)
             shutil.copytree(folder / "swapped" / "1", folder / "swapped" / version)
-            swapped.append(asked(port, rate, seconds, index, version=version))
-    failures = sum(one.failures for one in quiet + swapped)
-    answers = sum(len(one.swapped_s) + len(one.neighbour_s) for one in quiet + swapped)
+            swapped.append(measure(port, rate, seconds, index, version=version))
+    failures = sum(one.failures for one in calm + swapped)
+    answers = sum(len(one.swapped_s) + len(one.neighbour_s) for one in calm + swapped)
     load_s = statistics.median(one.load_s for one in swapped)
     print(
         f"swap on {where}: {rounds} swaps of {load_s:.2f} s, each in {seconds:g} s, at 2 x {rate:.0f} requests/s: "
         f"{failures} of {answers:,} requests failed"
     )
     for what, field, wanted in (("swapped model", "swapped_s", 1.5), ("neighbour", "neighbour_s", 1.3)):
-        before, after = p99_s(quiet, field), p99_s(swapped, field)
+        before, after = p99_s(calm, field), p99_s(swapped, field)
         print(
             f"swap on {where}: p99 of the {what}: {after * 1e3:.1f} ms with a swap, {before * 1e3:.1f} ms without: "
             f"{after / before:.2f} x (wanted: at most {wanted} x)"
         )
 
 
-def p99_s(stretches: Sequence[Asked], field: str) -> float:
-    """Over the answers of all stretches: one alone has too few for a tail."""
+def p99_s(stretches: Sequence[Measured], field: str) -> float:
+    """p99 over the answers of all measurements: one alone has too few for it."""
     return float(np.quantile(np.concatenate([getattr(one, field) for one in stretches]), 0.99))
 
 
-def asked(port: int, rate: float, seconds: float, seed: int, version: str = "") -> Asked:
-    """Both models at a rate of their own for some seconds, with a swap to ``version`` in them if there is one."""
+def measure(port: int, rate: float, seconds: float, seed: int, version: str = "") -> Measured:
+    """Send both models requests at ``rate`` for some seconds, with a swap to ``version`` if it is given."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_asked(port, rate, seconds, seed, version))
+        return runner.run(_measure(port, rate, seconds, seed, version))
 
 
-async def _asked(port: int, rate: float, seconds: float, seed: int, version: str) -> Asked:
+async def _measure(port: int, rate: float, seconds: float, seed: int, version: str) -> Measured:
     loads = [
-        engine.open_loop(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
+        engine.send(shot(port, path), schedule.build("poisson", rate, seconds, 2 * seed + index))
         for index, path in enumerate(("/invocations", "/v2/models/neighbour/infer"))
     ]
     swapping = asyncio.ensure_future(_swap_later(port, SWAP_AT * seconds)) if version else None
     swapped, neighbour = await asyncio.gather(*loads)
     load_s = await swapping if swapping is not None else 0.0
     runs = (swapped, neighbour)
-    return Asked(
+    return Measured(
         swapped_s=_latencies_s(swapped),
         neighbour_s=_latencies_s(neighbour),
         failures=sum(int((one.columns["outcome"] != Outcome.OK).sum()) for one in runs),
@@ -142,12 +145,12 @@ def call(port: int, method: str, path: str, body: bytes = b"") -> bytes:
     return text
 
 
-def shot(port: int, path: str, connections: int = 64) -> engine.Shot:
+def shot(port: int, path: str, connections: int = 64) -> Shot:
     """One row of numbers for a route of a server here."""
     place = target.parse(f"http://127.0.0.1:{port}{path}")
     wire = render(place, Payload("row", "application/json", _body(path)), CARRIERS["none"])
     only = np.zeros(1, np.uint16)
-    return engine.Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=connections)
+    return Shot(place, (wire,), only, CARRIERS["none"], timeout_s=30.0, max_connections=connections)
 
 
 def _body(path: str) -> bytes:

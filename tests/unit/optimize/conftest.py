@@ -15,13 +15,13 @@ from optimize.evaluation.bootstrap import Interval
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.evaluate import Accuracy
 from optimize.package.artifact import Findings
-from optimize.package.prepack import Finished
+from optimize.package.prepack import PrepackedModel
 from optimize.package.profile import OperatorTime
 from optimize.passes import PassRecord
-from optimize.search.benchmark import Cell, Layout, Timing
-from optimize.search.search import Outcome, Search
-from optimize.sources import ReferenceModel, conversion
-from optimize.sources import baseline as normalize
+from optimize.search.layouts import Layout
+from optimize.search.outcome import Outcome, Search
+from optimize.search.timing import Cell, Timing
+from optimize.sources import SourceModel, baseline, conversion
 from optimize.sources.baseline import Proof
 from server.tensors import Array
 
@@ -108,15 +108,15 @@ def findings(graph_file: Path, rows: Dataset, tmp_path: Path) -> Findings:
         layouts=(Layout(1, 1, 500.0), Layout(2, 1, 1000.0)),
         batch_sizes=(1, 8),
         asked=asked,
-        finished=Finished((model,), prepacked=False, plain_ms=1.0, reason="small"),
+        finished=PrepackedModel((model,), prepacked=False, plain_ms=1.0, reason="small"),
         provenance=provenance,
         operators=(OperatorTime("float32", "Conv", 12.0, 1), OperatorTime("fast", "Conv", 6.0, 1)),
     )
 
 
-def proven(source: ReferenceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+def proven(source: SourceModel, data: Dataset, directory: Path, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
     """What the pipeline does between a loaded source and the search."""
-    return normalize.normalize(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
+    return baseline.write(conversion.convert(source, data, sizes, directory), directory / "reference.onnx")
 
 
 Prove = Callable[..., Proof]
@@ -126,7 +126,7 @@ Prove = Callable[..., Proof]
 def prove(tmp_path: Path) -> Prove:
     """``proven`` in a folder of the test's own."""
 
-    def run(source: ReferenceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
+    def run(source: SourceModel, data: Dataset, sizes: tuple[int, ...] = (1, 2, 8)) -> Proof:
         directory = tmp_path / "proof"
         directory.mkdir(exist_ok=True)
         return proven(source, data, directory, sizes)

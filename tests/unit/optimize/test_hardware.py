@@ -1,4 +1,4 @@
-"""The machine: which flags matter, and what follows from their absence."""
+"""Hardware detection: processor flags and their defaults."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def test_the_first_processor_names_the_machine(tmp_path: Path) -> None:
     assert found.cores >= 1
 
 
-def test_a_system_without_cpuinfo_is_treated_with_care(tmp_path: Path) -> None:
+def test_without_cpuinfo_no_int8_dot_is_assumed(tmp_path: Path) -> None:
     assert not hardware.detect(tmp_path / "absent").has_int8_dot

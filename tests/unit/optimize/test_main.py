@@ -1,4 +1,4 @@
-"""The command line's exit codes, and the one line that goes with each."""
+"""The exit codes of the command line and their messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def raising(error: BaseException) -> object:
         (NotProven("output 'y' differs"), 1, "error: output 'y' differs\n"),
     ],
 )
-def test_every_end_has_its_code_and_one_line(
+def test_every_failure_has_an_exit_code_and_one_line(
     error: BaseException,
     code: int,
     line: str,
@@ -54,12 +54,12 @@ def test_every_end_has_its_code_and_one_line(
     assert capsys.readouterr().err == line
 
 
-def test_an_interrupted_search_that_keeps_its_work_says_how_to_go_on(
+def test_an_interrupted_search_with_a_cache_says_how_to_continue(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pipeline, "run", raising(KeyboardInterrupt()))
     assert main([*LEAST, "--work", "kept"]) == 130
-    line = "interrupted: nothing was written; the same command goes on from what --work has kept\n"
+    line = "interrupted: nothing was written; run the same command to continue from the search cache in --work\n"
     assert capsys.readouterr().err == line
 
 
@@ -77,7 +77,7 @@ def test_a_terminated_run_ends_like_an_interrupted_one(monkeypatch: pytest.Monke
         (LEAST, "e.npz does not exist"),
     ],
 )
-def test_what_cannot_be_used_ends_with_two(
+def test_unusable_input_exits_with_two(
     arguments: list[str],
     words: str,
     tmp_path: Path,
@@ -99,12 +99,12 @@ def test_show_and_verify(tmp_path: Path, findings: Findings, rows: Dataset, caps
     assert main(["show", str(root)]) == 0
     assert "fast is 2.00 times as fast" in capsys.readouterr().out
     assert main(["verify", str(root)]) == 0
-    assert "ok: every digest fits" in capsys.readouterr().out
+    assert "ok: all digests match" in capsys.readouterr().out
     (root / "model.onnx").write_bytes(b"")
     assert main(["verify", str(root)]) == 1
 
 
-def test_help_does_not_wait_for_heavy_libraries() -> None:
+def test_help_does_not_import_heavy_libraries() -> None:
     code = (
         "import sys\n"
         "from optimize.options import parse\n"

@@ -55,7 +55,7 @@ def test_labels_from_the_command_line_or_from_a_file(tmp_path: Path) -> None:
         ([*LEAST, "--version", "a b"], "URL"),
     ],
 )
-def test_what_is_impossible_is_said_in_one_line(arguments: list[str], words: str) -> None:
+def test_impossible_options_are_reported_in_one_line(arguments: list[str], words: str) -> None:
     with pytest.raises(BadInput, match=words) as caught:
         parse(arguments)
     assert "\n" not in str(caught.value)

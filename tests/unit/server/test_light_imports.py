@@ -39,5 +39,5 @@ def test_importing_the_leaves_imports_nothing_heavy() -> None:
 
 
 def test_help_and_a_bad_setting_need_nothing_but_the_standard_library() -> None:
-    loaded = modules_after("import serve\nimport server.settings.options")
+    loaded = modules_after("import serve\nimport server.settings.reader")
     assert loaded.isdisjoint([*HEAVY, "numpy", "orjson", "prometheus_client"])

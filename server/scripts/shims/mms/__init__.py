@@ -1,1 +1,1 @@
-"""Stand-in for the multi-model server: what its handlers import."""
+"""Stand-in for the multi-model server: the names that class handlers import."""

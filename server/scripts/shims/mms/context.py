@@ -1,4 +1,4 @@
-"""The multi-model server's context: ours."""
+"""The multi-model server's context: the server's own class."""
 
 from server.scripts.context import Context, RequestProcessor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PredictionException(Exception):
-    """An answer of that status, with that message."""
+    """A response with this status and message."""
 
     def __init__(self, message: str, error_code: int = 500) -> None:
         super().__init__(message)

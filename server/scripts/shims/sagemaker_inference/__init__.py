@@ -1,1 +1,1 @@
-"""Stand-in for the SageMaker inference toolkit: what scripts import of it, and nothing of its server."""
+"""Stand-in for the SageMaker inference toolkit: the names that scripts import, without its server."""

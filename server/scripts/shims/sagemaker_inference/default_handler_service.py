@@ -8,7 +8,7 @@ from .transformer import Transformer
 
 
 class DefaultHandlerService:
-    """What frameworks' handler services are built on."""
+    """The base class of the frameworks' handler services."""
 
     def __init__(self, transformer: Any = None) -> None:
         self._service = transformer or Transformer()

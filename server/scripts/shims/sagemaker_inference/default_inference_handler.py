@@ -1,4 +1,4 @@
-"""The toolkit's base class of framework handlers: the functions that a script leaves out."""
+"""The toolkit's base class of framework handlers: defaults for the functions that a script does not define."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from . import decoder, encoder
 
 
 class DefaultInferenceHandler:
-    """Loads nothing and predicts nothing by itself; reads and writes JSON, CSV and npy."""
+    """Defines no model and no prediction; reads and writes JSON, CSV and npy."""
 
     def default_model_fn(self, model_dir: str, context: Any = None) -> Any:
         raise NotImplementedError("define a model_fn: there is no default way to load a model")

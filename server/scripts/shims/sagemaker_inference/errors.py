@@ -1,4 +1,4 @@
-"""The toolkit's exceptions: a script that raises one chooses the status of its answer."""
+"""The toolkit's exceptions: a script that raises one chooses the status of its response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import http
 
 
 class BaseInferenceToolkitError(Exception):
-    """An answer of that status, with that message."""
+    """A response with this status and message."""
 
     def __init__(self, status_code: int, message: str, phrase: str) -> None:
         super().__init__(status_code, message, phrase)
@@ -16,7 +16,7 @@ class BaseInferenceToolkitError(Exception):
 
 
 class GenericInferenceToolkitError(BaseInferenceToolkitError):
-    """The same, with what HTTP calls the status where nothing else is said."""
+    """The same; the phrase defaults to HTTP's phrase of the status."""
 
     def __init__(self, status_code: int, message: str | None = None, phrase: str | None = None) -> None:
         try:
@@ -27,7 +27,7 @@ class GenericInferenceToolkitError(BaseInferenceToolkitError):
 
 
 class UnsupportedFormatError(Exception):
-    """A media type that is neither read nor written: 415 from ``input_fn``, 406 from ``output_fn``."""
+    """An unsupported media type: 415 from ``input_fn``, 406 from ``output_fn``."""
 
     def __init__(self, content_type: str | None) -> None:
         super().__init__(content_type)

@@ -1,4 +1,4 @@
-"""The toolkit's log: the server's own."""
+"""The toolkit's logger: the server's own."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ def get_logger() -> _logging.Logger:
 
 
 def configure_logger() -> None:
-    """The server has done it."""
+    """Nothing to do: the server has configured its log."""

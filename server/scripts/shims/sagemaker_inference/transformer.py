@@ -1,4 +1,4 @@
-"""The toolkit's transformer: a framework handler's functions under those of the user's script."""
+"""The toolkit's transformer: a script's functions, with a framework handler's as defaults."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import Any
 
 from server import VERSION
-from server.scripts.call import Answer, Call
-from server.scripts.functions import ARGUMENTS, Functions, Surroundings
-from server.scripts.media import accepted, media_of
-from server.scripts.script import local
+from server.scripts.call import Call, ScriptResponse
+from server.scripts.default_functions import accepted, media_of
+from server.scripts.script_functions import ARGUMENTS, ModelInfo, ScriptFunctions
+from server.scripts.script_module import script_in_folder
 
 from .default_inference_handler import DefaultInferenceHandler
 
@@ -21,7 +21,7 @@ class Transformer:
 
     def __init__(self, default_inference_handler: Any = None) -> None:
         self._default = default_inference_handler or DefaultInferenceHandler()
-        self._functions: Functions | None = None
+        self._functions: ScriptFunctions | None = None
 
     def validate_and_initialize(self, model_dir: str, context: Any = None) -> None:
         """Load the user's script, if the model has one, and the model."""
@@ -32,14 +32,14 @@ class Transformer:
             default = getattr(self._default, f"default_{name}", None)
             if default is not None:
                 setattr(module, name, default)
-        path = local(Path(model_dir), "inference.py")
+        path = script_in_folder(Path(model_dir), "inference.py")
         if path is not None:
             _take_over(module, _module(path))
         name = getattr(context, "model_name", "model")
-        self._functions = Functions(module, Surroundings(name, model_dir, VERSION), None)
+        self._functions = ScriptFunctions(module, ModelInfo(name, model_dir, VERSION), None)
 
     def transform(self, data: Any, context: Any) -> list[Any]:
-        """One result, in a list, as the multi-model server wants it."""
+        """The response body, in a list of one, as the multi-model server expects it."""
         assert self._functions is not None
         body = data[0].get("body") or b""
         headers = context.get_all_request_header(0)
@@ -50,17 +50,17 @@ class Transformer:
             body.encode() if isinstance(body, str) else bytes(body),
             *(content_type, accept, pairs, context.get_request_id(0) or "", charset),
         )
-        return [_delivered(self._functions.answer([call])[0], context)]
+        return [_delivered(self._functions.run([call])[0], context)]
 
 
-def _delivered(answer: Answer, context: Any) -> bytes:
-    if answer.error is not None:
-        raise answer.error
-    context.set_response_status(answer.status)
-    context.set_response_content_type(0, answer.content_type)
-    for key, value in answer.headers:
+def _delivered(response: ScriptResponse, context: Any) -> bytes:
+    if response.error is not None:
+        raise response.error
+    context.set_response_status(response.status)
+    context.set_response_content_type(0, response.content_type)
+    for key, value in response.headers:
         context.set_response_header(0, key.decode("latin-1"), value.decode("latin-1"))
-    return answer.body
+    return response.body
 
 
 def _take_over(module: ModuleType, own: ModuleType) -> None:

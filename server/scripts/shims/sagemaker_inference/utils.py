@@ -1,4 +1,4 @@
-"""The toolkit's small pieces that scripts import."""
+"""The toolkit's header functions that scripts import."""
 
 from __future__ import annotations
 

@@ -11,18 +11,18 @@ from bench.explain import audits, batches, causes, dispersion, explanation, stag
 from bench.explain.explanation import Circumstances, Explanation
 from bench.load import schedule
 from bench.load.server_timing import MISSING, STAGES
-from bench.observe.timeline import Host, Totals
+from bench.observe.timeline import ServerTimeline, Totals
 from tests.unit.bench import planted
 
 RATE = 450.0
 ABOUT = Circumstances(stretches=((2.0, 22.0),), request_bytes=600, cores=2.0, host=None)
 
 
-def host(**series: float) -> Host:
+def host(**series: float) -> ServerTimeline:
     """A host that looked ten times and saw the same each time."""
     t_s = tuple(2.0 * at for at in range(10))
     values: dict[str, tuple[float | None, ...]] = {name: (value,) * 10 for name, value in series.items()}
-    return Host(1, t_s, values, {"1": 5.0, "16": 20.0}, 1.5, 1e9, 0, None, ())
+    return ServerTimeline(1, t_s, values, {"1": 5.0, "16": 20.0}, 1.5, 1e9, 0, None, ())
 
 
 def explained(rows: planted.Columns, about: Circumstances) -> Explanation:

@@ -12,20 +12,22 @@ import pytest
 
 from bench.load import engine, loops, schedule, target, wire
 from bench.load.calibration import ONLY
-from bench.load.engine import RawRun
+from bench.load.callers import Callers
 from bench.load.measurements import Outcome
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun, Snapshot
 from bench.load.server_timing import CARRIERS, MISSING, STAGES
+from bench.load.shot import Shot
 from tests.unit.bench.stub_server import ATTRIBUTES, TIMING, Reply, StubServer, failure, http, serving
 
 PAYLOAD = Payload("p.json", "application/json", b'{"inputs": [1, 2, 3]}')
 PLANTED = (12_000, 4_000, 3_000, 2_000, 1_000, 10_000, 1_000, 2_000, 8)
 
 
-def shot(url: str, carrier: str = "header", timeout_s: float = 5.0, connections: int = 32) -> engine.Shot:
+def shot(url: str, carrier: str = "header", timeout_s: float = 5.0, connections: int = 32) -> Shot:
     place = target.parse(url)
     chosen = CARRIERS[carrier]
-    return engine.Shot(place, (wire.render(place, PAYLOAD, chosen),), ONLY, chosen, timeout_s, connections)
+    return Shot(place, (wire.render(place, PAYLOAD, chosen),), ONLY, chosen, timeout_s, connections)
 
 
 def load(
@@ -41,7 +43,7 @@ def load(
 
     async def main() -> tuple[RawRun, StubServer]:
         async with serving(script) as (stub, url):
-            return await engine.open_loop(shot(url, carrier, timeout_s, connections), plan), stub
+            return await engine.send(shot(url, carrier, timeout_s, connections), plan), stub
 
     return asyncio.run(main())
 
@@ -138,7 +140,7 @@ def test_a_server_that_is_gone_fails_requests_and_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     plan = schedule.build("constant", 200, 0.1, 1)
-    run = asyncio.run(engine.open_loop(shot(f"http://127.0.0.1:{port}"), plan))
+    run = asyncio.run(engine.send(shot(f"http://127.0.0.1:{port}"), plan))
     assert outcomes(run) == {Outcome.CONNECTION: 20}
     assert (run.columns["send_ns"] == MISSING).all()
     assert run.failures["connection"].detail
@@ -162,14 +164,14 @@ def test_latency_counts_from_the_intended_instant_when_the_server_freezes() -> N
                 writer.write(http().data)
             writer.close()
 
-        def watch(now: engine.Snapshot) -> None:
+        def watch(now: Snapshot) -> None:
             if now.in_flight == 20:
                 gate.set()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         plan = schedule.build("constant", 200, 0.1, 1)
-        run = await engine.open_loop(shot(url, connections=1), plan, watch)
+        run = await engine.send(shot(url, connections=1), plan, watch)
         server.close()
         return run
 
@@ -183,7 +185,7 @@ def test_latency_counts_from_the_intended_instant_when_the_server_freezes() -> N
 def test_a_closed_loop_has_as_many_requests_in_flight_as_users() -> None:
     async def main() -> tuple[RawRun, StubServer]:
         async with serving(lambda _: http()) as (stub, url):
-            return await engine.closed_loop(shot(url), users=3, duration_s=0.2), stub
+            return await engine.send(shot(url), Callers(3, 0.2)), stub
 
     run, stub = asyncio.run(main())
     assert run.peak_in_flight == 3
@@ -196,6 +198,6 @@ def test_a_closed_loop_has_as_many_requests_in_flight_as_users() -> None:
 def test_a_closed_loop_against_nobody_does_not_spin() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    run = asyncio.run(engine.closed_loop(shot(f"http://127.0.0.1:{port}"), users=2, duration_s=0.2))
+    run = asyncio.run(engine.send(shot(f"http://127.0.0.1:{port}"), Callers(2, 0.2)))
     assert outcomes(run).keys() == {Outcome.CONNECTION}
     assert len(run.columns["index"]) <= 2 * (0.2 / loops.RETRY_AFTER_FAILURE_S + 1)

@@ -1,30 +1,25 @@
-"""What the server tells of its own work, padding and habits: read from planted metrics, and weighed."""
+"""Model work: read from the server's metrics, and weighed as evidence."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
+import psutil
 import pytest
 
 from bench.explain import causes, explanation, steps
 from bench.explain.evidence import in_bytes
 from bench.explain.explanation import Circumstances, Explanation
-from bench.observe import link
-from bench.observe import memory_bandwidth as memory
-from bench.observe import model_work as work
-from bench.observe import timeline as host
+from bench.observe import link, memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
-from bench.observe.memory_bandwidth import Memory
-from bench.observe.model_work import Cost, Work
+from bench.observe.memory_bandwidth import MemoryBandwidth
+from bench.observe.model_work import Cost, ModelWork
 from bench.observe.scrape import WANTED, Scraped
-from bench.observe.timeline import Host
-from bench.report import runs
-from bench.report import terminal as card
+from bench.observe.timeline import ServerTimeline
 from bench.report.terminal import step_cells
-from tests.benchmarks.bench import explanation as figures_explain
 from tests.unit.bench import planted
 
 MODEL = 'model="m",version="1"'
@@ -57,9 +52,9 @@ def exposition(second: float) -> str:
     return "".join(f"{name} {value}\n" for name, value in told.items())
 
 
-def seen(count: int = 5) -> Host:
+def seen(count: int = 5) -> ServerTimeline:
     looks = [{"t_ns": 10**9 * at, "metrics": exposition(at)} for at in range(count)]
-    return host.build(Scraped(looks), 0, [(0.0, 10.0)])
+    return timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
 
 
 def test_everything_that_is_read_is_kept_by_the_scraper() -> None:
@@ -89,7 +84,7 @@ def test_what_the_process_does_to_itself_becomes_series() -> None:
 
 
 def test_work_comes_back_from_json() -> None:
-    assert host.from_json(json.loads(orjson.dumps(seen()))) == seen()
+    assert timeline.from_json(json.loads(orjson.dumps(seen()))) == seen()
 
 
 def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
@@ -100,14 +95,14 @@ def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
         }
         for at in range(3)
     ]
-    found = host.build(Scraped(looks), 0, [(0.0, 10.0)])
+    found = timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
     (one,) = found.works
     assert (one.busy, one.utilisation, one.waste, one.instances, one.file_bytes) == (None, None, None, None, None)
     assert "gc_share" not in found.series
 
 
 def told(
-    beside: Host, rate_per_s: float = 100, **about: object
+    beside: ServerTimeline, rate_per_s: float = 100, **about: object
 ) -> tuple[Explanation, dict[str, tuple[str, str | None]]]:
     """The explanation of a planted run, and text and mark of every measure."""
     rows = planted.simulate(1, rate_per_s, 22)
@@ -118,14 +113,14 @@ def told(
     }
 
 
-def beside(works: tuple[Work, ...] = (), cores: float | None = 2, **series: float) -> Host:
+def beside(works: tuple[ModelWork, ...] = (), cores: float | None = 2, **series: float) -> ServerTimeline:
     t_s = tuple(2.0 * at for at in range(10))
-    return Host(
+    return ServerTimeline(
         1, t_s, {name: (value,) * 10 for name, value in series.items()}, {}, None, None, 0, None, (), works, cores
     )
 
 
-def a_work(**changed: object) -> Work:
+def a_work(**changed: object) -> ModelWork:
     fields = {"model": "m", "version": "1", "step": "", "seconds": 10.0, "runs": 500.0, "rows": 1_000.0, "busy": 0.5}
     fields |= {
         "instances": 2,
@@ -136,7 +131,7 @@ def a_work(**changed: object) -> Work:
         "costs": (),
         "stages_ms": {},
     }
-    return Work(**{**fields, **changed})  # type: ignore[arg-type]
+    return ModelWork(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def test_what_a_server_does_to_itself_speaks_for_it_or_against() -> None:
@@ -169,7 +164,7 @@ def test_more_threads_than_cores_speak_only_where_they_wanted_more_than_there_is
 def test_reading_the_weights_is_held_against_the_time_of_a_run(size: float, mark: str | None) -> None:
     """10 GB/s read 60 MB in 6 ms; a run of one row takes 10."""
     work = a_work(file_bytes=size, costs=(Cost(0, 1, 10.0), Cost(0, 8, 20.0)))
-    _, found = told(beside((work,)), memory=Memory(1e10, 10_000_000))
+    _, found = told(beside((work,)), memory=MemoryBandwidth(1e10, 10_000_000))
     assert found["weights_share"][1] == mark
     assert "measured, a copy on all cores" in found["weights_share"][0]
     assert "(inferred)" in found["weights_share"][0]
@@ -201,27 +196,28 @@ def test_without_counters_of_the_interface_the_load_itself_is_held_against_the_l
     assert found["nominal_use"][1] is None
 
 
-def test_the_link_is_what_was_asked_for_or_what_its_interface_says(tmp_path: Path) -> None:
+def test_the_link_is_what_was_asked_for_or_what_its_interface_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.find("127.0.0.1", 250.0) == Link(250.0, "--link-mbit")
     assert link.find("127.0.0.1", None) is None  # the loopback has no rate
-    speed = tmp_path / "sys/class/net/e0/speed"
-    speed.parent.mkdir(parents=True)
-    for text, rate in (("10000\n", 10_000.0), ("-1\n", None), ("", None)):
-        speed.write_text(text)
-        assert link._speed_mbit("e0", tmp_path) == rate
-    assert link._speed_mbit("e1", tmp_path) is None
+    monkeypatch.setattr(link, "_own_address", lambda _host: "192.0.2.9")
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"e0": [SimpleNamespace(address="192.0.2.9")]})
+    for speed, rate in ((10_000, Link(10_000, "what the interface e0 says")), (0, None)):
+        monkeypatch.setattr(psutil, "net_if_stats", lambda speed=speed: {"e0": SimpleNamespace(speed=speed)})
+        assert link.find("far", None) == rate
+    monkeypatch.setattr(psutil, "net_if_stats", dict)
+    assert link.find("far", None) is None
     assert Link(8, "x").bytes_per_s == 1e6
 
 
 def test_memory_is_measured_by_copying_and_its_cache_read(tmp_path: Path) -> None:
-    found = memory.measure(seconds=0.0, copy_bytes=80_000, root=tmp_path)
+    found = memory_bandwidth.measure(seconds=0.0, copy_bytes=80_000, root=tmp_path)
     assert found.bytes_per_s > 0
     assert found.cache_bytes is None
     for index, size in enumerate(("48K", "2048K", "32M", "junk")):
         path = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}/size"
         path.parent.mkdir(parents=True)
         path.write_text(size)
-    assert memory.last_cache_bytes(tmp_path) == 32 << 20
+    assert memory_bandwidth.last_cache_bytes(tmp_path) == 32 << 20
 
 
 TOKENIZE = a_work(step="tokenize", busy=0.1, instances=1, costs=(Cost(0, 1, 0.5),), stages_ms={"queue": 0.1})
@@ -276,26 +272,13 @@ def test_a_planted_step_is_read_from_metrics() -> None:
         return "".join(f"{name} {value}\n" for name, value in told.items())
 
     looks = [{"t_ns": 10**9 * at, "metrics": text(at)} for at in range(4)]
-    (one,) = work.build(_ends(looks))
+    (one,) = model_work.build(_ends(looks))
     assert (one.name, one.runs, one.rows) == ("step encode", 15, 60)
     assert one.stages_ms == {
         name: pytest.approx(ms) for name, ms in (("queue", 10), ("assemble", 0.5), ("compute", 30))
     }
 
 
-def _ends(looks: list[dict[str, object]]) -> host.Ends:
-    samples = [host._samples(str(look["metrics"])) for look in looks]
+def _ends(looks: list[dict[str, object]]) -> list[model_work.Ends]:
+    samples = [timeline._samples(str(look["metrics"])) for look in looks]
     return [((0.0, samples[0]), (float(len(looks) - 1), samples[-1]))]
-
-
-def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None:
-    rows = planted.simulate(1, figures_explain.RATE_PER_S, 22)
-    found = figures_explain.planted_record(rows, 20)
-    assert found.explanation is not None
-    assert found.explanation.batching is not None
-    assert not any("Padding" in fact for fact in card._stage_facts(found))
-    padded = replace(found.explanation.batching, padding=0.25)
-    shown = replace(found, explanation=replace(found.explanation, batching=padded))
-    assert "Padding was 25% of all positions (rows x length) that were computed." in card._stage_facts(shown)
-    assert "Padding was 25.0% of all positions" in runs.sizes(padded)
-    assert "Padding" not in runs.sizes(found.explanation.batching)

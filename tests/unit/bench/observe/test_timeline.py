@@ -1,4 +1,4 @@
-"""Host figures: the kernel's files read from a planted tree, counters turned into rates, gaps left as gaps."""
+"""The server timeline: counters of a made-up machine are read and become rates, and gaps stay gaps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
+import psutil
 import pytest
 
-from bench.observe import proc, scrape
-from bench.observe import timeline as host
+from bench.observe import proc, scrape, timeline
 from bench.observe.proc import ServerFiles
 from bench.observe.scrape import Scraped
 
@@ -39,7 +40,7 @@ def write(path: Path, text: str) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A machine with one server, process 42, in a cgroup of version 2."""
+    """A machine with one server, process 42, in a control group of version 2."""
     stat = "42 (a) b) S " + " ".join(str(at) for at in range(4, 53))
     write(tmp_path / "proc/42/stat", stat)
     write(tmp_path / "proc/42/task/42/schedstat", "100 7000 3")
@@ -54,14 +55,14 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_the_kernels_files_are_read(tree: Path) -> None:
-    seen = ServerFiles(tree, 42).read()
+    seen = ServerFiles(42, tree).read()
     # Fields of stat are numbered from 1 in proc(5); this tree says its own number in each.
     assert seen["major_faults"] == 12
     assert seen["cpu_ticks"] == 14 + 15
     assert seen["threads"] == 20
     assert seen["rss_pages"] == 24
     assert (seen["run_delay_ns"], seen["loop_delay_ns"]) == (9000, 7000)
-    assert (seen["throttled_ns"], seen["nr_throttled"]) == (11_000, 2)
+    assert seen["throttled_ns"] == 11_000
     assert seen["memory_bytes"] == 1000
     assert "memory_limit_bytes" not in seen  # "max" is no number
     assert seen["pressure_us"] == 123
@@ -73,40 +74,51 @@ def test_cgroup_version_1_is_read_too(tree: Path) -> None:
     write(tree / "sys/fs/cgroup/cpu/cpu.stat", "nr_periods 1\nnr_throttled 1\nthrottled_time 77\n")
     write(tree / "sys/fs/cgroup/memory/m/memory.usage_in_bytes", "5\n")
     write(tree / "sys/fs/cgroup/memory/m/memory.limit_in_bytes", "9\n")
-    seen = ServerFiles(tree, 42).read()
+    seen = ServerFiles(42, tree).read()
     assert (seen["throttled_ns"], seen["memory_bytes"], seen["memory_limit_bytes"]) == (77, 5, 9)
 
 
-def test_the_network_is_the_loopback_or_all_that_is_not(tmp_path: Path) -> None:
-    net = tmp_path / "proc/net"
-    net.mkdir(parents=True)
-    rows = ["Inter-|", " face |", "  lo: 100 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0", *("e0: 5", "e1: 7")]
-    rows[3:] = [f"{row} 1 0 0 0 0 0 0 {at}0 1 0 0 0 0 0 0" for at, row in enumerate(rows[3:], 1)]
-    (net / "dev").write_text("\n".join(rows))
-    assert proc.network(tmp_path, loopback=True) == {}  # no counters of TCP
-    (net / "snmp").write_text("Ip: X\nIp: 1\nTcp: InSegs RetransSegs\nTcp: 9 4\n")
-    assert proc.network(tmp_path, loopback=True) == {"net_in_bytes": 100, "net_out_bytes": 200, "retransmits": 4}
-    assert proc.network(tmp_path, loopback=False) == {"net_in_bytes": 12, "net_out_bytes": 30, "retransmits": 4}
+def test_the_network_is_the_loopback_or_all_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = {
+        name: SimpleNamespace(bytes_recv=at, bytes_sent=10 * at) for name, at in (("lo", 100), ("e0", 5), ("e1", 7))
+    }
+    monkeypatch.setattr(psutil, "net_io_counters", lambda **_: counters)
+    assert proc.network(loopback=True, root=tmp_path) == {}  # no counters of TCP
+    write(tmp_path / "proc/net/snmp", "Ip: X\nIp: 1\nTcp: InSegs RetransSegs\nTcp: 9 4\n")
+    assert proc.network(True, tmp_path) == {"net_in_bytes": 100, "net_out_bytes": 1000, "retransmits": 4}
+    assert proc.network(False, tmp_path) == {"net_in_bytes": 12, "net_out_bytes": 120, "retransmits": 4}
+
+
+def test_this_machines_network_counters_grow_only() -> None:
+    first, second = proc.network(loopback=True), proc.network(loopback=True)
+    assert all(second[name] >= value >= 0 for name, value in first.items())
 
 
 def test_what_cannot_be_read_is_missing_not_zero(tmp_path: Path) -> None:
-    assert ServerFiles(tmp_path, 42).read() == {}
+    assert ServerFiles(42, tmp_path).read() == {}
 
 
-def test_a_listener_is_found_by_its_port(tmp_path: Path) -> None:
-    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-    row = "   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  0  0 {inode} 1\n"
-    rows = row.format(port=8080, state="01", inode=7) + row.format(port=8080, state="0A", inode=8)
-    write(tmp_path / "proc/net/tcp", head + rows)
-    (tmp_path / "proc/42/fd").mkdir(parents=True)
-    os.symlink("socket:[8]", tmp_path / "proc/42/fd/3")
-    assert proc.find_listener(8080, tmp_path) == 42
-    assert proc.find_listener(8081, tmp_path) is None
-
-
-def test_this_process_is_found_here() -> None:
+def test_a_listener_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert proc.find_listener(listener.getsockname()[1]) == os.getpid()
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert proc.find_listener(port) == os.getpid()
+            assert proc.find_listener(client.getsockname()[1]) is None  # connected, but not listening
+
+
+def test_of_several_listeners_the_oldest_counts_and_those_of_other_users_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def listener(pid: int | None, port: int, status: str = psutil.CONN_LISTEN) -> SimpleNamespace:
+        return SimpleNamespace(pid=pid, status=status, laddr=SimpleNamespace(port=port))
+
+    found = [listener(None, 80), listener(9, 80), listener(7, 80), listener(1, 81), listener(2, 80, "ESTABLISHED")]
+    monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
+    assert proc.find_listener(80) == 7
+    assert proc.find_listener(82) is None
+
+
+def test_this_machine_is_known_by_its_addresses() -> None:
     assert proc.is_here("127.0.0.1")
     assert not proc.is_here("203.0.113.7")
 
@@ -125,7 +137,7 @@ def looks() -> Scraped:
 
 
 def test_counters_become_rates_and_gaps_stay_gaps() -> None:
-    found = host.build(looks(), 100 * 10**9, [(0.0, 10.0)])
+    found = timeline.build(looks(), 100 * 10**9, [(0.0, 10.0)])
     assert found.t_s == (0, 1, 2, 3, 4)
     assert found.series["server_cpu_cores"] == (None, 0.5, 0.5, None, 0.5)
     assert found.series["machine_busy"] == (None, 0.25, 0.25, 0.25, 0.25)
@@ -142,7 +154,7 @@ def test_counters_become_rates_and_gaps_stay_gaps() -> None:
 
 
 def test_what_lies_between_two_repeats_is_in_no_total() -> None:
-    found = host.build(looks(), 100 * 10**9, [(0.0, 2.0), (2.0, 3.0)])
+    found = timeline.build(looks(), 100 * 10**9, [(0.0, 2.0), (2.0, 3.0)])
     assert found.totals is not None
     assert (found.totals.seconds, found.totals.runs) == (2, 20)  # the second has one scrape: no difference
     assert found.mean("queue_rows", [(0, 1), (4, 5)]) == 3
@@ -151,24 +163,24 @@ def test_what_lies_between_two_repeats_is_in_no_total() -> None:
 def test_a_restarted_server_makes_no_negative_rate() -> None:
     seen = looks()
     seen.looks[4]["cpu_ticks"] = 3.0
-    assert host.build(seen, 0, [(0, 1)]).series["server_cpu_cores"][4] is None
+    assert timeline.build(seen, 0, [(0, 1)]).series["server_cpu_cores"][4] is None
 
 
 def test_without_the_kernels_files_the_servers_own_figures_serve() -> None:
     seen = looks()
     for one in seen.looks:
         one.pop("cpu_ticks", None)
-    assert host.build(seen, 0, [(0, 1)]).series["server_cpu_cores"] == (None, None, 1, None, 1)
+    assert timeline.build(seen, 0, [(0, 1)]).series["server_cpu_cores"] == (None, None, 1, None, 1)
 
 
 def test_a_host_comes_back_from_json() -> None:
-    found = host.build(looks(), 100 * 10**9, [(0.0, 10.0)])
-    assert host.from_json(json.loads(orjson.dumps(found))) == found
-    assert host.from_json(None) is None
+    found = timeline.build(looks(), 100 * 10**9, [(0.0, 10.0)])
+    assert timeline.from_json(json.loads(orjson.dumps(found))) == found
+    assert timeline.from_json(None) is None
 
 
 def test_nothing_seen_is_a_host_without_figures() -> None:
-    found = host.build(Scraped(notes=["gone"]), 0, [(0, 1)])
+    found = timeline.build(Scraped(notes=["gone"]), 0, [(0, 1)])
     assert found.series == {}
     assert found.totals is None
 

@@ -1,4 +1,4 @@
-"""The comparison with other servers: set up as told, asked for the right answer, believed only where that is sound."""
+"""The comparison with other servers: configured as declared, checked for the right answer, valid or marked invalid."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ import pytest
 from bench.__main__ import main
 from bench.commands import peers as command
 from bench.errors import Unusable
-from bench.peers import environments, figures, loads, process, quiet, rounds, show, table, workload
-from bench.peers.figures import Figure, Load, Visit
-from bench.peers.peer import HOST, Peer, Place, service
-from tests.benchmarks.server.processes import free_port
+from bench.peers import environments, figures, interference, loads, process, rounds, show, table, workload
+from bench.peers.figures import Figure, Load, RoundResult
+from bench.peers.peer import HOST, Deployment, Peer, service
 
 FAKE = Path(__file__).with_name("fake_peer.py")
 MODEL = workload.MODELS[0]
@@ -33,8 +32,8 @@ def fake(mode: str, name: str = "fake") -> Peer:
         title=name.capitalize(),
         package=None,
         lock=None,
-        files=lambda place: {"answer.json": json.dumps({"output": workload.expected(place.model)})},
-        command=lambda place: [str(place.python), str(FAKE), str(place.port), mode],
+        files=lambda deployment: {"answer.json": json.dumps({"output": workload.expected(deployment.model)})},
+        command=lambda deployment: [str(deployment.python), str(FAKE), str(deployment.port), mode],
         ready="/health",
         route="/predict",
         body=lambda row: {"input": row},
@@ -45,16 +44,20 @@ def fake(mode: str, name: str = "fake") -> Peer:
     )
 
 
-def place(tmp_path: Path, workers: int = 1) -> Place:
-    return Place(tmp_path, Path("/env/bin/python"), (1001, 1002, 1003, 1004, 1005, 1006), tmp_path / "m.onnx", workers)
+def deployment(tmp_path: Path, workers: int = 1) -> Deployment:
+    return Deployment(
+        tmp_path, Path("/env/bin/python"), (1001, 1002, 1003, 1004, 1005, 1006), tmp_path / "m.onnx", workers
+    )
 
 
-def plan(
+def config(
     tmp_path: Path, *peers: Peer, measure: loads.Measure, rate: float | None = 10.0, number: int = 1
-) -> rounds.Plan:
+) -> rounds.ComparisonConfig:
     core = min(os.sched_getaffinity(0))
     pythons = {one.name: Path(sys.executable) for one in peers}
-    return rounds.Plan(peers, pythons, (MODEL,), number, 0.1, rate, (core,), core, tmp_path, 1, measure, 0.1)
+    return rounds.ComparisonConfig(
+        peers, pythons, (MODEL,), number, 0.1, rate, (core,), core, tmp_path, 1, measure, 0.1
+    )
 
 
 def three_questions(url: str, body: bytes, _load: Load, _seconds: float, _seed: int) -> Figure:
@@ -77,8 +80,8 @@ def _address(url: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def measured(of: rounds.Plan) -> list[Visit]:
-    visits: list[Visit] = []
+def measured(of: rounds.ComparisonConfig) -> list[RoundResult]:
+    visits: list[RoundResult] = []
     rounds.run(of, {}, visits.append, lambda _text: None)
     return visits
 
@@ -94,7 +97,7 @@ def test_an_environment_is_pinned_to_the_last_package(peer: Peer) -> None:
 
 @pytest.mark.parametrize("peer", table.PEERS, ids=lambda one: one.name)
 def test_what_a_peer_is_given_is_local_and_readable(peer: Peer, tmp_path: Path) -> None:
-    files, here = peer.files(place(tmp_path)), place(tmp_path)
+    files, here = peer.files(deployment(tmp_path)), deployment(tmp_path)
     told = " ".join([*files.values(), *peer.command(here)])
     assert HOST in told
     assert "0.0.0.0" not in told
@@ -110,7 +113,7 @@ def test_what_a_peer_is_given_is_local_and_readable(peer: Peer, tmp_path: Path) 
 
 
 def test_every_core_gets_its_worker(tmp_path: Path) -> None:
-    by_name = {one.name: one.files(place(tmp_path, workers=3)) for one in OTHERS}
+    by_name = {one.name: one.files(deployment(tmp_path, workers=3)) for one in OTHERS}
     assert json.loads(by_name["litserve"]["service.json"])["workers"] == 3
     assert json.loads(by_name["mlserver"]["settings.json"])["parallel_workers"] == 3
     assert "minWorkers: 3" in by_name["torchserve"]["model-config.yaml"]
@@ -118,7 +121,7 @@ def test_every_core_gets_its_worker(tmp_path: Path) -> None:
 
 def test_one_core_has_no_pool_in_mlserver(tmp_path: Path) -> None:
     (mlserver,) = (one for one in OTHERS if one.name == "mlserver")
-    assert json.loads(mlserver.files(place(tmp_path))["settings.json"])["parallel_workers"] == 0
+    assert json.loads(mlserver.files(deployment(tmp_path))["settings.json"])["parallel_workers"] == 0
 
 
 def test_every_form_of_an_answer_is_understood() -> None:
@@ -141,7 +144,7 @@ def test_nobody_phones_home() -> None:
 
 
 def test_a_service_is_told_where_it_is(tmp_path: Path) -> None:
-    files = service("litserve", place(tmp_path), wait_s=0.5)
+    files = service("litserve", deployment(tmp_path), wait_s=0.5)
     assert json.loads(files["service.json"]) | {"model": ""} == {
         "host": HOST,
         "port": 1001,
@@ -183,7 +186,7 @@ def test_servers_and_load_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_server_that_is_right_is_measured_in_every_round(tmp_path: Path) -> None:
-    visits = measured(plan(tmp_path, fake("right"), measure=three_questions, number=2))
+    visits = measured(config(tmp_path, fake("right"), measure=three_questions, number=2))
     assert [(one.round, one.trouble) for one in visits] == [(0, None), (1, None)]
     assert all(set(one.figures) == {"one", "many", "open"} for one in visits)
     assert all(one.start_s is not None and one.start_s > 0 for one in visits)
@@ -199,7 +202,7 @@ def test_a_server_that_is_right_is_measured_in_every_round(tmp_path: Path) -> No
     ],
 )
 def test_who_fails_is_told_and_the_others_go_on(mode: str, words: str, tmp_path: Path) -> None:
-    bad, good = measured(plan(tmp_path, fake(mode, "bad"), fake("right", "good"), measure=three_questions))
+    bad, good = measured(config(tmp_path, fake(mode, "bad"), fake("right", "good"), measure=three_questions))
     assert bad.trouble is not None
     assert words in bad.trouble
     assert "open" not in bad.figures
@@ -212,9 +215,9 @@ def test_the_open_loop_offers_half_of_what_the_slowest_reached(tmp_path: Path) -
         return replace(GOOD, rate_per_s=load.rate_per_s or 246.0)
 
     of_models: dict[str, tuple[Load, ...]] = {}
-    visits: list[Visit] = []
+    visits: list[RoundResult] = []
     peers = (fake("never", "bad"), fake("right", "good"))
-    rounds.run(plan(tmp_path, *peers, measure=measure, rate=None), of_models, visits.append, lambda _text: None)
+    rounds.run(config(tmp_path, *peers, measure=measure, rate=None), of_models, visits.append, lambda _text: None)
     assert of_models[MODEL.name][-1] == Load("open", rate_per_s=120.0)
     assert [one.peer for one in visits] == ["bad", "good"]
 
@@ -222,7 +225,7 @@ def test_the_open_loop_offers_half_of_what_the_slowest_reached(tmp_path: Path) -
 def test_a_server_ends_with_all_that_it_started(tmp_path: Path) -> None:
     (tmp_path / "answer.json").write_text("{}")
     with process.running(
-        [sys.executable, str(FAKE), str(free_port()), "child"], tmp_path, {}, list(os.sched_getaffinity(0))
+        [sys.executable, str(FAKE), str(*process.free_ports(1)), "child"], tmp_path, {}, list(os.sched_getaffinity(0))
     ) as server:
         while len(process.marked(server.mark)) < 2:
             server.check()
@@ -292,7 +295,7 @@ def test_the_whole_way_with_a_real_load(
         assert visit["figures"]["many"]["requests"] > 0
         assert visit["figures"]["many"]["failures"] == 0
     assert "| Second |" in page.read_text()
-    assert "Gone: took no part: it needs no-such-program" in page.read_text()
+    assert "Gone: was not measured: it needs no-such-program" in page.read_text()
 
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,14 +304,15 @@ def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert [one.name for one in command.chosen(["triton"])] == ["slipway", "triton"]
 
 
-def visit(peer: str, number: int, figure: Figure | None, trouble: str | None = None) -> Visit:
-    return Visit(peer, "m", number, 1.0, {} if figure is None else {"many": figure}, trouble)
+def round_result(peer: str, number: int, figure: Figure | None, trouble: str | None = None) -> RoundResult:
+    return RoundResult(peer, "m", number, 1.0, {} if figure is None else {"many": figure}, trouble)
 
 
 def test_ratios_are_of_the_same_round_and_above_one_where_the_first_is_better() -> None:
-    visits = [visit("a", at, replace(GOOD, rate_per_s=rate)) for at, rate in enumerate((300.0, 600.0, 900.0))]
+    visits = [round_result("a", at, replace(GOOD, rate_per_s=rate)) for at, rate in enumerate((300.0, 600.0, 900.0))]
     visits += [
-        visit("b", at, replace(GOOD, rate_per_s=rate, p99_ms=8.0)) for at, rate in enumerate((100.0, 200.0, 300.0))
+        round_result("b", at, replace(GOOD, rate_per_s=rate, p99_ms=8.0))
+        for at, rate in enumerate((100.0, 200.0, 300.0))
     ]
     found = figures.summarize(visits, "b", "a", "m", "many")
     assert found.rate_per_s == 200.0
@@ -322,13 +326,13 @@ def test_ratios_are_of_the_same_round_and_above_one_where_the_first_is_better() 
 
 def test_no_figure_is_drawn_from_what_must_not_be_believed() -> None:
     bad = replace(GOOD, problems=("the generator used 99% of its core",))
-    visits = [visit("a", 0, GOOD), visit("a", 1, bad), visit("a", 2, bad)]
+    visits = [round_result("a", 0, GOOD), round_result("a", 1, bad), round_result("a", 2, bad)]
     found = figures.summarize(visits, "a", "a", "m", "many")
     assert (found.rate_per_s, found.problem) == (None, "the generator used 99% of its core")
     assert figures.summarize(visits[:2], "a", "a", "m", "many").rate_per_s == GOOD.rate_per_s
-    few = figures.summarize([visit("a", 0, replace(GOOD, p99_ms=None))], "a", "a", "m", "many")
+    few = figures.summarize([round_result("a", 0, replace(GOOD, p99_ms=None))], "a", "a", "m", "many")
     assert (few.p50_ms, few.p99_ms) == (GOOD.p50_ms, None)
-    died = figures.summarize([visit("a", 0, None, "it ended with status 9")], "a", "a", "m", "many")
+    died = figures.summarize([round_result("a", 0, None, "it ended with status 9")], "a", "a", "m", "many")
     assert died.problem == "it ended with status 9"
 
 
@@ -339,17 +343,19 @@ def test_wrk_is_held_to_failures_and_to_its_own_core() -> None:
     assert loads.of_wrk({**said, "failed": 10}, 0.3).problems == ()
     assert loads.of_wrk({**said, "requests": 472}, 0.3).p99_ms is None  # too few for a p99
     assert loads.of_wrk(said, 0.9).problems == ("the generator used 90% of its core, limit 80%",)
-    assert loads.of_wrk({**said, "requests": 0}, 0.0).problems == ("nothing was answered",)
+    assert loads.of_wrk({**said, "requests": 0}, 0.0).problems == ("there was no response",)
 
 
-def test_what_others_used_of_a_core_is_a_reason() -> None:
+def test_what_others_used_of_a_core_is_a_reason(tmp_path: Path) -> None:
     stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 50 900 7 1 2 3 0 0\ncpu1 5 0 5 9 0 0 0 0 0 0\nintr 1\n"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text(stat)
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
-    assert quiet.busy_s([0], stat) == pytest.approx(153 * tick_s)
-    assert quiet.busy_s([0, 1], stat) == pytest.approx(163 * tick_s)
-    before = quiet.Busy(10.0, 3.0)
-    assert list(quiet.problems(before, quiet.Busy(15.0, 7.9), 5.0, [0], "server")) == []
-    (found,) = quiet.problems(before, quiet.Busy(15.0, 7.0), 5.0, [0], "server")
+    assert interference.busy_s([0], tmp_path) == pytest.approx(153 * tick_s)
+    assert interference.busy_s([0, 1], tmp_path) == pytest.approx(163 * tick_s)
+    before = interference.CpuTime(10.0, 3.0)
+    assert list(interference.problems(before, interference.CpuTime(15.0, 7.9), 5.0, [0], "server")) == []
+    (found,) = interference.problems(before, interference.CpuTime(15.0, 7.0), 5.0, [0], "server")
     assert found == "other programs used 20% of the server's core, limit 5%"
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.load.measurements import Outcome
-from bench.report import events, junit, page, source
+from bench.report import events, junit, page, runs, source, terminal
 from bench.report.svg import Chart, linear_ticks, log_ticks, number
 from bench.result import record
 from bench.result.record import ObjectiveRecord, RunRecord
@@ -192,3 +192,14 @@ def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
     odd = junit.render("x", [junit.Check("a", "bad \x00 sign"), junit.Check("b", skipped="unknown")])
     assert "bad ? sign" in odd.decode()
     assert ET.fromstring(odd).find("testsuite").get("skipped") == "1"  # type: ignore[union-attr]
+
+
+def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None:
+    assert RECORD.explanation is not None
+    assert RECORD.explanation.batching is not None
+    assert not any("Padding" in fact for fact in terminal._stage_facts(RECORD))
+    padded = replace(RECORD.explanation.batching, padding=0.25)
+    shown = replace(RECORD, explanation=replace(RECORD.explanation, batching=padded))
+    assert "Padding was 25% of all positions (rows x length) that were computed." in terminal._stage_facts(shown)
+    assert "Padding was 25.0% of all positions" in runs.sizes(padded)
+    assert "Padding" not in runs.sizes(RECORD.explanation.batching)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from bench.load import fleet, schedule
-from bench.load.engine import RawRun
+from bench.load.callers import Callers
 from bench.load.measurements import COLUMNS, Failure
+from bench.load.raw_run import RawRun
 from bench.load.schedule import Schedule
 from bench.result import repeats, validity
 from bench.result.record import measured
@@ -39,7 +40,7 @@ def test_shares_merge_into_the_whole_schedule() -> None:
 
 
 def test_callers_are_dealt_out_whole() -> None:
-    dealt = [fleet.Callers(10, 1.0).share(part, 4).users for part in range(4)]
+    dealt = [Callers(10, 1.0).share(part, 4).users for part in range(4)]
     assert sorted(dealt) == [2, 2, 3, 3]
 
 

@@ -16,9 +16,9 @@ from bench.errors import Unusable
 from bench.experiments.run import Plan, build
 from bench.explain import stages
 from bench.load import payload_set, schedule, target
-from bench.load.engine import RawRun, Snapshot
 from bench.load.measurements import COLUMNS, Failure, Outcome
 from bench.load.payload import Payload
+from bench.load.raw_run import RawRun, Snapshot
 from bench.load.server_timing import CARRIERS, MISSING, STAGES
 from bench.observe import environment
 from bench.progress import ProgressLine

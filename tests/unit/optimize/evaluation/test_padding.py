@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optimize.evaluation import padding
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import Request, conversion, onnx_file
+from optimize.sources import SourceSpec, conversion, onnx_file
 from optimize.sources.axes import Axis
 from optimize.sources.conversion import Conversion
 from server.artifact import VariableAxis
@@ -62,7 +62,7 @@ def rows() -> Dataset:
 def converted(path: Path, rows: Dataset) -> Conversion:
     directory = path.parent / f"{path.stem}-source"
     directory.mkdir()
-    return conversion.convert(onnx_file.load(Request(str(path)), rows), rows, (1, 2), directory)
+    return conversion.convert(onnx_file.load(SourceSpec(str(path)), rows), rows, (1, 2), directory)
 
 
 def test_a_model_that_heeds_its_mask_may_be_padded(tmp_path: Path, rows: Dataset) -> None:

@@ -11,8 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.evaluate import outputs, sqnr_db
-from optimize.package import prepack as finish
-from optimize.package import profile
+from optimize.package import prepack, profile
 from optimize.passes import leveled_from_float32
 
 ROWS = Dataset({"x": np.random.default_rng(0).normal(size=(40, 1024)).astype(np.float32)}, None, "")
@@ -33,28 +32,28 @@ def large(tmp_path: Path) -> Path:
 def test_a_mapped_form_is_taken_when_it_loads_faster(
     large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "_loading_ms", lambda path, **_: 10.0 if path == large else 4.0)
-    monkeypatch.setattr(finish, "_pace", lambda *_: 1.0)
-    done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
+    monkeypatch.setattr(prepack, "_loading_ms", lambda path, **_: 10.0 if path == large else 4.0)
+    monkeypatch.setattr(prepack, "_pace", lambda *_: 1.0)
+    done = prepack.prepack(large, tmp_path / "finished", ROWS, portable=False)
     assert done.prepacked
     assert [file.name for file in done.files] == ["model.onnx", "model.onnx.data"]
     assert (done.plain_ms, done.mapped_ms) == (10.0, 4.0)
     root = tmp_path / "artifact"
     root.mkdir()
-    finish.place(done, root)
+    prepack.place(done, root)
     assert sqnr_db(outputs(root / "model.onnx", ROWS, 8, 1), outputs(large, ROWS, 8, 1)) > 100
 
 
 def test_it_is_not_when_it_does_not(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "_loading_ms", lambda *_, **__: 10.0)
-    monkeypatch.setattr(finish, "_pace", lambda *_: 1.0)
-    done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
+    monkeypatch.setattr(prepack, "_loading_ms", lambda *_, **__: 10.0)
+    monkeypatch.setattr(prepack, "_pace", lambda *_: 1.0)
+    done = prepack.prepack(large, tmp_path / "finished", ROWS, portable=False)
     assert (done.prepacked, done.files, done.reason) == (False, (large,), "mapping does not load faster")
 
 
 def test_it_is_not_when_it_runs_slower(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "_pace", lambda *_: 1.5)
-    done = finish.finish(large, tmp_path / "finished", ROWS, portable=False)
+    monkeypatch.setattr(prepack, "_pace", lambda *_: 1.5)
+    done = prepack.prepack(large, tmp_path / "finished", ROWS, portable=False)
     assert (done.prepacked, done.reason) == (False, "the mapped form takes 1.50 times as long to run")
 
 
@@ -75,9 +74,9 @@ def test_the_mapped_form_computes_the_same_bits_without_being_optimized_again(gr
 
 
 def test_portable_and_small_models_stay_one_file(large: Path, tmp_path: Path, graph_file: Path, rows: Dataset) -> None:
-    asked = finish.finish(large, tmp_path / "finished", ROWS, portable=True)
+    asked = prepack.prepack(large, tmp_path / "finished", ROWS, portable=True)
     assert (asked.files, asked.reason) == ((large,), "portable was asked for")
-    small = finish.finish(graph_file, tmp_path / "finished", rows, portable=False)
+    small = prepack.prepack(graph_file, tmp_path / "finished", rows, portable=False)
     assert (small.files, small.prepacked) == ((graph_file,), False)
     assert not (tmp_path / "finished").exists()
 

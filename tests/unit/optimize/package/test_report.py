@@ -8,13 +8,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from optimize.evaluation.dataset import Dataset
 from optimize.package import artifact as package
 from optimize.package import report
 from optimize.package.artifact import Findings, Identity
-from optimize.package.charts import Point, draw
+from optimize.package.charts import WIDTH, Bar, Point, Span, bars, draw, spans
 from optimize.passes import PassRecord
 from server.artifact import Manifest
 
@@ -81,12 +82,48 @@ def test_the_plot_is_valid_and_puts_better_up_and_left() -> None:
     points = [Point("slow", 20.0, 0.01, 0.0, 0.02, False), Point("quick & good", 10.0, 0.0, 0.0, 0.0, True)]
     svg = ET.fromstring(draw(points, "accuracy", 0.01))
     circles = {circle.get("class"): circle for circle in svg.iter("circle")}
-    slow, quick = circles["dot"], circles["winner"]
+    slow, quick = circles["dot"], circles["dot winner"]
     assert float(quick.get("cx", "")) < float(slow.get("cx", ""))
     assert float(quick.get("cy", "")) < float(slow.get("cy", ""))
     for mark in svg.iter():
         for key in ("cx", "x", "x1", "x2"):
-            assert 0 <= float(mark.get(key, "0")) <= 760
+            assert 0 <= float(mark.get(key, "0")) <= WIDTH
+
+
+def boxes(drawing: str) -> list[tuple[float, float, float, float]]:
+    """The estimated box of every text in a chart: left, top, right, bottom."""
+    found = []
+    for mark in ET.fromstring(drawing).iter("text"):
+        x, y, width = float(mark.get("x", "")), float(mark.get("y", "")), 6.2 * len(mark.text or "")
+        left = x - width * {"middle": 0.5, "end": 1.0}.get(mark.get("text-anchor", ""), 0.0)
+        found.append((left, y - 9, left + width, y))
+    return found
+
+
+def overlaps(found: list[tuple[float, float, float, float]]) -> list[tuple[int, int]]:
+    return [
+        (i, j)
+        for i, one in enumerate(found)
+        for j, other in enumerate(found[:i])
+        if one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("crowded", [True, False])
+def test_labels_of_charts_do_not_collide(seed: int, crowded: bool) -> None:
+    """Candidates are often nearly alike in speed and drop."""
+    rng = np.random.default_rng(seed)
+    width = 0.02 if crowded else 1.0
+    points = [
+        Point(f"candidate_{at}", 50 + 40 * width * rng.random(), 0.01 * width * rng.random(), 0.0, 0.01, at == 0)
+        for at in range(int(rng.integers(1, 15)))
+    ]
+    assert overlaps(boxes(draw(points, "accuracy", 0.01))) == []
+    lines = [Span("a_long_name_of_a_candidate_that_was_repaired_at_length", 0.0, -0.01 * rng.random(), 0.001)] * 5
+    assert overlaps(boxes(spans(lines, "drop", float(0.02 * rng.random())))) == []
+    layers = [Bar("Conv /encoder/layer.11/attention/output/dense/MatMul_output_0", 1.0, "31.2 dB, gain +12.1 dB")] * 5
+    assert overlaps(boxes(bars(layers, "noise"))) == []
 
 
 def test_a_plot_of_one_point_without_any_drop_has_a_scale() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from optimize.evaluation.dataset import Dataset
 from optimize.package import artifact as package
-from optimize.package import verify as inspect
+from optimize.package import verify
 from optimize.package.artifact import Findings, Identity
 from server import artifact
 from server.errors import BrokenArtifact
@@ -27,7 +27,7 @@ def root(tmp_path: Path, findings: Findings, rows: Dataset) -> Path:
 
 
 def test_an_untouched_artifact_verifies(root: Path) -> None:
-    result = inspect.verify(root)
+    result = verify.verify(root)
     assert result.difference <= result.allowed
     assert result.rows == 8
     assert any("cpu is" in warning and "Abacus 3" in warning for warning in result.warnings)
@@ -35,7 +35,7 @@ def test_an_untouched_artifact_verifies(root: Path) -> None:
 
 def test_speed_is_compared_with_the_manifest(root: Path) -> None:
     """The recorded medians are 10 us for one row and 80 us for eight."""
-    result = inspect.verify(root, lambda _, batch: 14.0 if len(batch[0]) == 1 else 160.0)
+    result = verify.verify(root, lambda _, batch: 14.0 if len(batch[0]) == 1 else 160.0)
     assert [(speed.batch_size, speed.here_us, speed.recorded_us) for speed in result.speeds] == [
         (1, 14.0, 10.0),
         (8, 160.0, 80.0),
@@ -47,7 +47,7 @@ def test_speed_is_compared_with_the_manifest(root: Path) -> None:
 def test_a_changed_file_does_not(root: Path) -> None:
     (root / "report.html").write_text("another")
     with pytest.raises(BrokenArtifact, match=r"report\.html"):
-        inspect.verify(root)
+        verify.verify(root)
 
 
 def test_answers_that_moved_away_do_not(root: Path) -> None:
@@ -57,14 +57,14 @@ def test_answers_that_moved_away_do_not(root: Path) -> None:
     np.savez(root / "samples.npz", **arrays)
     artifact.write(root, artifact.read(root).manifest)
     with pytest.raises(BrokenArtifact, match="differ from the reference by 1"):
-        inspect.verify(root)
+        verify.verify(root)
 
 
 def test_an_artifact_without_samples_cannot_be_verified(root: Path) -> None:
     (root / "samples.npz").unlink()
     artifact.write(root, _manifest(root))
     with pytest.raises(BrokenArtifact, match="nothing to compare"):
-        inspect.verify(root)
+        verify.verify(root)
 
 
 def _manifest(root: Path) -> artifact.Manifest:
@@ -76,8 +76,8 @@ def _manifest(root: Path) -> artifact.Manifest:
 def test_the_table_has_every_candidate(root: Path) -> None:
     manifest = artifact.read(root).manifest
     text = io.StringIO()
-    Console(file=text, width=160).print(inspect.table(manifest))
+    Console(file=text, width=160).print(verify.table(manifest))
     for words in ("float32", "fast", "broken", "2.00x", "not accurate enough"):
         assert words in text.getvalue()
-    assert inspect.has_evidence(manifest)
-    assert not inspect.has_evidence(replace(manifest, evidence={}))
+    assert verify.has_evidence(manifest)
+    assert not verify.has_evidence(replace(manifest, evidence={}))

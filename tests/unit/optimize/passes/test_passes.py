@@ -17,10 +17,11 @@ from optimize.evaluation.evaluate import allowance, outputs, sqnr_db
 from optimize.evaluation.metrics import METRICS
 from optimize.hardware import Hardware
 from optimize.passes import PassJob, PassRecord
-from optimize.search.benchmark import Cell, Timing
 from optimize.search.candidates import CANDIDATES, DYNAMIC, FUSED, STATIC, Candidate
-from optimize.search.search import Rule, search
+from optimize.search.outcome import Rule
+from optimize.search.search import search
 from optimize.search.sensitivity import Sensitivity
+from optimize.search.timing import Cell, Timing
 from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
@@ -48,7 +49,7 @@ def apply(job: PassJob, candidate: Candidate) -> PassRecord:
         workdir.mkdir(exist_ok=True)
         kept = job.keep_float if recipe == candidate.recipe[-1] else ()
         step = replace(job, options=candidate.options, reference=record.path, workdir=workdir, keep_float=kept)
-        record = passes.resolve(recipe)(step)
+        record = passes.PASSES[recipe].load()(step)
     return record
 
 
@@ -119,9 +120,9 @@ def test_shapes_that_cannot_be_followed_symbolically_are_no_obstacle(
 
 
 def test_a_quantizer_that_fails_says_why_in_one_line_and_leaves_no_files(job: PassJob) -> None:
-    misfit = Dataset({"image": np.zeros((16, 1, 5, 5), np.float32)}, None, "")
+    incomparable = Dataset({"image": np.zeros((16, 1, 5, 5), np.float32)}, None, "")
     with pytest.raises(PassFailed, match="the quantizer failed with InvalidArgument") as caught:
-        apply(replace(job, calibration=misfit), static())
+        apply(replace(job, calibration=incomparable), static())
     assert "\n" not in str(caught.value)
     assert not list(job.workdir.iterdir())
 
@@ -137,14 +138,14 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
     onnx.save(model, record.path)
     labels = outputs(job.reference, rows, 8, 1)["score"].argmax(axis=1)
 
-    class Bench:
+    class FakeBuilder:
         def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
             return replace(record, float_graph=None)
 
         def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
             return outputs(path, rows, 8, 1, limit)
 
-        def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+        def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
             return None
 
         def sensitivities(self, record: PassRecord) -> list[Sensitivity]:
@@ -153,13 +154,13 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
         def time_left(self) -> bool:
             return True
 
-        def heat(self, paths: object, focus: object) -> dict[Cell, Timing]:
+        def first_round(self, paths: object, focus: object) -> dict[Cell, Timing]:
             return {}
 
         def measure(self, paths: object, focus: object) -> dict[Cell, Timing]:
             return {Cell("float32", 1, 1): Timing((1.0,), 1.0, 1.0, 1)}
 
     rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", labels, 0)
-    found = search(job.reference, [static()], Bench(), rule, lambda _: None)
+    found = search(job.reference, [static()], FakeBuilder(), rule, lambda _: None)
     assert found.chosen.name == "float32"
     assert found.outcomes[1].reason.startswith(("not accurate enough: accuracy", "broken: its error is larger"))

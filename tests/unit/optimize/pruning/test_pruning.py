@@ -18,8 +18,7 @@ from optimize.evaluation.dataset import Dataset
 from optimize.pruning import Cut, retrained, shrink
 from optimize.pruning.channels import chains
 from optimize.search import candidates
-from optimize.sources import Request
-from optimize.sources import dispatch as intake
+from optimize.sources import SourceSpec, dispatch
 
 
 class Network(nn.Module):
@@ -197,7 +196,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def again(train: str, rows: Dataset, cut: Cut | None = None) -> dict[str, list[str] | int]:
     reference = f"pruning_models:{train}" if train else ""
-    request = Request("pruning_models:Chain")
+    request = SourceSpec("pruning_models:Chain")
     return retrained.load(request, rows, cut or Cut("structured", 0.5), reference, 0)[1]
 
 
@@ -252,7 +251,7 @@ def test_training_without_pruning_is_a_mistake() -> None:
 
 def test_what_is_asked_for_joins_the_candidates() -> None:
     given = options.parse([*LEAST, "--prune", "0.5", "--train", "tests.benchmarks.optimize.networks:resnet50"])
-    extra = intake.pruned(given, ())
+    extra = dispatch.pruned(given, ())
     assert extra[0].name == "pruned_50"
     assert {row.after for row in extra[1:]} == {"pruned_50"}
     assert len(str(extra[0].options["train_sha256"])) == 64
@@ -260,12 +259,12 @@ def test_what_is_asked_for_joins_the_candidates() -> None:
     assert names[:2] == ["static_int8", "pruned_50"]
     picked = candidates.select(("static_int8", "pruned_50"), (), extra=extra)
     assert [row.name for row in picked] == ["static_int8", "pruned_50"]
-    with pytest.raises(BadInput, match="no function"):
-        intake.pruned(replace(given, train="tests.benchmarks.optimize.networks:WIDTH"), ())
+    with pytest.raises(BadInput, match="not a function"):
+        dispatch.pruned(replace(given, train="tests.benchmarks.optimize.networks:WIDTH"), ())
 
 
 def test_only_a_torch_factory_can_be_pruned(tmp_path: Path, graph_file: Path) -> None:
     given = options.parse([str(graph_file), "--eval", "e.npz", "--output", "o", "--prune", "0.5"])
     data = Dataset({"image": np.zeros((2, 1, 8, 8), np.float32)}, None, "")
     with pytest.raises(BadInput, match="--prune needs a module:attribute"):
-        intake.convert(given, data, (1, 2), tmp_path, lambda _: None)
+        dispatch.convert(given, data, (1, 2), tmp_path, lambda _: None)

@@ -1,4 +1,4 @@
-"""Silence: warnings, log records and prints end in the record, and everything is as before afterwards."""
+"""Captured output: warnings, log records and prints are collected, and the handlers are restored."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import warnings
 
 import pytest
 
-from optimize.sandbox import captured_output as quiet
+from optimize.sandbox.captured_output import captured
 
 
-def test_everything_said_is_recorded_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with quiet.captured() as said:
+def test_output_is_collected_without_duplicates(capsys: pytest.CaptureFixture[str]) -> None:
+    with captured() as said:
         for _ in range(2):
             warnings.warn("old", FutureWarning, stacklevel=1)
             logging.warning("please consider")
@@ -22,12 +22,12 @@ def test_everything_said_is_recorded_once(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_record_survives_a_failure_and_handlers_come_back() -> None:
+def test_a_failing_block_keeps_its_output_and_restores_handlers() -> None:
     before = list(logging.root.handlers)
     heard: list[list[str]] = []
 
     def step() -> None:
-        with quiet.captured() as said:
+        with captured() as said:
             heard.append(said)
             sys.stdout.write("before the fall\n")
             raise ValueError("step")

@@ -1,4 +1,4 @@
-"""Isolated environments: made once and only when asked; the protocol of files, with a stand-in for the framework."""
+"""Isolated environments: created once and only on request; the file protocol, with a fake framework."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import pytest
 
 from optimize.errors import BadInput, ExportFailed, LoadFailed
 from optimize.evaluation.dataset import Dataset
-from optimize.sandbox import environments
-from optimize.sandbox import parent as confinement
+from optimize.sandbox import environments, parent
 from optimize.sandbox.environments import Environment
 from optimize.sandbox.foreign import paddle
-from optimize.sandbox.parent import Limits
-from optimize.sources import KINDS, Request
-from optimize.sources import baseline as normalize
+from optimize.sandbox.parent import SandboxLimits
+from optimize.sources import KINDS, SourceSpec, baseline
 from optimize.sources.conversion import Conversion
 
 STAND_IN = """
@@ -54,14 +52,14 @@ class Recorder:
             raise LoadFailed("No matching distribution found for paddlepaddle")
 
 
-def test_an_environment_is_made_only_when_asked(tmp_path: Path) -> None:
+def test_an_environment_is_created_only_on_request(tmp_path: Path) -> None:
     run = Recorder()
     with pytest.raises(BadInput, match=r"paddlepaddle==.* --isolated creates it in .*250 MB"):
         environments.interpreter("paddle", tmp_path, run, create=False)
     assert run.commands == []
 
 
-def test_an_environment_is_made_once(tmp_path: Path) -> None:
+def test_an_environment_is_created_once(tmp_path: Path) -> None:
     run = Recorder()
     first = environments.interpreter("paddle", tmp_path, run, create=True)
     assert [command[2] for command in run.commands] == ["venv", "pip"]
@@ -70,14 +68,14 @@ def test_an_environment_is_made_once(tmp_path: Path) -> None:
     assert len(run.commands) == 2
 
 
-def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_environment_is_deleted(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="No matching distribution"):
         environments.interpreter("paddle", tmp_path, Recorder("pip"), create=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_command_that_fails_is_told_in_one_line() -> None:
-    with pytest.raises(LoadFailed, match=r"could not be made, .*: the reason \(in: .*-c .*\)\. Mend what it names"):
+def test_a_failing_command_is_reported_in_one_line() -> None:
+    with pytest.raises(LoadFailed, match=r"nothing was kept: the reason \(in: .*-c "):
         environments.run_command([sys.executable, "-c", "import sys; sys.exit('what came before\\nthe reason')"])
 
 
@@ -92,42 +90,42 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     (tmp_path / "work").mkdir()
     monkeypatch.setitem(environments.ENVIRONMENTS, "paddle", Environment((), "stand_in", ""))
-    before = confinement.run
+    before = parent.run
 
-    def run(command: list[str], directory: Path, importable: list[str], reference: str, limits: Limits) -> None:
+    def run(command: list[str], directory: Path, importable: list[str], reference: str, limits: SandboxLimits) -> None:
         before(command, directory, [*importable, str(tmp_path)], reference, limits)
 
-    monkeypatch.setattr(confinement, "run", run)
+    monkeypatch.setattr(parent, "run", run)
     return tmp_path / "work"
 
 
 def convert(source: Path, data: Dataset, workdir: Path) -> Conversion:
     source.mkdir()
     (source / "inference.pdiparams").write_bytes(b"weights")
-    kind, request = KINDS["paddle"], Request(str(source))
-    return environments.convert(kind, request, data, (1, 2, 8), workdir, Limits(), Path(sys.executable))
+    kind, request = KINDS["paddle"], SourceSpec(str(source))
+    return environments.convert(kind, request, data, (1, 2, 8), workdir, SandboxLimits(), Path(sys.executable))
 
 
-def test_a_conversion_comes_back_and_is_proven(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+def test_a_conversion_is_returned_and_proven(tmp_path: Path, data: Dataset, workdir: Path) -> None:
     found = convert(tmp_path / "model", data, workdir)
     assert (found.exported.exporter, set(found.digests)) == ("stand-in", {"model"})
-    assert normalize.normalize(found, tmp_path / "r.onnx").worst == 0
+    assert baseline.write(found, tmp_path / "r.onnx").worst == 0
 
 
-def test_names_of_outputs_are_the_models_own(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+def test_outputs_keep_the_names_of_the_model(tmp_path: Path, data: Dataset, workdir: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "inference.pdiparams").write_bytes(b"weights")
-    request = Request(str(tmp_path / "model"), outputs=("score",))
-    with pytest.raises(BadInput, match="--outputs: the model names its own, y;"):
-        environments.convert(KINDS["paddle"], request, data, (1, 2), workdir, Limits(), Path(sys.executable))
+    request = SourceSpec(str(tmp_path / "model"), outputs=("score",))
+    with pytest.raises(BadInput, match=r"--outputs: .* y;"):
+        environments.convert(KINDS["paddle"], request, data, (1, 2), workdir, SandboxLimits(), Path(sys.executable))
 
 
-def test_a_converter_that_fails_is_told_in_one_line(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+def test_a_failing_converter_is_reported_in_one_line(tmp_path: Path, data: Dataset, workdir: Path) -> None:
     with pytest.raises(ExportFailed, match=r"failed with ValueError: Op 'MyOp' is not supported at line 3$"):
         convert(tmp_path / "broken", data, workdir)
 
 
-def test_a_paddle_folder_has_two_halves(tmp_path: Path) -> None:
+def test_a_paddle_folder_needs_graph_and_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"0 \.pdiparams"):
         paddle.files(tmp_path)
     (tmp_path / "inference.pdiparams").touch()

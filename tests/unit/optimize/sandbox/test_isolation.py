@@ -1,4 +1,4 @@
-"""A step in a process of its own: whatever happens to it, the parent gets an answer and goes on."""
+"""Isolation: the parent gets a result or a reason, whatever happens in the child."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from optimize.errors import BadInput, PassFailed
 from optimize.sandbox import isolation
-from optimize.sandbox.isolation import Limits
+from optimize.sandbox.isolation import StepLimits
 
-ROOMY = Limits(60, 4_000_000_000)
+ROOMY = StepLimits(60, 4_000_000_000)
 
 
 def double(number: int) -> int:
@@ -43,7 +43,7 @@ def hang() -> None:
     signal.pause()
 
 
-def test_the_result_comes_back() -> None:
+def test_the_result_is_returned() -> None:
     assert isolation.call(ROOMY, double, 21) == 42
 
 
@@ -53,19 +53,19 @@ def test_the_result_comes_back() -> None:
         (refuse, ROOMY, BadInput, "not like this"),
         (stumble, ROOMY, PassFailed, "KeyError: 'missing'"),
         (crash, ROOMY, PassFailed, r"crashed with signal SIGSEGV: double free or corruption"),
-        (devour, Limits(60, 1_000_000_000), PassFailed, r"more memory than the 1\.0 GB"),
-        (hang, Limits(0.05, 1_000_000_000), PassFailed, "longer than the 0 s that were left for it"),
+        (devour, StepLimits(60, 1_000_000_000), PassFailed, r"more memory than .* 1\.0 GB"),
+        (hang, StepLimits(0.05, 1_000_000_000), PassFailed, "longer than .* 0 s: .*--budget"),
     ],
 )
-def test_whatever_happens_has_a_reason(
-    step: object, limits: Limits, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
+def test_every_failure_has_a_reason(
+    step: object, limits: StepLimits, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(error, match=words):
         isolation.call(limits, step)  # type: ignore[arg-type]  # each takes no arguments
     assert capfd.readouterr() == ("", "")
 
 
-def test_memory_that_is_free_is_read_from_the_system(tmp_path: Path) -> None:
+def test_free_memory_is_read_from_meminfo(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
     assert isolation.available_memory(meminfo) == 819_200
@@ -77,14 +77,12 @@ def litter() -> str:
     return str(Path.cwd())
 
 
-def test_what_tools_leave_behind_vanishes() -> None:
+def test_files_in_the_folder_of_the_child_are_deleted() -> None:
     assert not Path(isolation.call(ROOMY, litter)).exists()
     assert not Path("left_behind").exists()
 
 
-def test_a_child_whose_parent_has_cleaned_up_ends_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_ends_silently_if_its_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interruption may fall into the moment in which the child starts."""
 
     def leave(code: int) -> None:
@@ -94,6 +92,6 @@ def test_a_child_whose_parent_has_cleaned_up_ends_without_a_word(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit):
-        isolation._child(theirs, tmp_path / "gone" / "printed", Limits(1, 1), print, (), {})
+        isolation._child(theirs, tmp_path / "gone" / "printed", StepLimits(1, 1), print, (), {})
     ours.close()
     theirs.close()

@@ -1,4 +1,4 @@
-"""The confined child: what a hostile or broken file can do, and the one line that comes of it."""
+"""The sandbox: hostile and broken files end in one line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import pytest
 
 from optimize.errors import BadInput, ExportFailed, LoadFailed, OptimizeError
 from optimize.evaluation.dataset import Dataset
-from optimize.sandbox import parent as confinement
-from optimize.sandbox.parent import Limits
-from optimize.sources import KINDS, Request, conversion
-from optimize.sources import baseline as normalize
+from optimize.sandbox import parent
+from optimize.sandbox.parent import SandboxLimits
+from optimize.sources import KINDS, SourceSpec, baseline, conversion
 
-LIMITS = Limits(memory_bytes=4 * 2**30)
+LIMITS = SandboxLimits(memory_bytes=4 * 2**30)
 
 
 class Does:
@@ -45,11 +44,11 @@ def workdir(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, data: Dataset, workdir: Path, *, allowed: bool = True) -> conversion.Conversion:
-    request = Request(str(path), allow_pickle=allowed)
-    return confinement.convert(KINDS["pickle"], request, data, (1, 2, 8), workdir, LIMITS)
+    request = SourceSpec(str(path), allow_pickle=allowed)
+    return parent.convert(KINDS["pickle"], request, data, (1, 2, 8), workdir, LIMITS)
 
 
-def test_a_trained_model_comes_back_as_onnx_and_answers(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+def test_a_trained_model_is_converted_in_the_child(tmp_path: Path, data: Dataset, workdir: Path) -> None:
     pytest.importorskip("skl2onnx", reason="the extra 'classic' is not installed")
     joblib = pytest.importorskip("joblib")
     from sklearn.tree import DecisionTreeClassifier
@@ -58,10 +57,10 @@ def test_a_trained_model_comes_back_as_onnx_and_answers(tmp_path: Path, data: Da
     joblib.dump(DecisionTreeClassifier(max_depth=3).fit(rows, rows[:, 0] > rows[:, 1]), tmp_path / "m.joblib")
     found = opened(tmp_path / "m.joblib", data, workdir)
     assert (found.inputs, found.classes, set(found.digests)) == (("x",), ("False", "True"), {"model"})
-    assert normalize.normalize(found, tmp_path / "r.onnx").worst < 1e-6
+    assert baseline.write(found, tmp_path / "r.onnx").worst < 1e-6
 
 
-def test_a_pickle_is_not_opened_without_leave(tmp_path: Path, data: Dataset, workdir: Path) -> None:
+def test_a_pickle_is_not_opened_without_the_option(tmp_path: Path, data: Dataset, workdir: Path) -> None:
     witness = tmp_path / "witness"
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(Does(witness.touch)))
     with pytest.raises(BadInput, match="--allow-pickle"):
@@ -76,11 +75,11 @@ def test_a_pickle_is_not_opened_without_leave(tmp_path: Path, data: Dataset, wor
         (lambda there: Does(open, str(there), "w"), "tried to change .*witness"),
         (lambda _: Does(os.kill, 1, 0), "tried to signal a process"),
         (lambda _: Does(bytearray, 2**40), "needs more than 4 GiB"),
-        (lambda _: {"weights": [1, 2]}, "holds an object of type dict, which is no estimator"),
+        (lambda _: {"weights": [1, 2]}, "object of type dict"),
     ],
     ids=["command", "file", "signal", "memory", "no model"],
 )
-def test_what_a_pickle_does_is_refused_in_one_line(
+def test_forbidden_actions_of_a_pickle_are_reported_in_one_line(
     attack: Any, words: str, tmp_path: Path, data: Dataset, workdir: Path
 ) -> None:
     pytest.importorskip("joblib")
@@ -95,36 +94,34 @@ def test_what_a_pickle_does_is_refused_in_one_line(
     ("code", "words"),
     [
         ("import os; os.abort()", "crashed .SIGABRT."),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed, most likely for its memory: 4 GiB"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed, .*4 GiB, --source-memory"),
         ("raise ValueError('\\x1b[31mred\\x1b[0m')", r"failed: ValueError: \[31mred"),
-        ("import sys; sys.stderr.write('std::bad_alloc'); sys.exit(1)", "needs more memory than it may have"),
+        ("import sys; sys.stderr.write('std::bad_alloc'); sys.exit(1)", "more memory than allowed"),
         ("pass", "ended without a result"),
         ("open('failure.json', 'w').write('{')", "unreadable failure"),
     ],
 )
-def test_every_death_has_a_reason(code: str, words: str, workdir: Path) -> None:
+def test_every_exit_has_a_reason(code: str, words: str, workdir: Path) -> None:
     with pytest.raises(LoadFailed, match=words):
-        confinement.run([sys.executable, "-c", code], workdir, [], "m.pkl", LIMITS)
+        parent.run([sys.executable, "-c", code], workdir, [], "m.pkl", LIMITS)
 
 
-def test_a_child_that_takes_too_long_is_ended(workdir: Path) -> None:
+def test_a_slow_child_is_stopped(workdir: Path) -> None:
     command = [sys.executable, "-c", "while True: pass"]
     with pytest.raises(LoadFailed, match=r"longer than 0\.05 s.*--source-time"):
-        confinement.run(command, workdir, [], "m.pkl", Limits(seconds=0.05))
+        parent.run(command, workdir, [], "m.pkl", SandboxLimits(seconds=0.05))
 
 
-def test_a_failure_keeps_its_kind(workdir: Path) -> None:
-    (workdir / confinement.FAILURE).write_text(
-        json.dumps({"code": "export_failed", "message": "no\nsuch\x07 operator"})
-    )
+def test_a_failure_keeps_its_error_class(workdir: Path) -> None:
+    (workdir / parent.FAILURE).write_text(json.dumps({"code": "export_failed", "message": "no\nsuch\x07 operator"}))
     with pytest.raises(ExportFailed, match=r"^no such operator$"):
-        confinement.run([sys.executable, "-c", "pass"], workdir, [], "m.pkl", LIMITS)
+        parent.run([sys.executable, "-c", "pass"], workdir, [], "m.pkl", LIMITS)
 
 
 def test_the_child_sees_no_secrets(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     code = "import os, json; json.dump(dict(os.environ), open('result.json', 'w'))"
-    confinement.run([sys.executable, "-c", code], workdir, [], "m.pkl", LIMITS)
+    parent.run([sys.executable, "-c", code], workdir, [], "m.pkl", LIMITS)
     seen = json.loads((workdir / conversion.RESULT).read_text())
     assert "AWS_SECRET_ACCESS_KEY" not in seen
     assert seen["HOME"] == str(workdir)
@@ -132,15 +129,15 @@ def test_the_child_sees_no_secrets(workdir: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_there_is_no_network_inside(workdir: Path) -> None:
     code = (
-        "import pathlib, socket, json; from optimize.sandbox import child; child.give_up(pathlib.Path('.'), 2**33)\n"
+        "import pathlib, socket, json; from optimize.sandbox import child; child.restrict(pathlib.Path('.'), 2**33)\n"
         "try: socket.create_connection(('127.0.0.1', 9), 1)\n"
         "except PermissionError as error: json.dump(str(error), open('result.json', 'w'))"
     )
-    confinement.run([sys.executable, "-c", code], workdir, [str(confinement.ROOT)], "m.pkl", LIMITS)
+    parent.run([sys.executable, "-c", code], workdir, [str(parent.ROOT)], "m.pkl", LIMITS)
     assert "use the network" in (workdir / conversion.RESULT).read_text()
 
 
-def test_what_a_child_leaves_is_read_as_data(workdir: Path, data: Dataset) -> None:
+def test_the_result_of_a_child_is_read_as_data(workdir: Path, data: Dataset) -> None:
     (workdir / conversion.RESULT).write_text(json.dumps({"inputs": ["x"]}))
-    with pytest.raises(BadInput, match="left something unreadable"):
+    with pytest.raises(BadInput, match="unreadable result"):
         conversion.read(workdir, "m.pkl", data, (1, 2))

@@ -17,10 +17,11 @@ from optimize.evaluation.metrics import METRICS
 from optimize.hardware import Hardware
 from optimize.passes import PassJob, PassRecord
 from optimize.search import sensitivity
-from optimize.search.benchmark import Cell, Timing
 from optimize.search.candidates import STATIC, Candidate
-from optimize.search.search import Outcome, Rule, Search, search
+from optimize.search.outcome import Outcome, Rule, Search
+from optimize.search.search import search
 from optimize.search.sensitivity import Sensitivity
+from optimize.search.timing import Cell, Timing
 from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
@@ -61,7 +62,7 @@ def network(path: Path, outlier: float = 0.0) -> Path:
 
 
 @dataclass
-class Bench:
+class FakeBuilder:
     """Real passes and real runs; the planted candidate is always said to be twice as fast."""
 
     reference: Path
@@ -76,12 +77,12 @@ class Bench:
         workdir = self.reference.parent / f"build{len(self.built)}"
         workdir.mkdir()
         job = PassJob(self.reference, workdir, candidate.options, self.rows, MACHINE, 0, keep_float)
-        return passes.resolve(candidate.recipe[0])(job)
+        return passes.PASSES[candidate.recipe[0]].load()(job)
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         return outputs(path, self.rows, 64, 1, limit)
 
-    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+    def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         return None
 
     def sensitivities(self, record: PassRecord) -> tuple[Sensitivity, ...]:
@@ -91,8 +92,8 @@ class Bench:
     def time_left(self) -> bool:
         return True
 
-    def heat(self, paths: object, focus: object) -> dict[Cell, Timing]:
-        raise AssertionError("too few for a heat")
+    def first_round(self, paths: object, focus: object) -> dict[Cell, Timing]:
+        raise AssertionError("too few for a first round")
 
     def measure(self, paths: dict[str, Path], focus: object) -> dict[Cell, Timing]:
         took = {name: 10.0 if name == "float32" else 5.0 for name in paths}
@@ -104,10 +105,10 @@ def rows() -> Dataset:
     return Dataset({"x": np.random.default_rng(5).normal(size=(256, WIDTH)).astype(np.float32)}, None, "")
 
 
-def judge(bench: Bench) -> Search:
-    labels = bench.outputs(bench.reference)["y"].argmax(axis=1)
+def judge(builder: FakeBuilder) -> Search:
+    labels = builder.outputs(builder.reference)["y"].argmax(axis=1)
     rule = Rule(METRICS["accuracy"], allowance("10%"), "throughput", labels, 0)
-    return search(bench.reference, [PLANTED], bench, rule, lambda _: None)  # type: ignore[arg-type]  # a dict is asked
+    return search(builder.reference, [PLANTED], builder, rule, lambda _: None)  # type: ignore[arg-type]  # a dict is asked
 
 
 def lost(found: Search) -> Outcome:
@@ -119,7 +120,8 @@ def quantized(source: Path, rows: Dataset, **options: str) -> Path:
     """A real static int8 file, the second of two passes if ``source`` is one already."""
     workdir = source.parent / "quantized"
     workdir.mkdir()
-    return passes.resolve(STATIC)(PassJob(source, workdir, {"calibrate": "minmax", **options}, rows, MACHINE, 0)).path
+    job = PassJob(source, workdir, {"calibrate": "minmax", **options}, rows, MACHINE, 0)
+    return passes.PASSES[STATIC].load()(job).path
 
 
 def rescaled(path: Path, factor: float, target: Path) -> Path:
@@ -133,13 +135,13 @@ def rescaled(path: Path, factor: float, target: Path) -> Path:
 
 
 def test_a_sound_network_passes(tmp_path: Path, rows: Dataset) -> None:
-    assert judge(Bench(network(tmp_path / "float32.onnx"), rows)).chosen.name == "planted"
+    assert judge(FakeBuilder(network(tmp_path / "float32.onnx"), rows)).chosen.name == "planted"
 
 
 def test_a_collapsed_percentile_does_not_pass(tmp_path: Path, rows: Dataset) -> None:
     reference = network(tmp_path / "float32.onnx")
     collapsed = rescaled(quantized(reference, rows), 0.05, tmp_path / "collapsed.onnx")
-    assert lost(judge(Bench(reference, rows, collapsed))).reason.startswith(("broken", "not accurate"))
+    assert lost(judge(FakeBuilder(reference, rows, collapsed))).reason.startswith(("broken", "not accurate"))
 
 
 def test_signed_activations_that_meet_unsigned_zero_points_do_not_pass(tmp_path: Path, rows: Dataset) -> None:
@@ -150,7 +152,7 @@ def test_signed_activations_that_meet_unsigned_zero_points_do_not_pass(tmp_path:
         if tensor.name.endswith("_zero_point") and tensor.data_type == TensorProto.INT8 and tensor.name[0] in "xa":
             tensor.CopyFrom(numpy_helper.from_array(np.full(tensor.dims, -128, np.int8), tensor.name))
     onnx.save(model, tmp_path / "signed.onnx")
-    found = judge(Bench(reference, rows, tmp_path / "signed.onnx"))
+    found = judge(FakeBuilder(reference, rows, tmp_path / "signed.onnx"))
     assert lost(found).reason.startswith(("broken", "not accurate"))
 
 
@@ -166,7 +168,7 @@ def test_an_overflow_of_float16_does_not_pass(tmp_path: Path, rows: Dataset) -> 
     for offset, node in enumerate(half):
         model.graph.node.insert(at + offset, node)
     onnx.save(model, tmp_path / "overflow.onnx")
-    assert "not finite" in lost(judge(Bench(reference, rows, tmp_path / "overflow.onnx"))).reason
+    assert "not finite" in lost(judge(FakeBuilder(reference, rows, tmp_path / "overflow.onnx"))).reason
 
 
 def test_a_specialised_batch_axis_does_not_pass(tmp_path: Path, rows: Dataset) -> None:
@@ -175,12 +177,12 @@ def test_a_specialised_batch_axis_does_not_pass(tmp_path: Path, rows: Dataset) -
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, tmp_path / "fixed.onnx")
-    assert lost(judge(Bench(reference, rows, tmp_path / "fixed.onnx"))).reason.startswith("failed")
+    assert lost(judge(FakeBuilder(reference, rows, tmp_path / "fixed.onnx"))).reason.startswith("failed")
 
 
 def test_a_layer_that_int8_breaks_is_found_and_kept_in_float(tmp_path: Path, rows: Dataset) -> None:
-    bench = Bench(network(tmp_path / "float32.onnx", outlier=1000.0), rows)
-    found = judge(bench)
+    builder = FakeBuilder(network(tmp_path / "float32.onnx", outlier=1000.0), rows)
+    found = judge(builder)
     first = found.outcomes[1]
     assert first.reason.startswith(("broken", "not accurate"))
     assert first.sensitivities[0].tensor == "layer2", "the planted layer is ranked first"
@@ -192,7 +194,7 @@ def test_a_layer_that_int8_breaks_is_found_and_kept_in_float(tmp_path: Path, row
 
 
 def test_when_no_layer_may_stay_in_float_it_loses(tmp_path: Path, rows: Dataset) -> None:
-    class Deaf(Bench):
+    class Deaf(FakeBuilder):
         def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
             return replace(super().build(candidate), applied={})
 

@@ -12,12 +12,13 @@ import pytest
 from optimize.errors import BadInput, PassFailed
 from optimize.evaluation.dataset import Dataset, Split
 from optimize.hardware import Hardware
+from optimize.passes import PASSES
 from optimize.sandbox import isolation
-from optimize.search import builder as workbench
-from optimize.search.benchmark import Plan
+from optimize.search import builder
+from optimize.search.benchmark import MeasurementConfig
 from optimize.search.budget import Budget
-from optimize.search.builder import LocalWorkbench
-from optimize.search.candidates import CANDIDATES, Candidate
+from optimize.search.builder import LocalBuilder
+from optimize.search.candidates import CANDIDATES, PRUNED_VARIANTS
 from optimize.sources.axes import Probe
 from server.tensors import Array
 
@@ -26,11 +27,11 @@ DYNAMIC = next(row for row in CANDIDATES if row.name == "dynamic_int8")
 STATIC = next(row for row in CANDIDATES if row.name == "static_int8")
 
 
-def stand(folder: Path, reference: Path, rows: Dataset, seconds: float = 300) -> LocalWorkbench:
+def stand(folder: Path, reference: Path, rows: Dataset, seconds: float = 300) -> LocalBuilder:
     data = Split(rows, rows, "the same")
     budget = Budget(seconds, 0.0, lambda: 0.0, measurement_s=20.0, ends_s=seconds)
-    plan = Plan((1, 8), (1,))
-    return workbench.set_up(folder, reference, data, MACHINE, plan, budget, 8_000_000_000, lambda *_: None)
+    config = MeasurementConfig((1, 8), (1,))
+    return builder.set_up(folder, reference, data, MACHINE, config, budget, 8_000_000_000, lambda *_: None)
 
 
 def test_a_finished_candidate_is_not_made_twice(
@@ -56,21 +57,25 @@ def test_a_finished_candidate_is_not_made_twice(
 def test_layers_are_ranked_and_left_out_by_the_tensor_that_they_make(
     tmp_path: Path, graph_file: Path, rows: Dataset
 ) -> None:
-    bench = stand(tmp_path / "work", graph_file, rows)
-    ranking = bench.sensitivities(bench.build(STATIC))
+    built = stand(tmp_path / "work", graph_file, rows)
+    ranking = built.sensitivities(built.build(STATIC))
     assert {row.operator for row in ranking} == {"Conv", "Gemm"}
-    kept = bench.build(STATIC, (ranking[0].tensor,))
+    kept = built.build(STATIC, (ranking[0].tensor,))
     assert kept.applied["kept_in_float"] == ranking[0].tensor
 
 
 def test_a_candidate_that_needs_too_much_memory_fails_as_a_pass_does(
     tmp_path: Path, graph_file: Path, rows: Dataset
 ) -> None:
-    bench = replace(stand(tmp_path / "work", graph_file, rows), memory_bytes=1_000_000)
+    built = replace(stand(tmp_path / "work", graph_file, rows), memory_bytes=1_000_000)
     with pytest.raises(PassFailed):
-        bench.build(DYNAMIC)
-    with pytest.raises(PassFailed):
-        bench.build(Candidate("none", ("no_such_pass",), ""))
+        built.build(DYNAMIC)
+
+
+def test_every_option_of_a_candidate_is_read_by_one_of_its_passes() -> None:
+    for row in (*CANDIDATES, *PRUNED_VARIANTS):
+        read = frozenset().union(*(PASSES[name].options for name in row.recipe))
+        assert set(row.options) <= read, row.name
 
 
 def test_candidates_are_asked_for_by_name() -> None:
@@ -92,22 +97,22 @@ def test_a_candidate_that_does_not_answer_at_another_length_fails(
     """Of the small graph the size of the image is fixed, which is what a specialised candidate looks like."""
     fits = Probe(2, {"side": 8}, rows.batch(2))
     short = Probe(2, {"side": 4}, {"image": np.ones((2, 1, 4, 4), np.float32)})
-    bench = stand(tmp_path / "work", graph_file, rows)
-    built = bench.build(STATIC).path
-    assert bench.elsewhere(built) is None
-    assert replace(bench, probes=(fits,)).elsewhere(built) is None
+    built = stand(tmp_path / "work", graph_file, rows)
+    path = built.build(STATIC).path
+    assert built.check_lengths(path) is None
+    assert replace(built, probes=(fits,)).check_lengths(path) is None
     with pytest.raises(PassFailed, match="it does not run at batch size 2, side 4"):
-        replace(bench, probes=(short,)).elsewhere(built)
+        replace(built, probes=(short,)).check_lengths(path)
 
 
 def test_candidates_that_begin_alike_share_what_they_begin_with(
     tmp_path: Path, graph_file: Path, rows: Dataset
 ) -> None:
     pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
-    bench = stand(tmp_path / "work", graph_file, rows)
-    static = bench.build(STATIC)
+    built = stand(tmp_path / "work", graph_file, rows)
+    static = built.build(STATIC)
     made = set((tmp_path / "work" / "candidates").iterdir())
-    both = bench.build(next(row for row in CANDIDATES if row.name == "openvino_int8"))
+    both = built.build(next(row for row in CANDIDATES if row.name == "openvino_int8"))
     added = set((tmp_path / "work" / "candidates").iterdir()) - made
     assert [path.name for path in added] == [both.path.parent.name], "the int8 graph was there"
     assert static.path.parent in made
@@ -128,43 +133,43 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda bench: replace(bench, data=replace(bench.data, calibration=replace(bench.data.calibration, sha256="1"))),
-        lambda bench: replace(bench, data=replace(bench.data, note="another share of them")),
-        lambda bench: replace(bench, plan=replace(bench.plan, seed=1)),
-        lambda bench: replace(bench, hardware=replace(MACHINE, flags=())),
+        lambda built: replace(built, data=replace(built.data, calibration=replace(built.data.calibration, sha256="1"))),
+        lambda built: replace(built, data=replace(built.data, note="another share of them")),
+        lambda built: replace(built, config=replace(built.config, seed=1)),
+        lambda built: replace(built, hardware=replace(MACHINE, flags=())),
     ],
     ids=["calibration data", "split", "seed", "processor"],
 )
 def test_what_a_candidate_is_made_of_makes_it_anew(
-    change: Callable[[LocalWorkbench], LocalWorkbench], tmp_path: Path, graph_file: Path, rows: Dataset
+    change: Callable[[LocalBuilder], LocalBuilder], tmp_path: Path, graph_file: Path, rows: Dataset
 ) -> None:
-    bench = stand(tmp_path / "work", graph_file, rows)
-    assert change(bench).build(DYNAMIC).path != bench.build(DYNAMIC).path
+    built = stand(tmp_path / "work", graph_file, rows)
+    assert change(built).build(DYNAMIC).path != built.build(DYNAMIC).path
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda bench: replace(bench, data=replace(bench.data, evaluation=replace(bench.data.evaluation, sha256="1"))),
-        lambda bench: replace(bench, data=replace(bench.data, note="another share of them")),
-        lambda bench: replace(bench, plan=replace(bench.plan, batch_sizes=(1, 4))),
-        lambda bench: replace(bench, plan=replace(bench.plan, threads=(2,))),
+        lambda built: replace(built, data=replace(built.data, evaluation=replace(built.data.evaluation, sha256="1"))),
+        lambda built: replace(built, data=replace(built.data, note="another share of them")),
+        lambda built: replace(built, config=replace(built.config, batch_sizes=(1, 4))),
+        lambda built: replace(built, config=replace(built.config, threads=(2,))),
     ],
     ids=["evaluation data", "split", "batch sizes", "threads"],
 )
 def test_what_answers_depend_on_makes_them_anew(
-    change: Callable[[LocalWorkbench], LocalWorkbench],
+    change: Callable[[LocalBuilder], LocalBuilder],
     tmp_path: Path,
     graph_file: Path,
     rows: Dataset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = counted(monkeypatch)
-    bench = stand(tmp_path / "work", graph_file, rows)
+    built = stand(tmp_path / "work", graph_file, rows)
     for _ in range(2):
-        bench.outputs(bench.reference)
+        built.outputs(built.reference)
     assert len(asked) == 1, "the same is remembered"
-    change(bench).outputs(bench.reference)
+    change(built).outputs(built.reference)
     assert len(asked) == 2
 
 
@@ -172,9 +177,9 @@ def test_a_file_that_another_training_made_has_other_answers(
     tmp_path: Path, graph_file: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = counted(monkeypatch)
-    bench = stand(tmp_path / "work", graph_file, rows)
+    built = stand(tmp_path / "work", graph_file, rows)
     made = tmp_path / "made.onnx"
     for content in (b"first", b"first", b"second"):
         made.write_bytes(content)
-        bench.outputs(made)
+        built.outputs(made)
     assert len(asked) == 2

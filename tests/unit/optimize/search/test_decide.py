@@ -6,8 +6,9 @@ import pytest
 
 from optimize.evaluation.bootstrap import Interval
 from optimize.evaluation.evaluate import Accuracy, allowance
-from optimize.search import decide
-from optimize.search.benchmark import Cell, Layout, Timing
+from optimize.search import decide, layouts
+from optimize.search.layouts import Layout
+from optimize.search.timing import Cell, Timing
 
 
 def accuracy(score: float, drop: float, high: float) -> Accuracy:
@@ -100,10 +101,10 @@ def test_thread_counts(cores: int, counts: tuple[int, ...]) -> None:
 
 
 def test_layouts_share_out_the_cores() -> None:
-    assert decide.layouts(4, (1, 2, 4)) == [(1, 1), (1, 2), (1, 4), (2, 2), (4, 1)]
+    assert layouts.options(4, (1, 2, 4)) == [(1, 1), (1, 2), (1, 4), (2, 2), (4, 1)]
 
 
 def test_the_smallest_layout_within_five_percent_wins() -> None:
     rows = [Layout(1, 1, 100), Layout(1, 2, 104), Layout(2, 1, 190), Layout(4, 1, 195)]
-    assert decide.best_layout(rows) == rows[2]
-    assert decide.best_layout(rows[:2]) == rows[0]
+    assert layouts.best(rows) == rows[2]
+    assert layouts.best(rows[:2]) == rows[0]

@@ -1,4 +1,4 @@
-"""The search with a bench of our own: who loses where, with which reason, and who wins."""
+"""The search with a builder of our own: who loses where, with which reason, and who wins."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from optimize.errors import BadInput, PassFailed
 from optimize.evaluation.evaluate import allowance
 from optimize.evaluation.metrics import METRICS, Metric
 from optimize.passes import PassRecord
-from optimize.search.benchmark import Cell, Focus, Timing
+from optimize.search.benchmark import Focus
 from optimize.search.candidates import Candidate
 from optimize.search.decide import Objective
-from optimize.search.search import Outcome, Rule, Search, search
+from optimize.search.outcome import Outcome, Rule, Search
+from optimize.search.search import search
 from optimize.search.sensitivity import Sensitivity
+from optimize.search.timing import Cell, Timing
 from server.errors import ModelFailed
 from server.tensors import Array
 
@@ -35,7 +37,7 @@ def wrong(share: float) -> Array:
 
 
 @dataclass
-class Bench:
+class FakeBuilder:
     """Candidates by name: their answers, or the error that they raise, and microseconds per row."""
 
     answers: Mapping[str, Array | Exception]
@@ -69,10 +71,10 @@ class Bench:
             raise answer
         return {"p": answer[:limit]}
 
-    def elsewhere(self, path: Path, base: Path | None = None) -> str | None:
+    def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         return self.short.get(path.name)
 
-    def heat(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
+    def first_round(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         return self._times(paths)
 
     def measure(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
@@ -88,10 +90,10 @@ class Bench:
         }
 
 
-def run(bench: Bench, objective: Objective = "throughput", metric: Metric = METRICS["accuracy"]) -> Search:
-    rows = [Candidate(name, ("none",), "") for name in bench.answers if "+" not in name]
+def run(builder: FakeBuilder, objective: Objective = "throughput", metric: Metric = METRICS["accuracy"]) -> Search:
+    rows = [Candidate(name, ("none",), "") for name in builder.answers if "+" not in name]
     rule = Rule(metric, allowance("1%"), objective, LABELS, seed=0)
-    return search(Path("float32"), rows, bench, rule, lambda _: None)
+    return search(Path("float32"), rows, builder, rule, lambda _: None)
 
 
 def outcome(found: Search, name: str) -> Outcome:
@@ -99,7 +101,7 @@ def outcome(found: Search, name: str) -> Outcome:
 
 
 def test_the_fastest_that_is_accurate_enough_wins() -> None:
-    found = run(Bench({"slowish": RIGHT, "quick": RIGHT}, {"slowish": 8.0, "quick": 5.0}))
+    found = run(FakeBuilder({"slowish": RIGHT, "quick": RIGHT}, {"slowish": 8.0, "quick": 5.0}))
     assert found.chosen.name == "quick"
     assert found.chosen.reason == "chosen: accurate enough, and the best throughput"
     assert outcome(found, "slowish").reason == "slower than quick: 1.25x against 2.00x"
@@ -107,15 +109,15 @@ def test_the_fastest_that_is_accurate_enough_wins() -> None:
 
 
 def test_a_fast_candidate_that_is_wrong_loses_and_is_not_even_timed() -> None:
-    bench = Bench({"careless": wrong(0.05)}, {"careless": 1.0})
-    found = run(bench)
+    builder = FakeBuilder({"careless": wrong(0.05)}, {"careless": 1.0})
+    found = run(builder)
     assert found.chosen.name == "float32"
     assert outcome(found, "careless").reason == ("not accurate enough: accuracy 0.95 against 1, allowed drop 1%")
-    assert bench.measured == ["float32"]
+    assert builder.measured == ["float32"]
 
 
 def test_when_nothing_is_faster_the_reference_stays() -> None:
-    found = run(Bench({"same": RIGHT, "slow": RIGHT}, {"same": 10.0, "slow": 12.5}))
+    found = run(FakeBuilder({"same": RIGHT, "slow": RIGHT}, {"same": 10.0, "slow": 12.5}))
     assert found.chosen.name == "float32"
     assert found.chosen.reason == "chosen: nothing that is accurate enough is faster"
     assert outcome(found, "slow").reason == "not faster: 0.80x (0.80 to 0.80)"
@@ -124,8 +126,8 @@ def test_when_nothing_is_faster_the_reference_stays() -> None:
 
 def test_among_equally_fast_ones_the_more_exact_wins() -> None:
     noise = np.random.default_rng(0).normal(size=RIGHT.shape).astype(np.float32)
-    bench = Bench({"rough": RIGHT + 0.01 * noise, "fine": RIGHT + 0.001 * noise}, {"rough": 5.0, "fine": 5.0})
-    found = run(bench)
+    builder = FakeBuilder({"rough": RIGHT + 0.01 * noise, "fine": RIGHT + 0.001 * noise}, {"rough": 5.0, "fine": 5.0})
+    found = run(builder)
     assert found.chosen.name == "fine"
     assert outcome(found, "rough").reason.startswith("as fast as fine, but less exact: signal to noise 30")
 
@@ -133,9 +135,9 @@ def test_among_equally_fast_ones_the_more_exact_wins() -> None:
 def test_wide_intervals_do_not_make_two_alike() -> None:
     """The middling one is a tenth slower, more exact, and was disturbed so often that no round order is sure."""
     rough = RIGHT + 0.01 * np.random.default_rng(0).normal(size=RIGHT.shape).astype(np.float32)
-    bench = Bench({"quick": rough, "middling": RIGHT}, {"quick": 4.0, "middling": 4.4})
-    bench.uneven = {"middling": (0.8, 0.85, 1.0, 1.5, 2.0)}
-    found = run(bench)
+    builder = FakeBuilder({"quick": rough, "middling": RIGHT}, {"quick": 4.0, "middling": 4.4})
+    builder.uneven = {"middling": (0.8, 0.85, 1.0, 1.5, 2.0)}
+    found = run(builder)
     assert found.chosen.name == "quick"
     assert outcome(found, "middling").reason == (
         "seems slower than quick: 2.27x against 2.50x, but it was not settled (0.45 to 1.14 of its speed)"
@@ -153,14 +155,14 @@ def test_wide_intervals_do_not_make_two_alike() -> None:
     ],
 )
 def test_the_cheap_gates(answer: Array | Exception, reason: str) -> None:
-    bench = Bench({"bad": answer, "good": RIGHT}, {"good": 5.0})
-    found = run(bench)
+    builder = FakeBuilder({"bad": answer, "good": RIGHT}, {"good": 5.0})
+    found = run(builder)
     assert outcome(found, "bad").reason == reason
     assert found.chosen.name == "good", "the search goes on"
 
 
 def test_other_names_of_outputs_are_broken() -> None:
-    class Renamed(Bench):
+    class Renamed(FakeBuilder):
         def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
             return {("q" if path.name == "bad" else "p"): RIGHT[:limit]}
 
@@ -170,11 +172,11 @@ def test_other_names_of_outputs_are_broken() -> None:
 
 def test_a_metric_that_does_not_fit_stops_the_search() -> None:
     with pytest.raises(BadInput, match="one score per row"):
-        run(Bench({"any": RIGHT}), metric=Metric("own", lambda *_: np.zeros(3)))
+        run(FakeBuilder({"any": RIGHT}), metric=Metric("own", lambda *_: np.zeros(3)))
 
 
 def test_all_timings_are_kept() -> None:
-    found = run(Bench({"quick": RIGHT}, {"quick": 5.0}), "latency")
+    found = run(FakeBuilder({"quick": RIGHT}, {"quick": 5.0}), "latency")
     assert found.chosen.cell == Cell("quick", 1, 1)
     assert len(found.timings) == 4
 
@@ -183,17 +185,19 @@ SPREAD = np.where(np.arange(ROWS)[:, None] % 3 == 0, np.roll(RIGHT, 1, axis=1), 
 """Every third answer is wrong."""
 
 
-def repairable(**answers: Array) -> Bench:
+def repairable(**answers: Array) -> FakeBuilder:
     """A candidate ``static`` with the layers first, second and third; ``answers`` by the layers that stay in float."""
     named = {"static" if key == "none" else f"static+{key.replace('_', '+')}": value for key, value in answers.items()}
-    return Bench(named, {"static": 4.0, **dict.fromkeys(named, 5.0)}, layers={"static": ("first", "second", "third")})
+    return FakeBuilder(
+        named, {"static": 4.0, **dict.fromkeys(named, 5.0)}, layers={"static": ("first", "second", "third")}
+    )
 
 
 def test_a_candidate_that_loses_too_much_is_repaired_by_the_layer_that_is_to_blame() -> None:
     """The ranking blames the first layer; leaving out one at a time shows that it is the second."""
-    bench = repairable(none=SPREAD, first=SPREAD, second=RIGHT, third=SPREAD)
-    bench.row_us = {"static_repaired": 5.0}
-    found = run(bench)
+    builder = repairable(none=SPREAD, first=SPREAD, second=RIGHT, third=SPREAD)
+    builder.row_us = {"static_repaired": 5.0}
+    found = run(builder)
     assert found.chosen.name == "static_repaired"
     assert found.chosen.about == "static with 1 of 3 layers in float: second"
     lost = outcome(found, "static")
@@ -204,17 +208,17 @@ def test_a_candidate_that_loses_too_much_is_repaired_by_the_layer_that_is_to_bla
 
 
 def test_a_candidate_that_is_noise_at_another_length_is_repaired_as_well() -> None:
-    bench = repairable(none=RIGHT, first=RIGHT, second=RIGHT, third=RIGHT)
-    bench.short = {"static": "broken: its error is larger than the signal, at tokens 8"}
-    bench.row_us = {"static_repaired": 5.0}
-    found = run(bench)
+    builder = repairable(none=RIGHT, first=RIGHT, second=RIGHT, third=RIGHT)
+    builder.short = {"static": "broken: its error is larger than the signal, at tokens 8"}
+    builder.row_us = {"static_repaired": 5.0}
+    found = run(builder)
     assert outcome(found, "static").reason.startswith("broken")
     assert found.chosen.name == "static_repaired"
 
 
 def test_a_repair_that_costs_half_of_the_layers_is_given_up() -> None:
-    bench = repairable(none=SPREAD, first=SPREAD, second=SPREAD, third=SPREAD)
-    found = run(bench)
+    builder = repairable(none=SPREAD, first=SPREAD, second=SPREAD, third=SPREAD)
+    found = run(builder)
     assert found.chosen.name == "float32"
     assert (
         "repair did not help: with 1 of 3 layers in float still not accurate enough" in outcome(found, "static").reason
@@ -222,54 +226,54 @@ def test_a_repair_that_costs_half_of_the_layers_is_given_up() -> None:
 
 
 def test_candidates_that_the_budget_did_not_reach_are_named() -> None:
-    found = run(Bench({"first": RIGHT, "late": RIGHT}, {"first": 5.0, "late": 1.0}, patience=1))
+    found = run(FakeBuilder({"first": RIGHT, "late": RIGHT}, {"first": 5.0, "late": 1.0}, patience=1))
     assert found.chosen.name == "first"
     assert outcome(found, "late").reason == "not tried: the budget was used up before its turn"
 
 
 def test_where_nothing_was_judged_nothing_is_said_about_speed() -> None:
-    found = run(Bench({"late": RIGHT, "later": RIGHT}, patience=0))
+    found = run(FakeBuilder({"late": RIGHT, "later": RIGHT}, patience=0))
     assert found.chosen.name == "float32"
-    assert found.chosen.reason == "chosen: no other form got as far as being judged"
+    assert found.chosen.reason == "chosen: no other candidate got as far as being judged"
 
 
 def test_only_the_fastest_reach_the_final() -> None:
     times = {f"c{at}": 4.0 + 0.3 * at for at in range(7)} | {"lame": 9.0}
-    bench = Bench(dict.fromkeys(times, RIGHT), times)
-    found = run(bench)
-    assert bench.measured == ["float32", "c0", "c1", "c2", "c3", "c4"]
-    assert outcome(found, "lame").reason == "slower in the heat: 1.11x against 2.50x of c0"
-    assert outcome(found, "c6").reason.startswith("slower in the heat: 1.72x")
+    builder = FakeBuilder(dict.fromkeys(times, RIGHT), times)
+    found = run(builder)
+    assert builder.measured == ["float32", "c0", "c1", "c2", "c3", "c4"]
+    assert outcome(found, "lame").reason == "slower in the first round: 1.11x against 2.50x of c0"
+    assert outcome(found, "c6").reason.startswith("slower in the first round: 1.72x")
 
 
 def test_nobody_is_sent_home_who_is_not_slower_than_the_last_finalist_beyond_doubt() -> None:
     times = {f"c{at}": 4.0 for at in range(6)} | {"uneven": 4.4, "slow": 5.0}
-    bench = Bench(dict.fromkeys(times, RIGHT), times, uneven={"uneven": (0.8, 0.9, 1.0, 1.5, 1.6)})
-    run(bench)
-    assert bench.measured == ["float32", *(f"c{at}" for at in range(6)), "uneven"]
+    builder = FakeBuilder(dict.fromkeys(times, RIGHT), times, uneven={"uneven": (0.8, 0.9, 1.0, 1.5, 1.6)})
+    run(builder)
+    assert builder.measured == ["float32", *(f"c{at}" for at in range(6)), "uneven"]
 
 
 def test_a_classifier_with_other_answers_is_not_evaluated_at_length() -> None:
-    found = run(Bench({"confused": 0.5 * RIGHT + 0.6 * np.roll(RIGHT, 1, axis=1)}))
+    found = run(FakeBuilder({"confused": 0.5 * RIGHT + 0.6 * np.roll(RIGHT, 1, axis=1)}))
     assert "agrees with float32 on 0% of 32 rows" in outcome(found, "confused").reason
 
 
 def test_what_is_made_from_a_loser_is_not_tried() -> None:
     rows = [Candidate("pruned", ("none",), ""), Candidate("pruned_int8", ("none",), "", after="pruned")]
     rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
-    found = search(Path("float32"), rows, Bench({"pruned": wrong(0.05)}), rule, lambda _: None)
+    found = search(Path("float32"), rows, FakeBuilder({"pruned": wrong(0.05)}), rule, lambda _: None)
     assert outcome(found, "pruned_int8").reason == "not tried: pruned, which it is made from, is not good enough"
 
 
 def test_a_network_that_was_trained_again_is_judged_by_the_metric_and_its_int8_form_by_its_own_noise() -> None:
     """Its answers are right, but ten times as large: noise, measured against float32."""
 
-    class Retrained(Bench):
+    class Retrained(FakeBuilder):
         def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
             return PassRecord(Path(candidate.name), {}, base=Path("pruned"))
 
-    bench = Retrained({"pruned": 10 * RIGHT, "pruned_int8": 10 * RIGHT, "pruned_rough": RIGHT * -5})
-    found = run(bench)
+    builder = Retrained({"pruned": 10 * RIGHT, "pruned_int8": 10 * RIGHT, "pruned_rough": RIGHT * -5})
+    found = run(builder)
     assert outcome(found, "pruned").reason == "not distinguishable from float32: 1.00x (1.00 to 1.00)"
     assert outcome(found, "pruned_int8").reason == outcome(found, "pruned").reason
     assert outcome(found, "pruned_rough").reason.startswith("broken: its error is larger than the signal")

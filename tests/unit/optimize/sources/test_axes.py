@@ -50,10 +50,10 @@ def test_probes_have_every_batch_size_and_several_lengths(data: Dataset) -> None
         ((Axis("absent", 1, "tokens"),), "names 'absent'"),
         ((Axis("ids", 2, "tokens"),), "has no axis 2"),
         ((Axis("ids", 1, "tokens"), Axis("image", 1, "tokens")), "is 12 in one input of the data and 1 in 'image'"),
-        ((Axis("image", 1, "width"),), "nothing can be proven"),
+        ((Axis("image", 1, "width"),), "no other size can be verified"),
     ],
 )
-def test_axes_that_the_data_cannot_prove_are_refused(data: Dataset, wanted: tuple[Axis, ...], words: str) -> None:
+def test_axes_that_the_data_cannot_verify_are_refused(data: Dataset, wanted: tuple[Axis, ...], words: str) -> None:
     both = Dataset({**data.inputs, "image": np.ones((4, 1), np.float32)}, None, "")
     with pytest.raises(BadInput, match=words):
         axes.probes(both, wanted, (1,))

@@ -1,4 +1,4 @@
-"""The reference: exporter traps repaired, specialised models caught, and nothing taken on trust."""
+"""The baseline: exporter faults are repaired, and specialised graphs are refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from onnx import TensorProto, helper
 
 from optimize.errors import BadInput, ExportFailed, NotProven
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import Exported, Request, conversion, torch_module
-from optimize.sources import baseline as normalize
+from optimize.sources import Exported, SourceSpec, baseline, conversion, torch_module
 from optimize.sources.axes import Probe
 from optimize.sources.baseline import Proof
 from optimize.sources.conversion import Conversion
@@ -54,9 +53,9 @@ class Specialised(torch.nn.Module):
 def normalized(
     module: torch.nn.Module, data: Dataset, outputs: tuple[str, ...], path: Path, sizes: tuple[int, ...]
 ) -> Proof:
-    request = Request("tests:model", outputs=outputs)
+    request = SourceSpec("tests:model", outputs=outputs)
     source = torch_module.reference_model(request, module, tuple(data.inputs), data, {})
-    return normalize.normalize(conversion.convert(source, data, sizes, path.parent), path)
+    return baseline.write(conversion.convert(source, data, sizes, path.parent), path)
 
 
 def answered(path: Path, data: Dataset, sizes: tuple[int, ...]) -> Conversion:
@@ -95,7 +94,7 @@ def graph(path: Path, batch: str | int, factor: float = 1.0, reshape: int = -1) 
     return path
 
 
-def test_the_reference_is_proven_at_every_batch_size(tmp_path: Path, data: Dataset) -> None:
+def test_the_baseline_is_proven_at_every_batch_size(tmp_path: Path, data: Dataset) -> None:
     path = tmp_path / "r.onnx"
     proof = normalized(Line(), data, ("answer",), path, (1, 2, 8))
     assert [size for size, _ in proof.differences] == [1, 2, 8]
@@ -104,7 +103,7 @@ def test_the_reference_is_proven_at_every_batch_size(tmp_path: Path, data: Datas
     assert not model.graph.value_info, "stale shapes trip the quantizers"
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert model.graph.output[0].name == "answer"
-    assert model.ir_version <= normalize.NEWEST_IR
+    assert model.ir_version <= baseline.NEWEST_IR
 
 
 def test_an_output_named_like_an_inner_value_is_exported(tmp_path: Path) -> None:
@@ -115,11 +114,11 @@ def test_an_output_named_like_an_inner_value_is_exported(tmp_path: Path) -> None
 
 
 def test_a_batch_axis_that_the_model_fixes_is_explained(tmp_path: Path, data: Dataset) -> None:
-    with pytest.raises(BadInput, match="is \\[2, 3\\] at batch size 1: axis 0 has to be the rows"):
+    with pytest.raises(BadInput, match="is \\[2, 3\\] at batch size 1: axis 0 must be the rows"):
         normalized(Specialised(), data, ("y",), tmp_path / "r.onnx", (1, 2))
 
 
-def test_names_that_would_be_wanted_twice_are_refused(tmp_path: Path, data: Dataset) -> None:
+def test_duplicate_names_are_refused(tmp_path: Path, data: Dataset) -> None:
     with pytest.raises(ExportFailed, match="--outputs"):
         normalized(Line(), data, ("x",), tmp_path / "r.onnx", (1,))
 
@@ -128,61 +127,61 @@ def test_a_graph_that_is_secretly_specialised_is_not_proven(tmp_path: Path, data
     """Its signature has a free batch axis; inside, it reshapes to two rows."""
     path = graph(tmp_path / "g.onnx", "batch", reshape=2)
     with pytest.raises(NotProven, match="batch size 1"):
-        normalize.prove(answered(path, data, (2, 1)), path)
+        baseline.prove(answered(path, data, (2, 1)), path)
 
 
 def test_a_graph_that_computes_something_else_is_not_proven(tmp_path: Path, data: Dataset) -> None:
     path = graph(tmp_path / "g.onnx", "batch", factor=1.01)
     with pytest.raises(NotProven, match="'y' of the exported graph differs"):
-        normalize.prove(answered(path, data, (1, 2)), path)
+        baseline.prove(answered(path, data, (1, 2)), path)
 
 
-def test_equal_is_equal(tmp_path: Path, data: Dataset) -> None:
+def test_equal_outputs_have_no_difference(tmp_path: Path, data: Dataset) -> None:
     path = graph(tmp_path / "g.onnx", "batch")
-    assert normalize.prove(answered(path, data, (1, 2)), path).worst == 0
+    assert baseline.prove(answered(path, data, (1, 2)), path).worst == 0
 
 
 def test_a_fixed_batch_axis_in_the_signature_is_refused(tmp_path: Path) -> None:
     model = onnx.load(graph(tmp_path / "g.onnx", 2))
     with pytest.raises(ExportFailed, match="input 'x' is fixed to 2"):
-        normalize.check_signature(model, ("x",), ("y",))
+        baseline.check_signature(model, ("x",), ("y",))
 
 
 def test_an_input_that_the_export_dropped_is_reported(tmp_path: Path) -> None:
     model = onnx.load(graph(tmp_path / "g.onnx", "batch"))
     with pytest.raises(ExportFailed, match="dropped the input 'mask'"):
-        normalize.check_signature(model, ("x", "mask"), ("y",))
+        baseline.check_signature(model, ("x", "mask"), ("y",))
 
 
-def test_an_opset_that_is_too_new_is_brought_down(tmp_path: Path, data: Dataset) -> None:
+def test_an_opset_that_is_too_new_is_lowered(tmp_path: Path, data: Dataset) -> None:
     path = graph(tmp_path / "g.onnx", "batch")
     model = onnx.load(path)
     model.opset_import[0].version, model.ir_version = 28, 14
-    lowered = normalize.clean(model)
-    assert normalize.opset(lowered) == normalize.NEWEST_OPSET
+    lowered = baseline.clean(model)
+    assert baseline.opset(lowered) == baseline.NEWEST_OPSET
     onnx.save(lowered, path)
-    assert normalize.prove(answered(path, data, (1, 2)), path).worst == 0
+    assert baseline.prove(answered(path, data, (1, 2)), path).worst == 0
 
 
-def test_an_operator_that_cannot_be_brought_down_is_refused(tmp_path: Path) -> None:
+def test_an_operator_that_cannot_be_lowered_is_refused(tmp_path: Path) -> None:
     node = helper.make_node("RMSNormalization", ["x", "scale"], ["y"])
     faces = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
     scale = helper.make_tensor("scale", TensorProto.FLOAT, [3], [1.0, 1.0, 1.0])
     made = helper.make_graph([node], "new", faces[:1], faces[1:], [scale])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 99)])
     with pytest.raises(ExportFailed, match=r"opset 99, .*opset_version=23 or less"):
-        normalize.clean(model)
+        baseline.clean(model)
 
 
 def test_a_node_that_needs_native_code_is_named(tmp_path: Path) -> None:
     model = onnx.load(graph(tmp_path / "g.onnx", "batch"))
     model.graph.node[0].domain, model.graph.node[0].name = "com.somebody", "magic"
     with pytest.raises(ExportFailed, match=r"node 'magic' is com\.somebody::Mul"):
-        normalize.clean(model)
+        baseline.clean(model)
 
 
 def test_a_format_version_that_is_too_new_is_lowered(tmp_path: Path) -> None:
     model = onnx.load(graph(tmp_path / "g.onnx", "batch"))
-    model.ir_version = normalize.NEWEST_IR + 3
-    normalize.clean(model)
-    assert model.ir_version == normalize.NEWEST_IR
+    model.ir_version = baseline.NEWEST_IR + 3
+    baseline.clean(model)
+    assert model.ir_version == baseline.NEWEST_IR

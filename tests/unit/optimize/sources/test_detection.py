@@ -1,4 +1,4 @@
-"""Detection: every kind of trained model by suffix or content, and the way on for what is not read."""
+"""Detection: every kind of trained model by suffix or content, and a remedy for unsupported sources."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_folders_are_known_by_their_content(tmp_path: Path, names: tuple[str, ..
         ("net.caffemodel", "Caffe models are not read.*give the .onnx file"),
         ("net.theano", "Theano models are not read.*--weights"),
         ("w.safetensors", "give module:attribute and --weights"),
-        ("m.pt", "written by torch.save: a whole module is a pickle"),
+        ("m.pt", "written by torch.save"),
         ("saved_model.pb", "give the folder"),
         ("inference.pdmodel", "give the folder"),
-        ("m.xyz", "a suffix that no source has"),
+        ("m.xyz", "unknown suffix"),
     ],
 )
-def test_files_that_are_not_read_name_the_way_on(tmp_path: Path, name: str, words: str) -> None:
+def test_unsupported_files_name_a_remedy(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(BadInput, match=words):
         detection.detect(str(tmp_path / name))
@@ -69,10 +69,10 @@ def test_files_that_are_not_read_name_the_way_on(tmp_path: Path, name: str, word
     [
         (("deploy.prototxt", "net.caffemodel"), "Caffe"),
         (("config.json", "pytorch_model.bin"), "safe_serialization=True"),
-        (("readme.md",), "no model that is known"),
+        (("readme.md",), "no supported model"),
     ],
 )
-def test_folders_that_are_not_read_name_the_way_on(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+def test_unsupported_folders_name_a_remedy(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(BadInput, match=words):
@@ -89,7 +89,7 @@ def test_torch_archives_are_known_by_their_content(tmp_path: Path, member: str, 
     assert detection.detect(str(path)) is KINDS[kind]
 
 
-def test_anything_else_is_a_factory_or_nothing() -> None:
+def test_other_text_is_a_factory_or_refused() -> None:
     assert detection.detect("examples.digits.model:build") is KINDS["torch_factory"]
-    with pytest.raises(BadInput, match="neither a file, a folder nor module:attribute"):
+    with pytest.raises(BadInput, match="not a file, a folder or module:attribute"):
         detection.detect("no/such/file.onnx")

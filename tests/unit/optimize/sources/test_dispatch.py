@@ -1,4 +1,4 @@
-"""The intake: options that belong to one kind of source are refused by the others."""
+"""Dispatch: options that belong to one kind of source are refused by the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
 from optimize.options import Options, parse
-from optimize.sources import dispatch as intake
+from optimize.sources import dispatch
 
 
 def options(source: Path, *more: str) -> Options:
@@ -18,16 +18,16 @@ def options(source: Path, *more: str) -> Options:
 
 def test_a_graph_is_converted_and_announced(graph_file: Path, rows: Dataset, tmp_path: Path) -> None:
     said: list[str] = []
-    found = intake.convert(options(graph_file), rows, (1, 2), tmp_path, said.append)
+    found = dispatch.convert(options(graph_file), rows, (1, 2), tmp_path, said.append)
     assert found.outputs == ("score",)
     assert said == ["an .onnx file, or a folder with one"]
 
 
 def test_weights_belong_to_a_factory(graph_file: Path, rows: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--weights belongs to a module:attribute"):
-        intake.convert(options(graph_file, "--weights", "w.pt"), rows, (1, 2), tmp_path, print)
+    with pytest.raises(BadInput, match="--weights needs a module:attribute"):
+        dispatch.convert(options(graph_file, "--weights", "w.pt"), rows, (1, 2), tmp_path, print)
 
 
 def test_free_axes_that_the_file_fixes_are_refused(graph_file: Path, rows: Dataset, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"fails on rows of the data \(image float32\[2, 1, 2, 8\]\)"):
-        intake.convert(options(graph_file, "--dynamic", "image:2=height"), rows, (1, 2), tmp_path, print)
+        dispatch.convert(options(graph_file, "--dynamic", "image:2=height"), rows, (1, 2), tmp_path, print)

@@ -12,7 +12,7 @@ import pytest
 
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import Request, boosted_trees, estimator
+from optimize.sources import SourceSpec, boosted_trees, estimator
 from optimize.sources.baseline import Proof
 from server.tensors import Array
 
@@ -20,7 +20,7 @@ pytest.importorskip("skl2onnx", reason="the extra 'classic' is not installed")
 datasets = pytest.importorskip("sklearn.datasets")
 
 Prove = Callable[..., Proof]
-REQUEST = Request("model.joblib")
+REQUEST = SourceSpec("model.joblib")
 
 
 def rows(name: str) -> tuple[Dataset, Array]:
@@ -76,7 +76,7 @@ def test_a_regressor_gives_a_value(prove: Prove) -> None:
     from sklearn.linear_model import Ridge
 
     data, table = rows("diabetes")
-    source = estimator.reference_model(Request("m", outputs=("price",)), trained(Ridge(), table), data, {})
+    source = estimator.reference_model(SourceSpec("m", outputs=("price",)), trained(Ridge(), table), data, {})
     assert source.outputs == ("price",)
     assert prove(source, data).cosine > 0.9999
 
@@ -132,7 +132,7 @@ def test_boosted_trees_in_their_own_format(library: str, file: str, tmp_path: Pa
     data, table = rows("iris")
     model = trained(boosted(library, "Classifier"), table)
     getattr(model, "booster_", model).save_model(str(tmp_path / file))
-    source = getattr(boosted_trees, f"load_{library}")(Request(str(tmp_path / file)), data)
+    source = getattr(boosted_trees, f"load_{library}")(SourceSpec(str(tmp_path / file)), data)
     assert np.allclose(source.run(data.batch(4))[0], model.predict_proba(data.batch(4)["x"]), atol=1e-6)
     assert prove(source, data).worst < 1e-4
 
@@ -142,7 +142,7 @@ def test_names_of_the_graph_never_collide(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     data, table = rows("iris")
-    asked = Request("m", outputs=("logits", "probabilities"))
+    asked = SourceSpec("m", outputs=("logits", "probabilities"))
     source = estimator.reference_model(asked, trained(LogisticRegression(max_iter=500), table), data, {})
     source.export(data.batch(2), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")

@@ -1,4 +1,4 @@
-"""Hugging Face folders: MiniLM with its real weights as an embedding, and what is refused."""
+"""Hugging Face folders: MiniLM with its real weights as an embedding, and refused folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import Request, huggingface
+from optimize.sources import SourceSpec, huggingface
 from optimize.sources.baseline import Proof
 
 pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
@@ -61,7 +61,7 @@ def test_minilm_becomes_an_embedding_of_any_length(prove: Prove) -> None:
     ids, mask = (np.array([getattr(row, name) for row in encoded]) for name in ("ids", "attention_mask"))
     data = Dataset({"input_ids": ids, "attention_mask": mask}, None, "")
 
-    source = huggingface.load(Request(str(folder)), data)
+    source = huggingface.load(SourceSpec(str(folder)), data)
     assert source.outputs == ("embedding",)
     (vectors,) = source.run(data.batch(4))
     likeness = vectors @ vectors.T
@@ -76,7 +76,7 @@ def test_minilm_becomes_an_embedding_of_any_length(prove: Prove) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_classifier_gives_logits_at_any_length(tmp_path: Path, tokens: Dataset) -> None:
-    source = huggingface.load(Request(str(tiny(tmp_path))), tokens)
+    source = huggingface.load(SourceSpec(str(tiny(tmp_path))), tokens)
     assert source.outputs == ("logits",)
     assert {(axis.input, axis.name) for axis in source.axes} == {("input_ids", "tokens"), ("attention_mask", "tokens")}
     assert set(source.digests) == {"config.json", "model.safetensors"}
@@ -87,15 +87,15 @@ def test_a_classifier_gives_logits_at_any_length(tmp_path: Path, tokens: Dataset
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "code of its own"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         ({"architectures": ["BertForCausalLM"]}, "generates text step by step"),
         ({"architectures": ["NobodysModel"]}, "no architecture 'NobodysModel'"),
         ({"hidden_size": 24}, "cannot be loaded as BertForSequenceClassification"),
     ],
 )
-def test_folders_that_are_not_read(tmp_path: Path, tokens: Dataset, changes: dict[str, Any], words: str) -> None:
+def test_unsupported_folders_are_refused(tmp_path: Path, tokens: Dataset, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        huggingface.load(Request(str(tiny(tmp_path, **changes))), tokens)
+        huggingface.load(SourceSpec(str(tiny(tmp_path, **changes))), tokens)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -106,4 +106,4 @@ def test_a_pooling_that_is_not_known_is_refused(tmp_path: Path, tokens: Dataset)
     modules = [{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(BadInput, match="pooling by pooling_mode_max_tokens"):
-        huggingface.load(Request(str(tmp_path)), tokens)
+        huggingface.load(SourceSpec(str(tmp_path)), tokens)

@@ -1,4 +1,4 @@
-"""ONNX sources: traps of other people's files, and weights that lie outside."""
+"""ONNX sources: files of other exporters, and external data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optimize.errors import BadInput, NotProven
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import ReferenceModel, Request, onnx_file
-from optimize.sources import baseline as normalize
+from optimize.sources import SourceModel, SourceSpec, baseline, onnx_file
 from optimize.sources.axes import Axis
 from optimize.sources.baseline import Proof
 
 Prove = Callable[..., Proof]
 
 
-def load(path: Path, rows: Dataset) -> ReferenceModel:
-    return onnx_file.load(Request(str(path)), rows)
+def load(path: Path, rows: Dataset) -> SourceModel:
+    return onnx_file.load(SourceSpec(str(path)), rows)
 
 
 def external(path: Path, location: str = "weights.bin") -> Path:
@@ -70,7 +69,7 @@ def test_a_folder_with_weights_beside_the_graph(graph_file: Path, rows: Dataset,
 
 @pytest.mark.parametrize("location", ["../eights.b", "/etc/passwd", "a/../../x.b"])
 def test_weights_outside_of_the_folder_are_refused(graph_file: Path, rows: Dataset, location: str) -> None:
-    with pytest.raises(BadInput, match="outside of the model's folder"):
+    with pytest.raises(BadInput, match="outside the model's folder"):
         load(external(graph_file, location), rows)
 
 
@@ -89,18 +88,18 @@ def test_weights_that_are_missing_or_short_are_named(graph_file: Path, rows: Dat
     with pytest.raises(BadInput, match=r"tensor '\w+' ends beyond 'weights\.bin'"):
         load(graph_file, rows)
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(BadInput, match="copy it there too"):
+    with pytest.raises(BadInput, match="copy the file there"):
         load(graph_file, rows)
 
 
-def test_a_file_that_is_too_new_is_evaluated_and_brought_down(graph_file: Path, rows: Dataset, prove: Prove) -> None:
+def test_a_file_that_is_too_new_is_evaluated_and_lowered(graph_file: Path, rows: Dataset, prove: Prove) -> None:
     model = onnx.load(graph_file)
     model.opset_import[0].version, model.ir_version = 28, 14
     onnx.save(model, graph_file)
     proof = prove(load(graph_file, rows), rows)
     assert proof.worst < 1e-4
     written = onnx.load(graph_file.parent / "proof" / "reference.onnx")
-    assert (normalize.opset(written), written.ir_version) == (normalize.NEWEST_OPSET, normalize.NEWEST_IR)
+    assert (baseline.opset(written), written.ir_version) == (baseline.NEWEST_OPSET, baseline.NEWEST_IR)
 
 
 def test_stale_shapes_are_dropped(graph_file: Path, rows: Dataset, prove: Prove) -> None:
@@ -116,7 +115,7 @@ def test_a_fixed_batch_axis_is_freed_with_the_reshape_that_names_it(
     proof = prove(load(fixed(tmp_path / "m.onnx", [2], [1, 2, 2]), table), table)
     assert proof.worst == 0
     assert [size for size, _ in proof.differences] == [1, 2, 8]
-    assert any("'fold' named the batch size" in line for line in proof.said)
+    assert any("'fold'" in line for line in proof.messages)
 
 
 def test_a_batch_axis_that_cannot_be_freed_is_refused(tmp_path: Path, table: Dataset, prove: Prove) -> None:
@@ -126,7 +125,7 @@ def test_a_batch_axis_that_cannot_be_freed_is_refused(tmp_path: Path, table: Dat
         prove(source, table)
 
 
-def test_an_answer_without_rows_is_refused(tmp_path: Path, table: Dataset, prove: Prove) -> None:
+def test_an_output_without_rows_is_refused(tmp_path: Path, table: Dataset, prove: Prove) -> None:
     source = load(fixed(tmp_path / "m.onnx", [2], [2, 2]), table)
     with pytest.raises(BadInput, match="axis 0 is not the batch"):
         prove(source, table)
@@ -146,7 +145,7 @@ def test_free_axes_are_those_that_the_file_names(graph_file: Path, rows: Dataset
         ("picture", "float32", (4, 1, 8, 8), "'image' is not in the data"),
     ],
 )
-def test_data_that_does_not_fit_is_named(
+def test_data_that_does_not_match_is_named(
     graph_file: Path, name: str, dtype: str, shape: tuple[int, ...], words: str
 ) -> None:
     with pytest.raises(BadInput, match=words):
@@ -162,7 +161,7 @@ def test_a_folder_has_one_model_or_one_called_model(tmp_path: Path) -> None:
     assert onnx_file.find(tmp_path).name == "model.onnx"
 
 
-def test_what_is_no_onnx_file_is_said(tmp_path: Path, rows: Dataset) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, rows: Dataset) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\xff\xff not onnx")
     with pytest.raises(BadInput, match=r"m\.onnx"):
         load(tmp_path / "m.onnx", rows)

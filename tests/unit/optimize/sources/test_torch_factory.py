@@ -1,4 +1,4 @@
-"""The torch factory: names, strict weights, and one clear line for everything that does not fit."""
+"""The torch factory: names, strict weights, and one line for every mismatch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
-from optimize.sources import ReferenceModel, Request
+from optimize.sources import SourceModel, SourceSpec
 from optimize.sources import torch_factory as factory
 from server.tensors import Array
 
@@ -60,8 +60,8 @@ def _importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def load(reference: str, weights: Path | None, data: Dataset, outputs: tuple[str, ...] = ()) -> ReferenceModel:
-    return factory.load(Request(reference, weights, outputs), data)
+def load(reference: str, weights: Path | None, data: Dataset, outputs: tuple[str, ...] = ()) -> SourceModel:
+    return factory.load(SourceSpec(reference, weights, outputs), data)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_weights_that_would_run_code_are_not_opened(tmp_path: Path, data: Datase
         load("factory_models:Bare", path, data)
     empty = tmp_path / "w.pkl"
     empty.touch()
-    with pytest.raises(BadInput, match="weights are read from"):
+    with pytest.raises(BadInput, match="weights must be a"):
         load("factory_models:Bare", empty, data)
 
 
@@ -130,7 +130,7 @@ def test_weights_that_would_run_code_are_not_opened(tmp_path: Path, data: Datase
         ("factory_models:Text", "must return a tensor"),
     ],
 )
-def test_a_factory_that_is_none_is_refused_in_one_line(reference: str, words: str, data: Dataset) -> None:
+def test_unusable_factories_are_reported_in_one_line(reference: str, words: str, data: Dataset) -> None:
     with pytest.raises(BadInput, match=words) as caught:
         load(reference, None, data)
     assert "\n" not in str(caught.value)
@@ -140,10 +140,10 @@ def test_a_factory_that_is_none_is_refused_in_one_line(reference: str, words: st
     ("arrays", "words"),
     [
         ({"y": np.ones((4, 3), np.float32)}, "'x' is not in the data"),
-        ({"x": np.ones((4, 3), np.float32), "z": np.ones(4)}, "'z', which is no parameter"),
+        ({"x": np.ones((4, 3), np.float32), "z": np.ones(4)}, "'z', which is not a parameter"),
         ({"x": np.ones((4, 5), np.float32)}, r"fails on rows of the data \(x float32\[2, 5\]\)"),
     ],
 )
-def test_data_that_does_not_fit_is_named(arrays: dict[str, Array], words: str) -> None:
+def test_data_that_does_not_match_is_named(arrays: dict[str, Array], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         load("factory_models:Bare", None, Dataset(arrays, None, ""))

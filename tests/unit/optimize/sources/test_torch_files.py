@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from optimize.errors import BadInput, ExportFailed, NotProven
 from optimize.evaluation.dataset import Dataset
-from optimize.sandbox import parent as confinement
-from optimize.sources import KINDS, Request, torch_export, torch_module, torchscript
-from optimize.sources import baseline as normalize
+from optimize.sandbox import parent
+from optimize.sources import KINDS, SourceSpec, baseline, torch_export, torch_module, torchscript
 from optimize.sources.axes import Axis
 from optimize.sources.baseline import Proof
 
@@ -82,7 +81,7 @@ def recurrent(digits: tuple[Dataset, Tensor]) -> nn.Module:
 def test_a_recurrent_network_is_proven_at_several_lengths(
     recurrent: nn.Module, digits: tuple[Dataset, Tensor], prove: Prove
 ) -> None:
-    request = Request("m:f", axes=STEPS)
+    request = SourceSpec("m:f", axes=STEPS)
     proof = prove(torch_module.reference_model(request, recurrent, ("x",), digits[0], {}), digits[0])
     assert proof.lengths == (("steps", (2, 4, 8)),)
     assert proof.worst < 1e-5
@@ -97,7 +96,7 @@ def test_a_transformer_is_proven_at_several_lengths(prove: Prove) -> None:
     tensors = {"ids": torch.from_numpy(ids), "mask": torch.from_numpy(mask)}
     module = trained(Transformer(), torch.from_numpy((ids[:, 0] > 9).astype(np.int64)), **tensors)
     data = Dataset({"ids": ids, "mask": mask}, None, "")
-    request = Request("m:f", axes=TOKENS)
+    request = SourceSpec("m:f", axes=TOKENS)
     proof = prove(torch_module.reference_model(request, module, ("ids", "mask"), data, {}), data)
     assert proof.lengths == (("tokens", (3, 6, 12)),)
     assert proof.cosine > 0.99999
@@ -108,9 +107,9 @@ def test_a_length_that_the_model_fixes_is_explained(prove: Prove, digits: tuple[
         def forward(self, x: Tensor) -> Tensor:
             return x * torch.ones(8, 1)
 
-    source = torch_module.reference_model(Request("m:f"), Fixed(), ("x",), digits[0], {})
+    source = torch_module.reference_model(SourceSpec("m:f"), Fixed(), ("x",), digits[0], {})
     assert prove(source, digits[0]).worst == 0
-    free = torch_module.reference_model(Request("m:f", axes=STEPS), Fixed(), ("x",), digits[0], {})
+    free = torch_module.reference_model(SourceSpec("m:f", axes=STEPS), Fixed(), ("x",), digits[0], {})
     with pytest.raises((BadInput, ExportFailed, NotProven), match=r"steps|8"):
         prove(free, digits[0])
 
@@ -124,7 +123,7 @@ def test_an_exported_program(
     torch.export.save(
         torch.export.export(recurrent, (rows,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}), path
     )
-    source = torch_export.load(Request(str(path), outputs=("digit",)), digits[0])
+    source = torch_export.load(SourceSpec(str(path), outputs=("digit",)), digits[0])
     assert (source.inputs, source.outputs) == (("x",), ("digit",))
     assert prove(source, digits[0]).worst < 1e-5
 
@@ -132,7 +131,7 @@ def test_an_exported_program(
 def test_a_program_that_was_exported_for_one_size_says_how_to_export_it(tmp_path: Path) -> None:
     data = Dataset({"input": np.zeros((8, 3), np.float32)}, None, "")
     torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(2, 3),)), tmp_path / "m.pt2")
-    source = torch_export.load(Request(str(tmp_path / "m.pt2")), data)
+    source = torch_export.load(SourceSpec(str(tmp_path / "m.pt2")), data)
     with pytest.raises(BadInput, match=r"does not run on 1 row.*dynamic_shapes"):
         source.run(data.batch(1))
 
@@ -141,7 +140,7 @@ def test_a_program_that_was_exported_for_one_size_says_how_to_export_it(tmp_path
 def test_a_script(recurrent: nn.Module, digits: tuple[Dataset, Tensor], tmp_path: Path, prove: Prove) -> None:
     path = tmp_path / "m.pt"
     torch.jit.script(recurrent).save(str(path))  # type: ignore[no-untyped-call]
-    proof = prove(torchscript.load(Request(str(path), axes=STEPS), digits[0]), digits[0])
+    proof = prove(torchscript.load(SourceSpec(str(path), axes=STEPS), digits[0]), digits[0])
     assert proof.exporter == "torchscript"
     assert proof.lengths == (("steps", (2, 4, 8)),)
 
@@ -154,15 +153,15 @@ def test_a_program_is_opened_in_a_process_that_reads_tensors_only(tmp_path: Path
     directory.mkdir()
     free = {"input": {0: torch.export.Dim("batch")}}
     torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(2, 3),), dynamic_shapes=free), path)
-    request = Request(str(path))
-    found = confinement.convert(KINDS["torch_export"], request, data, (1, 2), directory, confinement.Limits())
-    assert normalize.normalize(found, tmp_path / "r.onnx").worst < 1e-6
+    request = SourceSpec(str(path))
+    found = parent.convert(KINDS["torch_export"], request, data, (1, 2), directory, parent.SandboxLimits())
+    assert baseline.write(found, tmp_path / "r.onnx").worst < 1e-6
 
 
 def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
     data = Dataset({"x": np.zeros((8, 3), np.float32)}, None, "")
     (tmp_path / "m").write_bytes(b"something else")
     with pytest.raises(BadInput, match="cannot be opened without running code"):
-        torch_export.load(Request(str(tmp_path / "m")), data)
+        torch_export.load(SourceSpec(str(tmp_path / "m")), data)
     with pytest.raises(BadInput, match="cannot be read as TorchScript"):
-        torchscript.load(Request(str(tmp_path / "m")), data)
+        torchscript.load(SourceSpec(str(tmp_path / "m")), data)

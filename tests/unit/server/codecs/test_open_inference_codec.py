@@ -175,7 +175,7 @@ def test_a_wrong_length_of_the_json_is_refused(length: bytes) -> None:
     ("dtype", "shape", "blob", "complaint"),
     [
         ("FP32", [1, 2], bytes(7), "has 7 bytes, FP32 .* needs 8"),
-        ("BOOL", [1, 2], b"\x00\x02", "a BOOL is a byte 0 or 1"),
+        ("BOOL", [1, 2], b"\x00\x02", "a BOOL must be a byte 0 or 1"),
         ("BYTES", [1, 2], b"\x01\x00\x00\x00a", "has 1 strings, .* needs 2"),
         ("BYTES", [1, 2], b"\x01\x00", "string 0 does not end"),
         ("BYTES", [1, 2], b"\xff\xff\xff\xffa", "string 0 does not end"),
@@ -190,7 +190,7 @@ def test_a_wrong_blob_is_refused(dtype: str, shape: list[int], blob: bytes, comp
 
 
 def test_bytes_that_nobody_claims_are_refused() -> None:
-    with pytest.raises(MalformedInput, match="announce 0 bytes of binary data, and 3 follow"):
+    with pytest.raises(MalformedInput, match="announce 0 bytes of binary data, but 3 follow"):
         decode(row(), b"abc")
 
 

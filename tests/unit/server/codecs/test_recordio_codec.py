@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.codecs.record_message import Value, read_record, write_record
 from server.codecs.recordio import MAGIC, read_frames, write_frames
 from server.codecs.recordio_protobuf import RecordIOProtobuf
-from server.codecs.records import Value, read_record, write_record
 from server.errors import MalformedInput, NotAcceptable
 from server.request import Head, Payload
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec

@@ -14,7 +14,7 @@ from server.codecs.json import Json
 from server.codecs.media import Negotiator
 from server.codecs.numpy import Npy
 from server.codecs.open_inference import OpenInference
-from server.codecs.values import Bytes, Text
+from server.codecs.single_values import Bytes, Text
 from server.errors import MalformedInput, NotAcceptable, SlipwayError, UnsupportedMedia
 from server.request import Head, Payload
 from server.tensors import BY_NAME, RAW_BYTES, ModelSpec, TensorSpec

@@ -46,7 +46,7 @@ def test_the_last_line_is_the_first_fatal_cause() -> None:
 
 def test_warnings_do_not_fail() -> None:
     findings = [ok("a", "fine"), warn("b", "odd", "look")]
-    assert verdict(findings) == (0, "can serve: 1 checks are fine, 1 to look at")
+    assert verdict(findings) == (0, "can serve: 1 checks passed, 1 warnings")
     assert json.loads(as_json(findings))["fatal"] is None
 
 
@@ -68,17 +68,17 @@ def test_every_wrong_setting_is_named_and_the_right_ones_are_kept(tmp_path: Path
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"SAGEMAKER_MODEL_SERVER_WORKER": "2"}, "warn SAGEMAKER_MODEL_SERVER_WORKER is nothing that is read here"),
+        ({"SAGEMAKER_MODEL_SERVER_WORKER": "2"}, "warn SAGEMAKER_MODEL_SERVER_WORKER is not a known variable"),
         (
             {"SLIPWAY_PORT": "1", "SAGEMAKER_BIND_TO_PORT": "2"},
             "warn SLIPWAY_PORT=1 wins over SAGEMAKER_BIND_TO_PORT=2",
         ),
-        ({"SLIPWAY_DRAIN_GRACE_S": "15"}, "warn the end may take 35 s, SageMaker kills after 30 s"),
+        ({"SLIPWAY_DRAIN_GRACE_S": "15"}, "warn stopping may take 35 s, SageMaker kills the process after 30 s"),
         (
             {"SLIPWAY_DEADLINE_MS": "1", "SLIPWAY_MAX_QUEUE_DELAY_US": "1000"},
-            "warn a batch may wait 1000 us for company, and requests end after 1 ms",
+            "warn a batch may wait 1000 us for more rows, but requests expire after 1 ms",
         ),
-        ({"SAGEMAKER_REGION": "nowhere", "SAGEMAKER_ANYTHING_ELSE": "1"}, "ok all as they are by default"),
+        ({"SAGEMAKER_REGION": "nowhere", "SAGEMAKER_ANYTHING_ELSE": "1"}, "ok all have their defaults"),
         ({"SLIPWAY_PORT": "81"}, "ok port=81"),
     ],
 )
@@ -149,8 +149,8 @@ def a_driver() -> bool:
 @pytest.mark.parametrize(
     ("wanted", "nodes", "environ", "driver", "built_with", "level", "said"),
     [
-        ("cpu", 0, {}, no_driver, [], Level.OK, "none wanted"),
-        ("cpu", 2, {}, a_driver, [], Level.WARN, "2 visible and not used"),
+        ("cpu", 0, {}, no_driver, [], Level.OK, "not needed"),
+        ("cpu", 2, {}, a_driver, [], Level.WARN, "2 visible but not used"),
         ("cuda", 0, {}, a_driver, [], Level.FATAL, "no GPU is visible"),
         ("cuda", 1, {"CUDA_VISIBLE_DEVICES": "-1"}, a_driver, [], Level.FATAL, "hides every GPU"),
         ("cuda", 1, {}, no_driver, [], Level.FATAL, "libcuda.so.1"),

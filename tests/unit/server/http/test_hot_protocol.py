@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from server.http.protocol import PIPELINED, HotPath, HotProtocol
+from server.http.hot import HotPath
+from server.http.protocol import PIPELINED, HotProtocol
 from server.lifecycle import Lifecycle, Phase
 from server.protocols import JSON, Responder
 from server.request import Head, InferRequest
@@ -376,6 +377,89 @@ def test_a_cold_request_behind_a_held_hot_one_waits() -> None:
         assert written.index(b"first") < written.index(b"cold POST /c 2")
 
     in_real_loop(scenario)
+
+
+def test_a_refused_connection_is_refused_once() -> None:
+    wire = Wire(max_body_bytes=10, read_timeout_s=0.5)
+    assert wire.send(post(b"x" * 20)[:-5]).startswith(b"HTTP/1.1 413 ")
+    wire.protocol._read_expired()
+    assert wire.transport.take() == b""
+    assert wire.protocol.server_state.total_requests == 1
+
+
+def test_a_request_whose_client_has_left_is_not_refused() -> None:
+    wire = Wire(read_timeout_s=5)
+    wire.send(post(b"hello")[:-2])
+    wire.transport.close()
+    wire.loop.advance(5_000_000_000)
+    assert wire.transport.take() == b""
+    assert wire.protocol.server_state.total_requests == 0
+
+
+class Held:
+    """An ASGI app that answers with the body that it got, when it is let go."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.messages: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            self.messages.append(message["type"])
+            more = message.get("more_body", False)
+        await self.go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+def test_a_complete_cold_request_is_answered_before_the_refusal_of_what_follows_it() -> None:
+    async def scenario(wire: Wire) -> None:
+        app = wire.protocol.app = Held()
+        wire.send(post(b"1", b"/c") + b"\x00nonsense\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert wire.transport.take() == b""
+        app.go.set()
+        for _ in range(200):
+            if b" 400 " in wire.transport.written:
+                break
+            await asyncio.sleep(0)
+        first, _, second = wire.transport.take().partition(b"done")
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert second.startswith(b"HTTP/1.1 400 ")
+        assert app.messages == ["http.request"]
+
+    in_real_loop(scenario)
+
+
+@pytest.mark.parametrize("before", [b"", post(b"", b"/hold")], ids=["active", "pipelined"])
+def test_a_cold_request_with_too_large_a_body_is_refused_and_its_app_sees_a_disconnect(before: bytes) -> None:
+    async def scenario(wire: Wire) -> None:
+        app = wire.protocol.app = Held()
+        wire.send(before)
+        chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+        wire.send(chunked)
+        await asyncio.sleep(0)
+        wire.protocol.data_received(b"14\r\n" + b"x" * 20)
+        if before:
+            assert wire.transport.written == b""
+            wire.held[0].send(200, b"text/plain", b"first")
+            assert wire.transport.written.startswith(b"HTTP/1.1 200 ")
+            assert app.messages == []
+        assert wire.transport.written.count(b"HTTP/1.1 413 ") == 1
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert app.messages[-1:] == ([] if before else ["http.disconnect"])
+        assert wire.transport.ended
+
+    in_real_loop(lambda wire: scenario(limited(wire, 10)))
+
+
+def limited(wire: Wire, max_body_bytes: int) -> Wire:
+    wire.hot.max_body_bytes = max_body_bytes
+    return wire
 
 
 def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:

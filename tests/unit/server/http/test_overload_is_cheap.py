@@ -10,8 +10,8 @@ import pytest
 from server.codecs.json import Json
 from server.errors import Overloaded
 from server.observe.metrics import ModelMetrics
-from server.protocols.beside import LARGE_BYTES
 from server.protocols.inference import infer
+from server.protocols.offload import LARGE_BYTES
 from server.request import NEVER, Head
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
 from tests.fakes import FakeResponder

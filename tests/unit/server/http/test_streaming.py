@@ -109,6 +109,17 @@ def test_a_client_that_leaves_is_told_of_once() -> None:
     assert (wire.feed.left, wire.feed.resumed) == (1, 0)
 
 
+def test_a_stream_may_begin_after_the_client_has_left() -> None:
+    wire = Streaming()
+    wire.send(post(b"", b"/hold"))
+    wire.transport.closed = True
+    wire.protocol.connection_lost(None)
+    outlet = begin(wire.heads[0], wire.held[0], 200, KIND, wire.feed)
+    outlet.write(b"late")
+    outlet.end()
+    assert wire.transport.take() == b""
+
+
 def test_http_1_0_gets_it_whole() -> None:
     wire = Streaming()
     outlet = wire.open(b"1.0")

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from server.backends import BackendOptions
 from server.errors import ClientGone, SlipwayError, UnknownModel
 from server.models import LoadOptions, Models
-from server.models.loading import Loader
+from server.models.load import Loader
 from server.observe.metrics import Metrics
 from server.request import InferRequest
 from server.settings.options import Settings
@@ -178,7 +178,7 @@ def test_every_accepted_request_ends_in_exactly_one_right_answer(monkeypatch: An
     def load(_path: Path, _options: BackendOptions) -> FakeSession:
         return FakeSession()
 
-    monkeypatch.setattr("server.models.loading.loader", lambda _name: load)
+    monkeypatch.setattr("server.models.load.tensor_models.loader", lambda _name: load)
     AnyOrder.TestCase.settings = settings(
         max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -9,10 +9,11 @@ import pytest
 from server import artifact as artifacts
 from server.artifact import Manifest
 from server.errors import BrokenArtifact, NoSuchArtifact
-from server.models.repository import open_found, scan, stamp, version_key
+from server.models.repository import open_artifact, open_found, scan, stamp, version_key
 from server.settings.options import Settings
 from server.tensors import ModelSpec
 from tests.fake_models import version_folder
+from tests.fake_sessions import write_fake
 
 
 def names(root: Path, settings: Settings | None = None) -> list[tuple[str, str]]:
@@ -71,3 +72,47 @@ def test_versions_are_ordered_with_numbers_as_numbers() -> None:
     ordered = ["rc", "1", "1.2", "1.10", "2", "10", "2024-01-02", "2024-01-10"]
     shuffled = [ordered[index] for index in (5, 2, 7, 0, 3, 6, 1, 4)]
     assert sorted(shuffled, key=version_key) == ordered
+
+
+def test_a_directory_with_a_manifest(tmp_path: Path) -> None:
+    artifact = open_artifact(write_fake(tmp_path, "digits"), Settings())
+    assert artifact.declared
+    assert artifact.manifest.name == "digits"
+
+
+def test_digests_are_compared_unless_switched_off(tmp_path: Path) -> None:
+    write_fake(tmp_path)
+    (tmp_path / "model.json").write_bytes(b"[]")
+    with pytest.raises(BrokenArtifact, match=r"model\.json differs from its SHA-256"):
+        open_artifact(tmp_path, Settings())
+    assert open_artifact(tmp_path, Settings(verify_digests=False)).declared
+
+
+@pytest.mark.parametrize("inside", ["model.onnx", "digits.onnx"])
+def test_a_directory_with_one_bare_model_and_the_file_itself(tmp_path: Path, inside: str) -> None:
+    (tmp_path / inside).write_bytes(b"")
+    for path in (tmp_path, tmp_path / inside):
+        artifact = open_artifact(path, Settings())
+        assert not artifact.declared
+        assert artifact.model_path == tmp_path / inside
+        assert artifact.manifest.backend == "onnxruntime"
+        assert artifact.manifest.name == inside.removesuffix(".onnx")
+
+
+@pytest.mark.parametrize(("files", "found"), [([], "neither"), (["a.onnx", "b.onnx"], "2 of them")])
+def test_a_directory_with_no_model_or_several_is_refused(tmp_path: Path, files: list[str], found: str) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BrokenArtifact, match=f"must hold a manifest.json or one .onnx file, it holds {found}"):
+        open_artifact(tmp_path, Settings())
+
+
+def test_a_path_that_is_not_there_is_refused_saying_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BrokenArtifact, match=r"there is no model at .*: pass --model DIR, or mount one there"):
+        open_artifact(tmp_path / "nothing", Settings())
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    with pytest.raises(BrokenArtifact, match=r"model\.pt is not an \.onnx file"):
+        open_artifact(tmp_path / "model.pt", Settings())

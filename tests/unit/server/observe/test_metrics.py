@@ -17,7 +17,7 @@ from server.observe.metrics import CONTENT_TYPE, PENDING_REQUESTS, Metrics, Mode
 from server.observe.process import Collections, Cores, LoopLag
 from server.observe.steps import StepMetrics
 from server.request import STAGES, InferRequest
-from server.scheduling.queue import Batch
+from server.scheduling.batch import Batch
 from tests.fakes import FakeLoop
 
 SERIES = (*STAGES, "total")

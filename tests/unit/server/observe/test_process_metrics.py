@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.observe.process import LOOK_S, Collections, LoopLag
+from server.observe.process import INTERVAL_S, Collections, LoopLag
 from tests.fakes import FakeLoop
 
 MS = 1_000_000
@@ -26,8 +26,8 @@ def test_the_pause_of_a_collection_is_from_its_start_to_its_stop() -> None:
     clock = iter([10 * MS, 13 * MS, 20 * MS, 20 * MS + 20_000])
     collections = Collections(lambda: next(clock))
     for _ in range(2):
-        collections.heard("start", {})
-        collections.heard("stop", {})
+        collections.on_collection("start", {})
+        collections.on_collection("stop", {})
     found = told(collections.families())
     assert found["slipway_gc_pause_seconds_count"] == 2
     assert found["slipway_gc_pause_seconds_sum"] == pytest.approx(3.02e-3)
@@ -38,7 +38,7 @@ def test_the_pause_of_a_collection_is_from_its_start_to_its_stop() -> None:
 
 def test_a_stop_whose_start_nobody_heard_is_no_pause() -> None:
     collections = Collections(lambda: 5)
-    collections.heard("stop", {})
+    collections.on_collection("stop", {})
     assert told(collections.families())["slipway_gc_pause_seconds_count"] == 0
 
 
@@ -52,7 +52,7 @@ def test_the_real_collector_is_heard_once_however_often_it_is_started() -> None:
         assert told(collections.families())["slipway_gc_pause_seconds_count"] == before + 1
     finally:
         collections.stop()
-    assert collections.heard not in gc.callbacks
+    assert collections.on_collection not in gc.callbacks
 
 
 def test_a_loop_that_is_held_up_is_late_by_what_held_it_up() -> None:
@@ -60,7 +60,7 @@ def test_a_loop_that_is_held_up_is_late_by_what_held_it_up() -> None:
     lag = LoopLag(loop, loop.clock)
     lag.start()
     for late_ms in (0, 30, 1):
-        loop.advance(int(LOOK_S * 1e9) + late_ms * MS)
+        loop.advance(int(INTERVAL_S * 1e9) + late_ms * MS)
         loop.turn()
     found = told(lag.families())
     assert found["slipway_loop_lag_seconds_count"] == 3

@@ -17,6 +17,8 @@ from server.scheduling.cost import (
     RELIEF,
     RENEWAL_NS,
     STALE,
+    UNMEASURED_NS,
+    UNMEASURED_ROW_NS,
     WORTH_IT,
     CostTable,
 )
@@ -212,9 +214,17 @@ def test_seeds_above_the_largest_batch_size_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("measured", [{}, {8: 80}])
-def test_a_table_needs_a_measurement(measured: dict[int, int]) -> None:
-    with pytest.raises(ValueError, match="at least one measurement"):
-        table(measured, max_batch_size=4)
+def test_without_a_measurement_runs_are_tried_and_no_long_queue_is_admitted(measured: dict[int, int]) -> None:
+    guessed = table(measured, max_batch_size=4)
+    assert (guessed.predict_ns(1), guessed.predict_ns(4)) == (UNMEASURED_NS, UNMEASURED_NS)
+    assert guessed.row_ns == UNMEASURED_ROW_NS
+
+
+@pytest.mark.parametrize("first_ns", [10_000, 400_000_000])
+def test_the_first_run_is_believed_as_it_is_when_nothing_was_measured_before(first_ns: int) -> None:
+    learnt = table({}, max_batch_size=4)
+    learnt.record(1, first_ns)
+    assert (learnt.predict_ns(1), learnt.predict_ns(4), learnt.row_ns) == (first_ns, first_ns, first_ns / 4)
 
 
 def test_a_run_that_was_slow_by_chance_does_not_make_its_size_or_larger_ones_unattractive_for_good() -> None:

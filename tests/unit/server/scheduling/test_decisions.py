@@ -1,10 +1,10 @@
-"""The figures of the queue in virtual time: exact for a seed, so that a worse decision is a red test."""
+"""The queue's decisions in virtual time. Figures are exact for a seed, so a worse decision fails the test."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks.server.decisions import figures
+from tests.queue_decisions import figures
 
 
 @pytest.mark.parametrize("seed", [0, 1])

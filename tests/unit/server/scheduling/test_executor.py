@@ -11,10 +11,12 @@ import pytest
 
 from server.errors import ModelFailed, OutOfMemory, UnprocessableInput
 from server.request import InferRequest
-from server.scheduling.device import QUANTUM_NS, Device
-from server.scheduling.executor import INLINE_NS, InlineExecutor, ThreadExecutor, Work, assemble, run
-from server.scheduling.queue import Batch, BatchQueue, Slice
-from server.scheduling.turns import Ticket, Turns
+from server.scheduling.batch import Batch, Slice
+from server.scheduling.device import DeviceScheduler
+from server.scheduling.executor import INLINE_NS, InlineExecutor, ThreadExecutor, Work
+from server.scheduling.fair_queue import QUANTUM_NS
+from server.scheduling.queue import BatchQueue
+from server.scheduling.run import assemble, run
 from server.tensors import Array
 from tests.fakes import FakeLoop
 
@@ -157,9 +159,9 @@ def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
 
 
 def test_a_batch_is_formed_when_the_turn_has_come_and_not_before() -> None:
-    turns = Turns(Device[Ticket](1, preemptive=False), clock=lambda: 0)
-    neighbour, place = turns.join(1).seat(), turns.join(1)
-    neighbour.take()
+    device = DeviceScheduler(1, preemptive=False, clock=lambda: 0)
+    neighbour, turns = device.join(1), device.join(1)
+    held = neighbour.wait()
     queue = BatchQueue(8, [(1, MS), (8, MS)])
     pulled: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
@@ -171,11 +173,11 @@ def test_a_batch_is_formed_when_the_turn_has_come_and_not_before() -> None:
             pulled.put((batch.rows, limit_ns))
         return batch
 
-    executor = ThreadExecutor(cast(Any, FakeLoop()), Work(lambda arrays: [arrays[0]], pull, print), 1, "m", place)
+    executor = ThreadExecutor(cast(Any, FakeLoop()), Work(lambda arrays: [arrays[0]], pull, print), 1, "m", turns)
     queue.push(one_row(1), None, 1)
     executor.wake()
     queue.push(one_row(2), None, 1)
     assert pulled.empty()
-    neighbour.give_back()
+    neighbour.give_back(held)
     assert pulled.get(timeout=10) == (2, QUANTUM_NS)
     executor.stop()

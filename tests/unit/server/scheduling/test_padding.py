@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from server.errors import MalformedInput, OutOfMemory, Overloaded
 from server.request import ORDINARY, PATIENCE_NS, InferRequest
-from server.scheduling.executor import assemble, run
+from server.scheduling.batch import Batch
 from server.scheduling.padding import PaddedInput, Padding
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.queue import BatchQueue
+from server.scheduling.run import assemble, run
 from server.scheduling.scheduler import Scheduler
 from server.tensors import Array
 from tests.fakes import FakeLoop
@@ -74,7 +75,7 @@ def test_inputs_that_disagree_about_the_length_are_refused() -> None:
 
 
 def test_inputs_to_measure_with_are_made_of_values_that_occur() -> None:
-    ids, _ = IDS_AND_MASK.stretch((np.array([[5, 6, 7]]), np.ones((1, 3))), 5)
+    ids, _ = IDS_AND_MASK.resized((np.array([[5, 6, 7]]), np.ones((1, 3))), 5)
     assert ids.tolist() == [[5, 6, 7, 5, 6]]
 
 
@@ -139,7 +140,7 @@ def test_a_length_beyond_all_buckets_gets_one_of_its_own() -> None:
     batch = queue.pull(9)
     assert batch is not None
     assert (batch.rows, batch.length) == (1, 1_000) or batch.rows == 2
-    assert [size for size, _ in queue.costs()] == [1_000]
+    assert [size for size, _ in queue.waiting.costs()] == [1_000]
 
 
 def test_costs_are_learnt_for_each_length() -> None:
@@ -148,7 +149,7 @@ def test_costs_are_learnt_for_each_length() -> None:
         batch.outputs = [np.zeros(1)]
         batch.computed_ns = batch.picked_ns + 100 * MS
         queue.release(batch)
-    learnt = {size: dict(cost.points())[1] for size, cost in queue.costs()}
+    learnt = {size: dict(cost.points())[1] for size, cost in queue.waiting.costs()}
     assert learnt[16] > 2 * MS
     assert learnt[64] > 8 * MS
 
@@ -209,10 +210,10 @@ def test_waiting_bytes_are_counted_and_bounded() -> None:
     with pytest.raises(Overloaded, match="MB of requests wait"):
         scheduler.submit(text(10))
     loop.turn()
-    assert queue.waiting_bytes == 0
+    assert queue.waiting.bytes == 0
     scheduler.submit(text(10))
     loop.turn()
-    assert queue.waiting_bytes == 0
+    assert queue.waiting.bytes == 0
 
 
 def test_rows_of_different_lengths_come_back_to_their_requests_through_the_scheduler() -> None:

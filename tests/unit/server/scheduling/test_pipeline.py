@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded, UnprocessableInput
 from server.ragged import ragged
 from server.request import NEVER, InferRequest, StepTimes
+from server.scheduling.batch import Batch
 from server.scheduling.padding import PaddedInput, Padding
 from server.scheduling.pipeline import Pipeline
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
 from server.scheduling.step import Step
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec

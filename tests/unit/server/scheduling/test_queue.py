@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bench.explain.simulator import poisson, simulate
 from server.errors import ClientGone, DeadlineExceeded
 from server.request import NEVER, InferRequest
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.batch import Batch
+from server.scheduling.queue import BatchQueue
 
 MS = 1_000_000
 FLAT = [(1, 10 * MS), (8, 10 * MS)]
@@ -120,9 +121,9 @@ def test_an_expired_request_is_not_run(now_ns: int) -> None:
     expired = request(deadline_ns=50 * MS)
     queue.push(expired, None, 1)
     assert queue.pull(now_ns) is None
-    assert queue.take_dead() == [expired]
+    assert queue.waiting.take_evicted() == [expired]
     assert isinstance(expired.error, DeadlineExceeded)
-    assert queue.waiting_rows == 0
+    assert queue.waiting.rows == 0
 
 
 def test_a_request_that_cannot_finish_in_time_is_not_begun() -> None:
@@ -130,7 +131,7 @@ def test_a_request_that_cannot_finish_in_time_is_not_begun() -> None:
     doomed = request(deadline_ns=50 * MS)
     queue.push(doomed, None, 1)
     assert queue.pull(41 * MS) is None
-    assert isinstance(queue.take_dead()[0].error, DeadlineExceeded)
+    assert isinstance(queue.waiting.take_evicted()[0].error, DeadlineExceeded)
 
 
 def test_a_late_head_is_given_up_when_that_saves_the_rest() -> None:
@@ -140,7 +141,7 @@ def test_a_late_head_is_given_up_when_that_saves_the_rest() -> None:
     for one in (head, *others):
         queue.push(one, None, 1)
     assert [one for one, _, _ in rows_of(queue.pull(1))] == others
-    assert queue.take_dead() == [head]
+    assert queue.waiting.take_evicted() == [head]
     assert isinstance(head.error, DeadlineExceeded)
 
 
@@ -150,7 +151,7 @@ def test_a_late_head_is_kept_when_giving_it_up_gains_nothing() -> None:
     queue.push(head, None, 1)
     queue.push(other, None, 1)
     assert rows_of(queue.pull(1))[0][0] is head
-    assert queue.take_dead() == []
+    assert queue.waiting.take_evicted() == []
 
 
 def test_the_predicted_finish_is_that_of_the_batch_that_a_request_would_be_in() -> None:
@@ -179,7 +180,7 @@ def test_an_abandoned_request_is_not_run_and_its_neighbours_are() -> None:
         queue.push(one, None, 1)
     three[1].abandoned = True
     assert [one for one, _, _ in rows_of(queue.pull(2))] == [three[0], three[2]]
-    assert queue.take_dead() == [three[1]]
+    assert queue.waiting.take_evicted() == [three[1]]
     assert isinstance(three[1].error, ClientGone)
 
 
@@ -189,10 +190,10 @@ def test_expire_finds_what_waits_behind_a_busy_instance() -> None:
     assert queue.pull(1) is not None
     waiting = request(deadline_ns=5 * MS)
     queue.push(waiting, None, 2)
-    assert queue.expire(4 * MS) > 4 * MS
-    assert queue.take_dead() == []
-    assert queue.expire(5 * MS) == NEVER
-    assert queue.take_dead() == [waiting]
+    assert queue.waiting.expire(4 * MS) > 4 * MS
+    assert queue.waiting.take_evicted() == []
+    assert queue.waiting.expire(5 * MS) == NEVER
+    assert queue.waiting.take_evicted() == [waiting]
 
 
 def test_a_hold_waits_for_company_until_the_delay_is_over() -> None:
@@ -250,7 +251,7 @@ def test_idle_shapes_are_forgotten_when_there_are_too_many() -> None:
     queue.push(kept, "kept", 1)
     for shape in range(2_000):
         queue.cost(shape)
-    assert len(queue._buckets) < 600
+    assert len(queue.waiting.buckets) < 600
     assert rows_of(queue.pull(2))[0][0] is kept
 
 
@@ -258,7 +259,7 @@ def test_clear_returns_what_waits() -> None:
     queue = BatchQueue(8, FLAT)
     waiting = request()
     queue.push(waiting, None, 1)
-    assert queue.clear() == [waiting]
+    assert queue.waiting.clear() == [waiting]
     assert queue.pull(2) is None
 
 
@@ -286,8 +287,8 @@ BATCHES_GAIN = [(1, 5 * MS), (8, 12 * MS)]
 class TestInstancesThatShareADevice:
     """A run of one row takes 5 ms and a row of a full batch 1.5: rows are worth more together."""
 
-    def queue(self, crowding: float, instances: int = 2) -> BatchQueue:
-        return BatchQueue(8, BATCHES_GAIN, instances=instances, crowding=crowding)
+    def queue(self, contention: float, instances: int = 2) -> BatchQueue:
+        return BatchQueue(8, BATCHES_GAIN, instances=instances, contention=contention)
 
     def test_an_idle_device_starts_at_once(self) -> None:
         queue = self.queue(2.0)
@@ -359,7 +360,7 @@ class TestInstancesThatShareADevice:
     @pytest.mark.parametrize("seed", [0, 1])
     @pytest.mark.parametrize("instances", [2, 4])
     def test_on_one_core_instances_are_nearly_as_good_as_one(self, seed: int, instances: int) -> None:
-        one, spread, knowing = (shared_core(seed, instances, knows) for knows in ("one", "nothing", "crowding"))
+        one, spread, knowing = (shared_core(seed, instances, knows) for knows in ("one", "nothing", "contention"))
         assert knowing < 1.1 * one
         assert knowing < 0.8 * spread
 
@@ -367,7 +368,7 @@ class TestInstancesThatShareADevice:
 def shared_core(seed: int, instances: int, knows: str) -> float:
     """Mean wait in virtual time at half the capacity of one core, with so many instances, or with one."""
     count = 1 if knows == "one" else instances
-    queue = BatchQueue(8, BATCHES_GAIN, instances=count, crowding=float(count) if knows == "crowding" else 1.0)
+    queue = BatchQueue(8, BATCHES_GAIN, instances=count, contention=float(count) if knows == "contention" else 1.0)
     table = BatchQueue(8, BATCHES_GAIN).cost(None)
     outcome = simulate(
         poisson(333, 10, seed), queue, lambda batch: table.predict_ns(batch.rows), slower=lambda busy: float(busy)
@@ -376,21 +377,21 @@ def shared_core(seed: int, instances: int, knows: str) -> float:
 
 
 @given(
-    crowding=st.floats(1.0, 4.0),
+    contention=st.floats(1.0, 4.0),
     instances=st.integers(1, 4),
     load=st.floats(0.2, 2.0),
     seed=st.integers(0, 1_000),
 )
 @settings(derandomize=True, max_examples=40, deadline=None)
-def test_whatever_crowding_says_every_request_is_answered_once(
-    crowding: float, instances: int, load: float, seed: int
+def test_with_any_contention_every_request_is_answered_once(
+    contention: float, instances: int, load: float, seed: int
 ) -> None:
     """And nothing waits for ever: the simulation ends only when all is answered."""
-    told = 1.0 if instances == 1 else min(crowding, instances)
-    queue = BatchQueue(4, [(1, 5 * MS), (4, 8 * MS)], instances=instances, crowding=told)
+    told = 1.0 if instances == 1 else min(contention, instances)
+    queue = BatchQueue(4, [(1, 5 * MS), (4, 8 * MS)], instances=instances, contention=told)
     arrivals = poisson(load * 500, 0.5, seed)
     outcome = simulate(arrivals, queue, lambda batch: (4 + batch.rows) * MS, slower=lambda busy: 1 + (busy - 1) / 2)
-    assert (outcome.answered, sum(outcome.batches), queue.waiting_rows) == (len(arrivals),) * 2 + (0,)
+    assert (outcome.answered, sum(outcome.batches), queue.waiting.rows) == (len(arrivals),) * 2 + (0,)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -420,11 +421,11 @@ class QueueMachine(RuleBasedStateMachine):
     def abandon(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(list(self.waiting))).abandoned = True
 
-    @precondition(lambda self: self.queue.idle_instances)
+    @precondition(lambda self: self.queue.running.idle)
     @rule()
     def pull(self) -> None:
         batch = self.queue.pull(self.now_ns)
-        self.bury()
+        self.evicted()
         if batch is None:
             assert not self.waiting
             return
@@ -446,18 +447,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        self.queue.expire(self.now_ns)
-        self.bury()
+        self.queue.waiting.expire(self.now_ns)
+        self.evicted()
 
-    def bury(self) -> None:
-        for one in self.queue.take_dead():
+    def evicted(self) -> None:
+        for one in self.queue.waiting.take_evicted():
             assert one.error is not None
             assert one.abandoned or one.deadline_ns < self.now_ns + 20 * MS
             del self.waiting[one]
 
     @invariant()
     def rows_are_accounted_for(self) -> None:
-        assert self.queue.waiting_rows == sum(self.waiting.values())
+        assert self.queue.waiting.rows == sum(self.waiting.values())
         assert self.queue.backlog_ns(self.now_ns) >= 0
 
 

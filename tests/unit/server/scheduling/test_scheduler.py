@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded
-from server.models.warmup import _unmeasured
+from server.models.load.warmup import _unmeasured
 from server.request import NEVER, InferRequest
-from server.scheduling.queue import Batch, BatchQueue
+from server.scheduling.batch import Batch
+from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
 from server.tensors import Array
 from tests.fakes import FakeLoop

@@ -10,19 +10,19 @@ from collections.abc import Iterator
 import pytest
 
 from server.errors import ModelFailed, OutOfMemory
-from server.scripts.call import Answer, Call
+from server.scripts.call import Call, ScriptResponse
 from server.scripts.channel import (
     HEAD,
     INLINE_BYTES,
-    Broken,
     Channel,
-    answers_in,
-    answers_out,
-    calls_in,
-    calls_out,
-    error_out,
+    ChannelBroken,
+    decode_calls,
+    decode_responses,
+    encode_calls,
+    encode_error,
+    encode_responses,
 )
-from server.scripts.worker import Kept
+from server.scripts.worker_main import WorkerSession
 
 Ends = tuple[Channel, Channel, socket.socket]
 
@@ -54,10 +54,10 @@ def test_large_bodies_leave_no_descriptor_behind(ends: Ends) -> None:
 def test_a_side_that_is_gone_or_talks_nonsense_is_told(ends: Ends) -> None:
     ends[0].send([])
     ends[1].close()
-    with pytest.raises(Broken) as told:
+    with pytest.raises(ChannelBroken) as told:
         ends[0].receive(1.0)
     assert told.value.unread
-    with pytest.raises(Broken) as told:
+    with pytest.raises(ChannelBroken) as told:
         ends[0].send([])
     assert told.value.unread
 
@@ -66,7 +66,7 @@ def test_a_side_that_is_gone_or_talks_nonsense_is_told(ends: Ends) -> None:
 def test_nonsense_is_never_taken_for_a_message(ends: Ends, raw: bytes) -> None:
     ends[2].sendall(raw)
     ends[2].shutdown(socket.SHUT_WR)
-    with pytest.raises(Broken):
+    with pytest.raises(ChannelBroken):
         ends[1].receive(1.0)
 
 
@@ -77,21 +77,21 @@ def test_a_side_that_is_silent_times_out(ends: Ends) -> None:
 
 def test_calls_and_answers_arrive_as_they_were(ends: Ends) -> None:
     call = Call(b"\xff", None, "a/b", [(b"k", b"\xe4")], "id", "latin-1")
-    assert calls_in(calls_out([call]), Kept) == [call]
-    ends[0].send(*answers_out([Answer(b"y", "a/b", 201, [(b"k", b"\xe4")], None, 5, 6)]))
-    (answer,) = answers_in(ends[1].receive(1.0))
-    assert (answer.body, answer.status, answer.headers, answer.decode_ns, answer.encode_ns) == (
+    assert decode_calls(encode_calls([call]), WorkerSession) == [call]
+    ends[0].send(*encode_responses([ScriptResponse(b"y", "a/b", 201, [(b"k", b"\xe4")], None, 5, 6)]))
+    (response,) = decode_responses(ends[1].receive(1.0))
+    assert (response.body, response.status, response.headers, response.decode_ns, response.encode_ns) == (
         *(b"y", 201, [(b"k", b"\xe4")]),
         *(5, 6),
     )
 
 
 def test_errors_arrive_with_their_class_and_words() -> None:
-    rows, blobs = answers_out([Answer(error=OutOfMemory("too much"))])
-    (answer,) = answers_in((rows, blobs))
-    assert isinstance(answer.error, OutOfMemory)
-    assert str(answer.error) == "too much"
+    rows, blobs = encode_responses([ScriptResponse(error=OutOfMemory("too much"))])
+    (response,) = decode_responses((rows, blobs))
+    assert isinstance(response.error, OutOfMemory)
+    assert str(response.error) == "too much"
     with pytest.raises(ModelFailed, match="KeyError"):
-        answers_in(({"raised": error_out(KeyError("secret"))}, []))
-    with pytest.raises(Broken):
-        answers_in(({"answers": [{}]}, [b""]))
+        decode_responses(({"raised": encode_error(KeyError("secret"))}, []))
+    with pytest.raises(ChannelBroken):
+        decode_responses(({"answers": [{}]}, [b""]))

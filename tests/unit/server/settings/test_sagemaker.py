@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from server.settings.options import Settings, aliases, read
+from server.settings.options import Settings, aliases
+from server.settings.reader import read
 from server.settings.sagemaker import NOT_SETTINGS, explain
 
 # Every variable that the platform injects, or that users of its toolkits set: a reference of its own, not our table.

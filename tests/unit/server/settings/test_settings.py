@@ -11,17 +11,9 @@ from typing import Any
 import pytest
 
 from server.errors import BadSetting
-from server.settings.options import (
-    FIELDS,
-    LOG_LEVELS,
-    Settings,
-    aliases,
-    as_markdown,
-    flag,
-    from_process,
-    read,
-    variable,
-)
+from server.settings.documentation import as_markdown
+from server.settings.options import FIELDS, LOG_LEVELS, Settings, aliases, flag, variable
+from server.settings.reader import from_process, read
 
 ROOT = Path(__file__).parents[4]
 
@@ -359,6 +351,8 @@ def test_settings_are_plain_data_that_cannot_be_changed() -> None:
 
 def test_the_page_mentions_every_option_with_its_variable_and_aliases() -> None:
     page = as_markdown()
+    sections = [line for line in page.splitlines() if line.startswith("## ")]
+    assert len(sections) == len(set(sections))
     for name, one in FIELDS.items():
         assert f"| `{flag(name)}` `{variable(name)}`" in page
         for alias in one.metadata["aliases"]:
@@ -368,5 +362,7 @@ def test_the_page_mentions_every_option_with_its_variable_and_aliases() -> None:
 def test_the_page_in_the_docs_is_the_one_that_the_code_makes() -> None:
     page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     assert page == as_markdown(), "run `make docs`"
-    made = subprocess.run([sys.executable, "-m", "server.settings.options"], cwd=ROOT, capture_output=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "server.settings.documentation"], cwd=ROOT, capture_output=True, check=True
+    )
     assert made.stdout.decode() == page

@@ -1,4 +1,4 @@
-"""The host against the manifest: silence where they agree, one line where they do not, a refusal where it matters."""
+"""The processor against the manifest: silence where they agree, one log line or a refusal where they differ."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from server.artifact import Manifest
 from server.errors import BrokenArtifact
-from server.models.loading import compare_host
-from server.system import cpu as host
+from server.models.load.host import compare_host
+from server.system import cpu
 from server.tensors import ModelSpec
 
 BARE = Manifest("small", "1", "onnxruntime", "model.onnx", ModelSpec((), ()))
@@ -28,14 +28,14 @@ def cpuinfo(tmp_path: Path) -> Path:
 def test_agreement_is_silent(cpuinfo: Path) -> None:
     versions = {"onnxruntime": metadata.version("onnxruntime"), "torch": "0"}
     same = {"hardware": {"flags": ["avx512f", "avx2"]}, "versions": versions}
-    assert host.disagreements(same, cpuinfo) == []
-    assert host.disagreements({}, cpuinfo) == []
-    assert host.disagreements({"hardware": "unknown", "versions": None}, cpuinfo) == []
+    assert cpu.disagreements(same, cpuinfo) == []
+    assert cpu.disagreements({}, cpuinfo) == []
+    assert cpu.disagreements({"hardware": "unknown", "versions": None}, cpuinfo) == []
 
 
 def test_what_differs_is_named(cpuinfo: Path) -> None:
     other = {"hardware": {"flags": ["avx2", "avx512_vnni"]}, "versions": {"onnxruntime": "0.1"}}
-    assert host.disagreements(other, cpuinfo) == [
+    assert cpu.disagreements(other, cpuinfo) == [
         "this processor lacks avx512_vnni",
         "this processor also has avx512f",
         f"onnxruntime is {metadata.version('onnxruntime')} here and was 0.1",
@@ -47,7 +47,7 @@ def test_the_server_says_it_in_one_line(caplog: pytest.LogCaptureFixture) -> Non
         compare_host(BARE)
         compare_host(replace(BARE, provenance={"versions": {"onnxruntime": "0.1"}}))
     (record,) = caplog.records
-    assert record.getMessage().startswith("model small was optimized on another host: onnxruntime is")
+    assert "model=small differences='onnxruntime is" in record.getMessage()
 
 
 def test_weights_that_were_packed_for_another_host_are_refused() -> None:

@@ -1,14 +1,12 @@
-"""The memory of the process: limits of control groups, the estimate, and what is freed for what."""
+"""Memory of this process: the budget, the estimate of a load, and which models are evicted for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from server.artifact import Artifact, Manifest
-from server.system.memory import FILES_TO_MEMORY, HEADROOM, SMALLEST_BYTES, Budget, file_bytes, limit_bytes, to_free
+from server.system.memory import FILES_TO_MEMORY, HEADROOM, SMALLEST_BYTES, Budget, file_bytes, to_free
 from server.system.memory import resident_bytes as resident
 from server.tensors import ModelSpec
 
@@ -20,31 +18,6 @@ def write(root: Path, files: dict[str, str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
-
-
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({}, None),
-        ({"sys/fs/cgroup/memory.max": "max\n"}, None),
-        ({"sys/fs/cgroup/memory.max": "5000\n"}, 5000),
-        (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/b/memory.max": "max",
-                "sys/fs/cgroup/a/memory.max": "700",
-            },
-            700,
-        ),
-        (
-            {"proc/self/cgroup": "4:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "600"},
-            600,
-        ),
-        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, None),
-    ],
-)
-def test_the_limit_is_the_smallest_of_all_groups(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
-    assert limit_bytes(write(tmp_path, files)) == limit
 
 
 def test_what_this_process_takes_is_what_the_kernel_says(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Orphans: process 1 waits for those that nobody else waits for, and for no child of its own too early."""
+"""Orphans: process 1 waits for zombies that it did not start, and leaves the status of its own children alone."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ PROGRAM = """
 import ctypes, os, subprocess, sys
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-from server.system.orphans import Orphanage
+from server.system.orphans import Zombies
 
-orphanage = Orphanage()
-assert orphanage.look() == []
+zombies = Zombies()
+assert zombies.look() == []
 # The shell ends before its child, which is given to this process then; its end is seen without being waited for.
 shell = subprocess.Popen(["sh", "-c", "sleep 0 & echo $!"], stdout=subprocess.PIPE, text=True)
 orphan = int(shell.communicate()[0])
 own = subprocess.Popen(["true"])
 for pid in (orphan, own.pid):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-assert orphanage.look() == [], "it may be somebody's who is about to wait"
+assert zombies.look() == [], "a parent may be about to wait"
 assert own.wait() == 0
-assert orphanage.look() == [orphan]
-assert orphanage.look() == []
+assert zombies.look() == [orphan]
+assert zombies.look() == []
 try:
     os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG)
 except ChildProcessError:

@@ -1,0 +1,44 @@
+"""The builder of served models: the kind of an artifact decides which module builds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter_ns
+
+from ...artifact import Artifact
+from ...settings.options import Settings
+from ...system.memory import trim
+from ..served import ServedModel
+from . import pipelines, scripts, tensor_models
+from .context import Build, LoadContext
+from .host import compare_host
+
+log = logging.getLogger("slipway.models")
+
+
+class Loader:
+    """Builds served models. It knows nothing of names that are taken, versions or memory. Not for the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._context = LoadContext.of(settings)
+
+    def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
+        """Load, warm up and connect a model.
+
+        Raises BrokenArtifact with the reason, naming the step of a pipeline; sessions that were opened are closed.
+        """
+        begun_ns = perf_counter_ns()
+        build = Build(artifact, loop, self._context)
+        if artifact.manifest.pipeline is not None:
+            compare_host(artifact.manifest)
+            model = pipelines.build(build)
+        elif artifact.script is not None:
+            model = scripts.build(build, artifact.script)
+        else:
+            compare_host(artifact.manifest)
+            model = tensor_models.build(build)
+        trim()
+        model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9
+        log.info("model ready model=%s version=%s load_s=%.2f", model.name, model.version, model.metrics.load_seconds)
+        return model

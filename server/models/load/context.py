@@ -1,0 +1,62 @@
+"""The loading context: what the builders of all kinds of models share, and how a model is connected to its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+from ...artifact import Artifact
+from ...cache import ResponseCache
+from ...observe.metrics import ModelMetrics
+from ...scheduling.device import DeviceScheduler, ModelTurns
+from ...scheduling.intake import Intake
+from ...settings.options import Settings
+from ...system.cores import available_cores
+from .limits import SchedulingLimits
+
+
+@dataclass(frozen=True, slots=True)
+class LoadContext:
+    """Settings, the limits that follow from them, and the device that the models of this process share.
+
+    ``device`` is None where the operating system alone shares the cores out.
+    """
+
+    settings: Settings
+    limits: SchedulingLimits
+    device: DeviceScheduler | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> LoadContext:
+        shared = settings.sharing != "kernel"
+        device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
+        return cls(settings, SchedulingLimits.of(settings), device)
+
+    def turns(self, threads: int) -> ModelTurns | None:
+        """The turns at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
+        return None if self.device is None else self.device.join(threads)
+
+    def cache(self, metrics: ModelMetrics) -> ResponseCache | None:
+        """A response cache, connected to the model's metrics; None where caching is off."""
+        if not self.limits.cache_bytes:
+            return None
+        cache = ResponseCache(self.limits.cache_bytes, perf_counter_ns)
+        metrics.cache_outcomes, metrics.cache_bytes = cache.outcomes, lambda: cache.bytes
+        return cache
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One model that is being built: its artifact, the loop that its answers come back on, and the shared context."""
+
+    artifact: Artifact
+    loop: asyncio.AbstractEventLoop
+    context: LoadContext
+
+
+def connect(metrics: ModelMetrics, scheduler: Intake) -> None:
+    """Let the metrics of a model read its queue and what it has learnt of costs."""
+    metrics.waiting_rows = lambda: scheduler.waiting_rows
+    metrics.backlog_ns = scheduler.backlog_ns
+    metrics.costs = scheduler.cost_points

@@ -1,0 +1,100 @@
+"""The limits: settings turned into what schedulers take, each unit converted once.
+
+``batching_for`` and ``inline_within`` decide how a model runs; ``SchedulingLimits`` bounds how long requests wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ...artifact import Batching, Manifest
+from ...settings.options import Settings
+from ...system.cores import available_cores
+from .warmup import Seeds
+
+log = logging.getLogger("slipway.models")
+
+INLINE_LIMIT = 5
+"""A batch on the event loop may take this many times ``inline_below_us``, so that it never delays /ping for long."""
+
+USUAL_QUEUE_NS = 1_000_000_000
+"""The longest predicted wait where ``max_queue_ms`` is not set and runs are short."""
+
+LONGEST_RUNS = 2
+"""Without a setting a request may wait for this many of the model's longest runs, however long these take."""
+
+TIMEOUT_SHARE = 0.5
+"""Without a setting a request to a script may wait for this share of the longest run that the script is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingLimits:
+    """The bounds of one server: times in nanoseconds, sizes in bytes. ``max_queue_ns`` is 0 where it is not set."""
+
+    max_queue_ns: int
+    max_queue_bytes: int
+    max_queue_delay_ns: int
+    deadline_ns: int
+    inline_below_ns: int
+    tune_ns: int
+    cache_bytes: int
+    script_timeout_ns: int
+    script_worker_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> SchedulingLimits:
+        return cls(
+            max_queue_ns=int(settings.max_queue_ms * 1e6),
+            max_queue_bytes=int(settings.max_queue_mb * 1e6),
+            max_queue_delay_ns=settings.max_queue_delay_us * 1_000,
+            deadline_ns=int(settings.deadline_ms * 1e6),
+            inline_below_ns=settings.inline_below_us * 1_000,
+            tune_ns=int(settings.tune_ms * 1e6),
+            cache_bytes=int(settings.cache_mb * 1e6),
+            script_timeout_ns=int(settings.script_timeout_s * 1e9),
+            script_worker_bytes=int(settings.script_worker_mb * 1e6),
+        )
+
+    def tensor_queue_ns(self, name: str, longest_run_ns: float) -> int:
+        """The predicted wait at which a model whose longest run takes ``longest_run_ns`` refuses requests.
+
+        A setting is taken as it is. Without one, a full batch that runs must not make the server refuse the next.
+        """
+        return self._queue_ns(name, int(LONGEST_RUNS * longest_run_ns), f"{LONGEST_RUNS} of its longest runs")
+
+    def script_queue_ns(self, name: str) -> int:
+        """The predicted wait at which a script refuses requests: the setting, or a share of the script's time limit."""
+        automatic_ns = int(TIMEOUT_SHARE * self.script_timeout_ns)
+        return self._queue_ns(name, automatic_ns, "half of --script-timeout-s")
+
+    def _queue_ns(self, name: str, needed_ns: int, reason: str) -> int:
+        if self.max_queue_ns:
+            return self.max_queue_ns
+        if needed_ns > USUAL_QUEUE_NS:
+            log.info("max_queue_ms raised model=%s max_queue_ms=%.0f reason=%s", name, needed_ns / 1e6, repr(reason))
+        return max(USUAL_QUEUE_NS, needed_ns)
+
+
+def batching_for(manifest: Manifest, settings: Settings) -> Batching:
+    """Batch sizes, instances and threads of a model: settings over the manifest over what fits this machine."""
+    declared = manifest.batching or Batching()
+    instances = settings.instances or declared.instances
+    fitting = max(available_cores() // instances, 1)
+    threads = settings.threads or (min(declared.threads, fitting) if manifest.batching else fitting)
+    sizes = declared.batch_sizes
+    if settings.max_batch_size:
+        sizes = (*(size for size in sizes if size < settings.max_batch_size), settings.max_batch_size)
+    return Batching(sizes, instances, threads)
+
+
+def inline_within(seeds: Seeds, max_batch_size: int, instances: int, inline_below_ns: int) -> tuple[bool, int]:
+    """Whether the model runs on the event loop, and the largest batch size if it does.
+
+    ``instances`` is the setting, 0 for none; several that are set are given. The manifest's do not count for so small a
+    model: without a server around it two instances win; behind a server the hop to a thread costs more than the run.
+    """
+    if instances > 1 or seeds[0][1] > inline_below_ns:
+        return False, max_batch_size
+    fitting = [size for size, ns in seeds if ns <= INLINE_LIMIT * inline_below_ns]
+    return True, min(max(fitting, default=1), max_batch_size)

@@ -1,0 +1,261 @@
+"""Pipelines: every step opened, connected, warmed up with rows that the step before it gives, and scheduled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ... import wiring
+from ...artifact import SAMPLES, Artifact, Batching, Manifest
+from ...backends import BackendOptions, Session, loader
+from ...errors import BrokenArtifact
+from ...observe.metrics import ModelMetrics
+from ...observe.steps import StepMetrics
+from ...request import StepTimes
+from ...scheduling.batch import Batch
+from ...scheduling.cost import CostTable
+from ...scheduling.padding import Padding
+from ...scheduling.pipeline import Pipeline
+from ...scheduling.queue import BatchQueue
+from ...scheduling.scheduler import Scheduler
+from ...scheduling.step import Step, rectangular
+from ...tensors import Array, ModelSpec
+from ...wiring import PIPELINE, StepDeclaration, Wiring
+from .. import repository
+from ..served import ServedModel
+from .context import Build, LoadContext, connect
+from .host import compare_host
+from .limits import batching_for, inline_within
+from .tensor_models import padding_of, require_declared_spec
+from .warmup import Seeds, samples, warm_up, warm_up_lengths
+
+log = logging.getLogger("slipway.models")
+
+BUILT_IN_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """A step whose model is in memory. ``own``: it is an artifact and brings batch sizes, padding and samples."""
+
+    declaration: StepDeclaration
+    artifact: Artifact
+    session: Session
+    batching: Batching
+    own: bool
+    padding: Padding | None = None
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStep:
+    """What the scheduler of a step starts from; ``inputs`` are the numbers of the values that the step takes."""
+
+    step: OpenStep
+    inputs: tuple[int, ...]
+    max_batch_size: int
+    seeds: Seeds
+    lengths: dict[int, Seeds]
+    inline: bool
+    instances: int
+
+
+class StepSessions:
+    """The sessions of all steps, closed together."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._sessions = sessions
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+
+
+def build(build: Build) -> ServedModel:
+    """Open, connect and warm up all steps. Raises BrokenArtifact naming the step; opened sessions are closed again."""
+    artifact = build.artifact
+    declared = artifact.manifest.pipeline
+    assert declared is not None
+    opened: list[OpenStep] = []
+    try:
+        opened.extend(_open(artifact, step, build.context) for step in declared.steps)
+        wired = wiring.wire(declared, [one.session.spec for one in opened])
+        _compare_spec(artifact, wired.spec)
+        return _serve(build, _warm_up(build, opened, wired), wired)
+    except BaseException:
+        StepSessions([one.session for one in opened]).close()
+        raise
+
+
+def _open(artifact: Artifact, step: StepDeclaration, context: LoadContext) -> OpenStep:
+    try:
+        opened = _open_artifact(artifact.root, step, context) if step.artifact else _open_backend(artifact, step)
+        opened.padding = padding_of(opened.artifact.manifest, opened.session.spec)
+    except BrokenArtifact as error:
+        raise BrokenArtifact(f"step {step.name!r}: {error}") from error
+    return opened
+
+
+def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> OpenStep:
+    folder, settings = root / step.artifact, context.settings
+    if not repository.is_artifact(folder, settings):
+        raise BrokenArtifact(f"there is no artifact {step.artifact!r}")
+    artifact = repository.open_artifact(folder, settings)
+    manifest = artifact.manifest
+    if manifest.pipeline is not None:
+        raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
+    compare_host(manifest)
+    batching = batching_for(manifest, settings)
+    options = BackendOptions(batching.threads, device=settings.device, optimized=manifest.optimized)
+    session = loader(manifest.backend)(artifact.model_path, options)
+    try:
+        require_declared_spec(artifact, session.spec)
+    except BrokenArtifact:
+        session.close()
+        raise
+    return OpenStep(step, artifact, session, batching, own=True)
+
+
+def _open_backend(artifact: Artifact, step: StepDeclaration) -> OpenStep:
+    path = artifact.root / (step.file or PIPELINE)
+    if step.file and not path.is_file():
+        raise BrokenArtifact(f"there is no file {step.file!r}")
+    batching = Batching(step.batch_sizes or BUILT_IN_SIZES, step.instances or 1, step.threads or 1)
+    session = loader(step.backend)(path, BackendOptions(batching.threads, step.options))
+    manifest = Manifest(step.name, "", step.backend, step.file, session.spec)
+    padding = getattr(session, "padding", None)
+    return OpenStep(step, Artifact(artifact.root, replace(manifest, padding=padding)), session, batching, own=False)
+
+
+def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedModel:
+    manifest, limits = build.artifact.manifest, build.context.limits
+    metrics = ModelMetrics(manifest.name, manifest.version)
+    metrics.steps = recorded = [StepMetrics(one.step.name) for one in steps]
+
+    def record(times: Sequence[StepTimes]) -> None:
+        for step, one in zip(recorded, times, strict=True):
+            step.record(one)
+
+    slowest_ns = sum(max(ns for _, ns in one.seeds) for one in steps)
+    pipeline = Pipeline(
+        wired.outputs,
+        max_queue_ns=limits.tensor_queue_ns(manifest.name, slowest_ns),
+        max_queue_bytes=limits.max_queue_bytes,
+        record=record,
+    )
+    for one, step_metrics in zip(steps, recorded, strict=True):
+        pipeline.add(_schedule(build, one, metrics, step_metrics, pipeline))
+    connect(metrics, pipeline)
+    return ServedModel(
+        name=manifest.name,
+        version=manifest.version,
+        spec=wired.spec,
+        artifact=build.artifact,
+        session=StepSessions([one.step.session for one in steps]),
+        scheduler=pipeline,
+        metrics=metrics,
+        max_batch_size=max(one.max_batch_size for one in steps),
+        fixed_shapes=True,  # each step compares the shapes of its own inputs
+        rowwise=True,
+        padding=None,
+        cache=build.context.cache(metrics),
+        deadline_ns=limits.deadline_ns,
+    )
+
+
+def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> list[WarmStep]:
+    """Run every batch size of every step, with rows that have come through the steps before it."""
+    artifact, first = build.artifact, opened[0]
+    values: list[Array] = list(getattr(first.session, "sample", ())) or samples(first.session.spec, first.artifact)
+    if artifact.declared and (artifact.root / SAMPLES).is_file():
+        values = samples(wired.spec, artifact)
+    steps = []
+    for one, inputs in zip(opened, wired.inputs, strict=True):
+        try:
+            sample = list(rectangular([values[index] for index in inputs], one.session.spec, one.padding, one.name))
+            steps.append(_warm_one(build, one, inputs, sample))
+            values = [*values, *one.session.run(sample)]
+        except BrokenArtifact as error:
+            raise BrokenArtifact(f"step {one.name!r}: {error}") from error
+    return steps
+
+
+def _warm_one(build: Build, one: OpenStep, inputs: tuple[int, ...], sample: list[Array]) -> WarmStep:
+    context = build.context
+    max_batch_size, seeds, rowwise = warm_up(one.session, one.artifact, one.batching, sample)
+    if not rowwise:
+        raise BrokenArtifact("it does not give one row of output for each row of input, so it cannot be a step")
+    inline = False
+    if all(spec.dtype.itemsize for spec in one.session.spec.inputs):
+        # The cost of a text or an image depends on its size, and the event loop would wait for it.
+        inline, max_batch_size = inline_within(
+            seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
+        )
+    lengths = {}
+    if one.padding is not None:
+        lengths = warm_up_lengths(one.session, one.artifact, one.padding, max_batch_size, sample)
+    instances = 1 if inline else one.batching.instances
+    log.info(
+        "step warmed up model=%s step=%s instances=%d threads=%d max_batch_size=%d row_alone_us=%.0f "
+        "row_at_best_us=%.0f inline=%s",
+        *(build.artifact.manifest.name, one.name, instances, one.batching.threads, max_batch_size, seeds[0][1] / 1e3),
+        *(min(ns / size for size, ns in seeds) / 1e3, "yes" if inline else "no"),
+    )
+    return WarmStep(one, inputs, max_batch_size, seeds, lengths, inline, instances)
+
+
+def _schedule(
+    build: Build, warm: WarmStep, metrics: ModelMetrics, step_metrics: StepMetrics, pipeline: Pipeline
+) -> Step:
+    one, context = warm.step, build.context
+    delay_ns = context.limits.max_queue_delay_ns if one.own else 0
+
+    def on_batch(batch: Batch, failed: int) -> None:
+        step_metrics.record_run(batch, failed)
+        metrics.failed_slices += failed
+        step.learn(batch)
+
+    scheduler = Scheduler(
+        BatchQueue(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths),
+        one.session.run,
+        build.loop,
+        instances=warm.instances,
+        inline=warm.inline,
+        max_queue_ns=0,  # the pipeline admits
+        padding=one.padding,
+        turns=context.turns(one.batching.threads) if one.own and not warm.inline else None,
+        on_batch=on_batch,
+        on_end=pipeline.ended,
+        name=f"{metrics.labels[0]}.{one.name}",
+    )
+    step_metrics.work.size(warm.instances, one.batching.threads)
+    step_metrics.waiting_rows = lambda: scheduler.waiting_rows
+    step_metrics.costs = scheduler.cost_points
+    cost = CostTable(warm.max_batch_size, warm.seeds)
+    step = Step(
+        name=one.name,
+        spec=one.session.spec,
+        scheduler=scheduler,
+        inputs=warm.inputs,
+        alone_ns=cost.predict_ns(1),
+        row_ns=cost.row_ns,
+        full=cost.efficient_rows(warm.max_batch_size),
+        instances=warm.instances,
+        padding=one.padding,
+        sizes=tuple(sorted(warm.lengths)),
+    )
+    return step
+
+
+def _compare_spec(artifact: Artifact, spec: ModelSpec) -> None:
+    """Raises BrokenArtifact when the manifest names inputs or outputs, and the steps have others."""
+    said = artifact.manifest.spec
+    for name, theirs, ours in (("inputs", said.inputs, spec.inputs), ("outputs", said.outputs, spec.outputs)):
+        if theirs and [one.to_json() for one in theirs] != [one.to_json() for one in ours]:
+            have = ", ".join(f"{one.name} {one.dtype.name} {list(one.shape)}" for one in ours)
+            raise BrokenArtifact(f"the manifest names other {name} than the steps have: {have}")

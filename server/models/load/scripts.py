@@ -1,0 +1,102 @@
+"""Scripts: a user's script loaded in threads or worker processes, with its scheduler."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ...artifact import SCRIPT, Artifact
+from ...observe.metrics import ModelMetrics
+from ...scheduling.queue import BatchQueue
+from ...scheduling.scheduler import Scheduler
+from ...scripts import requirements
+from ...scripts.backend_session import Runner, ScriptSession
+from ...scripts.loaded_script import LoadedScript, ScriptConfig
+from ...scripts.process_pool import ProcessPool
+from ...scripts.thread_pool import ThreadPool
+from ...scripts.worker_main import load_message
+from ...settings.options import Settings
+from ...system.cores import available_cores
+from ..script_files import program_of
+from ..served import ServedModel
+from .context import Build, connect
+
+log = logging.getLogger("slipway.models")
+
+
+def build(build: Build, path: Path) -> ServedModel:
+    """Load the script at ``path`` and connect it. Raises BrokenArtifact, with the reason."""
+    artifact, settings, limits = build.artifact, build.context.settings, build.context.limits
+    manifest = artifact.manifest
+    instances = settings.script_workers or settings.instances or 1
+    config = _config(artifact, path, settings, instances)
+    if settings.script_worker_mb and not settings.script_workers:
+        log.warning("setting has no effect model=%s setting=script_worker_mb; set script_workers too", manifest.name)
+    metrics = ModelMetrics(manifest.name, manifest.version)
+    runner, most_calls = _runner(build, config, metrics)
+    session = ScriptSession(runner, limits.script_timeout_ns)
+    scheduler = Scheduler(
+        BatchQueue(most_calls, (), instances, limits.max_queue_delay_ns),  # no body can be made up to measure it with
+        session.run,
+        build.loop,
+        instances=instances,
+        inline=False,
+        max_queue_ns=limits.script_queue_ns(manifest.name),
+        max_queue_bytes=limits.max_queue_bytes,
+        on_batch=metrics.record_run,
+        name=manifest.name,
+    )
+    metrics.work.size(instances, config.threads)
+    connect(metrics, scheduler)
+    log.info(
+        "script loaded model=%s script=%s runs_in=%s instances=%d max_calls_a_run=%d",
+        *(manifest.name, path.name, "processes" if settings.script_workers else "threads", instances, most_calls),
+    )
+    return ServedModel(
+        name=manifest.name,
+        version=manifest.version,
+        spec=session.spec,
+        artifact=artifact,
+        session=session,
+        scheduler=scheduler,
+        metrics=metrics,
+        max_batch_size=most_calls,
+        fixed_shapes=True,
+        rowwise=True,
+        padding=None,
+        cache=None,
+        deadline_ns=limits.deadline_ns,
+        scripted=True,
+    )
+
+
+def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
+    return ScriptConfig(
+        path=path,
+        attribute=program_of(settings)[1],
+        onnx_model=artifact.manifest.backend != SCRIPT,
+        shims=settings.script_shims,
+        threads=settings.threads or max(available_cores() // instances, 1),
+        batch_size=settings.max_batch_size,
+        installed=requirements.check_requirements(path.parent, settings.script_install),
+    )
+
+
+def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[Runner, int]:
+    """What runs the script, and the most calls that one run takes."""
+    artifact, settings = build.artifact, build.context.settings
+    name = artifact.manifest.name
+    if settings.script_workers:
+        most_bytes = build.context.limits.script_worker_bytes
+        workers = ProcessPool(load_message(artifact, config), settings.script_workers, config.threads, name, most_bytes)
+        metrics.script = lambda: {
+            "restarted": workers.restarts,
+            "killed": workers.lost,
+            "outgrown": workers.outgrown,
+        }
+        metrics.worker_bytes = lambda: workers.bytes
+        return workers, workers.most_calls
+    script = LoadedScript(artifact, config)
+    threads = ThreadPool(script, name)
+    metrics.script = lambda: {"given_up": threads.lost}
+    return threads, script.most_calls

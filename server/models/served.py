@@ -1,0 +1,84 @@
+"""The served model: one version of a model that is loaded and answers requests, and how it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..artifact import Artifact
+from ..cache import ResponseCache
+from ..observe.metrics import ModelMetrics
+from ..request import Head, InferRequest
+from ..scheduling.intake import Intake
+from ..scheduling.padding import Padding
+from ..system.memory import trim
+from ..tensors import ModelSpec
+
+DRAIN_POLL_S = 0.002
+"""Seconds between two looks at a queue that is being drained."""
+
+
+class Closable(Protocol):
+    """Memory that a model holds: one backend session, or the sessions of several steps."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """One version of a model, ready to answer.
+
+    ``rowwise``: the model gives one row of output for each row of input; without it a request runs whole and alone.
+    ``cache`` belongs to this version alone, so that a new version begins with an empty one.
+    ``choose``: set while a part of the requests for the model's name goes to another version.
+    ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
+    ``watch``: called with every admitted request while this version is compared with another one.
+    """
+
+    name: str
+    version: str
+    spec: ModelSpec
+    artifact: Artifact
+    session: Closable
+    scheduler: Intake
+    metrics: ModelMetrics
+    max_batch_size: int
+    fixed_shapes: bool
+    rowwise: bool
+    padding: Padding | None
+    cache: ResponseCache | None
+    deadline_ns: int
+    instances: int = 1
+    choose: Callable[[Head], ServedModel] | None = None
+    scripted: bool = False
+    watch: Callable[[InferRequest], None] | None = None
+
+    def submit(self, request: InferRequest) -> None:
+        """Hand a request to the scheduler. Raises Overloaded or NotReady."""
+        if not self.rowwise:
+            request.rows = 1
+        shape: Hashable = None
+        if self.padding is not None:
+            request.length = self.padding.length(request.arrays)
+            shape = self.padding.shape(request.arrays)
+        elif not self.fixed_shapes:
+            shape = tuple(array.shape[1:] for array in request.arrays)
+        self.scheduler.submit(request, shape)
+
+
+async def close(model: ServedModel, drain_s: float) -> None:
+    """Close a model that gets no new requests. Admitted requests are answered first, for ``drain_s`` at most."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + drain_s
+    while model.scheduler.waiting_rows and loop.time() < give_up:  # noqa: ASYNC110 - an event would cost each request
+        await asyncio.sleep(DRAIN_POLL_S)
+    await loop.run_in_executor(None, model.scheduler.stop)
+    model.scheduler.abandon()
+    await loop.run_in_executor(None, _free, model.session)
+
+
+def _free(session: Closable) -> None:
+    session.close()
+    trim()

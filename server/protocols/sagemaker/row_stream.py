@@ -1,0 +1,213 @@
+"""Row streams: a request of many rows runs in parts, and the lines of each part are sent in the order of the rows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import perf_counter_ns
+
+from ...codecs import Codec
+from ...errors import ClientGone, Overloaded, SlipwayError
+from ...models import ServedModel
+from ...request import Head, InferRequest, Payload
+from ..exchange import Exchange
+from ..failure import send_failure
+from ..offload import LARGE_BYTES, on_thread
+from ..request_options import apply_options
+from ..responder import Outlet, Responder
+from ..streaming import begin
+
+log = logging.getLogger("slipway.inference")
+
+RETRY_S = 0.02
+"""Delay before a part is submitted again that was shed although parts before it were admitted."""
+
+
+def stream_rows(
+    model: ServedModel,
+    head: Head,
+    body: bytes,
+    responder: Responder,
+    reader: Codec,
+    writer: Codec,
+    parameters: Mapping[str, str],
+    rows: int = 0,
+) -> InferRequest | None:
+    """Respond with lines, ``rows`` at a time (0: the model's largest batch). The model must give one row of output for
+    each row of input. The response cache and shadow comparisons skip such a request; its stage times are those of the
+    first part."""
+    first = InferRequest((), 1, _nothing)
+
+    def decoded(end: Payload | BaseException) -> InferRequest | None:
+        try:
+            if isinstance(end, BaseException):
+                raise end
+            if first.abandoned:
+                raise ClientGone("the client closed the connection while its body was decoded")
+            return RowStream(model, head, responder, end, writer, rows or model.max_batch_size).start(first)
+        except SlipwayError as error:
+            model.metrics.answers[error.code] += 1
+            if not isinstance(error, ClientGone):
+                send_failure(error, head, responder)
+            return None
+
+    def decode() -> Payload:
+        try:
+            return reader.decode(body, head, parameters, model.spec)
+        except SlipwayError:
+            raise
+        except Exception as error:
+            log.exception("decoding a body failed model=%s", model.name)
+            raise SlipwayError("the body could not be decoded; the server's log has the details") from error
+
+    if len(body) > LARGE_BYTES:
+        on_thread(decode, decoded)
+        return first
+    try:
+        return decoded(decode())
+    except SlipwayError as error:
+        return decoded(error)
+
+
+def _nothing(request: InferRequest) -> None:
+    """The completion of a request that was never submitted."""
+
+
+class RowStream:
+    """One request whose rows are streamed."""
+
+    def __init__(
+        self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Codec, part_rows: int
+    ) -> None:
+        self._model = model
+        self._head = head
+        self._responder = responder
+        self._payload = payload
+        self._writer = writer
+        self._part_rows = part_rows
+        self._window = model.instances + 1  # one part for each instance, and one that waits
+        self._given = 0  # rows that were submitted
+        self._sent = 0  # rows that were written
+        self._running: dict[int, InferRequest] = {}  # by first row
+        self._ready: dict[int, InferRequest] = {}
+        self._outlet: Outlet | None = None
+        self._over = False
+        self._submitting = False
+        self._first: InferRequest | None = None
+
+    def start(self, first: InferRequest) -> InferRequest:
+        """Submit the first parts; ``first``, which the connection watches, becomes the first of them.
+
+        Raises the scheduler's refusal of the first part; nothing has been sent then.
+        """
+        exchange = Exchange(self._model, self._head, self._responder, self._payload, self._writer)
+        part = self._part()
+        first.arrays, first.rows, first.done, first.context = part.arrays, part.rows, part.done, part.context
+        first.decoded_ns = part.decoded_ns
+        self._first = first
+        apply_options(exchange, first)
+        self._submit(first)
+        self.resume()
+        return first
+
+    def resume(self) -> None:
+        """Submit as many parts as the window and the client's reading allow."""
+        if self._submitting:
+            return  # a model that runs on the event loop completes inside submit
+        self._submitting = True
+        try:
+            while not self._over and self._given < self._payload.rows and len(self._running) < self._window:
+                if self._outlet is not None and not self._outlet.writable:
+                    break
+                self._submit(self._part())
+        except Overloaded:
+            if not self._running:
+                asyncio.get_running_loop().call_later(RETRY_S, self.resume)
+        except SlipwayError as error:
+            self._fail(error)
+        finally:
+            self._submitting = False
+
+    def gone(self) -> None:
+        """Abandon the parts of a client that has left."""
+        self._finish(ClientGone.code)
+
+    def _part(self) -> InferRequest:
+        begin_row = self._given
+        end_row = min(begin_row + self._part_rows, self._payload.rows)
+        arrays = tuple(array[begin_row:end_row] for array in self._payload.arrays)
+        request = InferRequest(arrays, end_row - begin_row, self._done, begin_row)
+        if self._first is not None:
+            request.deadline_ns, request.patience_ns = self._first.deadline_ns, self._first.patience_ns
+        request.decoded_ns = perf_counter_ns()
+        return request
+
+    def _submit(self, request: InferRequest) -> None:
+        """Submit one part. Raises the scheduler's refusal; the part is then forgotten."""
+        self._running[request.context] = request
+        self._given += request.rows
+        try:
+            self._model.submit(request)
+        except SlipwayError:
+            del self._running[request.context]
+            self._given -= request.rows
+            raise
+
+    def _done(self, request: InferRequest) -> None:
+        self._running.pop(request.context, None)
+        if self._over:
+            return
+        error = request.error
+        if error is not None and not isinstance(error, ClientGone):
+            self._fail(error)
+        elif request.abandoned or request.outputs is None:
+            self.gone()
+        else:
+            self._ready[request.context] = request
+            self._write()
+            self.resume()
+
+    def _write(self) -> None:
+        """Send every finished part that is next in order."""
+        while not self._over and self._sent in self._ready:
+            request = self._ready.pop(self._sent)
+            assert request.outputs is not None
+            model, asked = self._model, self._payload
+            part = Payload((), request.rows, asked.style, wanted=asked.wanted)
+            try:
+                lines, content_type, _ = self._writer.encode(
+                    request.outputs, part, model.spec, model.name, model.version
+                )
+            except SlipwayError as error:
+                self._fail(error)
+                return
+            encoded_ns = perf_counter_ns()
+            if self._outlet is None:
+                self._outlet = begin(self._head, self._responder, 200, content_type, self)
+                head = self._head
+                model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+            self._outlet.write(lines)
+            self._sent += request.rows
+        if not self._over and self._sent == self._payload.rows:
+            assert self._outlet is not None
+            self._finish("ok")
+            self._outlet.end()
+
+    def _fail(self, error: SlipwayError) -> None:
+        if self._over:
+            return
+        self._finish(error.code)
+        if self._outlet is None:
+            send_failure(error, self._head, self._responder)
+        else:
+            self._outlet.fail(error)
+
+    def _finish(self, outcome: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._model.metrics.answers[outcome] += 1
+        self._ready.clear()
+        for request in self._running.values():
+            request.abandoned = True

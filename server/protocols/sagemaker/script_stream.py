@@ -1,0 +1,124 @@
+"""Streamed responses of a script: chunks go from the thread of the run to the event loop, no faster than the client
+reads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any
+
+from ...errors import ClientGone, SlipwayError
+from ...request import Headers, InferRequest
+from ...scripts.call import ScriptResponse
+from ..exchange import Exchange
+from ..request_options import CUSTOM_ATTRIBUTES
+from ..responder import Outlet
+from ..streaming import begin
+
+WINDOW_BYTES = 262_144
+"""Unread bytes from which on the script has to wait for the client."""
+
+
+class ScriptStream:
+    """The streamed response to one request. ``begin`` and ``write`` are called on the thread of the run, all other
+    methods on the event loop."""
+
+    __slots__ = (
+        "_changed",
+        "_exchange",
+        "_held",
+        "_lock",
+        "_loop",
+        "_outlet",
+        "_request",
+        "_unread",
+        "begun",
+        "status",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: InferRequest) -> None:
+        self._loop = loop
+        self._request = request
+        self._exchange: Exchange = request.context
+        self._lock = threading.Lock()
+        self._unread = 0  # bytes that the client has not read yet
+        self._held = 0  # those of them that were written while the client did not read
+        self._changed = threading.Event()
+        self._outlet: Outlet | None = None
+        self.begun = False
+        self.status = 200
+
+    @property
+    def left(self) -> bool:
+        return self._request.abandoned
+
+    @property
+    def writable(self) -> bool:
+        return self._unread < WINDOW_BYTES
+
+    def begin(self, response: ScriptResponse, changed: threading.Event) -> None:
+        """Send status, headers and the first chunk. Stage times are not known yet; echoed attributes are."""
+        self._changed = changed
+        self.begun = True
+        self.status = response.status
+        headers = response.headers
+        echo = self._exchange.echo
+        if echo and all(name != CUSTOM_ATTRIBUTES for name, _ in headers):
+            headers = [*headers, (CUSTOM_ATTRIBUTES, echo)]
+        self._post(self._begin, response.content_type.encode(), headers)
+        self.write(response.body)
+
+    def write(self, chunk: bytes) -> None:
+        with self._lock:
+            self._unread += len(chunk)
+        self._post(self._write, chunk)
+
+    def resume(self) -> None:
+        with self._lock:
+            self._unread -= self._held
+            self._held = 0
+        self._changed.set()
+
+    def gone(self) -> None:
+        self._request.abandoned = True
+        self._changed.set()
+
+    def finish(self, error: SlipwayError | None) -> None:
+        """End the response after the run, with the run's error if it has one."""
+        metrics = self._exchange.model.metrics
+        if self._request.abandoned or self._outlet is None:
+            metrics.answers[ClientGone.code] += 1
+        elif error is not None:
+            metrics.answers[error.code] += 1
+            self._outlet.fail(error)
+        else:
+            encoded_ns = perf_counter_ns()
+            self._outlet.end()
+            metrics.answers["ok" if self.status < 500 else "script_error"] += 1
+            head = self._exchange.head
+            metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+
+    def _post(self, call: Callable[..., None], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # the event loop is closed: the server ended without waiting for this run
+            self._request.abandoned = True
+
+    def _begin(self, content_type: bytes, headers: Headers) -> None:
+        if not self._request.abandoned:
+            exchange = self._exchange
+            self._outlet = begin(exchange.head, exchange.responder, self.status, content_type, self, headers)
+
+    def _write(self, chunk: bytes) -> None:
+        if self._outlet is None or self._request.abandoned:
+            self._changed.set()
+            return
+        self._outlet.write(chunk)
+        with self._lock:
+            if self._outlet.writable:
+                self._unread -= len(chunk)
+            else:
+                self._held += len(chunk)
+        self._changed.set()

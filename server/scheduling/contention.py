@@ -1,0 +1,83 @@
+"""Contention: what instances of one model that run at the same time cost each other, and when one should wait.
+
+This module decides and does nothing else: no IO, no thread, no clock. Every call is given the time, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from ..request import NEVER
+from .batch import Batch
+from .batch_former import BatchCandidate
+from .cost import WORTH_IT
+
+SHARED = 1.1
+"""Instances whose runs are slowed down by more than this when all of them run share their device."""
+
+
+class RunningBatches:
+    """The batches that run now on ``instances`` instances, and the slowdown of each.
+
+    ``contention``: how many times longer a run takes while all instances run, as measured; 1 with cores of their own.
+    """
+
+    def __init__(self, instances: int, contention: float) -> None:
+        self._instances = instances
+        self._contention = contention if instances > 1 else 1.0
+        self._running: dict[Batch, tuple[int, float]] = {}  # predicted end, slowdown
+        self.row_share = self._contention / instances
+        """The share of a row's time for which the next row waits."""
+        self.retry_ns = NEVER
+        """When a candidate that :meth:`delays` held back should be tried again if no run ends before; reset by the
+        queue at each pull."""
+
+    @property
+    def idle(self) -> int:
+        """Instances that run nothing."""
+        return self._instances - len(self._running)
+
+    def next_slowdown(self) -> float:
+        """How many times longer than alone the next run takes beside those that run now."""
+        if self._contention == 1.0:
+            return 1.0
+        return self._slowdown(min(len(self._running) + 1, self._instances))
+
+    def start(self, batch: Batch, now_ns: int, run_ns: int, slowdown: float) -> None:
+        """A batch starts, which would take ``run_ns`` nanoseconds alone."""
+        self._running[batch] = (now_ns + int(run_ns * slowdown), slowdown)
+
+    def end(self, batch: Batch) -> float:
+        """A batch has run. Returns the slowdown that was assumed for it."""
+        return self._running.pop(batch)[1]
+
+    def free_ns(self, now_ns: int) -> int:
+        """Predicted nanoseconds until an instance is free."""
+        if len(self._running) < self._instances:
+            return 0
+        return max(min(self._running.values())[0] - now_ns, 0)
+
+    def delays(self, candidate: BatchCandidate, now_ns: int, slowdown: float) -> bool:
+        """Whether a candidate should wait for an instance that runs, rather than start beside it and slow both down.
+
+        Only where the instances share their device, and where the batch would cost more device time a row beside the
+        others than rows of a good batch do alone. Then it waits in two cases: all instances together do no more work
+        when one more runs; or an instance is free so soon that the rows finish no later than if they started now. The
+        candidate grows while it waits, and the runs end sooner. An overdue run is waited for only a short time more.
+        """
+        busy = len(self._running)
+        if slowdown <= SHARED or not busy:
+            return False
+        cost = candidate.target.cost
+        alone_ns = cost.predict_ns(candidate.rows)
+        if WORTH_IT * alone_ns * slowdown / (busy + 1) <= candidate.rows * cost.row_ns:
+            return False
+        pays = WORTH_IT * (busy + 1) / slowdown > busy / self._slowdown(busy)
+        soon_ns = int(alone_ns * (slowdown - 1.0))
+        free_ns = min(self._running.values())[0]
+        if (pays and free_ns - now_ns > soon_ns) or now_ns - free_ns > soon_ns:
+            return False
+        self.retry_ns = free_ns + soon_ns + 1
+        return True
+
+    def _slowdown(self, busy: int) -> float:
+        """How many times longer than alone a run takes while ``busy`` instances run."""
+        return 1.0 + (self._contention - 1.0) * (busy - 1) / (self._instances - 1)

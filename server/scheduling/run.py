@@ -1,0 +1,100 @@
+"""One run of a batch: its rows are assembled, the model computes, and a failed batch is halved and tried again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import numpy as np
+
+from ..errors import ModelFailed, OutOfMemory, SlipwayError
+from ..tensors import Array
+from .batch import Batch, Slice
+from .padding import Padding
+
+log = logging.getLogger("slipway.executor")
+
+RunModel = Callable[[tuple[Array, ...]], list[Array]]
+Failures = list[tuple[Slice, SlipwayError]]
+
+
+def run(
+    batch: Batch,
+    model: RunModel,
+    padding: Padding | None = None,
+    clock: Callable[[], int] = perf_counter_ns,
+    shared: bool = False,
+) -> Failures:
+    """Run a batch and set its time stamps and outputs. Returns the slices that failed, which ``batch`` then lacks.
+
+    A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
+    will be joined with others.
+    """
+    try:
+        batch.arrays = assemble(batch, padding)
+        batch.assembled_ns = clock()
+        batch.outputs = _checked(model(batch.arrays), batch, shared)
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
+        failures = _bisect(batch, model, padding, error)
+    else:
+        failures = []
+    batch.computed_ns = clock()
+    batch.assembled_ns = batch.assembled_ns or batch.computed_ns
+    return failures
+
+
+def assemble(batch: Batch, padding: Padding | None = None) -> tuple[Array, ...]:
+    """The input arrays of a batch. A request that runs alone is not copied."""
+    slices = batch.slices
+    request, start, stop = slices[0]
+    if len(slices) == 1 and batch.length in (0, request.length):
+        whole = start == 0 and stop == request.rows
+        return request.arrays if whole else tuple(array[start:stop] for array in request.arrays)
+    if padding is not None and any(request.length != batch.length for request, _, _ in slices):
+        return padding.join(slices, batch.length)
+    return tuple(
+        np.concatenate([request.arrays[index][start:stop] for request, start, stop in slices])
+        for index in range(len(request.arrays))
+    )
+
+
+def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:
+    """The outputs, checked: where rows are cut or joined, each input row must have one output row."""
+    request, start, stop = batch.slices[0]
+    whole = len(batch.slices) == 1 and stop - start == request.rows
+    if (shared or not whole) and any(array.shape[:1] != (batch.rows,) for array in outputs):
+        raise ModelFailed("the model returned another number of rows than it was given")
+    return outputs
+
+
+def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:
+    slices = batch.slices
+    if isinstance(error, OutOfMemory):
+        batch.out_of_memory = True
+    else:
+        batch.bucket = None  # the time of a failed run says nothing about the cost of a run
+    if len(slices) == 1:
+        batch.slices = []
+        if not isinstance(error, SlipwayError):
+            log.error("the model failed rows=%d", batch.rows, exc_info=error)
+            error = ModelFailed("the model failed on this input; the server's log has the details")
+        elif error.__cause__ is not None:
+            log.error("the model failed error=%s cause=%s", error, error.__cause__)
+        return [(slices[0], error)]
+    log.warning("a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
+    middle = len(slices) // 2
+    halves = []
+    failures: Failures = []
+    for part in (slices[:middle], slices[middle:]):
+        half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns, batch.length)
+        failures += run(half, model, padding, shared=True)
+        halves.append(half)
+    batch.slices = [one for half in halves for one in half.slices]
+    computed = [half.outputs for half in halves if half.slices]
+    batch.outputs = (
+        [np.concatenate(parts) for parts in zip(*computed, strict=True)]
+        if len(computed) > 1
+        else (computed[0] if computed else [])
+    )
+    return failures

@@ -1,0 +1,100 @@
+"""A loaded script: the user's code with its model, ready to run calls, in the server's process or in a worker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .. import VERSION
+from ..artifact import Artifact
+from ..errors import ModelFailed
+from .call import Call, ScriptResponse
+from .class_handler import ClassHandler, find_handler
+from .onnx_model import OnnxModel
+from .script_functions import ModelInfo, ScriptFunctions
+from .script_module import ScriptModule, add_shims_to_path
+from .tensorflow_handler import TensorFlowHandler, is_tensorflow_script, needs_model
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptConfig:
+    """How to load a script.
+
+    ``attribute`` names the handler in the script; empty: the script's functions and classes decide. ``onnx_model``: the
+    artifact holds a model that stands in for ``model_fn``. ``shims``: see
+    :func:`server.scripts.script_module.add_shims_to_path`. ``batch_size``: most calls in one run, 0 for the script's
+    default. ``installed``: the folder of installed requirements, empty if there is none.
+    """
+
+    path: Path
+    attribute: str = ""
+    onnx_model: bool = False
+    shims: str = "missing"
+    threads: int = 1
+    batch_size: int = 0
+    installed: str = ""
+
+
+class _Handler(Protocol):
+    """One of the kinds of scripts: script functions, a class handler, TensorFlow handlers."""
+
+    @property
+    def most_calls(self) -> int: ...
+
+    def run(self, calls: Sequence[Call]) -> list[ScriptResponse]: ...
+
+
+class LoadedScript:
+    """A script with its model. Calls may come from several threads; the script itself has to be safe for that."""
+
+    def __init__(self, artifact: Artifact, config: ScriptConfig) -> None:
+        """Import the script and load its model. Raises BrokenArtifact; it then releases what was loaded."""
+        add_shims_to_path(config.shims)
+        if config.installed and config.installed not in sys.path:
+            sys.path.append(config.installed)
+        self._onnx_model: OnnxModel | None = None
+        self._module = ScriptModule(config.path, artifact.manifest.name)
+        try:
+            with self._module.visible():
+                self._handler: _Handler = self._load(artifact, config)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def most_calls(self) -> int:
+        """The most calls that may share a run."""
+        return self._handler.most_calls
+
+    def run(self, calls: Sequence[Call]) -> list[ScriptResponse]:
+        """One response for each call, in their order. Raises a failure of several calls together."""
+        return self._handler.run(calls)
+
+    def close(self) -> None:
+        """Release the script and its model."""
+        self._module.close()
+        self._handler = _Unloaded()
+        if self._onnx_model is not None:
+            self._onnx_model.close()
+
+    def _load(self, artifact: Artifact, config: ScriptConfig) -> _Handler:
+        module = self._module.module
+        info = ModelInfo(artifact.manifest.name, str(artifact.root), VERSION, config.batch_size)
+        handler = find_handler(module, config.attribute)
+        if handler is not None:
+            return ClassHandler(handler, info)
+        tensorflow = is_tensorflow_script(module)
+        if config.onnx_model and (needs_model(module) if tensorflow else not hasattr(module, "model_fn")):
+            self._onnx_model = OnnxModel.open(artifact, config.threads)
+        kind = TensorFlowHandler if tensorflow else ScriptFunctions
+        return kind(module, info, self._onnx_model)
+
+
+class _Unloaded:
+    most_calls = 1
+
+    def run(self, calls: Sequence[Call]) -> list[ScriptResponse]:  # noqa: ARG002
+        raise ModelFailed("this model has been unloaded")

@@ -1,0 +1,98 @@
+"""The ONNX model beside a script: the script's default model, run for several calls at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..artifact import Artifact
+from ..backends import BackendOptions, Session, loader
+from ..errors import MalformedInput
+from ..tensors import Array, ModelSpec, describe_shape
+
+
+class OnnxModel:
+    """The ``model`` argument of ``predict_fn`` if the script has no ``model_fn``.
+
+    ``predict(data)`` takes an array (for a model of one input) or a dictionary of arrays by input name. It returns an
+    array (for a model of one output) or a dictionary by output name. ``session`` is the backend session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @classmethod
+    def open(cls, artifact: Artifact, threads: int) -> OnnxModel:
+        """Load the artifact's model with this number of intra-op threads. Raises BrokenArtifact."""
+        options = BackendOptions(threads, optimized=artifact.manifest.optimized)
+        return cls(loader(artifact.manifest.backend)(artifact.model_path, options))
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.session.spec
+
+    def predict(self, data: Any) -> Any:
+        """Run the model once. Raises MalformedInput if the data do not fit its inputs, or the backend's error."""
+        return self._named(self.session.run(self._arrays(data)))
+
+    def predict_all(self, inputs: Sequence[Any]) -> list[Any]:
+        """One prediction for each input; inputs of equal row shapes share a run. One bad input raises for all."""
+        every = [self._arrays(data) for data in inputs]
+        if not self.spec.batchable or len(every) == 1:
+            return [self._named(self.session.run(arrays)) for arrays in every]
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, arrays in enumerate(every):
+            groups.setdefault(tuple(array.shape[1:] for array in arrays), []).append(index)
+        results: list[Any] = [None] * len(every)
+        for members in groups.values():
+            counts = [len(every[index][0]) for index in members]
+            joined = [np.concatenate(parts) for parts in zip(*(every[index] for index in members), strict=True)]
+            outputs = self.session.run(joined)
+            if any(array.shape[:1] != (sum(counts),) for array in outputs):
+                for index in members:
+                    results[index] = self._named(self.session.run(every[index]))
+                continue
+            start = 0
+            for index, count in zip(members, counts, strict=True):
+                results[index] = self._named([array[start : start + count] for array in outputs])
+                start += count
+        return results
+
+    def close(self) -> None:
+        self.session.close()
+
+    def _arrays(self, data: Any) -> list[Array]:
+        inputs = self.spec.inputs
+        if isinstance(data, Mapping):
+            lacking = [one.name for one in inputs if one.name not in data]
+            if lacking:
+                raise MalformedInput(f"the input {lacking[0]!r} of the model is missing")
+            values = [data[one.name] for one in inputs]
+        elif len(inputs) == 1:
+            values = [data]
+        else:
+            names = ", ".join(one.name for one in inputs)
+            raise MalformedInput(f"the model has several inputs ({names}); pass a dictionary of arrays by input name")
+        arrays = []
+        for value, one in zip(values, inputs, strict=True):
+            try:
+                raw = np.asarray(value)
+                if raw.dtype.kind in "OUS" and one.dtype.numpy.kind != "O":
+                    raise TypeError("numpy would convert text and None to numbers")
+                array = np.asarray(raw, one.dtype.numpy, order="C")
+            except (TypeError, ValueError) as error:
+                raise MalformedInput(f"the input {one.name!r} must hold values of {one.dtype.name}") from error
+            if array.ndim == len(one.shape) - 1 and self.spec.batchable:
+                array = array[np.newaxis]
+            if not one.accepts(array.shape):
+                wanted, got = describe_shape(one.shape), describe_shape(array.shape)
+                raise MalformedInput(f"the input {one.name!r} must have the shape {wanted}, it has {got}")
+            arrays.append(array)
+        return arrays
+
+    def _named(self, outputs: list[Array]) -> Any:
+        if len(outputs) == 1:
+            return outputs[0]
+        return {one.name: array for one, array in zip(self.spec.outputs, outputs, strict=True)}
