@@ -98,7 +98,7 @@ def compare(model: PublicModel, artifact: Path, result: Result) -> None:
     """Serve the artifact, send every row by itself from several clients, and compare with the original's outputs."""
     rows = model.inputs(model.path(), model.rows)
     expected = model.original(model.path())(rows)
-    with server_process(BUILD / model.name / "server", artifact) as server:
+    with server_process(BUILD / model.name / "server", artifact, "--max-queue-ms", "60000") as server:
         server.ready()
         with ThreadPoolExecutor(CALLERS) as callers:
             parts = [model.part(rows, row, row + 1) for row in range(model.rows)]
