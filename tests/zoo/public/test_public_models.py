@@ -5,6 +5,8 @@ Speed-ups are recorded in ``build/public-models/results`` and not asserted: they
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.zoo.public import walk
@@ -13,6 +15,7 @@ from tests.zoo.public.packages import Unavailable
 
 pytestmark = [pytest.mark.public_models, pytest.mark.timeout(1_800)]
 
+CANNOT_OPTIMIZE, UNUSABLE = 1, 2
 LEAST_COSINE, LEAST_SAME_DECISION = 0.98, 0.97
 """As served, among neighbours, over all rows and outputs."""
 
@@ -29,8 +32,8 @@ def test_a_public_model_ends_in_an_artifact_or_a_one_line_refusal(
     result.save()
     assert "Traceback" not in printed
     if result.exit_code:
-        assert result.exit_code == 2
-        assert (result.refusal or "").startswith("error: ")
+        assert result.exit_code in (CANNOT_OPTIMIZE, UNUSABLE)
+        assert re.match(r"error: (?!\w+(Error|Exception):)", result.refusal or "")
         return
     walk.compare(model, artifact, result)
     result.bare_speed_up = walk.bare_speed_up(model, artifact)
