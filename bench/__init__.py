@@ -1,1 +1,1 @@
-"""Load from outside, over HTTP: numbers that can be trusted, and where the time went."""
+"""Load tests over HTTP, from outside the server: reliable latency figures, and an explanation of them."""

@@ -1,4 +1,4 @@
-"""The command line of ``bench``: which command is meant, and how every one of them ends."""
+"""The command line of ``bench``: its commands and their exit statuses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .commands import calibrate, compare, locustfile, peers, plan, record, repor
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID, UNUSABLE
 
-DESCRIPTION = "Load a model server over HTTP, and say where the time went. The first run needs one argument: its URL."
+DESCRIPTION = "Load a model server over HTTP, and explain its latency. The first run needs one argument: the URL."
 COMMANDS = (run, report, sweep, slo, compare, plan, calibrate, record, locustfile, peers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. Everything that the user can put right is one line on standard error."""
+    """Run one command and return its exit status. An error that the user can fix is one line on standard error."""
     given = with_command(list(sys.argv[1:] if arguments is None else arguments))
     asked = _parser().parse_args(given)
     try:
@@ -25,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
-        print("bench: interrupted before there was a result", file=sys.stderr)
+        print("bench: interrupted before the first result", file=sys.stderr)
         return INTERRUPTED
     return status
 
 
 def with_command(given: list[str]) -> list[str]:
-    """``python -m bench URL`` means ``run URL``: an address has a colon, a slash or a dot, and no command has."""
+    """The arguments with ``run`` in front of a URL, which has a colon, a slash or a dot. No command has one."""
     named = given[:1] and not given[0].startswith("-")
     return ["run", *given] if named and any(sign in given[0] for sign in ":/.") else given
 
@@ -48,6 +48,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except BrokenPipeError:
-        # The reader of a pipe left (| head). Python would complain again when it flushes at exit.
+        # The reader of a pipe left (| head). Python would report the error again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(INVALID)

@@ -1,4 +1,4 @@
-"""The arguments that several commands share, and the plan of a run that they make."""
+"""Arguments that several commands share, and the configuration of a run that they describe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID
-from .experiments.run import Plan
+from .experiments.config import RunConfig
 from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
@@ -25,105 +25,135 @@ from .result import objective
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
-RUN_OUTPUT = "the result, with its raw rows (.npz) and a page (.html) beside it,"
+RUN_OUTPUT = "the result, its raw rows (.npz) and its page (.html)"
 Subparsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
 def add_request(command: argparse.ArgumentParser) -> None:
-    """Where to, and with what."""
+    """Add the URL and the arguments of the request body."""
     command.add_argument("url", metavar="URL", help="the server (/invocations if it has no path), or sagemaker:NAME")
     add_body(command)
 
 
 def add_body(command: argparse.ArgumentParser) -> None:
-    """With what."""
+    """Add the arguments of the request body."""
     command.add_argument(
         "--payload",
         nargs="+",
         default=[],
-        metavar="WHAT[:WEIGHT]",
+        metavar="BODY[:WEIGHT]",
         help="FILE, FOLDER (each file one body), lines:FILE (each line one), generate or generate@ROWS (from the "
-        "model's metadata, or --samples)",
+        "model's metadata or --samples)",
     )
     command.add_argument("--content-type", metavar="TYPE", help="default: from the payload's suffix")
     command.add_argument("--samples", type=Path, metavar="PATH", help="an artifact or samples.npz to generate from")
-    command.add_argument("--model", metavar="NAME", help="whose metadata to generate from, where the URL names none")
+    command.add_argument("--model", metavar="NAME", help="the model to generate for, if the URL names none")
     command.add_argument("--binary", action="store_true", help="generate Open Inference bodies with binary tensors")
     command.add_argument("--method", default="POST", help="default: POST")
     command.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="may be given again")
     command.add_argument(
         "--template", type=Path, metavar="FILE", help=f"a body around the payload, with {', '.join(wire.PLACEHOLDERS)}"
     )
-    command.add_argument("--region", metavar="NAME", help="of a sagemaker: target (default: as boto3 finds it)")
-    command.add_argument("--endpoint-url", metavar="URL", help="a stand-in for Amazon's address")
+    command.add_argument("--region", metavar="NAME", help="the region of a sagemaker: URL (default: boto3's)")
+    command.add_argument("--endpoint-url", metavar="URL", help="an address to use instead of Amazon's")
 
 
 def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s: float) -> None:
-    """How long, how patiently, from how many processes."""
-    command.add_argument("--duration", type=positive, metavar="S", help=f"seconds measured (default: {duration_s:g})")
+    """Add duration, warm-up, time-out, processes, engine and seed."""
+    command.add_argument("--duration", type=positive, metavar="S", help=f"measured seconds (default: {duration_s:g})")
     command.add_argument(
-        "--warmup", type=warmup, default=warmup_s, metavar="S", help=f"seconds before, or auto (default: {warmup_s:g})"
+        "--warmup",
+        type=warmup,
+        default=warmup_s,
+        metavar="S",
+        help=f"seconds of warm-up, or auto (default: {warmup_s:g})",
     )
     command.add_argument(
-        "--timeout", type=positive, default=10.0, metavar="S", help="from the intended instant (default: 10)"
+        "--timeout", type=positive, default=10.0, metavar="S", help="seconds from the intended instant (default: 10)"
     )
-    command.add_argument("--connections", type=count, default=256, metavar="N", help="at most (default: %(default)s)")
-    command.add_argument("--processes", type=count, default=1, metavar="N", help="that send (default: %(default)s)")
+    command.add_argument(
+        "--connections", type=count, default=256, metavar="N", help="at most N connections (default: %(default)s)"
+    )
+    command.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="generator processes (default: %(default)s)"
+    )
     command.add_argument("--engine", choices=fleet.ENGINES, default=fleet.FAST, help="default: %(default)s")
-    command.add_argument("--seed", type=int, default=1, help="of arrivals and payloads (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=1, help="seed of arrivals and payloads (default: %(default)s)")
     command.add_argument(
         "--carrier",
         choices=CARRIERS,
-        help="how stage times come back (default: header; custom-attributes passes SageMaker)",
+        help="how the server returns stage times (default: header; custom-attributes passes SageMaker)",
     )
     command.add_argument(
-        "--link-mbit", type=positive, metavar="R", help="the link's nominal Mbit/s (default: what its interface says)"
+        "--link-mbit",
+        type=positive,
+        metavar="R",
+        help="nominal Mbit/s of the link (default: the rate that its interface reports)",
     )
-    command.add_argument("--skip-calibration", action="store_true", help="start without the second of echo load")
+    command.add_argument("--skip-calibration", action="store_true", help="skip the second of load on an echo server")
 
 
 def add_arrivals(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arrivals", metavar="HOW", help=f"default: poisson. {arrivals.SPECS}")
+    """Add the arrival process of an open loop."""
+    command.add_argument("--arrivals", metavar="PROCESS", help=f"default: poisson. {arrivals.SPECS}")
 
 
 def add_verdict(command: argparse.ArgumentParser) -> None:
-    """What a run is held to."""
-    command.add_argument("--objective", metavar="p99:50ms", help="what latency should be; exit with 1 when missed")
-    command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 when more fail")
+    """Add the checks of a run: objective, errors, JUnit."""
+    command.add_argument("--objective", metavar="p99:50ms", help="the latency objective; exit with 1 if it is missed")
+    command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 if more requests fail")
     add_junit(command)
 
 
 def add_junit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what this was held to here, for CI")
+    """Add the JUnit file."""
+    command.add_argument(
+        "--junit", type=Path, metavar="FILE.xml", help="write all checks and their outcome here, for CI"
+    )
 
 
-def add_output(command: argparse.ArgumentParser, what: str = "the result") -> None:
-    command.add_argument("--output", type=Path, metavar="FILE.json", help=f"write {what} here")
-    command.add_argument("--json", action="store_true", help="print the result as JSON (always so when piped)")
+def add_output(command: argparse.ArgumentParser, result: str = "the result", card: bool = False) -> None:
+    """Add the output file and the form on standard output. ``card``: the command can print a result card to a pipe."""
+    command.add_argument("--output", type=Path, metavar="FILE.json", help=f"write {result} here")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the result as JSON (the default in a pipe)")
+    if card:
+        form.add_argument("--card", action="store_true", help="print the result card (the default on a terminal)")
 
 
-def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s: float = DEFAULT_DURATION_S) -> Plan:
-    """The run that the arguments ask for. Raises Unusable."""
+def prints_json(asked: argparse.Namespace) -> bool:
+    """Whether standard output gets JSON: on request, and in a pipe without ``--card``."""
+    return bool(asked.json) or not (getattr(asked, "card", False) or sys.stdout.isatty())
+
+
+def run_config(
+    asked: argparse.Namespace, arguments: Sequence[str], default_duration_s: float = DEFAULT_DURATION_S
+) -> RunConfig:
+    """The configuration of the run that the arguments describe. Raises Unusable for arguments that contradict."""
     users, rate = getattr(asked, "users", None), getattr(asked, "rate", None)
     preset = PRESETS.get(getattr(asked, "preset", None) or "")
     how = getattr(asked, "arrivals", None)
     if preset is not None and users is None and rate is None and how is None:
         users = preset.users
     if users is not None and how is not None:
-        raise Unusable("--arrivals are those of an open loop: with --users, callers arrive when they are answered")
+        raise Unusable("--arrivals needs an open loop: leave out --users, or leave out --arrivals")
     if users is not None and users > asked.connections:
-        raise Unusable(f"{users} users need as many connections: raise --connections from {asked.connections}")
-    named = asked.url.startswith(sagemaker.PREFIX)
-    endpoint = sagemaker.parse(asked.url, asked.region, asked.endpoint_url) if named else None
+        raise Unusable(
+            f"{users} users need {users} connections, and --connections is {asked.connections}: raise --connections"
+        )
+    is_endpoint = asked.url.startswith(sagemaker.PREFIX)
+    endpoint = sagemaker.parse(asked.url, asked.region, asked.endpoint_url) if is_endpoint else None
     place = target.parse(asked.url) if endpoint is None else endpoint.target()
     if how is not None:
-        arrivals.parse(how)  # what is wrong with them needs no server to be told
+        arrivals.parse(how)  # reports a wrong argument before the server is asked for anything
     default_s = preset.duration_s if preset is not None else default_duration_s
     form = wire.template(asked.method, asked.header, _template(asked.template))
     if endpoint is not None and form != wire.PLAIN:
-        raise Unusable("--method, --header and --template do not go with sagemaker: InvokeEndpoint has its own form")
+        raise Unusable(
+            "InvokeEndpoint has a fixed form: leave out --method, --header and --template with a sagemaker: URL"
+        )
     limit = getattr(asked, "objective", None)
-    return Plan(
+    return RunConfig(
         target=place,
         payload=payloads(asked, place, rows=preset.rows if preset is not None else 1),
         rate_per_s=rate,
@@ -148,25 +178,25 @@ def plan(asked: argparse.Namespace, arguments: Sequence[str], default_duration_s
 
 
 def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> PayloadSet:
-    """What ``--payload`` and its companions name; generated where nothing is named. Raises Unusable."""
+    """The bodies that ``--payload`` names, or generated ones. Raises Unusable if they cannot be read or generated."""
 
-    def generated(asked_rows: int) -> list[Payload]:
-        wanted = asked_rows if asked_rows > 1 else rows
+    def generated(row_count: int) -> list[Payload]:
+        wanted = row_count if row_count > 1 else rows
         if asked.samples is not None:
             return generate.sample_bodies(asked.samples, wanted, binary=asked.binary)
-        told = probe.metadata(place, asked.model)
-        if told is None:
-            probe.reach(place)  # a server that is not there has no metadata either, and that is not its fault
+        metadata = probe.metadata(place, asked.model)
+        if metadata is None:
+            probe.reach(place)  # an unreachable server has an error of its own
             raise Unusable(
-                f"{place.root} tells no metadata to generate a payload from: give --payload FILE, --samples ARTIFACT, "
-                "or --model NAME of a model that it serves"
+                f"{place.root} has no /v2 metadata to generate a payload from; pass --payload FILE, --samples "
+                "ARTIFACT, or --model NAME of a served model"
             )
-        return generate.random_bodies(generate.inputs(told), wanted, binary=asked.binary, seed=asked.seed)
+        return generate.random_bodies(generate.inputs(metadata), wanted, binary=asked.binary, seed=asked.seed)
 
-    named = asked.payload or ([payload_set.GENERATE] if asked.method != "GET" else [])
-    if not named:
+    bodies = asked.payload or ([payload_set.GENERATE] if asked.method != "GET" else [])
+    if not bodies:
         return payload_set.single(Payload("nothing", "application/octet-stream", b""))
-    return payload_set.read(named, asked.content_type, generated)
+    return payload_set.read(bodies, asked.content_type, generated)
 
 
 def _template(path: Path | None) -> bytes | None:
@@ -178,7 +208,7 @@ def _template(path: Path | None) -> bytes | None:
 
 @contextmanager
 def progress(total_s: float) -> Iterator[Watches]:
-    """Makes progress lines of loads that take so long, on a terminal; the last one is taken away at the end."""
+    """A maker of progress lines for loads of ``total_s``, on a terminal only. The last line is removed at the end."""
     lines: list[ProgressLine] = []
 
     def next_line() -> Watch | None:
@@ -198,31 +228,33 @@ def progress(total_s: float) -> Iterator[Watches]:
         clear()
 
 
-def ended_early(why: KeyboardInterrupt | Unusable, what: str) -> int:
-    """Says that a command of several runs shows only ``what`` it has; the exit status."""
+def ended_early(why: KeyboardInterrupt | Unusable, consequence: str) -> int:
+    """Report on standard error that a command of several runs is incomplete; return the exit status."""
     if isinstance(why, KeyboardInterrupt):
-        say(f"interrupted: {what}")
+        say(f"interrupted: {consequence}")
         return INTERRUPTED
-    say(f"ended early: {what}. {why}")
+    say(f"ended early: {consequence}. {why}")
     return INVALID
 
 
 def say(text: str) -> None:
-    """A line on standard error: what a command of several runs is at."""
+    """Print a line on standard error."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def check_output(path: Path | None) -> None:
-    """Before the load and not after it. Raises Unusable."""
+    """Check the name of the output file before the load. Raises Unusable."""
     check_directory(path)
     if path is not None and path.suffix in (".npz", ".html"):
-        raise Unusable("the result is JSON; raw rows (.npz) and page (.html) lie beside it: name the output FILE.json")
+        raise Unusable(
+            "--output names the JSON file, and its raw rows (.npz) and page (.html) get the same name: pass FILE.json"
+        )
 
 
 def check_directory(path: Path | None) -> None:
-    """Whether a file can be written there. Raises Unusable."""
+    """Check that the directory of an output file exists. Raises Unusable."""
     if path is not None and not path.parent.is_dir():
-        raise Unusable(f"there is no directory {str(path.parent)!r} for {path.name!r}")
+        raise Unusable(f"no directory {str(path.parent)!r} for {path.name!r}: create it first")
 
 
 def positive(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What makes a command of ``bench`` impossible, in one line that says what to do."""
+"""The error that ends a command of ``bench``, as one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from __future__ import annotations
 class Unusable(Exception):
     """A wrong argument, a file that cannot be read, a server that cannot be reached.
 
-    ``str(error)`` is the one line that the user sees; the command line exits with 2.
+    ``str(error)`` is the line on standard error; the command exits with 2.
     """

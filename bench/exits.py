@@ -4,6 +4,6 @@ from __future__ import annotations
 
 OK = 0
 INVALID = 1
-"""Measured, and not as it should be: an invalid run, too many errors, a missed objective, a failed gate."""
+"""A measured result that fails: an invalid run, too many errors, a missed objective, a failed gate."""
 UNUSABLE = 2
 INTERRUPTED = 130

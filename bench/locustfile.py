@@ -1,4 +1,4 @@
-"""The locust file: a plain, editable file that has locust send the same load."""
+"""The locust file: an editable file with which locust sends the same load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .load import payload
 from .load.target import Target
 
 ARRIVALS = ("poisson", "constant")
-"""Those without an end, since a locust run has none that a user could know."""
+"""Arrival processes without an end, because a locust user does not know when its run ends."""
 TEMPLATE = '''"""Load {url} on a schedule, in locust. Written by `python -m bench locustfile`; edit it freely.
 
     locust -f THIS_FILE --headless -u 1 -t 30s      (or without --headless, for the web page on port 8089)
@@ -34,7 +34,7 @@ class Caller(OpenLoopUser):
 
 
 def render(place: Target, body: Path, content_type: str | None, rate_per_s: float, arrivals: str, seed: int) -> str:
-    """The text of the file. Raises Unusable if the payload cannot be read: better now than in locust."""
+    """The text of the file. Raises Unusable if the payload cannot be read."""
     found = payload.read(body, content_type)
     if not rate_per_s > 0:
         raise Unusable("the rate must be positive")

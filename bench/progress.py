@@ -1,4 +1,4 @@
-"""The progress line: how far a run is, at a cost that the run does not notice."""
+"""The progress line of a run, cheap enough to leave the send lag unchanged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BAR_WIDTH = 30
 class ProgressLine:
     """One line on a terminal, rewritten four times a second.
 
-    Not rich's progress bar: rendering one takes milliseconds on the thread that has to send on time, and would show up
-    as send lag. This costs one short write.
+    A progress bar of rich takes milliseconds on the thread that sends, which would show as send lag. This line is one
+    short write.
     """
 
     def __init__(self, stream: TextIO, total_s: float) -> None:
@@ -32,7 +32,7 @@ class ProgressLine:
         self._write(line(now, self._total_s))
 
     def clear(self) -> None:
-        """Take the line away, for what is printed next."""
+        """Remove the line before other output."""
         if self._written:
             self._write("")
             self._stream.write("\r")

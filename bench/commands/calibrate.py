@@ -14,10 +14,12 @@ SMALL = payload.Payload("64 zeros", payload.JSON, b"[" + b"0," * 63 + b"0]")
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("calibrate", help="what the generator itself can do on this machine")
+    command = commands.add_parser("calibrate", help="measure the limits of the load generator on this machine")
     command.add_argument("--payload", type=Path, metavar="FILE", help="request body (default: a small JSON array)")
     command.add_argument("--seconds", type=arguments.positive, default=3.0, help="how long (default: %(default)s)")
-    command.add_argument("--processes", type=arguments.count, default=1, help="that send (default: %(default)s)")
+    command.add_argument(
+        "--processes", type=arguments.count, default=1, help="generator processes (default: %(default)s)"
+    )
     command.set_defaults(execute=run)
 
 
@@ -25,7 +27,7 @@ def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
     body = payload.read(asked.payload) if asked.payload else SMALL
     found = calibration.calibrate(body, seconds=asked.seconds, processes=asked.processes)
     callers = f"{32 * asked.processes} callers"
-    print(f"floor     {found.floor_us:,.0f} us   median latency of one caller: no server can look faster than this")
+    print(f"floor     {found.floor_us:,.0f} us   median latency of one caller: the lowest latency that can be measured")
     print(f"ceiling   {found.ceiling_per_s:,.0f}/s   {callers}, the echo server on the same machine")
-    print(f"usable    {found.usable_rate_per_s:,.0f}/s   half of it: above this the generator queues")
+    print(f"usable    {found.usable_rate_per_s:,.0f}/s   half of the ceiling: above it the generator queues requests")
     return OK

@@ -1,4 +1,4 @@
-"""``bench compare``: two servers in turn, or two records of runs."""
+"""``bench compare``: two servers loaded in turn, or the records of two runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
 from ..experiments import compare, sweep
+from ..experiments.config import RunConfig
 from ..experiments.ladder import ATTEMPTS
-from ..experiments.run import Plan, execute
+from ..experiments.run import execute
 from ..load.measurements import Outcome
-from ..report import junit
+from ..report import checks, junit
 from ..result import objective, record
 
 BLOCK_S = 5.0
@@ -26,19 +27,21 @@ BLOCK_S = 5.0
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
-        "compare", help="is B faster or slower than A? two URLs (loaded in turn), or two results of bench run"
+        "compare", help="whether B is faster or slower than A: two URLs (loaded in turn), or two results of bench run"
     )
     command.add_argument("url", metavar="A")
     command.add_argument("other", metavar="B")
     arguments.add_body(command)
     load = command.add_mutually_exclusive_group()
-    load.add_argument("--rate", type=arguments.positive, metavar="R", help="requests/s, whatever the server does")
-    load.add_argument("--users", type=arguments.count, metavar="N", help="callers that wait for each answer")
-    command.add_argument("--pairs", type=arguments.count, default=10, metavar="N", help="of blocks (default: 10)")
-    command.add_argument("--percentile", default="p99", help="compared (default: p99, or the gate's)")
-    command.add_argument("--margin", type=arguments.percent, default=0.02, help="too small to matter (default: 2%%)")
-    command.add_argument("--gate", metavar="p99:+5%", help="exit with 1 when B is slower than that")
-    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write what the gate said here, for CI")
+    load.add_argument("--rate", type=arguments.positive, metavar="R", help="requests/s of an open loop")
+    load.add_argument("--users", type=arguments.count, metavar="N", help="callers of a closed loop")
+    command.add_argument("--pairs", type=arguments.count, default=10, metavar="N", help="pairs of blocks (default: 10)")
+    command.add_argument("--percentile", default="p99", help="compared percentile (default: p99, or the gate's)")
+    command.add_argument(
+        "--margin", type=arguments.percent, default=0.02, help="a difference below it does not matter (default: 2%%)"
+    )
+    command.add_argument("--gate", metavar="p99:+5%", help="exit with 1 if B is slower than that")
+    command.add_argument("--junit", type=Path, metavar="FILE.xml", help="write the outcome of the gate here, for CI")
     arguments.add_arrivals(command)
     arguments.add_conditions(command, BLOCK_S, 1.0)
     arguments.add_output(command)
@@ -52,11 +55,11 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     q = gate.quantile if gate is not None else objective.quantile(asked.percentile)
     files = [Path(one) for one in (asked.url, asked.other) if one.endswith(".json")]
     if len(files) == 1:
-        raise Unusable("compare two URLs or two results, not one of each: what was measured then is not measured now")
+        raise Unusable("compare needs two URLs or two results, not one of each")
     found = _of_files(files, q, asked.margin) if files else _of_servers(asked, given, q)
     if asked.output is not None:
         sweep.write_json(asked.output, found)
-    if asked.json or not sys.stdout.isatty():
+    if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json(found).decode())
     else:
         print(compare.summary(found))
@@ -70,11 +73,11 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     return OK
 
 
-def _check(found: compare.Comparison, gate: compare.Gate | None, text: str | None) -> junit.Check:
-    told = compare.summary(found)
+def _check(found: compare.Comparison, gate: compare.Gate | None, text: str | None) -> checks.Check:
+    summary = compare.summary(found)
     if gate is None or found.partial:
-        return junit.Check("B against A", skipped=f"{'no gate was given' if gate is None else 'interrupted'}; {told}")
-    return junit.Check(f"gate {text}", told if compare.failed(found, gate) else None)
+        return checks.Check("B against A", skipped=f"{'no gate' if gate is None else 'interrupted'}; {summary}")
+    return checks.Check(f"gate {text}", summary if compare.failed(found, gate) else None)
 
 
 def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Comparison:
@@ -84,11 +87,11 @@ def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Compari
 
 def _latency_ns(path: Path) -> NDArray[np.int64]:
     found, columns = record.read(path)
-    if not found["validity"]["ok"]:
+    if not found.validity.ok:
         raise Unusable(
-            f"{str(path)!r} is an invalid run ({found['validity']['reasons'][0]}): there is nothing to compare"
+            f"{str(path)!r} is an invalid run ({found.validity.reasons[0]}): measure it again before you compare it"
         )
-    counted = record.measured(columns, record.repeats_of(found)) & np.isin(
+    counted = record.measured(columns, found.window.repeats) & np.isin(
         columns["outcome"], (Outcome.OK, Outcome.TIMEOUT)
     )
     return (columns["last_byte_ns"] - columns["due_ns"])[counted]
@@ -96,19 +99,19 @@ def _latency_ns(path: Path) -> NDArray[np.int64]:
 
 def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> compare.Comparison:
     if asked.rate is None and asked.users is None and asked.arrivals is None:
-        raise Unusable("two servers are compared under a load: give --rate or --users")
-    plans = {}
+        raise Unusable("a comparison of two servers needs a load: pass --rate or --users")
+    configs = {}
     for side, url in (("A", asked.url), ("B", asked.other)):
         place = argparse.Namespace(**{**vars(asked), "url": url})
-        one = replace(arguments.plan(place, given, BLOCK_S), calibrate=False, look=False)
-        plans[side] = replace(one, objective=objective.Objective(q, one.timeout_s * 1e3))
+        one = replace(arguments.run_config(place, given, BLOCK_S), calibrate=False, observe=False)
+        configs[side] = replace(one, objective=objective.Objective(q, one.timeout_s * 1e3))
     found: list[dict[str, float]] = []
     partial = False
-    with arguments.progress(plans["A"].total_s) as watch:
+    with arguments.progress(configs["A"].total_s) as watch:
         try:
             for number, sides in enumerate(compare.order(asked.pairs)):
-                # Both blocks of a pair see the same arrivals.
-                pair = {side: _block_ms(replace(plans[side], seed=asked.seed + number), q, watch) for side in sides}
+                # Both blocks of a pair get the same arrivals.
+                pair = {side: _block_ms(replace(configs[side], seed=asked.seed + number), q, watch) for side in sides}
                 known = {side: ms for side, ms in pair.items() if ms is not None}
                 shown = ", ".join(
                     f"{side} {ms:,.2f} ms" if ms is not None else f"{side} -" for side, ms in pair.items()
@@ -120,24 +123,27 @@ def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> co
             if not found:
                 raise
             partial = True
-            arguments.ended_early(why, "only the pairs until then are compared")
+            arguments.ended_early(why, "the comparison is of the pairs until then")
     if not found:
-        raise Unusable("the load generator was the limit in every pair: give it a core of its own, or lower --rate")
+        raise Unusable("the load generator was the limit in every pair: lower --rate, or give it a core of its own")
     a_ms, b_ms = ([pair[side] for pair in found] for side in "AB")
     return replace(compare.of_pairs(q, a_ms, b_ms, asked.margin), partial=partial)
 
 
-def _block_ms(plan: Plan, q: float, watch: arguments.Watches) -> float | None:
-    """The percentile of one block; None where the load generator was the limit as often as it was tried: what that
-    would say of the server is nothing, and it is no reason to throw the other pairs away."""
+def _block_ms(config: RunConfig, q: float, watch: arguments.Watches) -> float | None:
+    """The percentile of one block, in ms; None if the load generator was the limit in all ``ATTEMPTS``.
+
+    Such a block says nothing about the server, and the other pairs stay usable. Raises Unusable for a block that is
+    invalid for another reason, or too short for the percentile.
+    """
     for _ in range(ATTEMPTS):
-        result, _columns = execute(plan, watch())
+        result, _columns = execute(config, watch())
         if result.partial:
             raise KeyboardInterrupt
         if result.latency.corrected is not None:
             found = result.latency.corrected[objective.percentile_name(q)]
             if found.value_ms is None:
-                raise Unusable(f"{found.samples} answers a block are too few for this percentile: raise --duration")
+                raise Unusable(f"{found.samples} responses per block are too few for this percentile: raise --duration")
             return found.value_ms
     if result.validity.generator_bound:
         return None

@@ -1,10 +1,10 @@
-"""What a run leaves behind: the result, its raw rows and its page, and what it was held to for CI."""
+"""The files of a run: the result, its raw rows, its page, and its checks for CI."""
 
 from __future__ import annotations
 
 import argparse
 
-from ..report import junit, page
+from ..report import checks, junit, page
 from ..result import record
 from ..result.repeats import Columns
 
@@ -15,5 +15,5 @@ def write(asked: argparse.Namespace, result: record.RunRecord, columns: Columns)
         record.write(asked.output, result, columns)
         page.write([asked.output], asked.output.with_suffix(".html"))
     if asked.junit is not None:
-        seconds = sum(one.end_s - one.start_s for one in result.window.repeats)
-        junit.write(asked.junit, f"bench run {result.target.url}", junit.checks_of(result, asked.max_errors), seconds)
+        found = checks.of_run(result, asked.max_errors)
+        junit.write(asked.junit, f"bench run {result.target.url}", found, result.window.seconds)

@@ -16,15 +16,15 @@ from ..load import target
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("locustfile", help="print a locust file for the same load, to edit")
-    command.add_argument("url", metavar="URL", help="the server; /invocations is meant where no path is given")
-    command.add_argument("--payload", type=Path, required=True, metavar="FILE", help="request body, sent as it is")
+    command.add_argument("url", metavar="URL", help="the server (/invocations if it has no path)")
+    command.add_argument("--payload", type=Path, required=True, metavar="FILE", help="request body, sent unchanged")
     command.add_argument("--content-type", metavar="TYPE", help="default: from the payload's suffix")
     command.add_argument(
         "--rate", type=arguments.positive, default=100.0, metavar="R", help="requests/s per locust user (default: 100)"
     )
     command.add_argument("--arrivals", choices=locustfile.ARRIVALS, default="poisson", help="default: %(default)s")
-    command.add_argument("--seed", type=int, default=1, help="of the arrivals (default: %(default)s)")
-    command.add_argument("--output", type=Path, metavar="FILE.py", help="write it here instead")
+    command.add_argument("--seed", type=int, default=1, help="seed of the arrivals (default: %(default)s)")
+    command.add_argument("--output", type=Path, metavar="FILE.py", help="write it here instead of printing it")
     command.set_defaults(execute=run)
 
 
@@ -36,7 +36,7 @@ def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
         sys.stdout.write(text)
         return OK
     try:
-        # "x": it is meant to be edited, so it must never be overwritten.
+        # "x": users edit the file, so it must never be overwritten.
         with asked.output.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``bench peers``: Slipway beside other model servers, on the same models, machine and run."""
+"""``bench peers``: Slipway and other model servers, with the same models, on one machine, in one run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
 from ..experiments import sweep
-from ..experiments.run import TOOL
+from ..experiments.recording import TOOL
 from ..observe import environment
 from ..peers import environments, figures, loads, rounds, show, table, workload
 from ..peers.peer import Peer
@@ -31,36 +31,51 @@ MODELS = ", ".join(one.name for one in workload.MODELS)
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
-        "peers", help="how other model servers do on the same models and machine; docs/peers.md says how"
+        "peers", help="compare Slipway with other model servers on this machine (docs/peers.md)"
     )
-    command.add_argument("names", nargs="*", metavar="PEER", help=f"of {NAMES} (default: all; the first always)")
+    command.add_argument("names", nargs="*", metavar="PEER", help=f"of {NAMES} (default: all; slipway always)")
     command.add_argument("--models", nargs="+", default=[], metavar="MODEL", help=f"of {MODELS} (default: all)")
-    command.add_argument("--install", action="store_true", help="make the environments that are not there")
+    command.add_argument("--install", action="store_true", help="create missing environments")
     command.add_argument(
-        "--cache", type=Path, default=environments.DEFAULT_CACHE, help="of environments (default: %(default)s)"
+        "--cache", type=Path, default=environments.DEFAULT_CACHE, help="folder of environments (default: %(default)s)"
     )
-    command.add_argument("--rounds", type=arguments.count, default=ROUNDS, metavar="N", help="(default: %(default)s)")
     command.add_argument(
-        "--seconds", type=arguments.positive, default=SECONDS, metavar="S", help="of each load (default: %(default)s)"
+        "--rounds", type=arguments.count, default=ROUNDS, metavar="N", help="rounds (default: %(default)s)"
+    )
+    command.add_argument(
+        "--seconds",
+        type=arguments.positive,
+        default=SECONDS,
+        metavar="S",
+        help="seconds of each load (default: %(default)s)",
     )
     command.add_argument(
         "--warmup",
         type=arguments.positive,
         default=WARMUP_S,
         metavar="S",
-        help="before the loads (default: %(default)s)",
+        help="seconds of warm-up before the loads (default: %(default)s)",
     )
     command.add_argument(
-        "--rate", type=arguments.positive, metavar="R", help="of the open loop (default: half of the slowest's reach)"
+        "--rate",
+        type=arguments.positive,
+        metavar="R",
+        help="rate of the open loop (default: half of the slowest peer's maximum)",
     )
     command.add_argument(
-        "--server-cores", type=_cores, metavar="0,1", help="for each server (default: the first; load has the last)"
+        "--server-cores",
+        type=_cores,
+        metavar="0,1",
+        help="cores of each server (default: the first; the generator has the last)",
     )
     command.add_argument(
-        "--generator", choices=(loads.WRK, loads.ENGINE), default=loads.WRK, help="of closed loops (default: wrk)"
+        "--generator",
+        choices=(loads.WRK, loads.ENGINE),
+        default=loads.WRK,
+        help="generator of closed loops (default: wrk)",
     )
-    command.add_argument("--seed", type=int, default=1, help="of arrivals (default: %(default)s)")
-    command.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the tables here as well")
+    command.add_argument("--seed", type=int, default=1, help="seed of arrivals (default: %(default)s)")
+    command.add_argument("--markdown", type=Path, metavar="FILE.md", help="also write the tables here")
     arguments.add_output(command)
     command.set_defaults(execute=run)
 
@@ -71,7 +86,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     peers = chosen(asked.names)
     measure = loads.measure(asked.generator)
     server_cores, generator_core = rounds.choose_cores(asked.server_cores)
-    with _ended_politely(), tempfile.TemporaryDirectory(prefix="peers-") as folder:
+    with _sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="peers-") as folder:
         pythons, missing = _environments(peers, asked.cache, asked.install)
         config = rounds.ComparisonConfig(
             peers=tuple(one for one in peers if one.name in pythons),
@@ -100,22 +115,22 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def chosen(names: Sequence[str]) -> tuple[Peer, ...]:
-    """The peers of these names (all for none), in the table's order, the first always. Raises Unusable."""
+    """The peers with these names (all without a name), in the order of the table; the first always. Raises Unusable."""
     unknown = set(names) - {one.name for one in table.PEERS}
     if unknown:
-        raise Unusable(f"there is no peer {', '.join(sorted(unknown))}: there are {NAMES}")
+        raise Unusable(f"unknown peer {', '.join(sorted(unknown))}: choose of {NAMES}")
     return tuple(one for at, one in enumerate(table.PEERS) if at == 0 or not names or one.name in names)
 
 
 def _models(names: Sequence[str]) -> tuple[workload.Model, ...]:
     unknown = set(names) - {one.name for one in workload.MODELS}
     if unknown:
-        raise Unusable(f"there is no model {', '.join(sorted(unknown))}: there are {MODELS}")
+        raise Unusable(f"unknown model {', '.join(sorted(unknown))}: choose of {MODELS}")
     return tuple(one for one in workload.MODELS if not names or one.name in names)
 
 
 def _environments(peers: Sequence[Peer], cache: Path, install: bool) -> tuple[dict[str, Path], dict[str, str]]:
-    """The interpreters of those that can be used, and why the others cannot."""
+    """The interpreters of the usable peers, and the reason for each unusable one."""
     pythons, missing = {}, {}
     for peer in peers:
         try:
@@ -187,8 +202,8 @@ def _status(found: figures.Comparison) -> int:
 
 
 @contextlib.contextmanager
-def _ended_politely() -> Iterator[None]:
-    """A request to end is a Ctrl-C: servers are ended, and nothing is left behind."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that all servers are stopped."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

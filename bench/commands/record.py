@@ -10,7 +10,7 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
 from ..load import access_log, trace
-from . import run as run_command
+from . import run
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -29,7 +29,7 @@ def _add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None
     command.add_argument("--speed", type=arguments.positive, default=1.0, metavar="X", help="2: twice as fast")
     arguments.add_conditions(command, arguments.DEFAULT_DURATION_S, 0.0)
     arguments.add_verdict(command)
-    arguments.add_output(command, arguments.RUN_OUTPUT)
+    arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=replay)
 
 
@@ -43,9 +43,9 @@ def record(asked: argparse.Namespace, _given: Sequence[str]) -> int:
     trace.write(asked.output, made)
     arguments.say(f"{len(found.arrivals):,} requests in {made.duration_s:,.1f} s, {made.rate_per_s:,.1f}/s")
     if found.skipped:
-        arguments.say(f"{found.skipped:,} lines were not understood and left out")
+        arguments.say(f"{found.skipped:,} lines have no known format and were left out")
     if found.coarse:
-        arguments.say("the log has whole seconds: requests were spread at random within theirs")
+        arguments.say("the log has whole seconds: each request got a random instant within its second")
     return OK
 
 
@@ -53,6 +53,6 @@ def replay(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
     arguments.check_directory(asked.junit)
     if asked.duration is not None:
-        raise Unusable("a trace has a duration of its own: leave --duration out")
+        raise Unusable("a trace has its own duration: leave out --duration")
     asked.arrivals = f"trace:{asked.trace}" + (f"@{asked.speed:g}" if asked.speed != 1 else "")
-    return run_command.measure(arguments.plan(asked, given), asked)
+    return run.measure(arguments.run_config(asked, given), asked)

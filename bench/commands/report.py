@@ -1,4 +1,4 @@
-"""``bench report``: the page of a result made again, or one page of several."""
+"""``bench report``: one page of one or several results."""
 
 from __future__ import annotations
 

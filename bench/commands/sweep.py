@@ -16,7 +16,7 @@ from ..exits import OK
 from ..experiments import ladder, sweep
 from ..experiments.run import execute
 from ..load import probe
-from ..report import junit
+from ..report import checks, junit
 from ..result.record import RunRecord
 from ..result.repeats import Columns
 
@@ -24,11 +24,11 @@ RUNG_S = 10.0
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("sweep", help="a curve of latency over rates, or over users")
+    command = commands.add_parser("sweep", help="latency over several rates, or over several numbers of users")
     arguments.add_request(command)
     steps = command.add_mutually_exclusive_group(required=True)
     steps.add_argument("--rates", metavar="50..800x5", help="requests/s: 50,100,200, or five in equal ratios")
-    steps.add_argument("--users", dest="callers", metavar="1,2,4", help="callers that wait for each answer")
+    steps.add_argument("--users", dest="callers", metavar="1,2,4", help="callers of a closed loop")
     arguments.add_arrivals(command)
     arguments.add_conditions(command, RUNG_S, 1.0)
     arguments.add_output(command)
@@ -39,36 +39,36 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
     arguments.check_directory(asked.junit)
-    plan = replace(arguments.plan(asked, given, RUNG_S), look=False)
+    config = replace(arguments.run_config(asked, given, RUNG_S), observe=False)
     steps = ladder.rates(asked.rates or asked.callers)
-    probe.reach(plan.target)
-    seen: list[ladder.Rung] = []
+    probe.reach(config.target)
+    rungs: list[ladder.Rung] = []
     status, ended = OK, None
 
     def keep(record: RunRecord, _columns: Columns) -> None:
         found = ladder.rung(record)
-        seen.append(found)
-        arguments.say(f"{len(seen)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
+        rungs.append(found)
+        arguments.say(f"{len(rungs)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
 
-    with arguments.progress(plan.total_s) as watch:
+    with arguments.progress(config.total_s) as watch:
         try:
             if asked.rates is not None:
-                seen = ladder.climb(sweep.runner(plan, watch, keep), steps)
+                rungs = ladder.climb(sweep.runner(config, watch, keep), steps)
             else:
                 for users in steps:
-                    keep(*execute(replace(plan, users=round(users), calibrate=False), watch()))
+                    keep(*execute(replace(config, users=round(users), calibrate=False), watch()))
         except (KeyboardInterrupt, Unusable) as why:
-            if not seen:
+            if not rungs:
                 raise
             status, ended = arguments.ended_early(why, "the curve is partial"), str(why) or "interrupted"
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    result = sweep.summary(created, plan.command, plan.target.url, seen)
+    result = sweep.summary(created, config.command, config.target.url, rungs)
     if asked.output is not None:
         sweep.write_json(asked.output, result)
-    if asked.json or not sys.stdout.isatty():
+    if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json(result).decode())
     else:
         Console().print(sweep.table(result))
     if asked.junit is not None:
-        junit.write(asked.junit, f"bench sweep {plan.target.url}", junit.of_sweep(seen, len(steps), ended))
+        junit.write(asked.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), ended))
     return status

@@ -1,1 +1,1 @@
-"""Experiments: one run, or several that answer one question."""
+"""Experiments: one run, or several runs for one question."""

@@ -1,12 +1,12 @@
-"""The objective's capacity: the highest rate at which latency still meets an objective, with an interval.
+"""Capacity under an objective: the highest rate at which latency still meets the objective, with an interval.
 
-Three steps, on whatever answers "what was the percentile at this rate": bracket it between a rate that meets the
-objective and one that misses it; measure across the bracket; then measure close to where the curve seems to cross the
-objective, again and again. The curve can only rise, since a percentile that falls as load grows is noise.
+The search has three steps. It brackets the capacity between a rate that meets the objective and a rate that misses it.
+It measures across the bracket. Then it measures near the crossing of the fitted curve and the objective, several times.
+The curve is isotonic: a percentile that falls as load grows is noise.
 
-It is fitted to milliseconds, held at three times the limit: their mean over short trials errs least, because of what
-most trials see too little, a few see much (the mean of reciprocals, or of logarithms, says that the server bears more
-than it does); and a hopeless overload is an ordinary point. A bootstrap of the fit's residuals gives the interval.
+The fit uses milliseconds, capped at three times the limit. Their mean over short trials has the least bias: most trials
+miss the tail and a few overstate it, so that a mean of logarithms or reciprocals overstates the capacity. The cap makes
+an overload an ordinary point. A bootstrap of the residuals of the fit gives the interval.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 NARROW = 1.2
-"""The bracket is narrow enough when its ends are this ratio apart."""
+"""The bracket is complete if the ratio of its ends is at most this."""
 MARGIN = 1.05
-"""The fit reaches beyond the bracket by this ratio: both its ends are single, noisy measurements."""
+"""The fit extends beyond the bracket by this ratio, because both ends are single, noisy measurements."""
 NEAR = (0.94, 0.97, 1.0, 1.03, 1.06)
-"""Where the last trials are, as shares of the crossing that the earlier ones show."""
+"""The rates of the last trials, as shares of the crossing of the earlier ones."""
 NEIGHBOURHOOD = 0.1
-"""The interval rests on trials this close to the crossing: far from it, the noise is another one."""
+"""The interval uses trials this close to the crossing, because noise differs far from it."""
 CAP = 3.0
-"""Beyond this many times the limit, latency says nothing more of where the limit is crossed."""
+"""Latency is capped at this many times the limit: higher values say nothing about the crossing."""
 RESAMPLES = 400
 MAX_STEPS = 24
 SCHEMA = "slipway.bench.slo/1"
@@ -35,9 +35,9 @@ SCHEMA = "slipway.bench.slo/1"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One measurement: the percentile at a rate. ``ms`` is infinite where requests failed or the rate was not served.
+    """The percentile at one rate. ``ms``: infinite if requests failed or the server fell behind.
 
-    ``generator``: the load generator was the limit, so nothing is known of the server.
+    ``generator``: the load generator was the limit, so that the trial says nothing about the server.
     """
 
     rate_per_s: float
@@ -47,9 +47,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """``rate_per_s``: the highest rate that meets the objective, between ``low`` and ``high`` with 95 % confidence.
+    """The result of a search.
 
-    ``None`` with a ``reason`` where it could not be found; ``at_least``: everything up to there met the objective.
+    ``rate_per_s``: the highest rate that meets the objective; None, with a ``reason``, if the search failed.
+    ``low_per_s`` and ``high_per_s``: its 95 % interval. ``at_least``: every rate up to there met the objective.
     """
 
     quantile: float
@@ -64,12 +65,12 @@ class Capacity:
 
 
 Measure = Callable[[float, int], Trial]
-"""Given a rate and the number of the trial, from which it takes its seed."""
+"""Measures a rate; the number of the trial selects its seed."""
 
 
 @dataclass(slots=True)
 class Search:
-    """One search: keeps its trials, so that whoever is interrupted can still show them."""
+    """One search. It keeps its trials, so that an interrupted command can still show them."""
 
     measure: Measure
     quantile: float
@@ -79,7 +80,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
 
     def run(self, first_rate_per_s: float) -> Capacity:
-        """Search from a first rate, which may be far off: a dozen trials or so, and ``replicates`` x 5."""
+        """Search from any first rate, in about a dozen trials and ``replicates`` x 5 more."""
         bracket = self._bracket(first_rate_per_s)
         if isinstance(bracket, str):
             met = [one.rate_per_s for one in self.trials if self._meets(one)]
@@ -88,7 +89,7 @@ class Search:
         for rate in np.geomspace(low / MARGIN, min(high * MARGIN, self.max_rate_per_s), len(NEAR)):
             self._try(float(rate))
         for _ in range(self.replicates):
-            # Anew each time: what the last trials said moves where the next ones are.
+            # Each round fits again, because its trials move the crossing.
             middle = self.fit().rate_per_s
             if middle is not None:
                 for share in NEAR:
@@ -96,7 +97,7 @@ class Search:
         return self.fit()
 
     def fit(self) -> Capacity:
-        """What the trials so far say."""
+        """The capacity that the trials so far show."""
         usable = [one for one in self.trials if not one.generator]
         rates = np.array([one.rate_per_s for one in usable])
         rising = np.array([min(one.ms, CAP * self.limit_ms) for one in usable])
@@ -108,25 +109,25 @@ class Search:
         return self._found(crossing, min(low, crossing), max(high, crossing), at_least=False, reason=None)
 
     def _bracket(self, rate: float) -> tuple[float, float] | str:
-        """Doubling or halving until both sides are known, then halving what lies between."""
+        """A rate on each side of the objective, by doubling, halving and bisection; else the reason of the failure."""
         low, high = 0.0, math.inf
         for _ in range(MAX_STEPS):
             rate = min(rate, self.max_rate_per_s)
             trial = self._try(rate)
             if trial.generator:
-                return "the load generator reached its own limit first: give it a core, or more --processes"
+                return "the load generator reached its own limit first: give it a core of its own, or more --processes"
             if self._meets(trial):
                 low = max(low, rate)
                 if rate >= self.max_rate_per_s:
-                    return "every rate that the generator can be trusted at met the objective"
+                    return "every reliable rate of the generator met the objective"
             else:
                 high = min(high, rate)
-            if low >= high:  # a noisy pair: the fit will say which of them was wrong
+            if low >= high:  # a noisy pair of trials: the fit decides between them
                 return high / NARROW, low * NARROW
             if low and high / low <= NARROW:
                 return low, high
             rate = low * 2 if high == math.inf else high / 2 if not low else math.sqrt(low * high)
-        return "no rate met the objective: is it below what one request takes alone?"
+        return "no rate met the objective: compare it with the latency of a single request"
 
     def _try(self, rate: float) -> Trial:
         self.trials.append(self.measure(rate, len(self.trials)))
@@ -156,20 +157,20 @@ def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
 
 
 def fitted(rates: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The rising curve through trials: its distinct rates [m], ascending, and the fitted value at each."""
+    """The isotonic curve through trials: its distinct rates [m], ascending, and the fitted values [m]."""
     distinct, where, counts = np.unique(rates, return_inverse=True, return_counts=True)
     means = np.bincount(where, values) / counts
     return distinct, isotonic(means, counts.astype(np.float64))
 
 
 def crossing_rate(rates: NDArray[np.float64], values: NDArray[np.float64], limit: float) -> float | None:
-    """Where the rising curve reaches the limit, straight between its points; None where it never does."""
+    """The rate at which the isotonic curve crosses the limit, by linear interpolation; None without a crossing."""
     distinct, curve = fitted(rates, values)
     above = np.flatnonzero(curve > limit)
     if not len(above) or above[0] == 0:
         return None
     first = int(above[0])
-    # The flat stretches of an isotonic fit stand for their middle: a run of pooled points is one measurement.
+    # A flat part of an isotonic fit counts at its middle, because its pooled points are one measurement.
     left = float(distinct[curve == curve[first - 1]].mean())
     right = float(distinct[curve == curve[first]].mean())
     share = (limit - curve[first - 1]) / (curve[first] - curve[first - 1])
@@ -177,10 +178,10 @@ def crossing_rate(rates: NDArray[np.float64], values: NDArray[np.float64], limit
 
 
 def crossing_interval(rates: NDArray[np.float64], values: NDArray[np.float64], limit: float) -> tuple[float, float]:
-    """A 95 % interval of the crossing: the curve plus its residuals, drawn anew and fitted anew.
+    """A 95 % interval of the crossing, by a bootstrap of the residuals of the fit.
 
-    Residuals and not trials are drawn, because each rate has few of them; they are widened for the points that the
-    curve has adapted to.
+    Residuals are drawn instead of trials, because each rate has few trials. They are scaled up for the degrees of
+    freedom of the fit.
     """
     distinct, curve = fitted(rates, values)
     at = np.searchsorted(distinct, rates)
@@ -190,14 +191,14 @@ def crossing_interval(rates: NDArray[np.float64], values: NDArray[np.float64], l
     found: list[float] = []
     for _ in range(RESAMPLES):
         crossing = crossing_rate(rates, curve[at] + random.choice(residuals, len(rates)), limit)
-        # Beyond the rates that were measured it is only known to be beyond.
+        # A crossing beyond the measured rates counts at the last of them.
         found.append(crossing if crossing is not None else float(distinct[0] if curve[0] > limit else distinct[-1]))
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
 def falls_short(capacity: Capacity, wanted_per_s: float) -> bool | None:
-    """Whether the objective is met by fewer requests per second than wanted: None when nobody can say."""
+    """Whether the capacity is below ``wanted_per_s``; None if the interval leaves it open."""
     rate, low, high = capacity.rate_per_s, capacity.low_per_s, capacity.high_per_s
     if rate is None or capacity.at_least:
         return False if rate is not None and rate >= wanted_per_s else None
@@ -207,7 +208,7 @@ def falls_short(capacity: Capacity, wanted_per_s: float) -> bool | None:
 
 
 def summary(capacity: Capacity, name: str) -> str:
-    """The result in one line for people. ``name``: the objective's."""
+    """The result in one line of text. ``name``: of the objective."""
     rate = capacity.rate_per_s
     if rate is None:
         return f"{name}: {capacity.reason}"

@@ -1,4 +1,4 @@
-"""The comparison of two servers, or of two records: a ratio of percentiles, its interval, and what follows from it."""
+"""The comparison of two servers, or of two records: a ratio of percentiles, its interval and a verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = "slipway.bench.compare/1"
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """B may be slower than A by ``allowed`` (0.05: 5 %) at a percentile."""
+    """A limit: B may be slower than A by ``allowed`` (0.05: 5 %) at a percentile."""
 
     quantile: float
     allowed: float
@@ -30,11 +30,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``ratio``: B's percentile over A's, with a 95 % interval; above 1, B is slower.
+    """The result of a comparison.
 
-    ``verdict``: faster, slower, or no difference beyond the margin; undecided when the interval is too wide to say.
-    ``pairs``: the ratio of each pair of neighbouring blocks, where both servers were loaded in turn. ``partial``:
-    Ctrl-C came, or a server went, before the last pair.
+    ``ratio``: B's percentile over A's, with a 95 % interval; above 1, B is slower. ``verdict``: faster, slower, or no
+    difference beyond the margin; undecided if the interval is too wide. ``pairs``: the ratio of each pair of blocks, if
+    both servers were loaded in turn. ``partial``: the load ended before the last pair, by Ctrl-C or by a lost server.
     """
 
     quantile: float
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def gate(text: str) -> Gate:
-    """``p99:+5%``. Raises Unusable."""
+    """The gate that ``p99:+5%`` describes. Raises Unusable."""
     found = re.fullmatch(r"(p[\d.]+):\+?(\d+(?:\.\d+)?)%", text)
     if found is None:
         raise Unusable(f"cannot read the gate {text!r}: write p99:+5%")
@@ -58,20 +58,20 @@ def gate(text: str) -> Gate:
 
 
 def order(pairs: int) -> Iterator[str]:
-    """AB, BA, AB, ...: a machine that drifts slows both sides alike."""
+    """The order of the blocks: AB, BA, AB, ... A drift of the machine then slows both sides alike."""
     for pair in range(pairs):
         yield "AB" if pair % 2 == 0 else "BA"
 
 
 def of_pairs(q: float, a_ms: Sequence[float], b_ms: Sequence[float], margin: float) -> Comparison:
-    """From blocks in pairs, each of which saw the same minute: Student's interval over the logs of their ratios."""
+    """The comparison of blocks in pairs: Student's interval over the logarithms of their ratios."""
     middle, low, high = ratio_of_pairs(a_ms, b_ms)
     ratios = tuple(b / a for a, b in zip(a_ms, b_ms, strict=True))
     return _judged(q, middle, low, high, margin, "interleaved pairs", ratios)
 
 
 def ratio_of_pairs(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """The geometric mean of b/a over pairs of positive values, and its 95 % interval (without end for one pair)."""
+    """The geometric mean of b/a over pairs of positive values, and its 95 % interval (unbounded for one pair)."""
     logs = [math.log(other / one) for one, other in zip(a, b, strict=True)]
     middle = fmean(logs)
     half = t_975(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
@@ -79,10 +79,10 @@ def ratio_of_pairs(a: Sequence[float], b: Sequence[float]) -> tuple[float, float
 
 
 def of_records(q: float, a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], margin: float) -> Comparison:
-    """From two runs at different times: whole stretches of each drawn anew (circular block bootstrap).
+    """The comparison of two runs at different times, by a circular block bootstrap of each.
 
-    ``a_ns``, ``b_ns``: latencies in the order of intended instants. What else changed between the runs is in the ratio
-    too, and in no interval.
+    ``a_ns``, ``b_ns``: int64 [n], latencies in the order of intended instants. Other changes between the runs are part
+    of the ratio, and the interval does not cover them.
     """
     ratio = _quantile(b_ns, q) / _quantile(a_ns, q)
     random = np.random.default_rng(0)
@@ -92,12 +92,12 @@ def of_records(q: float, a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], margi
 
 
 def failed(comparison: Comparison, limit: Gate) -> bool:
-    """Slower than allowed by the best estimate, and slower at all beyond doubt."""
+    """Whether B is slower than allowed by the best estimate, and slower than A by the whole interval."""
     return comparison.ratio > 1 + limit.allowed and comparison.low > 1
 
 
 def summary(found: Comparison) -> str:
-    """The result in one line for people."""
+    """The result in one line of text."""
     name = percentile_name(found.quantile)
     return f"{name} of B is {found.ratio:.3f} times that of A [{found.low:.3f}, {found.high:.3f}]: {found.verdict}"
 

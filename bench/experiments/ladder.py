@@ -1,4 +1,4 @@
-"""The ladder: one rate after another, each a short run, until the server no longer keeps up."""
+"""The ladder: short runs at rising rates, until the server is saturated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..result.statistics import Percentile
 
 ATTEMPTS = 3
 KEPT_UP = 0.95
-"""Answered with success below this share of what was offered: the server is saturated."""
+"""The server is saturated if its goodput is below this share of the offered rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One rate (or number of users) and what it gave. ``generator``: the load generator was the limit, not the server.
+    """The result of one rate, or of one number of users.
 
-    ``latency`` is None where it is not to be trusted.
+    ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run.
     """
 
     rate_per_s: float | None
@@ -44,11 +44,11 @@ class Rung:
 
 
 Measure = Callable[[float, int | None], Rung]
-"""Given a rate, and a seed if it should be another than the plan's."""
+"""Measures a rate, with the configured seed (None) or another one."""
 
 
 def rung(record: RunRecord) -> Rung:
-    """What a run says as one point of a curve."""
+    """A run as one point of a curve."""
     return Rung(
         rate_per_s=record.load.rate_per_s,
         users=record.load.users,
@@ -76,14 +76,14 @@ def rates(text: str) -> tuple[float, ...]:
     except (ValueError, ZeroDivisionError) as error:
         raise Unusable(f"cannot read {text!r}: write 50,100,200 or 50..800x5") from error
     if not found or not all(math.isfinite(one) and one > 0 for one in found):
-        raise Unusable(f"cannot read {text!r}: all must be positive numbers")
+        raise Unusable(f"cannot read {text!r}: write positive numbers")
     return tuple(round(one, 3) for one in sorted(found))
 
 
 def climb(measure: Measure, steps: Iterable[float]) -> list[Rung]:
-    """Every step in turn, ending after the first saturated one: beyond it there is only more queue.
+    """Every step in turn, until the first saturated one. Higher rates would only lengthen the queue.
 
-    Where the generator was the limit, the step is measured again: other programs may have needed its machine.
+    A step in which the generator was the limit is measured again, because other programs may have used its machine.
     """
     climbed = []
     for step in steps:
@@ -94,8 +94,7 @@ def climb(measure: Measure, steps: Iterable[float]) -> list[Rung]:
 
 
 def patiently(measure: Measure, rate_per_s: float, seed: int | None = None) -> Rung:
-    """The first measurement in which the generator was not the limit, or the last of ``ATTEMPTS``, each with the next
-    seed."""
+    """The first measurement without the generator as the limit, or the last of ``ATTEMPTS``, each with a new seed."""
     found = measure(rate_per_s, seed)
     for attempt in range(1, ATTEMPTS):
         if not found.generator:
@@ -105,16 +104,19 @@ def patiently(measure: Measure, rate_per_s: float, seed: int | None = None) -> R
 
 
 def capacity_per_s(climbed: Iterable[Rung]) -> float | None:
-    """The most that was answered per second, if some rate was too high: below that nobody knows what it is."""
-    seen = list(climbed)
-    if not any(one.saturated and not one.generator for one in seen):
+    """The highest goodput per second; None if no rate saturated the server, which leaves the capacity unknown."""
+    rungs = list(climbed)
+    if not any(one.saturated and not one.generator for one in rungs):
         return None
-    return max(one.goodput_per_s for one in seen)
+    return max(one.goodput_per_s for one in rungs)
 
 
 def first_rates(floor_ms: float, usable_per_s: float, count: int) -> tuple[float, ...]:
-    """Rates to begin with, knowing only how long one request takes alone: from a tenth of one caller's to eight times
-    that, as batching and several instances may give, and no higher than the generator can be trusted."""
+    """``count`` rates for a first ladder, from the latency of a single caller.
+
+    They reach from a tenth of its rate to eight times that rate, which batching and several instances may give, and at
+    most to the reliable rate of the generator.
+    """
     alone = 1e3 / max(floor_ms, 1e-3)
     low, high = alone / 10, min(8 * alone, usable_per_s)
     return rates(f"{min(low, high / 4)}..{high}x{count}")

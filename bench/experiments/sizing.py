@@ -1,4 +1,4 @@
-"""The plan: how many instances a peak needs, when to add one, and what it costs."""
+"""Sizing: the instances for a peak, the target value of their autoscaling, and their cost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from ..errors import Unusable
 
 SCHEMA = "slipway.bench.plan/1"
-AWS_START = 0.5
-"""What AWS advises to begin with where nothing has been measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the service must bear. ``peak_per_s``: the busiest minute's mean rate; ``mean_per_s``: over the whole bill.
+    """The demand on a service. ``peak_per_s``: mean rate of the busiest minute. ``mean_per_s``: mean rate of the bill.
 
-    ``growth``: how much larger the peak will be (0.2: by a fifth). ``rise_per_minute``: how fast load rises at worst,
-    as a share of what it was a minute ago. ``burst``: the busiest second over its minute's mean.
+    ``growth``: expected growth of the peak (0.2: by a fifth). ``rise_per_minute``: fastest rise of load, as a share of
+    the load one minute before. ``burst``: rate of the busiest second over the mean of its minute.
     """
 
     peak_per_s: float
@@ -33,8 +31,11 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """What passes between a rise of load and an instance that answers, in seconds: until the alarm fires, until the
-    machine has started, until the model has loaded."""
+    """The seconds from a rise of load to a new instance that serves.
+
+    ``metric_s``: until the alarm fires. ``start_s``: until the machine has started. ``load_s``: until the model has
+    loaded.
+    """
 
     metric_s: float = 180.0
     start_s: float = 240.0
@@ -46,11 +47,13 @@ class Delays:
 
 
 @dataclass(frozen=True, slots=True)
-class CapacityPlan:
-    """``safety_factor``: the share of an instance's capacity that it should carry, and ``binds``: what decided it.
+class Sizing:
+    """The instances for a demand.
 
-    ``bounds``: every candidate for it. ``target_per_instance``: invocations a minute, which is what SageMaker's target
-    tracking wants. ``cost_per_million``: at the mean rate, and ``floor_per_million`` if instances were always full.
+    ``safety_factor``: the load of an instance, as a share of its capacity. ``bounds``: the upper bounds of that factor
+    by their reason; ``binds``: the reason of the lowest one. ``target_per_instance``: invocations per minute, the value
+    for SageMaker's target tracking. ``cost_per_million``: cost of a million requests at the mean rate;
+    ``floor_per_million``: the cost if instances were always full.
     """
 
     capacity_per_s: float
@@ -67,18 +70,18 @@ class CapacityPlan:
     schema: str = field(default=SCHEMA)
 
 
-def make(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: float, spare: int = 0) -> CapacityPlan:
-    """The plan for a capacity under the objective: use the lower end of its interval.
+def size(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: float, spare: int = 0) -> Sizing:
+    """The sizing for a capacity under the objective; pass the lower end of its interval.
 
-    While a new instance is on its way, load goes on rising, and those that are there must bear it: the factor is at
-    most 1 / (1 + rise). The metric is a minute's mean, and the busiest second of a minute must be borne too: at most
-    1 / burst. Raises Unusable for numbers that make no plan.
+    Load rises further until a new instance serves, and the present instances must carry it: the factor is at most
+    1 / (1 + rise). The metric is the mean of a minute, and instances must carry its busiest second too: at most
+    1 / burst. Raises Unusable for numbers that are not positive, and for a burst below 1.
     """
     if not (capacity_per_s > 0 and demand.peak_per_s > 0 and demand.mean_per_s > 0 and demand.burst >= 1):
-        raise Unusable("capacity, peak and mean must be positive, and a burst is at least 1")
+        raise Unusable("the numbers must be larger: capacity, peak and mean above 0, burst at least 1")
     rise = (1 + demand.rise_per_minute) ** (delays.total_s / 60) - 1
     bounds = {
-        f"load rises by {rise:.0%} in the {delays.total_s:.0f} s until a new instance answers": 1 / (1 + rise),
+        f"load rises by {rise:.0%} in the {delays.total_s:.0f} s until a new instance serves": 1 / (1 + rise),
         f"the busiest second has {demand.burst:.2f} times its minute's mean": 1 / demand.burst,
     }
     binds = min(bounds, key=lambda name: bounds[name])
@@ -86,7 +89,7 @@ def make(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: 
     needed = math.ceil(demand.peak_per_s * (1 + demand.growth) / (capacity_per_s * factor) - 1e-9)
     instances = needed + spare
     target = math.floor(capacity_per_s * factor * 60)
-    return CapacityPlan(
+    return Sizing(
         capacity_per_s=capacity_per_s,
         bounds=bounds,
         safety_factor=factor,
@@ -104,7 +107,7 @@ def make(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: 
 def policy(target_per_instance: float) -> dict[str, Any]:
     """The configuration that Application Auto Scaling's ``put-scaling-policy`` takes.
 
-    In quickly, out slowly: an instance too many costs its price, one too few costs the objective.
+    Instances are added quickly and removed slowly: one too many costs its price, one too few costs the objective.
     """
     return {
         "TargetValue": target_per_instance,
@@ -116,13 +119,13 @@ def policy(target_per_instance: float) -> dict[str, Any]:
 
 
 def burst_of(offsets_ns: NDArray[np.int64]) -> float:
-    """The busiest second over its minute's mean, at the 99th percentile of minutes; of whole minutes with 60 requests.
+    """The busiest second over the mean of its minute, at the 99th percentile of whole minutes with 60 requests or more.
 
-    Raises Unusable for a trace without such a minute.
+    ``offsets_ns``: int64 [n], arrivals. Raises Unusable for a trace without such a minute.
     """
     seconds = np.bincount(offsets_ns // 1_000_000_000)
     minutes = seconds[: len(seconds) // 60 * 60].reshape(-1, 60)
     busy = minutes[minutes.sum(axis=1) >= 60]
     if not len(busy):
-        raise Unusable("the trace has no whole minute with at least 60 requests: give --burst instead")
+        raise Unusable("the trace has no whole minute with at least 60 requests: pass --burst instead")
     return float(np.quantile(busy.max(axis=1) / busy.mean(axis=1), 0.99))

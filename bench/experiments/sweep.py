@@ -1,4 +1,4 @@
-"""The sweep: a curve of latency over offered load, as it is written and shown."""
+"""The sweep: a curve of latency over offered load, its JSON and its table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..load.raw_run import Watch
 from ..result.record import RunRecord
 from ..result.repeats import Columns
 from ..result.statistics import Percentile
+from .config import RunConfig
 from .ladder import Measure, Rung, capacity_per_s, rung
-from .run import Plan, execute
+from .run import execute
 
 SCHEMA = "slipway.bench.sweep/1"
 Keep = Callable[[RunRecord, Columns], None]
@@ -25,7 +26,7 @@ SHOWN = ("p50", "p95", "p99")
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """``capacity_per_s``: the most that was answered with success, where some rate was too high; else None."""
+    """A curve. ``capacity_per_s``: the highest goodput; None if no rate saturated the server."""
 
     created: str
     command: str
@@ -35,11 +36,14 @@ class SweepRecord:
     schema: str = field(default=SCHEMA)
 
 
-def runner(plan: Plan, watch: Callable[[], Watch | None], keep: Keep) -> Measure:
-    """Runs the plan at the rate that it is given; ``keep`` gets all that came of it. Ctrl-C ends it for good."""
+def runner(config: RunConfig, watch: Callable[[], Watch | None], keep: Keep) -> Measure:
+    """A measurement of one rate with this configuration.
+
+    ``keep`` receives every complete record with its rows. Ctrl-C in a run raises KeyboardInterrupt.
+    """
 
     def measure(rate_per_s: float, seed: int | None) -> Rung:
-        at_rate = replace(plan, rate_per_s=rate_per_s, users=None, calibrate=False)
+        at_rate = replace(config, rate_per_s=rate_per_s, users=None, calibrate=False)
         record, columns = execute(at_rate if seed is None else replace(at_rate, seed=seed), watch())
         if record.partial:
             raise KeyboardInterrupt
@@ -50,16 +54,17 @@ def runner(plan: Plan, watch: Callable[[], Watch | None], keep: Keep) -> Measure
 
 
 def summary(created: str, command: str, url: str, rungs: Sequence[Rung]) -> SweepRecord:
+    """The record of a curve."""
     return SweepRecord(created, command, url, tuple(rungs), capacity_per_s(rungs))
 
 
 def to_json(result: object) -> bytes:
-    """Any result of this package as indented UTF-8 JSON."""
+    """A result of any experiment as indented UTF-8 JSON."""
     return orjson.dumps(result, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def write_json(path: Path, result: object) -> None:
-    """Raises Unusable when the disk refuses."""
+    """Write a result of any experiment. Raises Unusable if the file cannot be written."""
     try:
         path.write_bytes(to_json(result))
     except OSError as error:
@@ -67,7 +72,7 @@ def write_json(path: Path, result: object) -> None:
 
 
 def table(result: SweepRecord) -> RenderableType:
-    """The curve for a terminal."""
+    """The curve as a table for the terminal."""
     grid = Table(box=None, padding=(0, 2), title=f"Latency over offered load: {result.url}", title_justify="left")
     for name in ("offered/s", "answered/s", *(f"{one} ms" for one in SHOWN), "failed"):
         grid.add_column(name, justify="right")
@@ -89,5 +94,5 @@ def _note(one: Rung) -> str:
     if one.generator:
         return "the generator was the limit"
     if one.saturated:
-        return "saturated: the server does not keep up"
+        return "saturated: the server cannot serve this rate"
     return one.reasons[0] if one.reasons else ""

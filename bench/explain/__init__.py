@@ -1,1 +1,1 @@
-"""Explanation: where the time of a request went."""
+"""Explanation: the parts of latency, their causes, and the evidence for each cause."""

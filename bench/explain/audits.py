@@ -1,4 +1,4 @@
-"""Audits: laws that hold for every queue, applied to the run. A figure that breaks one is measured wrongly."""
+"""Audits: laws that hold for every queue, applied to the run. A broken law shows a wrong measurement."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from .batches import Runs
 from .stages import CLIENT_TERMS, RESIDUAL, TERMS, Account
 
 LIMIT = 0.05
-# Fewer requests than this and the ends of the window are a visible part of it.
+# With fewer requests, the ends of the window are a visible part of it.
 MIN_REQUESTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Two ways to the same number. ``mismatch``: their difference over the larger. ``ok`` is None where a mismatch
-    has harmless reasons, which ``note`` names."""
+    """Two computations of the same number.
+
+    ``mismatch``: their difference over the larger one. ``ok``: None for a mismatch that may be harmless, for the
+    reasons in ``note``.
+    """
 
     name: str
     law: str
@@ -37,8 +40,8 @@ class Audit:
 def little(columns: dict[str, NDArray[np.int64]], stretches: Sequence[Span]) -> Audit | None:
     """Requests in the system on average: counted over time, and as rate times mean latency.
 
-    They differ when the run began or ended with a backlog: then it was not in a steady state. ``columns``: all rows of
-    the run, warm-up included, because its requests are in the system when a measured stretch begins.
+    They differ if the run began or ended with a backlog, which is no steady state. ``columns``: all rows, warm-up
+    included, because its requests are in the system when a measured stretch begins. None for a short run.
     """
     due, last = columns["due_ns"], columns["last_byte_ns"]
     whole_ns = sum(end_s - start_s for start_s, end_s in stretches) * 1e9
@@ -55,23 +58,23 @@ def little(columns: dict[str, NDArray[np.int64]], stretches: Sequence[Span]) -> 
         ("counted over time", counted),
         ("rate x mean latency", by_law),
         "requests",
-        "a difference means that a backlog was left at the end of the run, or taken over from the warm-up",
+        "a difference means a backlog at the end of the run, or at the end of the warm-up",
     )
 
 
 def little_in_server(account: Account, totals: Totals | None, seconds: float) -> Audit | None:
-    """Requests inside the server on average: from the stage times of our replies, and from its own metrics."""
+    """Requests inside the server on average: from the stage times of responses, and from the server's metrics."""
     if totals is None or totals.seconds <= 0 or not account.with_server or totals.requests < MIN_REQUESTS:
         return None
     inside = [at for at, name in enumerate(TERMS) if name not in (*CLIENT_TERMS, RESIDUAL)]
-    ours = float(account.terms_ns[:, inside].sum()) / 1e9 / seconds
+    by_stages = float(account.terms_ns[:, inside].sum()) / 1e9 / seconds
     return _audit(
         "Little's law, inside the server",
         "mean in the server = rate x mean time there",
-        ("stage times of our replies", ours),
-        ("the server's own metrics, less send", (totals.request_seconds - totals.send_seconds) / totals.seconds),
+        ("stage times of responses", by_stages),
+        ("the server's metrics, without send", (totals.request_seconds - totals.send_seconds) / totals.seconds),
         "requests",
-        "the server's figure holds the requests of other clients too, and only the time between two scrapes",
+        "the server's metrics include other clients, and cover only the time between two scrapes",
         strict=False,
     )
 
@@ -84,16 +87,16 @@ def utilisation(runs: Runs, totals: Totals | None, seconds: float) -> Audit | No
     return _audit(
         "Utilisation law",
         "busy instances = runs per second x mean time of a run",
-        ("runs as their replies show them", len(runs.rows) / seconds * mean_s),
-        ("runs as the server counts them", totals.runs / totals.seconds * mean_s),
+        ("runs by the responses", len(runs.rows) / seconds * mean_s),
+        ("runs by the server's counters", totals.runs / totals.seconds * mean_s),
         "instances",
-        "the server also counts runs for other clients, and those whose requests failed",
+        "the server also counts the runs of other clients, and of requests that failed",
         strict=False,
     )
 
 
 def contradictions(account: Account) -> Audit | None:
-    """Requests of which the server claims more time than passed for its client."""
+    """Requests with stage times above their latency at the client."""
     count = len(account.total_ns)
     if not account.with_server or not count:
         return None
@@ -101,14 +104,14 @@ def contradictions(account: Account) -> Audit | None:
     return Audit(
         name="Clocks",
         law="the server's stages take no longer than the whole request",
-        left="requests that contradict it",
+        left="requests that break it",
         left_value=float(account.contradictions),
-        right="in all",
+        right="all requests",
         right_value=float(count),
         unit="requests",
         mismatch=share,
         ok=share <= LIMIT / 5,
-        note="by more than 50 us, what two clocks differ by when they are read",
+        note="by more than 50 us, the error of reading two clocks",
     )
 
 

@@ -1,4 +1,4 @@
-"""Batches: the runs of the model as the rows of its requests show them, and the law of what a run costs."""
+"""Batches: the runs of the model, found in the rows of their requests, and the law of their time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .stages import TERMS, Account
 
-# Two runs of one size may last equally long to the last digit of the header; not this long after each other, though.
+# Two runs of one size may have equal stage times in all digits of the header, but not within this time.
 SAME_RUN_NS = 50_000_000
 MIN_RUNS_PER_SIZE = 5
 MIN_SIZES = 2
@@ -24,7 +24,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Runs of the model, each [m]: ``rows`` computed together, ``compute_ns``, and ``requests`` of ours in it."""
+    """Runs of the model, each [m]: ``rows`` computed together, ``compute_ns``, and ``requests`` of this load in it."""
 
     rows: Integers
     compute_ns: Integers
@@ -44,8 +44,7 @@ class SizeCost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A jump of ``ms`` for runs of more than ``above_rows`` rows, on top of the line: a padding bucket, or a cache
-    that no longer holds the work."""
+    """A jump of ``ms`` for runs of more than ``above_rows`` rows: a padding bucket, or a cache that is too small."""
 
     above_rows: int
     ms: float
@@ -53,11 +52,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class BatchLaw:
-    """S(b) = ``fixed_ms`` + ``per_row_ms`` b, plus the ``steps`` that are passed: the time of a run of b rows.
+    """S(b) = ``fixed_ms`` + ``per_row_ms`` b + the ``steps`` below b: the time of a run of b rows.
 
-    ``error`` are standard errors. ``residual_cv``: how far single runs scatter around the law, as a share of it.
-    ``r2``: weighted, over single runs. ``fixed_share``: fixed / (fixed + per row): near 1, batching is almost free;
-    near 0, it only adds waiting. ``smallest`` and ``largest``: the sizes seen; the law says nothing beyond them.
+    Fields with ``error`` are standard errors. ``residual_cv``: scatter of single runs around the law, as a share of it.
+    ``r2``: weighted, over single runs. ``fixed_share``: fixed / (fixed + per row). Near 1 batching is almost free, near
+    0 it only adds waiting. ``smallest`` and ``largest``: the range of sizes in which the law holds.
     """
 
     fixed_ms: float
@@ -76,20 +75,20 @@ class BatchLaw:
         return self.fixed_ms + self.per_row_ms * rows + sum(step.ms for step in self.steps if rows > step.above_rows)
 
     def capacity_per_s(self, instances: int = 1) -> float:
-        """Rows per second of instances that always run the largest batch that was seen."""
+        """Rows per second of instances that always run the largest batch of this load."""
         return instances * self.largest / self.ms(self.largest) * 1e3
 
 
 def reconstruct(account: Account) -> Runs:
-    """The runs behind the requests. Replies carry no batch id: the requests of one run share its size and its times.
+    """The runs behind the requests, found by the size and the stage times that the requests of one run share.
 
-    A run holds at most as many requests as rows, and its replies leave together.
+    Responses carry no batch id. A run holds at most as many requests as rows, and its responses leave together.
     """
     known = account.batch > 0
     rows = account.batch[known]
     assemble, compute = (account.terms_ns[known, TERMS.index(name)] for name in ("assemble", "compute"))
     ended = (account.due_ns + account.total_ns)[known]
-    # One key sorts as well as three. Requests of one run stay in the order of the schedule, which is that of their end.
+    # One key sorts faster than three. Requests of one run stay in the order of the schedule, and so of their end.
     order = np.argsort(compute * 1_000_003 + assemble * 1_009 + rows, kind="stable")
     rows, assemble, compute, ended = rows[order], assemble[order], compute[order], ended[order]
     new = np.ones(len(rows), dtype=bool)
@@ -115,10 +114,11 @@ def costs(runs: Runs) -> tuple[SizeCost, ...]:
 
 
 def fit(runs: Runs) -> BatchLaw | None:
-    """The law by weighted least squares; None unless two sizes were run five times each.
+    """The law by weighted least squares; None unless two sizes have five runs each.
 
-    Service times scatter in proportion to their mean, so a run weighs the inverse square of its size's expected time.
-    Steps are added one at a time, while one stands out by four standard errors and a tenth of the time there.
+    Service times scatter in proportion to their mean, so that the weight of a run is the inverse square of the expected
+    time of its size. Steps are added one by one, while a step is significant at four standard errors and adds a tenth
+    of the time.
     """
     sizes = _by_size(runs, MIN_RUNS_PER_SIZE)
     if len(sizes.rows) < MIN_SIZES or (sizes.mean_ms <= 0).any():
@@ -134,9 +134,9 @@ def fit(runs: Runs) -> BatchLaw | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sizes:
-    """All that a fit needs of the runs, by size [k]: how many, their mean, their squared deviations from it, summed.
+    """The runs by size [k]: their number, their mean, and the sum of their squared deviations from it.
 
-    Weights depend on the size alone, so fitting the means is fitting the single runs.
+    Weights depend on the size alone, so that a fit of the means equals a fit of the single runs.
     """
 
     rows: Floats
@@ -186,7 +186,7 @@ def _law(sizes: _Sizes, above: tuple[int, ...]) -> BatchLaw:
 
 
 def _solve(sizes: _Sizes, above: tuple[int, ...]) -> _Solution:
-    """Least squares, reweighted once with the times that the first fit expects."""
+    """Least squares, weighted again with the expected times of the first fit."""
     steps = ((sizes.rows > at).astype(np.float64) for at in above)
     design = np.column_stack([np.ones_like(sizes.rows), sizes.rows, *steps])
     expected: Floats = sizes.mean_ms
@@ -195,7 +195,7 @@ def _solve(sizes: _Sizes, above: tuple[int, ...]) -> _Solution:
         of_runs = sizes.runs * weights
         inverse = np.linalg.pinv(design.T @ (design * of_runs[:, None]))
         values = inverse @ (design.T @ (of_runs * sizes.mean_ms))
-        # A line may pass below zero where runs are few; a weight may not.
+        # A line may pass below zero where runs are few, but a weight must be positive.
         expected = np.maximum(design @ values, 0.1 * sizes.mean_ms)
     around = sizes.squares_ms2 + sizes.runs * (sizes.mean_ms - design @ values) ** 2
     freedom = max(float(sizes.runs.sum()) - design.shape[1], 1.0)
@@ -204,9 +204,9 @@ def _solve(sizes: _Sizes, above: tuple[int, ...]) -> _Solution:
 
 
 def _best_step(sizes: _Sizes, taken: tuple[int, ...]) -> int | None:
-    """The size above which a further jump stands out most, if one does at all."""
+    """The size below the most significant further step; None without a significant step."""
     best, best_sigmas = None, MIN_STEP_SIGMAS
-    # A line through two sizes fits them whatever they are; so does one with a step through three.
+    # A line fits any two sizes exactly, and a line with one step fits any three.
     if len(sizes.rows) < len(taken) + 4:
         return None
     for at in (int(size) for size in sizes.rows[:-1] if size not in taken):

@@ -1,4 +1,4 @@
-"""The causes: what was seen for and against each of the five reasons why a model server is slow. No verdicts."""
+"""The causes: the five reasons why a model server is slow, each with its share and its evidence. No verdicts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import evidence, self_inflicted, weights
-from .evidence import CODEC, Evidence, Seen
+from .evidence import CODEC, Evidence
+from .observations import Observations
 from .sentence import MIN_GAP_MS, MIN_GAP_SHARE
 from .stages import TERMS
 
 BANDWIDTH, MODEL, REQUESTS, HARDWARE, SELF = "bandwidth", "model_too_large", "too_many_requests", "hardware", "self"
 TITLES = {
-    BANDWIDTH: "Bandwidth: bytes on their way",
+    BANDWIDTH: "Bandwidth: the transfer of bodies",
     MODEL: "The model is too large",
     REQUESTS: "Too many requests",
     HARDWARE: "Too little hardware",
@@ -27,13 +28,13 @@ TERMS_OF = {
     HARDWARE: ("compute",),
     SELF: ("queue_timer", *CODEC),
 }
-"""Which terms of a request's account belong to which cause; what belongs to none is network and generator."""
+"""The terms of a request's account that belong to each cause. The other terms belong to network and generator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A measure speaks for its cause from ``speaks_for`` up (None: not by itself), and against it below
-    ``speaks_against``."""
+    """A value of at least ``speaks_for`` speaks for the cause (None: no value does). A value below ``speaks_against``
+    speaks against it."""
 
     cause: str
     measure: str
@@ -45,8 +46,9 @@ THRESHOLDS = (
     Threshold(BANDWIDTH, "share_median", 0.40, 0.10),
     Threshold(BANDWIDTH, "share_tail", 0.40, 0.10),
     Threshold(BANDWIDTH, "nominal_use", 0.70, 0.30),
-    # An upper bound of the link's use can clear it and never convict it. Segments sent again mean a link that loses.
+    # An upper bound of the link's use can speak against the link, but never for it.
     Threshold(BANDWIDTH, "link_use", None, 0.30),
+    # Segments are sent again when the link loses packets. A link without losses may still be slow.
     Threshold(BANDWIDTH, "retransmits", 10.0, 0.0),
     Threshold(MODEL, "memory_share", 0.95, 0.80),
     Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
@@ -64,18 +66,21 @@ THRESHOLDS = (
     Threshold(SELF, "share_tail", 0.30, 0.10),
     Threshold(SELF, "loop_delay", 0.10, 0.02),
     Threshold(SELF, "loop_lag_share", 0.30, 0.10),
-    # What stands still for a hundredth of the time meets one request in a hundred: the p99.
+    # A pause that fills a hundredth of the time delays one request in a hundred, which is the p99.
     Threshold(SELF, "gc_share", 0.02, 0.005),
     Threshold(SELF, "padding_share", 0.30, 0.10),
     Threshold(SELF, "oversubscription", 0.20, 0.05),
 )
-"""Defaults to be tuned against planted causes; a verdict needs an experiment besides."""
+"""Defaults, to be tuned against planted causes. A verdict also needs an experiment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause with its evidence. ``share_median``: of a typical request's time; ``share_tail``: of what p99 takes on
-    top (None where it takes hardly more). ``at_most``: the shares are upper bounds, contained in another cause's."""
+    """One cause with its evidence.
+
+    ``share_median``: its share of a typical request's time. ``share_tail``: its share of the time that the p99 adds;
+    None if the p99 adds hardly any. ``at_most``: both shares are upper bounds, and are contained in another cause's.
+    """
 
     name: str
     title: str
@@ -85,9 +90,9 @@ class Cause:
     evidence: tuple[Evidence, ...]
 
 
-def weigh(seen: Seen) -> tuple[Cause, ...]:
-    """The five causes, the largest share first."""
-    makers: dict[str, Callable[[Seen], list[Evidence]]] = {
+def weigh(observed: Observations) -> tuple[Cause, ...]:
+    """The five causes, the largest share first. Raises KeyError without a band around the median."""
+    makers: dict[str, Callable[[Observations], list[Evidence]]] = {
         BANDWIDTH: evidence.of_bandwidth,
         MODEL: lambda one: [*evidence.of_model(one), *weights.of_weights(one)],
         REQUESTS: evidence.of_requests,
@@ -96,15 +101,15 @@ def weigh(seen: Seen) -> tuple[Cause, ...]:
     }
     found = []
     for name, make in makers.items():
-        median, tail = _shares(seen, name)
-        findings = [*evidence.of_shares(median, tail, name == MODEL), *make(seen)]
+        median, tail = _shares(observed, name)
+        findings = [*evidence.of_shares(median, tail, name == MODEL), *make(observed)]
         judged = tuple(_judged(name, one) for one in findings)
         found.append(Cause(name, TITLES[name], median, tail, name == MODEL, judged))
     return tuple(sorted(found, key=lambda cause: -max(cause.share_median or 0.0, cause.share_tail or 0.0)))
 
 
 def speaks(cause: str, measure: str | None, value: float | None) -> str | None:
-    """What a value of a measure says of a cause: ``for``, ``against`` or nothing."""
+    """``for``, ``against``, or None: the side of a cause that a value of a measure speaks for."""
     for threshold in THRESHOLDS:
         if value is not None and (threshold.cause, threshold.measure) == (cause, measure):
             if threshold.speaks_for is not None and value >= threshold.speaks_for:
@@ -117,23 +122,24 @@ def _judged(cause: str, one: Evidence) -> Evidence:
     return Evidence(one.text, one.measure, one.value, speaks(cause, one.measure, one.value))
 
 
-def _shares(seen: Seen, cause: str) -> tuple[float | None, float | None]:
-    """The cause's share of a typical request's time, and of what the tail takes on top."""
-    if not seen.account.with_server:
+def _shares(observed: Observations, cause: str) -> tuple[float | None, float | None]:
+    """The cause's share of a typical request's time, and of the time that the tail adds."""
+    if not observed.account.with_server:
         return None, None
     names = TERMS_OF[cause]
     scale = 1.0
     if cause == MODEL:
-        # Reading the weights costs a run the same whatever its size: it can be no more than the fixed part.
-        if seen.law is None or seen.law.fixed_ms <= 0:
+        # A run of any size reads all weights once, so that reading them costs at most the fixed part of a run.
+        law = observed.batching.law if observed.batching is not None else None
+        if law is None or law.fixed_ms <= 0:
             return None, None
-        rows = float(np.mean(seen.account.batch[seen.account.batch > 0]))
-        names, scale = TERMS_OF[HARDWARE], min(seen.law.fixed_ms / seen.law.ms(rows), 1.0)
-    in_median = sum(seen.median.terms_ms[name] for name in names)
+        rows = float(np.mean(observed.account.batch[observed.account.batch > 0]))
+        names, scale = TERMS_OF[HARDWARE], min(law.fixed_ms / law.ms(rows), 1.0)
+    in_median = sum(observed.median.terms_ms[name] for name in names)
     if cause == BANDWIDTH:
-        in_median += evidence.reading_ms(seen)
-    median = scale * max(in_median, 0.0) / seen.median.total_ms if seen.median.total_ms > 0 else None
-    gap = seen.tail
+        in_median += evidence.reading_ms(observed)
+    median = scale * max(in_median, 0.0) / observed.median.total_ms if observed.median.total_ms > 0 else None
+    gap = observed.tail
     if gap is None or (gap.gap_ms < MIN_GAP_MS and gap.gap_ms < MIN_GAP_SHARE * gap.median_ms):
         return median, None
     in_tail = sum(gap.terms[name].ms for name in names)
@@ -141,6 +147,6 @@ def _shares(seen: Seen, cause: str) -> tuple[float | None, float | None]:
 
 
 def terms_without_cause() -> tuple[str, ...]:
-    """The terms of the account that no cause claims: the generator's own, and network and unexplained."""
+    """The terms of the account that belong to no cause: those of the generator, and network and unexplained."""
     claimed = {name for names in TERMS_OF.values() for name in names}
     return tuple(name for name in TERMS if name not in claimed)

@@ -1,4 +1,4 @@
-"""Dispersion: how bursty the offered load was, which no mean rate tells."""
+"""Dispersion: the burstiness of the offered load."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Dispersion:
 
 
 def dispersion(due_ns: NDArray[np.int64], stretches: Sequence[Span]) -> tuple[Dispersion, ...]:
-    """The index of dispersion for counts at each time scale that the run is long and busy enough for.
+    """The index of dispersion for counts at each time scale with enough windows and arrivals.
 
-    ``due_ns``: int64 [n], ascending intended instants. Windows lie within a stretch: the time between two is no lull.
+    ``due_ns``: int64 [n], ascending intended instants. Windows lie within a measured stretch.
     """
     found = []
     for window_s in WINDOWS_S:

@@ -1,34 +1,42 @@
-"""Self-inflicted: what a server does to itself: timers, codecs, its event loop, collections, threads and padding."""
+"""Self-inflicted slowness: timers, codecs, the event loop, garbage collection, threads and padding of the server."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..observe.model_work import ModelWork
-from .evidence import CODEC, Evidence, Seen
+from .evidence import CODEC, Evidence
+from .observations import Observations
 
 
-def of_self_inflicted(seen: Seen) -> list[Evidence]:
-    terms = seen.median.terms_ms
+def of_self_inflicted(observed: Observations) -> list[Evidence]:
+    """Everything that the server costs itself, in the order: timer, codecs, padding, event loop, collector, threads."""
+    terms = observed.median.terms_ms
     codec = sum(terms[name] for name in CODEC)
     return [
         Evidence(
-            f"a typical request waits {terms['queue_timer']:.3f} ms for a batch to fill while an instance is free "
-            f"(queue_busy, when all are busy: {terms['queue_busy']:.3f} ms)"
+            f"a typical request waits {terms['queue_timer']:.3f} ms for a batch to fill while an instance is idle "
+            f"(queue_busy, while all are busy: {terms['queue_busy']:.3f} ms)"
         ),
-        Evidence(f"decoding, encoding and taking batches apart cost it {codec:.3f} ms"),
-        *_padding(seen),
-        *_loop(seen),
-        *_collections(seen),
-        *_threads(seen),
+        Evidence(f"decoding, assembling, scattering and encoding take {codec:.3f} ms of it"),
+        *_padding(observed),
+        *_event_loop(observed),
+        *_collections(observed),
+        *_threads(observed),
     ]
 
 
-def _padding(seen: Seen) -> list[Evidence]:
-    """What padding costs at most: its share of all computed positions, of the time that computing them took."""
-    works = [one for one in (seen.host.works if seen.host is not None else ()) if one.waste is not None]
-    total_ms = seen.median.total_ms
-    return [_padded(one, seen.median.terms_ms["compute"], total_ms) for one in works] if total_ms > 0 else []
+def _works(observed: Observations) -> tuple[ModelWork, ...]:
+    return observed.timeline.works if observed.timeline is not None else ()
+
+
+def _padding(observed: Observations) -> list[Evidence]:
+    """An upper bound of the cost of padding: its share of all computed positions, of the compute time."""
+    total_ms = observed.median.total_ms
+    if total_ms <= 0:
+        return []
+    compute_ms = observed.median.terms_ms["compute"]
+    return [_padded(one, compute_ms, total_ms) for one in _works(observed) if one.waste is not None]
 
 
 def _padded(work: ModelWork, compute_ms: float, total_ms: float) -> Evidence:
@@ -39,68 +47,68 @@ def _padded(work: ModelWork, compute_ms: float, total_ms: float) -> Evidence:
     return Evidence(f"{text}: at most {share:.0%} of a typical request's time", "padding_share", share)
 
 
-def _loop(seen: Seen) -> list[Evidence]:
+def _event_loop(observed: Observations) -> list[Evidence]:
     found = []
-    pings = seen.host.values("ping_ms", seen.stretches) if seen.host is not None else []
+    pings = observed.timeline.values("ping_ms", observed.stretches) if observed.timeline is not None else []
     if pings:
         middle, slowest = float(np.median(pings)), max(pings)
         text = f"/ping, which needs the event loop and no model, took {middle:.2f} ms (median of {len(pings)}; "
         found.append(Evidence(f"{text}slowest {slowest:.1f} ms)", "ping_ms", middle))
-    late_ms = seen.mean("loop_lag_ms")
-    if late_ms is not None and seen.median.total_ms > 0:
-        share = late_ms / seen.median.total_ms
-        text = f"its event loop came {late_ms:.2f} ms late to a timer on average, not counting the first millisecond"
+    late_ms = observed.mean("loop_lag_ms")
+    if late_ms is not None and observed.median.total_ms > 0:
+        share = late_ms / observed.median.total_ms
+        text = f"its event loop was {late_ms:.2f} ms late for a timer on average, without the first millisecond"
         found.append(Evidence(text, "loop_lag_share", share))
-    delay = seen.mean("loop_delay")
+    delay = observed.mean("loop_delay")
     if delay is not None:
         found.append(Evidence(f"the event loop was ready and had no core {delay:.1%} of the time", "loop_delay", delay))
     return found
 
 
-def _collections(seen: Seen) -> list[Evidence]:
-    share, per_s = seen.mean("gc_share"), seen.mean("gc_per_s")
+def _collections(observed: Observations) -> list[Evidence]:
+    share, per_s = observed.mean("gc_share"), observed.mean("gc_per_s")
     if share is None or per_s is None:
-        return [Evidence("the server does not tell of its garbage collection")]
+        return [Evidence("the server reports no garbage collection")]
     each = f", {share / per_s * 1e3:.2f} ms each" if per_s > 0 else ""
-    text = f"garbage collection took {share:.2%} of the time: {per_s:.1f} collections a second{each}"
+    text = f"garbage collection took {share:.2%} of the time: {per_s:.1f} collections per second{each}"
     return [Evidence(text, "gc_share", share)]
 
 
-def _threads(seen: Seen) -> list[Evidence]:
+def _threads(observed: Observations) -> list[Evidence]:
     found = []
-    cores = (seen.host.cores if seen.host is not None else None) or seen.cores
-    computing = _computing(seen)
-    threads = seen.mean("threads")
+    cores = (observed.timeline.cores if observed.timeline is not None else None) or observed.cores
+    computing = _compute_threads(observed)
+    threads = observed.mean("threads")
     if computing and cores:
-        found.append(_oversubscription(seen, computing, cores))
+        found.append(_oversubscription(observed, computing, cores))
     elif threads is not None and cores:
-        found.append(Evidence(f"threads of the server: {threads:.0f}, on {cores:g} cores", "threads", threads))
-    taken, given = seen.mean("involuntary"), seen.mean("voluntary")
+        found.append(Evidence(f"the server has {threads:.0f} threads, on {cores:g} cores", "threads", threads))
+    taken, given = observed.mean("involuntary"), observed.mean("voluntary")
     if taken is not None and given is not None:
-        text = (
-            f"a core was taken from a thread that worked {taken:,.0f} times a second, and given up {given:,.0f} times"
-        )
+        text = f"a working thread lost its core {taken:,.0f} times per second, and gave it up {given:,.0f} times"
         found.append(Evidence(text, "involuntary", taken))
     return found
 
 
-def _oversubscription(seen: Seen, computing: int, cores: float) -> Evidence:
-    """More threads than cores harm where they want more than there is. That they wait for a core proves nothing: other
-    programs may have it."""
+def _oversubscription(observed: Observations, computing: int, cores: float) -> Evidence:
+    """More compute threads than cores do harm if they demand more than all cores.
+
+    A wait for a core alone proves nothing, because other programs may hold the cores.
+    """
     text = f"{computing} threads of its models may compute at once, on {cores:g} cores"
-    waited, worked = seen.mean("run_delay"), seen.mean("server_cpu_cores")
+    waited, worked = observed.mean("run_delay"), observed.mean("server_cpu_cores")
     if computing <= cores:
         return Evidence(text, "oversubscription", 0.0)
     if waited is None or worked is None or waited + worked <= 0:
         return Evidence(text)
-    wanted = waited + worked
-    text = f"{text}: they wanted {wanted:.2f} on average, and waited for {waited / wanted:.0%} of that"
-    return Evidence(text, "oversubscription", max(1 - cores / wanted, 0.0))
+    demand = waited + worked
+    text = f"{text}: they demanded {demand:.2f} cores on average, and waited for {waited / demand:.0%} of that"
+    return Evidence(text, "oversubscription", max(1 - cores / demand, 0.0))
 
 
-def _computing(seen: Seen) -> int:
-    """Threads of the model that has most: models take turns, the steps of a pipeline do not."""
+def _compute_threads(observed: Observations) -> int:
+    """Compute threads of the model with the most: models take turns, but the steps of a pipeline run at once."""
     by_model: dict[str, int] = {}
-    for one in seen.host.works if seen.host is not None else ():
+    for one in _works(observed):
         by_model[one.model] = by_model.get(one.model, 0) + (one.threads or 0)
     return max(by_model.values(), default=0)

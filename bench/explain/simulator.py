@@ -1,4 +1,4 @@
-"""The server's own queue, driven in virtual time: what its decisions alone are worth, without noise."""
+"""The simulator: the server's batch queue in virtual time, with the cost of runs as a function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request of one row: when it comes, its shape, the time that it has (0: no deadline)."""
+    """A request of one row. ``allowed_ns``: its deadline after ``at_ns`` (0: none)."""
 
     at_ns: int
     shape: str = ""
@@ -27,7 +27,11 @@ class Arrival:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of all arrivals, and the rows of each batch."""
+    """The outcome of a simulation: counts of requests, the rows of each batch, and waits in ns.
+
+    ``late``: responses after the deadline. ``refused``: by admission. ``expired``: in the queue. ``deepest``: the most
+    rows that waited at once.
+    """
 
     answered: int = 0
     late: int = 0
@@ -36,17 +40,17 @@ class Outcome:
     deepest: int = 0
     batches: list[int] = field(default_factory=list)
     waits_ns: list[int] = field(default_factory=list)
-    """From arrival to answer, of all that were answered."""
+    """From arrival to response, of every answered request."""
     end_ns: int = 0
 
     @property
     def goodput(self) -> float:
-        """Answers in time, a second."""
+        """Responses within their deadline, per second."""
         return (self.answered - self.late) / (self.end_ns / SECOND)
 
 
 def poisson(rate: float, seconds: float, seed: int, **fields: Any) -> list[Arrival]:
-    """Arrivals with exponential gaps, ``rate`` a second."""
+    """Arrivals of a Poisson process, ``rate`` per second. ``fields``: of every ``Arrival``."""
     random = np.random.default_rng(seed)
     times = np.cumsum(random.exponential(SECOND / rate, int(rate * seconds)))
     return [Arrival(int(at), **fields) for at in times]
@@ -59,13 +63,13 @@ def simulate(
     max_queue_ns: int = NEVER,
     slower: Callable[[int], float] = lambda _busy: 1.0,
 ) -> Outcome:
-    """The queue's instances serve ``arrivals``; admission says no as the scheduler's does.
+    """Serve ``arrivals`` with the instances of the queue, behind the admission rule of the scheduler.
 
-    ``cost_ns`` is what a run takes alone, ``slower(busy)`` how many times longer it takes while so many run: 1 for each
-    on cores of its own, ``busy`` where they share one.
+    ``cost_ns``: the time of a run alone, in ns. ``slower(busy)``: the slowdown of a run while ``busy`` runs are active;
+    1 if each has its own cores, ``busy`` if they share one. ``max_queue_ns``: admission refuses a longer wait.
     """
     outcome = Outcome()
-    running: dict[Batch, float] = {}  # nanoseconds that it would still take alone
+    running: dict[Batch, float] = {}  # the remaining ns of each run, if it ran alone
     coming = iter(arrivals)
     following = next(coming, None)
     now_ns, look_ns = 0, NEVER

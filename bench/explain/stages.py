@@ -1,4 +1,4 @@
-"""Stages: the client's and the server's times of each request joined into one account that adds up."""
+"""Stages: one account per request, from the times of the client and of the server. Its terms add up to the latency."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..load.server_timing import MISSING, STAGES
 CLIENT_TERMS = ("send_lag", "connect", "write")
 RESIDUAL = "residual"
 TERMS = (*CLIENT_TERMS, *STAGES, RESIDUAL)
-"""The terms of a request's latency, in the order in which they pass; the residual is what nobody accounts for."""
+"""The terms of a request's latency in the order of time; the residual is the unexplained rest."""
 
 QUANTILES = (0.50, 0.90, 0.95, 0.99)
 MIN_BAND = 5
-# Two clocks read on two sides of a socket: below this a negative remainder is the reading, not a contradiction.
+# Client and server read different clocks: a smaller negative residual is an error of reading, not a contradiction.
 CLOCK_TOLERANCE_NS = 50_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """Where the time of each answered request went.
+    """The account of each successful request.
 
-    ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the reply's last byte,
-    and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, when each was intended. ``batch``: int64 [n],
-    MISSING where unknown. ``reading_ns``: int64 [n], from the reply's first byte to its last, a part of the residual.
-    ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server told its stages; if
-    False those are zero and the residual is server and network in one. ``unaccounted``: answered requests that are not
-    among the n because the server's times were missing from them. ``contradictions``: requests of which the server
-    claims more time than passed here.
+    ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the last response byte,
+    and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, the intended instants. ``batch``: int64 [n], the
+    batch size, MISSING if unknown. ``reading_ns``: int64 [n], from the first byte of the response to the last, a part
+    of the residual. ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server sent
+    stage times. If False, its terms are zero, and the residual holds server and network. ``unaccounted``: successful
+    requests without stage times, which are not among the n. ``contradictions``: requests with stage times above their
+    latency.
     """
 
     terms_ns: NDArray[np.int64]
@@ -58,21 +58,21 @@ class Band:
 
 
 def join(columns: dict[str, NDArray[np.int64]]) -> Account:
-    """The account of every request that was answered with success.
+    """The account of every successful request.
 
-    Per request: total = send_lag + connect + write + residual + sum(server stages). ``send_lag``: the generator was
-    late. ``connect``: waiting for a free connection. ``write``: until the last byte left
-    for the kernel, less what the server spent meanwhile.
+    Per request: total = send_lag + connect + write + sum(server stages) + residual. ``send_lag``: delay by the
+    generator. ``connect``: wait for a free connection. ``write``: until the kernel has the last byte, without the time
+    that the server worked meanwhile.
     """
     answered = columns["outcome"] == Outcome.OK
     complete = answered & (columns["sent_ns"] != MISSING)
-    told = np.zeros(len(answered), dtype=bool)
+    timed = np.zeros(len(answered), dtype=bool)
     for stage in STAGES:
-        told |= columns[f"{stage}_ns"] != MISSING
-    told &= complete
-    with_server = bool(told.any())
-    rows = told if with_server else complete
-    # Nothing is copied where everything is kept: a run may have millions of rows.
+        timed |= columns[f"{stage}_ns"] != MISSING
+    timed &= complete
+    with_server = bool(timed.any())
+    rows = timed if with_server else complete
+    # A slice copies nothing if all rows are kept: a run may have millions of rows.
     kept = slice(None) if rows.all() else rows
     due, picked, send, sent, last = (
         columns[f"{name}_ns"][kept] for name in ("due", "picked", "send", "sent", "last_byte")
@@ -81,10 +81,10 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
     terms_ns = np.empty((len(due), len(TERMS)), dtype=np.int64, order="F")
     server_ns = terms_ns[:, len(CLIENT_TERMS) : -1]
     for at, stage in enumerate(STAGES):
-        np.maximum(columns[f"{stage}_ns"][kept], 0, out=server_ns[:, at])  # what was not told is in the residual
+        np.maximum(columns[f"{stage}_ns"][kept], 0, out=server_ns[:, at])  # a missing stage is part of the residual
     in_server_ns = server_ns.sum(axis=1)
-    # The server works on what has arrived while the call that wrote it has not returned yet, above all on a machine
-    # that both share. Time that both claim is the server's.
+    # The server may work on a request before the call that wrote it returns, above all on a shared machine. Time that
+    # both count belongs to the server.
     write_ns = np.clip(last - send - in_server_ns, 0, sent - send)
     for at, client_ns in enumerate((picked - due, send - picked, write_ns)):
         terms_ns[:, at] = client_ns
@@ -105,7 +105,7 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
 
 
 def mean(account: Account) -> Band | None:
-    """The mean over all requests; None of none."""
+    """The mean over all requests; None without requests."""
     return _band("mean", account, np.arange(len(account.total_ns)), 0.0, 1.0) if len(account.total_ns) else None
 
 
@@ -113,7 +113,7 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
     """The mean account of the requests around a quantile; None if fewer than five lie there.
 
     The band reaches 5 % to either side of the median and half way to the slowest request above p90 (98.5 to 99.5 % for
-    p99): a single request at the quantile would be an anecdote.
+    p99). A single request at the quantile would be a random sample.
     """
     low, high = band_around(quantile)
     rows = rows_around(account, quantile)
@@ -121,25 +121,25 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
 
 
 def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
-    """Which requests lie in the band around a quantile, fastest first."""
+    """The indices of the requests in the band around a quantile, the fastest first."""
     low, high = band_around(quantile)
     count = len(account.total_ns)
     return account.order[int(low * count) : int(np.ceil(high * count))]
 
 
 def band_around(quantile: float) -> tuple[float, float]:
-    """The quantiles between which requests count as being at ``quantile`` (0 < quantile < 1)."""
+    """The ends of the band around ``quantile`` (0 < quantile < 1), as quantiles."""
     half = min(0.05, (1 - quantile) / 2, quantile / 2)
     return round(quantile - half, 6), round(quantile + half, 6)
 
 
 def tail_contributions(median: Band, tail: Band) -> dict[str, float]:
-    """How many ms each term adds between two bands; the sum is the gap between their totals."""
+    """The ms that each term adds between two bands; their sum is the gap between the totals."""
     return {name: tail.terms_ms[name] - median.terms_ms[name] for name in TERMS}
 
 
 def batch_sizes(account: Account) -> dict[int, int]:
-    """Batch size to the number of requests that were computed in one of that size."""
+    """The number of requests by the size of their batch."""
     sizes, counts = np.unique(account.batch[account.batch > 0], return_counts=True)
     return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""The tail: what slow requests take on top of typical ones, term by term, and how sure that is."""
+"""The tail: the time that slow requests add to typical ones, term by term, with intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEDIAN, TAIL = 0.50, 0.99
 BLOCKS = 32
 RESAMPLES = 400
 CONFIDENCE = 0.95
-# Below this many requests the two bands hold too few to resample: the point estimate stands alone.
+# With fewer requests the two bands are too small to resample, and the point estimate has no interval.
 MIN_REQUESTS = 1_000
 
 Floats = NDArray[np.float64]
@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one term adds to the gap between median and tail, in ms and as a share of the gap; 95 % intervals.
+    """The part of one term in the gap between median and tail, in ms and as a share, with 95 % intervals.
 
-    Shares add up to 1. One of them is above 1 when another term shrinks towards the tail. None where the gap is not
-    above zero (``share``) or the run too short for an interval.
+    Shares add up to 1. A share exceeds 1 if another term shrinks towards the tail. ``share``: None unless the gap is
+    above 0. Intervals: None for a short run.
     """
 
     ms: float
@@ -37,7 +37,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """The gap between the band around p50 and the band around p99, and the terms that it is made of."""
+    """The gap between the bands around p50 and p99, and its terms. ``method``: of the intervals, None without them."""
 
     median_band: tuple[float, float]
     tail_band: tuple[float, float]
@@ -51,10 +51,10 @@ class Attribution:
 
 
 def attribute(account: Account, seed: int = 0) -> Attribution | None:
-    """Charge the gap between p50 and p99 to the terms of the account; None when there are too few requests.
+    """Attribute the gap between p50 and p99 to the terms of the account; None with too few requests.
 
-    Intervals: block bootstrap over 32 stretches of time, because requests that shared a queue, a pause or a burst are
-    not independent. The same run and seed give the same intervals.
+    Intervals: block bootstrap over 32 stretches of time, because requests in the same queue, pause or burst are not
+    independent. The same run and seed give the same intervals.
     """
     median, tail = at_quantile(account, MEDIAN), at_quantile(account, TAIL)
     if median is None or tail is None:
@@ -83,7 +83,7 @@ def attribute(account: Account, seed: int = 0) -> Attribution | None:
 def variance_shares(account: Account) -> dict[str, float] | None:
     """Cov(term, total) / Var(total) of each term: shares of the variance of latency over all requests, adding up to 1.
 
-    The companion of the bands: it looks at every request, and is ruled by the slowest. None where nothing varies.
+    Unlike the bands it uses every request, and the slowest ones dominate it. None without variance.
     """
     if len(account.total_ns) < 2:
         return None
@@ -116,10 +116,10 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 
 def _resampled_gaps(account: Account, seed: int) -> Floats:
-    """The contribution of each term, in ms, in each of ``RESAMPLES`` redrawn runs: float64 [resamples, terms].
+    """The contribution of each term, in ms, in each bootstrap sample: float64 [RESAMPLES, terms].
 
-    Requests are put into bins by their rank once, and sums are kept by block and bin; a redrawn run is a weighted sum
-    of blocks, so that its cost does not depend on how many requests there were.
+    Requests are binned by rank once, with sums by block and bin. A bootstrap sample is a weighted sum of blocks, so
+    that its cost does not depend on the number of requests.
     """
     counts, sums_ms = _by_block_and_bin(account)
     weights = np.random.default_rng(seed).multinomial(BLOCKS, np.full(BLOCKS, 1 / BLOCKS), size=RESAMPLES)
@@ -134,15 +134,15 @@ def _resampled_gaps(account: Account, seed: int) -> Floats:
 
 
 def _by_block_and_bin(account: Account) -> tuple[Floats, Floats]:
-    """How many requests each block of time has in each bin of latency [blocks, bins], and their terms' sums in ms."""
+    """The number of requests by block of time and bin of latency [blocks, bins], and the sums of their terms in ms."""
     total = len(account.total_ns)
-    # Ranks need fine bins only where a band's edges may come to lie in a redrawn run.
+    # Fine bins are needed only where the edges of a band may lie in a bootstrap sample.
     edges = np.concatenate([np.linspace(0, 0.3, 10), np.linspace(0.3, 0.7, 201), np.linspace(0.7, 0.94, 25)])
     edges = np.unique(np.round(np.concatenate([edges, np.linspace(0.94, 1, 601)]) * total).astype(np.int64))
     bins = len(edges) - 1
     bin_of = np.empty(total, dtype=np.int64)
     bin_of[account.order] = np.repeat(np.arange(bins), np.diff(edges))
-    # As many requests in each: between two repeats is time in which nothing was asked.
+    # Blocks of equal counts, because no request is sent between two repeats.
     block_of = np.arange(total) * BLOCKS // total
     cell = block_of * bins + bin_of
     counts = np.bincount(cell, minlength=BLOCKS * bins).reshape(BLOCKS, bins).astype(np.float64)
@@ -151,7 +151,7 @@ def _by_block_and_bin(account: Account) -> tuple[Floats, Floats]:
 
 
 def _band_mean(count: Floats, means: Floats, quantile: float) -> Floats:
-    """The mean of each term between a band's two ranks; a bin that an edge cuts counts in part."""
+    """The mean of each term in a band; a bin across its edge counts in part."""
     above = np.cumsum(count)
     low, high = (bound * above[-1] for bound in band_around(quantile))
     inside = np.clip(np.minimum(above, high) - np.maximum(above - count, low), 0, None)

@@ -1,8 +1,8 @@
-"""Transfer: how long bodies were on their way, what that says of the link, and what it cannot say.
+"""Transfer: the time of bodies on the link, and the rate of the link that follows from it.
 
-Measured: when a request's first and last byte were written, when its server had the last one (its ``receive``), when
-the reply's first and last byte came, and the same against an echo server on this machine. Inferred: the rate of the
-link, of which an effective rate is a lower bound, since requests that overlap share it and small ones hardly use it.
+Measured: the first and the last written byte of a request, the instant at which the server had the last byte
+(``receive``), the first and the last byte of the response, and the same with an echo server on this machine. Inferred:
+the rate of the link. An effective rate is a lower bound, because overlapping requests share the link.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from ..load.server_timing import MISSING, STAGES
 
 MIN_PER_SIZE = 20
 MIN_RATIO = 2.0
-"""Sizes closer together than this say nothing of a slope."""
+"""The smallest ratio of sizes that shows a slope."""
 Columns = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Loopback:
-    """What calibration measured here, without a network: a body of so many bytes took ``extra_us`` longer to be
-    answered than an empty one."""
+    """Calibration without a network: a body of ``body_bytes`` took ``extra_us`` longer than an empty one."""
 
     body_bytes: int
     extra_us: float
@@ -32,8 +31,10 @@ class Loopback:
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Time outside the server's work over the request's size: ``us_per_kb`` is what the way costs each kB, and
-    ``base_ms`` what it costs whatever the size (round trip, accepting)."""
+    """The time outside the server's stages over the size of the request.
+
+    ``us_per_kb``: cost of each kB. ``base_ms``: cost at any size (round trip, accepting).
+    """
 
     us_per_kb: float
     base_ms: float
@@ -41,12 +42,12 @@ class Slope:
 
     @property
     def bytes_per_s(self) -> float | None:
-        """The link's rate as the slope has it; None where a larger body was not slower."""
+        """The rate of the link by the slope; None if larger bodies were not slower."""
         return 1e9 / self.us_per_kb if self.us_per_kb > 0 else None
 
 
 def slope(window: Columns) -> Slope | None:
-    """A line through the median of each size of request, weighted by how many there were; None for too few sizes."""
+    """A line through the median of each size of request, weighted by its count; None with too few sizes."""
     worked = sum(np.maximum(window[f"{stage}_ns"], 0) for stage in STAGES if stage != "receive")
     known = (window["outcome"] == Outcome.OK) & (window["send_ns"] != MISSING)
     way_ms = ((window["last_byte_ns"] - window["send_ns"] - worked) / 1e6)[known]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Labels = tuple[tuple[str, str], ...]
 Samples = Mapping[str, Sequence[tuple[Labels, float]]]
@@ -89,11 +88,6 @@ def build(ends: Sequence[Ends]) -> tuple[ModelWork, ...]:
             if grown.of("batch_rows_count") > 0:
                 found.append(_work(prefix, key, seconds, grown, last))
     return tuple(found)
-
-
-def from_json(found: Sequence[Mapping[str, Any]]) -> tuple[ModelWork, ...]:
-    """The work in a record's JSON."""
-    return tuple(ModelWork(**{**one, "costs": tuple(Cost(**cost) for cost in one["costs"])}) for one in found)
 
 
 @dataclass(frozen=True, slots=True)

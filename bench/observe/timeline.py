@@ -125,23 +125,6 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
     )
 
 
-def from_json(found: Mapping[str, Any] | None) -> ServerTimeline | None:
-    """The timeline in a record's JSON; None where the record has none."""
-    if found is None:
-        return None
-    totals = found["totals"]
-    fields = {name: found[name] for name in ("pid", "costs_ms", "load_s", "memory_limit_bytes", "restarts")}
-    return ServerTimeline(
-        **fields,
-        t_s=tuple(found["t_s"]),
-        series={name: tuple(values) for name, values in found["series"].items()},
-        totals=Totals(**totals) if totals is not None else None,
-        notes=tuple(found["notes"]),
-        works=model_work.from_json(found.get("works", ())),
-        cores=found.get("cores"),
-    )
-
-
 Values = tuple[float | None, ...]
 
 

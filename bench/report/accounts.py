@@ -1,4 +1,4 @@
-"""Charts of the account: where the time of typical and of slow requests went."""
+"""Charts of the account: the time of typical and of slow requests, term by term."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_BAR = 0.02
 
 
 def bars(found: Explanation, with_server: bool) -> str:
-    """The account of the requests around p50, p90 and p99, each as a whole."""
+    """The account of the requests around p50, p90 and p99, each as one bar of shares."""
     shown = {name: band for name, band in found.bands.items() if name in BANDS}
     if not shown:
         return ""
@@ -32,7 +32,7 @@ def bars(found: Explanation, with_server: bool) -> str:
         chart.text(x(share), chart.height - 6, f"{share:.0%}", "tick", "middle")
     used = [name for name in TERMS if any(band.terms_ms[name] >= MIN_SHARE * band.total_ms for band in shown.values())]
     legend = [(f"t-{name}", term_title(name, with_server)) for name in used]
-    caption = "Each bar is the mean of the requests around that percentile; their terms add up to the whole."
+    caption = "Each bar is the mean of the requests around that percentile. Its terms add up to the whole."
     return figure("Where the time went", chart.draw(), caption, legend, wide=True)
 
 
@@ -52,7 +52,7 @@ def _bar(chart: Chart, x: Scale, band: Band, top: float, with_server: bool) -> N
 
 
 def waterfall(tail: Attribution | None, with_server: bool) -> str:
-    """From a typical request to a slow one, term by term, the largest first."""
+    """The time that each term adds between a typical and a slow request, the largest first."""
     if tail is None or tail.gap_ms <= 0:
         return ""
     ordered = sorted(tail.terms.items(), key=lambda item: -item[1].ms)
@@ -80,7 +80,7 @@ def waterfall(tail: Attribution | None, with_server: bool) -> str:
 
 
 def _running(start: float, steps: list[float]) -> list[float]:
-    """Where each step begins."""
+    """The start of each step."""
     begins = [start]
     for step in steps:
         begins.append(begins[-1] + step)
@@ -115,9 +115,9 @@ def _signed(ms: float) -> str:
 
 
 def variance(shares: Mapping[str, float] | None, with_server: bool) -> str:
-    """The largest shares of the variance, as one sentence."""
+    """A sentence on the three terms with the largest shares of the variance."""
     if not shares:
         return ""
     largest = sorted(shares.items(), key=lambda item: -item[1])[:3]
     parts = ", ".join(f"{term_title(name, with_server)} {share:.0%}" for name, share in largest if share >= 0.01)
-    return f"Over all requests, the variance of latency goes with: {parts}." if parts else ""
+    return f"Over all requests, the variance of latency comes from: {parts}." if parts else ""

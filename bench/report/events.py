@@ -1,4 +1,4 @@
-"""Events: instants of a run at which something happened beside the load, to be marked over its time."""
+"""Events: stalls, throttling, first failures and a late generator, each at its instant of a run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MIN_THROTTLED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something at ``at_s`` seconds after the start of the load."""
+    """An event ``at_s`` seconds after the start of the load."""
 
     at_s: float
     text: str
 
 
 def find(run: Run) -> list[Event]:
-    """Stalls of the server, throttling, first failures, a late generator; in order, one of a kind a second."""
+    """The events of a run in the order of time, at most one of a kind per second, and ``MAX_EVENTS`` in all."""
     found = sorted([*_stalls(run), *_throttled(run), *_failures(run), *_late(run)], key=lambda event: event.at_s)
     kept: list[Event] = []
     for event in found:
@@ -37,7 +37,7 @@ def find(run: Run) -> list[Event]:
 
 
 def _stalls(run: Run) -> list[Event]:
-    """Stretches in which requests were in flight and none was answered."""
+    """Pauses in which requests were in flight and no response came."""
     ended = np.sort(run.rows["last_byte_ns"])
     if len(run.window["due_ns"]) < 2:
         return []
@@ -48,7 +48,7 @@ def _stalls(run: Run) -> list[Event]:
     events = []
     for at in gaps.tolist():
         begin, end = int(ended[at]), int(ended[at + 1])
-        # Silence of a server that nobody asked is no stall: some must have been due well before its end.
+        # A pause without requests is no stall: some must have been due well before its end.
         waiting = int(np.searchsorted(due, end - limit_ns / 2) - (at + 1))
         if waiting > 0 and run.measures(begin / 1e9):
             events.append(Event(begin / 1e9, _stall(end - begin, waiting)))
@@ -56,15 +56,16 @@ def _stalls(run: Run) -> list[Event]:
 
 
 def _stall(silent_ns: int, waiting: int) -> str:
-    return f"stall: no answer for {silent_ns / 1e6:,.0f} ms while {waiting} waited"
+    return f"stall: no response for {silent_ns / 1e6:,.0f} ms while {waiting} requests waited"
 
 
 def _throttled(run: Run) -> list[Event]:
-    if run.host is None:
+    timeline = run.record.host
+    if timeline is None:
         return []
-    pairs = zip(run.host.t_s, run.host.series.get("throttled", ()), strict=False)
+    pairs = zip(timeline.t_s, timeline.series.get("throttled", ()), strict=False)
     return [
-        Event(t, f"throttled: the CPU quota held the server back {share:.0%} of the time")
+        Event(t, f"throttled: the CPU quota stopped the server {share:.0%} of the time")
         for t, share in pairs
         if share is not None and share >= MIN_THROTTLED and run.measures(t)
     ]
@@ -83,7 +84,7 @@ def _failures(run: Run) -> list[Event]:
 
 
 def _late(run: Run) -> list[Event]:
-    """Requests that the generator itself got to late."""
+    """Requests that the generator sent late."""
     lag = run.window["picked_ns"] - run.window["due_ns"]
     rows = np.flatnonzero(lag > MIN_LAG_S * 1e9)[:10_000]
     return [

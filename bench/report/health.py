@@ -1,4 +1,4 @@
-"""Charts of health: the generator itself, and the server and its machine, over the time of a run."""
+"""Charts of health: the load generator, the server and its machine, over the time of a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TALL = 270
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart of host figures. ``series``: names in ``host.SERIES`` with their words; ``factor`` brings them to
-    ``unit``."""
+    """One chart of the server timeline. ``series``: names in ``timeline.SERIES`` with their labels. ``factor`` converts
+    their values to ``unit``."""
 
     title: str
     unit: str
@@ -33,38 +33,43 @@ PANELS = (
     Panel(
         "Machine",
         "%",
-        (("machine_busy", "busy"), ("pressure", "some program waited for a core"), ("steal", "taken by others")),
+        (
+            ("machine_busy", "busy"),
+            ("pressure", "some program waited for a core"),
+            ("steal", "stolen by other machines"),
+        ),
         100,
     ),
     Panel(
         "Held back", "%", (("throttled", "CPU quota"), ("loop_delay", "event loop ready but waiting for a core")), 100
     ),
-    Panel("Memory", "MB", (("rss_bytes", "server"), ("memory_bytes", "its cgroup")), 1e-6),
+    Panel("Memory", "MB", (("rss_bytes", "server"), ("memory_bytes", "its control group")), 1e-6),
     Panel("Network of this machine", "MB/s", (("net_in", "in"), ("net_out", "out")), 1e-6),
-    Panel("Queue", "rows", (("queue_rows", "waiting when asked"),)),
+    Panel("Queue", "rows", (("queue_rows", "waiting"),)),
     Panel(
-        "Answers without a model",
+        "Responses without a model",
         "ms",
         (("ping_ms", "/ping"), ("scrape_ms", "/metrics"), ("loop_lag_ms", "event loop late for its timer")),
     ),
     Panel("Garbage collection", "% of the time", (("gc_share", "collector running"),), 100),
-    Panel("Context switches", "a second", (("involuntary", "taken off a core"), ("voluntary", "waiting by choice"))),
+    Panel("Context switches", "per second", (("involuntary", "core lost"), ("voluntary", "core given up"))),
 )
 
 
-def host_charts(run: Run) -> list[str]:
-    """The panels for which there are figures."""
-    return [chart for panel in PANELS if run.host is not None and (chart := _panel(panel, run.host, run))]
+def server_charts(run: Run) -> list[str]:
+    """The panels that have figures."""
+    timeline = run.record.host
+    return [chart for panel in PANELS if timeline is not None and (chart := _panel(panel, timeline, run))]
 
 
-def _panel(panel: Panel, beside: ServerTimeline, run: Run) -> str:
-    known = [(name, words) for name, words in panel.series if beside.values(name, [(run.start_s, run.end_s)])]
+def _panel(panel: Panel, timeline: ServerTimeline, run: Run) -> str:
+    known = [(name, words) for name, words in panel.series if timeline.values(name, [(run.start_s, run.end_s)])]
     if not known:
         return ""
     values = {
         words: [
             (t, value * panel.factor)
-            for t, value in zip(beside.t_s, beside.series[name], strict=True)
+            for t, value in zip(timeline.t_s, timeline.series[name], strict=True)
             if value is not None and run.start_s <= t <= run.end_s
         ]
         for name, words in known
@@ -73,7 +78,7 @@ def _panel(panel: Panel, beside: ServerTimeline, run: Run) -> str:
 
 
 def lag_chart(run: Run) -> str:
-    """Send lag by slice of time: how late the generator got to its requests."""
+    """Send lag of the generator by slice of time, in ms."""
     lag_ms = (run.window["picked_ns"] - run.window["due_ns"]) / 1e6
     slices = _sliced(run, lag_ms)
     values = {
@@ -84,7 +89,7 @@ def lag_chart(run: Run) -> str:
 
 
 def in_flight_chart(run: Run) -> str:
-    """Requests that were intended and not ended, over time."""
+    """Requests between their intended instant and their end, over time."""
     if not len(run.rows["due_ns"]):
         return ""
     at_s = np.linspace(run.start_s, run.end_s, SLICES + 1)
@@ -95,7 +100,7 @@ def in_flight_chart(run: Run) -> str:
 
 
 def _sliced(run: Run, values: NDArray[np.float64]) -> list[tuple[float, NDArray[np.float64]]]:
-    """The values of the window's requests by slice of their intended instant; empty slices are left out."""
+    """The values of the window's requests by slice of their intended instant, without empty slices."""
     length = (run.end_s - run.start_s) / SLICES
     due_s = run.window["due_ns"] / 1e9
     edges = np.searchsorted(due_s, run.start_s + np.arange(SLICES + 1) * length)
@@ -125,7 +130,7 @@ def _lines(title: str, unit: str, values: dict[str, list[tuple[float, float]]], 
 
 
 def _columns(chart: Chart, values: dict[str, list[tuple[float, float]]], unit: str, run: Run) -> None:
-    """Values on hover, at the instants of the series that was seen most often."""
+    """Values on hover, at the instants of the series with the most values."""
     x = chart.x(run.start_s, run.end_s)
     instants = [t for t, _ in max(values.values(), key=len)][:400]
     tips = []

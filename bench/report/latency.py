@@ -21,20 +21,22 @@ HEAT_COLUMNS, HEAT_ROWS, HEAT_LEVELS = 96, 36, 7
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines to hold latency against. ``capacity_per_s``: requests that one instance answers at its best."""
+    """Reference lines. ``capacity_per_s``: the most requests per second that one instance can answer."""
 
     capacity_per_s: float | None
     objective_ms: float | None
 
 
 def against_load(runs: Sequence[Run], lines: Lines) -> str:
-    """p50, p90 and p99 with their intervals over the offered rate; capacity upright, objective across."""
+    """p50, p90 and p99 with their intervals over the offered rate, with lines at the capacity and the objective."""
     shown = by_load(runs)
-    values = [one for run in shown for one in (run.found["latency"]["corrected"] or {}).values() if one["value_ms"]]
+    values = [one for run in shown for one in (run.record.latency.corrected or {}).values() if one.value_ms]
     if not values:
         return ""
-    lows = [one["low_ms"] or one["value_ms"] for one in values]
-    highs = [one["high_ms"] or one["value_ms"] for one in values] + ([lines.objective_ms] if lines.objective_ms else [])
+    lows = [one.low_ms or one.value_ms or 0.0 for one in values]
+    highs = [one.high_ms or one.value_ms or 0.0 for one in values] + (
+        [lines.objective_ms] if lines.objective_ms else []
+    )
     most = max(run.offered_per_s for run in shown)
     near = lines.capacity_per_s is not None and lines.capacity_per_s <= 4 * most
     chart = Chart("Latency against offered load")
@@ -59,16 +61,16 @@ def against_load(runs: Sequence[Run], lines: Lines) -> str:
 def _load_series(chart: Chart, runs: Sequence[Run], name: str, x: Scale, y: Scale) -> None:
     points = []
     for run in runs:
-        one = run.found["latency"]["corrected"].get(name)
-        if one is None or one["value_ms"] is None:
+        one = (run.record.latency.corrected or {}).get(name)
+        if one is None or one.value_ms is None:
             continue
-        at = (x(run.offered_per_s), y(one["value_ms"]))
-        if one["low_ms"] is not None:
-            high = one["high_ms"] if one["high_ms"] is not None else y.high
-            chart.rule((at[0], y(one["low_ms"])), (at[0], y(high)), f"whisker q-{name}")
+        at = (x(run.offered_per_s), y(one.value_ms))
+        if one.low_ms is not None:
+            high = one.high_ms if one.high_ms is not None else y.high
+            chart.rule((at[0], y(one.low_ms)), (at[0], y(high)), f"whisker q-{name}")
         points.append(at)
-        between = f"\n95 %: {number(one['low_ms'])} to {_or_more(one['high_ms'])}" if one["low_ms"] is not None else ""
-        tip = f"{run.name}\n{number(run.offered_per_s)}/s\n{name} {number(one['value_ms'])} ms{between}"
+        between = f"\n95 %: {number(one.low_ms)} to {_or_more(one.high_ms)}" if one.low_ms is not None else ""
+        tip = f"{run.name}\n{number(run.offered_per_s)}/s\n{name} {number(one.value_ms)} ms{between}"
         chart.dot(*at, f"dot q-{name}", tip)
     chart.line(points, f"q-{name}")
 
@@ -76,9 +78,9 @@ def _load_series(chart: Chart, runs: Sequence[Run], name: str, x: Scale, y: Scal
 def _load_caption(shown: Sequence[Run], runs: Sequence[Run], lines: Lines, near: bool) -> str:
     parts = ["Bars: 95 % intervals."]
     if len(shown) == 1:
-        parts.append("One run is one point: give the report several records for a curve.")
+        parts.append("One run is one point: pass several records for a curve.")
     if lines.capacity_per_s is not None and not near:
-        parts.append(f"One instance computes {number(lines.capacity_per_s)} rows/s at its best, far to the right.")
+        parts.append(f"One instance computes {number(lines.capacity_per_s)} rows/s at most, far to the right.")
     if len(runs) > len(shown):
         parts.append(f"{len(runs) - len(shown)} invalid run(s) are not drawn.")
     return " ".join(parts)
@@ -97,10 +99,10 @@ def percentiles(run: Run) -> str:
     x = chart.x(1.0, rarest, log=True)
     y = chart.y(max(float(everything.min()), 1e-3) / 1.3, float(everything.max()) * 1.3, log=True)
     chart.axes(x, y, _percentile_ticks(rarest), _named(log_ticks(y.low, y.high)), ("percentile", "ms"))
-    # Beyond this a single request decides: what one run shows there, the next will not.
+    # Beyond this percentile a single request decides the value, and the next run will show another one.
     sure = next((one for one in odds[::-1] if one > 2 and min_samples(1 - 1 / one) <= rarest), 1.0)
     chart.rectangle(x(sure), chart.top, x(rarest) - x(sure), chart.height - chart.bottom - chart.top, "unsure")
-    for name in ("corrected", "uncorrected"):  # the dashed one on top: where both agree, both are seen
+    for name in ("corrected", "uncorrected"):  # the dashed line last, so that both are visible where they agree
         chart.line([(x(at), y(value)) for at, value in zip(odds.tolist(), curves[name].tolist(), strict=True)], name)
     tips = [
         f"p{100 * (1 - 1 / at):.6g}\nfrom the intended instant {number(one)} ms\n"
@@ -109,8 +111,8 @@ def percentiles(run: Run) -> str:
     ]
     chart.columns([x(at) for at in odds.tolist()], tips)
     legend = [("corrected", "from the intended instant"), ("uncorrected", "from the actual send")]
-    caption = "Where the two part, requests waited to be sent, which tools that count from the send miss. Shaded: "
-    return figure("Latency by percentile", chart.draw(), caption + "too few requests to say.", legend)
+    caption = "The lines differ where requests waited for their send, which closed-loop tools miss. Shaded: "
+    return figure("Latency by percentile", chart.draw(), caption + "too few requests for a reliable value.", legend)
 
 
 def _at_odds(ascending: NDArray[np.float64], odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,7 +128,7 @@ def _percentile_ticks(rarest: float) -> list[tuple[float, str]]:
 
 
 def heat_map(run: Run, events: Sequence[Event]) -> str:
-    """How many requests took how long, over the time at which they were intended; events above."""
+    """The distribution of latency in each slice of time, by intended instant, with the events above."""
     latency_ms = np.maximum(run.latency_ns() / 1e6, 1e-3)
     due_s = run.window["due_ns"][run.answered()] / 1e9
     if len(latency_ms) < 2:
@@ -147,17 +149,15 @@ def heat_map(run: Run, events: Sequence[Event]) -> str:
     tips = [_slice_tip(column, edges, at, run) for at, column in enumerate(counts)]
     width = (x.stop - x.start) / HEAT_COLUMNS
     chart.columns([x.start + (at + 0.5) * width for at in range(HEAT_COLUMNS)], tips)
-    caption = "Each column is a slice of the run; the darker, the more of its requests took that long. "
+    caption = "Each column is a slice of the run. A darker cell holds more of its requests. "
     caption += (
-        f"Marked above: {len(events)} event{'s' if len(events) > 1 else ''}."
-        if events
-        else "No event was seen beside the load."
+        f"Marked above: {len(events)} event{'s' if len(events) > 1 else ''}." if events else "No event was found."
     )
     return figure("Latency over time", chart.draw(), caption, wide=True)
 
 
 def _cells(chart: Chart, counts: NDArray[np.float64]) -> None:
-    """One path per level of darkness, of cells that are merged downwards: a fraction of a rectangle for each."""
+    """One path per level of darkness. Equal cells in a column merge, which keeps the page small."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     darkness = np.ceil(HEAT_LEVELS * np.sqrt(share / max(float(share.max()), 1e-9)))
     level = np.where(counts > 0, np.clip(darkness, 1, HEAT_LEVELS), 0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The page: sections of one or several runs, in the order in which a reader asks."""
+"""The page: the sections of a report on one or several runs, the most general first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from . import accounts, health, latency, runs, words
 from .events import find
 from .latency import Lines
 from .source import Run, by_load, explained, read
+from .svg import stylesheet
 
-_HERE = Path(__file__).parent
+SCRIPT = Path(__file__).with_name("report.js")
 
 
 def write(records: Sequence[Path], output: Path, objective_ms: float | None = None) -> None:
-    """Write the page of one or several records. Raises Unusable for what is no record, or cannot be written."""
+    """Write the page of one or several record files. Raises Unusable if a file cannot be read or written."""
     text = render([read(path) for path in records], objective_ms)
     try:
         output.write_text(text, encoding="utf-8")
@@ -26,47 +27,47 @@ def write(records: Sequence[Path], output: Path, objective_ms: float | None = No
 
 
 def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
-    """The page for at least one run. In detail it shows the first that is valid, else the first.
+    """The page of at least one run. It shows the first valid run in detail, else the first run.
 
-    ``objective_ms``: where to draw a line; None for the objective of the run shown in detail, if it had one.
+    ``objective_ms``: draw a line at this latency; None for the objective of the detailed run, if it has one.
     """
     run = next((one for one in found if one.valid), found[0])
     explanation = explained(run)
-    title = escape(f"{run.found['target']['url']}: bench report")
+    title = escape(f"{run.record.target.url}: bench report")
     body = "".join(
         (
             _head(run, explanation),
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
             _section("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
-            _section("Server and machine", _notes(run) + _grid(health.host_charts(run), "panels small")),
+            _section("Server and machine", _notes(run) + _grid(health.server_charts(run), "panels small")),
             _section("Audits", words.audits(explanation.audits) if run.valid else ""),
             _section("Environment", words.environment(run)),
-            _section("Do it again", words.command(run)),
+            _section("Run it again", words.command(run)),
         )
     )
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    script = SCRIPT.read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head>"
+        f"<title>{title}</title><style>{stylesheet()}</style></head>"
         f'<body>{body}<div id="tip" role="status" hidden></div><script>{script}</script></body></html>\n'
     )
 
 
 def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_ms: float | None) -> tuple[str, ...]:
-    """What only a run may show whose generator was not the bottleneck: latency, and everything made of it."""
-    batching, with_server = explanation.batching, bool(run.found["stages"]["server"])
+    """The sections that need a valid run: latency, and everything computed from it."""
+    batching, with_server = explanation.batching, run.record.stages.server
     rows_per_request = 1.0
     if batching is not None and explanation.bands:
-        rows_per_request = max(batching.rows_per_s / max(run.found["throughput"]["goodput_per_s"], 1e-9), 1e-9)
+        rows_per_request = max(batching.rows_per_s / max(run.record.throughput.goodput_per_s, 1e-9), 1e-9)
     capacity = batching.capacity_per_s if batching is not None else None
-    if objective_ms is None and (own := run.found.get("objective")) is not None:
-        objective_ms = own["limit_ms"]
+    if objective_ms is None and (own := run.record.objective) is not None:
+        objective_ms = own.limit_ms
     lines = Lines(capacity / rows_per_request if capacity is not None else None, objective_ms)
     return (
         _section("Where the time went", _grid([accounts.bars(explanation, with_server)]) + words.steps(run)),
-        _section("The causes, and what was seen of each", words.causes(explanation)),
+        _section("Causes and evidence", words.causes(explanation)),
         _section(
             "The tail",
             _grid([accounts.waterfall(explanation.tail, with_server), latency.percentiles(run)])
@@ -81,16 +82,14 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
 
 
 def _head(run: Run, explanation: Explanation) -> str:
-    found = run.found
+    found = run.record
     state = "valid" if run.valid else "invalid"
-    partial = '<span class="badge bad">partial</span>' if found["partial"] else ""
-    sentence = (
-        found["sentence"] if run.valid else "The figures of this run cannot be trusted, and its latency is not shown."
-    )
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in found["validity"]["reasons"])
+    partial = '<span class="badge bad">partial</span>' if found.partial else ""
+    sentence = found.sentence if run.valid else "This run is invalid: its latency is not reliable, and not shown."
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in found.validity.reasons)
     return (
         '<header><button type="button" id="theme" title="light or dark">◐</button>'
-        f'<p class="eyebrow">Slipway bench: {escape(found["target"]["url"])}</p>'
+        f'<p class="eyebrow">Slipway bench: {escape(found.target.url)}</p>'
         f'<h1>{escape(sentence)}</h1><p><span class="badge {"good" if run.valid else "bad"}">{state}</span>{partial}'
         f"<span class=soft>{escape(words.load(run))}</span></p>"
         + (f'<ul class="reasons">{reasons}</ul>' if reasons else "")
@@ -107,12 +106,12 @@ def _runs_table(found: Sequence[Run]) -> str:
 
 
 def _generator_charts(run: Run) -> list[str]:
-    # A valid run has shown beside its latency what was in flight.
+    # A valid run shows its requests in flight in the section on load.
     return [health.lag_chart(run), *([] if run.valid else [health.in_flight_chart(run)])]
 
 
 def _notes(run: Run) -> str:
-    notes = run.host.notes if run.host is not None else ("Nothing was looked at beside the load.",)
+    notes = run.record.host.notes if run.record.host is not None else ("The server was not observed beside the load.",)
     return "".join(words.paragraph(note) for note in notes)
 
 
@@ -121,6 +120,6 @@ def _section(title: str, content: str) -> str:
 
 
 def _grid(figures: Sequence[str], kind: str = "panels") -> str:
-    """``panels small``: two beside each other on paper, too."""
+    """A grid of figures. ``kind``: the class; with ``panels small`` two figures share a line on paper too."""
     shown = "".join(figures)
     return f'<div class="{kind}">{shown}</div>' if shown else ""

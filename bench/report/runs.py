@@ -1,9 +1,9 @@
-"""Charts of batches: how large they were, and what a run of each size costs."""
+"""Charts of batches: their sizes, and the time of a run of each size."""
 
 from __future__ import annotations
 
 from ..explain.batches import BatchLaw, SizeCost
-from ..explain.explanation import Batching
+from ..explain.batching import Batching
 from . import words
 from .svg import Chart, figure, linear_ticks, number
 
@@ -11,7 +11,7 @@ MAX_BARS = 64
 
 
 def sizes(batching: Batching | None) -> str:
-    """Runs by their size."""
+    """The number of runs by batch size."""
     if batching is None or not batching.sizes:
         return ""
     shown = batching.sizes[:MAX_BARS]
@@ -28,19 +28,21 @@ def sizes(batching: Batching | None) -> str:
         tip = f"{one.rows} row{'s' if one.rows > 1 else ''}\n{one.runs:,} runs ({share:.1%})\n{one.requests:,} requests"
         chart.rectangle(x(one.rows) - width / 2, y(one.runs), width, y(0) - y(one.runs), "bar", tip)
     mean = sum(size.rows * size.runs for size in batching.sizes) / batching.runs
-    caption = f"{batching.runs:,} runs of {mean:.2f} rows on average, found by the times that their requests share. "
+    caption = (
+        f"{batching.runs:,} runs of {mean:.2f} rows on average, found by the stage times that their requests share. "
+    )
     return figure("Batch sizes", chart.draw(), caption + padding_in_words(batching))
 
 
 def padding_in_words(batching: Batching | None) -> str:
-    """A sentence on positions that were computed for nothing; empty where nothing is padded, or nobody says."""
+    """A sentence on the share of padding; empty without padding, or if the server does not report it."""
     if batching is None or batching.padding is None:
         return ""
     return f"Padding was {batching.padding:.1%} of all positions (rows x length) that were computed."
 
 
 def law(batching: Batching | None) -> str:
-    """The time of a run over its rows: means with their scatter, and the law through them."""
+    """The time of a run over its rows: means with one standard deviation, and the fitted law."""
     if batching is None or len(batching.sizes) < 2:
         return ""
     shown = batching.sizes[:MAX_BARS]
@@ -73,25 +75,25 @@ def _size_tip(one: SizeCost) -> str:
 
 
 def step_laws(batching: Batching | None) -> str:
-    """Of a pipeline: the law of each step, as a table."""
+    """The law of each step of a pipeline, as a table; empty for a plain model."""
     if batching is None or not batching.steps:
         return ""
     rows = []
     for one in batching.steps:
-        law = "one size is known"
+        law = "only one size was measured"
         if one.fixed_ms is not None and one.per_row_ms is not None:
             law = f"{number(one.fixed_ms)} ms + {number(one.per_row_ms)} ms b"
         length = number(one.length) if one.length else "not padded"
         rows.append((one.step, length, law, f"{number(one.capacity_per_s)}/s", f"{one.largest}"))
-    note = f"S(b) from the cost table that the server has learnt. {padding_in_words(batching)}"
-    heads = ("step", "length", "S(b) of b rows", "one instance at its best", "largest run")
+    note = f"S(b) from the cost table of the server. {padding_in_words(batching)}"
+    heads = ("step", "length", "S(b) of b rows", "capacity of one instance", "largest run")
     return words.table(heads, rows) + words.paragraph(note)
 
 
 def law_in_words(fitted: BatchLaw | None) -> str:
     """The law as a sentence."""
     if fitted is None:
-        return "Too few sizes were run often enough for a law."
+        return "Too few batch sizes ran often enough for a law."
     steps = "".join(f", and {number(step.ms)} ms more above {step.above_rows} rows" for step in fitted.steps)
     return (
         f"S(b) = {number(fitted.fixed_ms)} ± {number(fitted.fixed_error_ms)} ms "

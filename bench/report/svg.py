@@ -1,4 +1,10 @@
-"""SVG: scales, axes and marks of charts as text, small and without any library."""
+"""SVG charts: scales, axes and marks as text, and the style sheet that colours them.
+
+The one SVG writer of the project. It imports nothing of ``bench``, and ``optimize.package`` uses it too, so these names
+stay stable: ``Scale``, ``Chart``, ``figure``, ``linear_ticks``, ``log_ticks``, ``number`` and ``stylesheet``. A page
+embeds ``stylesheet()`` once, and the marks name its classes. No chart library: a page is one self-contained file of at
+most 500 kB, its colours follow light, dark and paper, and its keys and tips work without a library's own script.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 Point = tuple[float, float]
+"""A position in pixels, from the top left corner of the chart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps [low, high] onto pixels [start, stop], linearly or by logarithm; values beyond are held at the ends."""
+    """Maps [low, high] to pixels [start, stop], linearly or by logarithm. Values beyond the ends map to the ends."""
 
     low: float
     high: float
@@ -31,7 +39,7 @@ class Scale:
 
 
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers in [low, high], about ``count`` of them."""
+    """About ``count`` round numbers in [low, high]; ``[low]`` for an empty span."""
     span = high - low
     if not (math.isfinite(span) and span > 0):
         return [low]
@@ -43,7 +51,7 @@ def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten in [low, high], with 2 and 5 between them where there is room."""
+    """Powers of ten in [low, high], with 2 and 5 between them over at most 2.5 decades. Both ends are above 0."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if math.log10(high / low) <= 2.5 else (1,)
     found = [factor * 10.0**exponent for exponent in exponents for factor in factors]
@@ -51,7 +59,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent and without zeros that say nothing."""
+    """A number with three significant digits, without an exponent and without trailing zeros."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -61,10 +69,11 @@ def number(value: float) -> str:
 
 @dataclass(slots=True)
 class Chart:
-    """One chart: margins, scales, and marks in the order in which they were drawn.
+    """One chart: its size and margins in pixels, and its marks in drawing order.
 
-    Marks take class names that the style sheet colours, so that one drawing serves light, dark and paper. A ``tip`` is
-    what the page shows while the pointer is over the mark; lines in it are separated by newlines.
+    ``kind`` of a mark: its class names. The style sheet colours them, so that one drawing serves light, dark and paper.
+    ``tip``: the text that the page shows while the pointer is over the mark; newlines separate its lines. Positions are
+    pixels; ``x`` and ``y`` make the scales that compute them.
     """
 
     title: str
@@ -77,9 +86,11 @@ class Chart:
     marks: list[str] = field(default_factory=list)
 
     def x(self, low: float, high: float, log: bool = False) -> Scale:
+        """The horizontal scale of the plot area."""
         return Scale(low, high, self.left, self.width - self.right, log)
 
     def y(self, low: float, high: float, log: bool = False) -> Scale:
+        """The vertical scale of the plot area; high values are at the top."""
         return Scale(low, high, self.height - self.bottom, self.top, log)
 
     def axes(
@@ -90,7 +101,7 @@ class Chart:
         y_ticks: Iterable[tuple[float, str]],
         labels: tuple[str, str],
     ) -> None:
-        """Grid lines with their numbers; ``labels`` name the horizontal and the vertical axis."""
+        """Grid lines and their numbers. A tick: (value, text). ``labels``: of the horizontal and the vertical axis."""
         floor, end = self.height - self.bottom, self.width - self.right
         for value, text in y_ticks:
             at = y(value)
@@ -103,24 +114,26 @@ class Chart:
         self.text(4, 11, labels[1], "label")
 
     def line(self, points: Sequence[Point], kind: str) -> None:
-        """A polyline through pixel positions."""
+        """A polyline through the points; nothing for no points."""
         if points:
             path = "L".join(f"{a:g} {b:g}" for a, b in points)
             self.marks.append(f'<path class="line {kind}" d="M{path}"/>')
 
     def area(self, upper: Sequence[Point], lower: Sequence[Point], kind: str, tip: str = "") -> None:
-        """What lies between two polylines over the same positions."""
+        """The area between two polylines."""
         if upper:
             path = "L".join(f"{a:g} {b:g}" for a, b in [*upper, *reversed(lower)])
             self.marks.append(f'<path class="area {kind}"{_tip(tip)} d="M{path}Z"/>')
 
     def rectangle(self, x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> None:
+        """A rectangle from its top left corner. A negative size becomes 0."""
         self.marks.append(
             f'<rect class="{kind}"{_tip(tip)} x="{x:g}" y="{y:g}" width="{max(width, 0):.4g}" '
             f'height="{max(height, 0):.4g}"/>'
         )
 
     def dot(self, x: float, y: float, kind: str, tip: str = "", radius: float = 3.5) -> None:
+        """A filled circle around a point."""
         self.marks.append(f'<circle class="{kind}"{_tip(tip)} cx="{x:g}" cy="{y:g}" r="{radius:g}"/>')
 
     def rule(self, start: Point, end: Point, kind: str) -> None:
@@ -128,11 +141,12 @@ class Chart:
         self.marks.append(f'<path class="{kind}" d="M{start[0]:g} {start[1]:g}L{end[0]:g} {end[1]:g}"/>')
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
+        """A line of text, escaped. ``anchor``: ``start``, ``middle`` or ``end`` is at the position."""
         where = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self.marks.append(f'<text class="{kind}" x="{x:g}" y="{y:g}"{where}>{escape(text)}</text>')
 
     def columns(self, positions: Sequence[float], tips: Sequence[str]) -> None:
-        """Invisible columns around ascending positions, so that a value shows wherever the pointer is above it."""
+        """Invisible columns around ascending positions, so that a tip shows at any height of the pointer."""
         edges = [self.left, *((a + b) / 2 for a, b in itertools.pairwise(positions))]
         edges.append(self.width - self.right)
         for at, tip in enumerate(tips):
@@ -156,7 +170,10 @@ class Chart:
 def figure(
     title: str, drawing: str, caption: str = "", legend: Sequence[tuple[str, str]] = (), wide: bool = False
 ) -> str:
-    """A ``<figure>``: title, legend of (class name, words), drawing, caption (plain text)."""
+    """A ``<figure>`` around the ``drawing`` of a chart.
+
+    ``caption``: plain text. ``legend``: (class name, words) per key. ``wide``: it takes a whole row of the page.
+    """
     keys = "".join(
         f'<li><button type="button" data-key="{escape(kind)}"><i class="key {escape(kind)}"></i>'
         f"{escape(words)}</button></li>"
@@ -169,6 +186,11 @@ def figure(
         + (f"<figcaption>{escape(caption)}</figcaption>" if caption else "")
         + "</figure>"
     )
+
+
+def stylesheet() -> str:
+    """The style sheet of the page and of all marks, for a ``<style>`` element."""
+    return Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
 
 def _tip(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The card: one run on one screen of a terminal."""
+"""The result card: one run on one screen of a terminal."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -18,7 +19,7 @@ from ..result.record import ObjectiveRecord, RunRecord
 from ..result.statistics import Percentile
 
 BAR_WIDTH = 56
-# A sign and a colour each: the bars must read without colour too.
+# Each term has a sign and a colour, because the bars must be readable without colour.
 SIGNS = {
     "send_lag": ("!", "red"),
     "connect": ("c", "magenta"),
@@ -35,11 +36,18 @@ SIGNS = {
 }
 MIN_SHARE_SHOWN = 0.005
 MAX_BATCH_SIZES = 8
-STEP_HEADS = ("step", *STAGES, "runs", "rows a run", "busy", "padding")
+STEP_HEADS = ("step", *STAGES, "runs", "rows per run", "busy", "padding")
+PIPE_WIDTH = 132
+"""Columns of the card where no terminal sets them."""
+
+
+def console() -> Console:
+    """The console of standard output; in a pipe it is wide enough for the card."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def show(record: RunRecord, console: Console) -> None:
-    """Print the card. An invalid run shows why, and no latency: a figure once seen is believed."""
+    """Print the card. An invalid run shows its reasons and no latency, because readers believe a figure once shown."""
     parts: list[RenderableType] = [_facts(record)]
     if record.validity.ok:
         parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
@@ -68,7 +76,7 @@ def _facts(record: RunRecord) -> RenderableType:
     if load.mode == "open":
         kind = f"open loop, {load.arrivals} arrivals, {load.rate_per_s:g} requests/s"
     else:
-        kind = f"closed loop, {load.users} users: each waits for its answer, so a slow server is asked less"
+        kind = f"closed loop, {load.users} users: each waits for its response, so a slow server gets fewer requests"
     offered = f"offered {rates.offered_per_s:,.1f}/s, " if rates.offered_per_s is not None else ""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("Load", f"{kind}; {load.duration_s:g} s after {load.warmup_s:g} s of warm-up{_repeats(record)}")
@@ -85,10 +93,10 @@ def _repeats(record: RunRecord) -> str:
     return f", {len(seeds)} times with seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ""
 
 
-def _objective(told: ObjectiveRecord) -> RenderableType:
-    name = Objective(told.quantile, told.limit_ms).name
-    text = f"{name}: {told.state}; {told.good_share:.2%} of requests within it, {told.goodput_per_s:,.1f}/s"
-    return Text(text, style={"met": "green", "missed": "red"}.get(told.state, "yellow"))
+def _objective(found: ObjectiveRecord) -> RenderableType:
+    name = Objective(found.quantile, found.limit_ms).name
+    text = f"{name}: {found.state}; {found.good_share:.2%} of requests within it, {found.goodput_per_s:,.1f}/s"
+    return Text(text, style={"met": "green", "missed": "red"}.get(found.state, "yellow"))
 
 
 def _latency(record: RunRecord) -> RenderableType:
@@ -115,7 +123,7 @@ def _value(one: Percentile) -> str:
 
 def _interval(one: Percentile) -> str:
     if one.value_ms is None:
-        return f"{one.samples} of the {one.min_samples} requests that this needs"
+        return f"{one.samples} of {one.min_samples} requests that this percentile needs"
     if one.low_ms is None:
         return ""
     high = f"{one.high_ms:,.3f}" if one.high_ms is not None else "the time limit or more"
@@ -125,7 +133,7 @@ def _interval(one: Percentile) -> str:
 def _stages(record: RunRecord) -> RenderableType:
     bands = [band for name in ("p50", "p99") if (band := record.stages.bands.get(name)) is not None]
     if not bands:
-        return Text("Where the time went: too few answers to say", style="dim")
+        return Text("Where the time went: too few responses for an account", style="dim")
     grid = Table.grid(padding=(0, 2))
     for band in bands:
         grid.add_row(band.name, bar(band), f"{band.total_ms:,.3f} ms")
@@ -143,11 +151,11 @@ def _stages(record: RunRecord) -> RenderableType:
 
 
 def steps_table(works: Sequence[ModelWork]) -> RenderableType | None:
-    """Of a pipeline, what queue and compute are made of; None for a plain model."""
+    """The stage times of each step of a pipeline; None for a plain model."""
     works = [one for one in works if one.step]
     if not works:
         return None
-    title = "By step: mean ms of all requests, by the server's own count"
+    title = "By step: mean ms of all requests, by the server's counters"
     grid = Table(box=None, padding=(0, 2), title=title, title_justify="left")
     for at, name in enumerate(STEP_HEADS):
         grid.add_column(name, justify="right" if at else "left")
@@ -157,7 +165,7 @@ def steps_table(works: Sequence[ModelWork]) -> RenderableType | None:
 
 
 def step_cells(one: ModelWork) -> tuple[str, ...]:
-    """One step under ``STEP_HEADS``."""
+    """The cells of one step under ``STEP_HEADS``."""
     times = (f"{one.stages_ms[stage]:,.3f}" if stage in one.stages_ms else "" for stage in STAGES)
     busy = f"{one.utilisation:.0%}" if one.utilisation is not None else ""
     padding = f"{one.waste:.0%}" if one.waste is not None else ""
@@ -165,31 +173,33 @@ def step_cells(one: ModelWork) -> tuple[str, ...]:
 
 
 def _causes(found: Explanation) -> RenderableType:
-    """Each cause on one line, the largest share first, with the finding that speaks loudest for or against it."""
+    """Each cause on one line, the largest share first, with its strongest finding."""
     table = Table(box=None, padding=(0, 2), title="Causes: evidence, not a verdict", title_justify="left")
-    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("what was seen", "left")):
+    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("evidence", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left")
     for cause in found.causes:
         bound = "<= " if cause.at_most else ""
         shares = [
             f"{bound}{share:.0%}" if share is not None else "" for share in (cause.share_median, cause.share_tail)
         ]
-        # The first findings are the shares themselves, which stand in columns of their own.
-        told = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
-        loudest = next((one for wanted in ("for", "against", None) for one in told if one.speaks == wanted), None)
-        table.add_row(escape(cause.title), *shares, escape(loudest.text) if loudest is not None else "", style="dim")
+        # The shares have columns of their own.
+        findings = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
+        strongest = next((one for side in ("for", "against", None) for one in findings if one.speaks == side), None)
+        table.add_row(
+            escape(cause.title), *shares, escape(strongest.text) if strongest is not None else "", style="dim"
+        )
     return table
 
 
 def term_title(name: str, with_server: bool) -> str:
-    """The name of a term for people."""
+    """The title of a term. Without stage times of the server, the residual holds server and network."""
     if name != RESIDUAL:
         return name
     return "network and unexplained" if with_server else "server and network"
 
 
 def bar(band: Band, width: int = BAR_WIDTH) -> Text:
-    """A stacked bar of ``width`` signs, each term as long as its share."""
+    """A stacked bar of ``width`` signs; the length of each term is its share."""
     text = Text()
     for name, count in bar_cells(band, width).items():
         sign, style = SIGNS[name]
@@ -198,7 +208,7 @@ def bar(band: Band, width: int = BAR_WIDTH) -> Text:
 
 
 def bar_cells(band: Band, width: int) -> dict[str, int]:
-    """Whole cells per term, ``width`` in all: by largest remainder. A negative term (clock reading) takes none."""
+    """Whole cells per term, ``width`` in all, by largest remainder. A negative term (a clock error) gets none."""
     positive = {name: max(band.terms_ms[name], 0.0) for name in TERMS}
     whole = sum(positive.values())
     if whole <= 0:
@@ -212,14 +222,14 @@ def bar_cells(band: Band, width: int) -> dict[str, int]:
 
 
 def _stage_notes(record: RunRecord) -> list[str]:
-    told = record.stages
+    found = record.stages
     notes = []
-    if not told.server and record.load.carrier != "none":
-        notes.append("The server told no stage times; is it Slipway, and is a proxy between?")
-    if told.unaccounted:
-        notes.append(f"{told.unaccounted:,} answers are not in this account: the server told no stages for them.")
-    if told.contradictions:
-        notes.append(f"In {told.contradictions:,} requests the server claims more time than passed here.")
+    if not found.server and record.load.carrier != "none":
+        notes.append("The server sent no stage times. Is it Slipway? Does a proxy remove the header?")
+    if found.unaccounted:
+        notes.append(f"{found.unaccounted:,} responses without stage times are not in this account.")
+    if found.contradictions:
+        notes.append(f"In {found.contradictions:,} requests the stage times exceed the time that passed here.")
     return notes
 
 
@@ -229,21 +239,21 @@ def _stage_facts(record: RunRecord) -> list[str]:
     send_ms = record.server.get("stage_means_ms", {}).get("send")
     if send_ms is not None:
         facts.append(
-            f"The server's own send, after its header, took {send_ms:,.3f} ms on average: part of the last term."
+            f"The server's send, which no header can hold, took {send_ms:,.3f} ms on average: part of the last term."
         )
     if record.batches:
         frequent = sorted(record.batches, key=lambda size: -record.batches[size])[:MAX_BATCH_SIZES]
         sizes = ", ".join(f"{size}: {record.batches[size]:,}" for size in sorted(frequent, key=int))
         rest = sum(record.batches.values()) - sum(record.batches[size] for size in frequent)
-        whose = ", in the step that took longest" if batching is not None and batching.steps else ""
-        facts.append(f"Requests by batch size{whose}: {sizes}{f', others: {rest:,}' if rest else ''}")
+        step = ", in the step that took longest" if batching is not None and batching.steps else ""
+        facts.append(f"Requests by batch size{step}: {sizes}{f', others: {rest:,}' if rest else ''}")
     if batching is not None and batching.padding is not None:
         facts.append(f"Padding was {batching.padding:.0%} of all positions (rows x length) that were computed.")
     return facts
 
 
 def _invalid(record: RunRecord) -> RenderableType:
-    lines = [Text("The latency of this run is not to be trusted, and is not shown:", style="bold red")]
+    lines = [Text("This run is invalid: its latency is not reliable, and not shown.", style="bold red")]
     return Group(*lines, *(Text(f"  - {reason}", style="red") for reason in record.validity.reasons))
 
 

@@ -1,4 +1,4 @@
-"""The words of a report: tiles, tables, and the card of causes."""
+"""The texts of a report: tiles, tables, and the causes with their evidence."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from .source import Run
 from .svg import number
 from .terminal import STEP_HEADS, step_cells
 
-MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "says neither by itself")}
+MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "speaks for neither side")}
 
 
 def paragraph(text: str) -> str:
+    """A ``<p>`` of plain text; empty for no text."""
     return f"<p>{escape(text)}</p>" if text else ""
 
 
 def load(run: Run) -> str:
-    """How the run was loaded, as a phrase."""
-    asked = run.found["load"]
-    if asked["mode"] == "open":
-        kind = f"open loop, {asked['arrivals']} arrivals, {number(asked['rate_per_s'])} requests/s"
+    """The load of the run, as a phrase."""
+    asked = run.record.load
+    if asked.mode == "open":
+        rate = number(asked.rate_per_s) if asked.rate_per_s is not None else "varying"
+        kind = f"open loop, {asked.arrivals} arrivals, {rate} requests/s"
     else:
-        kind = f"closed loop, {asked['users']} users, so a slow server was asked less"
-    count, times = run.found["window"]["requests"], len(run.stretches)
-    seconds = f"{number(run.seconds)} s" + (f" in {times} repeats" if times > 1 else "")
-    return f"{kind}, {seconds}, {count:,} requests, {run.found['created']}"
+        kind = f"closed loop, {asked.users} users: a slow server gets fewer requests"
+    window = run.record.window
+    count, times = window.requests, len(window.repeats)
+    seconds = f"{number(window.seconds)} s" + (f" in {times} repeats" if times > 1 else "")
+    return f"{kind}, {seconds}, {count:,} requests, {run.record.created}"
 
 
 def tiles(run: Run, explanation: Explanation) -> str:
-    """The figures that are asked for first."""
-    rates = run.found["throughput"]
+    """The main figures: percentiles, goodput, failures and busy instances."""
+    rates = run.record.throughput
     figures = []
     for name in ("p50", "p90", "p95", "p99"):
-        one = (run.found["latency"]["corrected"] or {}).get(name)
-        if one is None or one["value_ms"] is None:
+        one = (run.record.latency.corrected or {}).get(name)
+        if one is None or one.value_ms is None:
             continue
-        between = f"{number(one['low_ms'])} to {_high(one['high_ms'])} ms" if one["low_ms"] is not None else ""
-        sign = ">= " if one["at_least"] else ""
-        figures.append((f"{sign}{number(one['value_ms'])} ms", name, between))
-    failed = sum(error["share"] for error in run.found["errors"])
-    kinds = ", ".join(f"{error['kind']}: {error['count']:,}" for error in run.found["errors"])
-    figures.append(
-        (f"{number(rates['goodput_per_s'])}/s", "answered with success", f"sent {number(rates['sent_per_s'])}/s")
-    )
+        between = f"{number(one.low_ms)} to {_high(one.high_ms)} ms" if one.low_ms is not None else ""
+        sign = ">= " if one.at_least else ""
+        figures.append((f"{sign}{number(one.value_ms)} ms", name, between))
+    failed = sum(error.share for error in run.record.errors)
+    kinds = ", ".join(f"{error.kind}: {error.count:,}" for error in run.record.errors)
+    figures.append((f"{number(rates.goodput_per_s)}/s", "answered with success", f"sent {number(rates.sent_per_s)}/s"))
     figures.append((f"{failed:.2%}" if failed else "none", "failed", kinds))
     if explanation.batching is not None:
         figures.append((f"{explanation.batching.busy_instances:.2f}", "instances busy on average", ""))
@@ -57,28 +58,28 @@ def tiles(run: Run, explanation: Explanation) -> str:
 
 
 def steps(run: Run) -> str:
-    """Of a pipeline, what queue and compute are made of."""
-    works = [one for one in run.host.works if one.step] if run.host is not None else []
+    """The stage times of each step of a pipeline, as a table; empty for a plain model."""
+    works = [one for one in run.record.host.works if one.step] if run.record.host is not None else []
     if not works:
         return ""
-    note = "By step: ms of a request on average, over all requests, as the server counts them."
+    note = "By step: ms of a request on average, over all requests, by the server's counters."
     return paragraph(note) + table(STEP_HEADS, [step_cells(one) for one in works])
 
 
 def causes(explanation: Explanation) -> str:
-    """The card: each cause with its share and its evidence, the largest share first."""
+    """Each cause with its share and its evidence, the largest share first."""
     if not explanation.causes:
         return ""
     cards = "".join(_cause(cause) for cause in explanation.causes)
     rest = ""
     if explanation.without_cause is not None:
         rest = (
-            f" {explanation.without_cause:.0%} of a typical request's time belongs to none of them: the load "
-            "generator, the network, and what nobody accounts for."
+            f" {explanation.without_cause:.0%} of a typical request's time belongs to no cause: the load generator, "
+            "the network, and the unexplained rest."
         )
     note = (
-        "This is evidence, not a verdict: a cause is proven by an experiment. "
-        "+ speaks for a cause, − against it, · says neither by itself." + rest
+        "This is evidence, not a verdict: an experiment proves a cause. "
+        "+ speaks for a cause, − against it, · for neither side." + rest
     )
     return f'<div class="causes">{cards}</div><p class="soft">{escape(note)}</p>'
 
@@ -93,7 +94,7 @@ def _cause(cause: Cause) -> str:
 
 
 def _share_bars(cause: Cause) -> str:
-    rows = (("typical request", cause.share_median), ("tail on top", cause.share_tail))
+    rows = (("typical request", cause.share_median), ("added by the tail", cause.share_tail))
     bound = "≤ " if cause.at_most else ""
     bars = "".join(
         f'<dt>{label}</dt><dd><span class="meter"><i style="width:{100 * share:.1f}%"></i></span>'
@@ -101,81 +102,88 @@ def _share_bars(cause: Cause) -> str:
         for label, share in rows
         if share is not None
     )
-    return f'<dl class="shares">{bars}</dl>' if bars else '<p class="soft">no share can be told</p>'
+    return f'<dl class="shares">{bars}</dl>' if bars else '<p class="soft">no share is known</p>'
 
 
 def health(run: Run) -> str:
-    """What the generator did, against what it may."""
-    state, limits = run.found["validity"], run.found["calibration"]
+    """The figures of the load generator, each with its limit."""
+    state, limits = run.record.validity, run.record.calibration
     rows = [
-        ("schedule kept", _percent(state["schedule_kept"]), "at least 99 %"),
-        ("send lag p50", _ms(state["lag_p50_ms"]), ""),
-        ("send lag p99", _ms(state["lag_p99_ms"]), "1 ms, or 5 % of the median latency"),
-        ("CPU of its core", _percent(state["generator_cpu"]), "at most 80 %"),
-        ("in flight at most", f"{state['peak_in_flight']:,}", f"{run.found['load']['connections']:,} connections"),
+        ("schedule kept", _percent(state.schedule_kept), "at least 99 %"),
+        ("send lag p50", _ms(state.lag_p50_ms), ""),
+        ("send lag p99", _ms(state.lag_p99_ms), "1 ms, or 5 % of the median latency"),
+        ("CPU of its core", _percent(state.generator_cpu), "at most 80 %"),
+        ("in flight at most", f"{state.peak_in_flight:,}", f"{run.record.load.connections:,} connections"),
     ]
     if limits is not None:
-        rows.append(
-            ("ceiling of the generator", f"{limits['ceiling_per_s']:,.0f}/s", "offered load at most half of it")
-        )
-    return table(("", "seen", "allowed"), rows)
+        rows.append(("ceiling of the generator", f"{limits.ceiling_per_s:,.0f}/s", "offered load at most half of it"))
+    return table(("", "measured", "limit"), rows)
 
 
 def audits(found: Sequence[Audit]) -> str:
-    """Two ways to the same number, side by side."""
+    """The audits: two computations of the same number, side by side."""
     rows = []
     for one in found:
         state = "holds" if one.ok else "broken" if one.ok is False else "differs"
         left, right = f"{number(one.left_value)} {one.left}", f"{number(one.right_value)} {one.right}"
         rows.append((one.name, one.law, left, right, f"{one.mismatch:.1%}", state, one.note))
-    heads = ("audit", "law", "one way", "the other", "mismatch", "", "reasons that a mismatch may have")
+    heads = (
+        "audit",
+        "law",
+        "first computation",
+        "second computation",
+        "mismatch",
+        "",
+        "harmless reasons for a mismatch",
+    )
     return table(heads, rows) if rows else ""
 
 
 def environment(run: Run) -> str:
-    """What the result depends on besides the server."""
-    env, asked = run.found["env"], run.found["load"]
-    payload = asked["payload"]
-    quota = f", quota {env['quota_cores']:g}" if env["quota_cores"] else ""
-    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
+    """The machine, versions, payload and seed behind the result."""
+    env, asked = run.record.env, run.record.load
+    payload = asked.payload
+    quota = f", quota {env.quota_cores:g}" if env.quota_cores else ""
+    versions = ", ".join(f"{name} {version}" for name, version in env.versions.items())
     pairs = [
-        ("processor", f"{env['cpu']}, {env['cores']} cores{quota}"),
-        ("memory", f"{env['memory_bytes'] / 1e9:.1f} GB{_speed(run)}"),
-        ("load before the run", f"{env['load_1m']:g}"),
-        ("system", f"{env['system']}, Python {env['python']}"),
-        ("versions", f"{versions}; commit {env['commit'] or 'unknown'}"),
-        ("payload", f"{payload['name']}, {payload['bytes']:,} bytes, SHA-256 {payload['sha256'][:16]}"),
-        ("seed", str(asked["seed"])),
-        ("record", f"{run.name}, {run.found['tool']}, id {run.found['id']}"),
+        ("processor", f"{env.cpu}, {env.cores} cores{quota}"),
+        ("memory", f"{env.memory_bytes / 1e9:.1f} GB{_bandwidth(run)}"),
+        ("load before the run", f"{env.load_1m:g}"),
+        ("system", f"{env.system}, Python {env.python}"),
+        ("versions", f"{versions}; commit {env.commit or 'unknown'}"),
+        ("payload", f"{payload.name}, {payload.bytes:,} bytes, SHA-256 {payload.sha256[:16]}"),
+        ("seed", str(asked.seed)),
+        ("record", f"{run.name}, {run.record.tool}, id {run.record.id}"),
     ]
     return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs) + "</dl>"
 
 
-def _speed(run: Run) -> str:
-    found = run.found.get("memory")
-    return f", moved at {found['bytes_per_s'] / 1e9:.3g} GB/s by a copy on all cores" if found is not None else ""
+def _bandwidth(run: Run) -> str:
+    found = run.record.memory
+    return f", bandwidth {found.bytes_per_s / 1e9:.3g} GB/s (a copy on all cores)" if found is not None else ""
 
 
 def command(run: Run) -> str:
-    # A browser breaks a line after any hyphen, and would tear options from their dashes.
-    words = " ".join(f"<span>{escape(word)}</span>" for word in run.found["command"].split(" "))
+    """The command line of the run, with a button that copies it."""
+    # A browser breaks a line after any hyphen, and would separate options from their dashes.
+    words = " ".join(f"<span>{escape(word)}</span>" for word in run.record.command.split(" "))
     return f'<pre id="command">{words}</pre><button type="button" id="copy">copy</button>'
 
 
 def runs_table(found: Sequence[Run]) -> str:
-    """One line per run."""
+    """A table with one line per run."""
     rows = []
     for run in found:
-        corrected = run.found["latency"]["corrected"] or {}
-        cells = [_ms(corrected.get(name, {}).get("value_ms")) for name in ("p50", "p90", "p99")]
-        why = "valid" if run.valid else "; ".join(run.found["validity"]["reasons"])
-        goodput = f"{number(run.found['throughput']['goodput_per_s'])}/s"
+        corrected = run.record.latency.corrected or {}
+        cells = [_ms(corrected[name].value_ms if name in corrected else None) for name in ("p50", "p90", "p99")]
+        why = "valid" if run.valid else "; ".join(run.record.validity.reasons)
+        goodput = f"{number(run.record.throughput.goodput_per_s)}/s"
         rows.append((run.name, f"{number(run.offered_per_s)}/s", goodput, *cells, why))
     return table(("record", "offered", "answered", "p50", "p90", "p99", ""), rows)
 
 
 def table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain texts."""
+    """A table of plain texts, in a box that scrolls sideways."""
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,4 +1,4 @@
-"""The objective: the latency that a service promises, and whether a load was served within it."""
+"""The objective: a limit of a latency percentile, and whether a load met it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .record import ObjectiveRecord
 from .statistics import Percentile
 
 MAX_ERROR_SHARE = 0.001
-"""More failures than this miss any objective: refusing requests must not be a way to be fast."""
+"""A higher share of failures misses any objective, so that a server cannot meet it by refusing requests."""
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """At least the share ``quantile`` of requests takes no longer than ``limit_ms``."""
+    """At least the share ``quantile`` of requests takes at most ``limit_ms``."""
 
     quantile: float
     limit_ms: float
@@ -54,7 +54,7 @@ def duration_ms(text: str) -> float:
 
 
 def parse(text: str) -> Objective:
-    """``p99:50ms``. Raises Unusable."""
+    """The objective that ``p99:50ms`` describes. Raises Unusable."""
     name, colon, limit = text.partition(":")
     if not colon:
         raise Unusable(f"cannot read the objective {text!r}: write p99:50ms")
@@ -64,7 +64,7 @@ def parse(text: str) -> Objective:
 def judge(
     objective: Objective, found: Percentile | None, window: dict[str, NDArray[np.int64]], seconds: float
 ) -> ObjectiveRecord:
-    """The objective against a window of raw rows that lasted so many seconds; ``found`` is None for an invalid run."""
+    """The state of the objective. ``found``: its percentile, None for an invalid run; ``window``: the measured rows."""
     latency_ns = window["last_byte_ns"] - window["due_ns"]
     good = (window["outcome"] == Outcome.OK) & (latency_ns <= objective.limit_ms * 1e6)
     share = float(good.mean()) if len(good) else 0.0

@@ -1,15 +1,16 @@
-"""The record: everything known of one run, as one JSON file and its raw rows beside it.
+"""The record of one run: a typed JSON file, and a file with its raw rows.
 
-Later commands (compare, explain, plan) read records, so a field keeps its name and unit within a schema. Sections of
-the schema that no command measures yet (verdicts, whatif, slo, plan) are absent rather than empty.
+``RunRecord`` serves the command that writes the file, and every command that reads it. A field keeps its name and its
+unit within one schema.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -23,9 +24,12 @@ from ..load.measurements import COLUMNS
 from ..observe.environment import Environment
 from ..observe.link import Link
 from ..observe.memory_bandwidth import MemoryBandwidth
-from ..observe.timeline import ServerTimeline
+from ..observe.timeline import ServerTimeline, Span
 from .statistics import Percentile
 from .validity import Validity
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = "slipway.bench.run/2"
 NS_PER_S = 1_000_000_000
@@ -33,7 +37,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:
-    """What was loaded. ``metadata``: the model's own, where the path names one."""
+    """The target of the load. ``metadata``: the model's own, if the path names a model."""
 
     url: str
     model: str | None
@@ -42,7 +46,7 @@ class TargetRecord:
 
 @dataclass(frozen=True, slots=True)
 class PayloadRecord:
-    """A body, or a set of them: then ``bytes`` is the mean by weight, and the column ``payload`` counts from 0."""
+    """One body, or a set of bodies with their weighted mean ``bytes``. The column ``payload`` counts bodies from 0."""
 
     name: str
     content_type: str
@@ -53,7 +57,7 @@ class PayloadRecord:
 
 @dataclass(frozen=True, slots=True)
 class LoadRecord:
-    """How it was loaded. ``mode``: ``open`` (arrivals and rate are set) or ``closed`` (users is set)."""
+    """The load. ``mode``: ``open`` (``arrivals`` and ``rate_per_s`` are set) or ``closed`` (``users`` is set)."""
 
     mode: str
     arrivals: str | None
@@ -73,7 +77,7 @@ class LoadRecord:
 
 @dataclass(frozen=True, slots=True)
 class RepeatRecord:
-    """One repetition: requests intended in [start_s, end_s) after the start of the first one were measured."""
+    """One repeat. Its measured requests are those intended in [start_s, end_s), after the start of the first repeat."""
 
     number: int
     seed: int
@@ -84,10 +88,10 @@ class RepeatRecord:
 
 @dataclass(frozen=True, slots=True)
 class WindowRecord:
-    """What was measured, from the first repeat's start to the last one's end; between them lie the warm-ups.
+    """The measured time, from the start of the first repeat to the end of the last one; warm-ups lie between repeats.
 
-    ``method``: how the warm-up was cut. ``steady``: False when no steady state was found, None when nobody looked.
-    ``requests``: all that were measured.
+    ``method``: of the cut of the warm-up. ``steady``: False without a steady state, None if the method does not test
+    it. ``requests``: the number of measured requests.
     """
 
     method: str
@@ -97,13 +101,23 @@ class WindowRecord:
     steady: bool | None = None
     repeats: tuple[RepeatRecord, ...] = ()
 
+    @property
+    def stretches(self) -> tuple[Span, ...]:
+        """The measured time, one stretch per repeat, in seconds after the start of the load."""
+        return tuple((one.start_s, one.end_s) for one in self.repeats)
+
+    @property
+    def seconds(self) -> float:
+        """The measured time in all; warm-ups between repeats are left out."""
+        return sum(one.end_s - one.start_s for one in self.repeats)
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyRecord:
-    """Percentiles of requests answered with success, and of time-outs as at least the limit.
+    """Percentiles over successful requests, and over time-outs, which count as at least the limit.
 
-    ``corrected``: from the intended instant. ``uncorrected``: from the actual send, as closed-loop tools report. Those
-    of an invalid run are in ``untrusted`` instead, so that a script that forgets ``validity`` finds nothing.
+    ``corrected``: from the intended instant. ``uncorrected``: from the actual send, as closed-loop tools report it.
+    ``untrusted``: those of an invalid run, so that a script that ignores ``validity`` finds no latency.
     """
 
     corrected: dict[str, Percentile] | None
@@ -113,7 +127,7 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRecord:
-    """Requests per second in the window: ``offered`` (intended), ``sent``, ``goodput`` (answered with success)."""
+    """Requests per second in the window: offered (intended), sent, and goodput (successful)."""
 
     offered_per_s: float | None
     sent_per_s: float
@@ -124,9 +138,9 @@ class ThroughputRecord:
 class ObjectiveRecord:
     """Whether latency stays below ``limit_ms`` at ``quantile``.
 
-    ``state``: ``met`` or ``missed`` when the whole interval says so, ``undecided`` when it holds the limit, ``unknown``
-    when there were too few requests or the run is invalid. ``good_share``: of all requests of the window, errors
-    included, those answered with success within the limit; ``goodput_per_s``: how many per second that were.
+    ``state``: ``met`` or ``missed`` by the whole interval, ``undecided`` if the interval contains the limit,
+    ``unknown`` with too few requests or an invalid run. ``good_share``: the successful requests within the limit, as a
+    share of all requests of the window; ``goodput_per_s``: the same requests per second.
     """
 
     quantile: float
@@ -138,7 +152,7 @@ class ObjectiveRecord:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """One kind of failure. ``code`` and ``message`` are the server's own words in the first of them, if it had any."""
+    """One kind of failure. ``code`` and ``message``: from the body of its first response, if there was one."""
 
     kind: str
     count: int
@@ -152,8 +166,8 @@ class ErrorRecord:
 class StagesRecord:
     """Mean accounts of all requests and of those around each percentile; in every band the terms add up to the total.
 
-    ``server``: whether the server told its stages. ``unaccounted``: answers without them. ``contradictions``: requests
-    of which the server claims more time than passed.
+    ``server``: whether the server sent stage times. ``unaccounted``: responses without them. ``contradictions``:
+    requests with stage times above their latency.
     """
 
     server: bool
@@ -165,7 +179,7 @@ class StagesRecord:
 
 @dataclass(frozen=True, slots=True)
 class TailRecord:
-    """What the band around p99 has on top of the band around p50: ms per term, adding up to ``gap_ms``."""
+    """The difference between the bands around p99 and p50: ms per term, with the sum ``gap_ms``."""
 
     band: tuple[float, float]
     gap_ms: float
@@ -174,9 +188,11 @@ class TailRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run. ``partial``: Ctrl-C ended it, with ``abandoned`` requests unanswered. ``raw``: the file of the rows.
-    ``host``: what was seen beside the load; ``explanation``: all that the rows and the host say of the latency.
-    ``link`` and ``memory``: how fast those are, where that is known."""
+    """One run.
+
+    ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
+    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``raw``: the name of the file with the rows.
+    """
 
     id: str
     created: str
@@ -206,47 +222,61 @@ class RunRecord:
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 
+    def to_json(self) -> bytes:
+        """The record as indented UTF-8 JSON."""
+        return orjson.dumps(self, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
-def to_json(record: RunRecord) -> bytes:
-    """The record as indented UTF-8 JSON."""
-    return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    @staticmethod
+    def from_json(text: bytes) -> RunRecord:
+        """The record that ``to_json`` wrote. Raises ValueError for a missing field or a value of another type."""
+        return _adapter().validate_json(text)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[RunRecord]:
+    # Imported here: only commands that read a record need it, and the import takes longer than reading one.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
 
 
 def measured(columns: dict[str, NDArray[np.int64]], repeats: Sequence[RepeatRecord]) -> NDArray[np.bool_]:
-    """bool [n]: the rows inside the windows, as opposed to warm-ups."""
+    """bool [n]: the rows of the repeats, without warm-ups."""
     inside = np.zeros(len(columns["due_ns"]), dtype=np.bool_)
     for one in repeats:
         inside |= (columns["repeat"] == one.number) & (columns["due_ns"] >= round(one.start_s * NS_PER_S))
     return inside
 
 
-def repeats_of(found: dict[str, Any]) -> tuple[RepeatRecord, ...]:
-    """The repeats of a record that was read from its file."""
-    return tuple(RepeatRecord(**one) for one in found["window"]["repeats"])
-
-
 def raw_path(path: Path) -> Path:
-    """Where the raw rows of the record at ``path`` are."""
+    """The path of the raw rows of the record at ``path``."""
     return path.with_suffix(".npz")
 
 
 def write(path: Path, record: RunRecord, columns: dict[str, NDArray[np.int64]]) -> None:
-    """Write the record, and the raw rows (warm-up included) beside it. Raises Unusable when the disk refuses."""
+    """Write the record, and its raw rows (warm-ups included) beside it. Raises Unusable if a file cannot be written."""
     try:
         with raw_path(path).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **{name: columns[name] for name in COLUMNS})
-        path.write_bytes(to_json(replace(record, raw=raw_path(path).name)))
+        path.write_bytes(replace(record, raw=raw_path(path).name).to_json())
     except OSError as error:
         raise Unusable(f"cannot write the result to {str(path)!r}: {error.strerror or error}") from error
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.int64]]]:
-    """A record and its raw rows (int64 [n] by column). Raises Unusable for what is no record of this schema."""
+def read(path: Path) -> tuple[RunRecord, dict[str, NDArray[np.int64]]]:
+    """A record and its raw rows (int64 [n] by column). Raises Unusable if the file is not a record of this schema."""
     try:
-        found = orjson.loads(path.read_bytes())
+        text = path.read_bytes()
+        found = orjson.loads(text)
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise Unusable(f"{str(path)!r} is no result of this version of bench: its schema is not {SCHEMA}")
-        with np.load(path.with_name(found["raw"] or raw_path(path).name), allow_pickle=False) as rows:
-            return found, {name: rows[name] for name in COLUMNS}
+            raise Unusable(f"{str(path)!r} is not a result of this version of bench: its schema is not {SCHEMA}")
+        record = RunRecord.from_json(text)
+        with np.load(path.with_name(record.raw or raw_path(path).name), allow_pickle=False) as rows:
+            return record, {name: rows[name] for name in COLUMNS}
     except (OSError, ValueError, KeyError) as error:
-        raise Unusable(f"cannot read the result {str(path)!r}: {error}") from error
+        raise Unusable(f"cannot read the result {str(path)!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """The start of a message: a validation error has a line per field."""
+    return "; ".join(line.strip() for line in str(error).splitlines()[:3])

@@ -1,4 +1,4 @@
-"""Repeats: the same load several times with new seeds, as one set of rows on one clock."""
+"""Repeats: several runs of one load with different seeds, as one set of rows on one clock."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ INSTANTS = ("due_ns", "picked_ns", "send_ns", "sent_ns", "first_byte_ns", "last_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeat:
-    """One repetition. ``cut_ns``: its warm-up, and ``end_s``: its planned end, both after its own start.
+    """One repeat. ``cut_ns``: the end of its warm-up, ``end_s``: its planned end, both after its own start.
 
-    ``shift_ns``: how long after the first repeat's start its own was.
+    ``shift_ns``: its start after the start of the first repeat. ``steady``: None if the cut does not test it.
     """
 
     number: int
@@ -37,7 +37,7 @@ class Repeat:
 
     @property
     def rows(self) -> Columns:
-        """Its own rows after the warm-up, on its own clock."""
+        """The rows after the warm-up, on the clock of this repeat."""
         inside = self.raw.columns["due_ns"] >= self.cut_ns
         return {name: column[inside] for name, column in self.raw.columns.items()}
 
@@ -52,7 +52,7 @@ class Repeat:
 
 
 def cut(raws: Sequence[RawRun], seed: int, warmup_s: float | None, end_s: float) -> tuple[Repeat, ...]:
-    """The repeats with their warm-ups cut: after ``warmup_s``, or where the rows say so (None)."""
+    """The repeats with their warm-ups cut: after ``warmup_s``, or by MSER-5 (None)."""
     found = []
     for number, raw in enumerate(raws):
         cut_ns, steady = _auto(raw) if warmup_s is None else (round(warmup_s * NS_PER_S), None)
@@ -68,16 +68,16 @@ def _auto(raw: RawRun) -> tuple[int, bool]:
 
 
 def join(repeats: Sequence[Repeat]) -> Columns:
-    """All rows, warm-ups included, on the first repeat's clock."""
+    """All rows, warm-ups included, on the clock of the first repeat."""
     shifted = [_shifted(one) for one in repeats]
     return {name: np.concatenate([columns[name] for columns in shifted]) for name in COLUMNS}
 
 
 def window(repeats: Sequence[Repeat], columns: Columns) -> tuple[WindowRecord, Columns]:
-    """What was measured, and its rows among ``columns``, which ``join`` made."""
+    """The measured time, and the measured rows of ``columns``, which ``join`` returned."""
     each = tuple(one.record() for one in repeats)
     inside = measured(columns, each)
-    told = WindowRecord(
+    found = WindowRecord(
         method="as asked" if repeats[0].steady is None else "MSER-5",
         start_s=each[0].start_s,
         end_s=each[-1].end_s,
@@ -85,7 +85,7 @@ def window(repeats: Sequence[Repeat], columns: Columns) -> tuple[WindowRecord, C
         steady=None if repeats[0].steady is None else all(one.steady for one in repeats),
         repeats=each,
     )
-    return told, {name: column[inside] for name, column in columns.items()}
+    return found, {name: column[inside] for name, column in columns.items()}
 
 
 def _shifted(repeat: Repeat) -> Columns:

@@ -1,4 +1,4 @@
-"""Statistics of latency: exact percentiles, what they need, and how far to trust them."""
+"""Statistics of latency: exact percentiles, their minimum samples and their intervals."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SECTIONS = 5
-"""Few and long: on simulated queues twenty shorter ones remember each other and cover the truth far less often."""
+"""On simulated queues, twenty shorter sections correlate and cover the true value far less often."""
 CONFIDENCE = 0.95
 MIN_REPEATS = 3
-"""Two repeats make an interval twelve deviations wide: not worth its ink."""
+"""An interval of two repeats is twelve deviations wide, which is no information."""
 # Student's t, 97.5 %, for 1 to 30 degrees of freedom.
 T_975 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
@@ -22,7 +22,7 @@ T_975 = (
 )  # fmt: skip
 
 MAX_EXPONENT = 100.0
-"""e to the power of more is no float any more, once it is multiplied."""
+"""A larger exponent overflows a float after the multiplication."""
 
 Nanoseconds = NDArray[np.int64]
 
@@ -31,9 +31,9 @@ Nanoseconds = NDArray[np.int64]
 class Percentile:
     """One percentile of latency, in ms.
 
-    ``value_ms`` is None below ``min_samples``: too few to say. ``at_least`` marks a value that a time-out put there:
-    the truth is that or more. ``low_ms`` and ``high_ms`` enclose a 95 % interval, made by ``method``; None where there
-    is none.
+    ``value_ms``: None with fewer samples than ``min_samples``. ``at_least``: the value is a time-out, and the true
+    value is that or more. ``low_ms`` and ``high_ms``: a 95 % interval by ``method``; None without an interval, and
+    ``high_ms`` also None at the time-out.
     """
 
     quantile: float
@@ -49,7 +49,8 @@ class Percentile:
 def order_statistic(ascending: Nanoseconds, quantile: float) -> int:
     """The smallest observed value with at least ``quantile`` of all values at or below it (nearest rank).
 
-    No interpolation: the value is one that was measured. ``ascending``: sorted, at least one value; 0 < quantile <= 1.
+    Without interpolation, so that the value is a measured one. ``ascending``: sorted, at least one value. The quantile
+    lies in (0, 1].
     """
     # 1e-9: 0.95 * 20 is 19.000000000000004 in binary and must stay rank 19.
     rank = math.ceil(quantile * len(ascending) - 1e-9)
@@ -57,10 +58,10 @@ def order_statistic(ascending: Nanoseconds, quantile: float) -> int:
 
 
 def min_samples(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest independent samples that bound a quantile from above even if one of them lies beyond it.
+    """The fewest independent samples that bound a quantile from above although one of them lies beyond it.
 
-    The smallest n with P(Binomial(n, 1 - quantile) <= 1) <= 1 - confidence, which is what the early stopping of
-    MLPerf's LoadGen asks for at one miss. Queueing makes samples dependent: necessary, not sufficient.
+    The smallest n with P(Binomial(n, 1 - quantile) <= 1) <= 1 - confidence, the rule of the early stopping of MLPerf's
+    LoadGen at one miss. Queueing makes samples dependent, so that this number is necessary and not sufficient.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"a quantile lies between 0 and 1, not {quantile}")
@@ -94,8 +95,8 @@ def percentile(
 ) -> Percentile:
     """A percentile with its interval, from latencies [n] in the order of their intended instants.
 
-    Values at or above ``timeout_ns`` are requests that were given up: they count as slow, by an unknown amount.
-    ``repeat`` [n]: which repetition of the load each is from; three or more make the interval.
+    Values at or above ``timeout_ns`` are requests that timed out: their true latency is unknown and larger.
+    ``repeat`` [n]: the repeat of each request; three or more repeats give the interval.
     """
     need = min_samples(quantile)
     count = len(latency_ns)
@@ -119,10 +120,10 @@ def percentile(
 def interval(
     latency_ns: Nanoseconds, quantile: float, repeat: NDArray[np.int64] | None = None
 ) -> tuple[float, float, str]:
-    """A 95 % interval in ns and its method's name: over repeats where there are three, else over sections of time.
+    """A 95 % interval in ns and its method's name: over three or more repeats, else over sections of time.
 
-    Neighbouring requests share a queue, so an interval from the binomial distribution, or from resampling single
-    requests or short stretches, is several times too narrow; both methods here keep neighbours together.
+    Neighbouring requests share a queue, so that binomial intervals, and bootstraps of single requests, are several
+    times too narrow. Both methods here keep neighbours together.
     """
     parts = [latency_ns[repeat == one] for one in np.unique(repeat)] if repeat is not None else []
     if len(parts) >= MIN_REPEATS:
@@ -131,16 +132,16 @@ def interval(
 
 
 def sectioned_interval(latency_ns: Nanoseconds, quantile: float) -> tuple[float, float]:
-    """The interval over five consecutive sections, in ns: long against a queue's memory, nearly independent."""
+    """The interval in ns over five consecutive sections, which are nearly independent."""
     return interval_over(np.array_split(latency_ns, SECTIONS), quantile)
 
 
 def interval_over(parts: Sequence[Nanoseconds], quantile: float) -> tuple[float, float]:
     """Sectioning (Asmussen and Glynn, Stochastic Simulation, 2007, III.5a), in ns.
 
-    The spread of the parts' percentiles around the percentile of all gives Student's interval. Around that and not
-    around their mean, since the percentile of a short part is biased and that of all is hardly so. On logarithms,
-    since a tail percentile errs by ratios: twice too much is as likely as half too little.
+    Student's interval from the spread of the parts' percentiles around the percentile of all values. Their own mean is
+    not the centre, because the percentile of a short part is biased. The interval is on logarithms, because a tail
+    percentile errs by ratios.
     """
     whole_ns = _at(np.concatenate(parts), quantile)
     each = [math.log(_at(part, quantile) / whole_ns) for part in parts if len(part)]

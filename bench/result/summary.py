@@ -1,4 +1,4 @@
-"""Figures: percentiles, rates and errors of what was measured, from raw rows alone."""
+"""The run summary: percentiles, rates and errors of the measured rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ..load.arrivals import NS_PER_S
 from ..load.measurements import Outcome, kind_of
 from ..load.raw_run import RawRun
 from ..load.server_timing import MISSING
-from . import record
-from . import statistics as stats
+from . import record, statistics
 from .objective import percentile_name
 from .repeats import Columns, Repeat
 
@@ -22,26 +21,29 @@ MAX_MESSAGE = 300
 
 
 def latency(window: Columns, quantiles: Sequence[float], timeout_s: float, trusted: bool) -> record.LatencyRecord:
-    """Percentiles of answers, and of time-outs as at least the limit: without those, never answering pays off."""
+    """Percentiles over responses and time-outs. Without time-outs, a server that never responds would look fast.
+
+    ``trusted``: whether the run is valid.
+    """
     counted = np.isin(window["outcome"], (Outcome.OK, Outcome.TIMEOUT))
     due, last = window["due_ns"][counted], window["last_byte_ns"][counted]
     sent, repeat = window["send_ns"][counted], window["repeat"][counted]
 
-    def percentiles(latency_ns: NDArray[np.int64], repeats: NDArray[np.int64]) -> dict[str, stats.Percentile]:
+    def percentiles(latency_ns: NDArray[np.int64], repeats: NDArray[np.int64]) -> dict[str, statistics.Percentile]:
         limit_ns = round(timeout_s * NS_PER_S)
-        found = (stats.percentile(latency_ns, one, limit_ns, repeats) for one in quantiles)
+        found = (statistics.percentile(latency_ns, one, limit_ns, repeats) for one in quantiles)
         return {percentile_name(one.quantile): one for one in found}
 
     corrected = percentiles(last - due, repeat)
     if not trusted:
         return record.LatencyRecord(None, None, corrected)
     went = sent != MISSING
-    # A request that was never sent has no uncorrected latency, which is what is wrong with that figure.
+    # A request that was never sent has no uncorrected latency, which is the fault of that figure.
     return record.LatencyRecord(corrected, percentiles((last - sent)[went], repeat[went]), None)
 
 
 def throughput(repeats: Sequence[Repeat]) -> record.ThroughputRecord:
-    """Rates of the windows: over repeats, the mean of each one's."""
+    """The mean rates over all repeats."""
     each = [_rates(one) for one in repeats]
     offered = [one.offered_per_s for one in each if one.offered_per_s is not None]
     return record.ThroughputRecord(
@@ -57,20 +59,20 @@ def _rates(repeat: Repeat) -> record.ThroughputRecord:
     sent_ns = rows["send_ns"][rows["send_ns"] != MISSING]
     offered = None
     if len(raw.scheduled_ns):
-        # A partial run offered what was due until it ended.
+        # A partial run offered the requests that were due before its end.
         due_ns = raw.scheduled_ns[raw.scheduled_ns >= repeat.cut_ns] if not raw.interrupted else rows["due_ns"]
         offered = _rate_per_s(due_ns, lasts_s)
     return record.ThroughputRecord(offered, _rate_per_s(sent_ns, lasts_s), _rate_per_s(answered_ns, lasts_s))
 
 
 def _rate_per_s(instants_ns: NDArray[np.int64], duration_s: float) -> float:
-    """Events per second from the first to the last, so that neither end of the window counts as idle time."""
+    """Events per second from the first to the last, so that the ends of the window do not count as idle time."""
     span_ns = int(instants_ns.max() - instants_ns.min()) if len(instants_ns) else 0
     return (len(instants_ns) - 1) / (span_ns / NS_PER_S) if span_ns else len(instants_ns) / duration_s
 
 
 def errors(raws: Sequence[RawRun], window: Columns) -> tuple[record.ErrorRecord, ...]:
-    """Failures of the window by kind, most frequent first; the words are those of the first of the whole run."""
+    """Failures of the window by kind, the most frequent first, with the message of the first one in the whole run."""
     first_of = {kind: failure for raw in reversed(raws) for kind, failure in raw.failures.items()}
     bad = window["outcome"] != Outcome.OK
     pairs, counts = np.unique(np.stack([window["outcome"][bad], window["status"][bad]]), axis=1, return_counts=True)
@@ -81,13 +83,13 @@ def errors(raws: Sequence[RawRun], window: Columns) -> tuple[record.ErrorRecord,
     found = []
     for kind, count in sorted(by_kind.items(), key=lambda item: -item[1]):
         first = first_of[kind]
-        code, message = _words(first.detail)
+        code, message = _message(first.detail)
         found.append(record.ErrorRecord(kind, count, count / len(bad), first.index, code, message))
     return tuple(found)
 
 
-def _words(detail: bytes) -> tuple[str | None, str]:
-    """The server's ``code`` and ``error`` from the body of its answer, or the start of that body as it is."""
+def _message(detail: bytes) -> tuple[str | None, str]:
+    """The ``code`` and ``error`` of a JSON error body, else the start of the body."""
     text = detail.decode("utf-8", "replace")
     try:
         body = json.loads(text)

@@ -1,4 +1,4 @@
-"""Validity: whether a run measured the server, or its own generator."""
+"""Validity: whether a run measured the server and not its own load generator."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MAX_GENERATOR_CPU = 0.80
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """``ok`` is False when a reason says why latency must not be trusted.
+    """The verdict on a run. ``ok``: False if one of the ``reasons`` makes its latency unreliable.
 
-    ``schedule_kept``: share of the intended rate that was sent (None in a closed loop). ``lag``: from a request's
-    intended instant until the generator got to it. ``generator_cpu``: share of one core. ``generator_bound``: a reason
-    lies with the generator or its machine, and not with a server that cannot keep up.
+    ``schedule_kept``: sent share of the intended rate; None in a closed loop. ``lag_p50_ms``, ``lag_p99_ms``: from the
+    intended instant of a request until the generator reached it. ``generator_cpu``: share of one core.
+    ``generator_bound``: one of the reasons lies with the generator or its machine, not with the server.
     """
 
     ok: bool
@@ -40,7 +40,7 @@ class Validity:
 
 
 def worst(each: Sequence[Validity]) -> Validity:
-    """The verdict on all repeats of a load: the worst of each figure. One invalid repeat makes the whole invalid."""
+    """The verdict on all repeats of a load: the worst of each figure. One invalid repeat makes the run invalid."""
     names = [f"repeat {number} of {len(each)}: " if len(each) > 1 else "" for number in range(1, len(each) + 1)]
     reasons = tuple(name + why for name, one in zip(names, each, strict=True) for why in one.reasons)
     kept = [one.schedule_kept for one in each if one.schedule_kept is not None]
@@ -60,7 +60,7 @@ def worst(each: Sequence[Validity]) -> Validity:
 
 
 def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_connections: int) -> Validity:
-    """The verdict on a run. ``columns``: its rows after the warm-up, which ended ``from_ns`` after the start."""
+    """The verdict on one repeat. ``columns``: its rows after the warm-up, which ended ``from_ns`` after the start."""
     lag_ns = np.sort(columns["picked_ns"] - columns["due_ns"])
     lag_p50_ms, lag_p99_ms = (order_statistic(lag_ns, q) / 1e6 if len(lag_ns) else None for q in (0.5, 0.99))
     kept = schedule_kept(raw, columns, from_ns) if len(raw.scheduled_ns) else None
@@ -85,9 +85,9 @@ def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_
 
 
 def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int) -> float:
-    """The rate at which requests were sent, as a share of the intended one: how many, and in how much time.
+    """The sent rate as a share of the intended rate, by the number of requests and by the time that they took.
 
-    An interrupted run is held to what was due until then.
+    An interrupted run counts the requests that were due before its end.
     """
     send_ns, due_ns = columns["send_ns"], columns["due_ns"]
     sent = send_ns != MISSING
@@ -105,9 +105,9 @@ def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]])
         return []
     refused = int(((columns["send_ns"] == MISSING) & (columns["outcome"] == Outcome.CONNECTION)).sum())
     if kept + refused / max(len(columns["send_ns"]), 1) >= MIN_SCHEDULE_KEPT:
-        # Not the generator's doing: it was there in time, and nobody answered the door.
+        # The generator was in time, and the server refused its connections.
         return [
-            f"the server took no connection for {refused:,} of {len(columns['send_ns']):,} requests: see the errors"
+            f"the server refused a connection for {refused:,} of {len(columns['send_ns']):,} requests: see the errors"
         ]
     return [f"the schedule was not kept: {kept:.1%} of the intended rate was sent, {MIN_SCHEDULE_KEPT:.0%} is needed"]
 
@@ -120,8 +120,8 @@ def _lag_reasons(lag_p99_ms: float | None, columns: dict[str, NDArray[np.int64]]
     limit_ms = max(MAX_LAG_MS, MAX_LAG_SHARE_OF_P50 * order_statistic(latency_ns, 0.5) / 1e6)
     if lag_p99_ms <= limit_ms:
         return []
-    why = "other programs need this machine, or the rate is too high for it"
-    return [f"the generator was late: send lag p99 {lag_p99_ms:.2f} ms, limit {limit_ms:.2f} ms; {why}"]
+    cause = "other programs use this machine, or the rate is too high for it"
+    return [f"the generator was late: send lag p99 {lag_p99_ms:.2f} ms, limit {limit_ms:.2f} ms; {cause}"]
 
 
 def _generator_reasons(raw: RawRun, max_connections: int) -> list[str]:
@@ -142,7 +142,7 @@ def _generator_reasons(raw: RawRun, max_connections: int) -> list[str]:
 
 def _answer_reasons(columns: dict[str, NDArray[np.int64]]) -> list[str]:
     if not len(columns["outcome"]):
-        return ["nothing was measured: the run ended before its first request did"]
+        return ["nothing was measured: the run ended before its first request"]
     if not (columns["outcome"] == Outcome.OK).any():
-        return ["no request was answered with success: see the errors"]
+        return ["no request succeeded: see the errors"]
     return []

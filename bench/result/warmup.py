@@ -1,4 +1,4 @@
-"""The warm-up: where a run stops being about its own beginning."""
+"""The warm-up: the rows at the start of a run before its steady state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_CUT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The first ``rows`` requests are warm-up. ``steady``: False when the run never settled, as far as it shows."""
+    """The first ``rows`` requests are warm-up. ``steady``: False without a steady state in the first half."""
 
     rows: int
     steady: bool
@@ -23,20 +23,20 @@ class Cut:
 def mser5(latency_ns: NDArray[np.int64]) -> Cut:
     """MSER-5 (White, Cobb and Spratt, 2000): the cut that leaves the mean of the rest with the least standard error.
 
-    ``latency_ns``: int64 [n], in the order of intended instants. Means of five tame the tail. A minimum in the second
-    half means that latency was still changing there: half is cut, and the run is not steady. Of fewer than a hundred
-    requests nothing is cut, since nothing can be told.
+    ``latency_ns``: int64 [n], in the order of intended instants. Means of five requests reduce the weight of the tail.
+    A minimum in the second half means that latency still changed there: then half is cut, and the run is not steady.
+    Fewer than a hundred requests are too few for a cut.
     """
     batches = len(latency_ns) // BATCH
     if batches < MIN_BATCHES:
         return Cut(0, steady=True)
     means = latency_ns[: batches * BATCH].reshape(batches, BATCH).mean(axis=1)
     left = np.arange(batches, 0, -1)
-    # Sums from each batch to the end; centred first, or the squares of nanoseconds would eat the digits.
+    # Sums from each batch to the end, of centred values: squares of nanoseconds would exhaust the digits of a float.
     centred = (means - means.mean()) / (means.std() or 1.0)
     sums, squares = np.cumsum(centred[::-1])[::-1], np.cumsum(centred[::-1] ** 2)[::-1]
     error = (squares - sums**2 / left) / left**2
-    # The last few batches always look calm, being few.
+    # The last few batches have a small error by chance, because they are few.
     error = error[: batches - BATCH]
     best = int(error.argmin())
     limit = int(batches * MAX_CUT)

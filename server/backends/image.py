@@ -28,6 +28,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER = 0.875
 """Side of the crop divided by the shorter side: 224 / 256, as is usual for ImageNet."""
 
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")
+"""The library's modes of grey images with 16 bits a pixel."""
+
 SAMPLE_SIDE = 320
 """Side of the warm-up image in pixels."""
 
@@ -91,7 +94,7 @@ class ImageSession:
                         f"the image has {width} x {height} pixels, more than the allowed {transform.max_pixels:,}; "
                         "make it smaller before sending"
                     )
-                upright = ImageOps.exif_transpose(image).convert(transform.mode)
+                upright = ImageOps.exif_transpose(_eight_bits(image)).convert(transform.mode)
         except UnprocessableInput:
             raise
         except MemoryError as error:
@@ -129,6 +132,16 @@ def load(path: Path, options: BackendOptions) -> ImageSession:  # noqa: ARG001 -
     )
     asked.finish()
     return session
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits scaled to 8; the library's own conversion would cut its values off at 255."""
+    if image.mode not in SIXTEEN_BITS:
+        return image
+    grey = np.asarray(image).astype(np.float32) / 257
+    scaled = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    scaled.info = image.info
+    return scaled
 
 
 def _fitted(image: Image.Image, transform: ImageTransform) -> Image.Image:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
-from ..tensors import BY_ONNX, Array, ModelSpec, TensorSpec
+from ..tensors import BF16, BY_ONNX, Array, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
 from . import BackendOptions
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
@@ -21,6 +24,10 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
 """Execution providers by device, the first one required. The CPU runs operators that the GPU does not have."""
+
+
+BFLOAT16 = 16
+"""The element type in ONNX's numbering."""
 
 
 class OnnxRuntimeSession:
@@ -35,7 +42,8 @@ class OnnxRuntimeSession:
         )
         self._input_names = [spec.name for spec in self.spec.inputs]
         self._output_names = [spec.name for spec in self.spec.outputs]
-        self._run: Any = session.run
+        has_bfloat16 = any(spec.dtype is BF16 for spec in (*self.spec.inputs, *self.spec.outputs))
+        self._run: Any = partial(_run_bfloat16, session, self.spec) if has_bfloat16 else session.run
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
         try:
@@ -116,6 +124,31 @@ def _spec(node: Any) -> TensorSpec:
         raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served") from error
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return TensorSpec(node.name, dtype, shape)
+
+
+def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array]) -> Any:
+    """``session.run`` for a model with bfloat16 tensors, which numpy lacks: they are float32 outside of the model."""
+    values = {}
+    for one in spec.inputs:
+        array = feed[one.name]
+        if one.dtype is BF16:
+            bits = bfloat16_of_float32(array)
+            values[one.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BFLOAT16)
+        else:
+            values[one.name] = ort.OrtValue.ortvalue_from_numpy(array)
+    outputs = session.run_with_ort_values(names, values)
+    return [
+        _float32(value) if one.dtype is BF16 else value.numpy()
+        for one, value in zip(spec.outputs, outputs, strict=True)
+    ]
+
+
+def _float32(value: ort.OrtValue) -> Array:
+    """A bfloat16 value of the runtime as float32."""
+    shape = tuple(value.shape())
+    bits: Array = np.empty(shape, np.uint16)
+    ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
+    return float32_of_bfloat16(bits)
 
 
 def _closed(*_: Any) -> list[Array]:

@@ -7,8 +7,17 @@ from math import prod
 import numpy as np
 
 from ..errors import MalformedInput, NotAcceptable
-from ..tensors import RAW_BYTES, Array, TensorSpec, describe_shape
-from .fitting import check_finite
+from ..tensors import (
+    BF16,
+    RAW_BYTES,
+    Array,
+    DType,
+    TensorSpec,
+    bfloat16_of_float32,
+    describe_shape,
+    float32_of_bfloat16,
+)
+from .fitting import check_values
 
 _LENGTH_BYTES = 4
 
@@ -26,15 +35,21 @@ def read_blob(blob: memoryview, shape: tuple[int, ...], tensor: TensorSpec) -> A
             f'input "{tensor.name}" has {len(blob)} bytes, {tensor.dtype.name} {describe_shape(shape)} needs {want}'
         )
     dtype = tensor.dtype.numpy
-    if dtype.kind == "b" and max(blob, default=0) > 1:
-        raise MalformedInput(f'input "{tensor.name}": a BOOL must be a byte 0 or 1, got {max(blob)}')
-    array: Array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
-    check_finite(array, tensor)
+    if dtype.kind == "b" and len(blob) and (largest := int(np.frombuffer(blob, np.uint8).max())) > 1:
+        raise MalformedInput(f'input "{tensor.name}": a BOOL must be a byte 0 or 1, got {largest}')
+    array: Array
+    if tensor.dtype is BF16:
+        array = float32_of_bfloat16(np.ndarray(shape, "<u2", blob))
+    else:
+        array = np.ndarray(shape, dtype.newbyteorder("<"), blob)
+    check_values(array, tensor)
     return np.require(array, dtype, ("C", "A"))
 
 
-def write_blob(array: Array) -> bytes:
-    """The bytes of an array. Raises NotAcceptable for an object that is neither text nor bytes."""
+def write_blob(array: Array, dtype: DType) -> bytes:
+    """The bytes of an array of this dtype. Raises NotAcceptable for an object that is neither text nor bytes."""
+    if dtype is BF16:
+        return bfloat16_of_float32(array).astype("<u2", copy=False).tobytes()
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts: list[bytes] = []

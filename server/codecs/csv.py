@@ -1,7 +1,7 @@
 """text/csv: one line a row, no header, for models of one input and responses of one output.
 
 Numbers are separated by commas; booleans are true, false, 1 or 0. An array always has its batch axis, from one line
-too. A line holds all values of a row: axes after the first are flattened. Text is one column.
+too. A line holds all values of a row: axes after the first are flattened. An empty cell or ``nan`` is a missing value.
 """
 
 from __future__ import annotations
@@ -19,32 +19,31 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec, TensorSpec
 from . import Encoded
-from .fitting import check_finite, check_shape, decode_plan, fit
+from .csv_rows import Rows, check_widths, number, number_or_missing, read_rows, text_of, whole
+from .fitting import check_shape, check_values, decode_plan, fit
 from .nested import NestedReader, shown
 
-_CONTENT_TYPE = b"text/csv; charset=utf-8"
-_CHARSETS = {"utf-8": "utf-8-sig", "utf8": "utf-8-sig", "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "latin-1",
-             "latin-1": "latin-1", "latin1": "latin-1"}  # fmt: skip
+_CONTENT_TYPE = b"text/csv"
+"""Without a charset: clients of the platform compare the whole header."""
 _BOOLEANS = {"true": 1, "false": 0, "1": 1, "0": 0}
 
 
 class Csv:
-    """Comma-separated values without a header. NaN and infinity are written as ``nan`` and ``inf``."""
+    """Comma-separated values without a header. NaN and infinity in outputs are written as ``nan`` and ``inf``."""
 
     media_types: tuple[str, ...] = ("text/csv",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Read lines. Raises MalformedInput with row and column, or UnprocessableInput for NaN and infinity."""
+        """Read lines. Raises MalformedInput with row and column, or UnprocessableInput for refused values."""
         plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("text/csv holds one input and the model has several; send application/json")
-        text = _text(body, parameters)
         tensor = plan.single.spec
+        text = text_of(body, parameters.get("charset", "utf-8"))
         if tensor.dtype.numpy.kind == "O":
-            array = _fold(np.array(_texts(text), object), tensor)
-            return plan.payload((fit(array, tensor),))
+            return plan.payload((fit(_fold(_texts(read_rows(text), tensor), tensor), tensor),))
         array = _fold(_numbers(text, plan.single), tensor)
-        check_finite(array, tensor)
+        check_values(array, tensor)
         return plan.payload((array,))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
@@ -61,36 +60,20 @@ class Csv:
         return _written(array), _CONTENT_TYPE, []
 
 
-def _text(body: bytes, parameters: Mapping[str, str]) -> str:
-    charset = parameters.get("charset", "utf-8").lower()
-    if charset not in _CHARSETS:
-        raise MalformedInput(f"charset {shown(charset)} is not read; {', '.join(_CHARSETS)} are")
-    try:
-        text = body.decode(_CHARSETS[charset])
-    except UnicodeDecodeError as error:
-        raise MalformedInput(f"the body is not {charset}: byte {error.start} is {body[error.start]:#04x}") from error
-    if not text.strip("\r\n"):
-        raise MalformedInput("the body is empty; send one line a row")
-    return text
-
-
 def _numbers(text: str, reader: NestedReader) -> Array:
-    """Shape [lines, cells], of the input's dtype; infinity and NaN are let through."""
+    """Shape [lines, cells], of the input's dtype; NaN and infinity are not checked."""
     tensor = reader.spec
-    text = text.replace("\r\n", "\n").rstrip("\n")
-    lines = text.split("\n")
-    width = lines[0].count(",") + 1
-    convert: Any = {"f": float, "b": _boolean}.get(tensor.dtype.numpy.kind, int)
+    rows = read_rows(text)
+    kind = tensor.dtype.numpy.kind
+    convert: Any = {"f": number_or_missing if tensor.missing else number, "b": _boolean}.get(kind, whole)
+    fast: Any = {number: float, whole: int}.get(convert, convert)
     try:
-        # float() and int() also read 1_000 and digits of other scripts.
-        if "_" in text or not text.isascii():
-            raise ValueError
-        values = [list(map(convert, line.split(","))) for line in lines]
-    except ValueError as error:
-        raise _not_numbers(lines, convert, tensor) from error
-    for index, row in enumerate(values):
-        if len(row) != width:
-            raise MalformedInput(f"row {index} has {len(row)} values, row 0 has {width}; all rows need the same number")
+        if fast is not convert and ("_" in text or not text.isascii()):
+            fast = convert
+        values = [list(map(fast, row)) for row in rows]
+    except ValueError:
+        values = _converted(rows, convert, tensor)
+    width = check_widths(values)
     if tensor.shape != (-1, width):
         reader = NestedReader(TensorSpec(tensor.name, tensor.dtype, (-1, width)))
     return reader.read(values, booleans=False)
@@ -103,37 +86,38 @@ def _boolean(cell: str) -> int:
         raise ValueError from error
 
 
-def _not_numbers(lines: list[str], convert: Any, tensor: TensorSpec) -> MalformedInput:
-    expected = f"expected a value of {tensor.dtype.name}"
-    for row, line in enumerate(lines):
-        for column, cell in enumerate(line.split(",")):
-            try:
-                if "_" in cell or not cell.isascii():
-                    raise ValueError
-                convert(cell)
-            except ValueError:
-                if row == 0 and cell.strip().strip('"')[:1].isalpha():
-                    return MalformedInput(f"row 0 looks like a header ({shown(cell)}); remove it, send only values")
-                if not line:
-                    return MalformedInput(f"row {row} is empty")
-                return MalformedInput(f"row {row}, column {column}: {expected}, got {shown(cell)}")
-    raise AssertionError("a line failed to convert, and then it did not")
-
-
-def _texts(text: str) -> list[str]:
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise MalformedInput(f"the body is not CSV: {error}") from error
+def _converted(rows: Rows, convert: Any, tensor: TensorSpec) -> list[list[Any]]:
+    """The cells as values. Raises MalformedInput with the place of the first cell that is none."""
+    values: list[list[Any]] = []
     for index, row in enumerate(rows):
-        if len(row) != 1:
-            hint = "quote text that holds commas" if row else 'write "" for an empty text'
-            raise MalformedInput(f"row {index} has {len(row)} columns of text, expected 1; {hint}")
-    return [row[0] for row in rows]
+        values.append([])
+        for column, cell in enumerate(row):
+            try:
+                values[-1].append(convert(cell))
+            except ValueError as error:
+                if index == 0 and cell.strip()[:1].isalpha():
+                    raise MalformedInput(
+                        f"row 0 looks like a header ({shown(cell)}); remove it, send only values"
+                    ) from error
+                expected = f"expected a value of {tensor.dtype.name}"
+                raise MalformedInput(f"row {index}, column {column}: {expected}, got {shown(cell)}") from error
+    return values
+
+
+def _texts(rows: Rows, tensor: TensorSpec) -> Array:
+    """The cells as an object array [rows, columns]; the columns must be those of the input."""
+    expected = prod(tensor.shape[1:]) if -1 not in tensor.shape[1:] else len(rows[0])
+    for index, row in enumerate(rows):
+        if len(row) != expected:
+            hint = "; quote text that holds commas" if len(row) > expected else ""
+            raise MalformedInput(f"row {index} has {len(row)} columns of text, expected {expected}{hint}")
+    array = np.empty((len(rows), expected), object)
+    array[...] = rows
+    return array
 
 
 def _fold(array: Array, tensor: TensorSpec) -> Array:
-    """Lines of values as rows of the input's shape, which needs all axes but the first and one more to be fixed."""
+    """Lines of values as rows of the input's shape, which may have one variable axis after the first."""
     tail = tensor.shape[1:]
     width = prod(array.shape[1:])
     if len(tensor.shape) == 0 or sum(size == -1 for size in tail) > 1:
@@ -152,13 +136,21 @@ def _written(array: Array) -> bytes:
     if array.dtype.kind == "O":
         lines = io.StringIO(newline="")
         rows = array if array.ndim == 2 else array.reshape(-1, 1)
-        csv.writer(lines, lineterminator="\n").writerows(rows.tolist())
+        csv.writer(lines, lineterminator="\n").writerows(_decoded(rows.tolist()))
         return lines.getvalue().encode()
     plain = array.dtype.kind != "f" or (array.dtype.itemsize > 2 and bool(np.isfinite(array).all()))
     if plain and array.size:
-        # The JSON writer prints shortest digits per dtype, far faster than a loop; only the brackets differ.
+        # The JSON writer prints the shortest digits of a dtype faster than a loop; only the brackets differ.
         dense = np.ascontiguousarray(array)
         text = orjson.dumps(dense, option=orjson.OPT_SERIALIZE_NUMPY)
         return text.strip(b"[]").replace(b"],[" if array.ndim == 2 else b",", b"\n") + b"\n"
     rows = array if array.ndim == 2 else array.reshape(-1, 1)
     return "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
+
+
+def _decoded(rows: list[list[Any]]) -> list[list[Any]]:
+    """Bytes among the cells as text. Raises NotAcceptable for bytes that are not UTF-8."""
+    try:
+        return [[cell.decode() if isinstance(cell, bytes) else cell for cell in row] for row in rows]
+    except UnicodeDecodeError as error:
+        raise NotAcceptable("an output holds bytes that are not text; ask for application/x-npz") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from .nested import NestedReader, shown
 T = TypeVar("T")
 
 _MAX_REMEMBERED = 256
+_MAX_ELEMENTS = 1 << 48
+_NO_MISSING = "the model does not accept missing values here; send a number"
 _plans: dict[int, DecodePlan] = {}
 
 
@@ -50,6 +53,13 @@ class DecodePlan:
         """The payload of fitted arrays. Raises MalformedInput if their numbers of rows differ or are 0."""
         return Payload(arrays, self.rows(arrays), style)
 
+    def checked(self, payload: Payload, literals: bool) -> Payload:
+        """The payload; with ``literals`` its values are checked. Raises UnprocessableInput."""
+        if literals:
+            for array, tensor in zip(payload.arrays, self.spec.inputs, strict=True):
+                check_values(array, tensor)
+        return payload
+
     def arrange(self, named: Mapping[str, T]) -> list[T]:
         """The values in the model's order. Raises MalformedInput for an unknown or a missing input."""
         if named.keys() != self.names:
@@ -79,24 +89,41 @@ def decode_plan(spec: ModelSpec) -> DecodePlan:
 
 
 def check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
-    """Raises MalformedInput unless the spec accepts the shape."""
+    """Raises MalformedInput unless the spec accepts the shape and an array of it can exist."""
+    check_size(shape)
     if not spec.accepts(shape):
         raise MalformedInput(
             f'input "{spec.name}" has shape {describe_shape(shape)}, expected {describe_shape(spec.shape)}'
         )
 
 
-def check_finite(array: Array, spec: TensorSpec) -> None:
-    """Raises UnprocessableInput naming the first NaN or infinity of a float array."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-        value = "NaN" if np.isnan(array[place]) else "infinite"
-        where = "".join(f"[{index}]" for index in place)
-        raise UnprocessableInput(f'input "{spec.name}" is {value}{where and " at "}{where}; send finite numbers')
+def check_size(shape: Sequence[int]) -> None:
+    """Raises MalformedInput for sizes beyond any array, also if one of them is 0."""
+    if prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
+        raise MalformedInput(f"no array has the shape {describe_shape(tuple(shape))[:80]}; send the real sizes")
+
+
+def check_values(array: Array, spec: TensorSpec) -> None:
+    """Raises UnprocessableInput with the place of the first NaN or infinity that the input does not accept."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    refused = np.zeros(array.shape, bool)
+    if not spec.missing:
+        refused |= np.isnan(array)
+    if not spec.infinite:
+        refused |= np.isinf(array)
+    if not refused.any():
+        return
+    place = tuple(int(index) for index in np.argwhere(refused)[0])
+    where = "".join(f"[{index}]" for index in place)
+    value, remedy = ("NaN", _NO_MISSING) if np.isnan(array[place]) else ("infinite", "send finite numbers")
+    raise UnprocessableInput(f'input "{spec.name}" is {value}{where and " at "}{where}; {remedy}')
 
 
 def fit(array: Array, spec: TensorSpec) -> Array:
     """``array`` in the form that the model takes: its shape and dtype, native byte order, C-contiguous, aligned.
+
+    NaN and infinity pass only if the input accepts them.
 
     Casts: between floats and between integers when every value is in range, and integers to floats; nothing else.
     The result is the array itself if nothing had to change. Raises MalformedInput or UnprocessableInput.
@@ -106,11 +133,17 @@ def fit(array: Array, spec: TensorSpec) -> Array:
     if want.kind == "O":
         array = _strings(array, spec)
     elif array.dtype != want:
-        check_finite(array, spec)
+        check_values(array, spec)
         array = _cast(array, spec)
     else:
-        check_finite(array, spec)
+        check_values(array, spec)
     return np.require(array, want, ("C", "A"))
+
+
+def with_batch_axis(array: Array, spec: TensorSpec) -> Array:
+    """``array`` as one row if it lacks just the batch axis of the input."""
+    lacks = array.ndim == len(spec.shape) - 1 and spec.shape[0] in (-1, 1)
+    return array[np.newaxis] if lacks else array
 
 
 def _cast(array: Array, spec: TensorSpec) -> Array:
@@ -121,7 +154,10 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
         )
     with np.errstate(over="ignore"):
         cast: Array = array.astype(want)
-    lost = np.isinf(cast) if want.kind == "f" else (cast != array) | ((cast < 0) != (array < 0))
+    if want.kind == "f":  # noqa: SIM108 - two rules, one line each
+        lost = np.isinf(cast) & np.isfinite(array)
+    else:
+        lost = (cast != array) | ((cast < 0) != (array < 0))
     if lost.any():
         place = tuple(int(index) for index in np.argwhere(lost)[0])
         where = "".join(f"[{index}]" for index in place)
@@ -144,6 +180,6 @@ def _strings(array: Array, spec: TensorSpec) -> Array:
         texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
         strings[...] = texts
         "".join(strings.flat).encode()
-    except (UnicodeError, ValueError) as error:
+    except (UnicodeError, ValueError, SystemError) as error:
         raise MalformedInput(f'input "{spec.name}" holds bytes that are not text in UTF-8') from error
     return strings

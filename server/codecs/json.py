@@ -10,7 +10,7 @@ from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import BARE, COLUMNS, INSTANCES, read_convention
-from .fitting import decode_plan
+from .fitting import check_values, decode_plan
 from .json_documents import dump, parse
 from .nested import may_hold_booleans
 from .open_inference import STYLE as OPEN_INFERENCE
@@ -35,18 +35,22 @@ class Json:
         """Read a body of any convention. Raises MalformedInput or UnprocessableInput."""
         if parameters:
             _check_charset(parameters)
-        document = parse(body)
+        document, literals = parse(body)
+        booleans = may_hold_booleans(body)
         plan = decode_plan(spec)
         if type(document) is dict:
             if len(document) == 1 and plan.single is not None:
                 # The hot path. Rows that are objects, and malformed ones, take the general path below.
                 rows = document.get("instances")
                 if type(rows) is list and rows and type(rows[0]) is not dict:
-                    array = plan.single.read(rows, may_hold_booleans(body))
+                    array = plan.single.read(rows, booleans)
+                    if literals:
+                        check_values(array, plan.single.spec)
                     return Payload((array,), len(array) if plan.batchable else 1, INSTANCES)
             if is_open_inference(document):
-                return read_inputs(document, spec, booleans=may_hold_booleans(body))
-        return read_convention(document, plan, may_hold_booleans(body))
+                # Through SageMaker the media type has to carry the length of the JSON: other headers are dropped.
+                return plan.checked(read_inputs(document, spec, by_media_type=True, booleans=booleans), literals)
+        return plan.checked(read_convention(document, plan, booleans), literals)
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
         """Write ``predictions`` (rows), ``outputs`` (columns) or a bare list, as the request; several outputs by name.

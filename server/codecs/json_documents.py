@@ -1,22 +1,36 @@
-"""JSON documents: parsing with the place of an error, and writing of arrays."""
+"""JSON documents: parsing with the place of an error, and writing of arrays.
+
+JSON has no words for NaN and infinity. The literals ``NaN``, ``Infinity`` and ``-Infinity``, which Python and other
+tools write, are read all the same; in responses NaN and infinity are ``null``.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
 
 from ..errors import MalformedInput, NotAcceptable
 
+BOM = b"\xef\xbb\xbf"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def parse(body: bytes | memoryview) -> Any:
-    """The JSON document. Raises MalformedInput with line, column and position."""
+def parse(body: bytes | memoryview) -> tuple[Any, bool]:
+    """The JSON document, and whether it holds the literals NaN or Infinity; a byte order mark is skipped.
+
+    Raises MalformedInput with line, column and position.
+    """
     try:
-        return orjson.loads(body)
+        return orjson.loads(body), False
     except orjson.JSONDecodeError as error:
-        raise _malformed(bytes(body), error) from error
+        raw = bytes(body)
+        if raw.startswith(BOM):
+            return parse(raw[len(BOM) :])
+        if b"NaN" in raw or b"Infinity" in raw:
+            return _parse_literals(raw), True
+        raise _malformed(raw, error) from error
 
 
 def dump(document: Any) -> bytes:
@@ -34,6 +48,20 @@ def _plain(value: Any) -> Any:
     if value.ndim == 0 or value.dtype.kind == "O":
         return value.tolist()
     return value.astype(value.dtype.newbyteorder("="), order="C")
+
+
+def _parse_literals(body: bytes) -> Any:
+    """The document, by a parser that knows the literals. Raises MalformedInput."""
+    try:
+        document = json.loads(body.decode())
+        if b"\\u" in body:
+            orjson.dumps(document)  # that parser accepts lone surrogates, which are not text
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno} (character {error.pos})"
+        raise MalformedInput(f"the body is not JSON: {error.msg} at {where}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MalformedInput(f"the body is not JSON: {str(error)[:200]}") from error
+    return document
 
 
 def _malformed(body: bytes, error: orjson.JSONDecodeError) -> MalformedInput:

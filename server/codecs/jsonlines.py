@@ -18,7 +18,7 @@ from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import INSTANCES, read_rows
 from .fitting import DecodePlan, decode_plan
-from .json_documents import dump
+from .json_documents import BOM, dump, parse
 from .nested import depth, may_hold_booleans
 
 _CONTENT_TYPE = b"application/jsonlines"
@@ -38,10 +38,12 @@ class JsonLines:
         if charset.lower() not in _UTF8_NAMES:
             raise MalformedInput(f'JSON lines are always UTF-8; charset "{charset}" is not read')
         plan = decode_plan(spec)
-        rows: Any = _parse(body)
+        rows: Any
+        rows, literals = _parse(body)
         if not plan.batchable and len(rows) == 1 and _is_whole(rows[0], plan):
             rows = rows[0]
-        return plan.payload(read_rows(rows, plan, may_hold_booleans(body)), INSTANCES)
+        payload = plan.payload(read_rows(rows, plan, may_hold_booleans(body)), INSTANCES)
+        return plan.checked(payload, literals)
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write one line a row: the value of one output, or an object of several by name. A model without a batch axis
@@ -63,20 +65,31 @@ class JsonLines:
         return b"".join([dump(row) + b"\n" for row in rows]), _CONTENT_TYPE, []
 
 
-def _parse(body: bytes) -> list[Any]:
-    """The values of the lines. A value must end on its own line."""
-    lines = body.rstrip(b"\r\n").split(b"\n")
+def _parse(body: bytes) -> tuple[list[Any], bool]:
+    """The values of the lines, and whether they hold NaN or Infinity. A value must end on its own line."""
+    lines = body.removeprefix(BOM).rstrip(b"\r\n").split(b"\n")
     if lines == [b""]:
         raise MalformedInput("the body is empty; send one JSON value a line")
     rows = []
+    literals = False
     for number, line in enumerate(lines, 1):
         try:
             rows.append(orjson.loads(line))
         except orjson.JSONDecodeError as error:
             if not line.strip():
                 raise MalformedInput(f"line {number} is empty; send one JSON value a line") from error
-            raise MalformedInput(f"line {number} is not JSON: {error.msg} at column {error.colno}") from error
-    return rows
+            if b"NaN" not in line and b"Infinity" not in line:
+                raise MalformedInput(f"line {number} is not JSON: {error.msg} at column {error.colno}") from error
+            rows.append(_with_literals(line, number))
+            literals = True
+    return rows, literals
+
+
+def _with_literals(line: bytes, number: int) -> Any:
+    try:
+        return parse(line)[0]
+    except MalformedInput as error:
+        raise MalformedInput(f"line {number}: {error}") from error
 
 
 def _is_whole(row: Any, plan: DecodePlan) -> bool:

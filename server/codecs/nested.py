@@ -7,7 +7,9 @@ out of range. It accepts a boolean for a number; the caller therefore says wheth
 from __future__ import annotations
 
 import binascii
+import math
 import struct
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -15,13 +17,13 @@ import numpy as np
 import orjson
 
 from ..errors import MalformedInput
-from ..tensors import RAW_BYTES, Array, TensorSpec, describe_shape
+from ..tensors import RAW_BYTES, Array, DType, TensorSpec, describe_shape
 
 # "=": native order, standard sizes, and overflow is an error; without it an overflowing float32 becomes infinite.
 _CODES = {
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
-    "FP16": "e", "FP32": "f", "FP64": "d",
+    "FP16": "e", "FP32": "f", "FP64": "d", "BF16": "f",
 }  # fmt: skip
 
 _UNFIT = (struct.error, OverflowError, TypeError, ValueError, LookupError)
@@ -36,12 +38,13 @@ def may_hold_booleans(body: bytes) -> bool:
 class NestedReader:
     """Reads the nested lists of one input."""
 
-    __slots__ = ("_code", "_dtype", "_height", "_pack", "_width", "spec")
+    __slots__ = ("_code", "_dtype", "_height", "_nullable", "_pack", "_width", "spec")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
         self._dtype = spec.dtype.numpy
         self._code = _CODES.get(spec.dtype.name)
+        self._nullable = spec.missing and self._dtype.kind == "f"
         fixed_rows = len(spec.shape) == 2 and spec.shape[1] > 0 and self._code is not None
         self._height, self._width = spec.shape if fixed_rows else (0, 0)
         self._pack = struct.Struct(f"={self._width}{self._code}").pack if fixed_rows else None
@@ -49,23 +52,35 @@ class NestedReader:
     def read(self, nested: Any, booleans: bool = True) -> Array:
         """The array of ``nested``, of the spec's dtype and a shape it accepts; it may be read-only.
 
+        ``None`` becomes NaN if the input accepts missing values.
+
         ``booleans``: whether the lists could hold a boolean. Raises MalformedInput naming the first odd place.
         """
-        try:
-            array = self._read_rows(nested) if self._pack is not None else self._read_any(nested)
-        except _UNFIT:
-            array = None
+        array = self._attempt(nested)
+        if array is None and self._nullable:
+            array = self._attempt(_with_nan(nested, len(self.spec.shape)))
         return _checked(array, nested, self.spec, booleans)
 
     def read_flat(self, values: list[Any], booleans: bool = True) -> Array:
         """The array of shape [n] of a flat list, whatever the spec's shape. Raises MalformedInput."""
-        try:
-            array = self._from_flat(values)
-        except _UNFIT:
-            array = None
+        array = self._attempt_flat(values)
+        if array is None and self._nullable:
+            array = self._attempt_flat(_with_nan(values, 1))
         if array is not None and not booleans:
             return array
-        return _checked(array, values, TensorSpec(self.spec.name, self.spec.dtype, (len(values),)), booleans)
+        return _checked(array, values, replace(self.spec, shape=(len(values),)), booleans)
+
+    def _attempt(self, nested: Any) -> Array | None:
+        try:
+            return self._read_rows(nested) if self._pack is not None else self._read_any(nested)
+        except _UNFIT:
+            return None
+
+    def _attempt_flat(self, values: Any) -> Array | None:
+        try:
+            return self._from_flat(values)
+        except _UNFIT:
+            return None
 
     def _read_rows(self, rows: Any) -> Array:
         pack = self._pack
@@ -89,8 +104,8 @@ class NestedReader:
     def _from_flat(self, values: list[Any]) -> Array:
         if self._code is not None:
             return np.ndarray(len(values), self._dtype, struct.pack(f"={len(values)}{self._code}", *values))
-        if self.spec.dtype is RAW_BYTES:
-            values = [_unpacked(value) for value in values]
+        if self._dtype.kind == "O":
+            values = [_unpacked(value, self.spec.dtype) for value in values]
         allowed = (str, bytes) if self._dtype.kind == "O" else (bool, int)
         if not all(isinstance(value, allowed) for value in values):
             raise TypeError
@@ -101,11 +116,24 @@ class NestedReader:
         return array
 
 
-def _unpacked(value: Any) -> Any:
-    """The bytes of ``{"b64": "..."}``, TensorFlow Serving's form of bytes in JSON; any other value unchanged."""
+def _unpacked(value: Any, dtype: DType) -> Any:
+    """The bytes of ``{"b64": "..."}``, TensorFlow Serving's form of bytes in JSON; any other value unchanged.
+
+    For an input of text the bytes are decoded as UTF-8. Raises ValueError or TypeError for invalid ones.
+    """
     if type(value) is not dict or value.keys() != {"b64"}:
         return value
-    return binascii.a2b_base64(value["b64"], strict_mode=True)
+    raw = binascii.a2b_base64(value["b64"], strict_mode=True)
+    return raw if dtype is RAW_BYTES else raw.decode()
+
+
+def _with_nan(nested: Any, rank: int) -> Any:
+    """Nested lists with NaN in place of None at the depth ``rank``."""
+    if type(nested) is not list:
+        return nested
+    if rank <= 1:
+        return [math.nan if value is None else value for value in nested]
+    return [_with_nan(value, rank - 1) for value in nested]
 
 
 def depth(nested: Any) -> int:
@@ -157,12 +185,15 @@ def _fault(value: Any, spec: TensorSpec, axis: int, where: str, sizes: dict[int,
 def _leaf_fault(value: Any, spec: TensorSpec, where: str) -> str | None:
     dtype = spec.dtype
     code = _CODES.get(dtype.name)
-    if code is None:
-        if dtype is RAW_BYTES:
-            wanted = 'a string or {"b64": base64}'
-            return None if _unpacks(value) else f"expected {wanted}{_at(where)}, got {shown(value)}"
-        fits = isinstance(value, str) if dtype.numpy.kind == "O" else isinstance(value, int) and value in (0, 1)
-        word = "a string" if dtype.numpy.kind == "O" else "true or false"
+    if value is None and spec.missing and dtype.numpy.kind == "f":
+        return None
+    if value is None and dtype.numpy.kind == "f":
+        word = f"a number ({dtype.name}); the model does not accept missing values here"
+        return f"expected {word}{_at(where)}, got null"
+    if code is None and dtype.numpy.kind == "O":
+        fits, word = _unpacks(value, dtype), 'a string or {"b64": base64}'
+    elif code is None:
+        fits, word = isinstance(value, int) and value in (0, 1), "true or false"
     elif isinstance(value, bool) or not isinstance(value, int if dtype.numpy.kind in "iu" else (int, float)):
         fits, word = False, f"{'an integer' if dtype.numpy.kind in 'iu' else 'a number'} ({dtype.name})"
     else:
@@ -170,9 +201,9 @@ def _leaf_fault(value: Any, spec: TensorSpec, where: str) -> str | None:
     return None if fits else f"expected {word}{_at(where)}, got {shown(value)}"
 
 
-def _unpacks(value: Any) -> bool:
+def _unpacks(value: Any, dtype: DType) -> bool:
     try:
-        return isinstance(_unpacked(value), (str, bytes))
+        return isinstance(_unpacked(value, dtype), str if dtype is not RAW_BYTES else (str, bytes))
     except _UNFIT:
         return False
 

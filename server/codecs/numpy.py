@@ -21,7 +21,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
-from .fitting import decode_plan, fit
+from .fitting import check_size, decode_plan, fit, with_batch_axis
 from .nested import shown
 
 _MAGIC = b"\x93NUMPY"
@@ -46,14 +46,16 @@ class Npy:
     media_types: tuple[str, ...] = ("application/x-npy",)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
-        """Read an array, as a read-only view of the body if dtype and order are the model's.
+        """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch
+        axis.
 
         Raises MalformedInput or UnprocessableInput.
         """
         plan = decode_plan(spec)
         if plan.single is None:
             raise MalformedInput("application/x-npy holds one input and the model has several; send application/x-npz")
-        return plan.payload((fit(read_array(body), plan.single.spec),))
+        array = with_batch_axis(read_array(body), plan.single.spec)
+        return plan.payload((fit(array, plan.single.spec),))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write the one output; strings as fixed-width Unicode. Raises NotAcceptable for several outputs."""
@@ -75,11 +77,12 @@ class Npz:
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""
         plan = decode_plan(spec)
-        members = self._members(body)
+        members = read_members(body, self._max_expanded_bytes)
         if plan.single is not None and len(members) == 1:
             members = {plan.single.spec.name: next(iter(members.values()))}
         ordered = plan.arrange(members)
-        return plan.payload(tuple(fit(read_array(raw), s) for raw, s in zip(ordered, spec.inputs, strict=True)))
+        arrays = [with_batch_axis(read_array(raw), one) for raw, one in zip(ordered, spec.inputs, strict=True)]
+        return plan.payload(tuple(fit(array, one) for array, one in zip(arrays, spec.inputs, strict=True)))
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:  # noqa: ARG002
         """Write all outputs asked for, uncompressed, each under its name."""
@@ -91,25 +94,27 @@ class Npz:
                 archive.writestr(zipfile.ZipInfo(spec.outputs[index].name + ".npy"), _npy(outputs[index]))
         return body.getvalue(), b"application/x-npz", []
 
-    def _members(self, body: bytes) -> dict[str, bytes]:
-        members: dict[str, bytes] = {}
-        try:
-            with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                entries = archive.infolist()
-                if sum(entry.file_size for entry in entries) > self._max_expanded_bytes:
-                    raise MalformedInput(f"the archive expands beyond {self._max_expanded_bytes} bytes")
-                for entry in entries:
-                    name = entry.filename.removesuffix(".npy")
-                    if name in members:
-                        raise MalformedInput(f"input {shown(name)} is in the archive twice")
-                    if entry.compress_type not in _COMPRESSIONS:
-                        raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
-                    with archive.open(entry) as member:
-                        # The declared size may be wrong; without a limit here a member would be expanded in full.
-                        members[name] = member.read(entry.file_size)
-        except _BROKEN_ZIP as error:
-            raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
-        return members
+
+def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> dict[str, bytes]:
+    """The npy files of an npz archive by name. Raises MalformedInput, also if they expand beyond the limit together."""
+    members: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > max_expanded_bytes:
+                raise MalformedInput(f"the archive expands beyond {max_expanded_bytes} bytes")
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if name in members:
+                    raise MalformedInput(f"input {shown(name)} is in the archive twice")
+                if entry.compress_type not in _COMPRESSIONS:
+                    raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
+                with archive.open(entry) as member:
+                    # The declared size may be wrong; without a limit here a member would be expanded in full.
+                    members[name] = member.read(entry.file_size)
+    except _BROKEN_ZIP as error:
+        raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
+    return members
 
 
 def read_array(data: bytes) -> Array:
@@ -122,6 +127,7 @@ def read_array(data: bytes) -> Array:
     if data[6] not in (1, 2, 3) or start + size > len(data):
         raise MalformedInput(f"the npy file has version {data[6]} and a header of {size} bytes, which does not fit it")
     dtype, shape, fortran = _layout(data[start : start + size])
+    check_size(shape)
     want, have = prod(shape) * dtype.itemsize, len(data) - start - size
     if want != have:
         raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")

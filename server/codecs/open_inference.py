@@ -52,13 +52,15 @@ class OpenInference:
         length = len(body) if given is None else _length(given, len(body))
         if length == 0 and given is not None:
             return _read_raw(body, spec, by_media_type)
-        document = parse(body if length == len(body) else body[:length])
-        return read_inputs(document, spec, memoryview(body)[length:], by_media_type, may_hold_booleans(body))
+        document, literals = parse(body if length == len(body) else body[:length])
+        blobs = memoryview(body)[length:]
+        payload = read_inputs(document, spec, blobs, by_media_type, may_hold_booleans(body[:length]))
+        return decode_plan(spec).checked(payload, literals)
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
         """Write the requested outputs; all of them as blobs for a request of another format.
 
-        Raises NotAcceptable when an output that must be JSON holds NaN, infinity or what is not text.
+        NaN and infinity in JSON are ``null``. Raises NotAcceptable if an output in JSON holds bytes that are not text.
         """
         phrasing = payload.notes
         if not isinstance(phrasing, Phrasing):
@@ -68,7 +70,7 @@ class OpenInference:
             array, tensor = outputs[index], spec.outputs[index]
             row: dict[str, Any] = {"name": tensor.name, "datatype": tensor.dtype.name, "shape": array.shape}
             if phrasing.binary[index]:
-                blobs.append(write_blob(array))
+                blobs.append(write_blob(array, tensor.dtype))
                 row["parameters"] = {"binary_data_size": len(blobs[-1])}
             else:
                 row["data"] = _json_data(array, tensor)
@@ -213,12 +215,10 @@ def _wanted(
 
 def _json_data(array: Array, tensor: TensorSpec) -> Any:
     if array.dtype.kind == "O":
-        values = array.reshape(-1).tolist()
-        if not all(isinstance(value, str) for value in values):
-            raise NotAcceptable(f'output "{tensor.name}" is not text; ask for it with binary_data')
-        return values
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise NotAcceptable(f'output "{tensor.name}" holds NaN or infinity, which JSON cannot; ask for binary_data')
+        try:
+            return [one.decode() if isinstance(one, bytes) else str(one) for one in array.reshape(-1).tolist()]
+        except UnicodeDecodeError as error:
+            raise NotAcceptable(f'output "{tensor.name}" is not text; ask for it with binary_data') from error
     return np.ascontiguousarray(array).reshape(-1)
 
 

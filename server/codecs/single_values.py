@@ -28,7 +28,7 @@ class Text:
         if not body:
             raise MalformedInput("the body is empty; send a text")
         try:
-            text = body.decode()
+            text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise MalformedInput(f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
         return _one_value(text, spec, TEXT)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..artifact import SCRIPT, Artifact, Manifest
 from ..errors import BrokenArtifact
-from ..scripts import script_module
 from ..scripts.call import SPEC
+from ..scripts.script_module import find_script, script_in_folder
 from ..settings.options import Settings
 
 
@@ -21,7 +21,7 @@ def program_of(settings: Settings) -> tuple[str, str]:
 
 def script_in(root: Path, settings: Settings) -> Path | None:
     """The script inside a model's folder; None where there is none."""
-    return script_module.script_in_folder(root, program_of(settings)[0])
+    return script_in_folder(root, program_of(settings)[0])
 
 
 def script_of(root: Path, settings: Settings) -> Path | None:
@@ -31,7 +31,7 @@ def script_of(root: Path, settings: Settings) -> Path | None:
     other answers.
     """
     if settings.scripts:
-        return script_module.find_script(root, program_of(settings)[0], settings.script_directory)
+        return find_script(root, program_of(settings)[0], settings.script_directory)
     own = script_in(root, settings)
     if own is not None:
         raise BrokenArtifact(

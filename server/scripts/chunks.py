@@ -9,8 +9,8 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from ..errors import DeadlineExceeded, ModelFailed, SlipwayError
-from . import default_functions
 from .call import Call, ScriptResponse
+from .default_output import to_json
 
 log = logging.getLogger("slipway.scripts")
 
@@ -105,7 +105,7 @@ class Chunks:
             raise ModelFailed(f"{self._function} must yield str or bytes; it yielded {type(value).__name__}")
         self.as_lines = True
         try:
-            return default_functions.to_json(value) + b"\n"
+            return to_json(value) + b"\n"
         except SlipwayError as error:
             raise ModelFailed(f"{self._function} yielded a {type(value).__name__}, which JSON cannot hold") from error
 

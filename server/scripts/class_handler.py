@@ -8,12 +8,11 @@ from collections.abc import Callable, Generator, Sequence
 from types import ModuleType
 from typing import Any
 
-import orjson
-
 from ..errors import BrokenArtifact, ModelFailed, SlipwayError
 from .call import Call, ScriptResponse
 from .chunks import Chunks
 from .context import Context
+from .default_output import to_json
 from .responses import BODILESS, fill_failure, first_chunk
 from .script_functions import ModelInfo
 
@@ -119,9 +118,4 @@ def _written(result: Any, call: Call) -> tuple[bytes, str]:
         return result.encode(), call.accept
     if isinstance(result, (bytes, bytearray, memoryview)):
         return bytes(result), call.accept
-    try:
-        return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS), "application/json"
-    except TypeError as error:
-        raise ModelFailed(
-            f"handle must return str, bytes or a value that JSON can hold, not {type(result).__name__}"
-        ) from error
+    return to_json(result), "application/json"

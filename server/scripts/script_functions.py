@@ -11,9 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import BrokenArtifact, ModelFailed, SlipwayError
-from . import default_functions
+from . import default_input, default_output, framework_defaults
 from .call import Call, ScriptResponse
 from .context import Context
+from .framework_defaults import Defaults
+from .media_types import text_of
 from .onnx_model import OnnxModel
 from .responses import fill_failure, fill_response
 
@@ -99,13 +101,19 @@ class ScriptFunctions:
         self._model = _load(functions["model_fn"], root, context=context) if "model_fn" in functions else onnx_model
         if "model_warmup_fn" in functions:
             _load(functions["model_warmup_fn"], root, self._model, context=context)
+        onnx = isinstance(self._model, OnnxModel)
+        self._defaults = Defaults(default_input.decode, None) if onnx else framework_defaults.defaults_of(self._model)
         self._input = functions.get("input_fn")
         self._output = functions.get("output_fn")
         self._transform = functions.get("transform_fn")
         self._predict = functions.get("predict_fn")
         self._predict_batch = functions.get("predict_batch_fn")
         if not (self._predict or self._predict_batch or self._transform):
-            self._predict, self._predict_batch = _default_predict(self._model)
+            if onnx:
+                self._predict_batch = Function("predict_batch_fn", _predict_onnx, 2)
+            else:
+                self._predict = Function("predict_fn", framework_defaults.require_predict(self._defaults), 2)
+                framework_defaults.prepare(self._model)
         self._contexts = any(one.wants_context for one in functions.values())
 
     @property
@@ -130,9 +138,9 @@ class ScriptFunctions:
     def _decoded(self, call: Call, response: ScriptResponse, context: Context | None) -> Any:
         begun_ns = perf_counter_ns()
         try:
-            body = default_functions.text_of(call.body, call.content_type, call.charset)
+            body = text_of(call.body, call.content_type, call.charset)
             if self._input is None:
-                return default_functions.decode(body, call.content_type)
+                return self._defaults.decode(body, call.content_type)
             return self._input(body, call.content_type, context=context)
         except BaseException as error:  # noqa: BLE001 - every call gets a response, after sys.exit too
             fill_failure(response, error, "input_fn", call)
@@ -199,7 +207,7 @@ class ScriptFunctions:
             elif isinstance(prediction, Generator):
                 fill_response(prediction, response, call, context, "predict_fn")
             else:
-                fill_response(default_functions.encode(prediction, call.accept), response, call, context, "output_fn")
+                fill_response(default_output.encode(prediction, call.accept), response, call, context, "output_fn")
         except BaseException as error:  # noqa: BLE001
             fill_failure(response, error, "output_fn", call)
         finally:
@@ -210,7 +218,7 @@ class ScriptFunctions:
         response = ScriptResponse()
         context = self._info.context((call,)) if self._contexts else None
         try:
-            body = default_functions.text_of(call.body, call.content_type, call.charset)
+            body = text_of(call.body, call.content_type, call.charset)
             result = self._transform(self._model, body, call.content_type, call.accept, context=context)
             fill_response(result, response, call, context, "transform_fn")
         except BaseException as error:  # noqa: BLE001
@@ -250,17 +258,6 @@ def _load(function: Function, *arguments: Any, context: Context) -> Any:
         log.error("loading the script failed function=%s", function.name, exc_info=error)
         reason = " ".join(str(error).split())[:300]
         raise BrokenArtifact(f"{function.name} failed: {type(error).__name__}: {reason}") from error
-
-
-def _default_predict(model: Any) -> tuple[Function | None, Function | None]:
-    """The default ``predict_fn`` or ``predict_batch_fn``: the ONNX model, the model's ``predict``, or its call."""
-    if isinstance(model, OnnxModel):
-        return None, Function("predict_batch_fn", _predict_onnx, 2)
-    own = getattr(model, "predict", None)
-    if not callable(own) and not callable(model):
-        raise BrokenArtifact("the script defines no predict_fn, and its model has no predict and is not callable")
-    call = own if callable(own) else model
-    return Function("predict_fn", lambda data, _model: call(data), 2), None
 
 
 def _predict_onnx(inputs: list[Any], onnx_model: Any) -> list[Any]:

@@ -16,9 +16,11 @@ import orjson
 
 from ..errors import BrokenArtifact, MalformedInput, ModelFailed
 from ..tensors import Array
-from . import default_functions
 from .call import Call, ScriptResponse
 from .context import Context
+from .default_input import with_bytes
+from .default_output import to_json
+from .media_types import JSON
 from .onnx_model import OnnxModel
 from .responses import fill_failure, fill_response
 from .script_functions import ARGUMENTS, Function, ModelInfo
@@ -47,7 +49,7 @@ class ModelResponse:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.headers = {"Content-Type": default_functions.JSON}
+        self.headers = {"Content-Type": JSON}
 
     @property
     def text(self) -> str:
@@ -121,15 +123,15 @@ class TensorFlowHandler:
         if not isinstance(question, (str, bytes, bytearray)):
             raise ModelFailed(f"{BEFORE} must return JSON as str or bytes, it returned {type(question).__name__}")
         try:
-            document = orjson.loads(question)
+            document = with_bytes(orjson.loads(question))
         except orjson.JSONDecodeError as error:
             raise MalformedInput(f"the result of {BEFORE} is not JSON: {error}") from error
         if not isinstance(document, dict) or ("instances" in document) == ("inputs" in document):
             raise MalformedInput(f'the result of {BEFORE} must be an object with "instances" or "inputs"')
         if "inputs" in document:
-            return default_functions.to_json({"outputs": self._onnx_model.predict(document["inputs"])})
+            return to_json({"outputs": self._onnx_model.predict(document["inputs"])}, bytes_as_base64=True)
         predictions = _rows(self._onnx_model.predict(_columns(document["instances"])))
-        return default_functions.to_json({"predictions": predictions})
+        return to_json({"predictions": predictions}, bytes_as_base64=True)
 
 
 def _function(module: ModuleType, name: str) -> Callable[..., Any] | None:

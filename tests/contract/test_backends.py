@@ -20,7 +20,15 @@ from onnx import TensorProto, helper, numpy_helper
 from server.backends import BACKENDS, BackendOptions, Session, loader
 from server.errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from server.ragged import filled, is_ragged, ragged
-from server.tensors import BY_NAME, RAW_BYTES, Array, ModelSpec, TensorSpec
+from server.tensors import (
+    BY_NAME,
+    RAW_BYTES,
+    Array,
+    ModelSpec,
+    TensorSpec,
+    bfloat16_of_float32,
+    float32_of_bfloat16,
+)
 
 RNG = np.random.default_rng(7)
 WEIGHTS = [RNG.standard_normal((8, 6), np.float32), RNG.standard_normal((6, 3), np.float32)]
@@ -34,10 +42,11 @@ def save(
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
     weights: dict[str, Array] | None = None,
+    opset: int = 17,
 ) -> Path:
     initializers = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
@@ -528,6 +537,13 @@ class TestImage:
         (pixels,) = self.session(size=4, mode="L", layout="NHWC", resize="stretch").run([grey])
         np.testing.assert_allclose(pixels, np.full((1, 4, 4, 1), 0.2), rtol=1e-6)
 
+    @pytest.mark.parametrize("value", [0, 200, 32_768, 65_535])
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_a_grey_image_of_16_bits_is_scaled(self, value: int, mode: str) -> None:
+        deep = self.encoded(np.full((4, 4), value, np.uint16))
+        (pixels,) = self.session(size=4, mode=mode, resize="stretch", mean=0, std=1).run([deep])
+        np.testing.assert_allclose(pixels, np.full(pixels.shape, value / 65_535), atol=0.5 / 255)
+
     @pytest.mark.parametrize("value", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00", "text", None])
     def test_what_is_no_image_is_the_callers_fault(self, value: Any) -> None:
         with pytest.raises(UnprocessableInput):
@@ -590,14 +606,43 @@ class TestOnnxRuntime:
         (same,) = session.run([np.array(["a", "ü"], object)])
         assert (same.tolist(), same.dtype) == (["a", "ü"], np.dtype(object))
 
-    def test_a_type_outside_the_table_is_refused_by_name(self, tmp_path: Path) -> None:
+    def test_bfloat16_is_float32_outside_of_the_model(self, tmp_path: Path) -> None:
         path = save(
             tmp_path / "bf16.onnx",
-            [helper.make_node("Identity", ["x"], ["y"])],
-            [helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [1])],
-            [helper.make_tensor_value_info("y", TensorProto.BFLOAT16, [1])],
+            [
+                helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+                helper.make_node("Add", ["wide", "b"], ["sum"]),
+                helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.BFLOAT16),
+            ],
+            [
+                helper.make_tensor_value_info("x", TensorProto.BFLOAT16, ["n", 2]),
+                helper.make_tensor_value_info("b", TensorProto.FLOAT, ["n", 2]),
+            ],
+            [
+                helper.make_tensor_value_info("y", TensorProto.BFLOAT16, ["n", 2]),
+                helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["n", 2]),
+            ],
         )
-        with pytest.raises(BrokenArtifact, match=r"'x' has type tensor\(bfloat16\), which cannot be served"):
+        session = self.open()(path, BackendOptions())
+        assert [one.dtype.name for one in (*session.spec.inputs, *session.spec.outputs)] == ["BF16", "FP32"] * 2
+        x = np.array([[1.0, 1.00390625], [-np.inf, 3.0e38]], np.float32)
+        rounded, wide = session.run([x, np.zeros((2, 2), np.float32)])
+        assert rounded.dtype == np.float32
+        assert rounded.tolist() == float32_of_bfloat16(bfloat16_of_float32(x)).tolist()
+        assert wide.tolist() == rounded.tolist()
+        session.close()
+        with pytest.raises(ModelFailed, match="unloaded"):
+            session.run([x, x])
+
+    def test_a_type_outside_the_table_is_refused_by_name(self, tmp_path: Path) -> None:
+        path = save(
+            tmp_path / "float8.onnx",
+            [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT8E4M3FN, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+            opset=19,
+        )
+        with pytest.raises(BrokenArtifact, match=r"'x' has type tensor\(float8e4m3fn\), which cannot be served"):
             self.open()(path, BackendOptions())
 
     def test_memory_that_is_not_there_is_told_as_such(self, tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def json_receive(reply: Encoded, spec: ModelSpec) -> dict[str, Array]:
     }
 
 
+def python_json_send(inputs: dict[str, Array]) -> Sent:
+    """As Python's json module writes it: NaN and Infinity are literals."""
+    return plain(json.dumps({"inputs": {name: array.tolist() for name, array in inputs.items()}}).encode())
+
+
 def csv_send(inputs: dict[str, Array]) -> Sent:
     out = io.StringIO(newline="")
     (array,) = inputs.values()
@@ -274,6 +279,7 @@ FORMATS = [
     Format("oip_json", OpenInference(), oip_json_send, oip_receive),
     Format("oip_binary", OpenInference(), oip_binary_send, oip_receive),
     Format("oip_by_json_codec", Json(), oip_json_send, oip_receive),
+    Format("json_of_python", Json(), python_json_send, json_receive),
 ]
 SINGLE = {Text, Bytes}
 """Whole bodies that are one value: tests/unit/server/codecs/test_single_values.py."""
@@ -317,6 +323,79 @@ def sample(dtype: str, shape: tuple[int, ...]) -> Array:
 
 def test_every_row_of_the_table_is_under_contract() -> None:
     assert {type(codec) for codec in CODECS} - SINGLE <= {type(form.codec) for form in FORMATS}
+
+
+def accepting(dtype: str, missing: bool = True, infinite: bool = True) -> ModelSpec:
+    """One input of [any, 3] with missing values and infinity, or not, and an output like it."""
+    tensor = TensorSpec("x", BY_NAME[dtype], (-1, 3), missing=missing, infinite=infinite)
+    return ModelSpec((tensor,), (tensor,))
+
+
+FLOATS = ["FP16", "FP32", "FP64"]
+LACK_INFINITY = {"json", "jsonlines", "oip_json", "oip_by_json_codec"}
+"""Formats in which a client cannot write infinity: JSON without the literals of Python."""
+
+
+def same(left: Array, right: Array) -> bool:
+    return bool(np.array_equal(left, right, equal_nan=True))
+
+
+@every_format
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_missing_values_reach_an_input_that_accepts_them(form: Format, dtype: str) -> None:
+    values = np.array([[np.nan, 1.0, 2.5], [0.25, np.nan, np.nan]], BY_NAME[dtype].numpy)
+    payload = decode(form, form.send({"x": values}), accepting(dtype, infinite=False))
+    assert same(payload.arrays[0], values)
+    assert payload.arrays[0].dtype == values.dtype
+
+
+@pytest.mark.parametrize("form", [f for f in FORMATS if f.name not in LACK_INFINITY], ids=lambda form: form.name)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_infinity_reaches_an_input_that_accepts_it(form: Format, dtype: str) -> None:
+    values = np.array([[-np.inf, 1.0, np.inf]], BY_NAME[dtype].numpy)
+    assert same(decode(form, form.send({"x": values}), accepting(dtype, missing=False)).arrays[0], values)
+
+
+@every_format
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_input_refuses_the_values_that_it_does_not_accept(form: Format, dtype: str, value: float) -> None:
+    sent = form.send({"x": np.array([[0.5, value, 1.0]], BY_NAME[dtype].numpy)})
+    spec = accepting(dtype, missing=not np.isnan(value), infinite=bool(np.isnan(value)))
+    if form.name in LACK_INFINITY and np.isinf(value):
+        assert b"null" in sent.body  # the client's own writer: such a client cannot send infinity
+    else:
+        with pytest.raises(OURS, match=r'"x"|column 1'):
+            decode(form, sent, spec)
+
+
+@every_format
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_outputs_that_are_not_finite_have_one_form(form: Format, dtype: str) -> None:
+    """JSON: null, in every convention; CSV: nan, inf and -inf; binary formats: the values."""
+    values = np.array([[np.nan, np.inf, -np.inf]], BY_NAME[dtype].numpy)
+    spec = accepting(dtype)
+    payload = decode(form, form.send({"x": np.ones((1, 3), values.dtype)}), spec)
+    reply = form.codec.encode([values], payload, spec, "m", "1")
+    found = form.receive(reply, spec)["x"]
+    if b"json" in reply[1] and b"binary" not in reply[1]:
+        assert reply[0].count(b"null") == 3
+        assert np.isnan(found).all()
+    else:
+        assert same(found, values)
+
+
+@every_format
+def test_a_null_or_an_empty_cell_never_becomes_a_number(form: Format) -> None:
+    """An integer, a flag and a text have no missing value, whatever the spec says."""
+    for dtype in ("INT32", "BOOL", "BYTES"):
+        tensor = TensorSpec("x", BY_NAME[dtype], (-1, 2), missing=True, infinite=True)
+        spec = ModelSpec((tensor,), (tensor,))
+        for body in (b'{"inputs": [[null, 1]]}', b'{"inputs": [[NaN, 1]]}', b"[null, 1]\n", b",1\n", b"nan,1\n"):
+            with suppress(*OURS):
+                array = decode(form, plain(body), spec).arrays[0]
+                assert dtype == "BYTES", array
+                assert array.tolist() in ([["", "1"]], [["nan", "1"]])
 
 
 @dtypes_of_formats
@@ -443,7 +522,15 @@ SPECS = [
     echo(("x", "FP64", ())),
     echo(("x", "UINT64", (-1, 0))),
     echo(("x", "FP32", (-1, 2)), ("y", "BYTES", (-1,))),
+    ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 2), missing=True, infinite=True),), ()),
+    ModelSpec((TensorSpec("x", BY_NAME["FP64"], (-1, -1), missing=True),), ()),
+    ModelSpec((TensorSpec("x", BY_NAME["BF16"], (-1,), missing=True),), ()),
+    ModelSpec((TensorSpec("x", BY_NAME["INT64"], (-1,), missing=True),), ()),
 ]
+
+
+WORDS = [b"[", b"]", b"{", b"}", b",", b":", b'"', b"1", b"1.5", b"null", b"NaN", b"-Infinity", b"Infinity", b"\n",
+         b"\r\n", b'"x"', b'"instances":', b'"inputs":', b"true", b"\xef\xbb\xbf", b'"\\ud800"']  # fmt: skip
 
 
 def assert_valid(payload: Payload, spec: ModelSpec) -> None:
@@ -452,8 +539,8 @@ def assert_valid(payload: Payload, spec: ModelSpec) -> None:
         assert tensor.accepts(array.shape)
         assert array.flags.c_contiguous
         assert array.flags.aligned
-        if array.dtype.kind == "f":
-            assert np.isfinite(array).all()
+        assert tensor.missing or array.dtype.kind != "f" or not np.isnan(array).any()
+        assert tensor.infinite or array.dtype.kind != "f" or not np.isinf(array).any()
         if array.dtype.kind == "O":
             assert all(type(value) is str for value in array.flat)
         if spec.batchable:
@@ -466,7 +553,9 @@ def assert_valid(payload: Payload, spec: ModelSpec) -> None:
 def test_any_bytes_are_a_payload_or_our_error(form: Format, data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from(SPECS))
     body = data.draw(
-        st.binary(max_size=200) | st.text("[]{}:,\"'0123456789.-e\n trufalsinpd", max_size=60).map(str.encode)
+        st.binary(max_size=200)
+        | st.text("[]{}:,\"'0123456789.-e\n\r trufalsinpd", max_size=60).map(str.encode)
+        | st.lists(st.sampled_from(WORDS), max_size=12).map(b"".join)
     )
     headers = [(b"inference-header-content-length", data.draw(st.sampled_from([b"0", b"2", b"-1", b"x", b"999"])))]
     for head in ([], headers):
@@ -484,7 +573,7 @@ def test_a_damaged_body_is_a_payload_or_our_error(form: Format, data: st.DataObj
     body = bytearray(sent.body)
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(body) - 1))
-        piece = data.draw(st.binary(max_size=3) | st.sampled_from([b"[", b"null", b"true", b'"', b",", b"9" * 30]))
+        piece = data.draw(st.binary(max_size=3) | st.sampled_from([*WORDS, b"9" * 30]))
         body[place : place + data.draw(st.integers(0, 2))] = piece
         if not body:
             break
@@ -493,7 +582,7 @@ def test_a_damaged_body_is_a_payload_or_our_error(form: Format, data: st.DataObj
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "y", "features", "data"]), inner),
     max_leaves=8,
 )

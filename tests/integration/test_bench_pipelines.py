@@ -6,13 +6,13 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bench.report import page, source
-from bench.report import terminal as card
+from bench.report import page, source, terminal
 from tests.integration.server_process import ROOT, server_process
 
 STEPS = {
@@ -74,20 +74,20 @@ def test_each_step_is_told_with_its_own_times_batches_and_costs(written: Path) -
 
 def test_the_page_shows_the_steps_below_the_stages(written: Path) -> None:
     run = source.read(written)
-    run.found["validity"]["ok"] = True
+    run = replace(run, record=replace(run.record, validity=replace(run.record.validity, ok=True)))
     shown = page.render([run])
     assert "By step: ms of a request on average" in shown
     assert "<td>second</td>" in shown
-    assert "one instance at its best" in shown
-    (told,) = (one for one in source.explained(run).causes if one.name == "too_many_requests")
-    assert any("step second was the busiest" in one.text for one in told.evidence)
+    assert "capacity of one instance" in shown
+    (cause,) = (one for one in source.explained(run).causes if one.name == "too_many_requests")
+    assert any("step second was the busiest" in one.text for one in cause.evidence)
 
 
 def test_a_step_on_the_card_is_its_line_in_the_page(written: Path) -> None:
     run = source.read(written)
-    assert run.host is not None
+    assert run.record.host is not None
     text = io.StringIO()
-    table = card.steps_table(run.host.works)
+    table = terminal.steps_table(run.record.host.works)
     assert table is not None
     Console(width=160, file=text).print(table)
     shown = [line.split() for line in text.getvalue().splitlines()]

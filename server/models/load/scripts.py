@@ -9,10 +9,10 @@ from ...artifact import SCRIPT, Artifact
 from ...observe.metrics import ModelMetrics
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
-from ...scripts import requirements
 from ...scripts.backend_session import Runner, ScriptSession
 from ...scripts.loaded_script import LoadedScript, ScriptConfig
 from ...scripts.process_pool import ProcessPool
+from ...scripts.requirements import check_requirements
 from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
@@ -78,12 +78,12 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores() // instances, 1),
         batch_size=settings.max_batch_size,
-        installed=requirements.check_requirements(path.parent, settings.script_install),
+        installed=check_requirements(path.parent, settings.script_install),
     )
 
 
 def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[Runner, int]:
-    """What runs the script, and the most calls that one run takes."""
+    """The threads or processes of the script, and the most calls that one run takes."""
     artifact, settings = build.artifact, build.context.settings
     name = artifact.manifest.name
     if settings.script_workers:

@@ -9,7 +9,7 @@ from ...errors import SlipwayError
 from ...models import ServedModel
 from ...request import REQUEST_ID_HEADERS, Head, InferRequest
 from ...scripts.call import Call, ScriptResponse, as_array
-from ...scripts.default_functions import accepted, media_of
+from ...scripts.media_types import accepted, media_of
 from ...scripts.responses import BODILESS
 from .. import Responder
 from ..exchange import Exchange

@@ -1,4 +1,4 @@
-"""The figures of the explanation: whether planted causes are found, and what a report of many requests costs."""
+"""Figures of the explanation: planted causes against those found, and the cost of a report on many requests."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
-from bench.experiments.run import Plan, build
 from bench.explain import stages, tail
-from bench.load import engine, payload_set, schedule, target, wire
+from bench.load import engine, schedule, target, wire
 from bench.load.calibration import ONLY
 from bench.load.child_server import child_server
 from bench.load.payload import Payload
-from bench.load.raw_run import RawRun
 from bench.load.server_timing import CARRIERS
 from bench.load.shot import Shot
-from bench.observe import environment
 from bench.result import record
 from tests.benchmarks.bench.figure import Figure, at_least, at_most
-from tests.benchmarks.bench.planted_server import DELAYS_MS
 from tests.unit.bench import planted
+from tests.unit.bench.planted_record import CONFIG, RATE_PER_S, planted_record
+from tests.unit.bench.planted_server import DELAYS_MS
 
 SEEDS = 40
-RATE_PER_S = 450.0
 TRUTH_S, RUN_S = 600.0, 45.0
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _PAYLOAD = Payload("planted", "application/json", b"{}")
 
 
 def stage_shares() -> list[Figure]:
-    """A server on this machine that waits for known times in each stage: the shares found, beside those planted."""
+    """A server on this machine with a known wait in each stage: the measured shares against the planted ones."""
     carrier = CARRIERS["header"]
     with planted_server() as url:
         place = target.parse(url)
@@ -54,7 +51,7 @@ def stage_shares() -> list[Figure]:
 
 
 def tail_attribution() -> list[Figure]:
-    """Runs of ``RUN_S`` with a planted fault against the truth of a long one: is the largest term the right one?"""
+    """Runs of ``RUN_S`` with a planted fault, against a long run: whether the largest term is the right one."""
     right = runs = 0
     figures = []
     for fault in planted.FAULTS:
@@ -75,12 +72,12 @@ def tail_attribution() -> list[Figure]:
 
 
 def million_requests() -> list[Figure]:
-    """Read, explain and draw a run of a million requests, in a process of its own as a user would."""
+    """Read, explain and draw a run of a million requests, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.json"
         duration_s = 1_000_000 / RATE_PER_S
         rows = planted.simulate(1, RATE_PER_S, duration_s + 2)
-        result = planted_record(rows, duration_s)
+        result = planted_record(rows, replace(CONFIG, duration_s=duration_s))
         record.write(path, result, rows)
         begun, cpu_s = time.perf_counter(), _children_cpu_s()
         command = [sys.executable, "-m", "bench", "report", str(path), "--output", str(path.with_suffix(".html"))]
@@ -89,38 +86,17 @@ def million_requests() -> list[Figure]:
         seconds, size = time.perf_counter() - begun, path.with_suffix(".html").stat().st_size
     return [
         Figure("requests", f"{result.window.requests:,}"),
-        # One thread does it all: on a machine that others use too, its CPU time is what a quiet machine's clock shows.
+        # One thread does all work: its CPU time on a busy machine equals the elapsed time on an idle one.
         at_most("seconds of CPU", cpu_s, 5.0),
         Figure("seconds", f"{seconds:.2f}"),
         at_most("kB of the page", size / 1e3, 500, "{:,.0f}"),
     ]
 
 
-def planted_record(rows: planted.Columns, duration_s: float) -> record.RunRecord:
-    """The record of planted rows, as a run of ``duration_s`` after 2 s of warm-up."""
-    plan = Plan(
-        target=target.parse("http://127.0.0.1:8080/v2/models/planted/infer"),
-        payload=payload_set.single(_PAYLOAD),
-        rate_per_s=RATE_PER_S,
-        users=None,
-        arrivals="poisson",
-        duration_s=duration_s,
-        warmup_s=2.0,
-        seed=1,
-        timeout_s=10.0,
-        connections=256,
-        carrier=CARRIERS["header"],
-        calibrate=False,
-        command="python -m tests.benchmarks.bench.scenarios report",
-    )
-    raw = RawRun(rows, {}, rows["due_ns"], 0.3, 40, 0, exhausted=False, interrupted=False, abandoned=0)
-    return build(plan, [raw], environment.describe(), datetime.now(UTC))[0]
-
-
 @contextmanager
 def planted_server() -> Iterator[str]:
-    """The URL of the server with known delays, gone when the block ends."""
-    with child_server("tests.benchmarks.bench.planted_server") as address:
+    """The URL of the planted server, which runs until the block ends."""
+    with child_server("tests.unit.bench.planted_server") as address:
         yield f"{address}/invocations"
 
 

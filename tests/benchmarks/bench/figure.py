@@ -1,4 +1,4 @@
-"""The figure: one number that ``bench`` claims of itself, what it was measured to be, and what it must be."""
+"""The figure: a number that ``bench`` claims about itself, its measured value, and the needed value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``needed`` in words; ``met`` is None for what is only shown beside the others."""
+    """A measured figure. ``needed``: in words. ``met``: None for a figure without a needed value."""
 
     name: str
     found: str
@@ -30,7 +30,7 @@ def at_most(name: str, value: float, limit: float, form: str = "{:,.2f}") -> Fig
 
 
 def table(title: str, figures: Iterable[Figure]) -> RenderableType:
-    """The figures of one scenario."""
+    """The figures under one title, as a table."""
     grid = Table(box=None, padding=(0, 2), title=title, title_justify="left")
     for head, justify in (("", "left"), ("found", "right"), ("needed", "left"), ("", "left")):
         grid.add_column(head, justify=justify)  # type: ignore[arg-type]  # rich names the three words as a literal

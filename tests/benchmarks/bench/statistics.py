@@ -1,4 +1,4 @@
-"""The figures of the statistics, on simulated queues of which the truth is known: intervals, and ``slo``."""
+"""Figures of the statistics on simulated queues with known percentiles: intervals, and ``bench slo``."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ import math
 
 import numpy as np
 
-from bench.experiments import capacity as slo
-from bench.result import statistics as stats
+from bench.experiments.capacity import Search
 from tests.benchmarks.bench.figure import Figure, at_least
-from tests.unit.bench.queues import true_capacity_per_s, true_quantile_ms, waits_and_service_ms
+from tests.unit.bench.queues import LIMIT_MS, RUN_S, SERVICE_MS, coverage, queue, true_capacity_per_s
 
-SERVICE_MS = 1.0
-RATE_PER_S, RUN_S, REPEATS = 800.0, 30.0, 5
-TRIALS = 200
-LIMIT_MS, TRIAL_S, SEEDS = 50.0, 10.0, 40
-
-
-def coverage(quantile: float, repeats: int, seconds: float = RUN_S, trials: int = TRIALS) -> float:
-    """How often the interval of a run at 80 % load holds the true percentile: one run, or so many repeats of it."""
-    truth_ns = true_quantile_ms(RATE_PER_S, SERVICE_MS, quantile) * 1e6
-    count = round(RATE_PER_S * seconds)
-    covered = 0
-    for trial in range(trials):
-        parts = [waits_and_service_ms(RATE_PER_S, SERVICE_MS, count, 100 * trial + one) for one in range(repeats)]
-        latency_ns = (np.concatenate(parts) * 1e6).astype(np.int64)
-        low, high, _ = stats.interval(latency_ns, quantile, np.repeat(np.arange(repeats), count))
-        covered += low <= truth_ns <= high
-    return covered / trials
+REPEATS, SEEDS = 5, 40
 
 
 def intervals() -> list[Figure]:
@@ -41,22 +24,10 @@ def intervals() -> list[Figure]:
     return found
 
 
-def queue(seed: int, seconds: float = TRIAL_S) -> slo.Measure:
-    """Trials of a simulated server; above its service rate it only falls behind."""
-
-    def measure(rate_per_s: float, trial: int) -> slo.Trial:
-        if rate_per_s >= 0.998 * 1e3 / SERVICE_MS:
-            return slo.Trial(rate_per_s, math.inf)
-        latency = waits_and_service_ms(rate_per_s, SERVICE_MS, int(rate_per_s * seconds), seed * 1_000 + trial)
-        return slo.Trial(rate_per_s, float(np.quantile(latency, 0.99)))
-
-    return measure
-
-
 def capacity() -> list[Figure]:
-    """``slo`` with its own default trials: how far from the true capacity, and whether its interval holds it."""
+    """``bench slo`` with its default trials: its error, and whether its interval contains the true capacity."""
     truth = true_capacity_per_s(SERVICE_MS, 0.99, LIMIT_MS)
-    found = [slo.Search(queue(seed), 0.99, LIMIT_MS).run(50.0) for seed in range(SEEDS)]
+    found = [Search(queue(seed), 0.99, LIMIT_MS).run(50.0) for seed in range(SEEDS)]
     rates = np.array([one.rate_per_s or math.nan for one in found])
     inside = [(one.low_per_s or math.inf) <= truth <= (one.high_per_s or -math.inf) for one in found]
     off = np.abs(rates / truth - 1)

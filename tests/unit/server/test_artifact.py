@@ -231,7 +231,7 @@ def test_a_field_of_the_wrong_kind_is_named(path: tuple[Any, ...], wrong: Any) -
         (("inputs", 0, "shape"), [-2, 4]),
         (("inputs", 0, "shape"), [2.5, 4]),
         (("inputs", 0, "shape"), "44"),
-        (("inputs", 0, "datatype"), "BF16"),
+        (("inputs", 0, "datatype"), "FLOAT8"),
         (("cost", 0, "batch_size"), 0),
         (("cost", 0, "p50_us"), -1.0),
         (("files", 0, "bytes"), -1),

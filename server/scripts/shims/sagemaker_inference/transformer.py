@@ -9,7 +9,7 @@ from typing import Any
 
 from server import VERSION
 from server.scripts.call import Call, ScriptResponse
-from server.scripts.default_functions import accepted, media_of
+from server.scripts.media_types import accepted, media_of
 from server.scripts.script_functions import ARGUMENTS, ModelInfo, ScriptFunctions
 from server.scripts.script_module import script_in_folder
 

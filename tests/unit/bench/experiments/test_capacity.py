@@ -11,20 +11,17 @@ from hypothesis import strategies as st
 
 from bench.commands import slo as command
 from bench.errors import Unusable
-from bench.experiments import capacity as slo
-from bench.experiments import ladder
-from bench.result import statistics as stats
+from bench.experiments import capacity, ladder
+from bench.result import statistics
 from bench.result.objective import Objective
-from tests.benchmarks.bench import statistics as figures_statistics
-from tests.unit.bench.queues import true_capacity_per_s
+from tests.unit.bench.queues import LIMIT_MS, SERVICE_MS, queue, true_capacity_per_s
 
-LIMIT_MS = figures_statistics.LIMIT_MS
-TRUTH = true_capacity_per_s(figures_statistics.SERVICE_MS, 0.99, LIMIT_MS)
+TRUTH = true_capacity_per_s(SERVICE_MS, 0.99, LIMIT_MS)
 
 
 @pytest.mark.parametrize("seconds", [10.0, 30.0])
 def test_the_true_capacity_is_found_within_5_percent_in_9_of_10_seeds(seconds: float) -> None:
-    found = [slo.Search(figures_statistics.queue(seed, seconds), 0.99, LIMIT_MS).run(50.0) for seed in range(10)]
+    found = [capacity.Search(queue(seed, seconds), 0.99, LIMIT_MS).run(50.0) for seed in range(10)]
     rates = [one.rate_per_s for one in found if one.rate_per_s is not None]
     assert sum(abs(rate / TRUTH - 1) <= 0.05 for rate in rates) >= 9
     covered = [one.low_per_s <= TRUTH <= one.high_per_s for one in found if one.low_per_s and one.high_per_s]
@@ -33,39 +30,39 @@ def test_the_true_capacity_is_found_within_5_percent_in_9_of_10_seeds(seconds: f
 
 @pytest.mark.parametrize("first", [1.0, 90.0, 5_000.0])
 def test_any_first_rate_will_do(first: float) -> None:
-    found = slo.Search(figures_statistics.queue(3, 30.0), 0.99, LIMIT_MS).run(first)
+    found = capacity.Search(queue(3, 30.0), 0.99, LIMIT_MS).run(first)
     assert found.rate_per_s == pytest.approx(TRUTH, rel=0.06)
 
 
 def test_a_step_is_found_exactly_as_far_as_it_was_looked_at() -> None:
-    found = slo.Search(lambda rate, _: slo.Trial(rate, 10 if rate <= 200 else 500), 0.99, 50).run(10)
+    found = capacity.Search(lambda rate, _: capacity.Trial(rate, 10 if rate <= 200 else 500), 0.99, 50).run(10)
     assert found.rate_per_s is not None
-    assert 200 / slo.NARROW <= found.rate_per_s <= 200 * slo.NARROW
+    assert 200 / capacity.NARROW <= found.rate_per_s <= 200 * capacity.NARROW
 
 
 def test_what_cannot_be_found_is_said() -> None:
-    never = slo.Search(lambda rate, _: slo.Trial(rate, 80), 0.99, 50).run(10)
+    never = capacity.Search(lambda rate, _: capacity.Trial(rate, 80), 0.99, 50).run(10)
     assert (never.rate_per_s, never.at_least) == (None, False)
-    assert "no rate met the objective" in slo.summary(never, "p99 <= 50 ms")
-    always = slo.Search(lambda rate, _: slo.Trial(rate, 1), 0.99, 50, max_rate_per_s=400).run(10)
+    assert "no rate met the objective" in capacity.summary(never, "p99 <= 50 ms")
+    always = capacity.Search(lambda rate, _: capacity.Trial(rate, 1), 0.99, 50, max_rate_per_s=400).run(10)
     assert (always.rate_per_s, always.at_least) == (400, True)
-    tired = slo.Search(lambda rate, _: slo.Trial(rate, 1, generator=rate > 100), 0.99, 50).run(10)
+    tired = capacity.Search(lambda rate, _: capacity.Trial(rate, 1, generator=rate > 100), 0.99, 50).run(10)
     assert tired.at_least
-    assert "load generator" in slo.summary(tired, "p99 <= 50 ms")
+    assert "load generator" in capacity.summary(tired, "p99 <= 50 ms")
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(values=st.lists(st.floats(-100, 100), min_size=1, max_size=30))
 def test_the_fit_rises_keeps_the_mean_and_leaves_what_rises_alone(values: list[float]) -> None:
     given_values, weights = np.array(values), np.ones(len(values))
-    curve = slo.isotonic(given_values, weights)
+    curve = capacity.isotonic(given_values, weights)
     assert (np.diff(curve) >= -1e-9).all()
     assert curve.mean() == pytest.approx(given_values.mean(), abs=1e-6)
-    assert slo.isotonic(np.sort(given_values), weights) == pytest.approx(np.sort(given_values))
+    assert capacity.isotonic(np.sort(given_values), weights) == pytest.approx(np.sort(given_values))
 
 
 def rung(value_ms: float | None, *, answered: float = 100.0, failed: float = 0.0) -> ladder.Rung:
-    found = stats.Percentile(0.99, value_ms, None, None, None, False, 500, 473)
+    found = statistics.Percentile(0.99, value_ms, None, None, None, False, 500, 473)
     return ladder.Rung(100.0, None, 1, 100.0, answered, failed, 500, {"p99": found}, False, ())
 
 

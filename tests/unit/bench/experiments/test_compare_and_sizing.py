@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import Unusable
-from bench.experiments import compare
-from bench.experiments import sizing as plan
+from bench.experiments import compare, sizing
 from tests.unit.bench.queues import waits_and_service_ms
 
 
@@ -62,8 +61,8 @@ def test_what_is_no_gate_is_refused(text: str) -> None:
 
 
 def test_a_plan_adds_up() -> None:
-    demand = plan.Demand(peak_per_s=3_000, mean_per_s=1_000, growth=0.2, rise_per_minute=0.1, burst=1.3)
-    found = plan.make(400, demand, plan.Delays(180, 240, 60), price_per_hour=0.408, spare=1)
+    demand = sizing.Demand(peak_per_s=3_000, mean_per_s=1_000, growth=0.2, rise_per_minute=0.1, burst=1.3)
+    found = sizing.size(400, demand, sizing.Delays(180, 240, 60), price_per_hour=0.408, spare=1)
     factor = 1 / 1.1**8
     assert found.safety_factor == pytest.approx(factor)
     assert "480 s" in found.binds
@@ -75,16 +74,16 @@ def test_a_plan_adds_up() -> None:
 
 
 def test_bursts_bind_where_load_hardly_rises() -> None:
-    demand = plan.Demand(100, 100, rise_per_minute=0.0, burst=2.0)
-    found = plan.make(100, demand, plan.Delays(), price_per_hour=1)
+    demand = sizing.Demand(100, 100, rise_per_minute=0.0, burst=2.0)
+    found = sizing.size(100, demand, sizing.Delays(), price_per_hour=1)
     assert (found.safety_factor, found.instances) == (0.5, 2)
     assert "busiest second" in found.binds
     with pytest.raises(Unusable):
-        plan.make(0, demand, plan.Delays(), 1)
+        sizing.size(0, demand, sizing.Delays(), 1)
 
 
 def test_the_burst_of_a_trace_is_its_busiest_second() -> None:
     seconds = np.concatenate([np.repeat(np.arange(60), 2), np.full(60, 7), [120]])
-    assert plan.burst_of(np.sort(seconds) * 1_000_000_000) == pytest.approx(62 / 3)
+    assert sizing.burst_of(np.sort(seconds) * 1_000_000_000) == pytest.approx(62 / 3)
     with pytest.raises(Unusable, match="--burst"):
-        plan.burst_of(np.arange(10) * 1_000_000_000)
+        sizing.burst_of(np.arange(10) * 1_000_000_000)

@@ -8,29 +8,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.explain import audits, batches, causes, dispersion, explanation, stages, tail, transfer
-from bench.explain.explanation import Circumstances, Explanation
+from bench.explain.explanation import Explanation
+from bench.explain.observations import observe
 from bench.load import schedule
 from bench.load.server_timing import MISSING, STAGES
-from bench.observe.timeline import ServerTimeline, Totals
+from bench.observe.timeline import ServerTimeline, Span, Totals
 from tests.unit.bench import planted
 
 RATE = 450.0
-ABOUT = Circumstances(stretches=((2.0, 22.0),), request_bytes=600, cores=2.0, host=None)
+WHOLE = ((2.0, 22.0),)
 
 
-def host(**series: float) -> ServerTimeline:
-    """A host that looked ten times and saw the same each time."""
+def timeline_of(**series: float) -> ServerTimeline:
+    """A timeline of ten scrapes with the same values."""
     t_s = tuple(2.0 * at for at in range(10))
     values: dict[str, tuple[float | None, ...]] = {name: (value,) * 10 for name, value in series.items()}
     return ServerTimeline(1, t_s, values, {"1": 5.0, "16": 20.0}, 1.5, 1e9, 0, None, ())
 
 
-def explained(rows: planted.Columns, about: Circumstances) -> Explanation:
-    """The explanation of the rows that lie in the stretches."""
+def explained(
+    rows: planted.Columns,
+    stretches: tuple[Span, ...] = WHOLE,
+    timeline: ServerTimeline | None = None,
+    request_bytes: float = 600,
+    loopback: transfer.Loopback | None = None,
+) -> Explanation:
+    """The explanation of the rows inside the stretches."""
     inside = np.zeros(len(rows["due_ns"]), dtype=np.bool_)
-    for low, high in about.stretches:
+    for low, high in stretches:
         inside |= (rows["due_ns"] >= low * 1e9) & (rows["due_ns"] < high * 1e9)
-    return explanation.explain(rows, {name: column[inside] for name, column in rows.items()}, about)
+    window = {name: column[inside] for name, column in rows.items()}
+    observed = observe(
+        window, stretches=stretches, request_bytes=request_bytes, cores=2.0, timeline=timeline, loopback=loopback
+    )
+    return explanation.explain(rows, observed)
 
 
 def account_of(fault: planted.Fault | None = None, seed: int = 1, duration_s: float = 22.0) -> stages.Account:
@@ -191,9 +202,10 @@ def test_the_servers_own_count_is_held_against_ours() -> None:
 
 
 def test_every_cause_is_weighed_and_ranked_by_share() -> None:
-    beside = host(server_cpu_cores=1.9, throttled=0.05, rss_bytes=9.9e8, ping_ms=0.5, loop_delay=0.2, major_faults=0.0)
-    about = Circumstances(stretches=((2.0, 18.0),), request_bytes=600, cores=2.0, host=beside)
-    found = explained(planted.simulate(1, RATE, 22, planted.FAULTS[3]), about)
+    beside = timeline_of(
+        server_cpu_cores=1.9, throttled=0.05, rss_bytes=9.9e8, ping_ms=0.5, loop_delay=0.2, major_faults=0.0
+    )
+    found = explained(planted.simulate(1, RATE, 22, planted.FAULTS[3]), ((2.0, 18.0),), beside)
     assert {cause.name for cause in found.causes} == set(causes.TITLES)
     largest = [max(cause.share_median or 0, cause.share_tail or 0) for cause in found.causes]
     assert largest == sorted(largest, reverse=True)
@@ -228,7 +240,7 @@ def test_a_server_that_tells_nothing_gets_no_shares() -> None:
     for stage in STAGES:
         rows[f"{stage}_ns"][:] = MISSING
     rows["batch"][:] = MISSING
-    found = explained(rows, ABOUT)
+    found = explained(rows)
     assert all(cause.share_median is None and cause.share_tail is None for cause in found.causes)
     assert found.batching is None
     assert found.without_cause is None
@@ -236,7 +248,7 @@ def test_a_server_that_tells_nothing_gets_no_shares() -> None:
 
 def test_nothing_measured_is_nothing_explained() -> None:
     rows = {name: column[:0] for name, column in planted.simulate(1, RATE, 1).items()}
-    found = explained(rows, ABOUT)
+    found = explained(rows)
     assert found.causes == ()
     assert found.tail is None
     assert found.audits == ()
@@ -250,9 +262,7 @@ def test_warm_ups_between_repeats_are_in_no_figure() -> None:
     rows["last_byte_ns"][between] += 50_000_000
     gone = (rows["due_ns"] > 12e9) & (rows["due_ns"] < 14e9)  # in which nothing was sent
     rows = {name: column[~gone] for name, column in rows.items()}
-    about = Circumstances(stretches=((1.0, 11.0), (16.0, 26.0)), request_bytes=600, cores=2.0, host=None)
-    assert about.seconds == 20
-    found = explained(rows, about)
+    found = explained(rows, ((1.0, 11.0), (16.0, 26.0)))
     assert found.bands["p99"].terms_ms["queue_timer"] == 0
     assert all(0.6 < one.index < 1.5 for one in found.arrivals)
     assert [one.windows for one in found.arrivals] == [2_000, 200, 20]
@@ -281,9 +291,8 @@ def test_the_way_of_a_byte_is_found_over_sizes_and_not_from_one() -> None:
 
 def test_bandwidth_says_what_was_measured_and_what_was_inferred() -> None:
     rows = planted.simulate(1, 100, 22)
-    about = Circumstances(((2.0, 22.0),), 1e6, 2.0, None, loopback=transfer.Loopback(1_000_000, 400.0))
-    window = {name: column[rows["due_ns"] >= 2e9] for name, column in rows.items()}
-    (cause,) = (one for one in explanation.explain(rows, window, about).causes if one.name == "bandwidth")
+    found = explained(rows, request_bytes=1e6, loopback=transfer.Loopback(1_000_000, 400.0))
+    (cause,) = (one for one in found.causes if one.name == "bandwidth")
     texts = " ".join(one.text for one in cause.evidence)
     assert "(inferred)" in texts
     assert "a body of 1 MB takes 0.400 ms more than an empty one" in texts

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import orjson
 import psutil
 import pytest
 
 from bench.explain import causes, explanation, steps
 from bench.explain.evidence import in_bytes
-from bench.explain.explanation import Circumstances, Explanation
+from bench.explain.explanation import Explanation
+from bench.explain.observations import observe
 from bench.observe import link, memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
 from bench.observe.memory_bandwidth import MemoryBandwidth
@@ -83,10 +82,6 @@ def test_what_the_process_does_to_itself_becomes_series() -> None:
     assert found.cores == 2
 
 
-def test_work_comes_back_from_json() -> None:
-    assert timeline.from_json(json.loads(orjson.dumps(seen()))) == seen()
-
-
 def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
     looks = [
         {
@@ -107,7 +102,8 @@ def told(
     """The explanation of a planted run, and text and mark of every measure."""
     rows = planted.simulate(1, rate_per_s, 22)
     window = {name: column[rows["due_ns"] >= 2e9] for name, column in rows.items()}
-    found = explanation.explain(rows, window, Circumstances(((2.0, 22.0),), 600, 2.0, beside, **about))  # type: ignore[arg-type]
+    observed = observe(window, stretches=((2.0, 22.0),), request_bytes=600, cores=2.0, timeline=beside, **about)  # type: ignore[arg-type]
+    found = explanation.explain(rows, observed)
     return found, {
         one.measure: (one.text, one.speaks) for cause in found.causes for one in cause.evidence if one.measure
     }
@@ -137,7 +133,7 @@ def a_work(**changed: object) -> ModelWork:
 def test_what_a_server_does_to_itself_speaks_for_it_or_against() -> None:
     _, bad = told(beside((a_work(real=1.0, padding=1.0),), gc_share=0.05, gc_per_s=10.0, loop_lag_ms=40.0))
     assert bad["gc_share"] == (
-        "garbage collection took 5.00% of the time: 10.0 collections a second, 5.00 ms each",
+        "garbage collection took 5.00% of the time: 10.0 collections per second, 5.00 ms each",
         "for",
     )
     assert bad["loop_lag_share"][1] == "for"
@@ -150,8 +146,8 @@ def test_what_a_server_does_to_itself_speaks_for_it_or_against() -> None:
 def test_more_threads_than_cores_speak_only_where_they_wanted_more_than_there_is() -> None:
     work = a_work(threads=8)
     _, crowded = told(beside((work,), run_delay=2.0, server_cpu_cores=2.0))
-    text = "8 threads of its models may compute at once, on 2 cores: they wanted 4.00 on average, and waited for 50%"
-    assert crowded["oversubscription"] == (f"{text} of that", "for")
+    text = "8 threads of its models may compute at once, on 2 cores: they demanded 4.00 cores on average"
+    assert crowded["oversubscription"] == (f"{text}, and waited for 50% of that", "for")
     _, others = told(beside((work,), run_delay=1.0, server_cpu_cores=0.5))  # another program has the cores
     assert others["oversubscription"][1] == "against"
     _, calm = told(beside((work,), run_delay=0.0, server_cpu_cores=1.0))
@@ -169,12 +165,12 @@ def test_reading_the_weights_is_held_against_the_time_of_a_run(size: float, mark
     assert "measured, a copy on all cores" in found["weights_share"][0]
     assert "(inferred)" in found["weights_share"][0]
     assert found["weights_over_cache"][1] == ("against" if size < 1e7 else None)
-    assert f"50.0 runs/s, if each reads them all, read {in_bytes(size * 50)}/s (inferred)" in found["weights_use"][0]
+    assert f"50.0 runs/s, if each reads all files, read {in_bytes(size * 50)}/s (inferred)" in found["weights_use"][0]
 
 
 def test_where_memory_was_not_measured_the_size_is_told_alone() -> None:
     _, found = told(beside((a_work(file_bytes=6e7),)))
-    assert found["file_bytes"] == ("the files of model m hold 60 MB; how fast memory is there was not measured", None)
+    assert found["file_bytes"] == ("the files of model m have 60 MB; the memory bandwidth there was not measured", None)
     assert "weights_share" not in found
 
 
@@ -185,7 +181,7 @@ def test_a_full_link_speaks_for_bandwidth_where_its_rate_is_known(bytes_per_s: f
     text, speaks = found["nominal_use"]
     assert speaks == mark
     assert text.startswith(
-        f"the link has 100 Mbit/s (--link-mbit): {bytes_per_s / 12.5e6:.0%} of it were in use, outwards"
+        f"the link's nominal rate is 100 Mbit/s (--link-mbit); {bytes_per_s / 12.5e6:.0%} was in use, outbound"
     )
     assert "nominal_use" not in told(beside(net_out=bytes_per_s))[1]
 
@@ -238,7 +234,7 @@ def test_the_law_of_a_step_is_that_of_its_cost_table() -> None:
     assert second.fixed_ms == pytest.approx(3)
     assert second.per_row_ms == pytest.approx(2)
     assert second.capacity_per_s == pytest.approx(8e3 / 19)
-    assert steps.narrowest((TOKENIZE, ENCODE)) is ENCODE
+    assert steps.busiest((TOKENIZE, ENCODE)) is ENCODE
     assert steps.laws((a_work(costs=(Cost(0, 1, 1.0),)),)) == ()  # a model is no step
 
 
@@ -253,9 +249,7 @@ def test_a_pipeline_is_explained_by_its_steps_and_not_by_what_its_replies_share(
         "for",
     )
     texts = [one.text for cause in found.causes if cause.name == causes.MODEL for one in cause.evidence]
-    assert any(
-        "a run of step encode costs 3.000 ms whatever its size and 2.000 ms per row, 16 long" in one for one in texts
-    )
+    assert any("a run of step encode costs 3.000 ms at any size and 2.000 ms per row, 16 long" in one for one in texts)
 
 
 def test_a_step_is_one_line_of_the_table() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
 
-import orjson
 import psutil
 import pytest
 
@@ -171,12 +169,6 @@ def test_without_the_kernels_files_the_servers_own_figures_serve() -> None:
     for one in seen.looks:
         one.pop("cpu_ticks", None)
     assert timeline.build(seen, 0, [(0, 1)]).series["server_cpu_cores"] == (None, None, 1, None, 1)
-
-
-def test_a_host_comes_back_from_json() -> None:
-    found = timeline.build(looks(), 100 * 10**9, [(0.0, 10.0)])
-    assert timeline.from_json(json.loads(orjson.dumps(found))) == found
-    assert timeline.from_json(None) is None
 
 
 def test_nothing_seen_is_a_host_without_figures() -> None:

@@ -300,7 +300,7 @@ def test_the_whole_way_with_a_real_load(
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["peers", "tensorflow"]) == 2
-    assert "there is no peer tensorflow: there are slipway, litserve" in capsys.readouterr().err
+    assert "unknown peer tensorflow: choose of slipway, litserve" in capsys.readouterr().err
     assert [one.name for one in command.chosen(["triton"])] == ["slipway", "triton"]
 
 

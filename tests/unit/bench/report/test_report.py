@@ -9,27 +9,26 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 
 from bench.__main__ import main
 from bench.load.measurements import Outcome
-from bench.report import events, junit, page, runs, source, terminal
+from bench.report import checks, events, junit, page, runs, source, terminal
 from bench.report.svg import Chart, linear_ticks, log_ticks, number
 from bench.result import record
 from bench.result.record import ObjectiveRecord, RunRecord
 from bench.result.validity import Validity
-from tests.benchmarks.bench import explanation as figures_explain
 from tests.unit.bench import planted
+from tests.unit.bench.planted_record import COMMAND, RATE_PER_S, planted_record
 
 DURATION_S = 20.0
-ROWS = planted.simulate(1, figures_explain.RATE_PER_S, DURATION_S + 2, planted.FAULTS[0])
-RECORD = figures_explain.planted_record(ROWS, DURATION_S)
+ROWS = planted.simulate(1, RATE_PER_S, DURATION_S + 2, planted.FAULTS[0])
+RECORD = planted_record(ROWS)
 INVALID = Validity(False, ("the generator was <late>",), 0.5, 1.0, 9.0, 0.99, 40, 3)
 
 
 def run_of(found: RunRecord, rows: planted.Columns = ROWS) -> source.Run:
-    return source.of("run.json", orjson.loads(record.to_json(found)), rows)
+    return source.of("run.json", RunRecord.from_json(found.to_json()), rows)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def shown() -> str:
 def test_a_page_has_every_section_and_is_small(shown: str) -> None:
     for words in (
         "Where the time went",
-        "The causes, and what was seen of each",
+        "Causes and evidence",
         "What the tail adds",
         "Latency by percentile",
         "Latency over time",
@@ -56,7 +55,7 @@ def test_a_page_has_every_section_and_is_small(shown: str) -> None:
         assert words in shown, words
     again = re.search(r'<pre id="command">(.*?)</pre>', shown)
     assert again is not None
-    assert re.sub(r"</?span>", "", again[1]) == "python -m tests.benchmarks.bench.scenarios report"  # as it is copied
+    assert re.sub(r"</?span>", "", again[1]) == COMMAND  # as it is copied
     assert len(shown.encode()) < 500_000
 
 
@@ -98,7 +97,7 @@ def test_an_invalid_run_shows_health_and_no_latency() -> None:
     assert "the generator was &lt;late&gt;" in found
     assert "Send lag of the generator" in found
     assert "Requests in flight" in found
-    for words in ("Latency by percentile", "Latency over time", "What the tail adds", "The causes", "p99\n"):
+    for words in ("Latency by percentile", "Latency over time", "What the tail adds", "Causes and evidence", "p99\n"):
         assert words not in found, words
 
 
@@ -166,35 +165,7 @@ def test_texts_are_escaped() -> None:
     ET.fromstring(drawn)
 
 
-def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
-    checks = junit.checks_of(replace(RECORD, validity=INVALID), max_errors_percent=1)
-    root = ET.fromstring(junit.render("bench run", checks, 20.0))
-    suite = root.find("testsuite")
-    assert suite is not None
-    assert suite.get("tests") == str(len(checks))
-    assert suite.get("failures") == "1"
-    failure = suite.find("testcase/failure")
-    assert failure is not None
-    assert failure.get("message") == "the generator was <late>"
-    missed = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "missed", 0.98, 441.0))
-    assert [one.name for one in junit.checks_of(missed) if one.why] == ["objective: p99 <= 70 ms"]
-    unsure = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "undecided", 0.99, 445.0))
-    assert [one.name for one in junit.checks_of(unsure) if one.skipped] == ["objective: p99 <= 70 ms"]
-    assert RECORD.latency.corrected is not None
-    few = {name: replace(one, samples=5, value_ms=None) for name, one in RECORD.latency.corrected.items()}
-    short = junit.checks_of(replace(RECORD, latency=replace(RECORD.latency, corrected=few)))
-    assert [one.name for one in short if one.why] == []
-    reasons = {one.name: one.skipped for one in short if one.skipped}
-    assert reasons["enough requests for p99"] == "too few requests for this percentile: 5 of 473 that it needs"
-    good = junit.checks_of(RECORD)
-    assert all(one.why is None for one in good)
-    assert any("Little" in one.name for one in good)
-    odd = junit.render("x", [junit.Check("a", "bad \x00 sign"), junit.Check("b", skipped="unknown")])
-    assert "bad ? sign" in odd.decode()
-    assert ET.fromstring(odd).find("testsuite").get("skipped") == "1"  # type: ignore[union-attr]
-
-
-def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None:
+def test_padding_is_on_the_card_and_beside_the_batches() -> None:
     assert RECORD.explanation is not None
     assert RECORD.explanation.batching is not None
     assert not any("Padding" in fact for fact in terminal._stage_facts(RECORD))
@@ -203,3 +174,31 @@ def test_padding_stands_beside_the_batches_on_the_card_and_in_the_plot() -> None
     assert "Padding was 25% of all positions (rows x length) that were computed." in terminal._stage_facts(shown)
     assert "Padding was 25.0% of all positions" in runs.sizes(padded)
     assert "Padding" not in runs.sizes(RECORD.explanation.batching)
+
+
+def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
+    found = checks.of_run(replace(RECORD, validity=INVALID), max_errors_percent=1)
+    root = ET.fromstring(junit.render("bench run", found, 20.0))
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert suite.get("tests") == str(len(found))
+    assert suite.get("failures") == "1"
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "the generator was <late>"
+    missed = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "missed", 0.98, 441.0))
+    assert [one.name for one in checks.of_run(missed) if one.why] == ["objective: p99 <= 70 ms"]
+    unsure = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "undecided", 0.99, 445.0))
+    assert [one.name for one in checks.of_run(unsure) if one.skipped] == ["objective: p99 <= 70 ms"]
+    assert RECORD.latency.corrected is not None
+    few = {name: replace(one, samples=5, value_ms=None) for name, one in RECORD.latency.corrected.items()}
+    short = checks.of_run(replace(RECORD, latency=replace(RECORD.latency, corrected=few)))
+    assert [one.name for one in short if one.why] == []
+    reasons = {one.name: one.skipped for one in short if one.skipped}
+    assert reasons["enough requests for p99"] == "too few requests for this percentile: 5 of 473"
+    good = checks.of_run(RECORD)
+    assert all(one.why is None for one in good)
+    assert any("Little" in one.name for one in good)
+    odd = junit.render("x", [checks.Check("a", "bad \x00 sign"), checks.Check("b", skipped="unknown")])
+    assert "bad ? sign" in odd.decode()
+    assert ET.fromstring(odd).find("testsuite").get("skipped") == "1"  # type: ignore[union-attr]

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from bench.errors import Unusable
-from bench.experiments.run import Plan, build
+from bench.experiments.config import RunConfig
+from bench.experiments.recording import Surroundings, build
 from bench.explain import stages
 from bench.load import payload_set, schedule, target
 from bench.load.measurements import COLUMNS, Failure, Outcome
@@ -22,11 +23,11 @@ from bench.load.raw_run import RawRun, Snapshot
 from bench.load.server_timing import CARRIERS, MISSING, STAGES
 from bench.observe import environment
 from bench.progress import ProgressLine
-from bench.report import terminal as card
+from bench.report import terminal
 from bench.result import record, validity
 from bench.result.objective import Objective
 
-PLAN = Plan(
+CONFIG = RunConfig(
     target=target.parse("http://127.0.0.1:8080"),
     payload=payload_set.single(Payload("p.json", "application/json", b"{}")),
     rate_per_s=500.0,
@@ -41,6 +42,7 @@ PLAN = Plan(
     calibrate=False,
     command="python -m bench run ...",
 )
+SURROUNDINGS = Surroundings(environment.describe())
 CREATED = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
@@ -56,13 +58,13 @@ def healthy(**changes: Any) -> RawRun:
     return replace(run, **changes)
 
 
-def recorded(raw: RawRun, plan: Plan = PLAN) -> record.RunRecord:
-    return build(plan, [raw], environment.describe(), CREATED)[0]
+def recorded(raw: RawRun, config: RunConfig = CONFIG) -> record.RunRecord:
+    return build(config, [raw], CREATED, SURROUNDINGS)[0]
 
 
 def text_of(found: record.RunRecord) -> str:
     console = Console(file=io.StringIO(), width=140, force_terminal=False)
-    card.show(found, console)
+    terminal.show(found, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -126,7 +128,7 @@ def test_a_server_that_went_is_not_called_a_generator_that_was_late() -> None:
     failures = {"connection": Failure(0, b"Connection refused")}
     found = recorded(replace(run, columns=columns, failures=failures)).validity
     (why,) = found.reasons
-    assert why.startswith("the server took no connection for ")
+    assert why.startswith("the server refused a connection for ")
     assert not found.ok
     assert not found.generator_bound
 
@@ -193,7 +195,7 @@ def test_a_short_run_greys_the_percentiles_that_it_cannot_support() -> None:
     assert found.latency.corrected is not None
     assert found.latency.corrected["p99"].value_ms is None
     assert found.latency.corrected["p50"].value_ms is not None
-    assert "of the 473 requests that this needs" in text_of(found)
+    assert "of 473 requests that this percentile needs" in text_of(found)
 
 
 def test_the_card_shows_the_figures_the_stages_and_how_to_repeat_them() -> None:
@@ -212,16 +214,16 @@ def test_the_card_shows_the_figures_the_stages_and_how_to_repeat_them() -> None:
 
 
 def test_the_card_shows_the_objective_and_the_repeats() -> None:
-    plan = replace(PLAN, objective=Objective(0.99, 50.0), repeats=3)
+    config = replace(CONFIG, objective=Objective(0.99, 50.0), repeats=3)
     raws = [healthy(start_ns=number * 15 * 10**9) for number in range(3)]
-    shown = text_of(build(plan, raws, environment.describe(), CREATED)[0])
+    shown = text_of(build(config, raws, CREATED, SURROUNDINGS)[0])
     assert "3 times with seeds 3 to 5" in shown
     assert "p99 <= 50 ms: met; 100.00% of requests within it" in shown
 
 
 def test_what_is_explained_is_the_repeats_without_what_lies_between() -> None:
     raws = [healthy(start_ns=number * 60 * 10**9) for number in range(3)]
-    found = build(replace(PLAN, repeats=3), raws, environment.describe(), CREATED)[0]
+    found = build(replace(CONFIG, repeats=3), raws, CREATED, SURROUNDINGS)[0]
     assert found.explanation is not None
     assert found.explanation.bands["p50"] == found.stages.bands["p50"]
     assert [one.windows for one in found.explanation.arrivals] == [3_000, 300, 30]
@@ -232,7 +234,7 @@ def test_what_is_explained_is_the_repeats_without_what_lies_between() -> None:
 
 def test_bars_are_as_long_as_they_should_be() -> None:
     band = stages.Band("p50", 0.4, 0.6, 9, 1.0, dict.fromkeys(stages.TERMS, 0.07) | {"residual": -0.01})
-    cells = card.bar_cells(band, 56)
+    cells = terminal.bar_cells(band, 56)
     assert sum(cells.values()) == 56
     assert cells["residual"] == 0
     assert max(cells[name] for name in STAGES) - min(cells[name] for name in STAGES) <= 1
@@ -243,9 +245,7 @@ def test_a_record_comes_back_from_its_files(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     record.write(path, recorded(raw), raw.columns)
     found, columns = record.read(path)
-    assert found["schema"] == record.SCHEMA
-    assert found["raw"] == "run.npz"
-    assert found["load"]["payload"]["sha256"] == PLAN.payload.sha256
+    assert found == replace(recorded(raw), raw="run.npz")
     for name in COLUMNS:
         assert np.array_equal(columns[name], raw.columns[name]), name
     path.write_text("{}")

@@ -102,7 +102,7 @@ def test_structured_arrays_are_refused() -> None:
 def test_a_header_that_claims_other_sizes_allocates_nothing(claim: bytes) -> None:
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + claim + b", }\n"
     body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(24)
-    with pytest.raises(MalformedInput, match=r"announces \d+ bytes"):
+    with pytest.raises(MalformedInput, match=r"announces \d+ bytes|no array has"):
         decode(body, model("FP32", -1, 3))
 
 

@@ -1,8 +1,8 @@
-"""The planted server: waits for known times in each stage of a request, and tells what it measured, as Slipway does.
+"""The planted server: it waits for a known time in each stage, and sends its stage times as Slipway does.
 
-    python -m tests.benchmarks.bench.planted_server [SCALE]
+    python -m tests.unit.bench.planted_server [SCALE]
 
-waits SCALE times as long (1 unless given), prints its port and serves on 127.0.0.1 until its standard input closes.
+multiplies all waits by SCALE (default: 1), prints its port, and serves on 127.0.0.1 until its standard input closes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 import time
 
 DELAYS_MS = {"decode": 10.0, "queue_busy": 25.0, "queue_timer": 15.0, "compute": 40.0, "encode": 10.0, "residual": 20.0}
-"""What is planted; the residual is a wait after the header was written, which no server can tell of."""
+"""The planted waits in ms; the residual is a wait after the header, which no stage time can include."""
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, scale: float) -> None:
-    """Every request of one connection, each after all of its delays."""
+    """Answer every request of one connection, each after all of its waits."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -30,20 +30,20 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sca
 
 
 async def _reply(scale: float) -> bytes:
-    told = []
+    stages = []
     for stage, delay_ms in DELAYS_MS.items():
         begun_ns = time.perf_counter_ns()
         await asyncio.sleep(scale * delay_ms / 1e3)
         if stage != "residual":
-            told.append(f"{stage};dur={(time.perf_counter_ns() - begun_ns) / 1e6:.4f}")
-    timing = ", ".join([*told, 'batch;desc="1"'])
+            stages.append(f"{stage};dur={(time.perf_counter_ns() - begun_ns) / 1e6:.4f}")
+    timing = ", ".join([*stages, 'batch;desc="1"'])
     return f"HTTP/1.1 200 OK\r\nServer-Timing: {timing}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 
 
 async def serve(scale: float) -> None:
     """Serve until standard input ends."""
     server = await asyncio.start_server(lambda reader, writer: answer(reader, writer, scale), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201  # the parent reads the port
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()
