@@ -16,6 +16,7 @@ COLUMNS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-public-models", action="store_true", help="run the long tests with public models")
+    parser.addoption("--public-candidates", help="candidates of optimize for every model (default: all usual ones)")
     parser.addoption("--public-budget", default="120s", help="budget of optimize for each model (default: 120s)")
 
 

@@ -28,7 +28,9 @@ def test_a_public_model_ends_in_an_artifact_or_a_one_line_refusal(
         model.path()
     except Unavailable as error:
         pytest.skip(f"{model.requirement}: {error}")
-    result, artifact, printed = walk.optimize(model, pytestconfig.getoption("--public-budget"))
+    more = ["--budget", pytestconfig.getoption("--public-budget")]
+    candidates = pytestconfig.getoption("--public-candidates")
+    result, artifact, printed = walk.optimize(model, [*more, *(["--candidates", candidates] if candidates else [])])
     result.save()
     assert "Traceback" not in printed
     if result.exit_code:

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,23 +54,14 @@ class Result:
         (folder / f"{self.model}.json").write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
-def optimize(model: PublicModel, budget: str) -> tuple[Result, Path, str]:
-    """Run ``optimize`` on the model. Returns the result so far, the artifact's folder and all that was printed."""
+def optimize(model: PublicModel, options: Sequence[str]) -> tuple[Result, Path, str]:
+    """Run ``optimize`` on the model with further ``options``. Returns the result so far, the artifact's folder and all that was printed."""
     rows = model.inputs(model.path(), model.rows)
     folder = BUILD / model.name
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "eval.npz", **rows)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     artifact = folder / "artifact"
-    command = [
-        sys.executable,
-        "-m",
-        "optimize",
-        str(model.path()),
-        "--eval",
-        str(folder / "eval.npz"),
-        "--budget",
-        budget,
-    ]
+    command = [sys.executable, "-m", "optimize", str(model.path()), "--eval", str(folder / "eval.npz"), *options]
     begun = time.monotonic()
     done = subprocess.run(
         [*command, *model.options, "--output", str(artifact), "--force"],
