@@ -55,7 +55,10 @@ class Result:
 
 
 def optimize(model: PublicModel, options: Sequence[str]) -> tuple[Result, Path, str]:
-    """Run ``optimize`` on the model with further ``options``. Returns the result so far, the artifact's folder and all that was printed."""
+    """Run ``optimize`` on the model with further ``options``.
+
+    Returns the result so far, the folder of the artifact, and the printed text.
+    """
     rows = model.inputs(model.path(), model.rows)
     folder = BUILD / model.name
     folder.mkdir(parents=True, exist_ok=True)
