@@ -79,7 +79,8 @@ def optimize(model: PublicModel, options: Sequence[str]) -> tuple[Result, Path, 
     (folder / "optimize.log").write_text(printed, encoding="utf-8")
     result = Result(model.name, done.returncode, round(time.monotonic() - begun, 1))
     if done.returncode:
-        result.refusal = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        result.refusal = lines[-1] if lines else "no line of stderr begins with error:"
         return result, artifact, printed
     evidence = json.loads((artifact / "manifest.json").read_text("utf-8"))["evidence"]
     result.chosen = evidence["chosen"]
