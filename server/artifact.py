@@ -24,6 +24,7 @@ SCHEMA = 1
 STEPS = "pipeline"
 """The backend of a pipeline: its ``model`` is the file that declares the steps."""
 USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
+USUAL_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 Kind = TypeVar("Kind")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {
@@ -59,12 +60,15 @@ class Batching:
     """How to run the model, decided by ``optimize`` from measurements.
 
     ``batch_sizes`` are the sizes that were measured and are warmed up; the largest is ``max_batch_size``.
-    ``threads`` are intra-op threads of one instance.
+    ``threads`` are intra-op threads of one instance. ``independent``: whether rows of several requests may share a run,
+    as shown by ``optimize`` (None: the server shows it at load), and the ``reason`` where they may not.
     """
 
-    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    batch_sizes: tuple[int, ...] = USUAL_BATCH_SIZES
     instances: int = 1
     threads: int = 1
+    independent: bool | None = None
+    reason: str = ""
 
     @property
     def max_batch_size(self) -> int:
@@ -141,6 +145,8 @@ class Manifest:
                 "instances": self.batching.instances,
                 "threads": self.batching.threads,
             }
+            if self.batching.independent is not None:
+                body["batching"] |= {"independent": self.batching.independent, "reason": self.batching.reason}
         if self.padding is not None:
             body["padding"] = self.padding.to_json()
         if self.pipeline is not None and self.model == MANIFEST:
@@ -183,13 +189,15 @@ class Manifest:
 class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
-    ``script``: path of the user's script that serves the model, or None.
+    ``script``: path of the user's script that serves the model, or None. ``max_batch_size``: what a ``config.pbtxt``
+    beside the model says, 0 for a model without a batch axis; None where there is no such file.
     """
 
     root: Path
     manifest: Manifest
     declared: bool = True
     script: Path | None = None
+    max_batch_size: int | None = None
 
     @property
     def model_path(self) -> Path:
@@ -297,7 +305,16 @@ def _batching(row: dict[str, Any]) -> Batching:
     sizes = tuple(sorted(set(_each(row, "batch_sizes", int, least=1))))
     if not sizes:
         raise BrokenArtifact(f"{MANIFEST}: 'batch_sizes' must not be empty")
-    return Batching(sizes, _take(row, "instances", int, least=1), _take(row, "threads", int, least=1))
+    independent = row.get("independent")
+    if independent not in (None, True, False):
+        raise BrokenArtifact(f"{MANIFEST}: 'independent' must be true or false, got {repr(independent)[:80]}")
+    return Batching(
+        sizes,
+        _take(row, "instances", int, least=1),
+        _take(row, "threads", int, least=1),
+        independent,
+        _take(row, "reason", str, ""),
+    )
 
 
 def _cost(row: dict[str, Any]) -> CostPoint:

@@ -116,7 +116,7 @@ class FakeLoader(Loader):
             metrics=ModelMetrics(manifest.name, manifest.version),
             max_batch_size=8,
             fixed_shapes=True,
-            rowwise=True,
+            independent=True,
             padding=None,
             cache=None,
             deadline_ns=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ class Clock:
 
 
 class Scripted:
-    """A session that follows a script: what a run costs, refuses and returns, by its number of rows."""
+    """A session that follows a script: by its number of rows a run costs time, is refused, or returns other rows.
+
+    Each row is answered by a number of its own.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,10 @@ class Scripted:
         self._clock.now_ns += self._cost_ns(rows)
         if rows > self._largest:
             raise UnprocessableInput("too many rows")
-        return [np.zeros((self._rows_out(rows), 4), np.float32)]
+        if self._rows_out(rows) != rows:
+            return [np.zeros((self._rows_out(rows), 4), np.float32)]
+        marks = [zlib.crc32(repr(row.tolist()).encode()) % 1_000 for row in np.atleast_1d(batch[0])[:rows]]
+        return [np.repeat(np.array(marks, np.float32)[:, None], 4, axis=1)]
 
     def close(self) -> None:
         self.closed += 1

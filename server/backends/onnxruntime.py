@@ -17,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..tensors import BF16, BY_ONNX, Array, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
 from . import BackendOptions
+from .onnx_file import unranked_inputs
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -81,6 +82,7 @@ def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
             f"the device {options.device!r} cannot be used: ONNX Runtime could not start {providers[0]}; the lines "
             "above say which library or driver is missing"
         )
+    _require_ranks(session, path)
     return OnnxRuntimeSession(session)
 
 
@@ -117,13 +119,34 @@ def _load_libraries(device: str) -> None:
             importlib.import_module("tensorrt_libs")
 
 
+REMEDIES = {
+    "seq(map(": "export it with zipmap=False, so that its output is a tensor",
+    "map(": "export it with zipmap=False, so that its output is a tensor",
+    "seq(": "export it with tensors for outputs, for example with ConcatFromSequence as the last node",
+    "optional(": "export it with this input required",
+    "sparse_tensor(": "export it with dense tensors",
+}
+"""By the beginning of a type that cannot be served: what to do about it."""
+
+
 def _spec(node: Any) -> TensorSpec:
-    try:
-        dtype = BY_ONNX[node.type]
-    except KeyError as error:
-        raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served") from error
+    dtype = BY_ONNX.get(node.type)
+    if dtype is None:
+        remedy = next((text for start, text in REMEDIES.items() if node.type.startswith(start)), "cast it to float")
+        raise BrokenArtifact(f"{node.name!r} has type {node.type}, which cannot be served: {remedy}")
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-    return TensorSpec(node.name, dtype, shape)
+    axes = tuple(size if isinstance(size, str) else "" for size in node.shape)
+    return TensorSpec(node.name, dtype, shape, axes)
+
+
+def _require_ranks(session: ort.InferenceSession, path: Path) -> None:
+    """Raises BrokenArtifact for an input without a declared shape, which the runtime shows like a scalar."""
+    scalars = {node.name for node in session.get_inputs() if not node.shape}
+    unranked = scalars.intersection(unranked_inputs(path)) if scalars else ()
+    if unranked:
+        raise BrokenArtifact(
+            f"{min(unranked)!r} has no declared shape: export it with one, or set it with onnx.tools.update_model_dims"
+        )
 
 
 def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array]) -> Any:

@@ -157,7 +157,8 @@ def _asked(client: HTTPConnection, model: Artifact) -> Finding:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError) as error:
         return stop(subject, f"{artifacts.SAMPLES} of {manifest.name} cannot be read: {error}", "optimize it again")
-    rows = slice(0, 1) if manifest.spec.batchable else slice(None)
+    dependent = manifest.batching is not None and manifest.batching.independent is False
+    rows = slice(0, 1) if manifest.spec.batchable and not dependent else slice(None)
     inputs = [
         {
             "name": one.name,

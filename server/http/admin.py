@@ -100,6 +100,8 @@ class VersionDocument(BaseModel):
     path: str
     memory_bytes: int
     load_seconds: float
+    independent_rows: bool = Field(description="false: requests run one at a time, uncut")
+    batching_reason: str = Field(description="why requests do not share runs; empty where they may")
 
 
 class SwitchDocument(BaseModel):
@@ -241,6 +243,8 @@ def _version(one: Version) -> VersionDocument:
         path=str(one.found.path),
         memory_bytes=one.bytes if one.model is not None else 0,
         load_seconds=one.model.metrics.load_seconds if one.model is not None else 0.0,
+        independent_rows=one.model is not None and one.model.independent,
+        batching_reason=one.model.batching_reason if one.model is not None else "",
     )
 
 

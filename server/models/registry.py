@@ -130,7 +130,10 @@ class Models:
         The load goes on when the caller is cancelled. Raises AlreadyLoaded (it is there, or on its way), OutOfMemory,
         NoSuchArtifact or BrokenArtifact, with the reason.
         """
-        found = await _off_loop(repository.identify, path, self._settings, name, version)
+        try:
+            found = await _off_loop(repository.identify, path, self._settings, name, version)
+        except (OSError, ValueError) as error:  # a name that the file system cannot have
+            raise BrokenArtifact(f"the path cannot be read: {getattr(error, 'strerror', None) or error}") from error
         return await self.load_found(found, options)
 
     async def load_found(self, found: Found, options: LoadOptions = AS_IT_IS) -> ServedModel:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import artifact as artifacts
 from ..artifact import Artifact, Manifest
-from ..errors import BrokenArtifact, NoSuchArtifact
+from ..errors import BrokenArtifact, MalformedInput, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
@@ -17,18 +17,31 @@ from .script_files import script_artifact, script_in, script_of
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when a file has changed."""
 
-NAME = re.compile(r"[^./][^/]*")
-"""A folder that may be a model or a version. Hidden folders are unfinished copies, or belong to tools."""
+NAME = re.compile(r"(?!__MACOSX$)[^./][^/]*")
+"""Files and folders that count. Hidden ones are unfinished copies, or belong to tools: ``._model.onnx`` of a Mac."""
+
+ONNX_FOLDER = "onnx"
+"""Where Optimum and the Hugging Face Hub keep the ONNX files of a model."""
+
+ONNX_FILE = "model.onnx"
+"""The file that is served where a folder has several."""
+
+LONGEST_NAME = 255
+DIGITS = frozenset("0123456789")
+
+CONFIG = "config.pbtxt"
+BATCH_SIZE = re.compile(r"^[^#\n]*?\bmax_batch_size\s*:\s*(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version on disk that can be loaded."""
+    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it."""
 
     path: Path
     name: str
     version: str
     stamp: Stamp = ()
+    given: Path | None = None
 
 
 def scan(root: Path, settings: Settings) -> list[Found]:
@@ -38,17 +51,10 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     ``NAME/VERSION/``; in folders their names win over what a manifest says. Raises BrokenArtifact or NoSuchArtifact.
     """
     if is_artifact(root, settings) or not root.is_dir():
-        return [identify(root, settings)]
-    children = _folders(root)
-    models = [root] if any(is_artifact(child, settings) for child in children) else children
-    found = [
-        Found(version, model.name, version.name, stamp(version))
-        for model in models
-        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
-        if is_artifact(version, settings)
-    ]
+        return [_identify(root, settings)]
+    found = _versions(root, settings)
     if not found and script_of(root, settings) is not None:  # a script outside of an empty folder
-        return [identify(root, settings)]
+        return [_identify(root, settings)]
     if not found:
         raise BrokenArtifact(
             f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, a pipeline.json or a script "
@@ -61,13 +67,54 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     return found
 
 
+def _versions(root: Path, settings: Settings) -> list[Found]:
+    """The versions below a folder that is no artifact itself; single folders above them are passed over."""
+    children = _folders(root)
+    models = [root] if any(is_artifact(child, settings) for child in children) else children
+    found = [
+        Found(version, model.name, version.name, stamp(version))
+        for model in models
+        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
+        if is_artifact(version, settings)
+    ]
+    return found or (_versions(children[0], settings) if len(children) == 1 else [])
+
+
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
-    """The name and version of one artifact; ``name`` and ``version`` win over its manifest."""
+    """The one model under a path, in any layout that :func:`scan` reads; ``name`` and ``version`` win over its own.
+
+    Of several versions the highest. Raises BrokenArtifact, also for a folder of several models, or NoSuchArtifact.
+    """
+    found = scan(path, settings)
+    if len({one.name for one in found}) > 1:
+        raise BrokenArtifact(f"{path} holds several models: pass the folder of one of them")
+    newest = found[-1]
+    if not newest.version[:1].isdigit():  # no folder of versions, but a model that was packed one folder too high
+        newest = replace(newest, version=_identify(newest.path, settings).version)
+    name, version = name or settings.name or newest.name, version or newest.version
+    for text in (name, version):
+        require_name(text)
+    return replace(newest, name=name, version=version, given=path)
+
+
+def require_name(text: str) -> None:
+    """Raises MalformedInput for a name or version that could not be shown in a list, a log line or a URL."""
+    if not text.isprintable() or len(text) > LONGEST_NAME:
+        shown = text[:40].encode("ascii", "backslashreplace").decode()
+        raise MalformedInput(
+            f"a name or version has at most {LONGEST_NAME} printable characters; got {shown!r} of {len(text)}"
+        )
+
+
+def _identify(path: Path, settings: Settings) -> Found:
+    """The name and version of an artifact, by its manifest or its file."""
     if (path / artifacts.MANIFEST).is_file():
         manifest = artifacts.read(path).manifest
     else:
         manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
-    return Found(path, name or settings.name or manifest.name, version or manifest.version, stamp(path))
+    for text in (manifest.name, manifest.version):
+        require_name(text)
+    return Found(path, settings.name or manifest.name, manifest.version, stamp(path))
 
 
 def open_artifact(path: Path, settings: Settings) -> Artifact:
@@ -82,7 +129,7 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
             artifacts.verify(artifact)
     else:
         artifact = _bare(path, script)
-    return replace(artifact, script=script)
+    return replace(artifact, script=script, max_batch_size=_max_batch_size(path))
 
 
 def open_found(found: Found, settings: Settings) -> Artifact:
@@ -94,15 +141,18 @@ def open_found(found: Found, settings: Settings) -> Artifact:
 def is_artifact(path: Path, settings: Settings) -> bool:
     """Whether a path looks like one artifact, complete or not."""
     if path.is_dir():
-        declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or any(path.glob("*.onnx"))
+        declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or bool(_onnx_files(path))
         return declared or script_in(path, settings) is not None
     return path.is_file()
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Orders versions: numbers in them as numbers (``10`` after ``9``, ``1.10`` after ``1.9``), text before numbers."""
-    parts = re.findall(r"\d+|[^\d._-]+", version)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    """Orders versions: numbers in them as numbers (``10`` after ``9``, ``1.10`` after ``1.9``), text before numbers.
+
+    Numbers are compared by their digits: they may have more than Python converts.
+    """
+    parts = [(part, part.lstrip("0")) for part in re.findall(r"[0-9]+|[^0-9._-]+", version)]
+    return tuple((1, len(bare), bare) if part[0] in DIGITS else (0, 0, part) for part, bare in parts)
 
 
 def stamp(path: Path) -> Stamp:
@@ -110,6 +160,8 @@ def stamp(path: Path) -> Stamp:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     rows = []
     for file in files:
+        if not all(NAME.fullmatch(part) for part in file.relative_to(path).parts):
+            continue
         try:
             state = file.stat()
         except OSError:
@@ -122,19 +174,47 @@ def _bare(path: Path, script: Path | None) -> Artifact:
     if (path / PIPELINE).is_file():
         return artifacts.read_pipeline(path)
     if path.is_dir() or script is not None:
-        files = sorted(path.glob("*.onnx"))
+        files = _onnx_files(path)
         if script is not None and len(files) != 1:
             return script_artifact(path, script)
         if len(files) != 1:
             found = f"{len(files)} of them" if files else "neither"
             raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")
-        path = files[0]
+        return _onnx_artifact(path, files[0])
     if not path.is_file():
         raise NoSuchArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
     if path.suffix != ".onnx":
         raise BrokenArtifact(f"{path} is not an .onnx file")
-    return Artifact(path.parent, Manifest(path.stem, "1", "onnxruntime", path.name, ModelSpec((), ())), declared=False)
+    return _onnx_artifact(path.parent, path)
+
+
+def _onnx_artifact(root: Path, file: Path) -> Artifact:
+    inside = file.relative_to(root).as_posix()
+    return Artifact(root, Manifest(file.stem, "1", "onnxruntime", inside, ModelSpec((), ())), declared=False)
+
+
+def _onnx_files(path: Path) -> list[Path]:
+    """The ONNX files of a folder, or of its folder ``onnx/``: ``model.onnx`` alone, where it is among them."""
+    for folder in (path, path / ONNX_FOLDER):
+        files = sorted(file for file in folder.glob("*.onnx") if NAME.fullmatch(file.name))
+        if files:
+            return [file for file in files if file.name == ONNX_FILE] or files
+    return []
+
+
+def _max_batch_size(path: Path) -> int | None:
+    """What the config.pbtxt of a Triton repository says, in the model's folder or above its version; else None."""
+    for folder in (path, path.parent):
+        try:
+            text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        found = BATCH_SIZE.search(text)
+        return int(found[1]) if found else None
+    return None
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))
+    return sorted(
+        child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name) and child.name.isprintable()
+    )

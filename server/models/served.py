@@ -30,7 +30,8 @@ class Closable(Protocol):
 class ServedModel:
     """One version of a model, ready to answer.
 
-    ``rowwise``: the model gives one row of output for each row of input; without it a request runs whole and alone.
+    ``independent``: rows may share a run and a request may be cut; without it each request runs whole and alone, for
+    the reason in ``batching_reason``.
     ``cache`` belongs to this version alone, so that a new version begins with an empty one.
     ``choose``: set while a part of the requests for the model's name goes to another version.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
@@ -46,7 +47,7 @@ class ServedModel:
     metrics: ModelMetrics
     max_batch_size: int
     fixed_shapes: bool
-    rowwise: bool
+    independent: bool
     padding: Padding | None
     cache: ResponseCache | None
     deadline_ns: int
@@ -54,10 +55,11 @@ class ServedModel:
     choose: Callable[[Head], ServedModel] | None = None
     scripted: bool = False
     watch: Callable[[InferRequest], None] | None = None
+    batching_reason: str = ""
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""
-        if not self.rowwise:
+        if not self.independent:
             request.rows = 1
         shape: Hashable = None
         if self.padding is not None:

@@ -285,5 +285,5 @@ def require_same_inputs(stable: ServedModel, other: ServedModel) -> None:
     """Raises MalformedInput unless both versions take the same inputs."""
     if stable is other:
         raise MalformedInput(f"version {stable.version!r} cannot be compared with itself")
-    if stable.spec.inputs != other.spec.inputs or stable.rowwise != other.rowwise:
+    if stable.spec.inputs != other.spec.inputs or stable.independent != other.independent:
         raise MalformedInput(f"versions {stable.version!r} and {other.version!r} do not take the same inputs")

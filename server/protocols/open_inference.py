@@ -132,10 +132,18 @@ class OpenInference:
 def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
     """The metadata document of a model. ``versions`` lists its ready versions."""
     backend = model.artifact.manifest.backend
-    return {
+    document: dict[str, Any] = {
         "name": model.name,
         "versions": versions,
         "platform": PLATFORMS.get(backend, backend),
-        "inputs": [spec.to_json() for spec in model.spec.inputs],
-        "outputs": [spec.to_json() for spec in model.spec.outputs],
+        "inputs": [_tensor(spec.to_json()) for spec in model.spec.inputs],
+        "outputs": [_tensor(spec.to_json()) for spec in model.spec.outputs],
     }
+    if not model.independent:
+        document["parameters"] = {"independent_rows": False, "batching_reason": model.batching_reason}
+    return document
+
+
+def _tensor(row: dict[str, Any]) -> dict[str, Any]:
+    """A tensor as the protocol has it: the manifest's ``missing`` is one of its parameters."""
+    return {**row, "parameters": {"missing": True}} if row.pop("missing", False) else row

@@ -9,8 +9,16 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..backends import BackendOptions, Session, loader
+from ..backends.independence import prove_synthetic
 from ..errors import MalformedInput
 from ..tensors import Array, ModelSpec, describe_shape
+
+
+def independent_rows(artifact: Artifact) -> bool | None:
+    """Whether the rows of a model are declared to be independent; None where nothing declares it."""
+    if artifact.max_batch_size == 0:
+        return False
+    return artifact.manifest.batching.independent if artifact.manifest.batching is not None else None
 
 
 class OnnxModel:
@@ -18,16 +26,19 @@ class OnnxModel:
 
     ``predict(data)`` takes an array (for a model of one input) or a dictionary of arrays by input name. It returns an
     array (for a model of one output) or a dictionary by output name. ``session`` is the backend session.
+    ``independent``: whether rows of several calls may share a run; None: shown before the first time.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, independent: bool | None = True) -> None:
         self.session = session
+        self._independent = independent
 
     @classmethod
     def open(cls, artifact: Artifact, threads: int) -> OnnxModel:
         """Load the artifact's model with this number of intra-op threads. Raises BrokenArtifact."""
-        options = BackendOptions(threads, optimized=artifact.manifest.optimized)
-        return cls(loader(artifact.manifest.backend)(artifact.model_path, options))
+        manifest = artifact.manifest
+        session = loader(manifest.backend)(artifact.model_path, BackendOptions(threads, optimized=manifest.optimized))
+        return cls(session, independent_rows(artifact))
 
     @property
     def spec(self) -> ModelSpec:
@@ -38,9 +49,12 @@ class OnnxModel:
         return self._named(self.session.run(self._arrays(data)))
 
     def predict_all(self, inputs: Sequence[Any]) -> list[Any]:
-        """One prediction for each input; inputs of equal row shapes share a run. One bad input raises for all."""
+        """One prediction for each input; inputs of equal row shapes share a run if rows are independent.
+
+        One bad input raises for all.
+        """
         every = [self._arrays(data) for data in inputs]
-        if not self.spec.batchable or len(every) == 1:
+        if len(every) == 1 or not self._rows_are_independent():
             return [self._named(self.session.run(arrays)) for arrays in every]
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for index, arrays in enumerate(every):
@@ -59,6 +73,12 @@ class OnnxModel:
                 results[index] = self._named([array[start : start + count] for array in outputs])
                 start += count
         return results
+
+    def _rows_are_independent(self) -> bool:
+        if self._independent is None:
+            spec = self.spec
+            self._independent = spec.batchable and prove_synthetic(self.session.run, spec).independent
+        return self._independent
 
     def close(self) -> None:
         self.session.close()

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifact import Artifact, Manifest
+from ..artifact import Artifact, Batching, Manifest
 from ..errors import SlipwayError
 from ..system import orphans
 from ..tensors import ModelSpec
@@ -21,6 +21,7 @@ from .call import ScriptResponse, StateOwner
 from .channel import Channel, ChannelBroken, Message, decode_calls, encode_error, encode_responses
 from .chunks import Chunks
 from .loaded_script import LoadedScript, ScriptConfig
+from .onnx_model import independent_rows
 from .script_module import describe_exception
 
 log = logging.getLogger("slipway.scripts")
@@ -37,6 +38,7 @@ def load_message(artifact: Artifact, config: ScriptConfig) -> dict[str, Any]:
         "name": manifest.name,
         "backend": manifest.backend,
         "model": manifest.model,
+        "independent": independent_rows(artifact),
         "config": {**asdict(config), "path": str(config.path)},
         "log_level": logging.getLogger().level,
     }
@@ -126,6 +128,8 @@ def die_with_the_server() -> None:
 
 
 def _read(order: dict[str, Any]) -> tuple[Artifact, ScriptConfig]:
-    manifest = Manifest(order["name"], "1", order["backend"], order["model"], ModelSpec((), ()))
+    declared = order["independent"]
+    batching = None if declared is None else Batching(independent=declared)
+    manifest = Manifest(order["name"], "1", order["backend"], order["model"], ModelSpec((), ()), batching=batching)
     config = ScriptConfig(**{**order["config"], "path": Path(order["config"]["path"])})
     return Artifact(Path(order["root"]), manifest, declared=False), config

@@ -173,6 +173,20 @@ class Settings:
         aliases=(Alias("SAGEMAKER_TS_BATCH_SIZE", int), Alias("SAGEMAKER_TFS_MAX_BATCH_SIZE", int)),
         least=0,
     )
+    batching: str = option(
+        "auto",
+        "whether requests share a run: auto where rows are shown to be independent (at load, or by the manifest); off: "
+        "one request a run, as it is",
+        group="scheduling",
+        choices=("auto", "off"),
+    )
+    missing: str = option(
+        "accept",
+        "NaN in float inputs: accept where the manifest says so, or where the model gives finite outputs for it; "
+        "refuse: always 422",
+        group="http",
+        choices=("accept", "refuse"),
+    )
     max_queue_delay_us: int = option(
         0,
         "microseconds that a batch may wait for more rows while an instance is idle; 0: no wait",

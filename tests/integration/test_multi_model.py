@@ -259,3 +259,11 @@ def test_without_the_mode_the_routes_are_absent(mlp_server: ServerProcess) -> No
         mlp_server.request("DELETE", "/models/mlp").status,
     ]
     assert set(statuses) == {404}
+
+
+@pytest.mark.parametrize("url", ["/" + "a" * 5_000, "/" + "a/" * 2_000, "/\ud800", "/dev/null/x"])
+def test_a_path_that_cannot_be_is_answered(url: str, tmp_path: Path) -> None:
+    with server_process(tmp_path, None, "--multi-model") as server:
+        answer = server.ready().post("/models", {"model_name": "x", "url": url})
+        assert answer.status in (400, 404, 422)
+        assert server.get("/ping").status == 200

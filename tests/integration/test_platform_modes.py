@@ -76,7 +76,7 @@ def test_the_access_log_knows_the_callers_id(stateful: ServerProcess) -> None:
 
 
 def test_what_the_platform_has_set_is_one_line_at_start(stateful: ServerProcess) -> None:
-    lines = [line for line in stateful.log().splitlines() if "from the platform" in line]
+    lines = [line for line in stateful.log().splitlines() if "platform variables are set" in line]
     assert len(lines) == 1
     assert "SAGEMAKER_ENABLE_STATEFUL_SESSIONS is --sessions" in lines[0]
     assert "SAGEMAKER_REGION" in lines[0]
@@ -105,7 +105,7 @@ def test_a_user_who_may_write_nowhere_but_in_tmp_serves(tmp_path: Path) -> None:
     try:
         attempt = [*prefix, sys.executable, "-c", "open('x', 'w')"]
         assert subprocess.run(attempt, cwd=work, stderr=subprocess.DEVNULL, check=False).returncode != 0
-        eventually(lambda: "is ready after" in log_path.read_text() or process.poll() is not None, "it serves, or ends")
+        eventually(lambda: "model ready" in log_path.read_text() or process.poll() is not None, "it serves, or ends")
         assert process.poll() is None, log_path.read_text()
         process.terminate()
         assert process.wait(30) == 0

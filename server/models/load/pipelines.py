@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ... import wiring
-from ...artifact import SAMPLES, Artifact, Batching, Manifest
+from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
-from ...errors import BrokenArtifact
+from ...backends.independence import Independence
+from ...errors import BrokenArtifact, SlipwayError
 from ...observe.metrics import ModelMetrics
 from ...observe.steps import StepMetrics
 from ...request import StepTimes
@@ -28,8 +31,9 @@ from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
 from .limits import batching_for, inline_within
+from .rows import rows_of, sizes_of, with_rows
 from .tensor_models import padding_of, require_declared_spec
-from .warmup import Seeds, samples, warm_up, warm_up_lengths
+from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
 
@@ -115,7 +119,8 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     session = loader(manifest.backend)(artifact.model_path, options)
     try:
         require_declared_spec(artifact, session.spec)
-    except BrokenArtifact:
+        session = with_rows(session, settings)
+    except BaseException:
         session.close()
         raise
     return OpenStep(step, artifact, session, batching, own=True)
@@ -161,7 +166,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
         metrics=metrics,
         max_batch_size=max(one.max_batch_size for one in steps),
         fixed_shapes=True,  # each step compares the shapes of its own inputs
-        rowwise=True,
+        independent=True,
         padding=None,
         cache=build.context.cache(metrics),
         deadline_ns=limits.deadline_ns,
@@ -171,25 +176,30 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
 def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> list[WarmStep]:
     """Run every batch size of every step, with rows that have come through the steps before it."""
     artifact, first = build.artifact, opened[0]
-    values: list[Array] = list(getattr(first.session, "sample", ())) or samples(first.session.spec, first.artifact)
-    if artifact.declared and (artifact.root / SAMPLES).is_file():
-        values = samples(wired.spec, artifact)
+    values: list[Array] = stored_samples(wired.spec, artifact) or list(getattr(first.session, "sample", ()))
+    values = values or sample_of(first.session, first.artifact)
     steps = []
     for one, inputs in zip(opened, wired.inputs, strict=True):
         try:
             sample = list(rectangular([values[index] for index in inputs], one.session.spec, one.padding, one.name))
             steps.append(_warm_one(build, one, inputs, sample))
-            values = [*values, *one.session.run(sample)]
+            values = [*values, *_through(one.session, sample, steps[-1].max_batch_size)]
         except BrokenArtifact as error:
             raise BrokenArtifact(f"step {one.name!r}: {error}") from error
     return steps
 
 
+def _through(session: Session, sample: list[Array], most: int) -> list[Array]:
+    """The outputs of a step for a sample, at most so many rows a run."""
+    starts = range(0, len(sample[0]), most)
+    runs = [session.run([array[start : start + most] for array in sample]) for start in starts]
+    return runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+
 def _warm_one(build: Build, one: OpenStep, inputs: tuple[int, ...], sample: list[Array]) -> WarmStep:
     context = build.context
-    max_batch_size, seeds, rowwise = warm_up(one.session, one.artifact, one.batching, sample)
-    if not rowwise:
-        raise BrokenArtifact("it does not give one row of output for each row of input, so it cannot be a step")
+    batching = _batching(one, sample, context)
+    max_batch_size, seeds = warm_up(one.session, one.artifact, batching, sample)
     inline = False
     if all(spec.dtype.itemsize for spec in one.session.spec.inputs):
         # The cost of a text or an image depends on its size, and the event loop would wait for it.
@@ -207,6 +217,29 @@ def _warm_one(build: Build, one: OpenStep, inputs: tuple[int, ...], sample: list
         *(min(ns / size for size, ns in seeds) / 1e3, "yes" if inline else "no"),
     )
     return WarmStep(one, inputs, max_batch_size, seeds, lengths, inline, instances)
+
+
+def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batching:
+    """How a step runs. Where its rows are not shown to be independent, each of them runs alone.
+
+    Raises BrokenArtifact for a step that does not give one row of output for each row of input.
+    """
+    if not one.own:
+        return one.batching
+    rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
+    if not rows.independent:
+        _require_rows(one.session, sample, rows)
+    return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))
+
+
+def _require_rows(session: Session, sample: list[Array], rows: Independence) -> None:
+    """Raises BrokenArtifact unless a row alone gives one row."""
+    try:
+        outputs = session.run([array[:1] if array.ndim else array for array in sample])
+    except SlipwayError as error:
+        raise BrokenArtifact(f"it refuses the rows of the step before it: {error}") from error
+    if not rows.one_each or any(array.shape[:1] != (1,) for array in outputs):
+        raise BrokenArtifact("it does not give one row of output for each row of input, so it cannot be a step")
 
 
 def _schedule(

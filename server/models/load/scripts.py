@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
-from ...artifact import SCRIPT, Artifact
+from ...artifact import SCRIPT, Artifact, Batching
 from ...observe.metrics import ModelMetrics
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
@@ -62,12 +63,20 @@ def build(build: Build, path: Path) -> ServedModel:
         metrics=metrics,
         max_batch_size=most_calls,
         fixed_shapes=True,
-        rowwise=True,
+        independent=True,
         padding=None,
         cache=None,
         deadline_ns=limits.deadline_ns,
         scripted=True,
     )
+
+
+def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
+    """The artifact, whose ONNX model runs one call at a time where ``--batching off`` says so."""
+    if settings.batching == "auto":
+        return artifact
+    batching = replace(artifact.manifest.batching or Batching(), independent=False, reason="--batching off")
+    return replace(artifact, manifest=replace(artifact.manifest, batching=batching))
 
 
 def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
@@ -84,7 +93,8 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
 
 def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[Runner, int]:
     """The threads or processes of the script, and the most calls that one run takes."""
-    artifact, settings = build.artifact, build.context.settings
+    settings = build.context.settings
+    artifact = _obeying(build.artifact, settings)
     name = artifact.manifest.name
     if settings.script_workers:
         most_bytes = build.context.limits.script_worker_bytes

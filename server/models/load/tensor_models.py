@@ -9,6 +9,7 @@ from time import perf_counter_ns
 
 from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
+from ...backends.independence import Independence
 from ...errors import BrokenArtifact
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
@@ -16,63 +17,80 @@ from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
 from ...system.cores import available_cores
 from ...system.memory import trim
-from ...tensors import ModelSpec
+from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
 from .limits import batching_for, inline_within
+from .missing import with_declared_missing, with_missing
+from .rows import rows_of, sizes_of, with_rows
 from .tuning import TuningConfig, tune
-from .warmup import Seeds, synthetic_rows, time_row, warm_up, warm_up_lengths
+from .warmup import Seeds, resized, sample_of, time_row, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
+
+PROBE_NS = 50_000_000
+"""A model is asked whether its inputs take missing values if that takes no longer than about this."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmModel:
-    """A session that has run every batch size, and what its scheduler starts from."""
+    """A session that has run every batch size, and what its scheduler starts from. ``spec``: as clients see it."""
 
     session: Session
+    spec: ModelSpec
     batching: Batching
     max_batch_size: int
     seeds: Seeds
     lengths: dict[int, Seeds]
-    rowwise: bool
+    rows: Independence
     inline: bool
     padding: Padding | None
+    row: list[Array]
 
 
 def build(build: Build) -> ServedModel:
     """Open, warm up and connect the model. Raises BrokenArtifact; the session is closed again."""
-    session, batching = open_session(build)
+    session, sample, batching = open_session(build)
     try:
-        return _serve(build, warm(build, session, batching))
+        return _serve(build, warm(build, session, sample, batching))
     except BaseException:
         session.close()
         raise
 
 
-def open_session(build: Build) -> tuple[Session, Batching]:
-    """A session, and how it runs: as manifest or settings say, as tuned where neither does."""
+def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
+    """A session, rows to measure it with, and how it runs: as manifest or settings say, as tuned where neither does."""
     manifest, settings, limits = build.artifact.manifest, build.context.settings, build.context.limits
     load, batching = loader(manifest.backend), batching_for(manifest, settings)
 
     def opened(threads: int) -> Session:
-        return load(
-            build.artifact.model_path, BackendOptions(threads, device=settings.device, optimized=manifest.optimized)
-        )
+        options = BackendOptions(threads, device=settings.device, optimized=manifest.optimized)
+        session = load(build.artifact.model_path, options)
+        try:
+            require_declared_spec(build.artifact, session.spec)
+            return with_rows(session, settings)
+        except BaseException:
+            session.close()
+            raise
 
     begun_ns = perf_counter_ns()
     session = opened(batching.threads)
     opening_ns = perf_counter_ns() - begun_ns
-    decided = manifest.batching is not None or settings.instances or settings.threads
-    if decided or not limits.tune_ns or available_cores() == 1:
-        return session, batching
-    row_ns = time_row(session, build.artifact)
+    try:
+        sample = sample_of(session, build.artifact)
+        decided = manifest.batching is not None or settings.instances or settings.threads
+        if decided or not limits.tune_ns or available_cores() == 1:
+            return session, sample, batching
+        row_ns = time_row(session, sample)
+    except BaseException:
+        session.close()
+        raise
     if row_ns is None or row_ns <= limits.inline_below_ns:
-        return session, batching
-    config = TuningConfig(opened, opening_ns, available_cores(), limits.tune_ns)
-    tuned = tune(session, partial(synthetic_rows, session.spec, build.artifact), row_ns, config)
-    return tuned.session, replace(batching, instances=tuned.instances, threads=tuned.threads)
+        return session, sample, batching
+    config = TuningConfig(opened, opening_ns, available_cores(), limits.tune_ns, batchable=session.spec.batchable)
+    tuned = tune(session, partial(resized, session.spec, sample), row_ns, config)
+    return tuned.session, sample, replace(batching, instances=tuned.instances, threads=tuned.threads)
 
 
 def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
@@ -83,24 +101,40 @@ def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
         )
 
 
-def warm(build: Build, session: Session, batching: Batching) -> WarmModel:
-    """Run every batch size and length, and decide whether the model runs on the event loop."""
+def warm(build: Build, session: Session, sample: list[Array], batching: Batching) -> WarmModel:
+    """Show how the rows of the model may be run, run every batch size and length, and decide where the model runs."""
     artifact, context = build.artifact, build.context
-    require_declared_spec(artifact, session.spec)
-    max_batch_size, seeds, rowwise = warm_up(session, artifact, batching)
+    begun_ns = perf_counter_ns()
+    rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
+    batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
+    spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
+    max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
     inline, max_batch_size = inline_within(
         seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
     )
     if inline:
         batching = replace(batching, instances=1)
-    padding = padding_of(artifact.manifest, session.spec) if rowwise else None
-    lengths = warm_up_lengths(session, artifact, padding, max_batch_size) if padding is not None else {}
-    return WarmModel(session, batching, max_batch_size, seeds, lengths, rowwise, inline, padding)
+    padding = padding_of(artifact.manifest, session.spec) if rows.independent else None
+    lengths = warm_up_lengths(session, artifact, padding, max_batch_size, sample) if padding is not None else {}
+    spec = _with_missing(build, session, sample, seeds)
+    row = resized(session.spec, sample, 1)
+    return WarmModel(session, spec, batching, max_batch_size, seeds, lengths, rows, inline, padding, row)
+
+
+def _with_missing(build: Build, session: Session, sample: list[Array], seeds: Seeds) -> ModelSpec:
+    """The model's inputs and outputs, and which inputs take missing values. A slow model is not asked."""
+    manifest = build.artifact.manifest
+    if build.context.settings.missing == "refuse":
+        return session.spec
+    floats = sum(one.dtype.numpy.kind == "f" for one in session.spec.inputs)
+    if floats * seeds[0][1] > PROBE_NS:
+        return with_declared_missing(session.spec, manifest.spec)
+    return with_missing(session.run, session.spec, resized(session.spec, sample, 1), manifest.spec)
 
 
 def _serve(build: Build, model: WarmModel) -> ServedModel:
-    manifest, spec, limits = build.artifact.manifest, model.session.spec, build.context.limits
+    manifest, spec, limits = build.artifact.manifest, model.spec, build.context.limits
     metrics = ModelMetrics(manifest.name, manifest.version)
     metrics.work.size(model.batching.instances, model.batching.threads)
     scheduler = _schedule(build, model, metrics)
@@ -116,7 +150,8 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
         metrics=metrics,
         max_batch_size=model.max_batch_size,
         fixed_shapes=all(-1 not in one.shape[1:] for one in spec.inputs),
-        rowwise=model.rowwise,
+        independent=model.rows.independent,
+        batching_reason=model.rows.reason,
         padding=model.padding,
         cache=build.context.cache(metrics),
         deadline_ns=limits.deadline_ns,
@@ -132,7 +167,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         batching.instances,
         limits.max_queue_delay_ns,
         model.lengths,
-        _contention(build.artifact, model.session, batching),
+        _contention(model, batching),
     )
     return Scheduler(
         queue,
@@ -150,20 +185,21 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
     )
 
 
-def _contention(artifact: Artifact, session: Session, batching: Batching) -> float:
+def _contention(model: WarmModel, batching: Batching) -> float:
     """The slowdown of a run while all instances run, where they share cores; 1 where each has its own."""
     if batching.instances == 1 or batching.instances * batching.threads <= available_cores():
         return 1.0
-    return contention(session.run, synthetic_rows(session.spec, artifact, 1), batching.instances)
+    return contention(model.session.run, model.row, batching.instances)
 
 
 def _log(manifest: Manifest, model: WarmModel) -> None:
     log.info(
         "model warmed up model=%s version=%s backend=%s instances=%d threads=%d max_batch_size=%d row_alone_us=%.0f "
-        "row_at_best_us=%.0f inline=%s",
+        "row_at_best_us=%.0f inline=%s rows_independent=%s",
         *(manifest.name, manifest.version, manifest.backend, model.batching.instances, model.batching.threads),
         *(model.max_batch_size, model.seeds[0][1] / 1e3, min(ns / size for size, ns in model.seeds) / 1e3),
         "yes" if model.inline else "no",
+        "yes" if model.rows.independent else "no",
     )
 
 

@@ -69,6 +69,7 @@ class TuningConfig:
     """How tuning opens and measures sessions.
 
     ``open(threads)`` opens a session and takes ``opening_ns``; ``budget_ns`` is the time for all splits together.
+    ``batchable``: the model's inputs are rows; without that a run counts as one row.
     """
 
     open: Callable[[int], Session]
@@ -77,6 +78,7 @@ class TuningConfig:
     budget_ns: int
     measure: Measure = run_at_once
     clock: Callable[[], int] = perf_counter_ns
+    batchable: bool = True
 
 
 def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int, config: TuningConfig) -> Tuned:
@@ -96,7 +98,8 @@ def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int,
             *(config.opening_ns / 1e6, run_ns / 1e6, len(candidates), config.budget_ns / 1e6),
         )
         return Tuned(session, 1, config.cores)
-    inputs = inputs_of(min(ROWS, affordable))
+    rows = min(ROWS, affordable) if config.batchable else 1
+    inputs = inputs_of(rows)
     slice_ns = running_ns // len(candidates)
     until_ns = config.clock() + config.budget_ns
     measured: list[Measurement] = []
@@ -108,11 +111,11 @@ def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int,
             now = _switched(now, instances, threads, config)
             now.session.run(inputs)
             runs = config.measure(now.session.run, inputs, instances, slice_ns)
-            measured.append(Measurement(instances, threads, runs.runs_per_s * len(inputs[0]), runs.run_ns))
+            measured.append(Measurement(instances, threads, runs.runs_per_s * rows, runs.run_ns))
         best = choose(measured)
         log.info(
             "instances tuned instances=%d threads=%d measured=%d of=%d rows_a_run=%d measurements=%r",
-            *(best.instances, best.threads, len(measured), len(candidates), len(inputs[0])),
+            *(best.instances, best.threads, len(measured), len(candidates), rows),
             "; ".join(map(str, measured)),
         )
     except BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from ...errors import NotReady, SlipwayError
@@ -13,6 +15,7 @@ from .. import JSON, Responder, Route
 from ..failure import send_failure
 
 MIB = 1_048_576
+SINGLE_RECORD = "SINGLE_RECORD"
 USUAL_PAYLOAD_MIB = 6
 """The platform's default payload size."""
 MOST_AT_ONCE_MIB = 100
@@ -36,7 +39,10 @@ class BatchTransform:
             starting = self._lifecycle.phase is Phase.STARTING
             send_failure(NotReady("the server is starting") if starting else error, head, responder)
             return
-        responder.send(200, JSON, orjson.dumps(advice(self._settings, model.max_batch_size, model.instances)))
+        settings = self._settings
+        if not model.independent:  # records in one request would change each other's answers
+            settings = replace(settings, batch_strategy=SINGLE_RECORD)
+        responder.send(200, JSON, orjson.dumps(advice(settings, model.max_batch_size, model.instances)))
 
     def routes(self) -> list[Route]:
         return [

@@ -102,7 +102,7 @@ class SageMaker:
     def _streams(self, model: ServedModel, head: Head) -> bool:
         """Whether lines are streamed: by the setting, or if the platform's client asks for a stream."""
         asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
-        return asked and model.rowwise and model.spec.batchable
+        return asked and model.independent and model.spec.batchable
 
     def _starting(self, error: SlipwayError) -> SlipwayError:
         """While no model is loaded, NotReady in place of any other error."""

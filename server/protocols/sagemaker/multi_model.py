@@ -146,7 +146,8 @@ class MultiModel:
 
 
 def _row(versions: Versions) -> dict[str, str]:
-    return {"modelName": versions.name, "modelUrl": str(versions.ready()[0].found.path)}
+    found = versions.ready()[0].found
+    return {"modelName": versions.name, "modelUrl": str(found.given or found.path)}
 
 
 def _asked(body: bytes) -> tuple[str, Path]:

@@ -74,7 +74,7 @@ GOOD: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
     "row",
     [
         *({key: value for key, value in GOOD.items() if key != gone} for gone in GOOD),
-        {**GOOD, "datatype": "BF16"},
+        {**GOOD, "datatype": "FLOAT8"},
         {**GOOD, "datatype": "fp32"},
         {**GOOD, "datatype": ["FP32"]},
         {**GOOD, "shape": None},

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from server import artifact as artifacts
 from server.artifact import Manifest
-from server.errors import BrokenArtifact, NoSuchArtifact
-from server.models.repository import open_artifact, open_found, scan, stamp, version_key
+from server.errors import BrokenArtifact, MalformedInput, NoSuchArtifact
+from server.models.repository import identify, open_artifact, open_found, scan, stamp, version_key
 from server.settings.options import Settings
 from server.tensors import ModelSpec
 from tests.fake_models import version_folder
@@ -116,3 +117,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(BrokenArtifact, match=r"model\.pt is not an \.onnx file"):
         open_artifact(tmp_path / "model.pt", Settings())
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\nb", "a\0b", "x" * 256, "\u202e1"])
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_a_name_that_would_spoil_a_list_is_refused(text: str, field: str, tmp_path: Path) -> None:
+    write_fake(tmp_path)
+    with pytest.raises(MalformedInput, match="printable"):
+        identify(tmp_path, Settings(), **{field: text})
+
+
+def test_a_manifest_with_such_a_name_is_refused(tmp_path: Path) -> None:
+    write_fake(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "name": "\ud800"}))
+    with pytest.raises(MalformedInput):
+        scan(tmp_path, Settings())
+
+
+def test_versions_of_thousands_of_digits_are_compared_as_numbers() -> None:
+    assert version_key("9" * 5_000) > version_key("8" * 5_000) > version_key("10") > version_key("0009")
+    assert version_key("007") == version_key("7")
+    assert version_key("\u0663") < version_key("1")

@@ -52,3 +52,31 @@ def test_several_inputs_are_given_by_name() -> None:
 def test_what_does_not_fit_the_model_is_the_callers_fault(data: object) -> None:
     with pytest.raises(MalformedInput):
         OnnxModel(Doubling(("x",))).predict({"x": data} if not isinstance(data, dict) else data)
+
+
+class Totals(Doubling):
+    """Each row less the sum of all rows."""
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        self.rows.append(len(batch[0]))
+        return [batch[0] - batch[0].sum(axis=0, keepdims=True)]
+
+
+def test_dependent_rows_of_several_calls_never_share_a_run() -> None:
+    session = Totals(("x",))
+    model = OnnxModel(session, independent=None)
+    inputs = [[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]]
+    outputs = model.predict_all(inputs)
+    assert [output.tolist() for output in outputs] == [[[0, 0]], [[-5, -6], [-3, -4]]]
+    assert session.rows[-2:] == [1, 2]
+    runs = len(session.rows)
+    model.predict_all(inputs)
+    assert len(session.rows) == runs + 2
+
+
+def test_independent_rows_are_shown_once_and_then_share_runs() -> None:
+    session = Doubling(("x",))
+    model = OnnxModel(session, independent=None)
+    for _ in range(2):
+        assert [one.tolist() for one in model.predict_all([[[1.0, 2.0]], [[3.0, 4.0]]])] == [[[2, 4]], [[6, 8]]]
+        assert session.rows[-1] == 2

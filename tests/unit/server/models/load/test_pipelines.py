@@ -21,6 +21,7 @@ from server.settings.options import Settings
 from server.system.memory import file_bytes
 from server.tensors import ModelSpec
 from server.wiring import Pipeline
+from tests import onnx_graphs
 from tests.integration import sample_models
 
 FIRST = {"name": "first", "backend": "fake", "file": "first.json"}
@@ -146,3 +147,33 @@ def test_after_unloading_nothing_is_admitted_and_every_step_is_closed(tmp_path: 
             await ask(model, 1)
 
     loaded(folder(tmp_path / "chain"), use)
+
+
+def test_dependent_rows_of_a_step_run_alone(tmp_path: Path) -> None:
+    onnx_graphs.save(onnx_graphs.softmax_over_rows, tmp_path / "m" / "model" / "model.onnx")
+    (tmp_path / "m" / "pipeline.json").write_text(json.dumps({"steps": [{"name": "only", "artifact": "model"}]}))
+
+    async def use(_: Models, model: ServedModel, __: Metrics) -> None:
+        answer: asyncio.Future[InferRequest] = asyncio.get_running_loop().create_future()
+        rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+        model.submit(InferRequest((rows,), 3, answer.set_result))
+        request = await answer
+        assert request.outputs is not None
+        assert request.outputs[0].tolist() == [[1.0] * 4] * 3
+
+    loaded(tmp_path / "m", use)
+
+
+def test_a_step_with_a_fixed_batch_takes_any_number_of_rows(tmp_path: Path) -> None:
+    onnx_graphs.save(onnx_graphs.fixed(1), tmp_path / "m" / "model" / "model.onnx")
+    (tmp_path / "m" / "pipeline.json").write_text(json.dumps({"steps": [{"name": "only", "artifact": "model"}]}))
+
+    async def use(_: Models, model: ServedModel, __: Metrics) -> None:
+        answer: asyncio.Future[InferRequest] = asyncio.get_running_loop().create_future()
+        rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+        model.submit(InferRequest((rows,), 3, answer.set_result))
+        request = await answer
+        assert request.outputs is not None
+        np.testing.assert_allclose(request.outputs[0], rows @ onnx_graphs.W43, rtol=1e-5)
+
+    loaded(tmp_path / "m", use)

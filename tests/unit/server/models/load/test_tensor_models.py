@@ -100,15 +100,15 @@ class TestLoad:
 
         asyncio.run(go())
 
-    def test_names_that_are_not_there_are_refused_with_those_that_are(self, tmp_path: Path) -> None:
+    def test_names_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
         async def go() -> None:
             models, _ = models_of(INLINE)
             with pytest.raises(UnknownModel, match="no model is loaded"):
                 models.default()
-            with pytest.raises(UnknownModel, match="no model named 'm' is loaded; loaded: none yet"):
+            with pytest.raises(UnknownModel, match="no model named 'm' is loaded"):
                 models.get("m")
             await models.load(write_fake(tmp_path))
-            with pytest.raises(UnknownModel, match="no model named 'n' is loaded; loaded: m"):
+            with pytest.raises(UnknownModel, match="no model named 'n' is loaded"):
                 models.get("n")
             with pytest.raises(UnknownModel, match="model 'm' has no version '2'; ready: '1'"):
                 models.get("m", "2")

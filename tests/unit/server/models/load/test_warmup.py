@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from server.artifact import SAMPLES, Batching, CostPoint
-from server.errors import BrokenArtifact
+from server.artifact import SAMPLES, Artifact, Batching, CostPoint
+from server.errors import BrokenArtifact, UnprocessableInput
 from server.models.load import warmup
-from server.models.load.warmup import UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, warm_up
+from server.models.load.warmup import LONG_RUN_NS, UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, Seeds, sample_of, warm_up
+from server.tensors import Array
 from tests.fake_sessions import Clock, Scripted, bare, declared, spec, write_samples
 
 MS = 1_000_000
@@ -24,80 +26,95 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def warm(session: Scripted, artifact: Artifact, batching: Batching) -> tuple[int, Seeds]:
+    return warm_up(session, artifact, batching, sample_of(session, artifact))
+
+
+class Refusing(Scripted):
+    """Takes rows of at least 64 values."""
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        if batch[0].shape[1] < 64:
+            raise UnprocessableInput("too few values")
+        return super().run(batch)
+
+
 class TestWarmUp:
     SIZES = Batching((1, 2, 4, 8))
 
     def test_every_batch_size_is_run_and_measured(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 1000 + 10 * rows)
-        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
+        largest, seeds = warm(session, declared(), self.SIZES)
         assert largest == 8
         assert seeds == [(size, 1000 + 10 * size) for size in self.SIZES.batch_sizes]
-        assert len(session.seen) == 4 * (1 + WARM_RUNS)
+        assert len(session.seen) == 1 + 4 * (1 + WARM_RUNS)
 
     def test_the_cost_is_the_median_without_the_first_run(self, clock: Clock) -> None:
-        costs = iter([999 * MS // 10, 5, 1, 9, 7, 3])
+        costs = iter([0, 999 * MS // 10, 5, 1, 9, 7, 3])
         session = Scripted(clock, cost_ns=lambda rows: next(costs))
-        assert warm_up(session, declared(), Batching((1,))) == (1, [(1, 5)], True)
+        assert warm(session, declared(), Batching((1,))) == (1, [(1, 5)])
 
     def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS // 5 * rows)
-        largest, seeds, _ = warm_up(session, declared(), self.SIZES)
+        largest, seeds = warm(session, declared(), self.SIZES)
         assert largest == 8
         assert [size for size, _ in seeds] == [1, 2]
         assert session.sizes == [1, 2]
 
-    def test_made_up_inputs_are_zeros_and_eight_of_everything_variable(self, clock: Clock) -> None:
+    def test_synthetic_rows_have_eight_of_everything_variable(self, clock: Clock) -> None:
         session = Scripted(clock, spec(inputs=(-1, -1, 3), dtype="INT64"))
-        warm_up(session, bare(), Batching((1, 2)))
+        warm(session, bare(), Batching((1, 2)))
         assert {batch[0].shape for batch in session.seen} == {(1, 8, 3), (2, 8, 3)}
-        assert all(batch[0].dtype == np.int64 and not batch[0].any() for batch in session.seen)
+        assert {int(value) for batch in session.seen for value in batch[0].flat} == {0, 1}
 
-    def test_made_up_texts_are_empty(self, clock: Clock) -> None:
+    def test_synthetic_texts_are_short_and_distinct(self, clock: Clock) -> None:
         session = Scripted(clock, spec(dtype="BYTES"))
-        warm_up(session, bare(), Batching((2,)))
-        assert session.seen[0][0].tolist() == [[""] * 4] * 2
+        warm(session, bare(), Batching((2,)))
+        assert session.seen[-1][0].tolist() == [["0", "1", "2", "3"], ["4", "5", "6", "7"]]
+
+    def test_a_size_that_is_refused_before_gives_way_to_another(self, clock: Clock) -> None:
+        session = Refusing(clock, spec(inputs=(-1, -1)))
+        assert sample_of(session, bare())[0].shape[1] == 64
+
+    def test_long_runs_that_were_done_before_are_not_repeated(self, clock: Clock) -> None:
+        session = Scripted(clock, cost_ns=lambda rows: LONG_RUN_NS * rows)
+        known = {1: 2 * LONG_RUN_NS, 2: 3 * LONG_RUN_NS}
+        sample = [np.ones((1, 4), np.float32)]
+        assert warm_up(session, declared(), Batching((1, 2)), sample, known)[1] == list(known.items())
+        assert session.seen == []
 
     def test_a_model_without_a_batch_axis_is_run_as_it_is(self, clock: Clock) -> None:
         session = Scripted(clock, spec(inputs=(2, 4), outputs=(2, 4)), cost_ns=lambda rows: 70)
-        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)], True)
+        assert warm(session, bare(), self.SIZES) == (1, [(1, 70)])
         assert session.seen[0][0].shape == (2, 4)
-
-    def test_a_model_that_returns_other_rows_than_it_got_never_shares_a_run(self, clock: Clock) -> None:
-        session = Scripted(clock, cost_ns=lambda rows: 70, rows_out=lambda rows: min(rows, 2))
-        assert warm_up(session, bare(), self.SIZES) == (1, [(1, 70)], False)
-
-    def test_also_when_its_smallest_size_is_not_one(self, clock: Clock) -> None:
-        session = Scripted(clock, cost_ns=lambda rows: 70, rows_out=lambda rows: min(rows, 4))
-        assert warm_up(session, bare(), Batching((4, 8))) == (1, [(1, UNMEASURED_NS)], False)
 
     def test_sizes_beyond_the_sweep_come_from_the_manifest_scaled_to_this_machine(self, clock: Clock) -> None:
         manifest_costs = (CostPoint(1, 10.0, 11.0), CostPoint(4, 20.0, 21.0), CostPoint(8, 30.0, 31.0))
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS)
         artifact = declared()
         artifact = replace(artifact, manifest=replace(artifact.manifest, cost=manifest_costs))
-        _, seeds, _ = warm_up(session, artifact, self.SIZES)
+        _, seeds = warm(session, artifact, self.SIZES)
         assert seeds == [(1, WARM_BUDGET_NS), (4, 2 * WARM_BUDGET_NS), (8, 3 * WARM_BUDGET_NS)]
 
     def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: Clock) -> None:
-        assert warm_up(Scripted(clock, largest=0), bare(), self.SIZES) == (
+        assert warm(Scripted(clock, largest=0), bare(), self.SIZES) == (
             8,
             [(1, UNMEASURED_NS), (8, UNMEASURED_NS)],
-            True,
         )
 
     def test_a_bare_model_that_refuses_a_size_is_never_given_one_above_its_largest(self, clock: Clock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, largest=2)
-        assert warm_up(session, bare(), self.SIZES) == (2, [(1, 70), (2, 70)], True)
+        assert warm(session, bare(), self.SIZES) == (2, [(1, 70), (2, 70)])
 
     def test_an_artifact_that_cannot_run_a_size_that_it_names_is_broken(self, clock: Clock) -> None:
         with pytest.raises(BrokenArtifact, match="cannot run its own samples at batch size 4: too many rows"):
-            warm_up(Scripted(clock, largest=2), declared(), self.SIZES)
+            warm(Scripted(clock, largest=2), declared(), self.SIZES)
 
     def test_samples_of_the_artifact_are_repeated_to_every_size(self, clock: Clock, tmp_path: Path) -> None:
         rows = np.arange(8, dtype=np.float32).reshape(2, 4)
         write_samples(tmp_path, rows)
         session = Scripted(clock)
-        warm_up(session, declared(tmp_path), Batching((1, 3)))
+        warm(session, declared(tmp_path), Batching((1, 3)))
         np.testing.assert_array_equal(session.seen[0][0], rows[:1])
         np.testing.assert_array_equal(session.seen[-1][0], rows[[0, 1, 0]])
         assert session.seen[0][0].dtype == np.float32
@@ -106,7 +123,7 @@ class TestWarmUp:
         write_samples(tmp_path, np.float64(3))
         model = spec(inputs=(), outputs=(1, 4))
         session = Scripted(clock, model)
-        warm_up(session, declared(tmp_path, model), Batching((1,)))
+        warm(session, declared(tmp_path, model), Batching((1,)))
         assert session.seen[0][0].shape == ()
         assert session.seen[0][0].dtype == np.float32
 
@@ -114,28 +131,28 @@ class TestWarmUp:
         write_samples(tmp_path, np.array([["a", "b", "c", "d"]]))
         model = spec(dtype="BYTES")
         session = Scripted(clock, model)
-        warm_up(session, declared(tmp_path, model), Batching((1,)))
+        warm(session, declared(tmp_path, model), Batching((1,)))
         assert session.seen[0][0].dtype == object
         assert session.seen[0][0].tolist() == [["a", "b", "c", "d"]]
 
     def test_samples_that_lack_an_input_are_refused(self, tmp_path: Path) -> None:
         write_samples(tmp_path, np.zeros(4, np.float32), name="other")
         with pytest.raises(BrokenArtifact, match=r"samples\.npz lacks an input: .*input:x"):
-            warm_up(Scripted(), declared(tmp_path), self.SIZES)
+            warm(Scripted(), declared(tmp_path), self.SIZES)
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"garbage", b"\x93NUMPY\x01\x00"])
     def test_unreadable_samples_are_refused(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / SAMPLES).write_bytes(content)
         with pytest.raises(BrokenArtifact, match=r"samples\.npz cannot be read"):
-            warm_up(Scripted(), declared(tmp_path), self.SIZES)
+            warm(Scripted(), declared(tmp_path), self.SIZES)
 
     def test_samples_that_are_one_array_or_pickled_or_not_numbers_are_refused(self, tmp_path: Path) -> None:
         texts, pickled = np.array([["a", "b", "c", "d"]]), np.array([{}], object)
         with (tmp_path / SAMPLES).open("wb") as file:
             np.save(file, np.zeros(4))
         with pytest.raises(BrokenArtifact, match=r"samples\.npz cannot be read"):
-            warm_up(Scripted(), declared(tmp_path), self.SIZES)
+            warm(Scripted(), declared(tmp_path), self.SIZES)
         for wrong in (texts, pickled):
             write_samples(tmp_path, wrong)
             with pytest.raises(BrokenArtifact, match=r"samples\.npz cannot be read"):
-                warm_up(Scripted(), declared(tmp_path), self.SIZES)
+                warm(Scripted(), declared(tmp_path), self.SIZES)
