@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from .errors import ClientGone, DeadlineExceeded, SlipwayError
 from .request import InferRequest
 from .tensors import Array
+
+log = logging.getLogger("slipway.cache")
 
 HIT, SHARED, MISS = "hit", "shared", "miss"
 Submit = Callable[[InferRequest], None]
@@ -50,21 +53,35 @@ class ResponseCache:
         self._flying[key] = followers
         try:
             submit(request)
-        except SlipwayError:
+        except Exception:
             del self._flying[key]
             request.done = done
             raise
 
     def _land(self, key: bytes, leader: InferRequest, done: Done, submit: Submit) -> None:
+        """The leader has ended: its followers get its outputs, or the first of them is submitted. Raises nothing but
+        the errors of ``done``."""
         followers = self._flying.pop(key)
         leader.done = done
-        if leader.outputs is not None and leader.error is None:
-            self._keep(key, leader.outputs)
+        try:
+            if leader.outputs is None or leader.error is not None:
+                self._promote(key, followers, submit)
+            else:
+                self._share(key, followers, leader.outputs)
+        except Exception as error:  # noqa: BLE001 - logged there
             for follower in followers:
-                self._answer(follower, leader.outputs, SHARED)
-        else:
-            self._promote(key, followers, submit)
+                if not follower.ended:
+                    follower.rescue(error)
         done(leader)
+
+    def _share(self, key: bytes, followers: list[InferRequest], outputs: list[Array]) -> None:
+        """Keep outputs, and answer the followers with them."""
+        try:
+            self._keep(key, outputs)
+        except Exception:
+            log.exception("keeping outputs in the response cache failed")
+        for follower in followers:
+            self._answer(follower, outputs, SHARED)
 
     def _promote(self, key: bytes, followers: list[InferRequest], submit: Submit) -> None:
         """Submit the first follower that is not abandoned; followers whose submission fails get the error."""
@@ -77,6 +94,9 @@ class ResponseCache:
                 self._lead(key, heir, submit, followers)
             except SlipwayError as error:
                 _fail(heir, error)
+            except Exception:
+                log.exception("submitting a request that waited for an identical one failed")
+                _fail(heir, SlipwayError("the server failed on this request; its log has the details"))
             else:
                 self.outcomes[MISS] += 1
                 return
@@ -93,8 +113,7 @@ class ResponseCache:
         request.cached = outcome
         request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = now_ns
         request.outputs = outputs
-        request.ended = True
-        request.done(request)
+        request.end()
 
     def _keep(self, key: bytes, outputs: list[Array]) -> None:
         size = sum(array.nbytes for array in outputs)
@@ -121,5 +140,5 @@ def digest(arrays: Sequence[Array]) -> bytes:
 
 def _fail(request: InferRequest, error: SlipwayError) -> None:
     request.error = error
-    request.ended = True
-    request.done(request)
+    request.ended = False  # a refused submission has marked it, but here nothing else sends the error
+    request.end()

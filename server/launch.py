@@ -76,10 +76,11 @@ def launch(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
-    """A listening socket. Raises BadSetting when the address is taken or belongs to another host."""
+    """A listening socket; ``::`` takes IPv4 too. Raises BadSetting when the address is taken or is not of this host."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=backlog)
+        both = host == "::" and socket.has_dualstack_ipv6()
+        sock = socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=both)
     except OSError as error:
         raise BadSetting(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
@@ -120,7 +121,7 @@ class Slipway:
             access_log=settings.access_log,
         )
         self._routes = self._build_routes()
-        self._server = Server(self._config(), self._hot, self._terminate)
+        self._server = Server(self._config(), self._hot, self._terminate, self._check)
         self._code = STOPPED
 
     async def run(self, sock: socket.socket) -> int:
@@ -142,6 +143,10 @@ class Slipway:
         if running:
             leave(self._code)
         return self._code
+
+    def _check(self) -> None:
+        """Turn the server unready while a model makes no progress; called about once a second."""
+        self._lifecycle.stalled = self._models.stalled()
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
         collections, lag = Collections(), LoopLag(loop)
@@ -241,10 +246,18 @@ class Slipway:
 class Server(uvicorn.Server):
     """uvicorn's server with own signal handlers (exit code 0 after a drain) and a clock for the heads of responses."""
 
-    def __init__(self, config: uvicorn.Config, hot: HotPath, terminate: Callable[[signal.Signals], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        hot: HotPath,
+        terminate: Callable[[signal.Signals], None],
+        check: Callable[[], None],
+    ) -> None:
+        """``check`` is called about once a second."""
         super().__init__(config)
         self._hot = hot
         self._terminate = terminate
+        self._check = check
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -257,6 +270,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
             self._hot.heads.tick(time.time())
+            self._check()
         return await super().on_tick(counter)
 
 

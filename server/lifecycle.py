@@ -30,11 +30,13 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self.reason = ""
+        self.stalled = ""
+        """Which models make no progress, and why; empty when all do. Then a server in READY is not ready."""
 
     @property
     def ready(self) -> bool:
         """Whether /ping says 200."""
-        return self.phase is Phase.READY
+        return self.phase is Phase.READY and not self.stalled
 
     def move(self, phase: Phase, reason: str = "") -> None:
         """Enter a phase. A move backward is ignored, such as a load that ends during the drain."""
@@ -44,5 +46,7 @@ class Lifecycle:
 
     def require_ready(self) -> None:
         """Raises NotReady with the reason unless /ping says 200."""
+        if self.phase is Phase.READY and self.stalled:
+            raise NotReady(self.stalled)
         if not self.ready:
             raise NotReady(f"the server is {self.phase.value}" + (f": {self.reason}" if self.reason else ""))

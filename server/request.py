@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import SlipwayError
 from .tensors import Array
+
+log = logging.getLogger("slipway.request")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,7 +42,7 @@ class StepTimes:
 class Journey:
     """The state of a request in a pipeline: its step, all values up to now, and the times of each step."""
 
-    __slots__ = ("begun_ns", "entered_ns", "held_ns", "rows", "step", "times", "values")
+    __slots__ = ("begun_ns", "entered_ns", "held_ns", "over", "rows", "step", "times", "values")
 
     def __init__(self, arrays: tuple[Array, ...], rows: int, begun_ns: int) -> None:
         self.values: list[Array] = list(arrays)
@@ -49,6 +52,7 @@ class Journey:
         self.entered_ns = begun_ns
         self.held_ns = 0
         self.times: list[StepTimes] = []
+        self.over = False  # the request has ended; what other parts of it bring is dropped
 
 
 REQUEST_ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-request-id")
@@ -123,13 +127,16 @@ class Payload:
 class InferRequest:
     """One request in the scheduler, and the times at which it passed each stage.
 
-    It ends in exactly one call of ``done``, on the event loop, with either ``outputs`` (arrays in the order of the
-    model's outputs, ``rows`` rows each) or ``error`` set. ``context`` belongs to the submitter.
+    It ends in one call of :meth:`end`, on the event loop, with either ``outputs`` (arrays in the order of the model's
+    outputs, ``rows`` rows each) or ``error`` set. ``done`` is called then; the cache and comparisons of versions wrap
+    it. ``respond`` is the innermost ``done``: it sends the response and sets ``answered``. ``context`` belongs to the
+    submitter.
     Setting ``abandoned`` says that its client has left: then it is not run any more.
     """
 
     __slots__ = (
         "abandoned",
+        "answered",
         "arrays",
         "assembled_ns",
         "cached",
@@ -143,12 +150,14 @@ class InferRequest:
         "error",
         "filled",
         "held_ns",
+        "joined",
+        "joined_rows",
         "journey",
         "length",
         "outputs",
-        "parts",
         "patience_ns",
         "picked_ns",
+        "respond",
         "rows",
         "run_rows",
         "scattered_ns",
@@ -166,7 +175,8 @@ class InferRequest:
     ) -> None:
         self.arrays = arrays
         self.rows = rows
-        self.done = done
+        self.respond = self.done = done
+        self.answered = False
         self.context = context
         self.deadline_ns = deadline_ns
         self.decoded_ns = decoded_ns
@@ -179,7 +189,8 @@ class InferRequest:
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did
         self.cursor = 0  # rows that are in a batch already
-        self.parts: list[tuple[int, list[Array]]] | None = None  # (first row, outputs) when split over batches
+        self.joined: list[Array] | None = None  # outputs of the rows that have run, when split over batches
+        self.joined_rows = 0
         self.outputs: list[Array] | None = None
         self.error: SlipwayError | None = None
         self.held_ns = 0
@@ -188,6 +199,40 @@ class InferRequest:
         self.computed_ns = 0
         self.scattered_ns = 0
         self.run_rows = 0
+
+    def end(self) -> None:
+        """End the request: call ``done``, once; a second call does nothing. Raises nothing.
+
+        If ``done`` raises, :meth:`rescue` sends an error.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            self.done(self)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.rescue(error)
+
+    def refuse(self) -> None:
+        """The submission has raised, and its caller sends the error: the request must neither run nor end later."""
+        self.ended = self.abandoned = True
+
+    def rescue(self, error: Exception) -> None:
+        """The last resort when completing the request has raised ``error``: log it, and call ``respond`` with an error
+        unless the response was sent. Raises nothing."""
+        self.ended = True
+        log.error("completing a request failed answered=%s", self.answered, exc_info=error)
+        if self.answered:
+            return
+        self.outputs = None
+        if isinstance(error, SlipwayError):
+            self.error = error
+        else:
+            self.error = SlipwayError("the server failed on this request; its log has the details")
+        try:
+            self.respond(self)
+        except Exception:
+            log.exception("sending an error failed; the request has no response")
 
     def positions(self, start: int, stop: int) -> int:
         """Positions of the padded axis that these rows have without padding. ``filled`` is shared evenly by rows."""

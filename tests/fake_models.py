@@ -53,8 +53,9 @@ class FakeScheduler:
             request.outputs = None if error else self._session.run(request.arrays)
             request.done(request)
 
-    def stop(self) -> None:
+    def stop(self, _patience_s: float | None = None) -> bool:
         self.stopped = True
+        return True
 
     def abandon(self) -> None:
         self.serve(NotReady("the model was unloaded before the request could run"))

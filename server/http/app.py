@@ -72,8 +72,12 @@ class AsgiResponder:
         self.response: asyncio.Future[Response] = loop.create_future()
 
     def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
-        if not self.response.done():
+        if self.response.done():
+            return
+        try:
             self.response.set_result(_response(status, content_type, body, headers))
+        except Exception as error:  # noqa: BLE001 - raised again where the endpoint awaits it
+            self.response.set_exception(error)
 
     def begin_stream(self, _status: int, _content_type: bytes, _headers: Headers, _source: Source, /) -> None:
         """Return None: through ASGI a response is sent whole."""

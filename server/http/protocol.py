@@ -20,7 +20,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
-from ..protocols import NO_HEADERS, Handler, Responder
+from ..protocols import JSON, NO_HEADERS, Handler, Responder
 from ..protocols.failure import given_id, send_failure
 from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
@@ -39,6 +39,8 @@ LINGER_S = 2.0
 
 LEAST_BYTES_PER_S = 500
 """A body that arrives more slowly than this, over ``read_timeout_s``, is refused."""
+
+UNWRITABLE = b'{"error":"the server failed to write the response; its log has the details","code":"internal"}'
 
 UNLOGGED = frozenset((b"/ping", b"/metrics"))
 
@@ -183,12 +185,19 @@ class HotProtocol(HttpToolsProtocol):
     # Called by handlers, and by the streams that they begin
 
     def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
-        """Write the response to the active request; called once, by its handler or later."""
+        """Write the response to the active request; called once, by its handler or later. Raises nothing: a response
+        that cannot be written becomes an error, or closes the connection."""
         transport = self.transport
         self._pending = None
         if not transport.is_closing():
             close = not self._keep_alive or self._hot.draining
-            transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+            try:
+                transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+            except Exception:
+                log.exception("writing a response failed status=%s", status)
+                status, body = 500, UNWRITABLE
+                transport.write(self._hot.heads.whole(status, JSON, body, NO_HEADERS, True))
+                close = True
             if close:
                 self._end(transport)
         self._response_over(status, len(body))
@@ -278,8 +287,9 @@ class HotProtocol(HttpToolsProtocol):
         try:
             pending = handler(head, body, self)
         except Exception:
-            log.exception("a handler failed")
-            send_failure(SlipwayError("the server failed; its log has the details"), head, self)
+            log.exception("a handler failed path=%s", head.path)
+            if self._active and self._head is head and self._stream is None:  # it has not responded
+                send_failure(SlipwayError("the server failed; its log has the details"), head, self)
             return
         if self._active and self._head is head:
             self._pending = pending

@@ -114,6 +114,18 @@ class Models:
         """Every version that is in memory and answers."""
         return [one.model for versions in self._versions.values() for one in versions.ready() if one.model is not None]
 
+    def stalled(self) -> str:
+        """Which models hold requests and make no progress, and why; empty when all do. Called about once a second."""
+        reasons = []
+        for model in self.all():
+            try:
+                model.scheduler.check()
+            except Exception:
+                log.exception("checking the progress of a model failed model=%s", model.name)
+            if model.scheduler.stalled:
+                reasons.append(f"model {model.name!r} makes no progress: {model.scheduler.stalled}")
+        return "; ".join(reasons)
+
     def versions(self, name: str) -> list[str]:
         """The versions of a model that answer, from the lowest to the highest."""
         return [one.version for one in reversed(self.of(name).ready())]

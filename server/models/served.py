@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,8 @@ from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
 from ..system.memory import trim
 from ..tensors import ModelSpec
+
+log = logging.getLogger("slipway.models")
 
 DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
@@ -71,14 +74,20 @@ class ServedModel:
 
 
 async def close(model: ServedModel, drain_s: float) -> None:
-    """Close a model that gets no new requests. Admitted requests are answered first, for ``drain_s`` at most."""
+    """Close a model that gets no new requests.
+
+    Admitted requests are answered first, for ``drain_s`` at most, and as long again is given to the runs.
+    """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + drain_s
     while model.scheduler.waiting_rows and loop.time() < give_up:  # noqa: ASYNC110 - an event would cost each request
         await asyncio.sleep(DRAIN_POLL_S)
-    await loop.run_in_executor(None, model.scheduler.stop)
+    ended = await loop.run_in_executor(None, model.scheduler.stop, drain_s)
     model.scheduler.abandon()
-    await loop.run_in_executor(None, _free, model.session)
+    if ended:
+        await loop.run_in_executor(None, _free, model.session)
+    else:
+        log.error("a run does not end, so the memory of its model stays in use model=%s", model.name)
 
 
 def _free(session: Closable) -> None:

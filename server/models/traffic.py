@@ -5,6 +5,7 @@ A model that is not compared has ``ServedModel.choose`` and ``.watch`` unset, an
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from ..errors import MalformedInput, SlipwayError
 from ..request import REQUEST_ID_HEADERS, Head, InferRequest
 from ..tensors import Array
 from .served import ServedModel
+
+log = logging.getLogger("slipway.models")
 
 PARTS = 10_000
 """Shares are kept in hundredths of a percent."""
@@ -225,8 +228,15 @@ class Shadow:
         request.done = pair.answered
 
     def compare(self, ours: InferRequest, theirs: InferRequest) -> None:
-        """Count the outcome of a pair that has ended: failed, same or different."""
+        """Count the outcome of a pair that has ended: failed, same or different. Raises nothing."""
         self._pending -= 1
+        try:
+            self._count(ours, theirs)
+        except Exception:
+            log.exception("comparing the outputs of two versions failed model=%s", self.stable.model.name)
+            self.outcomes["failed"] += 1
+
+    def _count(self, ours: InferRequest, theirs: InferRequest) -> None:
         if theirs.outputs is None or theirs.error is not None:
             self.outcomes["failed"] += 1
         elif ours.outputs is not None and ours.error is None:

@@ -52,8 +52,17 @@ def infer(
         send_failure(error, head, responder)
         return None
     if model.watch is not None:
-        model.watch(request)
+        watch(model, request)
     return request
+
+
+def watch(model: ServedModel, request: InferRequest) -> None:
+    """Show an admitted request to a comparison of versions. A fault there does not concern the request."""
+    try:
+        if model.watch is not None:
+            model.watch(request)
+    except Exception:
+        log.exception("comparing versions failed model=%s", model.name)
 
 
 def _submit(request: InferRequest, exchange: Exchange) -> None:
@@ -61,10 +70,14 @@ def _submit(request: InferRequest, exchange: Exchange) -> None:
     model = exchange.model
     apply_options(exchange, request)
     request.decoded_ns = perf_counter_ns()
-    if model.cache is None:
-        model.submit(request)
-    else:
-        model.cache.submit(request, model.submit)
+    try:
+        if model.cache is None:
+            model.submit(request)
+        else:
+            model.cache.submit(request, model.submit)
+    except BaseException:
+        request.refuse()
+        raise
 
 
 def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:
@@ -98,14 +111,13 @@ def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
     except SlipwayError as error:
         request.error = error
         fail(request, exchange)
-    except Exception as error:
-        log.exception("decoding a body failed model=%s", model.name)
+    except BaseException as error:
+        log.exception("decoding or submitting a body failed model=%s", model.name)
         request.error = SlipwayError("the body could not be decoded; the server's log has the details")
         request.error.__cause__ = error
         fail(request, exchange)
     else:
-        if model.watch is not None:
-            model.watch(request)
+        watch(model, request)
 
 
 def require_tensors(model: ServedModel) -> None:
@@ -123,7 +135,7 @@ def require_plain(encoding: bytes | None) -> None:
 
 
 def _finish(request: InferRequest) -> None:
-    """Encode and send the outputs, or the error. The scheduler calls it once for each request."""
+    """Encode and send the outputs, or the error. Called when the request has ended."""
     exchange: Exchange = request.context
     model = exchange.model
     outputs = request.outputs
@@ -144,10 +156,13 @@ def _finish(request: InferRequest) -> None:
 
 
 def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
-    """Send a response that was encoded on another thread, or the error of its encoding."""
+    """Send a response that was encoded on another thread, or the error of its encoding. Raises nothing."""
     exchange: Exchange = request.context
     if not isinstance(end, BaseException) and not request.abandoned:
-        _send(request, exchange, *end)
+        try:
+            _send(request, exchange, *end)
+        except Exception as error:  # noqa: BLE001 - logged there
+            request.rescue(error)
         return
     if isinstance(end, SlipwayError):
         request.error = end
@@ -166,6 +181,7 @@ def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: 
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
     exchange.responder.send(200, content_type, body, headers)
+    request.answered = True
     metrics = model.metrics
     metrics.answers["ok"] += 1
     metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
@@ -177,3 +193,4 @@ def fail(request: InferRequest, exchange: Exchange) -> None:
     exchange.model.metrics.answers[error.code] += 1
     if not isinstance(error, ClientGone):
         send_failure(error, exchange.head, exchange.responder)
+    request.answered = True

@@ -109,7 +109,7 @@ class OpenInference:
         def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
             model = self._find(path["name"], path.get("version"), head, responder)
             if model is not None:
-                ready = self._lifecycle.ready
+                ready = self._lifecycle.phase is Phase.READY and not model.scheduler.stalled
                 responder.send(200 if ready else 503, JSON, orjson.dumps({"name": model.name, "ready": ready}))
 
         return handle

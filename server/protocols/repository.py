@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..models.versions import State
 from ..request import Head
 from . import JSON, Handler, Responder, Route
 from .failure import send_failure
+
+log = logging.getLogger("slipway.models")
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
@@ -90,6 +93,9 @@ async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, resp
         await work()
     except SlipwayError as error:
         send_failure(error, head, responder)
+    except Exception:
+        log.exception("changing the repository failed path=%s", head.path)
+        send_failure(SlipwayError("the server failed; its log has the details"), head, responder)
     else:
         responder.send(200, JSON, b"{}")
 

@@ -61,12 +61,16 @@ class BatchFormer:
         size = self._rows_in_time(candidate, now_ns, slowdown)
         slices: list[Slice] = []
         room = size
-        for bucket in candidate.members:
-            room -= self._draw(bucket, room, now_ns, held_ns, slices)
-        if not slices:
-            return None
-        length = max([request.length for request, _, _ in slices]) if target.size else 0
-        return Batch(target, slices, size - room, now_ns, length)
+        try:
+            for bucket in candidate.members:
+                room -= self._draw(bucket, room, now_ns, held_ns, slices)
+            if not slices:
+                return None
+            length = max([request.length for request, _, _ in slices]) if target.size else 0
+            return Batch(target, slices, size - room, now_ns, length)
+        except BaseException:
+            self._waiting.lose(slices)
+            raise
 
     def _padded(self, urgent: Bucket, best: BatchCandidate) -> BatchCandidate:
         """The best candidate that pads shorter rows to a longer bucket, if it is worth more than ``best``."""
@@ -120,15 +124,16 @@ class BatchFormer:
                 continue
             start = request.cursor
             stop = min(request.rows, start + left)
-            if stop == request.rows:
-                waiting.pop_head(bucket)
             if start == 0:
                 request.picked_ns = now_ns
                 request.held_ns = held_ns - request.held_ns
-            request.cursor = stop
             slices.append((request, start, stop))
+            request.cursor = stop
+            bucket.rows -= stop - start
             left -= stop - start
-        bucket.rows -= room - left
+            if stop == request.rows:
+                heapq.heappop(bucket.heap)
+                waiting.bytes -= request.size_bytes
         return room - left
 
 

@@ -23,37 +23,49 @@ class RunningBatches:
     def __init__(self, instances: int, contention: float) -> None:
         self._instances = instances
         self._contention = contention if instances > 1 else 1.0
+        self.contended = self._contention != 1.0
         self._running: dict[Batch, tuple[int, float]] = {}  # predicted end, slowdown
+        self.idle = instances
+        """Instances that run nothing."""
         self.row_share = self._contention / instances
         """The share of a row's time for which the next row waits."""
         self.retry_ns = NEVER
         """When a candidate that :meth:`delays` held back should be tried again if no run ends before; reset by the
-        queue at each pull."""
-
-    @property
-    def idle(self) -> int:
-        """Instances that run nothing."""
-        return self._instances - len(self._running)
+        queue before it chooses."""
 
     def next_slowdown(self) -> float:
         """How many times longer than alone the next run takes beside those that run now."""
-        if self._contention == 1.0:
+        if not self.contended:
             return 1.0
         return self._slowdown(min(len(self._running) + 1, self._instances))
 
     def start(self, batch: Batch, now_ns: int, run_ns: int, slowdown: float) -> None:
         """A batch starts, which would take ``run_ns`` nanoseconds alone."""
         self._running[batch] = (now_ns + int(run_ns * slowdown), slowdown)
+        self.idle -= 1
 
     def end(self, batch: Batch) -> float:
         """A batch has run. Returns the slowdown that was assumed for it."""
-        return self._running.pop(batch)[1]
+        slowdown = self._running.pop(batch)[1]
+        self.idle += 1
+        return slowdown
 
     def free_ns(self, now_ns: int) -> int:
-        """Predicted nanoseconds until an instance is free."""
-        if len(self._running) < self._instances:
-            return 0
+        """Predicted nanoseconds until the next run ends; at least one batch runs."""
         return max(min(self._running.values())[0] - now_ns, 0)
+
+    def forget(self, batch: Batch) -> None:
+        """A batch does not run, or has run: its instance is idle. A batch that is not known is ignored."""
+        self._running.pop(batch, None)
+        self.idle = self._instances - len(self._running)
+
+    def overdue_ns(self, now_ns: int) -> int:
+        """By how many nanoseconds the most overdue run exceeds its prediction; 0 when none does."""
+        return max(now_ns - min(self._running.values())[0], 0) if self._running else 0
+
+    def batches(self) -> list[Batch]:
+        """The batches that run now."""
+        return list(self._running)
 
     def delays(self, candidate: BatchCandidate, now_ns: int, slowdown: float) -> bool:
         """Whether a candidate should wait for an instance that runs, rather than start beside it and slow both down.

@@ -100,8 +100,8 @@ class FairQueue(Generic[Ticket]):
     def end(self, flow: Flow[Ticket], spent_ns: int) -> list[Ticket]:
         """A turn is over and took ``spent_ns`` (0: nothing was run). Returns the tickets that are granted now."""
         spent = float(spent_ns * flow.slots)
-        self._free += flow.slots
         flow.finish += (spent - flow.charged.popleft()) / flow.weight
+        self._free += flow.slots
         if spent_ns:
             flow.charge = spent
         if not any(one.running or one.waiting for one in self.flows):

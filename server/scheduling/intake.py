@@ -17,6 +17,15 @@ class Intake(Protocol):
 
     refusing: bool
 
+    @property
+    def stalled(self) -> str:
+        """Why the requests that it holds make no progress; empty when they do. While stalled it refuses requests."""
+        ...
+
+    def check(self) -> None:
+        """Look for lost progress, and set :attr:`stalled`. Called about once a second, on the event loop."""
+        ...
+
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where even a request of one row could not be admitted now, whatever its body holds."""
         ...
@@ -38,10 +47,11 @@ class Intake(Protocol):
         """(bucket size, batch size, nanoseconds) as learnt up to now."""
         ...
 
-    def stop(self) -> None:
-        """Refuse new requests and end the running batches. Blocks: not for the event loop."""
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Refuse new requests and wait for the running batches, for ``patience_s`` at most (None: for ever). Returns
+        whether they have ended. Blocks: not for the event loop."""
         ...
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
+        """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
         ...

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter_ns
 
-from ..errors import SlipwayError
+from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
@@ -55,11 +55,18 @@ class Pipeline:
         Later steps refuse nothing for load: an admitted request is answered, expires, or fails.
         """
         now_ns = self._clock()
-        self.refusing = True
-        self._admit(request, now_ns)
+        try:
+            self._admit(request, now_ns)
+        except Overloaded:
+            self.refusing = True
+            raise
         self.refusing = False
         journey = request.journey = Journey(request.arrays, request.rows, request.decoded_ns or now_ns)
-        self._enter(request, journey)
+        try:
+            self._enter(request, journey)
+        except Exception:
+            journey.over = request.abandoned = True  # parts may wait already: they must not end it a second time
+            raise
 
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where not even a single row would be answered in time."""
@@ -81,28 +88,46 @@ class Pipeline:
         """Empty: the costs are shown for each step."""
         return []
 
-    def stop(self) -> None:
-        """Stop the steps in order, each after its running batches. Blocks."""
-        for step in self.steps:
-            step.scheduler.stop()
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Stop the steps in order, each after its running batches. Returns whether all have ended. Blocks."""
+        ended = [step.scheduler.stop(patience_s) for step in self.steps]
+        return all(ended)
 
     def abandon(self) -> None:
         """After :meth:`stop`: end the waiting requests of all steps with NotReady."""
         for step in self.steps:
             step.scheduler.abandon()
 
+    def check(self) -> None:
+        """Look for lost progress in every step; called about once a second."""
+        for step in self.steps:
+            step.scheduler.check()
+
+    @property
+    def stalled(self) -> str:
+        """Why a step makes no progress; empty when all do."""
+        return next((f"step {one.name}: {one.scheduler.stalled}" for one in self.steps if one.scheduler.stalled), "")
+
     def ended(self, request: InferRequest) -> None:
-        """A step has ended a request, or a part of one: it goes on to the next step, or ends."""
+        """A step has ended a request, or a part of one: it goes on to the next step, or ends. Raises nothing."""
         journey = request.journey
         assert journey is not None
         step = self.steps[journey.step]
         step.inside -= request.rows
-        if isinstance(request, Part):
-            self._part_ended(request, journey, step)
-        elif request.error is not None or request.outputs is None:
-            self._fail(request, journey)
-        else:
-            self._passed(request, request, journey, request.outputs)
+        whole = request.split.whole if isinstance(request, Part) else request
+        try:
+            if isinstance(request, Part):
+                self._part_ended(request, journey, step)
+            elif request.error is not None or request.outputs is None:
+                self._fail(request, journey)
+            else:
+                self._passed(request, request, journey, request.outputs)
+        except Exception as error:
+            if not isinstance(error, SlipwayError):
+                log.exception("a request failed between steps step=%s", step.name)
+                error = SlipwayError("the server failed on this request; its log has the details")
+            whole.error = error
+            self._fail(whole, journey)
 
     def _predict(self, rows: int) -> tuple[float, float]:
         """Nanoseconds until this many more rows would be answered, and how much of it they would take themselves.
@@ -128,14 +153,16 @@ class Pipeline:
             raise too_large(waiting, wait_ns)
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
-        """The predicted wait. Raises Overloaded where it, or the finish, is too late."""
+        """The predicted wait. Raises Overloaded where it, or the finish, is too late. Raises DeadlineExceeded where
+        even an idle pipeline would finish too late."""
         finish_ns, own_ns = self._predict(rows)
         wait_ns = int(finish_ns - own_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
         late_ns = now_ns + int(finish_ns) - deadline_ns
         if late_ns > 0:
-            raise too_late(late_ns)
+            alone_ns = sum(max(one.run_ns(rows), rows * one.row_ns / one.instances) for one in self.steps)
+            raise too_late(late_ns, now_ns + int(alone_ns) - deadline_ns)
         return wait_ns
 
     def _enter(self, request: InferRequest, journey: Journey) -> None:
@@ -177,15 +204,10 @@ class Pipeline:
             request.abandoned = True
         if split.left:
             return
-        if request.error is None:
-            try:
-                outputs = rejoin(split, step.padding)
-            except SlipwayError as error:
-                request.error = error
         if request.error is not None:
             self._fail(request, journey)
         else:
-            self._passed(part, request, journey, outputs)
+            self._passed(part, request, journey, rejoin(split, step.padding))
 
     def _passed(self, timed: InferRequest, request: InferRequest, journey: Journey, outputs: Sequence[Array]) -> None:
         """A step is done; ``timed`` is the request, or the part of it that ended last."""
@@ -206,17 +228,8 @@ class Pipeline:
             self._answer(request, journey)
             return
         _begin_anew(request)
-        try:
-            journey.entered_ns = self._clock()
-            self._enter(request, journey)
-        except SlipwayError as error:
-            request.error = error
-            self._fail(request, journey)
-        except Exception as error:
-            log.exception("submitting a request to a step failed step=%s", self.steps[journey.step].name)
-            request.error = SlipwayError("a step of the pipeline failed; the server's log has the details")
-            request.error.__cause__ = error
-            self._fail(request, journey)
+        journey.entered_ns = self._clock()
+        self._enter(request, journey)
 
     def _answer(self, request: InferRequest, journey: Journey) -> None:
         """The stamps of the whole: each stage is the sum over the steps, what lies between steps counts as scatter."""
@@ -228,17 +241,25 @@ class Pipeline:
         request.outputs = self._leaving(journey.values)
         request.rows = journey.rows
         request.scattered_ns = self._clock()
-        self._record(journey.times)
-        journey.values = []
-        request.ended = True
-        request.done(request)
+        try:
+            self._record(journey.times)
+        except Exception:
+            log.exception("recording the times of a request failed")
+        self._conclude(request, journey)
 
     def _fail(self, request: InferRequest, journey: Journey) -> None:
+        """End a request with its error. Parts of it that wait or run are dropped."""
         request.outputs = None
         request.rows = journey.rows
-        request.ended = True
+        request.abandoned = True
+        self._conclude(request, journey)
+
+    def _conclude(self, request: InferRequest, journey: Journey) -> None:
         journey.values = []
-        request.done(request)
+        if not journey.over:
+            journey.over = True
+            request.ended = False  # set by the scheduler of the last step
+            request.end()
 
     def _leaving(self, values: Sequence[Array]) -> list[Array]:
         """The outputs of the pipeline; ragged rows are padded with zeros at their ends."""
@@ -253,7 +274,8 @@ class Pipeline:
 def _begin_anew(request: InferRequest) -> None:
     """Reset the fields that the scheduler of the step before has set."""
     request.outputs = None
-    request.parts = None
+    request.joined = None
+    request.joined_rows = 0
     request.ended = False
     request.cursor = request.length = request.size_bytes = 0
     request.held_ns = request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = 0

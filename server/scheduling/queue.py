@@ -57,19 +57,26 @@ class BatchQueue:
 
         ``limit_ns``: the most nanoseconds that the batch should take; a single row may take longer.
         """
-        self.running.retry_ns = NEVER
-        slowdown = self.running.next_slowdown()
+        slowdown = 1.0
+        if self.running.contended:
+            self.running.retry_ns = NEVER
+            slowdown = self.running.next_slowdown()
         while (bucket := self.waiting.most_urgent()) is not None:
             if self.waiting.evict_head(bucket, now_ns):
                 continue
             if self._holds(bucket, now_ns):
                 return None
             candidate = self._former.choose(bucket, limit_ns)
-            if self.running.delays(candidate, now_ns, slowdown):
+            if slowdown != 1.0 and self.running.delays(candidate, now_ns, slowdown):
                 return None
             batch = self._former.form(candidate, now_ns, slowdown, self._held_ns)
             if batch is not None:
-                self.running.start(batch, now_ns, candidate.target.cost.predict_ns(batch.rows), slowdown)
+                try:
+                    self.running.start(batch, now_ns, candidate.target.cost.predict_ns(batch.rows), slowdown)
+                except BaseException:
+                    self.running.forget(batch)
+                    self.waiting.lose(batch.slices)
+                    raise
                 return batch
         self._end_hold(now_ns)
         return None
@@ -92,7 +99,8 @@ class BatchQueue:
         for bucket in self.waiting.buckets.values():
             if bucket.rows:
                 waiting_ns += bucket.rows * bucket.cost.row_ns
-        return int(waiting_ns * self.running.row_share) + self.running.free_ns(now_ns)
+        waiting_ns *= self.running.row_share
+        return int(waiting_ns) if self.running.idle > 0 else int(waiting_ns) + self.running.free_ns(now_ns)
 
     def finish_ns(self, rows: int, shape: Hashable, length: int, now_ns: int, wait_ns: int) -> int:
         """When a request that arrives now would finish: after the wait, in the batch in which it would be.
@@ -120,8 +128,8 @@ class BatchQueue:
 
     def _holds(self, bucket: Bucket, now_ns: int) -> bool:
         """Whether the batch of the most urgent bucket is held back for others to join. Ends a hold that is over."""
-        begins_ns = bucket.heap[0][2] + self._max_delay_ns
-        if now_ns < begins_ns and bucket.rows < self._max_batch_size:
+        full = not self._max_delay_ns or bucket.rows >= self._max_batch_size
+        if not full and now_ns < bucket.heap[0][2] + self._max_delay_ns:
             self._holding_since = self._holding_since or now_ns
             return True
         self._end_hold(now_ns)

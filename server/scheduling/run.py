@@ -27,16 +27,21 @@ def run(
     shared: bool = False,
 ) -> Failures:
     """Run a batch and set its time stamps and outputs. Returns the slices that failed, which ``batch`` then lacks.
+    Raises nothing.
 
     A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
     will be joined with others.
     """
+    slices = batch.slices
     try:
         batch.arrays = assemble(batch, padding)
         batch.assembled_ns = clock()
         batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
-        failures = _bisect(batch, model, padding, error)
+        try:
+            failures = _bisect(batch, model, padding, error)
+        except BaseException as second:  # noqa: BLE001 - such as outputs of the halves that do not fit together
+            failures = _all_failed(batch, slices, second)
     else:
         failures = []
     batch.computed_ns = clock()
@@ -66,6 +71,14 @@ def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:
     if (shared or not whole) and any(array.shape[:1] != (batch.rows,) for array in outputs):
         raise ModelFailed("the model returned another number of rows than it was given")
     return outputs
+
+
+def _all_failed(batch: Batch, slices: list[Slice], error: BaseException) -> Failures:
+    """Fail all slices of a batch with one error."""
+    log.error("a batch failed rows=%d", batch.rows, exc_info=error)
+    batch.bucket, batch.slices, batch.outputs = None, [], []
+    failure = ModelFailed("the model failed on this input; the server's log has the details")
+    return [(one, failure) for one in slices]
 
 
 def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:

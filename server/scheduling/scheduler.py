@@ -12,24 +12,25 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from time import perf_counter_ns
+from typing import Any
 
-import numpy as np
-
-from ..errors import ClientGone, DeadlineExceeded, NotReady
+from ..errors import NotReady, Overloaded, SlipwayError
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
-from .admission import UNLIMITED, Admission
+from .admission import UNLIMITED, Admission, LoopLag
+from .alarm import Alarm
 from .batch import Batch
+from .completion import Completion, OnBatch, OnEnd
 from .device import ModelTurns
 from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
 from .queue import BatchQueue
-from .run import Failures, RunModel
+from .run import RunModel
+from .watchdog import Watchdog
 
 log = logging.getLogger("slipway.scheduler")
 
-OnBatch = Callable[[Batch, int], None]
-OnEnd = Callable[[InferRequest], None]
+NO_BATCH = "the server failed to form a batch; its log has the details"
 
 
 class Scheduler:
@@ -50,6 +51,7 @@ class Scheduler:
         turns: ModelTurns | None = None,
         on_batch: OnBatch,
         on_end: OnEnd | None = None,
+        stall_ns: int = NEVER,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
@@ -57,24 +59,28 @@ class Scheduler:
         that admission allows. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
         ``turns``: the turns of its threads on a device that models share; None: the device is not shared.
         ``on_batch(batch, failed slices)`` is called for every batch, for the metrics. ``on_end`` is called for every
-        request that has ended, instead of its ``done``."""
+        request that has ended, instead of its ``done``. ``stall_ns``: the limit of the :class:`Watchdog`."""
         self.instances = instances
         self._queue = queue
-        self._admission = Admission(queue, max_queue_ns, max_queue_bytes, turns)
+        lag = LoopLag()
+        self._admission = Admission(queue, lag, max_queue_ns, max_queue_bytes, turns)
         self._loop = loop
         self._lock = threading.Lock()
         self._objects = objects
-        self._padding = padding
-        self._on_batch = on_batch
-        self._on_end = on_end
+        self._completion = Completion(
+            padding=padding, lag=lag, on_batch=on_batch, on_end=on_end, clock=clock, name=name
+        )
         self._clock = clock
+        self._name = name
+        self._watchdog = Watchdog(stall_ns)
+        self._pulls = 0
+        self.stalled = ""
         self._waking = 0
         self._stopped = False
         self.refusing = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._deadline_ns = NEVER
-        self._hold_timer: asyncio.TimerHandle | None = None
-        work = Work(model, self._pull, self._finish, padding)
+        self._deadline = Alarm(loop, clock, self._expire)
+        self._hold = Alarm(loop, clock, self._release_hold)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
@@ -90,21 +96,36 @@ class Scheduler:
             request.size_bytes += array.nbytes
         if self._objects:
             request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+        wake = False
         with self._lock:
             if self._stopped:
                 raise NotReady("the model is being unloaded")
+            if self.stalled:
+                raise NotReady(f"the model makes no progress: {self.stalled}")
             if not admitted:
-                self.refusing = True
-                self._admission.admit(request, shape, now_ns)
+                try:
+                    self._admission.admit(request, shape, now_ns)
+                except Overloaded:
+                    self.refusing = True
+                    raise
                 self.refusing = False
-            self._queue.push(request, shape, now_ns)
-            wake = self._queue.running.idle > self._waking
-            if wake:
+            try:
+                self._queue.push(request, shape, now_ns)
+            except BaseException:
+                request.refuse()
+                raise
+            if self._queue.running.idle > self._waking:
                 self._waking += 1
-        if wake:
-            self._executor.wake()
-        if request.deadline_ns < self._deadline_ns:
-            self._arm_deadline(request.deadline_ns, now_ns)
+                wake = True
+        try:
+            if wake:
+                self._executor.wake()
+            if request.deadline_ns < self._deadline.at_ns:
+                self._deadline.set(request.deadline_ns)
+        except BaseException:
+            request.refuse()
+            self._recount(wake)
+            raise
 
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where the wait alone is too long for every request with this deadline."""
@@ -133,40 +154,119 @@ class Scheduler:
         with self._lock:
             return [(size, *point) for size, cost in self._queue.waiting.costs() for point in cost.points()]
 
-    def stop(self) -> None:
-        """Refuse new requests and end the executor after its running batches. Blocks: not for the event loop."""
+    def stop(self, patience_s: float | None = None) -> bool:
+        """Refuse new requests and wait for the running batches, for ``patience_s`` at most (None: for ever). Returns
+        whether they have ended. Blocks: not for the event loop."""
         self._stopped = True
-        self._executor.stop()
+        return self._executor.stop(patience_s)
 
     def abandon(self) -> None:
-        """After :meth:`stop`, on the event loop: end all waiting requests with NotReady."""
-        for timer in (self._deadline_timer, self._hold_timer):
-            if timer is not None:
-                timer.cancel()
+        """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
+        self._deadline.clear()
+        self._hold.clear()
+        self._end_held(NotReady("the model was unloaded before the request could run"))
+
+    def check(self) -> None:
+        """Look for lost progress: called about once a second, on the event loop.
+
+        A model that makes no progress is ``stalled``: it refuses requests, and those that it holds end with NotReady. A
+        run that returns later makes it ready again. An instance that sleeps while requests wait is woken.
+        """
+        now_ns = self._clock()
         with self._lock:
-            left = self._queue.waiting.clear()
-        for request in left:
-            request.error = NotReady("the model was unloaded before the request could run")
-            self._end(request)
+            queue = self._queue
+            rows, overdue_ns = queue.waiting.rows, queue.running.overdue_ns(now_ns)
+            reason = self._watchdog.check(now_ns, rows, self._pulls, overdue_ns)
+            wake = queue.wake_ns() == NEVER and self._more_to_start()
+            changed = bool(reason) != bool(self.stalled)
+            self.stalled = reason
+        if wake:
+            self._wake()
+        if changed and reason:
+            log.error("a model makes no progress model=%s reason=%r", self._name, reason)
+            self._end_held(NotReady(f"the model makes no progress: {reason}"))
+        elif changed:
+            log.info("a model makes progress again model=%s", self._name)
+
+    def _end_held(self, error: SlipwayError) -> None:
+        """End all requests that wait or run. A run that returns later finds them ended."""
+        with self._lock:
+            running = [request for batch in self._queue.running.batches() for request, _, _ in batch.slices]
+            waiting = self._queue.waiting.clear()
+        self._completion.fail_all([*running, *waiting], error)
 
     def _pull(self, finished: Batch | None, limit_ns: int = NEVER) -> Batch | None:
+        """Hand a finished batch back and get the next one. Runs where the executor runs. Raises nothing.
+
+        If a batch cannot be formed, the most urgent request gets an error, and the others go on.
+        """
+        queue = self._queue
         with self._lock:
+            self._pulls += 1
             if finished is None:
                 self._waking -= 1
             else:
-                self._queue.release(finished)
-            batch = None if self._stopped else self._queue.pull(self._clock(), limit_ns)
-            evicted = self._queue.waiting.take_evicted()
-            hold_ns = self._queue.wake_ns() if batch is None else NEVER
-            # Rows that were held back for contention may have become more than one batch takes.
-            wake = self.instances > 1 and batch is not None and self._more_to_start()
+                try:
+                    queue.release(finished)
+                except Exception:
+                    log.exception("learning from a run failed model=%s", self._name)
+                    queue.running.forget(finished)
+            batch = None
+            while not self._stopped:
+                try:
+                    batch = queue.pull(self._clock(), limit_ns)
+                    break
+                except Exception:
+                    log.exception("forming a batch failed model=%s", self._name)
+                    if not queue.waiting.evict_most_urgent(SlipwayError(NO_BATCH)):
+                        break
+            try:
+                evicted = queue.waiting.take_evicted()
+                hold_ns = queue.wake_ns() if batch is None else NEVER
+                # Rows that were held back for contention may have become more than one batch takes.
+                wake = self.instances > 1 and batch is not None and self._more_to_start()
+            except Exception:
+                log.exception("ending evicted requests failed; the next batch tries again model=%s", self._name)
+                return batch
         if evicted:
-            self._loop.call_soon_threadsafe(self._end_all, evicted)
+            self._post(self._completion.end_all, evicted)
         if hold_ns != NEVER:
-            self._loop.call_soon_threadsafe(self._arm_hold, hold_ns)
+            self._post(self._hold.set, hold_ns)
         if wake:
-            self._executor.wake()
+            self._wake()
         return batch
+
+    def _lost(self, batch: Batch | None, error: BaseException) -> None:
+        """The executor failed outside a run: its batch is over, and an instance is free again. Raises nothing."""
+        log.critical("an executor failed; it goes on model=%s", self._name, exc_info=error)
+        with self._lock:
+            if batch is not None:
+                self._queue.running.forget(batch)
+            wake = self._more_to_start()
+        if batch is not None:
+            self._post(self._completion.lose, batch.slices, error)
+        if wake:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake an instance that counts as waking. Raises nothing."""
+        try:
+            self._executor.wake()
+        except Exception:
+            log.exception("waking an instance failed model=%s", self._name)
+            self._recount(True)
+
+    def _recount(self, was_waking: bool) -> None:
+        """An instance that counted as waking was not woken."""
+        with self._lock:
+            self._waking -= was_waking
+
+    def _post(self, call: Callable[..., None], *args: Any) -> None:
+        """Have the event loop call something, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:
+            log.warning("the event loop is closed; requests are lost model=%s", self._name)
 
     def _more_to_start(self) -> bool:
         """Whether another instance should be woken, which then counts as waking."""
@@ -174,90 +274,17 @@ class Scheduler:
         self._waking += more
         return more
 
-    def _finish(self, batch: Batch, failures: Failures) -> None:
-        """Give every request of a batch its rows."""
-        self._on_batch(batch, len(failures))
-        self._admission.learn_lag(self._clock() - batch.computed_ns)
-        alone = len(batch.slices) == 1
-        offset = 0
-        for request, start, stop in batch.slices:
-            rows = stop - start
-            outputs = batch.outputs if alone else [array[offset : offset + rows] for array in batch.outputs]
-            offset += rows
-            if self._padding is not None and request.length != batch.length:
-                outputs = self._padding.cut(outputs, request.length)
-            request.assembled_ns = batch.assembled_ns
-            request.computed_ns = batch.computed_ns
-            request.run_rows = batch.rows
-            if rows == request.rows:
-                request.outputs = outputs
-            elif not self._rejoin(request, start, outputs):
-                continue
-            request.scattered_ns = self._clock()
-            late_ns = request.scattered_ns - request.deadline_ns
-            if late_ns > 0 and request.error is None:
-                request.error = DeadlineExceeded(f"deadline exceeded: finished {late_ns / 1e6:.1f} ms late")
-                request.outputs = None
-            self._end(request)
-        for (request, _, _), error in failures:
-            request.error = error
-            request.abandoned = True
-            self._end(request)
-
-    def _rejoin(self, request: InferRequest, start: int, outputs: list[np.ndarray]) -> bool:
-        """Keep one part of a request that was split; True when it was the last."""
-        request.parts = request.parts or []
-        request.parts.append((start, outputs))
-        if sum(len(part[0]) for _, part in request.parts) < request.rows:
-            return False
-        ordered = [part for _, part in sorted(request.parts, key=lambda pair: pair[0])]
-        request.outputs = [np.concatenate(arrays) for arrays in zip(*ordered, strict=True)]
-        return True
-
-    def _end(self, request: InferRequest) -> None:
-        if request.ended:
-            return
-        request.ended = True
-        if request.abandoned and request.error is None:
-            request.error = ClientGone("the client closed the connection before its answer was ready")
-        try:
-            if self._on_end is None:
-                request.done(request)
-            else:
-                self._on_end(request)
-        except Exception:
-            log.exception("completing a request failed; the other requests of its batch go on")
-
-    def _end_all(self, requests: list[InferRequest]) -> None:
-        for request in requests:
-            self._end(request)
-
-    def _arm_hold(self, wake_ns: int) -> None:
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        self._hold_timer = self._loop.call_later(max(wake_ns - self._clock(), 0) / 1e9, self._release_hold)
-
     def _release_hold(self) -> None:
         with self._lock:
-            wake = self._queue.running.idle > self._waking
-            if wake:
-                self._waking += 1
+            wake = self._more_to_start()
         if wake:
-            self._executor.wake()
-
-    def _arm_deadline(self, deadline_ns: int, now_ns: int) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._deadline_ns = deadline_ns
-        self._deadline_timer = self._loop.call_later(max(deadline_ns - now_ns, 0) / 1e9, self._expire)
+            self._wake()
 
     def _expire(self) -> None:
-        now_ns = self._clock()
+        """Evict and end the requests whose deadline has passed."""
         with self._lock:
-            following_ns = self._queue.waiting.expire(now_ns)
+            following_ns = self._queue.waiting.expire(self._clock())
             evicted = self._queue.waiting.take_evicted()
-        self._deadline_timer = None
-        self._deadline_ns = NEVER
         if following_ns != NEVER:
-            self._arm_deadline(following_ns, now_ns)
-        self._end_all(evicted)
+            self._deadline.set(following_ns)
+        self._completion.end_all(evicted)

@@ -84,10 +84,6 @@ class WaitingRequests:
             return waiting[0] if waiting else None
         return min(waiting, key=lambda bucket: bucket.heap[0][:2])
 
-    def pop_head(self, bucket: Bucket) -> None:
-        """Remove the head of a bucket, whose rows are all in a batch now."""
-        self.bytes -= heapq.heappop(bucket.heap)[3].size_bytes
-
     def evict_head(self, bucket: Bucket, now_ns: int) -> bool:
         """Evict the head of a bucket if it is abandoned, expired, or can no longer be computed in time."""
         request = bucket.heap[0][3]
@@ -107,11 +103,26 @@ class WaitingRequests:
 
     def evict(self, bucket: Bucket, error: SlipwayError) -> None:
         """Remove the head of a bucket with an error, for :meth:`take_evicted`."""
-        request = bucket.heap[0][3]
+        request = heapq.heappop(bucket.heap)[3]
         request.error = error
         bucket.rows -= request.rows - request.cursor
-        self.pop_head(bucket)
+        self.bytes -= request.size_bytes
         self._evicted.append(request)
+
+    def evict_most_urgent(self, error: SlipwayError) -> bool:
+        """Evict the request that would run next. Returns False when no request waits."""
+        bucket = self.most_urgent()
+        if bucket is None:
+            return False
+        self.evict(bucket, error)
+        return True
+
+    def lose(self, slices: Iterable[tuple[InferRequest, int, int]]) -> None:
+        """Evict requests that were drawn for a batch that could not be started; rows of them may still wait."""
+        for request, _, _ in slices:
+            request.error = SlipwayError("the server failed to form a batch; its log has the details")
+            request.abandoned = True
+            self._evicted.append(request)
 
     def expire(self, now_ns: int) -> int:
         """Evict the heads whose deadline has passed. Returns when to call again; NEVER when no request waits."""

@@ -211,6 +211,13 @@ class Settings:
         group="scheduling",
         least=0,
     )
+    stall_s: float = option(
+        120.0,
+        "seconds that a run may take longer than predicted, or that requests may wait while no run starts, before the "
+        "model counts as stalled: /ping says 503, and its requests get 503; 0: never",
+        group="scheduling",
+        least=0,
+    )
     max_queue_mb: float = option(
         256.0,
         "megabytes of waiting requests above which new ones are refused with 429",

@@ -234,6 +234,49 @@ def test_a_deadline_that_is_none_is_malformed(waiting_server: ServerProcess, dea
     assert (answer.status, answer.code) == (400, "malformed_input")
 
 
+STALL = 668.0
+
+
+def test_a_model_whose_run_does_not_end_turns_the_server_unready_and_its_requests_end(
+    serve: Serve, tmp_path: Path
+) -> None:
+    model = sample_models.fake(tmp_path / "model", stall=STALL, wait_us=1_000, batch_sizes=(1,))
+    server = serve(model, "--stall-s", "1", "--inline-below-us", "0").ready()
+    with server.connect() as stuck, server.connect() as waiting:
+        stuck.sendall(post_bytes(instances(row(STALL))))
+        eventually(lambda: server.samples()["slipway_queue_rows"] == 0, "the run has begun")
+        waiting.sendall(post_bytes(instances(row(1))))
+        (first,), (second,) = read_answers(stuck, 1), read_answers(waiting, 1)
+    assert {(one.status, one.code) for one in (first, second)} == {(503, "not_ready")}
+    ping = server.get("/ping")
+    assert (ping.status, ping.code) == (503, "not_ready")
+    assert "'fake' makes no progress" in ping.json()["error"]
+    assert server.get("/v2/health/ready").status == 503
+    assert server.get("/v2/models/fake/ready").status == 503
+    assert server.get("/v2/health/live").status == 200
+    assert server.post("/invocations", {"instances": [row(1)]}).status == 503
+    assert server.samples()["slipway_ready"] == 0
+
+
+def test_a_deadline_that_an_idle_server_cannot_meet_is_504_and_says_nothing_of_coming_back(
+    serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(sample_models.fake(tmp_path / "model", wait_us=50_000), "--inline-below-us", "0").ready()
+    answer = server.post("/invocations", {"instances": [row(1)]}, {"X-Request-Deadline-Ms": "10"})
+    assert (answer.status, answer.code) == (504, "deadline_exceeded")
+    assert "retry-after" not in answer.headers
+
+
+def test_a_server_on_the_ipv6_wildcard_serves_both_families(serve: Serve, tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no sockets for both families")
+    server = serve(sample_models.fake(tmp_path / "model"), "--host", "::").ready()
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, server.port), timeout=10) as client:
+            client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_answers(client, 1)[0].status == 200
+
+
 QUEUE_MS, RUN_US, BATCH, CONNECTIONS = 100, 20_000, 4, 240
 """A run of 4 rows takes 20 ms, so 100 ms of queue hold 20 rows: 240 requests at once are ten times what may wait."""
 

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from ...artifact import Batching, Manifest
+from ...request import NEVER
 from ...settings.options import Settings
 from ...system.cores import available_cores
 from .warmup import Seeds
@@ -36,6 +37,7 @@ class SchedulingLimits:
     max_queue_bytes: int
     max_queue_delay_ns: int
     deadline_ns: int
+    stall_ns: int
     inline_below_ns: int
     tune_ns: int
     cache_bytes: int
@@ -49,6 +51,7 @@ class SchedulingLimits:
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
             max_queue_delay_ns=settings.max_queue_delay_us * 1_000,
             deadline_ns=int(settings.deadline_ms * 1e6),
+            stall_ns=int(settings.stall_s * 1e9) or NEVER,
             inline_below_ns=settings.inline_below_us * 1_000,
             tune_ns=int(settings.tune_ms * 1e6),
             cache_bytes=int(settings.cache_mb * 1e6),

@@ -264,6 +264,7 @@ def _schedule(
         turns=context.turns(one.batching.threads) if one.own and not warm.inline else None,
         on_batch=on_batch,
         on_end=pipeline.ended,
+        stall_ns=context.limits.stall_ns,
         name=f"{metrics.labels[0]}.{one.name}",
     )
     step_metrics.work.size(warm.instances, one.batching.threads)

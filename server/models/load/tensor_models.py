@@ -181,6 +181,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         padding=model.padding,
         turns=None if model.inline else build.context.turns(batching.threads),
         on_batch=metrics.record_run,
+        stall_ns=limits.stall_ns,
         name=name,
     )
 

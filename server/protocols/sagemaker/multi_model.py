@@ -7,6 +7,7 @@ after which the platform unloads another one and retries. Model names are hashes
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ...request import Head
 from .. import JSON, Handler, Responder, Route
 from ..failure import send_failure
 from .invocations import BODIES, SageMaker
+
+log = logging.getLogger("slipway.models")
 
 TAG = "SageMaker multi-model"
 ONE = "/models/{name}"
@@ -137,6 +140,9 @@ class MultiModel:
                 await work()
             except SlipwayError as error:
                 send_failure(error, head, responder)
+            except Exception:
+                log.exception("loading or unloading a model failed path=%s", head.path)
+                send_failure(SlipwayError("the server failed; its log has the details"), head, responder)
             else:
                 responder.send(200, JSON, done)
 

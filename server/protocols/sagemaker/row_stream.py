@@ -46,7 +46,10 @@ def stream_rows(
             if first.abandoned:
                 raise ClientGone("the client closed the connection while its body was decoded")
             return RowStream(model, head, responder, end, writer, rows or model.max_batch_size).start(first)
-        except SlipwayError as error:
+        except BaseException as error:
+            if not isinstance(error, SlipwayError):
+                log.error("starting a stream of rows failed model=%s", model.name, exc_info=error)
+                error = SlipwayError("the server failed on this request; its log has the details")
             model.metrics.answers[error.code] += 1
             if not isinstance(error, ClientGone):
                 send_failure(error, head, responder)
@@ -104,11 +107,14 @@ class RowStream:
         exchange = Exchange(self._model, self._head, self._responder, self._payload, self._writer)
         part = self._part()
         first.arrays, first.rows, first.done, first.context = part.arrays, part.rows, part.done, part.context
-        first.decoded_ns = part.decoded_ns
+        first.respond, first.decoded_ns = part.respond, part.decoded_ns
         self._first = first
         apply_options(exchange, first)
         self._submit(first)
-        self.resume()
+        try:
+            self.resume()
+        except Exception as error:  # noqa: BLE001 - sent to the client; the first part runs
+            self._fail(error)
         return first
 
     def resume(self) -> None:
@@ -124,7 +130,7 @@ class RowStream:
         except Overloaded:
             if not self._running:
                 asyncio.get_running_loop().call_later(RETRY_S, self.resume)
-        except SlipwayError as error:
+        except Exception as error:  # noqa: BLE001 - sent to the client
             self._fail(error)
         finally:
             self._submitting = False
@@ -149,7 +155,8 @@ class RowStream:
         self._given += request.rows
         try:
             self._model.submit(request)
-        except SlipwayError:
+        except BaseException:
+            request.refuse()
             del self._running[request.context]
             self._given -= request.rows
             raise
@@ -179,7 +186,7 @@ class RowStream:
                 lines, content_type, _ = self._writer.encode(
                     request.outputs, part, model.spec, model.name, model.version
                 )
-            except SlipwayError as error:
+            except Exception as error:  # noqa: BLE001 - sent to the client
                 self._fail(error)
                 return
             encoded_ns = perf_counter_ns()
@@ -194,9 +201,13 @@ class RowStream:
             self._finish("ok")
             self._outlet.end()
 
-    def _fail(self, error: SlipwayError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """End the response with an error; the parts that are left are dropped."""
         if self._over:
             return
+        if not isinstance(error, SlipwayError):
+            log.error("streaming rows failed model=%s", self._model.name, exc_info=error)
+            error = SlipwayError("the server failed on this request; its log has the details")
         self._finish(error.code)
         if self._outlet is None:
             send_failure(error, self._head, self._responder)

@@ -14,7 +14,7 @@ from ...scripts.responses import BODILESS
 from .. import Responder
 from ..exchange import Exchange
 from ..failure import request_id, send_failure
-from ..inference import NO_PAYLOAD, fail
+from ..inference import NO_PAYLOAD, fail, watch
 from ..request_options import apply_options
 from ..response_headers import requested_headers
 from .script_stream import ScriptStream
@@ -52,18 +52,21 @@ class ScriptCalls:
                 model.scheduler.submit(request, head.session.id)  # the calls of a run share one context
             else:
                 model.submit(request)
-        except SlipwayError as error:
+        except BaseException as error:
+            request.refuse()
             call.sink = None
+            if not isinstance(error, SlipwayError):
+                raise
             model.metrics.answers[error.code] += 1
             send_failure(error, head, responder)
             return None
         if model.watch is not None:
-            model.watch(request)
+            watch(model, request)
         return request
 
 
 def _finish(request: InferRequest) -> None:
-    """Send the script's response, or the error. The scheduler calls it once for each request."""
+    """Send the script's response, or the error. Called when the request has ended."""
     exchange: Exchange = request.context
     outputs = request.outputs
     call: Call = request.arrays[0][0]
@@ -87,6 +90,7 @@ def _finish(request: InferRequest) -> None:
     headers = [*headers, *(pair for pair in asked if pair[0] not in own)]
     body = b"" if response.status in BODILESS else response.body
     exchange.responder.send(response.status, response.content_type.encode(), body, headers)
+    request.answered = True
     metrics = exchange.model.metrics
     metrics.answers["ok" if response.status < SERVER_ERROR else "script_error"] += 1
     metrics.stages.record(request, exchange.head.begun_ns, exchange.head.received_ns, encoded_ns, perf_counter_ns())

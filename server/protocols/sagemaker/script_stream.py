@@ -4,6 +4,7 @@ reads."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -13,9 +14,12 @@ from ...errors import ClientGone, SlipwayError
 from ...request import Headers, InferRequest
 from ...scripts.call import ScriptResponse
 from ..exchange import Exchange
+from ..inference import fail
 from ..request_options import CUSTOM_ATTRIBUTES
 from ..responder import Outlet
 from ..streaming import begin
+
+log = logging.getLogger("slipway.inference")
 
 WINDOW_BYTES = 262_144
 """Unread bytes from which on the script has to wait for the client."""
@@ -27,7 +31,9 @@ class ScriptStream:
 
     __slots__ = (
         "_changed",
+        "_client_left",
         "_exchange",
+        "_fault",
         "_held",
         "_lock",
         "_loop",
@@ -47,6 +53,8 @@ class ScriptStream:
         self._held = 0  # those of them that were written while the client did not read
         self._changed = threading.Event()
         self._outlet: Outlet | None = None
+        self._fault: SlipwayError | None = None
+        self._client_left = False  # unlike ``abandoned``, which faults set too
         self.begun = False
         self.status = 200
 
@@ -82,15 +90,23 @@ class ScriptStream:
         self._changed.set()
 
     def gone(self) -> None:
-        self._request.abandoned = True
+        self._client_left = self._request.abandoned = True
         self._changed.set()
 
     def finish(self, error: SlipwayError | None) -> None:
         """End the response after the run, with the run's error if it has one."""
         metrics = self._exchange.model.metrics
-        if self._request.abandoned or self._outlet is None:
+        if self._client_left:
             metrics.answers[ClientGone.code] += 1
-        elif error is not None:
+        elif self._outlet is None:  # nothing was sent: the client left before, or the beginning failed
+            error = error or self._fault
+            if error is None and not self._request.abandoned:
+                error = SlipwayError("the server failed on this response; its log has the details")
+            self._request.error = error
+            fail(self._request, self._exchange)
+        elif error is not None or self._fault is not None:
+            error = error or self._fault
+            assert error is not None
             metrics.answers[error.code] += 1
             self._outlet.fail(error)
         else:
@@ -107,18 +123,32 @@ class ScriptStream:
             self._request.abandoned = True
 
     def _begin(self, content_type: bytes, headers: Headers) -> None:
-        if not self._request.abandoned:
-            exchange = self._exchange
+        if self._request.abandoned:
+            return
+        exchange = self._exchange
+        try:
             self._outlet = begin(exchange.head, exchange.responder, self.status, content_type, self, headers)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail("beginning", error)
+        else:
+            self._request.answered = True
 
     def _write(self, chunk: bytes) -> None:
-        if self._outlet is None or self._request.abandoned:
-            self._changed.set()
-            return
-        self._outlet.write(chunk)
-        with self._lock:
-            if self._outlet.writable:
-                self._unread -= len(chunk)
-            else:
-                self._held += len(chunk)
+        try:
+            if self._outlet is not None and not self._request.abandoned and self._fault is None:
+                self._outlet.write(chunk)
+                with self._lock:
+                    if self._outlet.writable:
+                        self._unread -= len(chunk)
+                    else:
+                        self._held += len(chunk)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail("writing", error)
         self._changed.set()
+
+    def _fail(self, action: str, error: Exception) -> None:
+        """Keep a fault for :meth:`finish`, and let the script go on without waiting for the client."""
+        log.error("%s a streamed response failed model=%s", action, self._exchange.model.name, exc_info=error)
+        self._fault = SlipwayError("the server failed on this response; its log has the details")
+        with self._lock:
+            self._unread = self._held = 0

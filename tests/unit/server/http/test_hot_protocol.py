@@ -481,3 +481,11 @@ def test_the_table_may_change_while_a_connection_is_open() -> None:
 
 def test_the_fake_loop_is_what_the_protocol_is_given() -> None:
     assert cast(Any, Wire().protocol.loop).armed
+
+
+def test_a_client_that_never_reads_its_response_is_cut_off() -> None:
+    wire = Wire(keep_alive_s=0.0)
+    wire.send(post(b"x", b"/hold"))
+    wire.protocol.pause_writing()
+    wire.loop.advance(1)
+    assert wire.transport.closed

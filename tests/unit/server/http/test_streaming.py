@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-from server.errors import ClientGone, ModelFailed
+from server.errors import ModelFailed
 from server.lifecycle import Phase
 from server.protocols import Responder
 from server.protocols.responder import Outlet
-from server.protocols.streaming import begin, pump
+from server.protocols.streaming import begin
 from server.request import Head
 from tests.unit.server.http.test_hot_protocol import EPOCH, Wire, answer, post
 
@@ -146,68 +142,3 @@ def test_while_draining_the_answer_is_the_last_of_its_connection() -> None:
     assert not wire.transport.closed
     outlet.end()
     assert wire.transport.closed
-
-
-async def pieces(*given: bytes | BaseException) -> AsyncIterator[bytes]:
-    for one in given:
-        if isinstance(one, BaseException):
-            raise one
-        yield one
-
-
-def test_an_iterator_is_pumped() -> None:
-    wire = Streaming()
-    wire.send(post(b"", b"/hold"))
-    asyncio.run(pump(wire.heads[0], wire.held[0], KIND, pieces(b"a", b"b")))
-    assert wire.transport.take() == BEGUN + b"\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
-
-
-def test_an_iterator_that_fails_before_its_first_piece_is_an_ordinary_failure() -> None:
-    wire = Streaming()
-    wire.send(post(b"", b"/hold"))
-    with pytest.raises(ValueError, match="secret"):
-        asyncio.run(pump(wire.heads[0], wire.held[0], KIND, pieces(ValueError("secret"))))
-    sent = wire.transport.take()
-    assert sent.startswith(b"HTTP/1.1 500 ")
-    assert b"secret" not in sent
-    assert not wire.transport.closed
-
-
-def test_an_iterator_that_fails_later_breaks_the_answer_off() -> None:
-    wire = Streaming()
-    wire.send(post(b"", b"/hold"))
-    with pytest.raises(ModelFailed):
-        asyncio.run(pump(wire.heads[0], wire.held[0], KIND, pieces(b"a", ModelFailed("no"))))
-    assert wire.transport.take() == BEGUN + b"\r\n1\r\na\r\n"
-    assert wire.transport.closed
-
-
-def test_an_iterator_is_asked_at_the_clients_pace_and_closed_when_it_leaves() -> None:
-    wire = Streaming()
-    wire.send(post(b"", b"/hold"))
-    asked: list[str] = []
-
-    async def slow() -> AsyncIterator[bytes]:
-        try:
-            for name in "abc":
-                asked.append(name)
-                yield name.encode()
-        finally:
-            asked.append("closed")
-
-    async def run() -> None:
-        wire.protocol.pause_writing()
-        task = asyncio.ensure_future(pump(wire.heads[0], wire.held[0], KIND, slow()))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert asked == ["a"]
-        wire.protocol.resume_writing()
-        wire.protocol.pause_writing()
-        wire.transport.closed = True
-        wire.protocol.connection_lost(None)
-        with pytest.raises(ClientGone):
-            await task
-
-    asyncio.run(run())
-    assert asked[-1] == "closed"
-    assert "c" not in asked

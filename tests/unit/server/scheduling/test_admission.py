@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.errors import Overloaded
+from server.errors import DeadlineExceeded, Overloaded
 from server.request import NEVER, InferRequest
-from server.scheduling.admission import LAG_WEIGHT, Admission, retry_seconds
+from server.scheduling.admission import Admission, LoopLag, retry_seconds
 from server.scheduling.device import DeviceScheduler
 from server.scheduling.queue import BatchQueue
 
@@ -34,7 +34,7 @@ def busy(waiting_rows: int, run_ms: int = 10, size_bytes: int = 0) -> BatchQueue
 
 @pytest.mark.parametrize(("waiting_rows", "refused"), [(2, False), (3, True)])
 def test_a_request_that_would_wait_longer_than_the_limit_is_refused(waiting_rows: int, refused: bool) -> None:
-    admission = Admission(busy(waiting_rows), max_queue_ns=35 * MS)
+    admission = Admission(busy(waiting_rows), LoopLag(), max_queue_ns=35 * MS)
     assert admission.wait_ns(NOW_NS) == (waiting_rows + 1) * 10 * MS
     if refused:
         with pytest.raises(Overloaded):
@@ -47,7 +47,7 @@ def test_a_request_that_would_wait_longer_than_the_limit_is_refused(waiting_rows
 
 
 def test_the_time_to_come_back_is_that_in_which_the_wait_falls_to_the_limit() -> None:
-    admission = Admission(busy(8, run_ms=1_000), max_queue_ns=2_500 * MS)
+    admission = Admission(busy(8, run_ms=1_000), LoopLag(), max_queue_ns=2_500 * MS)
     with pytest.raises(Overloaded) as refused:
         admission.admit(request(), None, NOW_NS)
     with pytest.raises(Overloaded) as foreseen:
@@ -59,7 +59,7 @@ def test_the_time_to_come_back_is_that_in_which_the_wait_falls_to_the_limit() ->
 @pytest.mark.parametrize(("allowed_ms", "refused"), [(41, False), (39, True)])
 def test_a_deadline_counts_the_wait_and_the_run(allowed_ms: int, refused: bool) -> None:
     """Three runs of 10 ms are before the request, and its own is the fourth."""
-    admission = Admission(busy(2), max_queue_ns=SECOND)
+    admission = Admission(busy(2), LoopLag(), max_queue_ns=SECOND)
     one = request(deadline_ns=NOW_NS + allowed_ms * MS)
     if refused:
         with pytest.raises(Overloaded, match=r"1\.0 ms after the deadline"):
@@ -70,7 +70,7 @@ def test_a_deadline_counts_the_wait_and_the_run(allowed_ms: int, refused: bool) 
 
 @pytest.mark.parametrize(("allowed_ms", "refused"), [(31, False), (29, True)])
 def test_a_refusal_is_foreseen_from_the_wait_alone(allowed_ms: int, refused: bool) -> None:
-    admission = Admission(busy(2), max_queue_ns=SECOND)
+    admission = Admission(busy(2), LoopLag(), max_queue_ns=SECOND)
     if refused:
         with pytest.raises(Overloaded, match=r"1\.0 ms after the deadline"):
             admission.foresee(NOW_NS, NOW_NS + allowed_ms * MS)
@@ -78,28 +78,28 @@ def test_a_refusal_is_foreseen_from_the_wait_alone(allowed_ms: int, refused: boo
         admission.foresee(NOW_NS, NOW_NS + allowed_ms * MS)
 
 
-def test_how_late_the_event_loop_is_counts_too() -> None:
-    admission = Admission(busy(0), max_queue_ns=SECOND)
-    admission.learn_lag(int(50 * MS / LAG_WEIGHT))
-    admission.learn_lag(-MS)
-    lag_ms = 50 * (1 - LAG_WEIGHT)
-    for allowed_ms, refused in ((20 + lag_ms + 1, False), (20 + lag_ms - 1, True)):
-        one = request(deadline_ns=NOW_NS + int(allowed_ms * MS))
-        if refused:
-            with pytest.raises(Overloaded):
-                admission.admit(one, None, NOW_NS)
-            with pytest.raises(Overloaded):
-                admission.foresee(NOW_NS, NOW_NS + int((10 + lag_ms - 1) * MS))
-        else:
+@pytest.mark.parametrize(("spare_ms", "refused"), [(1, False), (-1, True)])
+def test_how_late_the_event_loop_is_counts_too(spare_ms: int, refused: bool) -> None:
+    lag = LoopLag()
+    lag.ns = 45.0 * MS
+    admission = Admission(busy(0), lag, max_queue_ns=SECOND)
+    one = request(deadline_ns=NOW_NS + (20 + 45 + spare_ms) * MS)
+    early_ns = NOW_NS + (10 + 45 + spare_ms) * MS
+    if refused:
+        with pytest.raises(Overloaded):
             admission.admit(one, None, NOW_NS)
-            admission.foresee(NOW_NS, NOW_NS + int((10 + lag_ms + 1) * MS))
+        with pytest.raises(Overloaded):
+            admission.foresee(NOW_NS, early_ns)
+    else:
+        admission.admit(one, None, NOW_NS)
+        admission.foresee(NOW_NS, early_ns)
 
 
 @pytest.mark.parametrize(("waiting_rows", "size_bytes", "refused"), [(0, 999, False), (1, 40, False), (1, 41, True)])
 def test_waiting_arrays_are_bounded_and_a_single_request_is_not(
     waiting_rows: int, size_bytes: int, refused: bool
 ) -> None:
-    admission = Admission(busy(waiting_rows, size_bytes=60), max_queue_ns=SECOND, max_queue_bytes=100)
+    admission = Admission(busy(waiting_rows, size_bytes=60), LoopLag(), max_queue_ns=SECOND, max_queue_bytes=100)
     if refused:
         with pytest.raises(Overloaded):
             admission.admit(request(size_bytes=size_bytes), None, NOW_NS)
@@ -110,7 +110,7 @@ def test_waiting_arrays_are_bounded_and_a_single_request_is_not(
 def test_the_wait_is_longer_by_the_turns_of_other_models() -> None:
     device = DeviceScheduler(1, preemptive=False, clock=lambda: 0)
     ours, theirs = device.join(1), device.join(1)
-    admission = Admission(busy(2), max_queue_ns=SECOND, turns=ours)
+    admission = Admission(busy(2), LoopLag(), max_queue_ns=SECOND, turns=ours)
     assert admission.wait_ns(NOW_NS) == 30 * MS
     theirs.wait()
     assert admission.wait_ns(NOW_NS) == 60 * MS
@@ -119,3 +119,14 @@ def test_the_wait_is_longer_by_the_turns_of_other_models() -> None:
 @pytest.mark.parametrize(("wait_ns", "seconds"), [(0, 1), (1, 1), (SECOND, 1), (SECOND + 1, 2)])
 def test_retry_after_is_whole_seconds_rounded_up_and_at_least_one(wait_ns: int, seconds: int) -> None:
     assert retry_seconds(wait_ns) == seconds
+
+
+@pytest.mark.parametrize("waiting_rows", [0, 3])
+def test_a_deadline_before_the_end_of_a_run_alone_is_no_overload(waiting_rows: int) -> None:
+    admission = Admission(busy(waiting_rows), LoopLag(), max_queue_ns=SECOND)
+    with pytest.raises(DeadlineExceeded, match=r"1\.0 ms too early"):
+        admission.admit(request(deadline_ns=NOW_NS + 9 * MS), None, NOW_NS)
+    with pytest.raises(DeadlineExceeded, match=r"21\.0 ms too early"):
+        admission.admit(request(rows=3, deadline_ns=NOW_NS + 9 * MS), None, NOW_NS)
+    with pytest.raises(Overloaded):
+        admission.admit(request(deadline_ns=NOW_NS + 11 * MS), None, NOW_NS)

@@ -152,7 +152,7 @@ def test_a_busy_inline_model_lets_the_event_loop_look_elsewhere() -> None:
 
     for _ in range(3):
         queue.push(one_row(1), None, 1)
-    InlineExecutor(cast(Any, loop), Work(slow, pull, lambda *_: None)).wake()
+    InlineExecutor(cast(Any, loop), Work(slow, pull, lambda *_: None, print)).wake()
     loop.call_soon(order.append, "another")
     loop.turn()
     assert order == ["batch", "another", "batch", "batch"]
@@ -173,11 +173,13 @@ def test_a_batch_is_formed_when_the_turn_has_come_and_not_before() -> None:
             pulled.put((batch.rows, limit_ns))
         return batch
 
-    executor = ThreadExecutor(cast(Any, FakeLoop()), Work(lambda arrays: [arrays[0]], pull, print), 1, "m", turns)
+    executor = ThreadExecutor(
+        cast(Any, FakeLoop()), Work(lambda arrays: [arrays[0]], pull, print, print), 1, "m", turns
+    )
     queue.push(one_row(1), None, 1)
     executor.wake()
     queue.push(one_row(2), None, 1)
     assert pulled.empty()
     neighbour.give_back(held)
     assert pulled.get(timeout=10) == (2, QUANTUM_NS)
-    executor.stop()
+    assert executor.stop(10)

@@ -100,6 +100,18 @@ def test_requests_of_one_length_are_joined_without_padding() -> None:
     assert ids.tolist() == [[1, 2, 3], [10, 11, 12]]
 
 
+def test_requests_of_different_lengths_run_once_and_not_one_by_one() -> None:
+    runs: list[tuple[int, ...]] = []
+
+    def model(arrays: tuple[Array, ...]) -> list[Array]:
+        runs.append(arrays[0].shape)
+        return pooled(arrays)
+
+    requests = [text(3), text(2, first=10)]
+    assert run(Batch(None, [(one, 0, 1) for one in requests], 2, 1, 3), model, IDS_AND_MASK) == []
+    assert runs == [(2, 3)]
+
+
 def test_a_lone_request_is_neither_padded_nor_copied() -> None:
     request = text(5)
     batch = queue_of(BY_ROW, request).pull(9)

@@ -115,6 +115,16 @@ def test_a_batch_is_cut_so_that_its_head_meets_its_deadline() -> None:
     assert queue.cost(None).predict_ns(batch.rows) <= 25 * MS
 
 
+def test_a_batch_is_smaller_where_runs_scatter() -> None:
+    queue = BatchQueue(8, [(1, 10 * MS), (8, 40 * MS)])
+    for _ in range(8):
+        queue.push(request(deadline_ns=41 * MS), None, 0)
+    queue.cost(None).spread = 2.0
+    batch = queue.pull(0)
+    assert batch is not None
+    assert 2.0 * queue.cost(None).predict_ns(batch.rows) <= 41 * MS
+
+
 @pytest.mark.parametrize("now_ns", [50 * MS, 51 * MS])
 def test_an_expired_request_is_not_run(now_ns: int) -> None:
     queue = BatchQueue(8, FLAT)

@@ -15,8 +15,11 @@ from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, O
 from server.models.load.warmup import _unmeasured
 from server.request import NEVER, InferRequest
 from server.scheduling.batch import Batch
+from server.scheduling.completion import LAG_WEIGHT, join_part
+from server.scheduling.executor import Work
 from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
+from server.scheduling.watchdog import Watchdog
 from server.tensors import Array
 from tests.fakes import FakeLoop
 
@@ -149,13 +152,21 @@ def test_admission_refuses_what_would_wait_too_long_with_a_time_to_come_back() -
     assert len(bench.answered) == 4
 
 
-def test_admission_refuses_what_cannot_meet_its_deadline() -> None:
+def test_a_deadline_that_an_idle_server_could_not_meet_is_exceeded_and_not_overload() -> None:
     bench = Bench(cost_ms=10)
-    with pytest.raises(Overloaded, match="after the deadline"):
+    with pytest.raises(DeadlineExceeded):
         bench.submit(deadline_ms=5)
+    assert not bench.scheduler.refusing
     bench.submit(deadline_ms=15)
     bench.loop.turn()
     assert len(bench.answered) == 1
+
+
+def test_a_deadline_that_only_the_queue_breaks_is_overload() -> None:
+    bench = Bench(cost_ms=10, largest=1)
+    bench.submit()
+    with pytest.raises(Overloaded, match="after the deadline"):
+        bench.submit(deadline_ms=15)
 
 
 def test_a_deadline_that_passes_in_the_queue_is_answered_when_it_passes() -> None:
@@ -199,12 +210,164 @@ def test_overload_is_foreseen_from_the_wait_alone_and_only_while_requests_are_re
     assert not bench.scheduler.refusing
 
 
+def test_the_lag_of_the_loop_follows_how_late_batches_are_completed() -> None:
+    bench = Bench()
+    completion = bench.scheduler._completion
+    batch = Batch(None, [], 0, 0)
+    batch.computed_ns = bench.loop.now_ns - 50 * MS
+    completion.finish(batch, [])
+    assert completion._lag.ns == pytest.approx(LAG_WEIGHT * 50 * MS)
+    batch.computed_ns = bench.loop.now_ns + 50 * MS
+    completion.finish(batch, [])
+    assert completion._lag.ns == pytest.approx((1 - LAG_WEIGHT) * LAG_WEIGHT * 50 * MS)
+
+
 class StuckExecutor:
     def wake(self) -> None:
         pass
 
-    def stop(self) -> None:
-        pass
+    def stop(self, _patience_s: float | None) -> bool:
+        return True
+
+
+def test_a_lone_request_that_is_held_starts_when_its_delay_is_over() -> None:
+    bench = Bench(max_delay_ms=5)
+    bench.submit(1)
+    bench.loop.turn()
+    bench.loop.advance(5 * MS - 1)
+    assert bench.batches == []
+    bench.loop.advance(1)
+    assert bench.batches == [1]
+
+
+def test_each_deadline_in_the_queue_is_answered_when_it_passes() -> None:
+    bench = Bench(cost_ms=10, largest=1)
+    bench.scheduler._executor = cast(Any, StuckExecutor())
+    requests = [bench.submit(deadline_ms=deadline_ms) for deadline_ms in (30, 70, 100)]
+    for index, at_ms in enumerate((30, 40, 30)):
+        bench.loop.advance(at_ms * MS)
+        assert bench.answered == requests[: index + 1]
+    assert bench.loop.armed == []
+
+
+class Stuck:
+    """A scheduler whose model never returns: its executor takes batches and keeps them."""
+
+    def __init__(self, stall_s: int = 60) -> None:
+        self.bench = Bench(cost_ms=10, largest=2)
+        self.scheduler = self.bench.scheduler
+        self.scheduler._watchdog = Watchdog(stall_s * 1_000 * MS)
+        self.scheduler._executor = cast(Any, self)
+        self.batches: list[Batch] = []
+
+    def wake(self) -> None:
+        batch = self.scheduler._pull(None)
+        if batch is not None:
+            self.batches.append(batch)
+
+    def stop(self, _patience_s: float | None) -> bool:
+        return False
+
+    def seconds(self, count: int) -> None:
+        for _ in range(count):
+            self.bench.loop.advance(1_000 * MS)
+            self.scheduler.check()
+
+
+def test_a_model_whose_run_does_not_return_is_stalled_and_what_it_holds_ends() -> None:
+    stuck = Stuck()
+    running, waiting = stuck.bench.submit(1), stuck.bench.submit(2)
+    stuck.seconds(60)
+    assert (stuck.scheduler.stalled, stuck.bench.answered) == ("", [])
+    stuck.seconds(1)
+    assert "longer than predicted" in stuck.scheduler.stalled
+    assert stuck.bench.answered == [running, waiting]
+    assert all(isinstance(one.error, NotReady) for one in stuck.bench.answered)
+    with pytest.raises(NotReady):
+        stuck.bench.submit(3)
+    assert stuck.scheduler.waiting_bytes == 0
+
+
+def test_a_stalled_model_whose_run_returns_after_all_is_ready_again() -> None:
+    stuck = Stuck()
+    request = stuck.bench.submit(1)
+    stuck.seconds(61)
+    (batch,) = stuck.batches
+    batch.outputs = [batch.slices[0][0].arrays[0] * 2]
+    batch.computed_ns = stuck.bench.loop.now_ns
+    assert stuck.scheduler._pull(batch) is None
+    stuck.scheduler._completion.finish(batch, [])
+    stuck.scheduler.check()
+    assert stuck.scheduler.stalled == ""
+    assert stuck.bench.answered == [request]
+    assert isinstance(request.error, NotReady)
+    stuck.bench.submit(2)
+
+
+def test_a_model_that_works_for_long_is_not_stalled() -> None:
+    stuck = Stuck()
+    for _ in range(200):
+        stuck.bench.submit(1)
+        batch = stuck.batches.pop()
+        stuck.seconds(50)
+        batch.outputs, batch.computed_ns = [batch.slices[0][0].arrays[0]], stuck.bench.loop.now_ns
+        assert stuck.scheduler._pull(batch) is None
+        stuck.scheduler._completion.finish(batch, [])
+        assert stuck.scheduler.stalled == ""
+    assert all(one.error is None for one in stuck.bench.answered)
+
+
+def test_an_instance_that_sleeps_while_requests_wait_is_woken_by_the_check() -> None:
+    bench = Bench()
+    real, bench.scheduler._executor = bench.scheduler._executor, cast(Any, StuckExecutor())
+    request = bench.submit(1)
+    bench.scheduler._executor = real
+    bench.scheduler._waking = 0  # the wake-up was lost
+    bench.loop.turn()
+    assert bench.answered == []
+    bench.scheduler.check()
+    bench.loop.turn()
+    assert bench.answered == [request]
+
+
+def test_a_stop_that_is_not_waited_for_ends_the_requests_of_the_run() -> None:
+    stuck = Stuck()
+    request = stuck.bench.submit(1)
+    assert not stuck.scheduler.stop(0.0)
+    stuck.scheduler.abandon()
+    assert isinstance(request.error, NotReady)
+
+
+def test_a_whole_request_is_never_cut_or_joined_and_may_return_other_numbers_of_rows() -> None:
+    """A model whose rows depend on each other: its batch size is 1, and each request counts as one row."""
+    bench = Bench(largest=1)
+    bench.scheduler._executor._work = Work(  # type: ignore[attr-defined]
+        lambda arrays: [arrays[0][:2].sum(axis=0, keepdims=True)],
+        *(bench.scheduler._pull, bench.scheduler._completion.finish, bench.scheduler._lost),
+    )
+    requests = []
+    for rows in (5, 3):
+        request = InferRequest((np.full((rows, 2), rows, np.float32),), 1, bench.answered.append)
+        bench.scheduler.submit(request, (2,))
+        requests.append(request)
+    bench.loop.turn()
+    assert bench.batches == [1, 1]
+    assert [value_of(request) for request in requests] == [10, 6]
+    assert [request.outputs[0].shape for request in requests if request.outputs] == [(1, 2), (1, 2)]
+
+
+def test_the_outputs_of_a_split_request_are_copied_once_each() -> None:
+    """The cost of a request is linear in its rows: no part is copied again when a later one arrives."""
+    request = InferRequest((np.zeros((6, 1), np.float32),), 6, lambda _: None)
+    assert not join_part(request, 2, 4, [np.full((2, 3), 1, np.float32)])
+    assert request.joined is not None
+    whole = request.joined[0]
+    assert not join_part(request, 4, 6, [np.full((2, 3), 2, np.float32)])
+    assert join_part(request, 0, 2, [np.full((2, 3), 0, np.float32)])
+    assert request.outputs is not None
+    assert request.outputs[0] is whole
+    assert whole[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert request.joined is None
 
 
 def test_a_hold_ends_with_its_delay() -> None:
@@ -264,7 +427,7 @@ def test_every_admitted_request_ends_in_exactly_one_answer(
     for index, (value, rows, deadline_ms, leaves) in enumerate(plan):
         try:
             request = bench.submit(value, rows, deadline_ms)
-        except Overloaded:
+        except (Overloaded, DeadlineExceeded):
             continue
         admitted.append((value, request))
         request.abandoned = leaves
