@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +18,7 @@ from server.errors import SlipwayError
 from .command_line import OneLineParser
 from .errors import BadInput, OptimizeError
 from .options import parse
+from .sandbox.supervisor import supervise
 
 INTERRUPTED = 130
 LOG_WIDTH = 160
@@ -44,6 +47,16 @@ def main(arguments: Sequence[str]) -> int:
     except SlipwayError as error:
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, OptimizeError) else 1
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, and the place for the report
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split()) or "no reason given"
+        errors.print(
+            f"error: unexpected {type(error).__name__}: {reason} ({place.filename}:{place.lineno}); nothing was "
+            "written. Please report this line with the command",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 1
 
 
 def _optimize(arguments: Sequence[str], console: Console) -> int:
@@ -128,5 +141,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _leftovers(arguments: Sequence[str], process: int) -> list[Path]:
+    """Return the incomplete artifact that the process of a crashed search left behind."""
+    try:
+        output = parse(arguments).output
+    except (SlipwayError, SystemExit):
+        return []
+    return list(output.resolve().parent.glob(f".{output.name}.partial-{process}"))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    given = sys.argv[1:]
+    sys.exit(supervise(partial(main, given), partial(_leftovers, given)))

@@ -66,6 +66,20 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         metavar="AXES",
         help="axes besides the batch whose size differs between requests: ids:1=tokens,mask:1=tokens",
     )
+    add(
+        "--fixed",
+        default="",
+        metavar="AXES",
+        help="axes that keep the size of the data although the model leaves them free: names, input:position, or all",
+    )
+    add(
+        "--argument",
+        dest="arguments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="keyword argument of a module:attribute, as a Python literal or a text; may be repeated",
+    )
     add("--allow-pickle", action="store_true", help="open a pickle, which runs the code in it")
     add("--isolated", action="store_true", help="create the environment that TensorFlow, Keras and Paddle models need")
     add(
@@ -109,9 +123,9 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
     add(
         "--metric",
         default="",
-        help="accuracy, top5, f1, auroc, mse, mae, r2 (these need labels), agreement, cosine (compared with the "
-        "baseline), or module:function, which takes (outputs by name, labels) and returns one score per row or one "
-        "score; default: accuracy, or cosine without --eval",
+        help="accuracy, top5, f1, auroc, mse, mae, r2 (these need labels), agreement, cosine, detections (compared "
+        "with the baseline), or module:function, which takes (outputs by name, labels) and returns one score per row "
+        "or one score; default: what fits the outputs and labels, as the command says",
     )
     add(
         "--max-drop",
@@ -145,6 +159,13 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         default="",
         metavar="NAMES",
         help="only these candidates, for example dynamic_*,float16; default: all usual ones",
+    )
+    add(
+        "--keep-float",
+        default="",
+        metavar="NODES",
+        help="nodes that stay in float in every candidate, by name or by the name of their output, for example "
+        "/head/Concat,scores",
     )
     add(
         "--work",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from server.system.cores import available_cores
 
@@ -57,6 +58,9 @@ class Options:
     portable: bool
     prune: tuple[Cut, ...] = ()
     train: str = ""
+    fixed: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     mlflow: str = ""
     experiment: str = ""
 
@@ -78,7 +82,7 @@ def parse(arguments: Sequence[str]) -> Options:
         source_memory_gib=_at_least("--source-memory", given.source_memory, 1),
         source_time_s=_at_least("--source-time", given.source_time, 1),
         calibration=given.calibration,
-        metric=given.metric or ("accuracy" if given.eval else "cosine"),
+        metric=given.metric,
         max_drop=given.max_drop,
         objective=given.objective,
         batch_sizes=_sizes("--batch-sizes", given.batch_sizes),
@@ -97,6 +101,9 @@ def parse(arguments: Sequence[str]) -> Options:
         portable=given.portable,
         prune=pruning.parse(given.prune),
         train=given.train,
+        fixed=_names(given.fixed),
+        keep_float=_names(given.keep_float),
+        arguments=_arguments(given.arguments),
         mlflow=given.mlflow,
         experiment=given.experiment,
     )
@@ -121,6 +128,20 @@ def _seconds(option: str, text: str) -> float:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse ``hidden=64``: the value is a Python literal, or a text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--argument {pair!r}: write name=value, for example hidden=64")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
 
 
 def _at_least(option: str, number: Number, least: int) -> Number:

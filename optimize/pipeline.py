@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from server.artifact import Artifact, VariableAxis
+from server.backends.independence import Independence
 
-from . import hardware, passes
-from .evaluation import dataset, evaluate, metrics, padding, synthetic
+from . import hardware, passes, provenance
+from .errors import ExportFailed, NotProven
+from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
+from .evaluation.evaluate import Allowance
+from .evaluation.metrics import Metric
+from .evaluation.source_check import SourceCheck
 from .hardware import Hardware
 from .options import Options
 from .package import artifact, prepack, profile
@@ -24,20 +25,16 @@ from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
 from .progress import Display
 from .sandbox import isolation
-from .search import budget, builder, candidates, layouts, timing
+from .sandbox.isolation import StepLimits
+from .search import budget, builder, candidates, layouts
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
+from .search.builder import LocalBuilder
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
 from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
-
-LIBRARIES = (
-    *("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy"),
-    *("transformers", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost-cpu", "lightgbm"),
-)
-"""Libraries whose versions the manifest records, if they are installed."""
 
 TYPICAL_BATCH = 8
 
@@ -52,20 +49,25 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         evaluation, calibration, synthetic_note = _read(options, display)
-        metric = metrics.metric(options.metric, evaluation.labels)
-        source = _convert(options, evaluation, Path(scratch), display)
-        split = dataset.split(
-            evaluation.select(source.inputs), calibration.select(source.inputs) if calibration else None, options.seed
-        )
-        if synthetic_note:
-            split = replace(split, note=f"{synthetic_note}; {split.note}")
         graph = Path(scratch) / "baseline.onnx"
-        proof = _prove(source, graph, display)
+        source, proof = _proven(options, evaluation, time, graph, display)
+        split = _split(options, source, evaluation, calibration, synthetic_note)
+        options = replace(options, batch_sizes=_batch_sizes(options, source))
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect()
-        rule = Rule(metric, allowed, options.objective, split.evaluation.labels, options.seed)
-        found = _search(options, time, split, machine, rule, source, graph, display)
+        rows_proof = _independence(options, split, graph, display)
+        if not rows_proof.independent:
+            options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
+        built = _builder(options, time, split, machine, source, graph)
+        # Rows that depend on each other have no answers of their own: the proof has compared whole batches.
+        alone = source if rows_proof.independent else replace(source, evaluation=())
+        metric, checked = _check_source(options, alone, split, built, allowed, display)
+        rule = Rule(
+            metric, allowed, options.objective, split.evaluation.labels, options.seed,
+            rows_proof.independent and max(options.batch_sizes) > 1,
+        )  # fmt: skip
+        found = _search(options, machine, rule, source, built, display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -74,17 +76,32 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             layout=layouts.best(measured) if measured else _single(found),
             layouts=tuple(measured),
             batch_sizes=options.batch_sizes,
-            asked=_asked(options, rule, found, split, left_out),
+            asked=provenance.asked(options, rule, found, split, left_out),
+            checked=checked,
+            independence=rows_proof,
+            missing=provenance.missing(split),
             finished=finished,
-            provenance=_provenance(options, command, source, split, machine),
+            provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
             padding=_padding(source, graph, finished.files[0], display),
         )
-        task = "classification" if metric.classifies or options.labels else ""
-        identity = artifact.Identity(options.name, options.version, task, options.labels or source.classes)
         with display.stage("Writing the artifact"):
-            written = artifact.write(root, identity, findings, split.evaluation)
+            written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
     return Artifact(options.output, written.manifest)
+
+
+def _split(
+    options: Options, source: Conversion, evaluation: Dataset, calibration: Dataset | None, synthetic_note: str
+) -> Split:
+    """Arrange the data as the source takes it, and split it."""
+    calibrating = source.arranged(calibration) if calibration else None
+    split = dataset.split(source.arranged(evaluation), calibrating, options.seed)
+    return replace(split, note=f"{synthetic_note}; {split.note}") if synthetic_note else split
+
+
+def _batch_sizes(options: Options, source: Conversion) -> tuple[int, ...]:
+    """Return the batch sizes that the source can run."""
+    return (source.layout.run_rows,) if source.layout.run_rows else options.batch_sizes
 
 
 def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, str]:
@@ -98,22 +115,50 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
             evaluation, note = synthetic.rows(Path(options.source), options.seed)
         calibration = dataset.read(options.calibration) if options.calibration else None
         stage.result = f"{evaluation.rows} rows of {', '.join(evaluation.inputs)}{f' ({note})' if note else ''}"
+    if options.metric:
+        # A metric that is not known or lacks its labels is an error before any work is done.
+        metrics.metric(options.metric, evaluation.labels)
     return evaluation, calibration, note
 
 
-def _convert(options: Options, data: Dataset, scratch: Path, display: Display) -> Conversion:
+def _proven(
+    options: Options, data: Dataset, time: Budget, graph: Path, display: Display
+) -> tuple[Conversion, baseline.Proof]:
+    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked."""
+    source = _convert(options, data, time, graph.parent / "source", display)
+    try:
+        return source, _prove(options, source, graph, display)
+    except (ExportFailed, NotProven) as error:
+        if options.dynamic or not source.axes:
+            raise
+        names = ", ".join(sorted({axis.name for axis in source.axes}))
+        display.warn(f"{error}: the axes {names} are fixed to the sizes of the data")
+    source = _convert(replace(options, fixed=(axes.EVERY,)), data, time, graph.parent / "fixed", display)
+    return source, _prove(options, source, graph, display)
+
+
+def _convert(options: Options, data: Dataset, time: Budget, directory: Path, display: Display) -> Conversion:
     with display.stage(f"Loading {options.source} and exporting it to ONNX") as stage:
-        directory = scratch / "source"
         directory.mkdir()
         sizes = (1, 2, TYPICAL_BATCH, max(options.batch_sizes))
-        source = dispatch.convert(options, data, sizes, directory, stage.say)
+        source = dispatch.convert(options, data, sizes, directory, stage.say, time.conversion_s)
         stage.result = f"{', '.join(source.inputs)} to {', '.join(source.outputs)}, by {source.exported.exporter}"
+    for warning in source.warnings:
+        display.warn(warning)
     return source
 
 
-def _prove(source: Conversion, path: Path, display: Display) -> baseline.Proof:
+def _roomy(options: Options) -> StepLimits:
+    """The limits of a step that must not fail for lack of time or memory."""
+    return StepLimits(
+        max(options.budget_s, options.source_time_s), int(options.source_memory_gib * 2**30), "--source-time",
+        "--source-memory",
+    )  # fmt: skip
+
+
+def _prove(options: Options, source: Conversion, path: Path, display: Display) -> baseline.Proof:
     with display.stage("Proving the baseline equal to the source") as stage:
-        proof = baseline.write(source, path)
+        proof = isolation.call(_roomy(options), baseline.write, source, path)
         at = ", ".join(str(size) for size, _ in proof.differences)
         lengths = "".join(f" and {name} {', '.join(map(str, sizes))}" for name, sizes in proof.lengths)
         stage.result = f"largest difference {proof.worst:.2g} at batch sizes {at}{lengths}"
@@ -136,26 +181,53 @@ def _share(
     return time, sizes
 
 
-def _search(
-    options: Options,
-    time: Budget,
-    split: Split,
-    machine: Hardware,
-    rule: Rule,
-    source: Conversion,
-    graph: Path,
-    display: Display,
-) -> Search:
+def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
+    with display.stage("Proving that rows are independent") as stage:
+        rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence.LOOKED_AT)))
+        data = Dataset(dict(rows.inputs), None, rows.sha256, rows.layout)
+        found = isolation.call(_roomy(options), independence.prove_file, graph, data)
+        stage.result = "rows of several requests can share a batch" if found.independent else f"no: {found.reason}"
+    return found
+
+
+def _builder(
+    options: Options, time: Budget, split: Split, machine: Hardware, source: Conversion, graph: Path
+) -> LocalBuilder:
     config = MeasurementConfig(options.batch_sizes, options.threads, options.rounds, seed=options.seed)
-    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
-    folder = options.work or graph.parent
     memory_bytes = options.memory_bytes or isolation.available_memory()
+    return builder.set_up(
+        options.work or graph.parent, graph, split, machine, config, time, memory_bytes, lambda *_: None,
+        axes.shorter(source.probes), int(options.source_memory_gib * 2**30), options.keep_float,
+    )  # fmt: skip
+
+
+def _check_source(
+    options: Options, source: Conversion, split: Split, built: LocalBuilder, allowed: Allowance, display: Display
+) -> tuple[Metric, SourceCheck]:
+    """Choose the metric, and compare the baseline with the source on all evaluation rows."""
+    classes, labels = options.labels or source.classes, split.evaluation.labels
+    with display.stage("Comparing source and baseline on all evaluation rows") as stage:
+        expected = built.outputs(built.reference)
+        name = options.metric or metrics.default(expected, labels, classes)
+        metric = metrics.metric(name, labels, classes)
+        answers, places = source_check.source_rows(source.outputs, source.evaluation, split)
+        checked = source_check.check(answers, places, expected, labels, metric, allowed, options.seed)
+        about = metric.about(expected, labels)
+        why = "" if options.metric else ", which fits the outputs and labels"
+        stage.result = f"{checked.rows} of {checked.of} rows by the source; metric {name}{why}: {about or 'your own'}"
+        if checked.score:
+            stage.result += f"; the source's own score is {checked.score.score.value:.4g}"
+    for warning in checked.warnings:
+        display.warn(warning)
+    return metric, checked
+
+
+def _search(
+    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, display: Display
+) -> Search:
+    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
     with display.stage("Building, evaluating and measuring candidates") as stage:
-        built = builder.set_up(
-            folder, graph, split, machine, config, time, memory_bytes, stage.count,
-            axes.shorter(source.probes), int(options.source_memory_gib * 2**30),
-        )  # fmt: skip
-        found = search(built.reference, rows, built, rule, stage.say)
+        found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
     return found
 
@@ -165,8 +237,8 @@ def _finish(
 ) -> PrepackedModel:
     with display.stage("Packing the weights of the chosen candidate") as stage:
         late = time.remaining_s <= 0
-        finished = prepack.prepack(
-            _file(found.chosen), scratch / "finished", data, portable=options.portable, late=late
+        finished = prepack.in_child(
+            _roomy(options), _file(found.chosen), scratch / "finished", data, portable=options.portable, late=late
         )
         loads = finished.mapped_ms if finished.prepacked and finished.mapped_ms is not None else finished.plain_ms
         stage.result = f"{finished.bytes / 1e6:,.1f} MB, loads in {loads:.1f} ms; {finished.reason}"
@@ -223,53 +295,3 @@ def _single(found: Search) -> Layout:
     if cell is None:
         raise ValueError("nothing was measured")
     return Layout(1, cell.threads, cell.batch_size / found.timings[cell].p50_us * 1e6)
-
-
-def _asked(options: Options, rule: Rule, found: Search, split: Split, left_out: Sequence[int]) -> dict[str, Any]:
-    reference = found.reference.accuracy
-    return {
-        "metric": {"name": rule.metric.name, "higher_is_better": rule.metric.higher_is_better},
-        "max_drop": {
-            "asked": rule.allowed.text,
-            "limit": rule.allowed.limit(reference.score.value) if reference else None,
-        },
-        "objective": options.objective,
-        "data": {
-            "evaluation_rows": split.evaluation.rows,
-            "calibration_rows": split.calibration.rows,
-            "split": split.note,
-        },
-        "measurement": {
-            "rounds": options.rounds,
-            "most_rounds": max(len(timing.rounds_us) for timing in found.timings.values()),
-            "unevenness": round(timing.unevenness(found.timings), 2),
-            "budget_s": options.budget_s,
-            "threads": list(options.threads),
-            "left_out_batch_sizes": list(left_out),
-        },
-    }
-
-
-def _provenance(options: Options, command: str, source: Conversion, split: Split, machine: Hardware) -> dict[str, Any]:
-    return {
-        "command": command,
-        "seed": options.seed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": machine.to_json(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "source": {
-            "reference": source.reference,
-            "sha256": dict(source.digests),
-            "exporter": source.exported.exporter,
-        },
-        "evaluation": {"sha256": split.evaluation.sha256},
-        "calibration": {"sha256": split.calibration.sha256},
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

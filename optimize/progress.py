@@ -50,6 +50,10 @@ class Display:
         self.console = console
         self._clock = clock
 
+    def warn(self, text: str) -> None:
+        """Print a warning between two stages."""
+        self.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
         """Show ``title`` while the block runs, then the result of the stage and its duration in seconds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,9 @@ from .tensors import Array
 log = logging.getLogger("slipway.cache")
 
 HIT, SHARED, MISS = "hit", "shared", "miss"
+ENTRY_BYTES, ARRAY_BYTES = 400, 200
+"""Memory of an entry beside its arrays, and of an array beside its values (CPython 3.11 to 3.13, NumPy 2)."""
+
 Submit = Callable[[InferRequest], None]
 Done = Callable[[InferRequest], None]
 
@@ -22,26 +26,29 @@ class ResponseCache:
     """Outputs by their inputs, for one version of one model; the least recently used are dropped first.
 
     A request whose inputs are being computed waits for that result (single flight). When the first request fails, the
-    next one in line is computed: an error may belong to one request only. ``max_bytes`` counts outputs only.
+    next one in line is computed: an error may belong to one request only. ``max_bytes`` counts the memory of the
+    entries: values, strings, and the objects around them.
     """
 
     def __init__(self, max_bytes: int, clock: Callable[[], int]) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
-        self._kept: OrderedDict[bytes, list[Array]] = OrderedDict()
-        self._flying: dict[bytes, list[InferRequest]] = {}
+        self._kept: OrderedDict[bytes, tuple[int, list[Array]]] = OrderedDict()
+        self._flying: dict[bytes, tuple[tuple[Array, ...], list[InferRequest]]] = {}
         self.bytes = 0
         self.outcomes: Counter[str] = Counter()
 
     def submit(self, request: InferRequest, submit: Submit) -> None:
         """Answer from memory, join a request that is being computed, or submit. Raises the errors of ``submit``."""
         key = digest(request.arrays)
-        outputs = self._kept.get(key)
-        if outputs is not None:
+        kept = self._kept.get(key)
+        if kept is not None:
             self._kept.move_to_end(key)
-            self._answer(request, outputs, HIT)
+            self._answer(request, kept[1], HIT)
         elif key in self._flying:
-            self._flying[key].append(request)
+            arrays, followers = self._flying[key]
+            request.arrays = arrays  # equal; its own are freed while it waits
+            followers.append(request)
         else:
             self._lead(key, request, submit, [])
             self.outcomes[MISS] += 1
@@ -50,7 +57,7 @@ class ResponseCache:
         """Submit a request whose outputs others wait for. Raises the errors of ``submit``; then none waits."""
         done = request.done
         request.done = lambda landed: self._land(key, landed, done, submit)
-        self._flying[key] = followers
+        self._flying[key] = request.arrays, followers
         try:
             submit(request)
         except Exception:
@@ -61,7 +68,7 @@ class ResponseCache:
     def _land(self, key: bytes, leader: InferRequest, done: Done, submit: Submit) -> None:
         """The leader has ended: its followers get its outputs, or the first of them is submitted. Raises nothing but
         the errors of ``done``."""
-        followers = self._flying.pop(key)
+        _, followers = self._flying.pop(key)
         leader.done = done
         try:
             if leader.outputs is None or leader.error is not None:
@@ -116,15 +123,21 @@ class ResponseCache:
         request.end()
 
     def _keep(self, key: bytes, outputs: list[Array]) -> None:
-        size = sum(array.nbytes for array in outputs)
+        size = _size(outputs)
         if size > self._max_bytes:
             return
         # A copy: outputs of a batch are views, and one row would keep the whole batch in memory
-        self._kept[key] = [array.copy() for array in outputs]
+        self._kept[key] = size, [array.copy() for array in outputs]
         self.bytes += size
         while self.bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.bytes -= sum(array.nbytes for array in oldest)
+            _, (oldest_bytes, _) = self._kept.popitem(last=False)
+            self.bytes -= oldest_bytes
+
+
+def _size(outputs: Sequence[Array]) -> int:
+    """Bytes of memory that an entry with these outputs takes."""
+    strings = sum(sys.getsizeof(one) for array in outputs if array.dtype.kind == "O" for one in array.flat)
+    return ENTRY_BYTES + sum(ARRAY_BYTES + array.nbytes for array in outputs) + strings
 
 
 def digest(arrays: Sequence[Array]) -> bytes:

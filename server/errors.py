@@ -56,6 +56,43 @@ class BodyTooLarge(SlipwayError):
     code = "body_too_large"
 
 
+class HeadTooLarge(SlipwayError):
+    """The head, its number of fields, or the trailers exceed the limit."""
+
+    code = "head_too_large"
+
+
+class UrlTooLong(SlipwayError):
+    """The URL exceeds its limit."""
+
+    code = "url_too_long"
+
+
+class UnsupportedVersion(SlipwayError):
+    """The request line names a version of HTTP that is not served."""
+
+    code = "unsupported_version"
+
+
+class Unauthorized(SlipwayError):
+    """The request lacks the token of the admin routes."""
+
+    code = "unauthorized"
+
+
+class Forbidden(SlipwayError):
+    """The request comes from a web page of another origin, or names another host."""
+
+    code = "forbidden"
+
+
+class ServerFull(SlipwayError):
+    """Received bytes, or connections, are at the limit of the process."""
+
+    code = "server_full"
+    retryable = True
+
+
 class UnsupportedMedia(SlipwayError):
     """No codec reads this media type or content encoding."""
 

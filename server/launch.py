@@ -12,24 +12,30 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import uvicorn
 import uvloop
 
 from . import VERSION, fatal
-from .codecs.media import Negotiator
+from .codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
 from .errors import BadSetting, SlipwayError
 from .http.hot import HotPath
+from .http.late_app import LateApp
+from .http.limit_metrics import LimitFamilies
+from .http.limits import Connections, ProcessAccount
 from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
+from .observe.logs import LogWriter
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
+from .protocols.compression import Expander
+from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
 from .protocols.repository import EXTENSION, Repository
@@ -40,14 +46,18 @@ from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
 from .settings import sagemaker
 from .settings.options import Settings, aliases
-from .settings.reader import environment
+from .settings.reader import environment, unreadable_aliases
 from .system import memory, orphans
 from .system.cores import available_cores
+from .system.descriptors import connections_allowed
 
 log = logging.getLogger("slipway")
 
 UNLIMITED = 1 << 62
+EXPANSION = 4
+"""Arrays of a compressed or sparse body may be so many times as large as the largest body."""
 STOPPED, FAILED = 0, 1
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 CLOSE_S = 2.0
 """How long, after the drain, a running batch may delay the end of the process."""
@@ -55,17 +65,17 @@ CLOSE_S = 2.0
 
 def launch(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. The last line of the log is the first fatal cause."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    writer = LogWriter(sys.stderr.fileno())
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[writer])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
     orphans.adopt()
-    for level, line in sagemaker.explain(environment(), aliases(), settings.port):
+    environ = environment()
+    for level, line in sagemaker.explain(environ, aliases(), settings.port, unreadable_aliases(environ)):
         log.log(level, line)
     try:
         with listen(settings.host, settings.port, settings.backlog) as sock:
-            code = uvloop.run(Slipway(settings).run(sock))
+            code = uvloop.run(Slipway(settings, [writer.families]).run(sock))
     except SlipwayError as error:
         log.critical("%s", fatal.line(error))
         return FAILED
@@ -96,6 +106,15 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def receive_limit(settings: Settings) -> int:
+    """Bytes that connections may hold together: at least one body of the largest size with its head."""
+    least = int(settings.max_body_mb * 1e6 + 2 * settings.max_head_kb * 1e3)
+    limit = int(settings.max_receive_mb * 1e6)
+    if limit < least:
+        log.info("setting raised setting=max_receive_mb to=%g; one body of --max-body-mb needs it", least / 1e6)
+    return max(limit, least)
+
+
 def later(delay_s: float, call: Callable[[], None]) -> None:
     """Call later on the running event loop."""
     asyncio.get_running_loop().call_later(delay_s, call)
@@ -104,18 +123,25 @@ def later(delay_s: float, call: Callable[[], None]) -> None:
 class Slipway:
     """One server process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, families: Iterable[Callable[[], Iterator[Any]]] = ()) -> None:
+        """``families``: callables that return further metric families at each scrape."""
         self._settings = settings
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
+        self._metrics.further += families
         self._models = Models(settings, self._metrics)
         self._models.on_change = self._bind
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
         self._bound: dict[str, list[bytes]] = {}
+        self._guard = admin_guard(settings)
         self._hot = HotPath(
             self._lifecycle,
             max_body_bytes=int(settings.max_body_mb * 1e6) or UNLIMITED,
+            max_head_bytes=int(settings.max_head_kb * 1e3),
+            account=ProcessAccount(receive_limit(settings)),
+            connections=Connections(connections_allowed(settings.max_connections)),
+            refused=self._metrics.refused,
             read_timeout_s=settings.read_timeout_s,
             keep_alive_s=settings.keep_alive_s,
             access_log=settings.access_log,
@@ -152,7 +178,9 @@ class Slipway:
         collections, lag = Collections(), LoopLag(loop)
         collections.start()
         lag.start()
+        limits = LimitFamilies(self._hot.account, self._hot.connections)
         self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
+        self._metrics.further.append(limits.families)
 
     async def _load(self) -> None:
         try:
@@ -174,26 +202,30 @@ class Slipway:
 
     def _build_routes(self) -> list[Route]:
         settings = self._settings
+        max_body_bytes = self._hot.max_body_bytes
+        expander = Expander(max_body_bytes, self._metrics)
         negotiator = Negotiator(
-            default_content_type=settings.default_content_type or None, default_accept=settings.default_accept
+            codecs(min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES),
+            default_content_type=settings.default_content_type or None,
+            default_accept=settings.default_accept,
         )
         scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
-        extensions = [EXTENSION] if settings.admin else []
+        extensions = [EXTENSION] if self._guard is not None else []
         sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
         front = SageMaker(
-            self._models, self._lifecycle, negotiator, scripts, self._metrics, settings.stream_rows, sessions
+            self._models, self._lifecycle, negotiator, scripts, self._metrics, expander, settings.stream_rows, sessions
         )
         if settings.multi_model:
             if settings.sessions:
                 log.warning("setting has no effect with --multi-model setting=sessions; unset it")
-            platform_routes = [front.health(), *MultiModel(self._models, front).routes()]
+            platform_routes = [front.health(), *MultiModel(self._models, front, platform_guard(settings)).routes()]
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         routes = [
             *platform_routes,
-            *OpenInference(self._models, self._lifecycle, self._metrics, VERSION, extensions).routes(),
+            *OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions).routes(),
             metrics_route(self._metrics),
-            *(Repository(self._models, self._follower).routes() if settings.admin else []),
+            *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]
         for route in routes:
             if "{" not in route.path:
@@ -220,7 +252,7 @@ class Slipway:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            LateApp(self._routes, self._hot.max_body_bytes, self._models if self._settings.admin else None),
+            LateApp(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._guard),
             http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
@@ -263,7 +295,10 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Keep the handlers until the process ends: the second signal may come after the last connection closed."""
         loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, so that the process stays
+            signals.append(signal.SIGHUP)
+        for one in signals:
             loop.add_signal_handler(one, self._terminate, one)
         yield
 
@@ -272,28 +307,3 @@ class Server(uvicorn.Server):
             self._hot.heads.tick(time.time())
             self._check()
         return await super().on_tick(counter)
-
-
-class LateApp:
-    """FastAPI, built when the first request needs it: a process that only answers hot routes never imports it.
-
-    It is built on another thread, because the import takes half a second and hot requests are answered meanwhile.
-    """
-
-    def __init__(self, routes: list[Route], max_body_bytes: int, models: Models | None) -> None:
-        """``models``: those that the admin API changes; None: no admin API."""
-        self._routes = routes
-        self._models = models
-        self._max_body_bytes = max_body_bytes
-        self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
-
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        if self._app is None:
-            self._app = asyncio.get_running_loop().run_in_executor(None, self._build)
-        app = await asyncio.shield(self._app)
-        await app(scope, receive, send)
-
-    def _build(self) -> Callable[..., Awaitable[None]]:
-        from .http.app import build
-
-        return build(self._routes, VERSION, self._max_body_bytes, self._models)

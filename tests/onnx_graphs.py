@@ -183,6 +183,30 @@ def count_of_rows() -> onnx.ModelProto:
     return graph(nodes, ROWS, OUT4)
 
 
+def different_from_twenty_rows() -> onnx.ModelProto:
+    """Each row, times two in batches of twenty rows and more."""
+    nodes = [
+        node("Shape", "x", "s", end=1),
+        node("Div", "s twenty", "d"),
+        node("Min", "d one", "m"),
+        node("Add", "m one", "f"),
+        node("Cast", "f", "n", to=FLOAT),
+        node("Mul", "x n", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4, {"twenty": np.array([20], np.int64), "one": np.array([1], np.int64)})
+
+
+def at_most_two_rows() -> onnx.ModelProto:
+    """Each row as it is; the model refuses three rows and more."""
+    nodes = [
+        node("Shape", "x", "s", end=1),
+        node("Sub", "s one", "last"),
+        node("Gather", "table last", "n"),
+        node("Mul", "x n", "y"),
+    ]
+    return graph(nodes, ROWS, OUT4, {"table": np.ones(2, np.float32), "one": np.array([1], np.int64)})
+
+
 def neighbour_graph() -> onnx.ModelProto:
     """Nodes and edges: two free axes of their own, and the sum of what points at each node."""
     nodes = [

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from server.backends import BackendOptions, loader
-from server.tensors import Array
+from server.tensors import Array, TensorSpec
 
 from ..errors import BadInput
 from ..passes import backend_of
 from . import bootstrap
 from .bootstrap import Interval
 from .dataset import Dataset
-from .metrics import Metric, Outputs
+from .metrics import Metric
+from .reading import Outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,36 @@ def outputs(
     session = loader(backend_of(path))(path, BackendOptions(threads, optimized=optimized))
     try:
         rows = data.rows if limit is None else min(limit, data.rows)
+        size = data.layout.run_rows or batch_size
         parts = []
-        for start in range(0, rows, batch_size):
-            batch = data.batch(min(batch_size, rows - start), start)
-            parts.append(session.run([batch[spec.name] for spec in session.spec.inputs]))
+        for start in range(0, rows, size):
+            batch = data.batch(min(size, rows - start), start)
+            answers = session.run([batch[spec.name] for spec in session.spec.inputs])
+            parts.append([rows_first(a, s, size) for a, s in zip(answers, session.spec.outputs, strict=True)])
         names = [spec.name for spec in session.spec.outputs]
-        return {name: np.concatenate([part[at] for part in parts]) for at, name in enumerate(names)}
+        return {name: np.concatenate([part[at] for part in parts])[:rows] for at, name in enumerate(names)}
     finally:
         session.close()
+
+
+def rows_first(answer: Array, spec: TensorSpec, run_rows: int) -> Array:
+    """Return an output of a run of ``run_rows`` rows with its rows on axis 0."""
+    axis = row_axis(spec, run_rows)
+    return answer[None] if axis is None else np.moveaxis(answer, axis, 0)
+
+
+def as_answered(rows: Array, spec: TensorSpec, run_rows: int) -> Array:
+    """Undo :func:`rows_first`: return the output of a run from its rows."""
+    axis = row_axis(spec, run_rows)
+    return rows[0] if axis is None else np.moveaxis(rows, 0, axis)
+
+
+def row_axis(spec: TensorSpec, run_rows: int) -> int | None:
+    """Return the axis of the rows: the first variable axis, else the first of size ``run_rows``; None if neither is."""
+    for size in (-1, run_rows):
+        if size in spec.shape:
+            return spec.shape.index(size)
+    return None
 
 
 def compare(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array | None, seed: int) -> Accuracy:
@@ -111,10 +134,11 @@ def _whole(metric: Metric, candidate: Outputs, reference: Outputs, labels: Array
 
 def sqnr_db(candidate: Outputs, reference: Outputs) -> float:
     """Signal to quantization noise over all outputs, in decibel: 0 means that the error is as large as the signal."""
-    signal = sum(float(np.sum(np.square(array.astype(np.float64)))) for array in reference.values())
+    numbers = {name: array for name, array in reference.items() if array.dtype.kind != "O"}
+    signal = sum(float(np.sum(np.square(array.astype(np.float64)))) for array in numbers.values())
     noise = sum(
         float(np.sum(np.square(candidate[name].astype(np.float64) - array.astype(np.float64))))
-        for name, array in reference.items()
+        for name, array in numbers.items()
     )
     if noise == 0:
         return float("inf")
@@ -134,6 +158,8 @@ def _scores(metric: Metric, got: Outputs, reference: Outputs, labels: Array | No
     """One number, or a number or several for each row. Raises BadInput for anything else."""
     try:
         scores = np.asarray(metric.scores(got, reference, labels), dtype=np.float64)
+    except BadInput as error:
+        raise BadInput(f"--metric {metric.name}: {error}") from error
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise BadInput(f"--metric {metric.name} fails on these outputs and labels: {error}") from error
     rows = len(next(iter(reference.values())))

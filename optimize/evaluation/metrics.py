@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,9 +12,8 @@ from server.tensors import Array
 
 from ..errors import BadInput
 from ..sources.torch_factory import resolve
-
-Outputs = Mapping[str, Array]
-"""Arrays by output name, one row per evaluation row."""
+from . import detections, ranking, reading
+from .reading import Outputs, Reading
 
 Scores = Callable[[Outputs, Outputs, Array | None], Array]
 Combine = Callable[[Array], float]
@@ -22,12 +21,13 @@ Combine = Callable[[Array], float]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``scores``: (outputs, the reference's outputs, labels) to one float per row; the metric is their mean.
+    """``scores``: (outputs, float32's outputs, labels) to one float per row; the metric is their mean.
 
-    One score per row, because the difference to the reference is taken row by row: that is what makes a drop of half
-    a percent visible with a few hundred rows. Where the figure is no mean, ``scores`` gives what each row contributes,
-    [rows, any], and ``combine`` makes the figure of any selection of rows (not a number where it is not defined). A
-    user's function may give one number for all rows instead. ``classifies``: the largest value is the answer.
+    The difference to float32 is taken row by row, so that a drop of half a percent is visible with a few hundred rows.
+    Where the figure is not a mean, ``scores`` gives the contribution of each row, [rows, any], and ``combine`` computes
+    the figure of any selection of rows (NaN where it is undefined). A user's function may give one number for all rows
+    instead. ``classifies``: the outputs name classes. ``covers``: names the output that the metric looks at, for the
+    gates of the others; None where it looks at all of them, and an empty name where it may look at none.
     """
 
     name: str
@@ -36,21 +36,50 @@ class Metric:
     higher_is_better: bool = True
     needs_labels: bool = True
     classifies: bool = False
+    about: Callable[[Outputs, Array | None], str] = lambda *_: ""
+    covers: Callable[[Outputs, Array | None], str | None] = lambda *_: None
+    reads: Callable[[Outputs, Array | None], Reading] | None = None
 
 
-def metric(name: str, labels: Array | None) -> Metric:
-    """The metric of this name, or the function at ``module:function``. Raises BadInput when labels are missing."""
-    found = METRICS.get(name)
+def metric(name: str, labels: Array | None, classes: Sequence[str] = ()) -> Metric:
+    """The metric of this name, or the function at ``module:function``. Raises BadInput when labels are missing.
+
+    ``classes``: the class names in the order of the model's columns, if known.
+    """
+    table = METRICS if not classes else _table(classes)
+    found = table.get(name)
     top = re.fullmatch(r"top([1-9]\d*)", name)
     if top:
-        found = Metric(name, _top(int(top[1])), classifies=True)
+        found = _ranked(Metric(name, _top(int(top[1]), classes), classifies=True), classes)
     if found is None and ":" in name:
         found = _custom(name)
     if found is None:
         raise BadInput(f"--metric {name!r} is not known: {', '.join(METRICS)}, top5 (any number), or module:function")
     if found.needs_labels and labels is None:
-        raise BadInput(f"--metric {name} needs an array 'labels' in the evaluation file; agreement and cosine do not")
+        free = ", ".join(row.name for row in METRICS.values() if not row.needs_labels)
+        raise BadInput(f"--metric {name} needs an array 'labels' in the evaluation file; {free} do not")
     return found
+
+
+def default(reference: Outputs, labels: Array | None, classes: Sequence[str] = ()) -> str:
+    """The name of the metric that fits float32's outputs and the labels.
+
+    Without labels: ``agreement`` for outputs that name classes, ``detections`` for boxes with scores, else ``cosine``.
+    With labels: ``accuracy`` for classes, ``f1`` for several labels a row, ``mae`` for values. Raises BadInput when the
+    labels fit no output.
+    """
+    if labels is None:
+        if detections.heads(reference) is not None:
+            return "detections"
+        named = any(array.dtype.kind in "iub" and array.size == len(array) for array in reference.values())
+        return "agreement" if named or any(map(reading.are_probabilities, reference.values())) else "cosine"
+    try:
+        kind = reading.read(reference, labels, classes).kind
+    except BadInput:
+        if labels.dtype.kind in "fiu" and any(array.size == labels.size for array in reference.values()):
+            return "mae"
+        raise
+    return {"multilabel": "f1", "round": "mae"}.get(kind, "accuracy")
 
 
 def _custom(name: str) -> Metric:
@@ -61,131 +90,175 @@ def _custom(name: str) -> Metric:
     def scores(got: Outputs, _: Outputs, labels: Array | None) -> Array:
         return np.asarray(function(dict(got), labels))
 
-    return Metric(name, scores, higher_is_better=not getattr(function, "lower_is_better", False), needs_labels=False)
+    higher = not getattr(function, "lower_is_better", False)
+    return Metric(name, scores, higher_is_better=higher, needs_labels=False, covers=lambda *_: "")
 
 
-def _first(outputs: Outputs) -> Array:
-    return next(iter(outputs.values()))
+def _reading(found: Metric, classes: Sequence[str], find: Callable[..., Reading] = reading.read) -> Metric:
+    """``found`` with its reading, which the user sees and the gates use."""
+
+    def reads(reference: Outputs, labels: Array | None) -> Reading:
+        return find(reference, labels if found.needs_labels else None, classes)
+
+    return replace(
+        found,
+        reads=reads,
+        about=lambda reference, labels: reads(reference, labels).about,
+        covers=lambda reference, labels: reads(reference, labels).output,
+    )
 
 
-def _answers(outputs: Outputs) -> Array:
-    """The class of each row: where the largest value is, or the value itself where the model names the class."""
-    first = _first(outputs)
-    return first if first.dtype.kind in "iub" else np.asarray(first.argmax(axis=-1))
+def _ranked(found: Metric, classes: Sequence[str]) -> Metric:
+    return _reading(found, classes, reading.with_scores)
 
 
-def _accuracy(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.asarray(_answers(got) == labels)
+def _accuracy(classes: Sequence[str]) -> Scores:
+    def scores(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+        return np.nan_to_num(reading.correct(reading.read(reference, labels, classes), got), nan=1.0)
+
+    return scores
 
 
-def _top(count: int) -> Scores:
-    def scores(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-        first = _first(got)
-        if first.ndim != 2 or first.shape[1] < count:
-            raise ValueError(f"top{count} needs an output of [rows, at least {count} classes], not {list(first.shape)}")
-        best = np.argpartition(first, -count, axis=1)[:, -count:]
-        return np.asarray((best == np.asarray(labels).reshape(-1, 1)).any(axis=1))
+def _top(count: int, classes: Sequence[str]) -> Scores:
+    def scores(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+        if labels is None:
+            raise ValueError("there are no labels")
+        found = reading.with_scores(reference, labels, classes)
+        columns = found.scores(got)
+        if columns.shape[1] < count:
+            raise ValueError(f"top{count} needs {count} classes, output {found.output!r} has {columns.shape[1]}")
+        best = np.argpartition(columns, -count, axis=1)[:, -count:]
+        return np.asarray((best == np.asarray(found.labels).reshape(-1, 1)).any(axis=1))
+
+    return scores
+
+
+def _f1_rows(classes: Sequence[str]) -> Scores:
+    def scores(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+        found = reading.read(reference, labels, classes)
+        return ranking.hits(found.predict(got), np.asarray(found.labels), found.classes, found.kind == "multilabel")
+
+    return scores
+
+
+def _auroc_rows(classes: Sequence[str]) -> Scores:
+    def scores(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+        if labels is None:
+            raise ValueError("there are no labels")
+        found = reading.with_scores(reference, labels, classes)
+        columns = found.scores(got)
+        wanted = np.asarray(found.labels).reshape(len(columns), -1)
+        if found.kind == "multilabel":
+            return np.hstack([wanted, columns])
+        if columns.shape[1] == 1:
+            return np.hstack([wanted == 1, columns])
+        if columns.shape[1] == 2:
+            return np.hstack([wanted == 1, columns[:, 1:]])
+        return np.hstack([wanted == np.arange(columns.shape[1]), columns])
 
     return scores
 
 
 def _agreement(got: Outputs, reference: Outputs, _: Array | None) -> Array:
-    same = np.asarray(_answers(got) == _answers(reference))
+    found = reading.read(reference, None)
+    same = np.asarray(found.predict(got) == found.predict(reference))
     return np.asarray(same.reshape(len(same), -1).mean(axis=1))
 
 
 def _cosine(got: Outputs, reference: Outputs, _: Array | None) -> Array:
-    left = _first(got).reshape(len(_first(got)), -1).astype(np.float64)
-    right = _first(reference).reshape(len(left), -1).astype(np.float64)
-    norms: Array = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray(np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(np.float64).tiny))
+    """The least cosine of any float output, per row."""
+    found = []
+    for name, array in reference.items():
+        if array.dtype.kind != "f" or array.ndim == 0 or not len(array):
+            continue
+        left, right = (one.reshape(len(array), -1).astype(np.float64) for one in (got[name], array))
+        left, right = np.nan_to_num(left), np.nan_to_num(right)
+        norms: Array = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        both_zero = (np.linalg.norm(left, axis=1) == 0) & (np.linalg.norm(right, axis=1) == 0)
+        likeness = np.sum(left * right, axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+        found.append(np.where(both_zero, 1.0, likeness))
+    if not found:
+        raise ValueError("no output holds floats to compare")
+    return np.asarray(np.min(found, axis=0))
 
 
-def _pairs(got: Outputs, labels: Array | None) -> tuple[Array, Array]:
+def _values(reference: Outputs, labels: Array | None) -> str:
+    """The output whose values the labels are; raises BadInput when none has their number of values."""
+    wanted = np.asarray(labels)
+    if wanted.dtype.kind not in "fiub":
+        raise BadInput(f"labels of dtype {wanted.dtype} are no values: use accuracy, f1 or auroc for classes")
+    numbers = {name: array for name, array in reference.items() if array.dtype.kind in "fiu" and array.ndim}
+    fitting = [name for name, array in numbers.items() if array.shape == wanted.shape] or [
+        name
+        for name, array in numbers.items()
+        if array.size == wanted.size and [s for s in array.shape if s > 1] == [s for s in wanted.shape if s > 1]
+    ]
+    if not fitting:
+        listed = ", ".join(f"{name} {list(array.shape)}" for name, array in reference.items())
+        raise BadInput(
+            f"labels {list(wanted.shape)} have the shape of no output: {listed}; give one value for each output value"
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    return min(
+        fitting, key=lambda name: float(np.abs(numbers[name].astype(np.float64).ravel() - wanted.ravel()).mean())
+    )
+
+
+def _pairs(got: Outputs, reference: Outputs, labels: Array | None) -> tuple[Array, Array]:
     """Predictions and labels as [rows, values]."""
-    first = _first(got).astype(np.float64)
+    first = got[_values(reference, labels)].astype(np.float64)
     wanted = np.asarray(labels, dtype=np.float64).reshape(first.shape)
     return first.reshape(len(first), -1), wanted.reshape(len(first), -1)
 
 
-def _mse(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    ours, wanted = _pairs(got, labels)
+def _mse(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+    ours, wanted = _pairs(got, reference, labels)
     return np.asarray(np.square(ours - wanted).mean(axis=1))
 
 
-def _mae(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    ours, wanted = _pairs(got, labels)
+def _mae(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+    ours, wanted = _pairs(got, reference, labels)
     return np.asarray(np.abs(ours - wanted).mean(axis=1))
 
 
-def _r2_rows(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.hstack(_pairs(got, labels))
+def _r2_rows(got: Outputs, reference: Outputs, labels: Array | None) -> Array:
+    return np.hstack(_pairs(got, reference, labels))
 
 
-def _r2(rows: Array) -> float:
-    """1 - residual over total sum of squares, averaged over the values of a row."""
-    ours, wanted = np.hsplit(rows, 2)
-    total = np.square(wanted - wanted.mean(axis=0)).sum(axis=0)
-    if (total == 0).any():
-        return float("nan")
-    return float(np.mean(1 - np.square(ours - wanted).sum(axis=0) / total))
+def _of_values(row: Metric) -> Metric:
+    def about(reference: Outputs, labels: Array | None) -> str:
+        return f"output {_values(reference, labels)!r} against the labels, value by value"
+
+    return replace(row, about=about, covers=_values)
 
 
-def _f1_rows(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    return np.column_stack([_answers(got), np.asarray(labels)])
-
-
-def _f1(rows: Array) -> float:
-    """Of class 1 where there are the classes 0 and 1 only, else the plain mean over the classes that occur."""
-    ours, wanted = rows.astype(np.int64).T
-    classes = int(max(ours.max(), wanted.max())) + 1
-    hits = np.bincount(wanted[ours == wanted], minlength=classes)
-    said, true = np.bincount(ours, minlength=classes), np.bincount(wanted, minlength=classes)
-    occurring = said + true > 0
-    each = 2 * hits[occurring] / (said + true)[occurring]
-    if classes <= 2:
-        return float(each[-1]) if classes == 2 else float("nan")
-    return float(each.mean())
-
-
-def _auroc_rows(got: Outputs, _: Outputs, labels: Array | None) -> Array:
-    first = _first(got).reshape(len(_first(got)), -1)
-    scores = first[:, 1:] if first.shape[1] == 2 else first
-    return np.column_stack([np.asarray(labels), scores])
-
-
-def _auroc(rows: Array) -> float:
-    """Area under the ROC curve by ranks; of class 1 for one score a row, else each class against the rest."""
-    wanted, scores = rows[:, 0], rows[:, 1:]
-    classes = [1] if scores.shape[1] == 1 else range(scores.shape[1])
-    areas = [_area(wanted == label, scores[:, at]) for at, label in enumerate(classes)]
-    return float(np.mean(areas))
-
-
-def _area(positive: Array, scores: Array) -> float:
-    """Mann-Whitney: the share of pairs (positive, negative) in the right order, ties counting half."""
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        return float("nan")
-    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
-
-
-METRICS: dict[str, Metric] = {
-    row.name: row
-    for row in (
-        Metric("accuracy", _accuracy, classifies=True),
-        Metric("f1", _f1_rows, _f1, classifies=True),
-        Metric("auroc", _auroc_rows, _auroc),
-        Metric("mse", _mse, higher_is_better=False),
-        Metric("mae", _mae, higher_is_better=False),
-        Metric("r2", _r2_rows, _r2),
-        Metric("agreement", _agreement, needs_labels=False, classifies=True),
-        Metric("cosine", _cosine, needs_labels=False),
+def _table(classes: Sequence[str]) -> dict[str, Metric]:
+    rows = (
+        _reading(Metric("accuracy", _accuracy(classes), classifies=True), classes),
+        _reading(Metric("f1", _f1_rows(classes), ranking.f1, classifies=True), classes),
+        _ranked(Metric("auroc", _auroc_rows(classes), ranking.auroc), classes),
+        _of_values(Metric("mse", _mse, higher_is_better=False)),
+        _of_values(Metric("mae", _mae, higher_is_better=False)),
+        _of_values(Metric("r2", _r2_rows, ranking.r2)),
+        _reading(Metric("agreement", _agreement, needs_labels=False, classifies=True), classes),
+        Metric(
+            "cosine", _cosine, needs_labels=False, about=lambda *_: "the least cosine of any float output to float32"
+        ),
+        Metric(
+            "detections",
+            detections.agreement,
+            needs_labels=False,
+            about=detections.describe,
+            covers=lambda *_: "",
+        ),
     )
-}
-"""All look at the first output: ``accuracy`` is the share of rows whose largest value is at the label, ``f1`` and
-``auroc`` the usual ones, ``mse``, ``mae`` and ``r2`` compare values with the labels, ``agreement`` is the share of rows
-with the reference's own answer, ``cosine`` the likeness to the reference's vectors."""
+    return {row.name: row for row in rows}
+
+
+METRICS: dict[str, Metric] = _table(())
+"""``accuracy``, ``f1`` and ``auroc`` compare classes with the labels; ``mse``, ``mae`` and ``r2`` compare values.
+
+Without labels, ``agreement`` is the share of rows with float32's class, ``cosine`` the likeness to float32's vectors,
+and ``detections`` the likeness of boxes.
+"""

@@ -6,8 +6,8 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ import numpy as np
 from server import artifact
 from server.artifact import Artifact, Batching, CostPoint, Manifest, VariableAxis
 from server.backends import BackendOptions, Session, loader
-from server.tensors import Array
+from server.backends.independence import Independence
+from server.tensors import Array, ModelSpec
 
 from ..errors import BadInput
-from ..evaluation.dataset import Dataset
+from ..evaluation import evaluate
+from ..evaluation.dataset import Dataset, storable
+from ..evaluation.source_check import SourceCheck
 from ..passes import backend_of
 from ..search.layouts import Layout
 from ..search.outcome import Outcome, Search
@@ -31,6 +34,8 @@ from .profile import OperatorTime
 
 REPORT = "report.html"
 SAMPLE_ROWS = 8
+SAMPLE_BYTES = 1_000_000
+"""Size of the samples beyond which there are fewer of them; at least one is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Findings:
     provenance: Mapping[str, Any]
     operators: tuple[OperatorTime, ...] = ()
     padding: VariableAxis | None = None
+    checked: SourceCheck = field(default_factory=lambda: SourceCheck(0, 0))
+    independence: Independence = field(default_factory=lambda: Independence(True))
+    missing: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -98,7 +106,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
     try:
         difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
-        spec = session.spec
+        spec = _with_missing(session.spec, findings.missing)
     finally:
         session.close()
     threads = findings.layout.threads
@@ -110,7 +118,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
         spec=spec,
         task=identity.task,
         labels=identity.labels,
-        batching=Batching(findings.batch_sizes, findings.layout.instances, threads),
+        batching=_batching(findings, threads),
         padding=findings.padding,
         cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
         evidence=_evidence(findings, difference),
@@ -120,13 +128,39 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     return artifact.write(root, manifest)
 
 
+def _batching(findings: Findings, threads: int) -> Batching:
+    """How to batch; rows of other requests may join where float32's rows are independent and the winner's error among
+    neighbours is within the allowed drop."""
+    found, influence = findings.independence, findings.search.chosen.influence
+    reason = found.reason
+    if found.independent and influence is not None and influence.dependent:
+        reason = (
+            f"neighbours change {influence.changed} of {influence.rows} rows by up to {influence.largest:.2g} of their "
+            "largest value, which is within the allowed drop"
+        )
+    return Batching(findings.batch_sizes, findings.layout.instances, threads, found.independent, reason)
+
+
+def _with_missing(spec: ModelSpec, names: Sequence[str]) -> ModelSpec:
+    """``spec`` with the inputs that accept missing values (NaN), because the evaluation data has them."""
+    return ModelSpec(tuple(replace(one, missing=one.name in names) for one in spec.inputs), spec.outputs)
+
+
+def sample_rows(data: Dataset, outputs: Mapping[str, Array]) -> int:
+    """The number of sample rows: at most ``SAMPLE_ROWS``, fewer when they take more than ``SAMPLE_BYTES``."""
+    arrays = [*data.batch(1).values(), *(array[:1] for array in outputs.values())]
+    row_bytes = sum(array.nbytes for array in arrays)
+    return max(1, min(SAMPLE_ROWS, data.rows, SAMPLE_BYTES // max(1, row_bytes)))
+
+
 def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session) -> float:
     """Write the samples; return the largest absolute difference between the winner's outputs and float32's."""
-    rows = min(SAMPLE_ROWS, data.rows)
+    outputs = findings.search.reference_outputs
+    rows = data.layout.run_rows or sample_rows(data, outputs)
     inputs = data.batch(rows)
-    expected = {name: array[:rows] for name, array in findings.search.reference_outputs.items()}
-    arrays: dict[str, Array] = {f"input:{name}": array for name, array in inputs.items()}
-    arrays |= {f"output:{name}": array for name, array in expected.items()}
+    expected = {spec.name: evaluate.as_answered(outputs[spec.name][:rows], spec, rows) for spec in session.spec.outputs}
+    arrays: dict[str, Array] = {f"input:{name}": storable(array) for name, array in inputs.items()}
+    arrays |= {f"output:{name}": storable(array) for name, array in expected.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
     return largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
@@ -138,7 +172,12 @@ def largest_difference(got: list[Array], expected: list[Array]) -> float:
     for have, want in zip(got, expected, strict=True):
         if have.shape != want.shape:
             return math.inf
-        difference = float(np.max(np.abs(have.astype(np.float64) - want.astype(np.float64)), initial=0.0))
+        if want.dtype.kind in "OU":
+            worst = worst if (have == want).all() else math.inf
+            continue
+        both = np.isnan(have) & np.isnan(want) if want.dtype.kind == "f" else np.zeros(want.shape, bool)
+        apart = np.where(both, 0.0, np.abs(have.astype(np.float64) - want.astype(np.float64)))
+        difference = float(np.max(np.where(have == want, 0.0, apart), initial=0.0))
         worst = max(worst, math.inf if math.isnan(difference) else difference)
     return worst
 
@@ -154,6 +193,9 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
         "proof": [{"batch_size": size, "max_abs_difference": worst} for size, worst in findings.proof.differences],
         "proof_lengths": {name: list(sizes) for name, sizes in findings.proof.lengths},
         "proof_cosine": round(findings.proof.cosine, 9),
+        "source": findings.checked.to_json(),
+        "warnings": list(findings.checked.warnings),
+        "independence": {"independent": findings.independence.independent, "reason": findings.independence.reason},
         "exporter_said": list(findings.proof.messages),
         "chosen": findings.search.chosen.name,
         "candidates": [_outcome(outcome, findings.search.timings) for outcome in findings.search.outcomes],
@@ -165,6 +207,10 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
         "operators": [row.to_json() for row in findings.operators],
         "samples": {"max_abs_difference": difference},
     }
+
+
+def _segment(found: tuple[str, float] | None) -> dict[str, Any] | None:
+    return None if found is None or not found[0] else {"part": found[0], "sqnr_db": round(found[1], 2)}
 
 
 def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]:
@@ -180,6 +226,9 @@ def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]
         # JSON has no infinity: no noise at all is no figure.
         "sqnr_db": round(noise, 2) if noise is not None and math.isfinite(noise) else None,
         "speed_up": outcome.speed_up.to_json() if outcome.speed_up else None,
+        "neighbours": outcome.influence.to_json() if outcome.influence else None,
+        "served": outcome.served.to_json() if outcome.served else None,
+        "worst_segment": _segment(outcome.worst_segment),
         "at": {"batch_size": outcome.cell.batch_size, "threads": outcome.cell.threads} if outcome.cell else None,
         "sensitivities": [row.to_json() for row in outcome.sensitivities],
         "timings": [

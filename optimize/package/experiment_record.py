@@ -114,7 +114,7 @@ def asked(options: Options) -> dict[str, str]:
     return {
         "source": options.source,
         "evaluation": str(options.evaluation or "synthetic"),
-        "metric": options.metric,
+        "metric": options.metric or "default",
         "max_drop": options.max_drop,
         "objective": options.objective,
         "batch_sizes": ",".join(map(str, options.batch_sizes)),

@@ -14,10 +14,14 @@ import numpy as np
 from server.backends import BackendOptions, Session, loader
 from server.errors import SlipwayError
 
+from ..errors import PassFailed
 from ..evaluation import evaluate, gates
 from ..evaluation.dataset import Dataset
 from ..passes import backend_of
 from ..passes.leveled_from_float32 import write
+from ..sandbox import isolation
+from ..sandbox.isolation import StepLimits
+from ..sources import external_data
 
 ROUNDS = 3
 
@@ -66,9 +70,7 @@ def prepack(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: 
 
     ``late``: no time is left, and the plain form is kept.
     """
-    beside = (model.with_name(f"{model.name}.data"), model.with_suffix(".bin"))
-    siblings = tuple(file for file in beside if file.is_file())
-    plain = PrepackedModel((model, *siblings), prepacked=False, plain_ms=_loading_ms(model))
+    plain = PrepackedModel(_files(model), prepacked=False, plain_ms=_loading_ms(model))
     if portable or backend_of(model) != "onnxruntime":
         return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")
     if late:
@@ -93,6 +95,30 @@ def prepack(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: 
         return PrepackedModel(plain.files, False, plain_ms, mapped_ms, "mapping does not load faster")
     files = tuple(file for file in (target, target.with_name(f"{target.name}.data")) if file.is_file())
     return PrepackedModel(files, True, plain_ms, mapped_ms, "weights are mapped and packed for this processor")
+
+
+def in_child(
+    limits: StepLimits, model: Path, workdir: Path, data: Dataset, *, portable: bool, late: bool = False
+) -> PrepackedModel:
+    """Run :func:`prepack` in a child. If the child fails, the plain file is kept with the reason.
+
+    Raises PassFailed if the plain file cannot be loaded either.
+    """
+    few = data.take(np.arange(min(data.rows, gates.ROWS)))
+    rows = Dataset(dict(few.inputs), None, data.sha256, data.layout)
+    try:
+        return isolation.call(limits, prepack, model, workdir, rows, portable=portable, late=late)
+    except PassFailed as error:
+        plain = PrepackedModel(_files(model), prepacked=False, plain_ms=isolation.call(limits, _loading_ms, model))
+        return _because(plain, f"packing the weights failed and the plain file is kept: {error}")
+
+
+def _files(model: Path) -> tuple[Path, ...]:
+    """Return the model with the files that hold its weights."""
+    if backend_of(model) == "onnxruntime":
+        return (model, *external_data.beside(model))
+    weights = model.with_suffix(".bin")
+    return (model, weights) if weights.is_file() else (model,)
 
 
 def place(finished: PrepackedModel, root: Path) -> None:

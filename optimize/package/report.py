@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from server.tensors import TensorSpec, describe_shape
 
 from . import report_sections
 from .charts import Point, draw
+from .tables import table
 
 STYLES = (Path(svg.__file__).with_name("report.css"), Path(__file__).with_name("report.css"))
 """The style sheet of bench, and the additions of this report."""
@@ -25,7 +26,7 @@ def render(manifest: Manifest) -> str:
     evidence = manifest.evidence
     title = escape(f"{manifest.name} version {manifest.version}")
     sections = (
-        _verdict(manifest),
+        _verdict(manifest) + report_sections.warnings(evidence),
         f"<h2>Candidates</h2>{_candidates(evidence)}",
         f"<h2>Accuracy against time</h2>{_plot(evidence)}",
         f"<h2>Loss of accuracy</h2>{report_sections.intervals(evidence)}",
@@ -33,7 +34,8 @@ def render(manifest: Manifest) -> str:
         f"<h2>Where the time goes</h2>{report_sections.operators(evidence)}",
         *report_sections.sensitivities(evidence),
         *report_sections.pruned(evidence),
-        f"<h2>What was checked</h2>{_checks(evidence)}",
+        f"<h2>What was checked</h2>{_checks(evidence)}{report_sections.source_rows(evidence)}",
+        *report_sections.neighbours(evidence),
         f"<h2>How this was made</h2>{_provenance(manifest)}",
         f"<h2>What the libraries said</h2>{_said(evidence)}",
     )
@@ -80,6 +82,11 @@ def _verdict(manifest: Manifest) -> str:
         ),
         (f"{chosen['speed_up']['value']:.2f}x", f"{evidence['objective']} against float32"),
     ]
+    source = evidence.get("source") or {}
+    if source.get("score"):
+        baseline = next(row for row in evidence["candidates"] if row["name"] == "float32")
+        scores = f"{metric} of the source itself; float32 has {baseline['accuracy']['score']['value']:.4g}"
+        figures.append((f"{source['score']['score']['value']:.4g}", scores))
     if batching is not None:
         figures.append((f"{batching.instances} x {batching.threads}", "instances x threads"))
     items = "".join(f"<li><b>{escape(value)}</b>{escape(label)}</li>" for value, label in figures)
@@ -112,7 +119,7 @@ def _candidates(evidence: Row) -> str:
         "candidate at its own best cell. A candidate passes when the upper end of its drop is within the allowance. "
         f"Where no row of {rows_judged} differs, up to one in {max(1, rows_judged // 3)} still may (rule of three)."
     )
-    return _table(heads, rows, chosen, numbers=(1, 2, 3, 4)) + f'<p class="soft">{note}</p>'
+    return table(heads, rows, chosen, numbers=(1, 2, 3, 4), stacked=True) + f'<p class="soft">{note}</p>'
 
 
 def _plot(evidence: Row) -> str:
@@ -142,7 +149,7 @@ def _timings(evidence: Row) -> str:
         rows.append((str(cell[0]), str(cell[1]), *figures))
     heads = ("batch size", "threads", *(str(row["name"]) for row in timed))
     note = "Median microseconds of a run, as measured, in the server's backend. " + _rounds(evidence)
-    return _table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
+    return table(heads, rows, numbers=tuple(range(len(heads)))) + f'<p class="soft">{note}</p>' + _layouts(evidence)
 
 
 def _rounds(evidence: Row) -> str:
@@ -159,14 +166,16 @@ def _layouts(evidence: Row) -> str:
     if not evidence["layouts"]:
         return ""
     rows = [(str(row["instances"]), str(row["threads"]), f"{row['rows_per_s']:,.0f}") for row in evidence["layouts"]]
-    return _table(("instances", "threads each", "rows/s together"), rows, numbers=(0, 1, 2))
+    return table(("instances", "threads each", "rows/s together"), rows, numbers=(0, 1, 2))
 
 
 def _checks(evidence: Row) -> str:
     proofs = ", ".join(f"{row['max_abs_difference']:.2g} at {row['batch_size']}" for row in evidence["proof"])
     return _definitions(
         (
-            ("source = reference", f"largest difference by batch size: {proofs}"),
+            ("source = float32", f"largest difference by batch size: {proofs}"),
+            ("metric", report_sections.metric(evidence)),
+            ("independent rows", report_sections.independence(evidence)),
             ("data", evidence["data"]["split"]),
             ("loading", _loading(evidence.get("loading"))),
             ("samples", f"differ from the reference by up to {evidence['samples']['max_abs_difference']:.3g}"),
@@ -238,23 +247,3 @@ def _with_interval(row: Row | None, digits: str, unit: str = "") -> str:
 def _definitions(rows: Iterable[tuple[str, str]]) -> str:
     items = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in rows)
     return f"<dl>{items}</dl>"
-
-
-def _table(
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    chosen: Sequence[bool] = (),
-    numbers: Sequence[int] = (),
-) -> str:
-    """``rows`` hold HTML, ``heads`` plain text; the columns at ``numbers`` are set to the right."""
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        kinds = (' class="number"' if at in numbers else "" for at in range(len(values)))
-        return "".join(f"<{tag}{kind}>{value}</{tag}>" for kind, value in zip(kinds, values, strict=True))
-
-    body = "".join(
-        f"<tr{' class=chosen' if at < len(chosen) and chosen[at] else ''}>{cells('td', row)}</tr>"
-        for at, row in enumerate(rows)
-    )
-    head = cells("th", [escape(text) for text in heads])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .charts import Bar, Span, bars, spans
+from .tables import table
 
 Row = Mapping[str, Any]
 
@@ -84,3 +85,67 @@ def pruned(evidence: Row) -> list[str]:
             f"zero</summary><pre>{escape(chr(10).join(row['said']))}</pre></details>",
         )
     return [f"<h2>What was pruned</h2>{''.join(seen.values())}"] if seen else []
+
+
+def warnings(evidence: Row) -> str:
+    """The warnings of the run as a list; empty without any."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in evidence.get("warnings", []))
+    return f'<ul class="reasons">{items}</ul>' if items else ""
+
+
+def metric(evidence: Row) -> str:
+    row = evidence["metric"]
+    chosen = ", chosen because it fits the outputs and labels" if row.get("chosen_by") == "default" else ""
+    return f"{row['name']}{chosen}: {row.get('about') or 'your own function'}"
+
+
+def independence(evidence: Row) -> str:
+    row = evidence.get("independence")
+    if row is None:
+        return "not checked"
+    return "yes: rows of several requests can share a batch" if row["independent"] else f"no: {row['reason']}"
+
+
+def source_rows(evidence: Row) -> str:
+    """A table of the outputs: how many rows of float32 equal the source, and the worst row of each."""
+    source = evidence.get("source") or {}
+    if not source.get("outputs"):
+        return ""
+    rows = [
+        (
+            escape(row["output"]),
+            f"{row['rows']} of {source['of']}",
+            str(row["unequal"]),
+            str(row["worst_row"]),
+            f"{row['source']:.6g}",
+            f"{row['float32']:.6g}",
+        )
+        for row in source["outputs"]
+    ]
+    heads = ("output", "rows compared", "unequal", "worst row", "source there", "float32 there")
+    return table(heads, rows, numbers=(1, 2, 3, 4, 5), stacked=True)
+
+
+def neighbours(evidence: Row) -> list[str]:
+    """A section on the influence of other rows of a batch, and on the noisiest output or part of one."""
+    rows = [row for row in evidence["candidates"] if row.get("neighbours") or row.get("worst_segment")]
+    if not rows:
+        return []
+    heads = ("candidate", "changed by neighbours", "score among them", "noisiest part")
+    body = table(heads, [_neighbour_row(row) for row in rows], stacked=True)
+    note = (
+        "Rows were run alone, and in batches of random rows with one whose float values are a thousand times as large. "
+        "A candidate whose outputs change is scored among such neighbours."
+    )
+    section = f'<h2>Influence of other rows and noise by output</h2>{body}<p class="soft">{note}</p>'
+    return [section]
+
+
+def _neighbour_row(row: Row) -> tuple[str, ...]:
+    influence, served, part = row.get("neighbours"), row.get("served"), row.get("worst_segment")
+    changed = "not measured"
+    if influence:
+        changed = f"{influence['changed']} of {influence['rows']} rows, by up to {influence['largest']:.2g}"
+    score = f"{served['score']['value']:.4g}" if served else "the same"
+    noisiest = f"{part['part']}: {part['sqnr_db']:.1f} dB" if part else "no noise"
+    return escape(row["name"]), changed, score if influence else "&ndash;", escape(noisiest)

@@ -17,6 +17,7 @@ from server.backends import BackendOptions, Session, loader
 from server.errors import BrokenArtifact
 
 from .. import hardware
+from ..evaluation.dataset import loaded
 from .artifact import largest_difference
 
 TIMED_RUNS = 9
@@ -110,25 +111,32 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
         raise BrokenArtifact(f"{artifact.SAMPLES} has nothing for {error.args[0]!r}") from error
     finally:
         session.close()
-    scale = max(1.0, *(float(np.max(np.abs(array), initial=0.0)) for array in expected.values()))
+    numbers = [array for array in expected.values() if array.dtype.kind != "O"]
+    scale = max([1.0, *(float(np.max(np.abs(array), initial=0.0)) for array in numbers)])
     recorded = float(found.manifest.evidence.get("samples", {}).get("max_abs_difference", 0.0))
     allowed = SLACK * recorded + FLOAT_NOISE * scale
     if not difference <= allowed:
         raise BrokenArtifact(f"the samples differ from the reference by {difference:.3g}, more than {allowed:.3g}")
-    rows = len(next(iter(inputs.values())))
+    rows = max(len(array) for array in inputs.values() if array.ndim)
     return Verified(difference, allowed, rows, (*_warnings(found.manifest), *_slower(speeds)), speeds)
 
 
 def _speeds(manifest: Manifest, session: Session, inputs: dict[str, Any], stopwatch: Stopwatch) -> tuple[Speed, ...]:
     samples = [inputs[spec.name] for spec in session.spec.inputs]
+    # The rows of a state are not on axis 0: the samples are then one run.
+    resizable = all(spec.shape[:1] == (-1,) for spec in session.spec.inputs)
     return tuple(
         Speed(
             cost.batch_size,
-            stopwatch(session, [np.resize(array, (cost.batch_size, *array.shape[1:])) for array in samples]),
+            stopwatch(session, [_resized(array, cost.batch_size) for array in samples] if resizable else samples),
             cost.p50_us,
         )
         for cost in manifest.cost
     )
+
+
+def _resized(array: Any, rows: int) -> Any:
+    return np.resize(array, (rows, *array.shape[1:]))
 
 
 def _slower(speeds: Sequence[Speed]) -> tuple[str, ...]:
@@ -147,7 +155,8 @@ def _samples(found: Artifact) -> tuple[dict[str, Any], dict[str, Any]]:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     groups = [
-        {n.removeprefix(kind): a for n, a in arrays.items() if n.startswith(kind)} for kind in ("input:", "output:")
+        {n.removeprefix(kind): loaded(a) for n, a in arrays.items() if n.startswith(kind)}
+        for kind in ("input:", "output:")
     ]
     if not all(groups):
         raise BrokenArtifact(f"{artifact.SAMPLES} has no inputs or no outputs")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PassFailed
+from ..errors import BadInput, PassFailed
 from ..evaluation.dataset import Dataset
 from ..hardware import Hardware
 
@@ -90,6 +91,7 @@ PASSES: dict[str, PassSpec] = {
             frozenset({"prune", "share", "train", "train_sha256", "factory", "weights", "outputs", "axes"}),
             own_process=True,
         ),
+        PassSpec("row_scales_from_dynamic"),
         PassSpec("static_qdq_from_float32", frozenset({"calibrate", "activations", "per_channel"})),
     )
 }
@@ -113,6 +115,26 @@ def contains(path: Path, operators: frozenset[str]) -> bool:
     import onnx
 
     return any(node.op_type in operators for node in onnx.load(path, load_external_data=False).graph.node)
+
+
+def tensors_of(path: Path, names: Collection[str]) -> tuple[str, ...]:
+    """The output tensors of the nodes of this graph with these names; a name may also be that of an output tensor.
+
+    Raises BadInput for a name that is neither.
+    """
+    import onnx
+
+    if not names:
+        return ()
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    by_node = {node.name: tuple(node.output) for node in nodes if node.name}
+    tensors = {name for node in nodes for name in node.output}
+    for name in names:
+        if name not in by_node and name not in tensors:
+            near = get_close_matches(name, [*by_node, *tensors], 3, 0.4)
+            hint = f"; similar names are {', '.join(near)}" if near else ""
+            raise BadInput(f"--keep-float {name!r} names no node and no tensor of the graph{hint}")
+    return tuple(dict.fromkeys(tensor for name in names for tensor in by_node.get(name, (name,)) if tensor))
 
 
 def nodes_that_make(path: Path, tensors: Collection[str]) -> list[str]:

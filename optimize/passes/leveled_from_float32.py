@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..sandbox import captured_output
-from . import PassJob, PassRecord, failed
+from . import PassJob, PassRecord, aligned_data, failed
 
 SMALLEST_OUTSIDE_BYTES = 1024
 """Smaller weights stay in the graph."""
@@ -31,7 +31,10 @@ def apply(job: PassJob) -> PassRecord:
 
 
 def write(source: Path, target: Path, level: str) -> None:
-    """Optimize ``source`` into ``target`` and ``target`` + ``.data``. Raises what ONNX Runtime raises."""
+    """Optimize ``source`` into ``target`` and ``target`` + ``.data``, with aligned weights.
+
+    Raises what ONNX Runtime raises.
+    """
     import onnxruntime as ort
 
     levels = {
@@ -50,3 +53,4 @@ def write(source: Path, target: Path, level: str) -> None:
     ):
         settings.add_session_config_entry(key, value)
     ort.InferenceSession(str(source), settings, providers=["CPUExecutionProvider"])
+    aligned_data.align(target)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import PassFailed
 from ..sandbox import captured_output
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
 from .calibration import Feed
 from .prepared import prepare
+from .ranges import observe
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators with fast int8 kernels."""
@@ -20,6 +23,19 @@ CARRY = frozenset(
 )
 """Operators that int8 values pass between two of those without becoming floats. Softmax is absent, because
 rounding its output to 256 levels gains nothing."""
+
+MIXERS = frozenset({"Concat"})
+"""Operators in CARRY whose inputs may have different ranges."""
+
+MIXED = 4.0
+"""Ratio of the ranges of two inputs from which on a mixer stays in float."""
+
+FALLBACKS: tuple[dict[str, str | int | bool], ...] = (
+    {},
+    {"per_channel": False},
+    {"per_channel": False, "quantize_bias": False},
+)
+"""Changes of options for the attempts to quantize, in this order."""
 
 OPTIONS = {"MatMulConstBOnly": True}
 """Products of two activations (attention scores) stay in float: measured, rounding costs more than int8 gains."""
@@ -45,12 +61,65 @@ def apply(job: PassJob) -> PassRecord:
     with captured_output.captured() as said:
         try:
             prepared, applied["symbolic_shape_inference"] = prepare(job.reference)
-            _quantize(prepared, target, feed, applied, _excluded(prepared, job.keep_float))
+            mixers = _range_mixers(prepared, job)
+            excluded = _excluded(prepared, (*job.keep_float, *mixers))
+            applied |= _quantize_with_fallbacks(prepared, target, feed, applied, excluded)
         except PassFailed:
             raise
         except Exception as error:
             raise failed(error) from error
+    if mixers:
+        applied["range_mixers_in_float"] = ", ".join(mixers)
     return PassRecord(target, applied, tuple(said), float_graph=prepared)
+
+
+def _range_mixers(prepared: Path, job: PassJob) -> list[str]:
+    """The outputs of nodes that join tensors of different ranges, such as boxes and scores.
+
+    Their output has one scale, in which the values of the smaller range vanish.
+    """
+    import onnx
+
+    model = onnx.load(prepared, load_external_data=False)
+    joining = [node for node in model.graph.node if node.op_type in MIXERS]
+    if not joining:
+        return []
+    ranges = observe(prepared, job.calibration)
+    largest = {name: seen.largest for name, seen in ranges.items() if seen.is_float32}
+    largest |= {
+        name: float(np.abs(array).max(initial=0.0))
+        for name, array in job.calibration.inputs.items()
+        if array.dtype.kind == "f"
+    }
+    found = []
+    for node in joining:
+        seen = [largest[name] for name in node.input if largest.get(name, 0.0) > 0]
+        if len(seen) > 1 and max(seen) >= MIXED * min(seen):
+            found.append(node.output[0])
+    return found
+
+
+def _quantize_with_fallbacks(
+    prepared: Path, target: Path, feed: Feed, applied: Mapping[str, str | int | bool], excluded: Sequence[str]
+) -> dict[str, str | int | bool]:
+    """Quantize, and on an error of the quantizer try again in simpler ways. Returns the options that then applied.
+
+    Raises the error of the first attempt when all fail.
+    """
+    first: Exception | None = None
+    for changes in FALLBACKS:
+        try:
+            feed.rewind()
+            _quantize(prepared, target, feed, {**applied, **changes}, excluded)
+        except Exception as error:  # noqa: BLE001 - the quantizer raises anything; simpler ways often work
+            first = first or error
+            target.with_name(f"ranges-{applied['calibrate']}.json").unlink(missing_ok=True)
+            continue
+        if first is not None:
+            lines = str(first).strip().splitlines() or ["no reason given"]
+            return {**changes, "simpler_because": f"{type(first).__name__}: {lines[0]}"}
+        return {}
+    raise first or RuntimeError("there was no attempt")
 
 
 def _excluded(prepared: Path, keep_float: Sequence[str]) -> list[str]:
@@ -94,7 +163,7 @@ def _quantize(
         weight_type=QuantType.QInt8,
         calibrate_method=methods[str(applied["calibrate"])],
         nodes_to_exclude=list(keep_float),
-        extra_options=dict(OPTIONS),
+        extra_options={**OPTIONS, "QuantizeBias": bool(applied.get("quantize_bias", True))},
         # Ranges do not depend on the layers in float, so that repair calibrates once for all that it builds.
         calibration_cache_path=target.with_name(f"ranges-{applied['calibrate']}.json"),
     )

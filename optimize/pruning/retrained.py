@@ -23,7 +23,7 @@ def load(
     Raises BadInput or PassFailed.
     """
     torch.manual_seed(seed)
-    module = torch_factory.build(request.reference, request.weights)
+    module, _ = torch_factory.build(request.reference, request.weights, request.arguments)
     names = torch_module.input_names(module, data)
     before = _weights(module)
     left: list[str] = []

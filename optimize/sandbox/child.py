@@ -110,8 +110,10 @@ def _convert(job: dict[str, Any], directory: Path) -> None:
     request = sources.SourceSpec(
         reference=job["source"],
         outputs=tuple(job["outputs"]),
-        axes=tuple(Axis(**axis) for axis in job["axes"]),
+        axes=tuple(Axis(axis["input"], axis["position"], axis["name"]) for axis in job["axes"]),
         allow_pickle=bool(job["allow_pickle"]),
+        fixed=tuple(job["fixed"]),
+        arguments=job["arguments"],
         weights=Path(job["weights"]) if job["weights"] else None,
     )
     data = dataset.read(directory / "data.npz")

@@ -18,7 +18,7 @@ from server.artifact import digest
 
 from ..errors import BadInput, LoadFailed
 from ..evaluation.dataset import Dataset
-from ..sources import Kind, SourceSpec, axes, conversion
+from ..sources import Kind, SourceSpec, axes, batch_axis, conversion
 from ..sources.conversion import Conversion
 from . import parent
 from .parent import SandboxLimits
@@ -34,7 +34,7 @@ Run = Callable[[Sequence[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download`` is the size as text."""
+    """``packages`` are pinned. ``module`` runs in the environment and converts. ``download``: its sizes as text."""
 
     packages: tuple[str, ...]
     module: str
@@ -45,12 +45,12 @@ ENVIRONMENTS: dict[str, Environment] = {
     "tensorflow": Environment(
         ("tensorflow-cpu==2.20.0", "tf2onnx==1.17.0", "numpy==2.4.6", "setuptools==80.9.0"),
         "optimize.sandbox.foreign.tensorflow",
-        "about 300 MB",
+        "334 MB to download, 1.4 GB on disk",
     ),
     "paddle": Environment(
         ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0", "numpy==2.4.6", "setuptools==80.9.0"),
         "optimize.sandbox.foreign.paddle",
-        "about 250 MB",
+        "234 MB to download, 0.9 GB on disk",
     ),
 }
 
@@ -63,9 +63,11 @@ def convert(
 
     Raises BadInput, ExportFailed or LoadFailed.
     """
-    rows = Dataset(data.batch(min(data.rows, 2 * max(batch_sizes))), None, data.sha256)
+    rows = conversion.sample(data)
     probes = axes.probes(rows, request.axes, batch_sizes)
-    arrays = {f"{at}:{name}": array for at, probe in enumerate(probes) for name, array in probe.inputs.items()}
+    # The evaluation rows follow the probes; the environment runs all of them.
+    runs = [*(probe.inputs for probe in probes), *conversion.chunks(rows)]
+    arrays = {f"{at}:{name}": array for at, inputs in enumerate(runs) for name, array in inputs.items()}
     np.savez(directory / "probes.npz", **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     body = {
         "source": str(request.path.resolve()),
@@ -77,6 +79,7 @@ def convert(
     (directory / parent.JOB).write_text(json.dumps(body), encoding="utf-8")
     command = [str(interpreter), "-m", ENVIRONMENTS[kind.environment].module, str(directory)]
     parent.run(command, directory, [str(parent.ROOT)], request.reference, limits)
+    _adjust(directory)
     found = conversion.read(directory, request.reference, rows, batch_sizes)
     if request.outputs and request.outputs != found.outputs:
         raise BadInput(f"--outputs: the model already names its outputs {', '.join(found.outputs)}; omit the option")
@@ -86,6 +89,26 @@ def convert(
             f"the data holds {extra[0]!r}, which is not an input of the model; it takes {', '.join(found.inputs)}"
         )
     return conversion.with_digest(found, request.path.name, _digest(request.path))
+
+
+def _adjust(directory: Path) -> None:
+    """Rename inputs of the graph as the converter asks, and free a batch axis that its file fixed.
+
+    The proof decides whether the freed graph is right.
+    """
+    import onnx
+
+    renamed = json.loads((directory / conversion.RESULT).read_text(encoding="utf-8")).get("renamed", {})
+    model = onnx.load(directory / conversion.GRAPH)
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    for value in model.graph.input:
+        value.name = renamed.get(value.name, value.name)
+    size = batch_axis.fixed(model)
+    if size is not None:
+        batch_axis.free(model, size)
+    if renamed or size is not None:
+        onnx.save(model, directory / conversion.GRAPH)
 
 
 def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
@@ -102,7 +125,7 @@ def interpreter(name: str, home: Path, run: Run, *, create: bool) -> Path:
     if not create:
         raise BadInput(
             f"this model needs {' and '.join(row.packages[:2])} in an isolated environment: --isolated creates it "
-            f"in {root} ({row.download} to download, once)"
+            f"in {root} ({row.download}, once)"
         )
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -40,10 +41,17 @@ OUTPUT_TAIL = 200
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """``seconds`` of wall-clock time, and bytes of private memory; mapped files do not count."""
+    """``seconds`` of wall-clock time, and bytes of private memory; mapped files do not count.
+
+    Errors name ``time_option`` and ``memory_option`` as the options that raise the limits. The child works in
+    ``directory``, or in a folder of its own that is deleted.
+    """
 
     seconds: float
     memory_bytes: int
+    time_option: str = "--budget"
+    memory_option: str = "--memory"
+    directory: Path | None = None
 
 
 def available_memory(meminfo: Path = MEMINFO) -> int:
@@ -72,7 +80,9 @@ def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: 
         theirs.close()
         try:
             if not ours.poll(limits.seconds):
-                raise PassFailed(f"it took longer than the remaining {limits.seconds:.0f} s: increase --budget")
+                raise PassFailed(
+                    f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}"
+                )
             result = ours.recv()
         except EOFError as error:
             child.join()
@@ -101,7 +111,7 @@ def _child(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Some tools write files to the current folder; this one is deleted.
     try:
-        os.chdir(printed.parent)
+        os.chdir(limits.directory or printed.parent)
         # Native code prints to the descriptors, not to sys.stderr.
         output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except FileNotFoundError:
@@ -111,7 +121,11 @@ def _child(
     os.dup2(output, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
-    answer.send(_attempt(limits, function, args, kwargs))
+    result = _attempt(limits, function, args, kwargs)
+    # Semaphores that libraries made, such as the lock of a progress bar, would be reported as leaked. The parent ends
+    # this process as soon as it has the result.
+    util._run_finalizers()  # type: ignore[attr-defined]  # the stub omits it; there is no public way
+    answer.send(result)
     answer.close()
     # Libraries with threads may hang or crash during the shutdown of Python. The result is already sent.
     os._exit(0)
@@ -132,7 +146,7 @@ def _attempt(limits: StepLimits, function: Callable[..., Any], args: tuple[Any, 
 
 
 def _too_much(limits: StepLimits) -> str:
-    return f"it needs more memory than its limit of {limits.memory_bytes / 1e9:.1f} GB: increase --memory"
+    return f"it needs more memory than its limit of {limits.memory_bytes / 1e9:.1f} GB: increase {limits.memory_option}"
 
 
 def _exit_reason(exit_code: int | None, printed: Path, limits: StepLimits) -> str:

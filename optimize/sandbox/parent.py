@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput, ExportFailed, LoadFailed, OptimizeError
+from ..evaluation import dataset
 from ..evaluation.dataset import Dataset
 from ..pruning import Cut
 from ..sources import Kind, SourceSpec, conversion
@@ -66,7 +67,7 @@ def convert(
 
     Raises the error that the child reports (BadInput, ExportFailed), or LoadFailed if it crashed or exceeded a limit.
     """
-    rows = Dataset(data.batch(min(data.rows, 2 * max(batch_sizes))), None, data.sha256)
+    rows = conversion.sample(data)
     body = {
         "kind": kind.name,
         "source": request.reference if retraining else str(request.path.resolve()),
@@ -74,13 +75,16 @@ def convert(
         "outputs": request.outputs,
         "axes": [asdict(axis) for axis in request.axes],
         "allow_pickle": request.allow_pickle,
+        "fixed": request.fixed,
+        "arguments": dict(request.arguments),
         "batch_sizes": list(batch_sizes),
         "memory_bytes": limits.memory_bytes,
         "weights": str(request.weights.resolve()) if request.weights else "",
         "retraining": asdict(retraining) if retraining else None,
     }
     (directory / JOB).write_text(json.dumps(body), encoding="utf-8")
-    np.savez(directory / DATA, **dict(rows.inputs))  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
+    arrays = {name: dataset.storable(array) for name, array in rows.inputs.items()}
+    np.savez(directory / DATA, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
     # A pickle may need classes of the user, which are imported from the current folder.
     # A factory is imported from the path on which this process found it.
     local = [str(Path.cwd())] if request.allow_pickle or retraining else []

@@ -14,9 +14,11 @@ from ..passes import backend_of
 from .benchmark import FEWEST_ROUNDS
 from .decide import FINALISTS
 
-FLOOR, LEAST_S = 0.5, 12.0
-"""Share of the budget, and seconds, that stay for the rest when conversion took too long. The command then exceeds its
-budget instead of finding nothing."""
+LEAST_S = 12.0
+"""Seconds that stay for the rest in any case. A command with a very short budget exceeds it."""
+
+CONVERSION_SHARE, CONVERSION_LEAST_S = 0.7, 60.0
+"""Share of the budget, and least seconds, after which loading and exporting is stopped."""
 
 MEASURE_SHARE, MEASURE_MOST_S = 0.35, 20.0
 """Share of the time left for measuring, and its seconds when runs are short: more rounds would add nothing."""
@@ -49,7 +51,7 @@ class Cost:
 class Budget:
     """``seconds`` for the whole command from ``began`` on the clock.
 
-    ``ends_s``, on the same clock, is later than that only when conversion used most of the budget. ``measurement_s``
+    ``ends_s``, on the same clock, is later than that only for a very short budget. ``measurement_s``
     and ``closing_s`` are reserved for the steps after the candidates.
     """
 
@@ -59,6 +61,11 @@ class Budget:
     measurement_s: float = 0.0
     closing_s: float = 0.0
     ends_s: float = 0.0
+
+    @property
+    def conversion_s(self) -> float:
+        """Seconds that loading and exporting may take."""
+        return max(CONVERSION_SHARE * self.seconds, CONVERSION_LEAST_S)
 
     @property
     def remaining_s(self) -> float:
@@ -108,7 +115,7 @@ def share(budget: Budget, model: Cost, batch_sizes: Sequence[int], threads: int)
     ``threads``: the number of thread counts. Enough rounds over all cells for an interval must fit.
     """
     now = budget.clock()
-    left_s = max(budget.seconds - (now - budget.began), FLOOR * budget.seconds, LEAST_S)
+    left_s = max(budget.seconds - (now - budget.began), LEAST_S)
     most_s = MEASURE_SHARE * left_s
     sizes = sorted(batch_sizes)
     while len(sizes) > 1 and (FEWEST_ROUNDS + 1) * _round_s(model, sizes, threads) > most_s:

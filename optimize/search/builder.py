@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,14 @@ from server.tensors import Array
 
 from .. import passes
 from ..errors import PassFailed
-from ..evaluation import dataset, evaluate, gates
+from ..evaluation import dataset, evaluate, gates, neighbours
 from ..evaluation.dataset import Dataset, Split
+from ..evaluation.gates import Cover
 from ..hardware import Hardware
 from ..passes import PassJob, PassRecord
 from ..sandbox import isolation, parent
 from ..sandbox.isolation import StepLimits
+from ..sources import external_data
 from ..sources.axes import Probe
 from . import benchmark, sensitivity
 from .benchmark import Focus, MeasurementConfig
@@ -49,7 +52,7 @@ class LocalBuilder:
 
     ``cache`` holds everything built; a later search over the same folder reuses entries with the same ingredients. A
     child that crashes or exceeds its memory or time raises PassFailed. ``probes`` are rows at other lengths of the free
-    axes than those of the data.
+    axes than those of the data. ``keep_float``: tensors of layers that stay in float in every candidate.
     """
 
     cache: SearchCache
@@ -63,6 +66,7 @@ class LocalBuilder:
     progress: benchmark.Progress
     probes: tuple[Probe, ...] = ()
     source_memory_bytes: int = parent.SandboxLimits().memory_bytes
+    keep_float: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -91,7 +95,8 @@ class LocalBuilder:
         record = PassRecord(self.reference, {})
         for position, recipe in enumerate(candidate.recipe):
             last = position == len(candidate.recipe) - 1
-            kept = keep_float if last else ()
+            # Layers in float are left out by the pass that lowers the precision, which is the last one of these.
+            kept = (*self.keep_float, *keep_float) if last else ()
             # Only the options that the passes so far read: candidates with the same first steps share them.
             seen = frozenset().union(*(passes.PASSES[name].options for name in candidate.recipe[: position + 1]))
             options = {name: value for name, value in candidate.options.items() if name in seen}
@@ -125,18 +130,10 @@ class LocalBuilder:
         return replace(record, applied=applied, said=(*before.said, *record.said), base=record.base or before.base)
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
-        ingredients: dict[str, Any] = {
-            "outputs of": str(path),
-            "rows": self.data.evaluation.sha256,
-            "note": self.data.note,
-        }
-        ingredients |= {"limit": limit, "runtime": metadata.version("onnxruntime"), "seed": self.config.seed}
         threads = max(self.config.threads)
         # Ranges that are computed in the run depend on the rows of the batch.
-        ingredients |= {"batch_size": self.batch_size, "threads": threads}
-        # The path names the candidate, but not the data that its training read.
-        ingredients |= {"file": digest(path)}
-
+        how = {"limit": limit, "batch_size": self.batch_size, "threads": threads}
+        ingredients = {**self._run_ingredients(path), **how}
         # The reference must run in any case, even if that takes the time of the candidates.
         limits = self.limits if path != self.reference else replace(self.limits, seconds=self._patience_s)
 
@@ -144,6 +141,28 @@ class LocalBuilder:
             return isolation.call(limits, _outputs, path, self.rows, self.batch_size, threads, limit)
 
         return self.cache.arrays(ingredients, make)
+
+    def alone(self, path: Path) -> dict[str, Array]:
+        threads = max(self.config.threads)
+        ingredients = {**self._run_ingredients(path), "run": "alone", "threads": threads, "few": neighbours.ROWS}
+        return self.cache.arrays(ingredients, lambda: isolation.call(self.limits, _alone, path, self.rows, threads))
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        how = (self.batch_size, max(self.config.threads), self.config.seed, limit)
+        ingredients = {**self._run_ingredients(path), "run": "served", "how": how}
+        return self.cache.arrays(ingredients, lambda: isolation.call(self.limits, _served, path, self.rows, how))
+
+    def _run_ingredients(self, path: Path) -> dict[str, Any]:
+        """The parts of a cache key that all runs of a file share."""
+        return {
+            "outputs of": str(path),
+            "rows": self.data.evaluation.sha256,
+            "note": self.data.note,
+            "runtime": metadata.version("onnxruntime"),
+            "seed": self.config.seed,
+            # The path names the candidate, but not the data that its training read.
+            "file": digest(path),
+        }
 
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         if not self.probes:
@@ -189,20 +208,28 @@ def set_up(
     progress: benchmark.Progress,
     probes: tuple[Probe, ...] = (),
     source_memory_bytes: int = parent.SandboxLimits().memory_bytes,
+    keep_float: tuple[str, ...] = (),
 ) -> LocalBuilder:
-    """Write the reference and the rows into ``folder`` and return a builder over them."""
+    """Write the reference and the rows into ``folder`` and return a builder over them.
+
+    ``keep_float``: names of nodes or tensors that stay in float in every candidate. Raises BadInput for an unknown one.
+    """
     # Children have another working directory.
     folder = folder.resolve()
-    home = folder / f"reference-{digest(reference)[:16]}"
+    beside = external_data.beside(reference)
+    key = hashlib.sha256("".join(map(digest, (reference, *beside))).encode()).hexdigest()
+    home = folder / f"reference-{key[:16]}"
     home.mkdir(parents=True, exist_ok=True)
     placed = home / "float32.onnx"
     shutil.copyfile(reference, placed)
+    for file in beside:
+        external_data.place(file, reference.parent, home)
     rows = folder / "rows"
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")
     return LocalBuilder(
         SearchCache(folder / "candidates"), placed, rows, data, machine, config, budget, memory_bytes, progress, probes,
-        source_memory_bytes,
+        source_memory_bytes, passes.tensors_of(placed, keep_float),
     )  # fmt: skip
 
 
@@ -233,7 +260,7 @@ def _check_lengths(path: Path, reference: Path, probes: tuple[Probe, ...]) -> st
         incomparable = gates.incomparable(got, expected)
         if incomparable:
             raise PassFailed(f"{incomparable}, at {probe}")
-        noisy = gates.too_noisy(got, expected, classifies=False)
+        noisy = gates.too_noisy(got, expected, Cover(None, classes=False))
         if noisy:
             return f"{noisy}, at {probe}"
     return None
@@ -242,6 +269,16 @@ def _check_lengths(path: Path, reference: Path, probes: tuple[Probe, ...]) -> st
 def _outputs(path: Path, rows: Path, batch_size: int, threads: int, limit: int | None) -> dict[str, Array]:
     """The outputs for the evaluation rows, in the child."""
     return evaluate.outputs(path, dataset.stored(rows / "evaluation"), batch_size, threads, limit)
+
+
+def _alone(path: Path, rows: Path, threads: int) -> dict[str, Array]:
+    """The outputs of rows that run alone, in the child."""
+    return neighbours.alone(path, dataset.stored(rows / "evaluation"), threads)
+
+
+def _served(path: Path, rows: Path, how: tuple[int, int, int, int | None]) -> dict[str, Array]:
+    """The outputs of rows among neighbours, in the child. ``how``: batch size, threads, seed and limit."""
+    return neighbours.served(path, dataset.stored(rows / "evaluation"), *how)
 
 
 def _rank(float_graph: Path, lower: Path, rows: Path) -> tuple[Sensitivity, ...]:

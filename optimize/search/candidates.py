@@ -37,6 +37,7 @@ class Candidate:
 DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
 OPENVINO = "openvino_from_onnx"
 PRUNED = "pruned_from_torch"
+ROW_SCALES = "row_scales_from_dynamic"
 FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
 
 CANDIDATES: tuple[Candidate, ...] = (
@@ -55,6 +56,12 @@ CANDIDATES: tuple[Candidate, ...] = (
         "dynamic_int8_per_channel",
         (DYNAMIC,),
         "the same with one weight scale for each output channel",
+        {"per_channel": True},
+    ),
+    Candidate(
+        "dynamic_int8_per_row",
+        (DYNAMIC, ROW_SCALES),
+        "the same with one activation scale for each row or token, so that rows of a batch do not change each other",
         {"per_channel": True},
     ),
     Candidate(

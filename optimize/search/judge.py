@@ -13,9 +13,10 @@ from server.errors import SlipwayError
 from server.tensors import Array
 
 from ..errors import BadInput
-from ..evaluation import gates
+from ..evaluation import gates, neighbours, segments
 from ..evaluation.evaluate import Accuracy, compare, sqnr_db
-from ..evaluation.metrics import Outputs
+from ..evaluation.gates import Cover
+from ..evaluation.reading import Outputs
 from ..passes import PassRecord
 from . import decide
 from .benchmark import Focus
@@ -38,6 +39,14 @@ class Builder(Protocol):
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         """Run a file over the evaluation rows. Raises the backend's errors."""
+        ...
+
+    def alone(self, path: Path) -> dict[str, Array]:
+        """Run a file over a few evaluation rows, each alone."""
+        ...
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        """Run a file over the evaluation rows among random neighbours, with one hostile row in each batch."""
         ...
 
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
@@ -72,6 +81,7 @@ class Judge:
     rule: Rule
     expected: Outputs
     reference: Accuracy
+    cover: Cover
 
     def judge(self, candidate: Candidate) -> list[Outcome]:
         """The outcome of a candidate, and a second one when repair was successful."""
@@ -85,7 +95,8 @@ class Judge:
         except SlipwayError as error:
             return [replace(outcome, reason=f"failed: {error}")]
         record = outcome.record
-        if not outcome.reason or record is None or record.float_graph is None or outcome.sqnr_db is None:
+        broken = outcome.reason and outcome.repairable and outcome.sqnr_db is not None
+        if not broken or record is None or record.float_graph is None:
             return [outcome]
         return self._repaired(candidate, outcome, record)
 
@@ -93,21 +104,44 @@ class Judge:
         """Apply the cheap gate and the metric. ``sqnr_db`` is set for every candidate with comparable outputs."""
         if outcome.record is None:
             raise ValueError(f"{outcome.name} has no file")
-        base = outcome.record.base
-        few = self.builder.outputs(outcome.record.path, gates.ROWS)
+        path, base = outcome.record.path, outcome.record.base
+        few = self.builder.outputs(path, gates.ROWS)
         incomparable = gates.incomparable(few, self.expected)
         if incomparable:
             return replace(outcome, reason=incomparable)
         # The outputs of a retrained network differ from float32's: the noise of its int8 form is measured against them.
         wanted = gates.head(self.expected, few) if base is None else self.builder.outputs(base, gates.ROWS)
-        reason = gates.too_noisy(few, wanted, self.rule.metric.classifies)
-        reason = reason or self.builder.check_lengths(outcome.record.path, base)
+        reason = gates.too_noisy(few, wanted, self.cover)
+        reason = reason or self.builder.check_lengths(path, base)
         if reason:
             return replace(outcome, reason=reason, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
-        got = self.builder.outputs(outcome.record.path)
+        got = self.builder.outputs(path)
         accuracy = compare(self.rule.metric, got, self.expected, self.rule.labels, self.rule.seed)
         reason = decide.not_accurate(self.rule.metric.name, accuracy, self.reference, self.rule.allowed)
-        return replace(outcome, accuracy=accuracy, sqnr_db=sqnr_db(got, self.expected), reason=reason or "")
+        outcome = replace(
+            outcome,
+            accuracy=accuracy,
+            sqnr_db=sqnr_db(got, self.expected),
+            worst_segment=segments.worst(got, self.expected),
+            reason=reason or "",
+        )
+        return outcome if reason or not self.rule.independent else self._among_neighbours(outcome, path)
+
+    def _among_neighbours(self, outcome: Outcome, path: Path) -> Outcome:
+        """Judge the candidate as it is served: other rows in the batch, one of them hostile, may change its scales."""
+        single = self.builder.alone(path)
+        influence = neighbours.influence(single, self.builder.served(path, len(next(iter(single.values())))))
+        outcome = replace(outcome, influence=influence)
+        if not influence.dependent:
+            return outcome
+        rule = self.rule
+        got = self.builder.served(path)
+        accuracy = compare(rule.metric, got, self.expected, rule.labels, rule.seed)
+        reason = decide.not_accurate(rule.metric.name, accuracy, self.reference, rule.allowed)
+        reason = reason or gates.too_noisy(got, self.expected, self.cover)
+        if reason:
+            reason = f"its outputs depend on other rows of the batch, one of them with large values: {reason}"
+        return replace(outcome, served=accuracy, reason=reason or "", repairable=False)
 
     def _repaired(self, candidate: Candidate, lost: Outcome, record: PassRecord) -> list[Outcome]:
         best = Outcome(f"{candidate.name}_repaired", "")
@@ -152,7 +186,9 @@ class _CandidateRepair:
             return -BEST_DB
         expected = self.judge.expected
         wanted = gates.head(expected, few) if record.base is None else builder.outputs(record.base, gates.ROWS)
-        return float(np.clip(sqnr_db(few, wanted), -BEST_DB, BEST_DB))
+        # The noisiest part counts: a large output would hide the noise of a small one.
+        overall = float(np.clip(sqnr_db(few, wanted), -BEST_DB, BEST_DB))
+        return min(overall, segments.worst(few, wanted)[1])
 
     def time_left(self) -> bool:
         return self.judge.builder.time_left()

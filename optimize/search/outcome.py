@@ -9,7 +9,9 @@ from server.tensors import Array
 
 from ..evaluation.bootstrap import Interval
 from ..evaluation.evaluate import Accuracy, Allowance
-from ..evaluation.metrics import Metric, Outputs
+from ..evaluation.metrics import Metric
+from ..evaluation.neighbours import Influence
+from ..evaluation.reading import Outputs
 from ..passes import PassRecord
 from .decide import Objective
 from .sensitivity import Sensitivity
@@ -18,20 +20,26 @@ from .timing import Cell, Timing
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The user's choice: the metric, the allowed drop and the objective; ``labels`` of the evaluation rows."""
+    """The user's choice: the metric, the allowed drop and the objective; ``labels`` of the evaluation rows.
+
+    ``independent``: the rows of float32 are independent, so that candidates are also judged among neighbours.
+    """
 
     metric: Metric
     allowed: Allowance
     objective: Objective
     labels: Array | None
     seed: int
+    independent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of one candidate. ``reason`` says why it lost or won; figures of steps that it did not reach are None.
 
-    ``sensitivities`` are set when repair was tried.
+    ``sensitivities`` are set when repair was tried. ``influence``: of neighbours in the batch; ``served``: the accuracy
+    among random neighbours with one hostile row a batch, measured when they have an influence. ``worst_segment``: the
+    noisiest output, or part of one, and its signal-to-noise ratio in decibel. ``repairable``: layers in float may help.
     """
 
     name: str
@@ -44,6 +52,10 @@ class Outcome:
     cell: Cell | None = None
     speed_up: Interval | None = None
     sensitivities: tuple[Sensitivity, ...] = ()
+    influence: Influence | None = None
+    served: Accuracy | None = None
+    worst_segment: tuple[str, float] | None = None
+    repairable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..evaluation import gates
 from ..evaluation.evaluate import compare
 from ..passes import PassRecord
 from . import decide
@@ -33,7 +34,7 @@ def search(
     expected = builder.outputs(reference)
     accuracy = compare(rule.metric, expected, expected, rule.labels, rule.seed)
     first = Outcome(FLOAT32, "the exported model as it is", record=PassRecord(reference, {}), accuracy=accuracy)
-    judge = Judge(builder, rule, expected, accuracy)
+    judge = Judge(builder, rule, expected, accuracy, gates.cover(rule.metric, expected, rule.labels))
     judged = [first]
     for candidate in candidates:
         announce(candidate.name)

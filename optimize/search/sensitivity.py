@@ -17,7 +17,7 @@ from ..passes.ranges import inner_values, made
 if TYPE_CHECKING:
     import onnx
 
-LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"})
+LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Attention", "Concat", "Resize", "Softmax"})
 """Operators that repair can keep in float."""
 
 ROWS = 8

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from server.tensors import Array
 
-from ..evaluation.dataset import Dataset
+from ..evaluation.dataset import ROWS_FIRST, Dataset, Layout
 from .axes import Axis
 
 
@@ -22,6 +23,10 @@ class SourceSpec:
     outputs: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     allow_pickle: bool = False
+    fixed: tuple[str, ...] = ()
+    """Axes that keep the size of the data: names, ``input:position``, or ``all``."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of a factory."""
 
     @property
     def path(self) -> Path:
@@ -49,10 +54,17 @@ class SourceModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     run: Callable[[Mapping[str, Array]], list[Array]]
-    export: Callable[[Mapping[str, Array], Path], Exported]
+    export: Callable[[Mapping[str, Array], Path, Sequence[Axis]], Exported]
     digests: Mapping[str, str] = field(default_factory=dict)
     axes: tuple[Axis, ...] = ()
     classes: tuple[str, ...] = ()
+    axes_required: bool = False
+    """Whether the user named the axes, so that an axis that cannot be free is an error."""
+    messages: tuple[str, ...] = ()
+    """Warnings of the loader for the user."""
+    layout: Layout = ROWS_FIRST
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Number of axes by input. Empty: every input has the rank of its rows, with the rows on axis 0."""
 
 
 Load = Callable[[SourceSpec, Dataset], SourceModel]
@@ -81,7 +93,7 @@ KINDS: dict[str, Kind] = {
         Kind("huggingface", "a folder with config.json and *.safetensors", "huggingface"),
         Kind("torch_factory", "module:attribute that builds a torch.nn.Module, with --weights", "torch_factory"),
         Kind("torch_export", "a .pt2 file of torch.export.save", "torch_export", sandboxed=True),
-        Kind("torchscript", "a .pt, .pth or .ts file of torch.jit.save", "torchscript", sandboxed=True),
+        Kind("torchscript", "a .pt, .pth, .ts or .jit file of torch.jit.save", "torchscript", sandboxed=True),
         Kind(
             "pickle", "a scikit-learn, XGBoost or LightGBM model in a pickle or joblib file", "pickled", sandboxed=True
         ),
@@ -90,6 +102,7 @@ KINDS: dict[str, Kind] = {
         Kind("lightgbm", "a LightGBM .txt or .lgb file", "boosted_trees:load_lightgbm", sandboxed=True),
         Kind("tensorflow", "a TensorFlow SavedModel folder", environment="tensorflow"),
         Kind("keras", "a .keras or .h5 file", environment="tensorflow"),
+        Kind("tflite", "a .tflite file", environment="tensorflow"),
         Kind("paddle", "a folder with a PaddlePaddle inference model", environment="paddle"),
     )
 }

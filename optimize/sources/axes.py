@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from server.tensors import Array
 
-from ..errors import BadInput
+from ..errors import BadInput, OptimizeError
 from ..evaluation.dataset import Dataset
 
 BATCH = "batch"
+
+EVERY = "all"
+"""The value of ``--fixed`` that fixes every axis besides the batch."""
+
+PLACEHOLDERS = re.compile(r"|\?+|-1|None|unk__\d+|dynamic_axes.*", re.IGNORECASE)
+"""Axis names that exporters write for an unknown size. Two axes with such a name are not related."""
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+"""Lengths are tried as multiples of these numbers, because pooling and patches need divisible sizes."""
 
 SHARES = (0.5, 0.25)
 """Lengths to try besides the length of the data, as fractions of it. Rows are cut; no values are invented."""
@@ -29,6 +38,8 @@ class Axis:
     input: str
     position: int
     name: str
+    sizes: tuple[int, ...] = ()
+    """The shorter sizes that the source runs at, in the order of the proof. Empty: not tried yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +95,10 @@ def probes(data: Dataset, axes: Sequence[Axis], batch_sizes: Sequence[int]) -> t
 
     Each probe starts at a different row. Raises BadInput if the data is too short for a second length.
     """
-    full = lengths(axes, data)
-    chosen = [Probe(size, full, data.batch(size, size)) for size in sorted(set(batch_sizes))]
-    shorter = {name: sorted({max(1, round(size * share)) for share in SHARES} - {size}) for name, size in full.items()}
+    full, only = lengths(axes, data), data.layout.run_rows
+    chosen = [Probe(size, full, data.batch(size, size)) for size in ([only] if only else sorted(set(batch_sizes)))]
+    tried = {axis.name: axis.sizes for axis in axes if axis.sizes}
+    shorter = {name: sorted(set(tried.get(name, _shares(size))) - {size}) for name, size in full.items()}
     for name, sizes in shorter.items():
         if not sizes:
             raise BadInput(
@@ -95,8 +107,95 @@ def probes(data: Dataset, axes: Sequence[Axis], batch_sizes: Sequence[int]) -> t
     for step in range(max(map(len, shorter.values()), default=0)):
         now = {name: sizes[min(step, len(sizes) - 1)] for name, sizes in shorter.items()}
         rows = data.batch(PAIR, PAIR + step)
-        chosen.append(Probe(PAIR, now, {name: _cut(array, name, axes, now) for name, array in rows.items()}))
+        chosen.append(Probe(only or PAIR, now, {name: _cut(array, name, axes, now) for name, array in rows.items()}))
     return tuple(chosen)
+
+
+def _shares(size: int, multiple: int = 1) -> list[int]:
+    return [max(multiple, multiple * round(size * share / multiple)) for share in SHARES]
+
+
+def distinct(axes: Sequence[Axis], data: Dataset) -> tuple[Axis, ...]:
+    """Give axes their own names where a file uses a placeholder, a bad name, or one name for several sizes.
+
+    Axes of absent inputs keep their names. The new name is ``input_position``.
+    """
+    sizes: dict[str, set[int]] = {}
+    for axis in axes:
+        shape = data.inputs[axis.input].shape
+        if axis.position < len(shape):
+            sizes.setdefault(axis.name, set()).add(shape[axis.position])
+    return tuple(
+        replace(axis, name=re.sub(r"\W", "_", f"{axis.input}_{axis.position}"))
+        if PLACEHOLDERS.fullmatch(axis.name) or len(sizes.get(axis.name, ())) > 1 or axis.name == BATCH
+        else replace(axis, name=re.sub(r"\W", "_", axis.name))
+        for axis in axes
+    )
+
+
+def without(axes: Sequence[Axis], fixed: Sequence[str]) -> tuple[Axis, ...]:
+    """Drop the axes that ``--fixed`` names, by axis name or as ``input:position``. Raises BadInput for other names."""
+    known = {EVERY} | {axis.name for axis in axes} | {f"{axis.input}:{axis.position}" for axis in axes}
+    unknown = sorted(set(fixed) - known)
+    if unknown:
+        listed = ", ".join(sorted(known - {EVERY})) or "none"
+        raise BadInput(f"--fixed {unknown[0]!r} is not a free axis of the model; its free axes are {listed}")
+    if EVERY in fixed:
+        return ()
+    return tuple(axis for axis in axes if axis.name not in fixed and f"{axis.input}:{axis.position}" not in fixed)
+
+
+def workable(
+    run: Callable[[Mapping[str, Array]], object], data: Dataset, axes: Sequence[Axis], *, required: bool
+) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+    """Find shorter lengths that the source runs at. Return the free axes with these sizes, and messages.
+
+    A length is a half and a quarter of the length in the data, rounded to a multiple of ``MULTIPLES``. An axis without
+    a working length is not free. Raises BadInput for such an axis if the user ``required`` it.
+    """
+    if not axes:
+        return (), ()
+    full = lengths(axes, data)
+    names = _free_together(run, data, axes, full, list(full))
+    if not names:
+        alone = {name: found for name in full if (found := _free_together(run, data, axes, full, [name]))}
+        names = _free_together(run, data, axes, full, list(alone)) or next(iter(alone.values()), {})
+    messages = []
+    for name in full:
+        if name in names:
+            continue
+        if required:
+            raise BadInput(
+                f"axis {name!r} has size {full[name]} in the data, and no other size can be verified, because the "
+                "model fails at every shorter size: leave the axis out of --dynamic, or give longer rows"
+            )
+        messages.append(f"axis {name!r} is fixed to {full[name]}: the model does not run at a shorter size")
+    return tuple(replace(axis, sizes=names[axis.name]) for axis in axes if axis.name in names), tuple(messages)
+
+
+def _free_together(
+    run: Callable[[Mapping[str, Array]], object],
+    data: Dataset,
+    axes: Sequence[Axis],
+    full: Mapping[str, int],
+    names: Sequence[str],
+) -> dict[str, tuple[int, ...]]:
+    """Sizes by axis name that work when all of ``names`` are shortened together; empty if none works."""
+    found: dict[str, list[int]] = {name: [] for name in names}
+    for step in range(len(SHARES)):
+        for multiple in MULTIPLES:
+            now = {name: _shares(full[name], multiple)[step] for name in names}
+            if any(size >= full[name] for name, size in now.items()):
+                continue
+            cut = {key: _cut(array, key, axes, {**full, **now}) for key, array in data.batch(PAIR).items()}
+            try:
+                run(cut)
+            except OptimizeError:
+                continue
+            for name, size in now.items():
+                found[name].append(size)
+            break
+    return {name: tuple(dict.fromkeys(sizes)) for name, sizes in found.items() if sizes}
 
 
 def shorter(probes: Sequence[Probe]) -> tuple[Probe, ...]:

@@ -14,11 +14,18 @@ from server.errors import SlipwayError
 from server.tensors import Array
 
 from ..errors import ExportFailed, NotProven
+from ..evaluation.dataset import ROWS_FIRST
+from . import external_data, onnx_shapes
 from .axes import Axis, Probe
 from .conversion import Conversion
 
 if TYPE_CHECKING:
     import onnx
+
+OLDEST_OPSET = 13
+"""The first opset with quantization per channel, which static int8 needs."""
+
+RAISED_OPSET = 17
 
 NEWEST_OPSET, NEWEST_IR = 23, 10
 """The newest versions that every supported backend reads. The libraries write newer files by default."""
@@ -60,18 +67,37 @@ def write(conversion: Conversion, path: Path) -> Proof:
     """
     import onnx
 
-    model = clean(onnx.load(conversion.graph))
-    check_signature(model, conversion.inputs, conversion.outputs, conversion.axes)
+    model = onnx.load(conversion.graph, load_external_data=False)
+    beside = external_data.files(model, conversion.graph)
+    model = clean(model, large=bool(beside))
+    _declare(model, conversion)
+    rows_first = conversion.layout == ROWS_FIRST
+    check_signature(model, conversion.inputs, conversion.outputs, conversion.axes, rows_first=rows_first)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for file in beside:
+        external_data.place(file, conversion.graph.resolve().parent, path.resolve().parent)
     onnx.save(model, path)
     return prove(conversion, path)
 
 
-def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+def _declare(model: onnx.ModelProto, conversion: Conversion) -> None:
+    """Write the verified shapes into the signature of ``model``. Absent inputs and outputs are left to the check."""
+    values = (*model.graph.input, *model.graph.output)
+    if {value.name for value in values} != {*conversion.inputs, *conversion.outputs}:
+        return
+    answers = dict(zip(conversion.outputs, zip(*conversion.answers, strict=True), strict=True))
+    onnx_shapes.complete_outputs(model, [answers[value.name][0] for value in model.graph.output])
+    free = {(axis.input, axis.position): axis.name for axis in conversion.axes}
+    onnx_shapes.declare(model, conversion.probes[0].inputs, free, conversion.layout, answers)
+
+
+def clean(model: onnx.ModelProto, *, large: bool = False) -> onnx.ModelProto:
     """Drop recorded shapes of inner values, lower versions that the backends do not read, and check the graph.
 
     The exporters' optimizers transpose weights and keep the old shapes, which makes the quantizers fail. Every tool
-    infers the shapes it needs. Raises ExportFailed naming the unusable node or version.
+    infers the shapes it needs. A graph of an old opset is raised to ``OLDEST_OPSET``, because the quantizers need it.
+    ``large``: the weights stay in external data, and the graph is not checked. Raises ExportFailed naming the unusable
+    node or version.
     """
     import onnx
 
@@ -79,12 +105,14 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     local = {function.domain for function in model.functions}
     for nodes in (model.graph, *model.functions):
         _check_operators(nodes, local)
-    # IR 3 lists weights as inputs whose values a request may override. The artifact serves them as constants.
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in [value for value in model.graph.input if value.name in weights]:
-        model.graph.input.remove(value)
+    onnx_shapes.normalize(model)
+    if large:
+        model.ir_version = min(model.ir_version, NEWEST_IR)
+        return model
     if opset(model) > NEWEST_OPSET:
         model = _lowered(model)
+    elif 0 < opset(model) < OLDEST_OPSET:
+        model = _raised(model)
     # The IR version says which fields may appear. The exported files use none of the newer fields.
     model.ir_version = min(model.ir_version, NEWEST_IR)
     if model.ByteSize() > LARGEST_BYTES:
@@ -119,6 +147,20 @@ def _lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     return lowered
 
 
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert the graph to ``RAISED_OPSET``, or return it as it is if the converter fails: float32 runs either way."""
+    import onnx
+    from onnx import version_converter
+
+    try:
+        raised: onnx.ModelProto = version_converter.convert_version(model, RAISED_OPSET)
+        onnx.checker.check_model(raised)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError):
+        return model
+    onnx_shapes.normalize(raised)
+    return raised
+
+
 def _check_operators(graph: Any, local: set[str]) -> None:
     """Raises ExportFailed at the first node with an unknown operator domain, including nodes of subgraphs."""
     for node in graph.node:
@@ -133,9 +175,17 @@ def _check_operators(graph: Any, local: set[str]) -> None:
 
 
 def check_signature(
-    model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], axes: Sequence[Axis] = ()
+    model: onnx.ModelProto,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Sequence[Axis] = (),
+    *,
+    rows_first: bool = True,
 ) -> None:
-    """Raises ExportFailed if an input or an output is missing, or if an axis that must be free is fixed."""
+    """Raises ExportFailed if an input or an output is missing, or if an axis that must be free is fixed.
+
+    ``rows_first``: axis 0 of every input and output must be the free batch axis.
+    """
     free = {(axis.input, axis.position): axis.name for axis in axes}
     for kind, values, names in (("input", model.graph.input, inputs), ("output", model.graph.output, outputs)):
         present = {value.name: value for value in values}
@@ -143,7 +193,7 @@ def check_signature(
             if name not in present:
                 raise ExportFailed(f"the exporter dropped the {kind} {name!r}: the graph has {', '.join(present)}")
             shape = present[name].type.tensor_type.shape
-            if not shape.dim or shape.dim[0].HasField("dim_value"):
+            if rows_first and (not shape.dim or shape.dim[0].HasField("dim_value")):
                 size = shape.dim[0].dim_value if shape.dim else "nothing"
                 raise ExportFailed(
                     f"the batch axis of the {kind} {name!r} is fixed to {size}: something in the model turns the "
@@ -197,15 +247,21 @@ def compare(names: Sequence[str], expected: Sequence[Array], got: Sequence[Array
     for name, want, have in zip(names, expected, got, strict=True):
         if want.shape != have.shape:
             raise NotProven(f"output {name!r} has shape {list(have.shape)} instead of {list(want.shape)} at {probe}")
+        if want.dtype.kind == "O":
+            if (want != have).any():
+                raise NotProven(f"output {name!r} of the exported graph has other texts than the source at {probe}")
+            continue
         want64, have64 = want.astype(np.float64), have.astype(np.float64)
         finite = np.abs(want64[np.isfinite(want64)])
         scale = max(1.0, float(finite.max(initial=0.0)))
         difference = float(np.nanmax(np.abs(want64 - have64), initial=0.0))
         if not np.allclose(have64, want64, rtol=RELATIVE, atol=ABSOLUTE * scale, equal_nan=True):
-            rows = int(np.sum(~np.isclose(have64, want64, RELATIVE, ABSOLUTE * scale).reshape(len(want), -1).all(1)))
+            total = len(want) if want.ndim else 1
+            close = np.isclose(have64, want64, RELATIVE, ABSOLUTE * scale, equal_nan=True)
+            rows = int(np.sum(~close.reshape(total, -1).all(1)))
             raise NotProven(
                 f"output {name!r} of the exported graph differs from the source by up to {difference:.3g} at {probe}, "
-                f"in {rows} of {len(want)} rows"
+                f"in {rows} of {total} rows"
             )
         worst = max(worst, difference)
     return worst

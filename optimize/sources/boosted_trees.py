@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import SourceModel, SourceSpec
-from .estimator import described
+from . import SourceModel, SourceSpec, tree_ensembles
+from .estimator import Attempt, described
+from .estimator_inputs import EstimatorInputs
+from .sklearn_onnx import REMEDY
 from .torch_module import brief
 
 OPSET = 15
@@ -68,29 +71,36 @@ def from_xgboost(request: SourceSpec, model: Any, data: Dataset, digests: Mappin
         # The converter addresses features by position and only accepts the names f0, f1 and so on.
         model.get_booster().feature_names = None
 
-    def write(features: int) -> Any:
+    def write(inputs: EstimatorInputs) -> Any:
         from onnxmltools import convert_xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return convert_xgboost(model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET)
+        types = [("input", FloatTensorType([None, inputs.columns]))]
+        booster = model.get_booster()
+        written = convert_xgboost(tree_ensembles.plain_trees(model), initial_types=types, target_opset=OPSET)
+        tree_ensembles.assign_trees(written, booster)
+        return written
 
-    return described(request, model, data, digests, write)
+    return described(request, model, data, digests, [Attempt("by onnxmltools", write)], _explain)
 
 
 def from_lightgbm(request: SourceSpec, model: Any, data: Dataset, digests: Mapping[str, str]) -> SourceModel:
     """Describe a model of LightGBM's scikit-learn interface, or a booster. Raises BadInput for other objectives."""
-    booster = getattr(model, "booster_", model)
+    booster = tree_ensembles.floored_dump(getattr(model, "booster_", model))
     wrapped = model if hasattr(model, "booster_") else _Booster(booster.predict, _classes(booster))
 
-    def write(features: int) -> Any:
+    def write(inputs: EstimatorInputs) -> Any:
         from onnxmltools import convert_lightgbm
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        return convert_lightgbm(
-            model, initial_types=[("input", FloatTensorType([None, features]))], target_opset=OPSET, zipmap=False
-        )
+        types = [("input", FloatTensorType([None, inputs.columns]))]
+        return convert_lightgbm(model, initial_types=types, target_opset=OPSET, zipmap=False)
 
-    return described(request, wrapped, data, digests, write)
+    return described(request, wrapped, data, digests, [Attempt("by onnxmltools", write)], _explain)
+
+
+def _explain(_: EstimatorInputs, error: Exception) -> str:
+    return f"the model cannot be written as ONNX: {brief(error)}. {REMEDY}"
 
 
 def _classes(booster: Any) -> int:
@@ -101,8 +111,6 @@ def _classes(booster: Any) -> int:
 
 
 def _objective(booster: Any) -> str:
-    import json
-
     return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
 
 

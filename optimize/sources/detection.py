@@ -14,6 +14,7 @@ SUFFIXES = {
     ".pt2": "torch_export",
     ".ts": "torchscript",
     ".torchscript": "torchscript",
+    ".jit": "torchscript",
     ".pkl": "pickle",
     ".pickle": "pickle",
     ".joblib": "pickle",
@@ -25,6 +26,7 @@ SUFFIXES = {
     ".keras": "keras",
     ".h5": "keras",
     ".hdf5": "keras",
+    ".tflite": "tflite",
 }
 
 TORCH_ARCHIVES = frozenset({".pt", ".pth", ".bin", ".ckpt"})

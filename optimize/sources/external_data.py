@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -64,3 +66,33 @@ def _constants(graph: Any, functions: Any) -> Iterator[Any]:
                 for inner in (attribute.g, *attribute.graphs):
                     yield from inner.initializer
                     yield from _constants(inner, ())
+
+
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return the external data files of the ONNX file ``path``. Raises BadInput."""
+    import onnx
+
+    return files(onnx.load(path, load_external_data=False), path)
+
+
+def flatten(model: onnx.ModelProto) -> None:
+    """Let the tensors of ``model`` name files without a folder, as :func:`place` names them."""
+    for tensor in _external(model.graph, model.functions):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = _flat(entry.value)
+
+
+def _flat(location: str) -> str:
+    return PurePosixPath(location).as_posix().replace("/", "_")
+
+
+def place(file: Path, source: Path, folder: Path) -> None:
+    """Put ``file`` of ``source`` into ``folder`` without its own folder: as a hard link if possible, or as a copy."""
+    target = folder / _flat(file.relative_to(source).as_posix())
+    if target.exists() and target.samefile(file):
+        return
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

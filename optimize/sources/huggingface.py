@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,19 @@ from server.artifact import digest
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
 from ..sandbox.captured_output import captured
-from . import SourceModel, SourceSpec
+from . import SourceModel, SourceSpec, axes
 from .axes import Axis
 from .torch_module import brief, input_names, reference_model
 
 if TYPE_CHECKING:
     import torch
 
-TOKENS = "tokens"
-SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-"""The inputs of text models, int64 ``[batch, tokens]``."""
+TOKENS, SAMPLES = "tokens", "samples"
+SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "bbox")
+"""The inputs of text models, int64 ``[batch, tokens]``; boxes have a third axis of size 4."""
+
+AUDIO = ("input_values", "attention_mask")
+"""The inputs of models of sound waves, ``[batch, samples]``."""
 
 
 def load(request: SourceSpec, data: Dataset) -> SourceModel:
@@ -33,15 +37,27 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
     folder = request.path
     model = _model(folder)
     module = wrap(model, folder)
+    if model.main_input_name not in data.inputs:
+        raise BadInput(f"{folder} takes {model.main_input_name!r}, the data holds {', '.join(data.inputs)}")
     inputs = input_names(module, data)
-    axes = request.axes or tuple(Axis(name, 1, TOKENS) for name in inputs if name in SEQUENCES)
-    named = SourceSpec(request.reference, None, request.outputs, axes)
+    free = request.axes or axes.without(_sequences(inputs, data), request.fixed)
+    named = SourceSpec(request.reference, None, request.outputs, free)
     digests = {path.name: digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    return reference_model(named, module, inputs, data, {"config.json": digest(folder / "config.json"), **digests})
+    digests = {"config.json": digest(folder / "config.json"), **digests}
+    source = reference_model(named, module, inputs, data, digests)
+    return replace(source, axes_required=bool(request.axes))
+
+
+def _sequences(inputs: tuple[str, ...], data: Dataset) -> tuple[Axis, ...]:
+    """Return the axes of tokens, or of samples of sound."""
+    if "input_values" in inputs:
+        return tuple(Axis(name, 1, SAMPLES) for name in inputs if name in AUDIO and data.inputs[name].ndim == 2)
+    return tuple(Axis(name, 1, TOKENS) for name in inputs if name in SEQUENCES and "input_ids" in inputs)
 
 
 def _model(folder: Path) -> Any:
     try:
+        import torch
         import transformers
     except ModuleNotFoundError as error:
         raise BadInput("Hugging Face folders need the extra 'huggingface': pip install -e '.[huggingface]'") from error
@@ -62,6 +78,7 @@ def _model(folder: Path) -> Any:
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
+                dtype=torch.float32,
                 attn_implementation="eager",
             )
     except Exception as error:
@@ -72,10 +89,6 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
     """Wrap ``model`` in a module with named inputs that returns a mapping of tensors. Raises BadInput."""
     import torch
 
-    if model.main_input_name not in ("input_ids", "pixel_values"):
-        raise BadInput(
-            f"{folder}: models of {model.main_input_name!r} are not supported; give a torch factory that builds one"
-        )
     pool = _pooling(folder)
 
     class Wrapped(torch.nn.Module):
@@ -83,33 +96,31 @@ def wrap(model: Any, folder: Path) -> torch.nn.Module:
             super().__init__()
             self.model = model
 
-        def answer(self, **inputs: torch.Tensor | None) -> Mapping[str, torch.Tensor]:
-            given = {name: value for name, value in inputs.items() if value is not None}
+        def forward(
+            self,
+            input_ids: torch.Tensor | None = None,
+            attention_mask: torch.Tensor | None = None,
+            token_type_ids: torch.Tensor | None = None,
+            position_ids: torch.Tensor | None = None,
+            bbox: torch.Tensor | None = None,
+            pixel_values: torch.Tensor | None = None,
+            pixel_mask: torch.Tensor | None = None,
+            input_values: torch.Tensor | None = None,
+            input_features: torch.Tensor | None = None,
+        ) -> Mapping[str, torch.Tensor]:
+            # The exporters need named parameters, and every model takes some of these.
+            values = {
+                "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
+                "position_ids": position_ids, "bbox": bbox, "pixel_values": pixel_values, "pixel_mask": pixel_mask,
+                "input_values": input_values, "input_features": input_features,
+            }  # fmt: skip
+            given = {name: value for name, value in values.items() if value is not None}
             result = self.model(**given, return_dict=True)
             if pool is not None:
                 return {"embedding": pool(result.last_hidden_state, given["attention_mask"])}
             return {name: value for name, value in result.items() if isinstance(value, torch.Tensor)}
 
-    class Text(Wrapped):
-        def forward(
-            self,
-            input_ids: torch.Tensor,
-            attention_mask: torch.Tensor,
-            token_type_ids: torch.Tensor | None = None,
-            position_ids: torch.Tensor | None = None,
-        ) -> Mapping[str, torch.Tensor]:
-            return self.answer(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                token_type_ids=token_type_ids,
-                position_ids=position_ids,
-            )
-
-    class Image(Wrapped):
-        def forward(self, pixel_values: torch.Tensor) -> Mapping[str, torch.Tensor]:
-            return self.answer(pixel_values=pixel_values)
-
-    return Text() if model.main_input_name == "input_ids" else Image()
+    return Wrapped()
 
 
 def _pooling(folder: Path) -> Any:

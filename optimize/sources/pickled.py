@@ -10,7 +10,7 @@ from server.artifact import digest
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
 from ..sandbox.captured_output import captured
-from . import SourceModel, SourceSpec, boosted_trees, estimator
+from . import SourceModel, SourceSpec, boosted_trees, sklearn_onnx
 from .detection import THROUGH_ONNX
 from .torch_module import brief, kind
 
@@ -26,7 +26,7 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
         )
     with captured():
         model = _unpickle(request)
-    return _convertible(request, model, data)
+    return described(request, model, data)
 
 
 def load_skops(request: SourceSpec, data: Dataset) -> SourceModel:
@@ -47,17 +47,18 @@ def load_skops(request: SourceSpec, data: Dataset) -> SourceModel:
         raise
     except Exception as error:
         raise BadInput(f"{request.path} cannot be read as a skops file: {brief(error)}") from error
-    return _convertible(request, model, data)
+    return described(request, model, data)
 
 
-def _convertible(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
+def described(request: SourceSpec, model: Any, data: Dataset) -> SourceModel:
+    """Describe an unpickled model with the converter of its library. Raises BadInput."""
     digests = {"model": digest(request.path)}
     library = type(model).__module__.partition(".")[0]
     if library in BOOSTED:
         return BOOSTED[library](request, model, data, digests)
-    if not callable(getattr(model, "predict", None)):
+    if not any(callable(getattr(model, name, None)) for name in ("predict", "transform")):
         raise BadInput(f"{request.path} holds {kind(model)}, which is not an estimator: it has no predict()")
-    return estimator.reference_model(request, model, data, digests)
+    return sklearn_onnx.reference_model(request, model, data, digests)
 
 
 def _unpickle(request: SourceSpec) -> Any:

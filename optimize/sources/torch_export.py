@@ -12,7 +12,7 @@ from server.tensors import Array
 from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
 from ..sandbox.captured_output import captured
-from . import Exported, SourceModel, SourceSpec
+from . import Exported, SourceModel, SourceSpec, axes
 from .torch_module import brief, cause, exactly, flatten, output_names, rename
 
 
@@ -30,19 +30,19 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
         ) from error
     names, positional = signature(program)
     exactly(names, data)
-    axes = request.axes or free_axes(program, names)
+    free = request.axes or axes.without(free_axes(program, names), request.fixed)
 
     def run(batch: Mapping[str, Array]) -> list[Array]:
         return flatten(_call(program, names, positional, batch))
 
-    def export(_: Mapping[str, Array], path: Path) -> Exported:
+    def export(_: Mapping[str, Array], path: Path, _axes: object) -> Exported:
         return _export(program, names, outputs, path)
 
     outputs = output_names(
         request.reference, _call(program, names, positional, data.select(names).batch(2)), request.outputs
     )
     digests = {"program": digest(request.path)}
-    return SourceModel(request.reference, names, outputs, run, export, digests, axes)
+    return SourceModel(request.reference, names, outputs, run, export, digests, free)
 
 
 def signature(program: Any) -> tuple[tuple[str, ...], int]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from server.artifact import digest
 
 from ..errors import BadInput
 from ..evaluation.dataset import Dataset
-from . import SourceModel, SourceSpec
+from . import SourceModel, SourceSpec, checkpoint
 from .torch_module import brief, input_names, kind, reference_model
 
 if TYPE_CHECKING:
     import torch
+
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(request: SourceSpec, data: Dataset) -> SourceModel:
@@ -26,20 +31,34 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
     Raises BadInput naming the step that failed.
     """
     factory = resolve(request.reference)
-    module = build(request.reference, request.weights)
+    module, messages = build(request.reference, request.weights, request.arguments)
     digests = {"factory": digest_of_code(factory)}
     if request.weights is not None:
         digests["weights"] = digest(request.weights)
     present = {key: value for key, value in digests.items() if value}
-    return reference_model(request, module, input_names(module, data), data, present)
+    source = reference_model(request, module, input_names(module, data), data, present)
+    return replace(source, messages=messages)
 
 
-def build(reference: str, weights: Path | None) -> torch.nn.Module:
-    """Build the module with its weights, on the CPU and in evaluation mode. Raises BadInput."""
-    module = _build(reference, resolve(reference))
+def build(
+    reference: str, weights: Path | None, arguments: Mapping[str, Any] = NO_ARGUMENTS
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Build the module in float32 with its weights, on the CPU and in evaluation mode. Return it with messages.
+
+    Raises BadInput.
+    """
+    import torch
+
+    module = _build(reference, resolve(reference), arguments)
+    messages: tuple[str, ...] = ()
     if weights is not None:
-        _load_weights(module, weights)
-    return module.eval()
+        messages = checkpoint.load(module, weights)
+    elif any(True for _ in module.parameters()):
+        messages = (f"no --weights: the weights are random unless {reference} loads trained ones itself",)
+    if any(value.dtype in (torch.float16, torch.bfloat16) for value in module.state_dict().values()):
+        messages += ("the weights are 16-bit floats: they are converted to float32, the baseline's precision",)
+        module = module.float()
+    return module.eval(), messages
 
 
 def resolve(reference: str) -> Any:
@@ -59,60 +78,46 @@ def resolve(reference: str) -> Any:
         raise BadInput(f"{reference!r}: importing {name} failed with {brief(error)}") from error
 
 
-def _build(reference: str, factory: Any) -> torch.nn.Module:
+def _build(reference: str, factory: Any, arguments: Mapping[str, Any]) -> torch.nn.Module:
     import torch
 
+    if isinstance(factory, torch.nn.Module):
+        if arguments:
+            raise BadInput(f"--argument: {reference} is a module already, and takes no arguments")
+        return factory.cpu()
     if not callable(factory):
         raise BadInput(f"{reference!r} is {kind(factory)}, not a function that builds a torch.nn.Module")
+    _check_arguments(reference, factory, arguments)
+    called = f"{reference}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     try:
-        module = factory()
+        module = factory(**arguments)
     except Exception as error:
-        raise BadInput(f"{reference}() failed with {brief(error)}; it is called without arguments") from error
+        raise BadInput(f"{called} failed with {brief(error)}; --argument NAME=VALUE gives arguments") from error
     if not isinstance(module, torch.nn.Module):
-        raise BadInput(f"{reference}() returned {kind(module)}, not a torch.nn.Module")
+        raise BadInput(f"{called} returned {kind(module)}, not a torch.nn.Module")
     return module.cpu()
 
 
-def _load_weights(module: torch.nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist")
-    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled_tensors(path)
+def _check_arguments(reference: str, factory: Any, arguments: Mapping[str, Any]) -> None:
+    """Raises BadInput if ``factory`` needs arguments that were not given, or does not take one that was."""
     try:
-        module.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise BadInput(f"{path} does not fit the model: {' '.join(lines)}") from error
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as safetensors: {error}") from error
-    return tensors
-
-
-def _read_pickled_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file of torch.save with the reader that only builds tensors and plain containers and runs no code."""
-    import torch
-
-    if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
-        raise BadInput(f"{path}: weights must be a .safetensors, .pt, .pth, .bin or .ckpt file")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BadInput(
-            f"{path} is damaged or holds objects besides tensors, which can run code, so it is not opened. Save "
-            "the weights with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
-        ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise BadInput(f"{path} does not hold a state_dict: save model.state_dict()")
-    return loaded
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return
+    needed = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    missing = [name for name in needed if name not in arguments]
+    if missing:
+        options = " ".join(f"--argument {name}=VALUE" for name in missing)
+        raise BadInput(f"{reference} needs arguments: give {options}")
+    known = [parameter.name for parameter in parameters]
+    unknown = sorted(set(arguments) - set(known))
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        raise BadInput(f"--argument {unknown[0]}: {reference} takes {', '.join(known) or 'no arguments'}")
 
 
 def digest_of_code(factory: Any) -> str:

@@ -37,10 +37,12 @@ def reference_model(
     def run(batch: Mapping[str, Array]) -> list[Array]:
         return flatten(call(module, batch))
 
-    def export(example: Mapping[str, Array], path: Path) -> Exported:
-        return export_module(module, example, outputs, request.axes, path)
+    def export(example: Mapping[str, Array], path: Path, axes: Sequence[Axis]) -> Exported:
+        return export_module(module, example, outputs, axes, path)
 
-    return SourceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
+    return SourceModel(
+        request.reference, inputs, outputs, run, export, digests, request.axes, axes_required=bool(request.axes)
+    )
 
 
 def call(module: torch.nn.Module, inputs: Mapping[str, Array]) -> Any:
@@ -66,7 +68,14 @@ def flatten(result: Any) -> list[Array]:
     tensors = list(values) if isinstance(values, list | tuple) else [values]
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise BadInput(f"forward() must return a tensor, a tuple of tensors or a dict of them, not {kind(result)}")
-    return [np.asarray(tensor.detach().cpu().numpy()) for tensor in tensors]
+    return [_array(tensor.detach().cpu()) for tensor in tensors]
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """Convert a tensor to an array; bfloat16, which numpy lacks, becomes float32."""
+    import torch
+
+    return np.asarray((tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy())
 
 
 def input_names(module: torch.nn.Module, data: Dataset) -> tuple[str, ...]:

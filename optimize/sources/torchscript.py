@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from server.artifact import digest
@@ -12,7 +12,7 @@ from ..errors import BadInput, ExportFailed
 from ..evaluation.dataset import Dataset
 from ..sandbox.captured_output import captured
 from . import Exported, SourceModel, SourceSpec
-from .axes import symbols
+from .axes import Axis, symbols
 from .torch_module import brief, call, cause, exactly, flatten, output_names, rename, traced
 
 
@@ -32,13 +32,13 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
     def run(batch: Mapping[str, Array]) -> list[Array]:
         return flatten(call(script, batch))
 
-    def export(example: Mapping[str, Array], path: Path) -> Exported:
+    def export(example: Mapping[str, Array], path: Path, axes: Sequence[Axis]) -> Exported:
         import onnx
         import onnx_ir
 
         with captured() as messages:
             try:
-                model = traced(script, example, len(outputs), symbols(request.axes, inputs))
+                model = traced(script, example, len(outputs), symbols(axes, inputs))
             except Exception as error:
                 raise ExportFailed(f"the script cannot be written as ONNX: {cause(error)}") from error
         rename(model, inputs, outputs)
@@ -46,4 +46,6 @@ def load(request: SourceSpec, data: Dataset) -> SourceModel:
         return Exported("torchscript", tuple(messages))
 
     digests = {"script": digest(request.path)}
-    return SourceModel(request.reference, inputs, outputs, run, export, digests, request.axes)
+    return SourceModel(
+        request.reference, inputs, outputs, run, export, digests, request.axes, axes_required=bool(request.axes)
+    )

@@ -36,11 +36,13 @@ and for several add up in another order."""
 HALF_BYTES = 2
 ABSOLUTE = 1e-6
 CONSTANT = "not decidable: all rows have the same answer"
+REFUSES = "not decidable: the model refuses rows that it takes alone"
 OTHERS = ((100.0, 8), (1.0, 32), (1_000.0, 100), (0.01, 1_000), (10_000.0, 10_000))
 """(factor of floats, bound of integers) of rows that are tried where the usual ones have all the same answer."""
 
-HOSTILE, HOSTILE_ROWS = 1_000.0, 3
-"""How much larger the values of hostile neighbours are, and how many of these there are: above, below, and zeros."""
+HOSTILE, HOSTILE_ROWS = 1_000.0, 4
+"""How much larger the values of hostile neighbours are, and how many of these there are: above, below, zeros, and the
+largest values of the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Independence:
     reason: str = ""
     costs_ns: dict[int, int] = field(default_factory=dict)
     one_each: bool = True
+
+    @property
+    def refuses_rows(self) -> bool:
+        """Whether the model refused several rows in one run."""
+        return self.reason.startswith(REFUSES)
 
 
 class Dependent(Exception):
@@ -80,7 +87,8 @@ class _Proof:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         begun_ns = self._clock()
-        outputs = self._run(inputs)
+        with np.errstate(over="ignore", invalid="ignore"):  # hostile rows overflow where a session computes in numpy
+            outputs = self._run(inputs)
         self.costs_ns[len(inputs[0])] = self._clock() - begun_ns
         for spec, array in zip(self._spec.outputs, outputs, strict=True):
             if array.shape[:1] != (len(inputs[0]),):
@@ -138,9 +146,7 @@ def prove(
     except Dependent as reason:
         return Independence(False, str(reason), proof.costs_ns, not isinstance(reason, OtherRows))
     except SlipwayError as error:
-        return Independence(
-            False, f"not decidable: the model refuses rows that it takes alone: {error}", proof.costs_ns
-        )
+        return Independence(False, f"{REFUSES}: {error}", proof.costs_ns)
     return Independence(True, "", proof.costs_ns)
 
 
@@ -249,13 +255,15 @@ def _alike(answers: Sequence[Sequence[Array]]) -> bool:
 
 
 def _hostile(row: Array) -> Array:
-    """Three rows made of one: huge values, the same below zero, and zeros; integers and texts stay as they are."""
+    """Four rows made of one: huge values, the same below zero, zeros, and the largest values of the format, whose sum
+    is infinite. Integers and texts stay as they are."""
     if row.dtype.kind != "f":
         return np.concatenate([row] * HOSTILE_ROWS)
+    largest = np.full_like(row, np.finfo(row.dtype).max)
     with np.errstate(over="ignore"):
         huge: Array = (np.abs(row) + 1) * row.dtype.type(HOSTILE)
-    huge = np.where(np.isfinite(huge), huge, np.finfo(row.dtype).max)
-    return np.concatenate([huge, -huge, np.zeros_like(row)])
+    huge = np.where(np.isfinite(huge), huge, largest)
+    return np.concatenate([huge, -huge, np.zeros_like(row), largest])
 
 
 def _scaled(array: Array, scale: float) -> Array:

@@ -23,6 +23,10 @@ class Codec(Protocol):
     media_types: tuple[str, ...]
     """The media types that it reads and writes, lower case, without parameters; it writes the first one by default."""
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:
+        """An estimate of the bytes that decoding handles: more than the body's for a compressed or sparse format."""
+        ...
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
         """Read a body. ``parameters`` are those of the media type (``charset``, ``json-header-size``).
 

@@ -33,6 +33,9 @@ class Csv:
 
     media_types: tuple[str, ...] = ("text/csv",)
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read lines. Raises MalformedInput with row and column, or UnprocessableInput for refused values."""
         plan = decode_plan(spec)

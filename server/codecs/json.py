@@ -31,6 +31,9 @@ class Json:
     def __init__(self) -> None:
         self._open_inference = OpenInference()
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read a body of any convention. Raises MalformedInput or UnprocessableInput."""
         if parameters:

@@ -31,6 +31,9 @@ class JsonLines:
     media_types: tuple[str, ...] = ("application/jsonlines", "application/x-ndjson", "application/jsonl",
                                     "application/x-jsonlines", "application/ndjson")  # fmt: skip
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read lines; the last one may end without a line break. Raises MalformedInput with the line (from 1) and the
         place in it, or UnprocessableInput."""

@@ -15,11 +15,21 @@ from .open_inference import OpenInference
 from .recordio_protobuf import RecordIOProtobuf
 from .single_values import Bytes, Text
 
-CODECS: tuple[Codec, ...] = (
-    *(Json(), Csv(), Npy(), Npz(), JsonLines(), RecordIOProtobuf(), OpenInference()),
-    *(Text(), Bytes()),
-)
-"""All codecs; the first one that fits wins if a client has no preference."""
+MAX_EXPANDED_BYTES = 256 * 1024 * 1024
+
+
+def codecs(max_expanded_bytes: int = MAX_EXPANDED_BYTES) -> tuple[Codec, ...]:
+    """All codecs; the first one that fits wins if a client has no preference.
+
+    ``max_expanded_bytes`` limits the arrays of a compressed or sparse body.
+    """
+    return (
+        *(Json(), Csv(), Npy(), Npz(max_expanded_bytes), JsonLines(), RecordIOProtobuf(max_expanded_bytes)),
+        *(OpenInference(), Text(), Bytes()),
+    )
+
+
+CODECS = codecs()
 
 ONLY_READ: Mapping[str, Codec] = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), Bytes())
 """Media types of images: read as bytes, never written."""

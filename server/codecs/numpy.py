@@ -28,6 +28,7 @@ _MAGIC = b"\x93NUMPY"
 _MAX_EXPANDED_BYTES = 256 * 1024 * 1024
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
+_LAST_CHARACTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 _MAX_REMEMBERED = 256
 
 # The header is a Python literal. Three patterns read the forms that writers use; nothing is evaluated.
@@ -44,6 +45,9 @@ class Npy:
     """One array: the single input of a model, or one output."""
 
     media_types: tuple[str, ...] = ("application/x-npy",)
+
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch
@@ -73,6 +77,14 @@ class Npz:
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
         """``max_expanded_bytes`` limits the size of all members together after decompression."""
         self._max_expanded_bytes = max_expanded_bytes
+
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        """The declared size of the members; what is no archive is as large as it is."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(body)) as archive:
+                return max(len(body), sum(entry.file_size for entry in archive.infolist()))
+        except _BROKEN_ZIP:
+            return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the members. Raises MalformedInput or UnprocessableInput."""
@@ -131,7 +143,18 @@ def read_array(data: bytes) -> Array:
     want, have = prod(shape) * dtype.itemsize, len(data) - start - size
     if want != have:
         raise MalformedInput(f"the npy header announces {want} bytes of values, and {have} follow it")
-    return np.ndarray(shape, dtype, data, start + size, order="F" if fortran else "C")
+    array: Array = np.ndarray(shape, dtype, data, start + size, order="F" if fortran else "C")
+    check_text(array)
+    return array
+
+
+def check_text(array: Array) -> None:
+    """Raises MalformedInput for an array of text that holds numbers which are not characters: numpy reads any."""
+    if array.dtype.kind != "U" or not array.size:
+        return
+    codes = np.array(array, array.dtype.newbyteorder("="), order="C").reshape(-1).view(np.uint32)
+    if (codes > _LAST_CHARACTER).any() or ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any():
+        raise MalformedInput("the npy file holds text with values that are not characters")
 
 
 _layouts: dict[bytes, _Layout] = {}

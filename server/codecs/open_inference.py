@@ -42,6 +42,9 @@ class OpenInference:
 
     media_types: tuple[str, ...] = (MEDIA_TYPE,)
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
         """Read a request: JSON, JSON with blobs, or (length 0) the bytes of the only input.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from ..errors import MalformedInput
 
 MAGIC = 0xCED7230A
-_MAGIC_BYTES = struct.pack("<I", MAGIC)
+MAGIC_BYTES = struct.pack("<I", MAGIC)
 _HEAD = struct.Struct("<II")
 _LENGTH_BITS = 29
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
@@ -50,7 +50,7 @@ def read_frames(body: bytes) -> Iterator[tuple[int, memoryview]]:
             yield at, view[start:end]
         else:
             begun = at if flag == FIRST else begun
-            parts += [view[start:end]] if flag == FIRST else [_MAGIC_BYTES, view[start:end]]
+            parts += [view[start:end]] if flag == FIRST else [MAGIC_BYTES, view[start:end]]
             if flag == LAST:
                 yield begun, memoryview(b"".join(parts))
                 parts = []
@@ -74,12 +74,12 @@ def write_frames(records: Iterable[bytes]) -> bytes:
 
 def _cut(record: bytes) -> list[bytes]:
     """The parts of a record between the magic numbers at multiples of four."""
-    parts, begin, found = [], 0, record.find(_MAGIC_BYTES)
+    parts, begin, found = [], 0, record.find(MAGIC_BYTES)
     while found >= 0:
         if found % 4:
-            found = record.find(_MAGIC_BYTES, found + 1)
+            found = record.find(MAGIC_BYTES, found + 1)
             continue
         parts.append(record[begin:found])
         begin = found + 4
-        found = record.find(_MAGIC_BYTES, begin)
+        found = record.find(MAGIC_BYTES, begin)
     return [*parts, record[begin:]]

@@ -19,10 +19,10 @@ from . import Encoded
 from .fitting import DecodePlan, decode_plan, fit
 from .nested import shown
 from .record_message import Value, read_record, write_record
-from .recordio import read_frames, write_frames
+from .recordio import MAGIC_BYTES, read_frames, write_frames
 
 _CONTENT_TYPE = b"application/x-recordio-protobuf"
-_MAX_EXPANDED_VALUES = 64 * 1024 * 1024
+_MAX_EXPANDED_BYTES = 256 * 1024 * 1024
 _EXACT_IN_FLOAT64 = 1 << 53
 
 
@@ -31,15 +31,25 @@ class RecordIOProtobuf:
 
     media_types: tuple[str, ...] = ("application/x-recordio-protobuf",)
 
-    def __init__(self, max_expanded_values: int = _MAX_EXPANDED_VALUES) -> None:
-        """``max_expanded_values`` limits the values of all sparse rows of a body together."""
-        self._max_expanded_values = max_expanded_values
+    def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
+        """``max_expanded_bytes`` limits the size of all sparse rows of a body together."""
+        self._max_expanded_bytes = max_expanded_bytes
+
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:
+        """The size of as many dense rows as there may be records; the limit, if rows have no fixed size."""
+        records = body.count(MAGIC_BYTES)
+        row_bytes = 0
+        for tensor in spec.inputs:
+            if -1 in tensor.shape[1:]:
+                return max(len(body), self._max_expanded_bytes)
+            row_bytes += prod(tensor.shape[1:]) * tensor.dtype.itemsize
+        return max(len(body), min(records * row_bytes, self._max_expanded_bytes))
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read records. Raises MalformedInput with the record and the byte, or UnprocessableInput."""
         plan = decode_plan(spec)
         columns: list[list[Array]] = [[] for _ in spec.inputs]
-        left = self._max_expanded_values
+        left = self._max_expanded_bytes
         frames = list(read_frames(body))
         if not frames:
             raise MalformedInput("the body is empty; send one record a row")
@@ -48,7 +58,7 @@ class RecordIOProtobuf:
             try:
                 for column, (tensor, value) in zip(columns, _arranged(read_record(frame), plan), strict=True):
                     row = _row(value, tensor, tensor.shape[1:] if by_row else tensor.shape, left)
-                    left -= row.size if value.keys else 0
+                    left -= row.nbytes if value.keys else 0
                     column.append(row)
             except MalformedInput as error:
                 raise MalformedInput(f"record {index} (byte {at}): {error}") from error
@@ -102,7 +112,7 @@ def _dense(value: Value, tensor: TensorSpec, tail: tuple[int, ...], left: int) -
     size = prod(tail) if -1 not in tail else prod(value.shape) if value.shape else -1
     if size < 0:
         raise MalformedInput(f'input "{tensor.name}" is sparse and of variable size; send its shape')
-    if size > left:
+    if size * value.values.dtype.itemsize > left:
         raise MalformedInput(f'input "{tensor.name}" is sparse and expands beyond the limit; send fewer rows')
     if len(value.keys) != len(value.values):
         raise MalformedInput(f'input "{tensor.name}" has {len(value.keys)} keys for {len(value.values)} values')
@@ -175,7 +185,8 @@ def _writable(array: Array, tensor: TensorSpec) -> Array:
 
 def _value(row: Array) -> Value:
     """A row as a tensor of the format, with its shape if it has more than one axis."""
-    flat = np.asarray(row, row.dtype if isinstance(row, np.ndarray) else None).reshape(-1)
+    dtype = object if isinstance(row, (str, bytes)) else getattr(row, "dtype", None)
+    flat = np.asarray(row, dtype).reshape(-1)
     shape = np.shape(row)
     if flat.dtype.kind == "O":
         raws = np.empty(flat.size, object)

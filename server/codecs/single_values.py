@@ -20,6 +20,9 @@ class Text:
 
     media_types: tuple[str, ...] = (TEXT,)
 
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
+
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""
         charset = parameters.get("charset", "utf-8").lower()
@@ -48,6 +51,9 @@ class Bytes:
     """The whole body is one value, such as an image."""
 
     media_types: tuple[str, ...] = ("application/octet-stream",)
+
+    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
+        return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""

@@ -6,14 +6,17 @@ import datetime
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..models import LoadOptions, Models
+from ..models.names import shown
 from ..models.probation import Probation
 from ..models.traffic import Arm, Canary, Rules, Shadow
 from ..models.versions import State, Version, Versions
+from ..protocols.guard import Guard
+from ..request import Head
 
 Name = Annotated[str, InPath(description="The model's name")]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -28,7 +31,9 @@ class Strict(BaseModel):
 class LoadBody(Strict):
     """The artifact to load, and what happens to the versions that are loaded."""
 
-    path: str = Field(min_length=1, description="artifact directory or ONNX file, as the server sees it")
+    path: str = Field(
+        min_length=1, max_length=4096, description="artifact directory or ONNX file, as the server sees it"
+    )
     name: str = Field(default="", description="empty: --name, else the artifact's own")
     version: str = Field(default="", description="empty: the artifact's own")
     pinned: bool = Field(default=False, description="never evicted to make room for another model")
@@ -134,9 +139,13 @@ class ModelDocument(BaseModel):
     switches: list[SwitchDocument]
 
 
-def router(models: Models) -> APIRouter:
-    """All routes under ``/admin``."""
-    routes = APIRouter(prefix="/admin/models", tags=["Admin"])
+def router(models: Models, guard: Guard) -> APIRouter:
+    """All routes under ``/admin``, for requests that pass the guard."""
+
+    async def check(request: Request) -> None:
+        guard.check(Head(b"", b"", list(request.scope["headers"])))
+
+    routes = APIRouter(prefix="/admin/models", tags=["Admin"], dependencies=[Depends(check)])
     _add_loading(routes, models)
     _add_releases(routes, models)
     return routes
@@ -238,9 +247,9 @@ def _version(one: Version) -> VersionDocument:
     return VersionDocument(
         version=one.version,
         state=one.state,
-        reason=one.reason,
+        reason=shown(one.reason),
         pinned=one.pinned,
-        path=str(one.found.path),
+        path=shown(str(one.found.path)),
         memory_bytes=one.bytes if one.model is not None else 0,
         load_seconds=one.model.metrics.load_seconds if one.model is not None else 0.0,
         independent_rows=one.model is not None and one.model.independent,

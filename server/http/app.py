@@ -13,14 +13,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import BodyTooLarge, MalformedInput, SlipwayError
+from ..errors import MalformedInput, SlipwayError
 from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
+from ..protocols.guard import Guard
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
+from .limits import body_too_large
 
 DOCS = Path(__file__).with_name("docs.html")
 
@@ -31,10 +34,26 @@ Errors are one small JSON object: `error` (what was wrong and what to do), `code
 """
 
 
-def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Models | None = None) -> FastAPI:
-    """All routes as a FastAPI application, with the handlers of the hot path. ``models``: those of the admin API; None:
-    the application has none."""
-    app = FastAPI(title="Slipway", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
+def build(
+    routes: Iterable[Route],
+    version: str,
+    max_body_bytes: int,
+    models: Models | None = None,
+    guard: Guard | None = None,
+) -> FastAPI:
+    """All routes as a FastAPI application, with the handlers of the hot path.
+
+    ``models``: those of the admin API, which ``guard`` protects; without a guard there is no admin API.
+    """
+    app = FastAPI(
+        title="Slipway",
+        version=version,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would lose the scheme behind a proxy
+    )
+    app.add_middleware(WithoutSlash)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     for route in routes:
         extra = {"requestBody": route.request_body} if route.request_body else None
@@ -51,13 +70,28 @@ def build(routes: Iterable[Route], version: str, max_body_bytes: int, models: Mo
                 openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )
-    if models is not None:
-        app.include_router(admin.router(models))
+        if "GET" in route.methods:
+            app.add_api_route(route.path, _endpoint(route, max_body_bytes), methods=["HEAD"], include_in_schema=False)
+    if models is not None and guard is not None:
+        app.router.routes += admin.router(models, guard).routes  # an included router does not show its methods
     app.add_exception_handler(SlipwayError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
     return app
+
+
+class WithoutSlash:
+    """Serves ``/invocations/`` as ``/invocations``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path.endswith("/") and path != "/":
+            scope = {**scope, "path": path.rstrip("/") or "/", "raw_path": scope["raw_path"].rstrip(b"/") or b"/"}
+        await self._app(scope, receive, send)
 
 
 async def _docs() -> Response:
@@ -97,9 +131,7 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
         except ClientDisconnect:
             return Response(status_code=499)
         if body is None:
-            limit = max_body_bytes / 1e6
-            error = BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with")
-            send_failure(error, head, responder)
+            send_failure(body_too_large(max_body_bytes), head, responder)
             return await answer
         head.received_ns = perf_counter_ns()
         pending = route.bind(dict(request.path_params))(head, body, responder)
@@ -117,14 +149,12 @@ def _endpoint(route: Route, max_body_bytes: int) -> Callable[[Request], Awaitabl
 
 async def _body(request: Request, max_body_bytes: int) -> bytes | None:
     """The body, or None when it exceeds the limit."""
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_body_bytes:
+    body = bytearray()  # a list would cost far more than very small parts
+    async for part in request.stream():
+        body += part
+        if len(body) > max_body_bytes:
             return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 async def _disconnect(request: Request) -> None:
@@ -153,7 +183,7 @@ async def _http_error(request: Request, error: Any) -> Response:
 def _allowed(request: Request) -> str:
     """The methods of all routes at this URL."""
     found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for route in found for method in route.methods}))
+    return ", ".join(sorted({method for route in found for method in getattr(route, "methods", None) or ()}))
 
 
 async def _our_error(request: Request, error: Any) -> Response:

@@ -19,12 +19,23 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..errors import BodyTooLarge, MalformedInput, SlipwayError, SlowRequest
+from ..errors import MalformedInput, ServerFull, SlipwayError, SlowRequest, UnsupportedVersion
 from ..protocols import JSON, NO_HEADERS, Handler, Responder
 from ..protocols.failure import given_id, send_failure
 from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
+from .half_closed import HalfClosed
 from .hot import HotPath
+from .limits import (
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+    PIPELINED_BYTES,
+    SMALL_BODY_BYTES,
+    ConnectionAccount,
+    body_too_large,
+    content_length,
+    count_error,
+)
 from .streams import ChunkedOutlet
 from .upgrade import without_upgrade
 
@@ -41,8 +52,15 @@ LEAST_BYTES_PER_S = 500
 """A body that arrives more slowly than this, over ``read_timeout_s``, is refused."""
 
 UNWRITABLE = b'{"error":"the server failed to write the response; its log has the details","code":"internal"}'
+JOINED_CHUNKS = 1_024
+"""Parts of a body that are kept apart; more are joined, because each costs far more than a few bytes."""
 
 UNLOGGED = frozenset((b"/ping", b"/metrics"))
+CHECKED = frozenset((b"host", b"transfer-encoding", b"expect"))
+
+
+class StopParsingError(Exception):
+    """Ends the parsing of a connection that has been refused."""
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -53,18 +71,25 @@ class HotProtocol(HttpToolsProtocol):
         # Connection
         self._hot = hot
         self._table = hot.table
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # pipelined requests
+        self._account = ConnectionAccount(hot.account, hot.max_head_bytes, hot.max_body_bytes)
+        self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()  # pipelined requests
         self._advancing = False  # a loop over them is running
         self._refused = False  # nothing more is read
+        self._half_closed = False  # the client has sent its last byte
         self._last_ns = perf_counter_ns()  # of the last response
         self._read_timer: Any = None
         self._idle_timer: Any = None
         # Request that is being received
+        self.headers: Headers = []
         self._receiving = False
         self._handler: Handler | None = None  # None where it is cold
+        self._fields: Headers | None = None  # of its head; None while that is being received
+        self._version = "1.1"
+        self._hosted = False
+        self._chunked = False
         self._chunks: list[bytes] = []
-        self._size = 0
-        self._timed_size = 0  # its size when the read timer was started
+        self._joined = bytearray()  # the body before these chunks, if it came in very many
+        self._timed_size = 0  # size of the body when the read timer was started
         self._begun_ns = self._last_ns
         # Response that is being prepared or sent
         self._active = False  # a request is with its handler, or with ASGI
@@ -77,17 +102,22 @@ class HotProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if not self._hot.connections.admit(self):
+            self._refuse(ServerFull("the server has as many connections as it may; retry later"))
+            return
         self._idle_timer = self.loop.call_later(self._hot.keep_alive_s, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._hot.connections.leave(self)
         if self._pending is not None:
             self._pending.abandoned = True
+            self._release_at_end(self._pending)
             self._pending = None
         if self._stream is not None:
             self._stream.lost()
             self._stream = None
-        self._waiting.clear()
+        self._forget()
         for timer in (self._read_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
@@ -97,6 +127,9 @@ class HotProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        account = self._account
+        account.chunk_at = received = account.received
+        account.received = received + len(data)
         while data:
             try:
                 self.parser.feed_data(data)
@@ -107,11 +140,25 @@ class HotProtocol(HttpToolsProtocol):
                 self._refuse(MalformedInput("this is not a well-formed HTTP/1.1 request"))
                 break
         if self._receiving:
-            if self._read_timer is None:
-                self._time_reading()
+            self._read_unfinished()
         elif self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
+        if self._waiting or account.held_bytes:
+            account.hold(self._receiving and not self._refused)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # the parent always closes
+        """The client has sent its last byte. Returns True if a response is due, which it may still read."""
+        if not (self._active or self._waiting):
+            return False
+        watch = HalfClosed(self.transport, self.loop, self._may_probe)
+        if watch.has_left():
+            return False
+        watch.look_after()
+        self._half_closed = True
+        self._receiving = False
+        self._account.hold(receiving=False)
+        return True
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -133,52 +180,82 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.headers = []
+        if self.headers:
+            self.headers = []
         self.expect_100_continue = False
         self._handler = None
+        self._fields = None
+        self._hosted = self._chunked = False
         self._receiving = True
-        self._size = 0
+        account = self._account
+        account.begun_at = account.chunk_at
+        account.size = 0
         self._begun_ns = perf_counter_ns()
         if self._read_timer is not None:  # of the request before this one, which was complete in time
             self._read_timer.cancel()
             self._read_timer = None
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in CHECKED and self._fields is None:
+            self._check_field(name, value)
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # the request is parsed again without that header
+        self._version = version = self.parser.get_http_version()
+        if version != "1.1":
+            self._check_version(version)
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse_if(count_error(self.headers))
+        account = self._account
+        if account.received - account.begun_at > account.max_head_bytes:  # else it cannot be too long
+            self._refuse_if(account.head_error(self.url, self.headers))
         methods = self._table.get(self.url)
         if methods is not None:
             self._handler = methods.get(self.parser.get_method())
         if self._handler is None:
+            self._refuse_if(account.url_error(self.url))
             self._begin_cold()
+        self._fields = self.headers
+        self.headers = []  # the parser appends trailers, which are ignored
+        if self._handler is None:
             return
-        self._chunks = []
         if self.expect_100_continue:
             self._invite_body()
 
     def on_body(self, body: bytes) -> None:
-        if self._refused:
-            return
-        self._size += len(body)
-        if self._size > self._hot.max_body_bytes:
-            self._refuse_body()
-        elif self._handler is None:
+        account = self._account
+        account.size += len(body)
+        if account.size > self._hot.max_body_bytes:
+            self._refuse_if(body_too_large(self._hot.max_body_bytes))
+        if self._handler is None:
             super().on_body(body)
         else:
             self._chunks.append(body)
 
     def on_message_complete(self) -> None:
         self._receiving = False
+        account = self._account
+        account.completed_at = account.chunk_at
         if self._handler is None:
-            if not self._refused and not self.parser.should_upgrade():
+            if not self.parser.should_upgrade():
+                self._hold_large(account.size)
                 super().on_message_complete()
             return
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        head = Head(self.parser.get_method(), self.url, self.headers, self._begun_ns, perf_counter_ns())
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        if self._joined:
+            self._joined += body
+            body, self._joined = bytes(self._joined), bytearray()
+        self._chunks = []
+        fields = self._fields
+        assert fields is not None
+        head = Head(self.parser.get_method(), self.url, fields, self._begun_ns, perf_counter_ns())
+        keep_alive = self.parser.should_keep_alive() and self._version != "1.0"
         if self._active or self.flow.write_paused:
-            self._queue(self._start, self._handler, head, body, keep_alive)
+            self._queue(account.size, self._start, self._handler, head, body, keep_alive)
         else:
             self._start(self._handler, head, body, keep_alive)
 
@@ -232,8 +309,13 @@ class HotProtocol(HttpToolsProtocol):
         if self._hot.access_log:
             self._log(status, size)
         self._active = False
-        if self._waiting:
+        if self._account.active_bytes:
+            self._account.active_bytes = 0
+            self._account.hold(self._receiving)
+        if self._waiting or self.flow.read_paused:
             self._advance()
+        if self._half_closed:
+            self._close_half()
 
     # Called by timers
 
@@ -243,7 +325,8 @@ class HotProtocol(HttpToolsProtocol):
         if not self._receiving:
             return
         seconds = self._hot.read_timeout_s
-        if self._size - self._timed_size >= LEAST_BYTES_PER_S * seconds:
+        enough = self._account.size - self._timed_size >= LEAST_BYTES_PER_S * seconds
+        if enough or self.flow.read_paused:  # a paused client cannot send
             self._time_reading()
             return
         self._refuse(
@@ -261,20 +344,42 @@ class HotProtocol(HttpToolsProtocol):
         else:
             self._idle_timer = self.loop.call_later(self._hot.keep_alive_s if busy else left_s, self._close_if_idle)
 
+    # Called by the limit on connections, and by the watch of a half-closed connection
+
+    def _may_probe(self) -> bool:
+        """Whether an interim response may be sent: nothing of the active response has been, and it is not HTTP/1.0."""
+        begun = self._stream is not None or (self.cycle is not None and self.cycle.response_started)
+        return self._version != "1.0" and not begun
+
+    def idle_ns(self) -> int:
+        """Nanoseconds since its last response, or since a head began that is not complete; 0 while it has a request."""
+        if self._active or self._waiting or self.flow.write_paused:
+            return 0
+        if self._receiving:
+            return 0 if self._fields is not None else perf_counter_ns() - self._begun_ns
+        return perf_counter_ns() - self._last_ns
+
+    def close_idle(self) -> None:
+        self.transport.close()
+
     # Called by the parent class, for cold requests
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._last_ns = perf_counter_ns()
         self._active = False
+        self._account.active_bytes = 0
+        self._account.hold(self._receiving)
         self._advance()
+        if self._half_closed:
+            self._close_half()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(MalformedInput(msg))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if self._active or self.flow.write_paused:
-            self._queue(self._start_cold, cycle, app)
+            self._queue(0, self._start_cold, cycle, app)  # its body is not read meanwhile
         else:
             self._start_cold(cycle, app)
 
@@ -284,6 +389,8 @@ class HotProtocol(HttpToolsProtocol):
         self._active = True
         self._keep_alive = keep_alive
         self._head = head
+        if len(body) > SMALL_BODY_BYTES:
+            self._hold_large(len(body))
         try:
             pending = handler(head, body, self)
         except Exception:
@@ -300,9 +407,11 @@ class HotProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)
 
-    def _queue(self, start: Callable[..., None], *args: Any) -> None:
-        self._waiting.append((start, args))
-        if len(self._waiting) >= PIPELINED:
+    def _queue(self, size: int, start: Callable[..., None], *args: Any) -> None:
+        """Let a request of ``size`` bytes wait behind the active one."""
+        self._waiting.append((size, start, args))
+        self._account.waiting_bytes += size
+        if len(self._waiting) >= PIPELINED or self._account.waiting_bytes > PIPELINED_BYTES:
             self.flow.pause_reading()
 
     def _advance(self) -> None:
@@ -311,22 +420,101 @@ class HotProtocol(HttpToolsProtocol):
             return
         self._advancing = True
         while self._waiting and not self._active and not self.flow.write_paused:
-            start, args = self._waiting.popleft()
+            size, start, args = self._waiting.popleft()
+            self._account.waiting_bytes -= size
             start(*args)
         self._advancing = False
-        if len(self._waiting) < PIPELINED:
+        self._account.hold(self._receiving)
+        few = len(self._waiting) < PIPELINED and self._account.waiting_bytes <= PIPELINED_BYTES
+        if few and not self._half_closed:
             self.flow.resume_reading()
 
     def _end(self, transport: Any) -> None:
         """Close after the last response. A client that is still sending gets time to read it."""
-        self._waiting.clear()
+        self._forget()
         if self._refused and self._receiving and transport.can_write_eof():
             transport.write_eof()
             self.loop.call_later(LINGER_S, transport.close)
         else:
             transport.close()
 
+    def _forget(self) -> None:
+        """Drop the pipelined requests and the unfinished one of a connection that ends."""
+        self._waiting.clear()
+        self._chunks = []
+        self._joined = bytearray()
+        self._account.waiting_bytes = self._account.active_bytes = self._account.size = 0
+        self._account.hold(receiving=False)
+
+    def _hold_large(self, size: int) -> None:
+        """Count a large body until its response is sent."""
+        if size > SMALL_BODY_BYTES:
+            self._account.active_bytes += size
+            self._account.hold(self._receiving)
+
+    def _close_half(self) -> None:
+        """Close after the last response to a client that sends nothing more."""
+        if not (self._active or self._waiting or self.transport.is_closing()):
+            self.transport.close()
+
+    def _release_at_end(self, pending: InferRequest) -> None:
+        """Hold the large body of a request whose client has left, until the request has ended."""
+        held_bytes, self._account.active_bytes = self._account.active_bytes, 0
+        if not held_bytes or pending.ended:
+            return
+        process, done = self._hot.account, pending.done
+        process.move(held_bytes)
+
+        def release(request: InferRequest) -> None:
+            process.move(-held_bytes)
+            done(request)
+
+        pending.done = release
+
     # Reading
+
+    def _read_unfinished(self) -> None:
+        """A chunk has ended within a request: check what has arrived of it."""
+        if self._refused:
+            return
+        account = self._account
+        account.read_on()
+        if self._fields is None:
+            error = account.unfinished_head_error(self.url, self.headers)
+        else:
+            if account.announced is None:
+                account.announced = content_length(self._fields)
+            error = account.unfinished_body_error()
+        if error is not None:
+            self._refuse(error)
+            return
+        if len(self._chunks) > JOINED_CHUNKS:
+            self._joined += b"".join(self._chunks)
+            self._chunks = []
+        if self._active and account.size + account.waiting_bytes > PIPELINED_BYTES:
+            self.flow.pause_reading()  # a request behind a slow one is not read in full
+        account.hold(receiving=True)
+        if self._read_timer is None:
+            self._time_reading()
+
+    def _check_field(self, name: bytes, value: bytes) -> None:
+        """Refuse a field that makes the end or the host of a request ambiguous (RFC 9112, 3.2 and 6.1)."""
+        if name == b"host":
+            if self._hosted:
+                self._refuse_if(MalformedInput("the request has two Host fields; send one"))
+            self._hosted = True
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif self._chunked or value.strip().lower() != b"chunked":
+            self._refuse_if(MalformedInput("Transfer-Encoding must be chunked; send no other coding"))
+        else:
+            self._chunked = True
+
+    def _check_version(self, version: str) -> None:
+        if version != "1.0":
+            self._refuse_if(UnsupportedVersion(f"HTTP/{version} is not served; use HTTP/1.1"))
+        if self._chunked:
+            self._refuse_if(MalformedInput("HTTP/1.0 has no chunks; send Content-Length, or use HTTP/1.1"))
 
     def _begin_cold(self) -> None:
         """Give the request that is being received to the parent class, as if it had it from the first byte."""
@@ -340,10 +528,8 @@ class HotProtocol(HttpToolsProtocol):
 
     def _invite_body(self) -> None:
         """``Expect: 100-continue``: invite the body, unless it is known to be too large."""
-        for name, value in self.headers:
-            if name == b"content-length" and value.isdigit() and int(value) > self._hot.max_body_bytes:
-                self._refuse_body()
-                return
+        if content_length(self._fields or []) > self._hot.max_body_bytes:
+            self._refuse_if(body_too_large(self._hot.max_body_bytes))
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _ignore_upgrade(self, rest: bytes) -> bytes:
@@ -355,30 +541,37 @@ class HotProtocol(HttpToolsProtocol):
         return without_upgrade(method, self.url, self.parser.get_http_version().encode(), self.headers, rest)
 
     def _time_reading(self) -> None:
-        self._timed_size = self._size
+        self._timed_size = self._account.size
         self._read_timer = self.loop.call_later(self._hot.read_timeout_s, self._read_expired)
 
     # Refusals and the log
 
-    def _refuse_body(self) -> None:
-        limit = self._hot.max_body_bytes / 1e6
-        self._refuse(BodyTooLarge(f"the body is larger than {limit:g} MB, the limit that the server was started with"))
+    def _refuse_if(self, error: SlipwayError | None) -> None:
+        """Refuse the request whose head is being parsed, and end the parsing. Raises StopParsingError."""
+        if error is not None:
+            self._refuse(error)
+            raise StopParsingError
 
     def _refuse(self, error: SlipwayError) -> None:
         """Respond with an error and end the connection: further bytes on it cannot be understood."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self._hot.refused[error.code] += 1
         self._handler = None
         self._chunks = []
+        self._joined = bytearray()
+        self._account.size = 0
+        self._account.hold(receiving=False)
         self._forsake_cold()
-        head = Head(b"", self.url, self.headers) if self._receiving else Head(b"", b"", [])
+        fields = self.headers if self._fields is None else self._fields
+        head = Head(b"", self.url[:MAX_URL_BYTES], fields) if self._receiving else Head(b"", b"", [])
 
         def handler(head: Head, _body: bytes, responder: Responder) -> None:
             send_failure(error, head, responder)
 
         if self._active:
-            self._queue(self._start, handler, head, b"", False)
+            self._queue(0, self._start, handler, head, b"", False)
         else:
             self._start(handler, head, b"", False)
 
@@ -389,7 +582,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         cycle.disconnected = True
         cycle.message_event.set()
-        if self._waiting and self._waiting[-1][1][0] is cycle:
+        if self._waiting and self._waiting[-1][2][0] is cycle:
             self._waiting.pop()
         else:
             self._active = False

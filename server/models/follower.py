@@ -34,7 +34,9 @@ class Follower:
         """Load all models of the folder, pinned. Raises the first error, so that a broken model stops the start."""
         for found in self._wanted(await self._scan()):
             await self._load(found)
-        self._models.default()  # raises when default_model names a model that is not in the folder
+        default, names = self._settings.default_model, [one.name for one in self._models.known()]
+        if default and default not in names:
+            raise UnknownModel(f"--default-model names {default!r}, which is not loaded; loaded: {', '.join(names)}")
 
     async def load_newest(self, name: str) -> None:
         """Load the versions of one model that are new or changed on disk, and retire the versions that they replace.

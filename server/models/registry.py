@@ -15,13 +15,14 @@ from time import perf_counter_ns
 from typing import TypeVar
 
 from ..artifact import Artifact
-from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, SlipwayError, UnknownModel
+from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, Overloaded, SlipwayError, UnknownModel
 from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings.options import Settings
 from ..system.memory import Budget, file_bytes, to_free
 from . import repository
 from .load import Loader
+from .names import check_name, check_version, shown
 from .releases import Releases
 from .repository import Found
 from .served import ServedModel, close
@@ -29,6 +30,12 @@ from .traffic import Rules
 from .versions import State, Version, Versions
 
 log = logging.getLogger("slipway.models")
+
+KEPT_NAMES = 100
+"""Names without a version in memory whose versions and reasons are kept for listings."""
+
+MAX_LOADS = 100
+"""Loads and unloads that may wait for each other."""
 
 Done = TypeVar("Done")
 OnChange = Callable[[str, Mapping[str, ServedModel]], None]
@@ -152,6 +159,10 @@ class Models:
         """As :meth:`load`, for what a scan of the repository has found."""
         if self._closed:
             raise NotReady("the server is stopping")
+        check_name(found.name)
+        check_version(found.version)
+        if len(self._tasks) >= MAX_LOADS:
+            raise Overloaded(f"{MAX_LOADS} loads and unloads are waiting; retry when they are done", retry_after_s=10)
         versions = self._versions.setdefault(found.name, Versions(found.name))
         here = versions.known.get(found.version)
         if found.version in versions.loading:
@@ -177,7 +188,7 @@ class Models:
         """Drop the history of a name that has no version in memory and none being loaded, so that names which are never
         used again do not take memory."""
         versions = self._versions.get(name)
-        if versions is not None and not versions.loading and all(one.model is None for one in versions.known.values()):
+        if versions is not None and not versions.loading and not versions.in_memory():
             del self._versions[name]
             self._references.pop(name, None)
 
@@ -261,12 +272,20 @@ class Models:
     def _failed(self, versions: Versions, fresh: Version, reason: str) -> None:
         """Keep the reason of a failed load; a version that is in memory stays as it is."""
         del versions.loading[fresh.version]
-        fresh.state, fresh.reason = State.UNAVAILABLE, reason
+        fresh.state, fresh.reason = State.UNAVAILABLE, shown(reason)
         here = versions.known.get(fresh.version)
         if here is None or here.state is State.UNAVAILABLE:
             versions.known[fresh.version] = fresh
         else:
-            here.reason = f"loading it again failed: {reason}"
+            here.reason = f"loading it again failed: {shown(reason)}"
+        self._prune(versions)
+
+    def _prune(self, versions: Versions) -> None:
+        """Forget the oldest of the versions and names that are not in memory, so that their number is bounded."""
+        versions.prune()
+        gone = [one.name for one in self.known() if not one.loading and not one.in_memory()]
+        for name in gone[: max(len(gone) - KEPT_NAMES, 0)]:
+            self.forget(name)
 
     async def _end(self, versions: Versions, gone: list[Version], reason: str) -> None:
         """Unpublish versions, drain them and free them."""
@@ -278,6 +297,7 @@ class Models:
         self._publish(versions)
         for one in gone:
             await self._free(one, reason)
+        self._prune(versions)
 
     async def _free(self, one: Version, reason: str) -> None:
         model = one.model
@@ -314,9 +334,8 @@ class Models:
                 versions.find(version)
             except UnknownModel as error:
                 return error
-        reasons = [f"version {one.version}: {one.reason}" for one in versions.rows() if one.reason] if versions else []
-        why = f" ({'; '.join(reasons)})" if reasons else ""
-        return UnknownModel(f"no model named {name!r} is loaded{why}; loaded: {', '.join(self._current) or 'none yet'}")
+        # Neither reasons, which quote paths and exceptions, nor other names: clients of one model read this.
+        return UnknownModel(f"no model named {name[:80]!r} is loaded; the server's log and /admin/models say why")
 
     async def _outlive(self, work: Awaitable[Done]) -> Done:
         """Finish ``work`` even when the caller is cancelled."""

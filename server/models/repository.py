@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import artifact as artifacts
 from ..artifact import Artifact, Manifest
-from ..errors import BrokenArtifact, MalformedInput, NoSuchArtifact
+from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
+from .names import check_name, check_version, is_valid
 from .script_files import script_artifact, script_in, script_of
+
+log = logging.getLogger("slipway.repository")
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: two stamps differ when a file has changed."""
@@ -26,7 +31,6 @@ ONNX_FOLDER = "onnx"
 ONNX_FILE = "model.onnx"
 """The file that is served where a folder has several."""
 
-LONGEST_NAME = 255
 DIGITS = frozenset("0123456789")
 
 CONFIG = "config.pbtxt"
@@ -92,18 +96,9 @@ def identify(path: Path, settings: Settings, name: str = "", version: str = "") 
     if not newest.version[:1].isdigit():  # no folder of versions, but a model that was packed one folder too high
         newest = replace(newest, version=_identify(newest.path, settings).version)
     name, version = name or settings.name or newest.name, version or newest.version
-    for text in (name, version):
-        require_name(text)
+    check_name(name)
+    check_version(version)
     return replace(newest, name=name, version=version, given=path)
-
-
-def require_name(text: str) -> None:
-    """Raises MalformedInput for a name or version that could not be shown in a list, a log line or a URL."""
-    if not text.isprintable() or len(text) > LONGEST_NAME:
-        shown = text[:40].encode("ascii", "backslashreplace").decode()
-        raise MalformedInput(
-            f"a name or version has at most {LONGEST_NAME} printable characters; got {shown!r} of {len(text)}"
-        )
 
 
 def _identify(path: Path, settings: Settings) -> Found:
@@ -112,8 +107,8 @@ def _identify(path: Path, settings: Settings) -> Found:
         manifest = artifacts.read(path).manifest
     else:
         manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
-    for text in (manifest.name, manifest.version):
-        require_name(text)
+    check_name(manifest.name)
+    check_version(manifest.version)
     return Found(path, settings.name or manifest.name, manifest.version, stamp(path))
 
 
@@ -215,6 +210,14 @@ def _max_batch_size(path: Path) -> int | None:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(
-        child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name) and child.name.isprintable()
-    )
+    folders = sorted(child for child in root.iterdir() if child.is_dir() and NAME.fullmatch(child.name))
+    for folder in folders:
+        if not is_valid(folder.name, folder.name):
+            _warn_of_name(ascii(folder.name)[:200])
+    return [folder for folder in folders if is_valid(folder.name, folder.name)]
+
+
+@functools.lru_cache(maxsize=100)
+def _warn_of_name(name: str) -> None:
+    """Warn once of a folder: a followed folder is scanned again and again."""
+    log.warning("a folder is ignored because its name is too long or not printable name=%s; rename it", name)

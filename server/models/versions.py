@@ -14,7 +14,7 @@ from .served import ServedModel
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 REMEMBERED = 20
-"""Switches that are kept for the admin API."""
+"""Switches, and versions that are not in memory, that are kept for the admin API."""
 
 
 class State(enum.Enum):
@@ -87,10 +87,8 @@ class Versions:
         one = self.known.get(self.labels.get(reference, reference))
         if one is not None and one.state is State.READY:
             return one
-        if one is not None and one.reason:
-            raise UnknownModel(f"version {reference!r} of model {self.name!r} is not loaded: {one.reason}")
         there = ", ".join([repr(one.version) for one in self.ready()] + sorted(self.labels)) or "none"
-        raise UnknownModel(f"model {self.name!r} has no version {reference!r}; ready: {there}")
+        raise UnknownModel(f"model {self.name!r} has no version {reference[:80]!r}; ready: {there}")
 
     def references(self) -> Mapping[str, ServedModel]:
         """Every version and label that a URL may name, with its model."""
@@ -113,6 +111,16 @@ class Versions:
         """Every version once, from the lowest to the highest."""
         rows = {**self.known, **{key: one for key, one in self.loading.items() if not self._is_ready(key)}}
         return sorted(rows.values(), key=lambda one: version_key(one.version))
+
+    def in_memory(self) -> bool:
+        """Whether any version is loaded, or still being closed."""
+        return any(one.model is not None for one in self.known.values())
+
+    def prune(self) -> None:
+        """Forget the oldest versions that are not in memory, beyond those that are remembered."""
+        gone = [key for key, one in self.known.items() if one.model is None and one.state is State.UNAVAILABLE]
+        for key in gone[: max(len(gone) - REMEMBERED, 0)]:
+            del self.known[key]
 
     def _is_ready(self, version: str) -> bool:
         return version in self.known and self.known[version].state is State.READY

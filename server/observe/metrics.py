@@ -2,10 +2,14 @@
 
 A request adds its ten time stamps to a flat buffer of integers. numpy counts the buffer into histograms, a few hundred
 requests at a time or at a scrape. A request costs no look-up, no lock and no formatting.
+
+Longer than 300 lines: one method for each group of families.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +26,8 @@ from . import run_counters, steps
 from .histograms import Histograms, rows_buckets, seconds_buckets
 from .run_counters import Run, RunCounters
 from .steps import StepMetrics
+
+log = logging.getLogger("slipway.metrics")
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAMPS = 10
@@ -131,6 +137,15 @@ class ModelMetrics:
         self.work.record(run)
 
 
+@contextlib.contextmanager
+def entry(what: object) -> Iterator[None]:
+    """Log the failure of one entry of a scrape, which goes on with the others."""
+    try:
+        yield
+    except Exception:
+        log.exception("reading metrics failed of=%s", what)
+
+
 class Metrics(Collector):
     """All metrics of ``/metrics``, over all models."""
 
@@ -181,7 +196,8 @@ class Metrics(Collector):
         yield from run_counters.families("slipway_", ("model", "version"), plain)
         yield from self._scripts()
         for more in self.further:
-            yield from more()
+            with entry("process"):
+                yield from list(more())
 
     def _requests(self) -> Iterator[Any]:
         family = CounterMetricFamily(
@@ -190,8 +206,9 @@ class Metrics(Collector):
             labels=["model", "version", "outcome"],
         )
         for one in self._models.values():
-            for outcome, count in one.answers.items():
-                family.add_metric([*one.labels, outcome], count)
+            with entry(one.labels):
+                for outcome, count in one.answers.items():
+                    family.add_metric([*one.labels, outcome], count)
         yield family
 
     def _stages(self) -> Iterator[Any]:
@@ -204,12 +221,13 @@ class Metrics(Collector):
             labels=["model", "version"],
         )
         for one in self._models.values():
-            for stage, counts, total_s in one.stages.histograms():
-                buckets = seconds_buckets(counts)
-                if stage == "total":
-                    totals.add_metric(one.labels, buckets, total_s)
-                else:
-                    stages.add_metric([*one.labels, stage], buckets, total_s)
+            with entry(one.labels):
+                for stage, counts, total_s in one.stages.histograms():
+                    buckets = seconds_buckets(counts)
+                    if stage == "total":
+                        totals.add_metric(one.labels, buckets, total_s)
+                    else:
+                        stages.add_metric([*one.labels, stage], buckets, total_s)
         yield stages
         yield totals
 
@@ -218,7 +236,8 @@ class Metrics(Collector):
             "slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"]
         )
         for one in self._models.values():
-            sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
+            with entry(one.labels):
+                sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
         yield sizes
         failed = CounterMetricFamily(
             "slipway_failed_slices",
@@ -226,7 +245,8 @@ class Metrics(Collector):
             labels=["model", "version"],
         )
         for one in self._models.values():
-            failed.add_metric(one.labels, one.failed_slices)
+            with entry(one.labels):
+                failed.add_metric(one.labels, one.failed_slices)
         yield failed
 
     def _queues(self) -> Iterator[Any]:
@@ -241,11 +261,12 @@ class Metrics(Collector):
             labels=["model", "version", "length", "batch_size"],
         )
         for one in self._models.values():
-            rows.add_metric(one.labels, one.waiting_rows())
-            backlog.add_metric(one.labels, one.backlog_ns() / 1e9)
-            load.add_metric(one.labels, one.load_seconds)
-            for length, size, cost_ns in one.costs():
-                cost.add_metric([*one.labels, str(length), str(size)], cost_ns / 1e9)
+            with entry(one.labels):
+                rows.add_metric(one.labels, one.waiting_rows())
+                backlog.add_metric(one.labels, one.backlog_ns() / 1e9)
+                load.add_metric(one.labels, one.load_seconds)
+                for length, size, cost_ns in one.costs():
+                    cost.add_metric([*one.labels, str(length), str(size)], cost_ns / 1e9)
         yield from (rows, backlog, load, cost)
 
     def _versions(self) -> Iterator[Any]:
@@ -259,10 +280,11 @@ class Metrics(Collector):
             labels=["model", "version", "outcome"],
         )
         for one in self._models.values():
-            memory.add_metric(one.labels, one.memory_bytes)
-            files.add_metric(one.labels, one.file_bytes)
-            for outcome, count in one.shadowed.items():
-                shadowed.add_metric([*one.labels, outcome], count)
+            with entry(one.labels):
+                memory.add_metric(one.labels, one.memory_bytes)
+                files.add_metric(one.labels, one.file_bytes)
+                for outcome, count in one.shadowed.items():
+                    shadowed.add_metric([*one.labels, outcome], count)
         yield from (memory, files, shadowed)
 
     def _caches(self) -> Iterator[Any]:
@@ -273,9 +295,10 @@ class Metrics(Collector):
         )
         size = GaugeMetricFamily("slipway_cache_bytes", "Bytes of cached outputs", labels=["model", "version"])
         for one in self._models.values():
-            size.add_metric(one.labels, one.cache_bytes())
-            for outcome, count in one.cache_outcomes.items():
-                outcomes.add_metric([*one.labels, outcome], count)
+            with entry(one.labels):
+                size.add_metric(one.labels, one.cache_bytes())
+                for outcome, count in one.cache_outcomes.items():
+                    outcomes.add_metric([*one.labels, outcome], count)
         yield from (outcomes, size)
 
     def _scripts(self) -> Iterator[Any]:
@@ -290,8 +313,9 @@ class Metrics(Collector):
             labels=["model", "version"],
         )
         for one in self._models.values():
-            for what, count in one.script().items():
-                incidents.add_metric([*one.labels, what], count)
-            if one.worker_bytes is not None:
-                memory.add_metric(one.labels, one.worker_bytes())
+            with entry(one.labels):
+                for what, count in one.script().items():
+                    incidents.add_metric([*one.labels, what], count)
+                if one.worker_bytes is not None:
+                    memory.add_metric(one.labels, one.worker_bytes())
         yield from (incidents, memory)

@@ -15,26 +15,33 @@ from . import JSON, Responder
 
 STATUS: dict[type[SlipwayError], int] = {
     errors.MalformedInput: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.UnknownModel: 404,
     errors.NoSuchArtifact: 404,
     errors.NotAcceptable: 406,
     errors.SlowRequest: 408,
     errors.AlreadyLoaded: 409,
     errors.BodyTooLarge: 413,
+    errors.UrlTooLong: 414,
     errors.UnsupportedMedia: 415,
     errors.UnprocessableInput: 422,
     errors.BrokenArtifact: 422,
     errors.Overloaded: 429,
+    errors.HeadTooLarge: 431,
     errors.ClientGone: 499,
     errors.SlipwayError: 500,
     errors.ModelFailed: 500,
     errors.NotReady: 503,
+    errors.ServerFull: 503,
     errors.DeadlineExceeded: 504,
+    errors.UnsupportedVersion: 505,
     errors.OutOfMemory: 507,
 }
 
 log = logging.getLogger("slipway.failure")
 
+VERSION_STATUS = 505
 LONGEST_ID = 128
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 """The client's name of a model on a multi-model endpoint. Metrics have no such label: its values have no bound."""
@@ -48,11 +55,12 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
     headers: Headers = []
     if isinstance(error, errors.Overloaded):
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    elif isinstance(error, errors.NotReady):
+    elif isinstance(error, (errors.NotReady, errors.ServerFull)):
         headers.append((b"retry-after", b"1"))
     status, identity = status_of(error), request_id(head)
-    # Retryable failures are frequent under load; the others need an operator.
-    if status >= 500 and not error.retryable:
+    # Retryable failures are frequent under load, and another version of HTTP is the client's error. The others need an
+    # operator.
+    if status >= 500 and not error.retryable and status != VERSION_STATUS:
         target = head.get(TARGET_MODEL)
         model = f" target_model={target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
         log.warning("request failed id=%s%s status=%d code=%s: %s", ascii(identity), model, status, error.code, error)

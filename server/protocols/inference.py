@@ -8,7 +8,7 @@ from functools import partial
 from time import perf_counter_ns
 
 from ..codecs import Codec, Encoded
-from ..errors import ClientGone, MalformedInput, SlipwayError, UnsupportedMedia
+from ..errors import ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
 from ..request import Head, Headers, InferRequest, Payload
 from . import Responder
@@ -37,10 +37,10 @@ def infer(
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
     if model.scheduler.refusing and _refused_early(model, head, body, responder):
         return None
-    if len(body) > LARGE_BYTES:
+    if reader.expanded_bytes(body, model.spec) > LARGE_BYTES:
         exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
         request = InferRequest((), 1, _finish, exchange)
-        on_thread(partial(reader.decode, body, head, parameters, model.spec), partial(_decoded, request))
+        on_thread(partial(_decode, request, reader, body, parameters), partial(_decoded, request))
         return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
@@ -96,6 +96,14 @@ def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Respo
     return False
 
 
+def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mapping[str, str]) -> Payload:
+    """Decode a large body on another thread. Raises ClientGone without decoding if the client has left."""
+    exchange: Exchange = request.context
+    if request.abandoned:
+        raise ClientGone("the client closed the connection before its body was decoded")
+    return reader.decode(body, exchange.head, parameters, exchange.model.spec)
+
+
 def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
     """Continue a large request after its body was decoded on another thread, or failed to decode."""
     exchange: Exchange = request.context
@@ -110,12 +118,12 @@ def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
         _submit(request, exchange)
     except SlipwayError as error:
         request.error = error
-        fail(request, exchange)
+        request.done(request)
     except BaseException as error:
         log.exception("decoding or submitting a body failed model=%s", model.name)
         request.error = SlipwayError("the body could not be decoded; the server's log has the details")
         request.error.__cause__ = error
-        fail(request, exchange)
+        request.done(request)
     else:
         watch(model, request)
 
@@ -128,12 +136,6 @@ def require_tensors(model: ServedModel) -> None:
         )
 
 
-def require_plain(encoding: bytes | None) -> None:
-    """Raises UnsupportedMedia for a compressed body."""
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-        raise UnsupportedMedia("Content-Encoding is not supported; send the body uncompressed")
-
-
 def _finish(request: InferRequest) -> None:
     """Encode and send the outputs, or the error. Called when the request has ended."""
     exchange: Exchange = request.context
@@ -143,7 +145,8 @@ def _finish(request: InferRequest) -> None:
         fail(request, exchange)
         return
     assert exchange.writer is not None
-    if outputs[0].nbytes > LARGE_BYTES:
+    size_bytes = outputs[0].nbytes if len(outputs) == 1 else sum(array.nbytes for array in outputs)
+    if size_bytes > LARGE_BYTES:
         how = outputs, exchange.payload, model.spec, model.name, model.version
         on_thread(partial(exchange.writer.encode, *how), partial(_encoded, request))
         return

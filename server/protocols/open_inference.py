@@ -14,8 +14,9 @@ from ..models import Models, ServedModel
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from . import JSON, Handler, Responder, Route
+from .compression import Expander, is_compressed
 from .failure import send_failure
-from .inference import infer, require_plain, require_tensors
+from .inference import infer, require_tensors
 
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
@@ -38,9 +39,16 @@ class OpenInference:
     """The routes under ``/v2``, for all models."""
 
     def __init__(
-        self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str, extensions: Sequence[str] = ()
+        self,
+        models: Models,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        expander: Expander,
+        version: str,
+        extensions: Sequence[str] = (),
     ) -> None:
         """``extensions``: names of further extensions, which other routes provide."""
+        self._expander = expander
         self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -83,8 +91,11 @@ class OpenInference:
         name, version = path["name"], path.get("version")
 
         def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
+            encoding = head.get(b"content-encoding")
+            if encoding is not None and is_compressed(encoding):
+                self._expander.pass_on(handle, head, body, encoding, responder)
+                return None
             try:
-                require_plain(head.get(b"content-encoding"))
                 model = self._models.ask(name, head) if version is None else self._models.get(name, version)
                 require_tensors(model)
             except SlipwayError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,12 +10,13 @@ import orjson
 from ..errors import MalformedInput, SlipwayError
 from ..models import Models
 from ..models.follower import Follower
+from ..models.names import shown
 from ..models.versions import State
 from ..request import Head
 from . import JSON, Handler, Responder, Route
+from .background import Background
 from .failure import send_failure
-
-log = logging.getLogger("slipway.models")
+from .guard import Guard
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
@@ -29,10 +28,11 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 class Repository:
     """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
-    def __init__(self, models: Models, follower: Follower) -> None:
+    def __init__(self, models: Models, follower: Follower, guard: Guard) -> None:
         self._models = models
         self._follower = follower
-        self._running: set[asyncio.Task[None]] = set()
+        self._guard = guard
+        self._background = Background()
 
     def routes(self) -> list[Route]:
         post = ("POST",)
@@ -40,7 +40,7 @@ class Repository:
             Route(
                 "/v2/repository/index",
                 post,
-                lambda _: self.index,
+                lambda _: self._guard.around(self.index, reads=True),
                 "All models, versions and states",
                 TAG,
                 request_body=INDEX_BODY,
@@ -58,7 +58,7 @@ class Repository:
             send_failure(error, head, responder)
             return
         rows = [
-            {"name": versions.name, "version": one.version, "state": one.state.value, "reason": one.reason}
+            {"name": versions.name, "version": one.version, "state": one.state.value, "reason": shown(one.reason)}
             for versions in self._models.known()
             for one in versions.rows()
             if one.state is State.READY or not only_ready
@@ -75,29 +75,22 @@ class Repository:
         """A handler that responds when ``work`` is done. The work continues if the client leaves."""
 
         def handle(head: Head, body: bytes, responder: Responder) -> None:
-            task = asyncio.ensure_future(_do(work, head, body, responder))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            try:
+                _require_no_parameters(body)
+            except SlipwayError as error:
+                send_failure(error, head, responder)
+            else:
+                self._background.respond(head, responder, work, b"{}")
 
-        return handle
+        return self._guard.around(handle)
 
 
-async def _do(work: Callable[[], Awaitable[None]], head: Head, body: bytes, responder: Responder) -> None:
-    try:
-        given = _fields(body).get("parameters") or {}
-        unknown = [key for key in given if key != "unload_dependents"]
-        if unknown:
-            raise MalformedInput(
-                f"models are read from the server's own folder; remove the parameter {unknown[0][:40]!r}"
-            )
-        await work()
-    except SlipwayError as error:
-        send_failure(error, head, responder)
-    except Exception:
-        log.exception("changing the repository failed path=%s", head.path)
-        send_failure(SlipwayError("the server failed; its log has the details"), head, responder)
-    else:
-        responder.send(200, JSON, b"{}")
+def _require_no_parameters(body: bytes) -> None:
+    """Raises MalformedInput for parameters of the extension that would bring a model's files."""
+    given = _fields(body).get("parameters") or {}
+    unknown = [key for key in given if key != "unload_dependents"]
+    if unknown:
+        raise MalformedInput(f"models are read from the server's own folder; remove the parameter {unknown[0][:40]!r}")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -22,6 +22,20 @@ LOWEST_PRIORITY = 8
 OPTION_HEADERS = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY, SESSION_ID))
 
 
+FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
+"""The API through which the platform got the request."""
+
+
+def wants_stream(head: Head) -> bool:
+    """Whether the platform's client asked for a streamed response."""
+    return head.get(FORWARDED_API) == b"InvokeEndpointWithResponseStream"
+
+
+def needs_length(head: Head) -> bool:
+    """Whether the platform takes only a response with a length: it stores the response of an asynchronous request."""
+    return head.get(FORWARDED_API) == b"InvokeEndpointAsync"
+
+
 def apply_options(exchange: Exchange, request: InferRequest) -> None:
     """Set the request's deadline, priority and requested headers. Raises MalformedInput for an invalid option."""
     allowed_ns = exchange.model.deadline_ns

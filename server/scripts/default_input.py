@@ -15,7 +15,7 @@ import numpy as np
 
 from ..codecs.csv_rows import Rows, check_widths, number_or_missing, read_rows, whole
 from ..codecs.json_documents import parse
-from ..codecs.numpy import read_members
+from ..codecs.numpy import check_text, read_members
 from ..errors import MalformedInput, UnsupportedMedia
 from ..tensors import Array
 from .media_types import CSV, JSON, NPY, NPZ
@@ -130,6 +130,8 @@ def _column(cells: list[str]) -> list[Any]:
 def _load(body: bytes, content_type: str) -> Any:
     """The array of an npy file. Never with pickles in it: a pickle runs code."""
     try:
-        return np.load(io.BytesIO(body), allow_pickle=False)
+        array = np.load(io.BytesIO(body), allow_pickle=False)
     except (ValueError, OSError, EOFError, KeyError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
         raise MalformedInput(f"the body cannot be read as {content_type}; arrays of objects are refused") from error
+    check_text(array)
+    return array

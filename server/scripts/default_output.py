@@ -26,6 +26,8 @@ LISTS = (list, tuple, set, frozenset, range, deque, KeysView, ValuesView)
 WORD = 1 << 63
 """Beyond a signed 64-bit integer the JSON writer has no number of its own."""
 MAX_DEPTH = 200
+MISSING = "NAType"
+"""The class of pandas' missing value."""
 
 
 def encode(prediction: Any, accept: str) -> tuple[bytes, str]:
@@ -62,22 +64,28 @@ def to_json(prediction: Any, bytes_as_base64: bool = False) -> bytes:
 
 def _plain(value: Any) -> Any:
     """A value that the JSON writer knows, for one that it does not. Raises TypeError."""
-    if hasattr(value, "detach"):
-        return _detached(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, LISTS):
-        return list(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _text(bytes(value))
+    if hasattr(value, "detach"):
+        return _detached(value)
+    if isinstance(value, (date, time)):
+        return value.isoformat() if value == value else None  # pandas' NaT differs from itself
+    if isinstance(value, np.longdouble):
+        return float(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "to_numpy"):  # a data frame: its rows
+        return value.to_numpy()
+    if isinstance(value, LISTS):
+        return list(value)
     if isinstance(value, Decimal):
         return orjson.Fragment(str(value)) if value.is_finite() else None
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, (date, time)):
-        return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
+    if type(value).__name__ == MISSING:
+        return None
     raise TypeError(f"JSON has no form for a {type(value).__name__}")
 
 
@@ -105,7 +113,7 @@ def _normalised(value: Any, depth: int) -> Any:
         return {_key(key): _normalised(one, depth + 1) for key, one in value.items()}
     if isinstance(value, LISTS):
         return [_normalised(one, depth + 1) for one in value]
-    if isinstance(value, np.ndarray) and (value.dtype.kind == "O" or not value.dtype.isnative):
+    if isinstance(value, np.ndarray) and (value.dtype.kind in "OM" or not value.dtype.isnative):
         return _normalised(value.tolist(), depth + 1)
     if type(value) is int and not -WORD <= value < 2 * WORD:
         return orjson.Fragment(str(value))
@@ -121,6 +129,8 @@ def _key(key: Any) -> Any:
 def _detached(tensor: Any) -> Array:
     """A torch tensor as a numpy array: without its gradient, from any device; bfloat16 as float32."""
     tensor = tensor.detach().cpu()
+    if str(tensor.layout) != "torch.strided":
+        tensor = tensor.to_dense()
     if str(tensor.dtype) == "torch.bfloat16":
         tensor = tensor.float()
     array: Array = tensor.numpy()
@@ -136,6 +146,8 @@ def _to_csv(prediction: Any) -> bytes:
 
 
 def _cell(value: Any) -> str:
+    if value is None or type(value).__name__ == MISSING:
+        value = ""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') or not text else text
 
@@ -155,6 +167,8 @@ def _to_npy(prediction: Any) -> bytes:
 def _array(prediction: Any) -> Array:
     if hasattr(prediction, "detach"):
         return _detached(prediction)
+    if isinstance(prediction, np.ma.MaskedArray) and prediction.dtype.kind in "iuf":
+        return np.where(np.ma.getmaskarray(prediction), np.nan, prediction.data)
     if isinstance(prediction, LISTS):
         prediction = [_detached(one) if hasattr(one, "detach") else one for one in prediction]
     try:

@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ class Defaults:
     predict: Callable[[Any, Any], Any] | None
 
 
-def defaults_of(model: Any) -> Defaults:
-    """The defaults for a loaded model, by its class."""
+def defaults_of(model: Any, module: ModuleType | None = None) -> Defaults:
+    """The defaults for a loaded model, by its class; ``module`` is the script's, whose imports count too."""
     if _is_hugging_face(model):
         return Defaults(_decode_document, _predict_pipeline if callable(model) else None)
+    if module is not None and _imports_hugging_face(module):
+        return Defaults(_decode_document, _predict if _predicts(model) else None)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         return Defaults(_decode_tensor, _predict_without_gradient)
@@ -130,6 +133,15 @@ def _is_hugging_face(model: Any) -> bool:
     """Whether a model, or a part of a tuple, list or dictionary of models, is of one of their libraries."""
     return any(
         base.__module__.partition(".")[0] in HUGGING_FACE for part in _parts(model) for base in type(part).__mro__
+    )
+
+
+def _imports_hugging_face(module: ModuleType) -> bool:
+    """Whether a script has imported one of their libraries, or a name of it."""
+    return any(
+        (value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))).partition(".")[0]
+        in HUGGING_FACE
+        for value in vars(module).values()
     )
 
 

@@ -98,10 +98,7 @@ class OnnxModel:
         arrays = []
         for value, one in zip(values, inputs, strict=True):
             try:
-                raw = np.asarray(value)
-                if raw.dtype.kind in "OUS" and one.dtype.numpy.kind != "O":
-                    raise TypeError("numpy would convert text and None to numbers")
-                array = np.asarray(raw, one.dtype.numpy, order="C")
+                array = _texts(value) if one.dtype.numpy.kind == "O" else _numbers(value, one.dtype.numpy)
             except (TypeError, ValueError) as error:
                 raise MalformedInput(f"the input {one.name!r} must hold values of {one.dtype.name}") from error
             if array.ndim == len(one.shape) - 1 and self.spec.batchable:
@@ -116,3 +113,24 @@ class OnnxModel:
         if len(outputs) == 1:
             return outputs[0]
         return {one.name: array for one, array in zip(self.spec.outputs, outputs, strict=True)}
+
+
+def _numbers(value: Any, dtype: np.dtype[Any]) -> Array:
+    """A value as an array of numbers. Raises TypeError or ValueError for text and None, which numpy would convert."""
+    raw = np.asarray(value)
+    if raw.dtype.kind in "OUS":
+        raise TypeError("not numbers")
+    return np.asarray(raw, dtype, order="C")
+
+
+def _texts(value: Any) -> Array:
+    """A value as an object array of str; bytes are read as UTF-8. Raises TypeError or ValueError for other values."""
+    array = np.array(value, object)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "SU":
+        array = value.astype(object)
+    flat = [one.decode() if isinstance(one, bytes) else one for one in array.reshape(-1)]
+    if not all(isinstance(one, str) for one in flat):
+        raise TypeError("not texts")
+    texts = np.empty(len(flat), object)
+    texts[:] = flat
+    return texts.reshape(array.shape)

@@ -102,7 +102,9 @@ class ScriptFunctions:
         if "model_warmup_fn" in functions:
             _load(functions["model_warmup_fn"], root, self._model, context=context)
         onnx = isinstance(self._model, OnnxModel)
-        self._defaults = Defaults(default_input.decode, None) if onnx else framework_defaults.defaults_of(self._model)
+        self._defaults = (
+            Defaults(default_input.decode, None) if onnx else framework_defaults.defaults_of(self._model, module)
+        )
         self._input = functions.get("input_fn")
         self._output = functions.get("output_fn")
         self._transform = functions.get("transform_fn")

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from .options import FIELDS, flag, variable
+from .options import FIELDS, flag, shown_default, variable
 
 HEAD = """# Settings
 
@@ -31,7 +31,7 @@ def _row(one: dataclasses.Field[Any]) -> str:
     also = "".join(f", also `{alias.name}`" for alias in one.metadata["aliases"])
     choices = "".join(f" `{choice}`" for choice in one.metadata["choices"])
     text = one.metadata["text"] + (f":{choices}" if choices else "")
-    default = "on" if one.default is True else "off" if one.default is False else one.default
+    default = shown_default(one.default)
     shown = f"`{default}`" if default != "" else "none"
     return f"| `{flag(one.name)}` `{variable(one.name)}`{also} | {shown} | {text} |"
 

@@ -43,7 +43,12 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BASE_DIR", platform.model_below),),
     )
     name: str = option("", "name that the model is served under; empty: the manifest's, or the folder's", group="model")
-    default_model: str = option("", "name of the model that answers /invocations; empty: the first", group="model")
+    default_model: str = option(
+        "",
+        "name of the model that answers /invocations; empty: the first",
+        group="model",
+        aliases=(Alias("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME", str),),
+    )
     keep_versions: int = option(
         1, "versions of each model in a folder that are loaded, from the highest down; 0: all", group="model", least=0
     )
@@ -132,7 +137,12 @@ class Settings:
         False, "install the requirements.txt of a script with pip at load; off: report missing packages", group="script"
     )
 
-    admin: bool = option(True, "serve the routes that change models: /admin, /v2/repository", group="http")
+    admin: bool | None = option(
+        None,
+        "serve the routes that change models: /admin, /v2/repository; automatic: only where --host is a loopback "
+        "address, to requests with the token that is logged at start",
+        group="http",
+    )
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")
     port: int = option(
         8080,
@@ -148,6 +158,24 @@ class Settings:
         group="http",
         aliases=(Alias("SAGEMAKER_MAX_PAYLOAD_IN_MB", platform.mib_as_mb),),
         least=0,
+    )
+    max_head_kb: float = option(
+        32.0,
+        "largest head of a request (URL and headers), in kilobytes; above it 431, for a URL above 8 KB 414",
+        group="http",
+        least=1,
+    )
+    max_receive_mb: float = option(
+        256.0,
+        "most received bytes that all connections hold, in megabytes; then bodies get 503; at least one body fits",
+        group="http",
+        least=1,
+    )
+    max_connections: int = option(
+        4096,
+        "most open connections; a new one replaces an idle one or gets 503; lowered to the limit on open files",
+        group="http",
+        least=1,
     )
     read_timeout_s: float = option(
         30.0,
@@ -244,9 +272,9 @@ class Settings:
         "instances of each model, which run at once; 0: the manifest's, or as tuned at load",
         group="scheduling",
         aliases=(
-            Alias("SAGEMAKER_MODEL_SERVER_WORKERS", int),
-            Alias("SAGEMAKER_TS_MAX_WORKERS", int),
-            Alias("SAGEMAKER_TS_MIN_WORKERS", int),
+            Alias("SAGEMAKER_MODEL_SERVER_WORKERS", platform.workers),
+            Alias("SAGEMAKER_TS_MAX_WORKERS", platform.workers),
+            Alias("SAGEMAKER_TS_MIN_WORKERS", platform.workers),
         ),
         least=0,
     )
@@ -297,7 +325,10 @@ class Settings:
         "least severe message that is logged",
         group="lifecycle",
         choices=LOG_LEVELS,
-        aliases=(Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),),
+        aliases=(
+            Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),
+            Alias("SAGEMAKER_TRITON_LOG_LEVEL", platform.python_level),
+        ),
     )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
 
@@ -308,11 +339,12 @@ class Settings:
         aliases=(Alias("SAGEMAKER_MULTI_MODEL", str),),
     )
     batch_strategy: str = option(
-        "MULTI_RECORD",
-        "records of one request that /execution-parameters advises to a batch transform",
+        "MODEL",
+        "records of one request that /execution-parameters advises to a batch transform; MODEL: many if it has a "
+        "batch axis",
         group="sagemaker",
         aliases=(Alias("SAGEMAKER_BATCH_STRATEGY", platform.strategy),),
-        choices=("MULTI_RECORD", "SINGLE_RECORD"),
+        choices=("MODEL", "MULTI_RECORD", "SINGLE_RECORD"),
     )
     stream_rows: int = option(
         0,
@@ -345,6 +377,16 @@ class Settings:
 FIELDS = {one.name: one for one in dataclasses.fields(Settings)}
 CONFIG = "config"
 CONFIG_HELP = "TOML file with any of these options; a key is the option's name with underscores"
+
+
+def is_switch(default: Any) -> bool:
+    """Whether an option is on or off; None stands for automatic."""
+    return default is None or isinstance(default, bool)
+
+
+def shown_default(default: Any) -> Any:
+    """A default as help and documentation show it."""
+    return {None: "automatic", True: "on", False: "off"}[default] if is_switch(default) else default
 
 
 def flag(name: str) -> str:

@@ -12,12 +12,13 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import fatal
 from ..errors import BadSetting
-from .options import CONFIG, CONFIG_HELP, FIELDS, PREFIX, Settings, flag, variable
+from .options import CONFIG, CONFIG_HELP, FIELDS, PREFIX, Settings, flag, is_switch, shown_default, variable
 
 
 def environment() -> Mapping[str, str]:
@@ -88,9 +89,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         group = one.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        shown = "on" if one.default is True else "off" if one.default is False else one.default
+        shown = shown_default(one.default)
         text = (one.metadata["text"] + (f" (default: {shown})" if shown != "" else "")).replace("%", "%%")
-        if isinstance(one.default, bool):
+        if is_switch(one.default):
             groups[group].add_argument(flag(one.name), action=argparse.BooleanOptionalAction, help=text)
         else:
             metavar = "|".join(one.metadata["choices"]) or type(one.default).__name__.upper()
@@ -127,13 +128,28 @@ def _aliases(environ: Mapping[str, str]) -> dict[str, Any]:
         for alias in one.metadata["aliases"]:
             text = environ.get(alias.name)
             if text and one.name not in values:
-                try:
+                with suppress(ValueError, OverflowError, BadSetting):  # explained at start, not fatal
                     value = alias.read(text)
-                except (ValueError, OverflowError) as error:
-                    raise BadSetting(f"{alias.name}={text!r} is not a number") from error
-                if value is not None:
-                    values[one.name] = _value(one.name, value, alias.name)
+                    if value is not None:
+                        values[one.name] = _value(one.name, value, alias.name)
     return values
+
+
+def unreadable_aliases(environ: Mapping[str, str]) -> list[str]:
+    """The platform's variables whose values their options do not take."""
+    found = []
+    for one in FIELDS.values():
+        for alias in one.metadata["aliases"]:
+            text = environ.get(alias.name)
+            if not text:
+                continue
+            try:
+                value = alias.read(text)
+                if value is not None:
+                    _value(one.name, value, alias.name)
+            except (ValueError, OverflowError, BadSetting):
+                found.append(alias.name)
+    return found
 
 
 def _file(path: str) -> dict[str, Any]:
@@ -155,7 +171,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         return value
     one = FIELDS[name]
     kind: Callable[[Any], Any] = type(one.default)
-    if kind is bool:
+    if is_switch(one.default):
         return _truth(value, where)
     try:
         converted = _converted(kind, value)

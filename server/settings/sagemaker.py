@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,18 @@ def mib_as_mb(text: str) -> float:
 
 
 def python_level(text: str) -> str:
-    return LEVELS[min(max(int(text) // 10 - 1, 0), 3)]
+    """Python's number of a level, or its name, as the level of our log."""
+    if text.isdigit():
+        return LEVELS[min(max(int(text) // 10 - 1, 0), 3)]
+    name = {"warn": "warning", "critical": "error", "fatal": "error", "notset": "debug"}.get(text.lower(), text.lower())
+    if name not in LEVELS:
+        raise ValueError(text)
+    return name
+
+
+def workers(text: str) -> int | None:
+    """A number of workers; ``auto`` leaves it to the server."""
+    return None if text.lower() == "auto" else int(text)
 
 
 def strategy(text: str) -> str:
@@ -90,6 +101,14 @@ NOT_SETTINGS = {
     "SAGEMAKER_MODEL_SERVER_VMARGS": "ignored: there is no Java machine",
     "SAGEMAKER_TFS_ENABLE_BATCHING": "batching is always on",
     "SAGEMAKER_TFS_NGINX_LOGLEVEL": "ignored: there is no nginx",
+    "SAGEMAKER_TRITON_LOG_VERBOSE": "ignored: set SAGEMAKER_CONTAINER_LOG_LEVEL",
+    "SAGEMAKER_TRITON_LOG_INFO": "ignored: set SAGEMAKER_CONTAINER_LOG_LEVEL",
+    "SAGEMAKER_TRITON_LOG_WARNING": "ignored: set SAGEMAKER_CONTAINER_LOG_LEVEL",
+    "SAGEMAKER_TRITON_LOG_ERROR": "ignored: set SAGEMAKER_CONTAINER_LOG_LEVEL",
+    "SAGEMAKER_TRITON_THREAD_COUNT": "ignored: one event loop serves HTTP",
+    "SAGEMAKER_TRITON_SHM_DEFAULT_BYTE_SIZE": "ignored: no shared memory is used",
+    "SAGEMAKER_TRITON_SHM_GROWTH_BYTE_SIZE": "ignored: no shared memory is used",
+    "SAGEMAKER_TRITON_ADDITIONAL_ARGS": "ignored: there is no tritonserver",
     SAFE_PORTS: "no other port is opened",
     "CA_REPOSITORY_ARN": "nothing is installed at start: install requirements when the image is built",
 }
@@ -97,16 +116,23 @@ NOT_SETTINGS = {
 
 
 def explain(
-    environ: Mapping[str, str], aliases: Mapping[str, tuple[Alias, str]], port: int
+    environ: Mapping[str, str],
+    aliases: Mapping[str, tuple[Alias, str]],
+    port: int,
+    unreadable: Collection[str] = (),
 ) -> Iterator[tuple[int, str]]:
     """(level of the log, line) about the platform's variables. Values are not shown: they may be secrets.
 
     ``aliases``: each variable that sets an option, with the option's flag. ``port``: the port of the server.
+    ``unreadable``: the variables among them whose value the option does not take.
     """
     said = []
     unknown = []
     for name in sorted(environ):
-        if name in aliases:
+        if name in unreadable:
+            flag = aliases[name][1]
+            yield logging.WARNING, f"platform variable is ignored: {flag} does not take the value of {name}; set {flag}"
+        elif name in aliases:
             alias, flag = aliases[name]
             said.append(f"{name} is {flag}" + (f" ({alias.note})" if alias.note else ""))
         elif name in NOT_SETTINGS:

@@ -54,8 +54,8 @@ CASES: dict[str, Case] = {
     "missing input": (b'{"inputs": {}}', JSON, 400, "malformed_input"),
     "unknown input": (b'{"inputs": {"z": [[1,2,3,4,5,6,7,8]]}}', JSON, 400, "malformed_input"),
     "empty body": (b"", JSON, 400, "malformed_input"),
-    "NaN as JSON": (b'{"instances": [[NaN,2,3,4,5,6,7,8]]}', JSON, 400, "malformed_input"),
-    "Infinity as JSON": (b'{"instances": [[Infinity,2,3,4,5,6,7,8]]}', JSON, 400, "malformed_input"),
+    "NaN as JSON": (b'{"instances": [[NaN,2,3,4,5,6,7,8]]}', JSON, 422, "unprocessable_input"),
+    "Infinity as JSON": (b'{"instances": [[Infinity,2,3,4,5,6,7,8]]}', JSON, 422, "unprocessable_input"),
     "beyond float32": (b'{"instances": [[1e39,2,3,4,5,6,7,8]]}', JSON, 400, "malformed_input"),
     "NaN as npy": (npy(with_value(np.nan)), NPY, 422, "unprocessable_input"),
     "infinity as npy": (npy(with_value(-np.inf)), NPY, 422, "unprocessable_input"),
@@ -73,7 +73,8 @@ CASES: dict[str, Case] = {
     ),
     "not an npz": (b"PK\x03\x04nonsense", {"Content-Type": "application/x-npz"}, 400, "malformed_input"),
     "unknown media type": (b"<a/>", {"Content-Type": "application/xml"}, 415, "unsupported_media_type"),
-    "a compressed body": (b"[]", {**JSON, "Content-Encoding": "gzip"}, 415, "unsupported_media_type"),
+    "a body that is not gzip": (b"[]", {**JSON, "Content-Encoding": "gzip"}, 400, "malformed_input"),
+    "an unknown compression": (b"[]", {**JSON, "Content-Encoding": "br"}, 415, "unsupported_media_type"),
     "no media type": (b"[]", {}, 415, "unsupported_media_type"),
     "a media type that is none": (b"[]", {"Content-Type": "json"}, 415, "unsupported_media_type"),
     "unknown Accept": (b"[]", {**JSON, "Accept": "text/html"}, 406, "not_acceptable"),
@@ -147,7 +148,7 @@ def test_what_is_not_there_is_an_error_of_the_same_form(
     answer = mlp_server.request(method, path)
     check_error(answer, status, code)
     if path == "/ping":
-        assert answer.headers["allow"] == "GET, POST"
+        assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 @pytest.fixture(scope="module")

@@ -81,3 +81,36 @@ def test_a_classical_model_becomes_an_artifact(tmp_path: Path) -> None:
     assert manifest.padding is None
     assert manifest.evidence["chosen"] in ("float32", "dynamic_int8")
     assert manifest.task == "classification"
+
+
+TABULAR_MODEL = """
+import sys, joblib, numpy as np, pandas
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+with np.load(sys.argv[2]) as data:
+    table = pandas.DataFrame({name: data[name] for name in ("age", "city")})
+    prepare = make_column_transformer((StandardScaler(), ["age"]), (OneHotEncoder(), ["city"]))
+    joblib.dump(make_pipeline(prepare, LogisticRegression()).fit(table, data["labels"]), sys.argv[1])
+"""
+
+
+def test_a_pipeline_over_named_columns_keeps_its_inputs(tmp_path: Path) -> None:
+    pytest.importorskip("skl2onnx", reason="the extra 'classic' is not installed")
+    pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    age, city = rng.integers(18, 70, 120), np.array(["Rome", "Oslo"])[rng.integers(0, 2, 120)]
+    data = tmp_path / "eval.npz"
+    np.savez(data, age=age, city=city, labels=((age > 40) & (city == "Rome")).astype(np.int64))
+    run("-c", TABULAR_MODEL, str(tmp_path / "model.joblib"), str(data))
+
+    manifest = optimized(tmp_path / "model.joblib", data, "--allow-pickle", "--metric", "accuracy")
+    assert {spec.name: spec.dtype.name for spec in manifest.spec.inputs} == {"age": "INT64", "city": "BYTES"}
+
+    session = loader(manifest.backend)(tmp_path / "artifact" / manifest.model, BackendOptions(threads=1))
+    rows = {"age": np.array([60, 20]), "city": np.array(["Rome", "Oslo"], object)}
+    answers = session.run([rows[spec.name] for spec in session.spec.inputs])
+    labels = dict(zip((spec.name for spec in session.spec.outputs), answers, strict=True))["label"]
+    session.close()
+    assert labels.tolist() == [1, 0]

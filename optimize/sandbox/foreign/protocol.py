@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Input and output names, and for each probe the framework's outputs, one array per output in order."""
+    """Input and output names, and for each probe the framework's outputs, one array per output in order.
+
+    ``renamed``: the names that the parent gives to inputs of the graph.
+    """
 
     inputs: Sequence[str]
     outputs: Sequence[str]
     answers: Sequence[Sequence[Any]]
     exporter: str
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def main(convert: Callable[[Job], Done], frameworks: Sequence[str] = ()) -> int:
@@ -87,6 +91,10 @@ def _write(directory: Path, done: Done, axes: Any) -> None:
         "messages": [],
         "axes": axes,
         "classes": [],
+        "warnings": [],
+        "layout": {"row_axes": {}, "run_rows": None},
+        "ranks": {},
+        "renamed": dict(done.renamed),
         "digests": {},
     }
     (directory / "result.json").write_text(json.dumps(body), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""TensorFlow: converts a SavedModel or a Keras file with tf2onnx in the isolated environment."""
+"""TensorFlow: converts a SavedModel, a Keras file or a .tflite file with tf2onnx in the isolated environment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .protocol import GRAPH, Done, Job, main
 def convert(job: Job) -> Done:
     """Write the graph and run the serving signature. Exceptions of TensorFlow are not wrapped."""
     tensorflow: Any = importlib.import_module("tensorflow")
+    if job.source.suffix == ".tflite":
+        return _convert_lite(tensorflow, job)
     folder = job.source if job.source.is_dir() else _exported(tensorflow, job.source, job.directory / "exported")
     signature = tensorflow.saved_model.load(str(folder)).signatures["serving_default"]
     inputs = sorted(signature.structured_input_signature[1])
@@ -22,7 +24,7 @@ def convert(job: Job) -> Done:
     for probe in job.probes:
         found = signature(**{name: tensorflow.constant(probe[name]) for name in inputs})
         answers.append([found[name].numpy() for name in outputs])
-    _write(folder, job)
+    _write("--saved-model", folder, job)
     return Done(inputs, outputs, answers, "tf2onnx")
 
 
@@ -32,9 +34,35 @@ def _exported(tensorflow: Any, path: Path, target: Path) -> Path:
     return target
 
 
-def _write(folder: Path, job: Job) -> None:
-    # The command line is the only stable interface of the converter for a SavedModel.
-    command = ["--saved-model", str(folder), "--output", str(job.directory / GRAPH), "--opset", str(job.opset)]
+def _convert_lite(tensorflow: Any, job: Job) -> Done:
+    """Write the graph of a .tflite file and run its interpreter. Inputs are found in the rows by their short names."""
+    interpreter = tensorflow.lite.Interpreter(model_path=str(job.source))
+    places, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    answers = []
+    for probe in job.probes:
+        arrays = [probe[_short(place["name"], probe)] for place in places]
+        for place, array in zip(places, arrays, strict=True):
+            interpreter.resize_tensor_input(place["index"], array.shape)
+        interpreter.allocate_tensors()
+        for place, array in zip(places, arrays, strict=True):
+            interpreter.set_tensor(place["index"], array)
+        interpreter.invoke()
+        answers.append([interpreter.get_tensor(output["index"]) for output in outputs])
+    _write("--tflite", job.source, job)
+    names = [_short(place["name"], job.probes[0]) for place in places]
+    renamed = {place["name"]: name for place, name in zip(places, names, strict=True)}
+    return Done(names, [output["name"] for output in outputs], answers, "tf2onnx", renamed)
+
+
+def _short(name: str, arrays: Any) -> str:
+    """Return the name under which the rows hold the input ``name``, such as ``x`` for ``serving_default_x:0``."""
+    short = name.partition(":")[0].removeprefix("serving_default_")
+    return next((key for key in (name, short) if key in arrays), short)
+
+
+def _write(option: str, path: Path, job: Job) -> None:
+    # The command line is the only stable interface of the converter.
+    command = [option, str(path), "--output", str(job.directory / GRAPH), "--opset", str(job.opset)]
     before = sys.argv
     sys.argv = ["tf2onnx", *command]
     try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...artifact import Artifact, Batching
 from ...backends import Session
-from ...backends.independence import CONSTANT, HALF, ROWS, SINGLE, Independence, prove, prove_synthetic
+from ...backends.independence import CONSTANT, HALF, MOST_ROWS, ROWS, SINGLE, Independence, prove, prove_synthetic
 from ...backends.onnx_file import branch_on_data
 from ...settings.options import Settings
 from ...tensors import Array
@@ -36,7 +37,7 @@ def rows_of(
     Logs the reason of a model whose requests are run one at a time.
     """
     found = Independence(True) if isinstance(session, SingleRowSession) else declared(artifact, settings)
-    found = found or _branching(artifact) or _shown(session, sample, max(most_rows, 2), _tolerance(settings))
+    found = found or _branching(artifact) or _shown(session, sample, most_rows, _tolerance(settings))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
     return found
@@ -75,6 +76,17 @@ def _branching(artifact: Artifact) -> Independence | None:
 
 
 def _shown(session: Session, sample: Sequence[Array], most_rows: int, tolerance: float) -> Independence:
+    """As :func:`_tried` with a full usual batch: small batches are cuts of larger requests, which must give the same
+    answers. A model that refuses so many rows is tried with as many as it may run."""
+    found = _tried(session, sample, max(most_rows, MOST_ROWS), tolerance)
+    if found.refuses_rows and most_rows < MOST_ROWS:
+        found = _tried(session, sample, max(most_rows, 2), tolerance)
+    costs_ns = {rows: ns for rows, ns in found.costs_ns.items() if rows <= most_rows}
+    return replace(found, costs_ns=costs_ns)
+
+
+def _tried(session: Session, sample: Sequence[Array], most_rows: int, tolerance: float) -> Independence:
+    """Whether the rows of a model are shown to be independent in runs of up to ``most_rows`` rows."""
     spec = session.spec
     if not spec.batchable:
         return Independence(False, WHOLE)

@@ -12,14 +12,14 @@ from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
+from ..compression import Expander, is_compressed
 from ..failure import send_failure
-from ..inference import infer, require_plain
+from ..inference import infer
+from ..request_options import wants_stream
 from .row_stream import stream_rows
 from .script_calls import ScriptCalls
 from .sessions import Sessions
 
-FORWARDED_API = b"x-amzn-sagemaker-forwarded-api"
-WITH_STREAM = b"InvokeEndpointWithResponseStream"
 HEALTHY = b'{"status":"healthy"}'
 
 BODIES: dict[str, Any] = {
@@ -47,6 +47,7 @@ class SageMaker:
         negotiator: Negotiator,
         scripts: ScriptCalls,
         metrics: Metrics,
+        expander: Expander,
         stream_rows: int = 0,
         sessions: Sessions | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class SageMaker:
         self._lifecycle = lifecycle
         self._negotiator = negotiator
         self._metrics = metrics
+        self._expander = expander
 
     def ping(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - a ping has no body
         """200 if a model is loaded and warm and the server is not draining, else 503."""
@@ -81,8 +83,10 @@ class SageMaker:
                     accept = value
                 elif name == b"content-encoding":
                     encoding = value
+            if encoding is not None and is_compressed(encoding):
+                self._expander.pass_on(ask, head, body, encoding, responder)
+                return None
             try:
-                require_plain(encoding)
                 model = find(head)
                 if model.scripted:
                     return self._scripts.invoke(model, head, body, responder)
@@ -101,7 +105,7 @@ class SageMaker:
 
     def _streams(self, model: ServedModel, head: Head) -> bool:
         """Whether lines are streamed: by the setting, or if the platform's client asks for a stream."""
-        asked = self._stream_rows > 0 or head.get(FORWARDED_API) == WITH_STREAM
+        asked = self._stream_rows > 0 or wants_stream(head)
         return asked and model.independent and model.spec.batchable
 
     def _starting(self, error: SlipwayError) -> SlipwayError:

@@ -6,9 +6,7 @@ after which the platform unloads another one and retries. Model names are hashes
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,18 +15,18 @@ import orjson
 
 from ...errors import AlreadyLoaded, MalformedInput, SlipwayError, UnknownModel
 from ...models import LoadOptions, Models
+from ...models.names import check_name, shown
 from ...models.versions import Versions
 from ...request import Head
 from .. import JSON, Handler, Responder, Route
+from ..background import Background
 from ..failure import send_failure
+from ..guard import Guard
 from .invocations import BODIES, SageMaker
-
-log = logging.getLogger("slipway.models")
 
 TAG = "SageMaker multi-model"
 ONE = "/models/{name}"
 USUAL_PAGE, LARGEST_PAGE = 100, 1_000
-LONGEST_NAME = 512
 LOAD_BODY: dict[str, Any] = {
     "required": True,
     "content": {"application/json": {"example": {"model_name": "h", "url": "/opt/ml/models/h/model"}}},
@@ -38,27 +36,42 @@ LOAD_BODY: dict[str, Any] = {
 class MultiModel:
     """The routes under ``/models``. A load or unload continues if its client leaves."""
 
-    def __init__(self, models: Models, front: SageMaker) -> None:
-        """``front`` handles ``/models/{name}/invoke`` as it handles ``/invocations``."""
+    def __init__(self, models: Models, front: SageMaker, guard: Guard) -> None:
+        """``front`` handles ``/models/{name}/invoke`` as it handles ``/invocations``. ``guard`` checks requests to the
+        other routes."""
         self._models = models
         self._front = front
+        self._guard = guard
         self._changing: set[str] = set()
-        self._running: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def routes(self) -> list[Route]:
+        around = self._guard.around
         return [
-            Route("/models", ("GET",), lambda _: self.index, "All loaded models, page by page", TAG),
+            Route("/models", ("GET",), lambda _: around(self.index), "All loaded models, page by page", TAG),
             Route(
                 "/models",
                 ("POST",),
-                lambda _: self.load,
+                lambda _: around(self.load),
                 "Load a model from a path of this machine",
                 TAG,
                 description="409: the name is loaded, or is being loaded. 507: the model does not fit; unload another.",
                 request_body=LOAD_BODY,
             ),
-            Route(ONE, ("GET",), self._describe, "Whether a model is loaded, and from where", TAG),
-            Route(ONE, ("DELETE",), self._unload, "Unload; responds when the memory is freed", TAG),
+            Route(
+                ONE,
+                ("GET",),
+                lambda path: around(self._describe(path)),
+                "Whether a model is loaded, and from where",
+                TAG,
+            ),
+            Route(
+                ONE,
+                ("DELETE",),
+                lambda path: around(self._unload(path)),
+                "Unload; responds when the memory is freed",
+                TAG,
+            ),
             Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES),
         ]
 
@@ -84,7 +97,8 @@ class MultiModel:
         except SlipwayError as error:
             send_failure(error, head, responder)
             return
-        self._answer(head, responder, lambda: self._load_one(name, path), b'{"status":"Workers scaled"}')
+        work = partial(self._load_one, name, path)
+        self._background.respond(head, responder, work, b'{"status":"Workers scaled"}')
 
     async def _load_one(self, name: str, path: Path) -> None:
         if name in self._changing:
@@ -114,7 +128,7 @@ class MultiModel:
             finally:
                 self._changing.discard(name)
 
-        return lambda head, _body, responder: self._answer(head, responder, work, done)
+        return lambda head, _body, responder: self._background.respond(head, responder, work, done)
 
     def _describe(self, path: dict[str, str]) -> Handler:
         def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
@@ -134,26 +148,10 @@ class MultiModel:
         name = path["name"]
         return self._front.handler_for(lambda head: self._models.ask(name, head))
 
-    def _answer(self, head: Head, responder: Responder, work: Callable[[], Awaitable[None]], done: bytes) -> None:
-        async def do() -> None:
-            try:
-                await work()
-            except SlipwayError as error:
-                send_failure(error, head, responder)
-            except Exception:
-                log.exception("loading or unloading a model failed path=%s", head.path)
-                send_failure(SlipwayError("the server failed; its log has the details"), head, responder)
-            else:
-                responder.send(200, JSON, done)
-
-        task = asyncio.ensure_future(do())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
 
 def _row(versions: Versions) -> dict[str, str]:
     found = versions.ready()[0].found
-    return {"modelName": versions.name, "modelUrl": str(found.given or found.path)}
+    return {"modelName": versions.name, "modelUrl": shown(str(found.given or found.path))}
 
 
 def _asked(body: bytes) -> tuple[str, Path]:
@@ -163,11 +161,11 @@ def _asked(body: bytes) -> tuple[str, Path]:
     except orjson.JSONDecodeError as error:
         raise MalformedInput(f"the body is not JSON: {error}") from error
     name, url = (fields.get("model_name"), fields.get("url")) if isinstance(fields, dict) else (None, None)
-    if not (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and isinstance(url, str)):
+    if not (isinstance(name, str) and isinstance(url, str)):
         raise MalformedInput('the body must be an object with "model_name" and "url", a path of this machine')
     if not url.startswith("/") or "\0" in url:
         raise MalformedInput('"url" must be an absolute path of this machine, such as /opt/ml/models/NAME/model')
-    return name, Path(url)
+    return check_name(name, '"model_name"'), Path(url)
 
 
 def _number(text: str, what: str, least: int) -> int:

@@ -64,7 +64,7 @@ def stream_rows(
             log.exception("decoding a body failed model=%s", model.name)
             raise SlipwayError("the body could not be decoded; the server's log has the details") from error
 
-    if len(body) > LARGE_BYTES:
+    if reader.expanded_bytes(body, model.spec) > LARGE_BYTES:
         on_thread(decode, decoded)
         return first
     try:

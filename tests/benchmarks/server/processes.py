@@ -60,7 +60,8 @@ def served(
 
 def slipway(model: Path, port: int, *flags: str) -> list[str]:
     """Arguments that serve a model on one core."""
-    return ["serve.py", "--model", str(model), "--port", str(port), "--instances", "1", "--threads", "1", *flags]
+    options = ["--instances", "1", "--threads", "1", "--admin"]
+    return ["serve.py", "--model", str(model), "--port", str(port), *options, *flags]
 
 
 def wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> float:

@@ -17,7 +17,7 @@ def test_defaults() -> None:
     assert options.name == "small"
     assert options.batch_sizes == (1, 2, 4, 8, 16, 32)
     assert options.threads[0] == 1
-    assert (options.metric, options.max_drop, options.objective, options.seed) == ("accuracy", "1%", "throughput", 0)
+    assert (options.metric, options.max_drop, options.objective, options.seed) == ("", "1%", "throughput", 0)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("1h", 3600)])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.cache import HIT, MISS, SHARED, ResponseCache, digest
+from server.cache import ARRAY_BYTES, ENTRY_BYTES, HIT, MISS, SHARED, ResponseCache, digest
 from server.errors import ClientGone, DeadlineExceeded, ModelFailed, Overloaded
 from server.request import NEVER, InferRequest
 
 BIG = 1_000_000
+ENTRY = ENTRY_BYTES + ARRAY_BYTES + 8
+"""Bytes of an entry with one output of two float32."""
 
 
 class Model:
@@ -136,14 +140,14 @@ def test_errors_are_not_kept() -> None:
 
 
 def test_the_least_recently_used_goes_first_and_bytes_are_bounded() -> None:
-    model = Model(max_bytes=16)
+    model = Model(max_bytes=2 * ENTRY)
     for value in (1, 2):
         model.ask(value)
         model.answer()
     model.ask(1)
     model.ask(3)
     model.answer()
-    assert model.cache.bytes == 16
+    assert model.cache.bytes == 2 * ENTRY
     assert model.ask(1).cached == HIT
     model.ask(2)
     assert len(model.held) == 1
@@ -154,6 +158,32 @@ def test_an_answer_larger_than_the_cache_is_not_kept() -> None:
     model.ask(1)
     model.answer()
     assert model.cache.bytes == 0
+
+
+def test_the_bound_is_on_the_memory_of_small_answers_and_of_strings() -> None:
+    cache = ResponseCache(100_000, lambda: 0)
+
+    def answer(request: InferRequest) -> None:
+        text = str(request.arrays[0][0, 0]) * 50
+        request.outputs = [np.zeros(1, np.float32), np.array([text], object)]
+        request.done(request)
+
+    tracemalloc.start()
+    try:
+        for value in range(2_000):
+            request = InferRequest((np.full((1, 1), value, np.float32),), 1, lambda _: None)
+            cache.submit(request, answer)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 50_000 < cache.bytes <= 100_000
+    assert taken < 1.5 * cache.bytes
+
+
+def test_a_request_that_waits_for_an_identical_one_holds_no_arrays_of_its_own() -> None:
+    model = Model()
+    first, second = model.ask(1), model.ask(1)
+    assert second.arrays is first.arrays
 
 
 def test_a_kept_row_does_not_keep_its_batch() -> None:

@@ -69,7 +69,7 @@ def test_an_allowance_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_metric_needs_to_exist_and_to_have_its_labels() -> None:
-    with pytest.raises(BadInput, match="accuracy, f1, auroc, mse, mae, r2, agreement, cosine, top5"):
+    with pytest.raises(BadInput, match="accuracy, f1, auroc, mse, mae, r2, agreement, cosine, detections, top5"):
         metrics.metric("f2", None)
     with pytest.raises(BadInput, match="needs an array 'labels'"):
         metrics.metric("accuracy", None)

@@ -50,7 +50,7 @@ def test_r2_of_perfect_and_of_mean_answers() -> None:
 def test_top_k_looks_at_the_largest_ones() -> None:
     answers = np.array([[0.1, 0.5, 0.4], [0.7, 0.2, 0.1]])
     assert score(metrics.metric("top2", np.zeros(2)), answers, np.array([2, 2])).score.value == 0.5
-    with pytest.raises(BadInput, match="at least 5 classes"):
+    with pytest.raises(BadInput, match="needs 5 classes"):
         score(metrics.metric("top5", np.zeros(2)), answers, np.array([2, 2]))
 
 

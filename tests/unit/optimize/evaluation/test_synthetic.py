@@ -57,7 +57,6 @@ def test_other_models_need_rows(tmp_path: Path) -> None:
         synthetic.rows(tmp_path, 0)
 
 
-def test_without_rows_the_metric_is_likeness() -> None:
-    assert options.parse(["folder", "--output", "o"]).metric == "cosine"
-    assert options.parse(["folder", "--output", "o", "--eval", "e.npz"]).metric == "accuracy"
+def test_the_metric_is_chosen_later_where_the_user_gives_none() -> None:
+    assert options.parse(["folder", "--output", "o"]).metric == ""
     assert options.parse(["folder", "--output", "o", "--metric", "agreement"]).metric == "agreement"

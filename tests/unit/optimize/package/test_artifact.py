@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
+from optimize.evaluation.neighbours import Influence
 from optimize.package import artifact as package
 from optimize.package.artifact import Findings, Identity
 from server import artifact
+from server.artifact import Manifest
+from server.backends.independence import Independence
 
 IDENTITY = Identity("small", "3", "classification", ("a", "b", "c", "d"))
 
@@ -111,3 +115,39 @@ def test_differences_of_answers() -> None:
     assert package.largest_difference([one], [two]) == 0.5
     assert package.largest_difference([one], [two[:1]]) == float("inf")
     assert package.largest_difference([one * np.nan], [two]) == float("inf")
+
+
+def test_samples_are_bounded_in_bytes_and_never_none() -> None:
+    def data(width: int) -> Dataset:
+        return Dataset({"x": np.zeros((20, width), np.float32)}, None, "0")
+
+    small, large, huge = (package.sample_rows(data(width), {}) for width in (10, 100_000, 10_000_000))
+    assert (small, large, huge) == (package.SAMPLE_ROWS, 2, 1)
+    outputs = {"y": np.zeros((20, 200_000), np.float32)}
+    assert package.sample_rows(data(10), outputs) == 1
+
+
+def test_the_manifest_says_whether_rows_are_independent_and_why_not(
+    findings: Findings, rows: Dataset, tmp_path: Path
+) -> None:
+    found = replace(findings, independence=Independence(False, "output 'y' of a row alone differs"))
+    written = package.write(tmp_path, Identity("small", "1", "", ()), found, rows)
+    batching = Manifest.from_json(written.manifest.to_json()).batching
+    assert batching is not None
+    assert (batching.independent, batching.reason) == (False, "output 'y' of a row alone differs")
+
+
+def test_an_influence_of_neighbours_within_the_limit_is_said(findings: Findings, rows: Dataset, tmp_path: Path) -> None:
+    chosen = replace(findings.search.outcomes[1], influence=Influence(32, 4, 0.01))
+    search = replace(findings.search, outcomes=(findings.search.outcomes[0], chosen, findings.search.outcomes[2]))
+    written = package.write(tmp_path, Identity("small", "1", "", ()), replace(findings, search=search), rows)
+    batching = written.manifest.batching
+    assert batching is not None
+    assert batching.independent
+    assert "4 of 32 rows" in batching.reason
+
+
+def test_missing_values_in_the_data_are_declared(findings: Findings, rows: Dataset, tmp_path: Path) -> None:
+    written = package.write(tmp_path, Identity("small", "1", "", ()), replace(findings, missing=("image",)), rows)
+    assert written.manifest.to_json()["inputs"][0]["missing"] is True
+    assert package.largest_difference([np.array([np.nan, 1.0])], [np.array([np.nan, 1.0])]) == 0.0

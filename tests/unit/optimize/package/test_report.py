@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 from optimize.evaluation.dataset import Dataset
+from optimize.evaluation.neighbours import Influence
+from optimize.evaluation.row_proof import OutputProof
+from optimize.evaluation.source_check import SourceCheck
 from optimize.package import artifact as package
 from optimize.package import report
 from optimize.package.artifact import Findings, Identity
 from optimize.package.charts import WIDTH, Bar, Point, Span, bars, draw, spans
 from optimize.passes import PassRecord
 from server.artifact import Manifest
+from server.backends.independence import Independence
 
 VOID = {"meta", "br", "hr", "img", "line", "circle"}
 
@@ -140,3 +144,41 @@ def test_what_was_pruned_is_told_once_for_each_cut(findings: Findings, rows: Dat
     page = (tmp_path / "report.html").read_text()
     assert page.count("cut near: 32 -&gt; 16 channels") == 1
     assert "left &lt;answer&gt;: an output" in page
+
+
+def test_the_page_shows_warnings_the_worst_row_and_the_influence_of_neighbours(
+    findings: Findings, rows: Dataset, tmp_path: Path
+) -> None:
+    proof = (OutputProof("score <p>", 40, 1, 17, 0.23, 1.0, 0.77),)
+    checked = SourceCheck(40, 40, proof, findings.search.outcomes[0].accuracy, ("float32 is at chance <b>",))
+    fast = replace(
+        findings.search.outcomes[1],
+        influence=Influence(32, 5, 0.125),
+        served=findings.search.outcomes[2].accuracy,
+        worst_segment=("columns 4-9 of output 'score'", 12.3),
+    )
+    search = replace(findings.search, outcomes=(findings.search.outcomes[0], fast, findings.search.outcomes[2]))
+    independence = Independence(False, "output 'score' depends on <others>")
+    found = replace(findings, checked=checked, search=search, independence=independence)
+    package.write(tmp_path, Identity("small", "1", "", ()), found, rows)
+    page = (tmp_path / "report.html").read_text()
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    for words in (
+        "float32 is at chance &lt;b&gt;",
+        "score &lt;p&gt;",
+        "40 of 40",
+        "0.77",
+        "5 of 32 rows, by up to 0.12",
+        "columns 4-9 of output &#x27;score&#x27;: 12.3 dB",
+        "depends on &lt;others&gt;",
+        "of the source itself",
+    ):
+        assert words in page, words
+
+
+def test_wide_tables_become_lists_on_a_narrow_screen(manifest: Manifest) -> None:
+    page = report.render(manifest)
+    assert page.count('data-h="verdict"') == 3
+    assert ".stacked td { display: block" in page.replace(".stacked tr, .stacked td { display", ".stacked td { display")

@@ -145,6 +145,12 @@ def test_the_gate_refuses_an_int8_model_with_broken_scales(job: PassJob, rows: D
         def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
             return outputs(path, rows, 8, 1, limit)
 
+        def alone(self, path: Path) -> dict[str, Array]:
+            return self.outputs(path, 8)
+
+        def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+            return self.outputs(path, limit)
+
         def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
             return None
 

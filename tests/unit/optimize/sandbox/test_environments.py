@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from optimize.errors import BadInput, ExportFailed, LoadFailed
 from optimize.evaluation.dataset import Dataset
 from optimize.sandbox import environments, parent
 from optimize.sandbox.environments import Environment
-from optimize.sandbox.foreign import paddle
+from optimize.sandbox.foreign import paddle, tensorflow
 from optimize.sandbox.parent import SandboxLimits
-from optimize.sources import KINDS, SourceSpec, baseline
+from optimize.sources import KINDS, SourceSpec, baseline, conversion
 from optimize.sources.conversion import Conversion
 
 STAND_IN = """
+import json
 import sys
 import numpy as np, onnx
 from onnx import TensorProto, helper
@@ -110,6 +114,27 @@ def test_a_conversion_is_returned_and_proven(tmp_path: Path, data: Dataset, work
     found = convert(tmp_path / "model", data, workdir)
     assert (found.exported.exporter, set(found.digests)) == ("stand-in", {"model"})
     assert baseline.write(found, tmp_path / "r.onnx").worst == 0
+
+
+def test_inputs_are_renamed_and_a_fixed_batch_is_freed(tmp_path: Path) -> None:
+    """Graphs of .tflite files have long input names and a batch of one."""
+    faces = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2]) for n in ("serving_default_x:0", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["serving_default_x:0"], ["y"])], "g", faces[:1], faces[1:])
+    onnx.save(helper.make_model(graph), tmp_path / conversion.GRAPH)
+    (tmp_path / conversion.RESULT).write_text(json.dumps({"renamed": {"serving_default_x:0": "x"}}))
+    environments._adjust(tmp_path)
+    model = onnx.load(tmp_path / conversion.GRAPH)
+    onnx.checker.check_model(model)
+    assert (model.graph.input[0].name, list(model.graph.node[0].input)) == ("x", ["x"])
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "short"),
+    [("serving_default_x:0", ("x",), "x"), ("x", ("x",), "x"), ("serving_default_x:0", ("y",), "x")],
+)
+def test_names_of_lite_inputs_are_found_in_the_rows(name: str, arrays: tuple[str, ...], short: str) -> None:
+    assert tensorflow._short(name, dict.fromkeys(arrays)) == short
 
 
 def test_outputs_keep_the_names_of_the_model(tmp_path: Path, data: Dataset, workdir: Path) -> None:

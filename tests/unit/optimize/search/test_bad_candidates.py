@@ -82,6 +82,12 @@ class FakeBuilder:
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         return outputs(path, self.rows, 64, 1, limit)
 
+    def alone(self, path: Path) -> dict[str, Array]:
+        return self.outputs(path, 8)
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        return self.outputs(path, limit)
+
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         return None
 

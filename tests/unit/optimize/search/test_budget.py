@@ -52,13 +52,18 @@ def test_short_runs_need_no_more_than_twenty_seconds_of_measuring() -> None:
     assert shared.measurement_s == 20
 
 
-@pytest.mark.parametrize(("asked_s", "remaining_s"), [(100, 50), (8, 12)])
+@pytest.mark.parametrize(("asked_s", "remaining_s"), [(100, 12), (8, 12)])
 def test_a_model_that_took_all_the_time_to_convert_still_has_some_for_candidates(
     asked_s: float, remaining_s: float
 ) -> None:
     shared, _ = budget.share(Budget(asked_s, 0.0, lambda: 101.0), Cost(0.001, 1e-5), SIZES, 1)
     assert shared.remaining_s == remaining_s
     assert shared.left_s > 0.5 * remaining_s
+
+
+@pytest.mark.parametrize(("asked_s", "conversion_s"), [(300, 210), (30, 60)])
+def test_conversion_gets_most_of_the_budget_and_no_more(asked_s: float, conversion_s: float) -> None:
+    assert Budget(asked_s).conversion_s == conversion_s
 
 
 def test_time_runs_out_in_order() -> None:

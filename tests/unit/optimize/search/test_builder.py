@@ -85,6 +85,7 @@ def test_candidates_are_asked_for_by_name() -> None:
     assert [row.name for row in select(("float16", "dynamic_*"), ())] == [
         "dynamic_int8",
         "dynamic_int8_per_channel",
+        "dynamic_int8_per_row",
         "float16",
     ]
     with pytest.raises(BadInput, match="matches none of fused"):

@@ -71,6 +71,12 @@ class FakeBuilder:
             raise answer
         return {"p": answer[:limit]}
 
+    def alone(self, path: Path) -> dict[str, Array]:
+        return self.outputs(path, 8)
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        return self.outputs(path, limit)
+
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         return self.short.get(path.name)
 
@@ -277,3 +283,55 @@ def test_a_network_that_was_trained_again_is_judged_by_the_metric_and_its_int8_f
     assert outcome(found, "pruned").reason == "not distinguishable from float32: 1.00x (1.00 to 1.00)"
     assert outcome(found, "pruned_int8").reason == outcome(found, "pruned").reason
     assert outcome(found, "pruned_rough").reason.startswith("broken: its error is larger than the signal")
+
+
+class Crowded(FakeBuilder):
+    """A candidate whose outputs among neighbours are those named ``<name> served``."""
+
+    def served(self, path: Path, limit: int | None = None) -> dict[str, Array]:
+        return (
+            self.outputs(Path(f"{path.name} served"), limit)
+            if f"{path.name} served" in self.answers
+            else (self.outputs(path, limit))
+        )
+
+
+def judged(**answers: Array) -> Search:
+    builder = Crowded({name.replace("_served", " served"): array for name, array in answers.items()}, {"quick": 5.0})
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
+    rows = [Candidate("quick", ("none",), "")]
+    return search(Path("float32"), rows, builder, rule, lambda _: None)
+
+
+def test_a_candidate_that_neighbours_change_beyond_the_limit_loses() -> None:
+    """It is right in the order of the data, as it was measured, and wrong among other requests."""
+    found = judged(quick=RIGHT, quick_served=np.roll(RIGHT, 1, axis=1))
+    lost = outcome(found, "quick")
+    assert found.chosen.name == "float32"
+    assert lost.influence is not None
+    assert lost.influence.changed == lost.influence.rows
+    assert "depend on other rows of the batch" in lost.reason
+    assert lost.served is not None
+    assert lost.served.score.value == 0.0
+
+
+def test_a_candidate_that_neighbours_change_within_the_limit_stays() -> None:
+    found = judged(quick=RIGHT, quick_served=(RIGHT * 0.9).astype(np.float32))
+    assert found.chosen.name == "quick"
+    assert found.chosen.influence is not None
+    assert found.chosen.influence.largest == pytest.approx(0.1)
+    assert found.chosen.served is not None
+
+
+def test_a_candidate_that_neighbours_do_not_change_is_not_scored_again() -> None:
+    found = judged(quick=RIGHT)
+    assert found.chosen.influence is not None
+    assert (found.chosen.influence.changed, found.chosen.served) == (0, None)
+
+
+def test_a_model_whose_rows_are_not_independent_is_not_judged_among_neighbours() -> None:
+    builder = Crowded({"quick": RIGHT, "quick served": np.roll(RIGHT, 1, axis=1)}, {"quick": 5.0})
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0, independent=False)
+    found = search(Path("float32"), [Candidate("quick", ("none",), "")], builder, rule, lambda _: None)
+    assert found.chosen.name == "quick"
+    assert found.chosen.influence is None

@@ -17,6 +17,8 @@ from optimize.sources import KINDS, detection
         ("m.onnx", "onnx"),
         ("m.pt2", "torch_export"),
         ("m.ts", "torchscript"),
+        ("m.jit", "torchscript"),
+        ("m.tflite", "tflite"),
         ("m.pkl", "pickle"),
         ("m.joblib", "pickle"),
         ("m.skops", "skops"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from optimize.errors import BadInput
 from optimize.evaluation.dataset import Dataset
@@ -81,6 +82,53 @@ def test_a_classifier_gives_logits_at_any_length(tmp_path: Path, tokens: Dataset
     assert {(axis.input, axis.name) for axis in source.axes} == {("input_ids", "tokens"), ("attention_mask", "tokens")}
     assert set(source.digests) == {"config.json", "model.safetensors"}
     assert source.run(tokens.batch(3))[0].shape == (3, 3)
+
+
+def heads() -> dict[str, tuple[str, dict[str, Any], tuple[str, ...]]]:
+    """Architecture, settings and outputs of task heads; the model type follows from the architecture."""
+    return {
+        "question answering": ("BertForQuestionAnswering", {}, ("start_logits", "end_logits")),
+        "masked language model": ("BertForMaskedLM", {}, ("logits",)),
+        "token classification": ("BertForTokenClassification", {}, ("logits",)),
+        "16 bits": ("BertForSequenceClassification", {"dtype": "bfloat16"}, ("logits",)),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", heads())
+def test_task_heads_and_half_precision_are_proven(name: str, tmp_path: Path, tokens: Dataset, prove: Prove) -> None:
+    import transformers
+
+    architecture, changes, outputs = heads()[name]
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    model = getattr(transformers, architecture)(config)
+    if "dtype" in changes:
+        model = model.to(getattr(torch, changes["dtype"]))
+    model.save_pretrained(tmp_path)
+    source = huggingface.load(SourceSpec(str(tmp_path)), tokens)
+    assert source.outputs == outputs
+    assert source.run(tokens.batch(2))[0].dtype == np.float32
+    assert prove(source, tokens, (1, 2)).worst < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_of_sound_takes_any_number_of_samples(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(8, 8),
+        conv_stride=(5, 2), conv_kernel=(10, 3), num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+        classifier_proj_size=8,
+    )  # fmt: skip
+    transformers.Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path)
+    data = Dataset({"input_values": np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)}, None, "")
+    source = huggingface.load(SourceSpec(str(tmp_path)), data)
+    assert [(axis.input, axis.name) for axis in source.axes] == [("input_values", "samples")]
+    assert source.run(data.batch(2))[0].shape == (2, 2)
+    with pytest.raises(BadInput, match="takes 'input_values'"):
+        huggingface.load(SourceSpec(str(tmp_path)), Dataset({"sound": data.inputs["input_values"]}, None, ""))
 
 
 @pytest.mark.filterwarnings("ignore")

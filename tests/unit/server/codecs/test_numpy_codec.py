@@ -93,6 +93,35 @@ def test_pickle_is_never_read() -> None:
         decode(saved(np.array([{}], object), allow_pickle=True), model("FP32", -1))
 
 
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_text_with_numbers_that_are_not_characters_is_refused(code: int, order: str) -> None:
+    codes = np.array([[0x61, code]], f"{order}u4")
+    with pytest.raises(MalformedInput, match="not characters"):
+        decode(saved(codes.view(f"{order}U2")[:, 0]), model("BYTES", -1))
+    fine = np.array([[0x61, 0x10FFFF]], f"{order}u4").view(f"{order}U2")[:, 0]
+    assert decode(saved(fine), model("BYTES", -1)).tolist() == ["a\U0010ffff"]
+
+
+@pytest.mark.parametrize("shape", ["(0, 4611686018427387904)", "(0, 99999999999999999999)", "(1000000000000000, 0)"])
+def test_sizes_that_no_array_can_have_are_refused_beside_a_zero(shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    with pytest.raises(MalformedInput, match="no array has"):
+        decode(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header, model("FP32", -1, -1))
+
+
+def test_one_row_may_lack_the_batch_axis() -> None:
+    """numpy users send the row itself; an array that lacks more than that axis is refused."""
+    assert decode(saved(np.array([1, 2], np.float32)), model("FP32", -1, 2)).tolist() == [[1, 2]]
+    assert decode(saved(np.array(5, np.float32)), model("FP32", -1)).tolist() == [5]
+    assert decode(saved(np.array([1, 2], np.float32)), model("FP32", 1, 2)).tolist() == [[1, 2]]
+    for wrong in (np.zeros(3), np.float32(1)):
+        with pytest.raises(MalformedInput):
+            decode(saved(np.asarray(wrong)), model("FP32", -1, 2))
+    with pytest.raises(MalformedInput):
+        decode(saved(np.zeros(2, np.float32)), model("FP32", 3, 2))
+
+
 def test_structured_arrays_are_refused() -> None:
     with pytest.raises(MalformedInput, match="only plain arrays"):
         decode(saved(np.zeros(2, [("a", "f4")])), model("FP32", -1))
@@ -164,3 +193,16 @@ def test_npz_replies_are_the_same_bytes_every_time() -> None:
     spec = model("FP32", -1, 2)
     replies = {Npz().encode([np.ones((1, 2), np.float32)], Payload((), 1), spec, "m", "1")[0] for _ in range(2)}
     assert len(replies) == 1
+
+
+def test_the_expanded_size_counts_and_not_the_compressed_one() -> None:
+    """The server moves decoding off the event loop by this size."""
+    out = io.BytesIO()
+    np.savez_compressed(out, x=np.zeros((1_000, 1_000), np.float32))
+    spec = model("FP32", -1, 1_000)
+    assert len(out.getvalue()) < 50_000
+    assert Npz().expanded_bytes(out.getvalue(), spec) >= 4_000_000
+    assert Npz().expanded_bytes(b"no archive", spec) == 10
+    assert Npy().expanded_bytes(b"12345", spec) == 5
+    with pytest.raises(MalformedInput, match="expands beyond"):
+        Npz(3_999_999).decode(out.getvalue(), HEAD, {}, spec)

@@ -238,6 +238,14 @@ def test_bfloat16_travels_in_both_forms(value: float) -> None:
         assert bfloat16_of_float32(same) == bits
 
 
+@pytest.mark.parametrize("shape", [[0, 2**62], [2**62, 0], [2**40, 2**40, 0]])
+def test_sizes_that_no_array_can_have_are_refused_beside_a_zero(shape: list[int]) -> None:
+    spec = ModelSpec((tensor("x", "FP32", *[-1] * len(shape)),), SPEC.outputs)
+    for document in (row(shape=shape, data=[]), row(shape=shape, data=..., parameters={"binary_data_size": 0})):
+        with pytest.raises(MalformedInput):
+            decode(document, spec=spec)
+
+
 def test_bfloat16_rounds_to_the_nearest_even() -> None:
     exact = np.array([1.0, 1.0078125, -1.0078125], np.float32)
     half = np.float32(2**-8)

@@ -153,7 +153,7 @@ def test_sparse_rows_do_not_expand_without_bound() -> None:
     with pytest.raises(MalformedInput, match="expands beyond"):
         decode(framed(b"\x0a" + bytes([len(entry)]) + entry), spec)
     with pytest.raises(MalformedInput, match="expands beyond"):
-        RecordIOProtobuf(max_expanded_values=5).decode(framed(SPARSE) * 2, HEAD, {}, SPEC)
+        RecordIOProtobuf(max_expanded_bytes=20).decode(framed(SPARSE) * 2, HEAD, {}, SPEC)
 
 
 @given(
@@ -209,3 +209,13 @@ def as_features(record: bytes) -> bytes:
 
 def test_the_magic_number_is_the_formats() -> None:
     assert struct.pack("<I", MAGIC) == MAGIC_BYTES
+
+
+def test_the_expanded_size_is_that_of_dense_rows() -> None:
+    """Two numbers of a sparse row may stand for a million."""
+    wide = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 1_000_000)),), SPEC.outputs)
+    body = framed(SPARSE) * 3
+    assert RecordIOProtobuf().expanded_bytes(body, wide) == 12_000_000
+    assert RecordIOProtobuf(5_000_000).expanded_bytes(body, wide) == 5_000_000
+    free = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, -1)),), SPEC.outputs)
+    assert RecordIOProtobuf(5_000_000).expanded_bytes(body, free) == 5_000_000

@@ -17,6 +17,7 @@ from server.protocols import JSON, Responder
 from server.request import Head, InferRequest
 from tests.fakes import FakeLoop, FakeTransport
 
+BIG = 10_000_000
 EPOCH = b"Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -488,4 +489,131 @@ def test_a_client_that_never_reads_its_response_is_cut_off() -> None:
     wire.send(post(b"x", b"/hold"))
     wire.protocol.pause_writing()
     wire.loop.advance(1)
+    assert wire.transport.closed
+
+
+@pytest.mark.parametrize(("version", "probes"), [(b"1.1", 1), (b"1.0", 0)])
+def test_a_half_closed_client_gets_its_responses_and_one_interim_response(version: bytes, probes: int) -> None:
+    wire = Wire(keep_alive_s=1_000)
+    wire.send(post(b"x", b"/hold").replace(b"HTTP/1.1", b"HTTP/" + version))
+    assert wire.protocol.eof_received()
+    wire.loop.advance(100_000_000)
+    assert wire.transport.take() == b""
+    wire.loop.advance(10_000_000_000)
+    assert wire.transport.take() == b"HTTP/1.1 100 Continue\r\n\r\n" * probes
+    assert not wire.pending[0].abandoned
+    wire.held[0].send(200, b"text/plain", b"late")
+    assert wire.transport.take().endswith(b"late")
+    assert wire.transport.closed
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Le"])
+def test_a_client_that_ends_without_a_request_is_let_go(sent: bytes) -> None:
+    wire = Wire()
+    wire.send(sent)
+    assert not wire.protocol.eof_received()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nHost: x\r\n", b"400"),
+        (b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n", b"400"),
+        (b"POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip, chunked\r\n", b"400"),
+        (b"POST /echo HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n", b"400"),
+        (b"GET /echo HTTP/2.0\r\nHost: x\r\n", b"505"),
+        (b"GET /echo HTTP/0.9\r\nHost: x\r\n", b"505"),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100, b"431"),
+        (b"GET /other HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100, b"431"),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 500 + b"\r\n", b"431"),
+        (b"GET /" + b"a" * 500 + b" HTTP/1.1\r\nHost: x\r\n", b"414"),
+    ],
+)
+def test_an_ambiguous_or_large_head_is_refused_once_and_nothing_after_it_is_parsed(head: bytes, status: bytes) -> None:
+    wire = Wire(max_head_bytes=len(head) if b"A: b\r\n" in head else 400)
+    reply = wire.send(head + b"\r\n" + post(b"next"))
+    assert reply.startswith(b"HTTP/1.1 " + status)
+    assert reply.count(b"content-length") == 1
+    assert wire.bodies == []
+    assert sum(wire.hot.refused.values()) == 1
+
+
+def test_a_large_head_behind_a_whole_request_is_measured_from_its_own_first_byte() -> None:
+    wire = Wire(max_head_bytes=400)
+    head = b"GET /echo HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 300 + b"\r\n\r\n"
+    assert wire.send(post(b"x" * 2_000) + head[:100]) == answer(b"x" * 2_000)
+    assert wire.send(head[100:]) == answer(b"")
+
+
+def test_trailers_are_ignored() -> None:
+    wire = Wire()
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert wire.send(head + b"1\r\na\r\n0\r\nX-Late: 1\r\nHost: y\r\n\r\n" + post(b"next")) == answer(b"a") + answer(
+        b"next"
+    )
+    assert [one.get(b"x-late") for one in wire.heads] == [None, None]
+
+
+def test_a_body_in_thousands_of_chunks_is_kept_whole() -> None:
+    wire = Wire()
+    body = bytes(range(256)) * 40
+    wire.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for begin in range(0, len(body), 1_280):
+        wire.send(b"".join(b"1\r\n%b\r\n" % body[index : index + 1] for index in range(begin, begin + 1_280)))
+        assert len(wire.protocol._chunks) <= 2_048
+    assert wire.send(b"0\r\n\r\n") == answer(body)
+
+
+def test_what_a_connection_holds_is_counted_until_it_is_answered_or_gone() -> None:
+    wire = Wire(max_body_bytes=BIG)
+    wire.send(post(b"x" * 1_000)[:-1])
+    assert 1_000 < wire.hot.account.held_bytes < 1_200
+    wire.send(b"x")
+    assert wire.hot.account.held_bytes == 0
+    wire.send(post(b"x" * 2_000_000, b"/hold"))
+    assert wire.hot.account.held_bytes == 2_000_000
+    wire.held[0].send(200, b"text/plain", b"late")
+    assert wire.hot.account.held_bytes == 0
+
+
+def test_a_large_body_of_a_client_that_left_counts_until_its_request_has_ended() -> None:
+    wire = Wire(max_body_bytes=BIG)
+    wire.send(post(b"x" * 2_000_000, b"/hold"))
+    wire.transport.close()
+    wire.protocol.connection_lost(None)
+    assert wire.hot.account.held_bytes == 2_000_000
+    wire.pending[0].done(wire.pending[0])
+    assert wire.hot.account.held_bytes == 0
+
+
+def test_bodies_behind_a_slow_request_stop_the_reading_by_their_bytes() -> None:
+    wire = Wire(max_body_bytes=BIG)
+    wire.send(post(b"slow", b"/hold") + post(b"x" * 600_000))
+    assert not wire.transport.paused
+    wire.send(post(b"y" * 600_000)[:-1])
+    assert wire.transport.paused
+    wire.held[0].send(200, b"text/plain", b"late")
+    assert not wire.transport.paused
+    assert wire.send(b"y").endswith(b"y" * 600_000)
+    assert wire.hot.account.held_bytes == 0
+
+
+def test_a_paused_client_is_not_refused_for_sending_nothing() -> None:
+    wire = Wire(max_body_bytes=BIG, read_timeout_s=5)
+    wire.send(post(b"slow", b"/hold") + post(b"x" * 1_500_000)[:-1])
+    assert wire.transport.paused
+    wire.loop.advance(20_000_000_000)
+    assert wire.transport.take() == b""
+    wire.held[0].send(200, b"text/plain", b"late")
+    assert wire.send(b"x").endswith(b"x" * 1_500_000)
+
+
+def test_a_half_closed_client_gets_the_response_before_its_malformed_request_too() -> None:
+    wire = Wire()
+    wire.send(post(b"x", b"/hold") + b"nonsense")
+    assert wire.protocol.eof_received()
+    wire.held[0].send(200, b"text/plain", b"late")
+    written = wire.transport.take()
+    assert written.startswith(answer(b"late"))
+    assert written[len(answer(b"late")) :].startswith(b"HTTP/1.1 400 ")
     assert wire.transport.closed

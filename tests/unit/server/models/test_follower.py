@@ -114,7 +114,7 @@ def test_a_default_model_that_is_not_there_is_a_failed_start(tmp_path: Path) -> 
     async def go() -> None:
         settings = Settings(model=str(tmp_path), default_model="n")
         models, _ = fake_models(FakeLoader(), settings)
-        with pytest.raises(UnknownModel, match="no model named 'n' is loaded"):
+        with pytest.raises(UnknownModel, match="'n', which is not loaded; loaded: m"):
             await Follower(models, settings).load_all()
         await models.close()
 

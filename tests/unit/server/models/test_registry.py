@@ -11,16 +11,20 @@ import pytest
 from server.errors import (
     AlreadyLoaded,
     BrokenArtifact,
+    MalformedInput,
     ModelFailed,
     NoSuchArtifact,
     NotReady,
     OutOfMemory,
+    Overloaded,
     UnknownModel,
 )
 from server.models import LoadOptions, Models, ServedModel
+from server.models.registry import KEPT_NAMES, MAX_LOADS
 from server.models.releases import Releases
+from server.models.repository import Found
 from server.models.traffic import Rules
-from server.models.versions import State
+from server.models.versions import REMEMBERED, State
 from server.settings.options import Settings
 from server.system.memory import FILES_TO_MEMORY
 from tests.fake_models import MB, Asked, FakeLoader, fake_models, head, scheduler_of, session_of, version_folder
@@ -61,7 +65,7 @@ class TestVersions:
             assert models.versions("m") == ["2", "9", "10"]
             await models.unload("m", "10")
             assert models.get("m").version == "9"
-            with pytest.raises(UnknownModel, match="version '10' of model 'm' is not loaded: it was unloaded"):
+            with pytest.raises(UnknownModel, match="model 'm' has no version '10'"):
                 models.get("m", "10")
             await models.close()
 
@@ -163,8 +167,10 @@ class TestLoads:
             with pytest.raises(BrokenArtifact):
                 await load(models, tmp_path, "1")
             assert states(models) == {"1": State.UNAVAILABLE}
-            with pytest.raises(UnknownModel, match=r"no model named 'm' is loaded \(version 1: .*\)"):
+            with pytest.raises(UnknownModel, match="no model named 'm' is loaded") as unknown:
                 models.get("m")
+            assert "no good" not in str(unknown.value)
+            assert models.of("m").known["1"].reason
             loader.error = None
             assert (await load(models, tmp_path, "1")).version == "1"
             await models.close()
@@ -286,8 +292,9 @@ class TestMemory:
                 if name == "b":  # a is asked, so that b is the one that was not used for longest
                     models.get("a").metrics.stages.record(Asked().request, 1, 2, 3, 1 << 60)
             assert {model.name for model in models.all()} == {"a", "c"}
-            with pytest.raises(UnknownModel, match="evicted to make room for 'c'"):
+            with pytest.raises(UnknownModel, match="no model named 'b' is loaded"):
                 models.get("b")
+            assert models.of("b").known["1"].reason == "it was evicted to make room for 'c'"
             await models.close()
 
         asyncio.run(go())
@@ -550,3 +557,78 @@ def serve_one(models: Models, clock: Clock, takes_ms: Mapping[str, int]) -> None
     clock.now_ns += takes_ms[model.version] * 1_000_000
     scheduler_of(model).serve()
     answer(model, 1)
+
+
+class TestBounds:
+    """What callers of the admin API can make grow."""
+
+    @pytest.mark.parametrize(
+        ("name", "version"), [("../m", "1"), ("m", "9" * 4_301), ("m", "\ud800"), ("a\0b", "1"), ("n" * 1_000, "1")]
+    )
+    def test_a_bad_name_is_refused_before_it_is_known(
+        self, tmp_path: Path, loader: FakeLoader, name: str, version: str
+    ) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            with pytest.raises(MalformedInput):
+                await models.load(version_folder(tmp_path, "m", "1"), name=name, version=version)
+            assert models.known() == []
+            await models.close()
+
+        asyncio.run(go())
+
+    @pytest.mark.parametrize("path", ["/" + "a" * 300, "/a\0b", "/\ud800", "/nothing"])
+    def test_a_path_that_cannot_be_read_is_no_artifact(self, loader: FakeLoader, path: str) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            with pytest.raises(BrokenArtifact):
+                await models.load(Path(path), name="m", version="1")
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_names_whose_loads_failed_are_forgotten_from_the_oldest_on(
+        self, tmp_path: Path, loader: FakeLoader
+    ) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            await load(models, tmp_path, "1")
+            loader.error = BrokenArtifact("no good")
+            path = version_folder(tmp_path, "other", "1")
+            for index in range(KEPT_NAMES + 20):
+                with pytest.raises(BrokenArtifact):
+                    await models.load(path, name=f"n{index}", version="1")
+            names = [one.name for one in models.known()]
+            assert names == ["m", *(f"n{index}" for index in range(20, KEPT_NAMES + 20))]
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_past_versions_are_forgotten_from_the_oldest_on(self, tmp_path: Path, loader: FakeLoader) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            for version in range(REMEMBERED + 5):
+                await load(models, tmp_path, str(version), LoadOptions(activate=True, retire=True))
+            await asyncio.sleep(0)
+            known = list(models.of("m").known)
+            assert known == [str(version) for version in range(4, REMEMBERED + 5)]
+            assert models.get("m").version == str(REMEMBERED + 4)
+            await models.close()
+
+        asyncio.run(go())
+
+    def test_loads_that_wait_are_limited(self, tmp_path: Path, loader: FakeLoader) -> None:
+        async def go() -> None:
+            models, _ = fake_models(loader)
+            loader.hold()
+            path = version_folder(tmp_path, "m", "1")
+            found = [Found(path, "m", str(index)) for index in range(MAX_LOADS + 1)]
+            tasks = [asyncio.ensure_future(models.load_found(one)) for one in found[:-1]]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await models.load_found(found[-1])
+            loader.release()
+            await asyncio.gather(*tasks)
+            await models.close()
+
+        asyncio.run(go())

@@ -313,3 +313,20 @@ def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
     ours = {name for name in families if name.startswith("slipway_")}
     assert len(ours) > 30
     assert sorted(name for name in ours if name not in text) == []
+
+
+def test_one_model_that_cannot_be_read_does_not_fail_the_scrape() -> None:
+    metrics = Metrics(lambda: True, "1")
+    broken, good = ModelMetrics("broken", "1"), ModelMetrics("good", "1")
+
+    def fail() -> int:
+        raise ValueError("closed")
+
+    broken.waiting_rows = broken.cache_bytes = fail
+    good.waiting_rows = lambda: 7
+    for one in (broken, good):
+        metrics.add(one)
+    metrics.further.append(lambda: iter([fail()]))
+    text = metrics.exposition().decode()
+    assert 'slipway_queue_rows{model="good",version="1"} 7.0' in text
+    assert 'slipway_load_seconds{model="good",version="1"}' in text

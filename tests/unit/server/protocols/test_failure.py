@@ -20,11 +20,17 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "internal": (500, False),
     "malformed_input": (400, False),
     "unknown_model": (404, False),
+    "unauthorized": (401, False),
+    "forbidden": (403, False),
     "not_acceptable": (406, False),
     "slow_request": (408, True),
     "already_loaded": (409, False),
     "body_too_large": (413, False),
+    "url_too_long": (414, False),
     "unsupported_media_type": (415, False),
+    "head_too_large": (431, False),
+    "server_full": (503, True),
+    "unsupported_version": (505, False),
     "unprocessable_input": (422, False),
     "overloaded": (429, True),
     "client_gone": (499, False),
@@ -82,10 +88,11 @@ def test_an_answer_is_sent_once_as_one_small_object(kind: type[SlipwayError]) ->
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_only_overload_and_not_ready_say_when_to_come_back(kind: type[SlipwayError]) -> None:
+def test_overload_not_ready_and_full_say_when_to_retry(kind: type[SlipwayError]) -> None:
     responder = FakeResponder()
     send_failure(make(kind), head(), responder)
-    expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": [(b"retry-after", b"1")]}
+    soon = [(b"retry-after", b"1")]
+    expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": soon, "server_full": soon}
     assert responder.responses[0][3] == expected.get(kind.code, [])
 
 

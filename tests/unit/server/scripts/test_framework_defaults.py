@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,16 @@ def test_a_pipeline_is_called_with_inputs_and_parameters(body: Any, kind: str, e
 @pytest.mark.parametrize("model", [Pipeline(), (Pipeline(), object()), {"model": Pipeline()}, [object(), Pipeline()]])
 def test_json_stays_as_it_is_for_hugging_face(model: Any) -> None:
     assert defaults_of(model).decode('{"inputs": ["a"]}', "application/json") == {"inputs": ["a"]}
+
+
+@pytest.mark.parametrize("imported", [ModuleType("transformers"), Pipeline, ModuleType("diffusers.pipelines")])
+def test_a_script_that_imports_hugging_face_gets_json_as_it_is(imported: object) -> None:
+    """Its model may be of a class of its own."""
+    module = ModuleType("inference")
+    vars(module)["imported"] = imported
+    decode = defaults_of(Linear(), module).decode
+    assert decode('{"inputs": ["a"], "parameters": {}}', "application/json") == {"inputs": ["a"], "parameters": {}}
+    assert decode('{"inputs": ["a"]}', "application/json") == {"inputs": ["a"]}
 
 
 def test_an_image_reaches_a_pipeline_as_an_image() -> None:

@@ -54,6 +54,33 @@ def test_what_does_not_fit_the_model_is_the_callers_fault(data: object) -> None:
         OnnxModel(Doubling(("x",))).predict({"x": data} if not isinstance(data, dict) else data)
 
 
+class Texts:
+    """One input of texts [any, 1]; returns it."""
+
+    spec = ModelSpec((TensorSpec("x", BY_NAME["BYTES"], (-1, 1)),), (TensorSpec("y", BY_NAME["BYTES"], (-1, 1)),))
+
+    def run(self, batch: Sequence[Array]) -> list[Array]:
+        return list(batch)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    "data", [[["é"]], [["é".encode()]], np.array([["é"]]), np.array([["é".encode()]]), np.array([["é"]], object), ["é"]]
+)
+def test_texts_and_bytes_reach_a_model_of_texts(data: object) -> None:
+    (row,) = OnnxModel(Texts()).predict(data).tolist()
+    assert row == ["é"]
+    assert OnnxModel(Texts()).predict([["a\0b\0"]]).tolist() == [["a\0b\0"]]
+
+
+@pytest.mark.parametrize("data", [[[1]], [[None]], [[b"\xff"]], [["a"], ["b", "c"]]])
+def test_other_values_for_texts_are_the_callers_fault(data: object) -> None:
+    with pytest.raises(MalformedInput):
+        OnnxModel(Texts()).predict(data)
+
+
 class Totals(Doubling):
     """Each row less the sum of all rows."""
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 from server.artifact import Artifact, Manifest
 from server.errors import BrokenArtifact, MalformedInput
 from server.scripts.call import SPEC, Call
 from server.scripts.loaded_script import LoadedScript, ScriptConfig
+from server.scripts.onnx_model import OnnxModel
+from server.scripts.script_functions import ModelInfo
+from server.scripts.tensorflow_handler import TensorFlowHandler
+from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 from tests.integration import sample_models
 from tests.unit.server.scripts.test_script_functions import Load, ask, call, failure, load  # noqa: F401 - a fixture
 
@@ -135,3 +143,36 @@ def test_the_form_that_the_sdks_model_builder_writes(load: Load, tmp_path: Path)
     (code / "serve.pkl").write_bytes(pickled + b" ")
     with pytest.raises(BrokenArtifact, match="not the one that was built"):
         load(BUILT)
+
+
+AROUND_TEXTS = """
+def input_handler(data, context): return data.read().decode()
+def output_handler(response, context): return response.content, "application/json"
+"""
+
+
+def test_base64_goes_to_the_model_as_bytes_and_comes_back_if_it_is_no_text() -> None:
+    class Reversing:
+        """Texts [any] to their bytes, and bytes that are no text."""
+
+        spec = ModelSpec((TensorSpec("x", BY_NAME["BYTES"], (-1,)),), (TensorSpec("y", BY_NAME["BYTES"], (-1,)),))
+
+        def run(self, batch: Sequence[Array]) -> list[Array]:
+            out = np.empty(len(batch[0]), object)
+            out[:] = [text.encode("latin-1") for text in batch[0]]
+            return [out]
+
+        def close(self) -> None:
+            """Nothing."""
+
+    module = ModuleType("inference")
+    exec(AROUND_TEXTS, vars(module))
+    handler = TensorFlowHandler(module, ModelInfo("m", "/", "1"), OnnxModel(Reversing()))
+    sent = json.dumps({"instances": [{"b64": base64.b64encode("é".encode()).decode()}, "a"]}).encode()
+    assert json.loads(ask_handler(handler, sent)) == {"predictions": [{"b64": "6Q=="}, "a"]}
+
+
+def ask_handler(handler: TensorFlowHandler, body: bytes) -> bytes:
+    (response,) = handler.run([Call(body, "application/json", "application/json")])
+    assert response.error is None, response.error
+    return response.body

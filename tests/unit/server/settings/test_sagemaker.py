@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from server.settings.options import Settings, aliases
-from server.settings.reader import read
+from server.settings.reader import read, unreadable_aliases
 from server.settings.sagemaker import NOT_SETTINGS, explain
 
 # Every variable that the platform injects, or that users of its toolkits set: a reference of its own, not our table.
@@ -41,11 +41,30 @@ KNOWN = [
     "SAGEMAKER_TFS_MAX_BATCH_SIZE",
     "SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS",
     "SAGEMAKER_TFS_NGINX_LOGLEVEL",
+    "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME",
+    "SAGEMAKER_TRITON_LOG_LEVEL",
+    "SAGEMAKER_TRITON_LOG_VERBOSE",
+    "SAGEMAKER_TRITON_THREAD_COUNT",
 ]
 
 
 def said(environ: dict[str, str], port: int = 8080) -> list[tuple[int, str]]:
     return list(explain(environ, aliases(), port))
+
+
+def test_an_unreadable_variable_is_explained_with_its_flag_and_without_its_value() -> None:
+    environ = {"SAGEMAKER_MODEL_SERVER_WORKERS": "a-secret", "SAGEMAKER_REGION": "x"}
+    lines = list(explain(environ, aliases(), 8080, unreadable_aliases(environ)))
+    assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS" in lines[0][1]
+    assert "--instances" in lines[0][1]
+    assert "a-secret" not in lines[0][1]
+
+
+def test_workers_may_be_left_to_the_server() -> None:
+    for name in ("SAGEMAKER_MODEL_SERVER_WORKERS", "SAGEMAKER_TS_MAX_WORKERS"):
+        assert read([], {name: "auto"}) == Settings()
+        assert unreadable_aliases({name: "AUTO"}) == []
 
 
 def test_nothing_is_said_where_nothing_is_set() -> None:

@@ -139,6 +139,22 @@ class TestFixedBatch:
         served(path, use)
 
 
+class TestSmallBatches:
+    """``--max-batch-size`` below the usual batch cuts requests, so it needs the same proof."""
+
+    SETTINGS = replace(THREADS, max_batch_size=2)
+
+    def test_a_model_that_only_differs_in_larger_batches_is_found(self, tmp_path: Path) -> None:
+        path = onnx_graphs.save(onnx_graphs.different_from_twenty_rows, tmp_path / "model.onnx")
+        independent, reason, most = served(path, how, self.SETTINGS)
+        assert (independent, most) == (False, 1)
+        assert "in a full batch" in reason
+
+    def test_a_model_that_takes_few_rows_keeps_its_batches(self, tmp_path: Path) -> None:
+        path = onnx_graphs.save(onnx_graphs.at_most_two_rows, tmp_path / "model.onnx")
+        assert served(path, how, self.SETTINGS) == (True, "", 2)
+
+
 class TestDeclared:
     def test_the_setting_switches_sharing_off(self, tmp_path: Path) -> None:
         path = onnx_graphs.save(onnx_graphs.perceptron, tmp_path / "model.onnx")

@@ -1,0 +1,73 @@
+"""The supervisor: runs a command in a forked process, so that a crash of native code ends in one line.
+
+The fork happens before any library with threads is imported. The command's own children and files are cleaned up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+CRASHED = 1
+
+
+def supervise(command: Callable[[], int], leftovers: Callable[[int], list[Path]]) -> int:
+    """Run ``command`` in a forked process and return its exit code.
+
+    After a crash, print one line with the signal, delete the paths that ``leftovers`` returns for the process id, and
+    return ``CRASHED``. SIGTERM is forwarded; SIGINT reaches the process group from the terminal.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+        child = os.fork()
+        if child == 0:
+            _run(command, scratch)
+        with _forwarded(child):
+            _, status = os.waitpid(child, 0)
+    if not os.WIFSIGNALED(status):
+        return os.waitstatus_to_exitcode(status)
+    for path in leftovers(child):
+        shutil.rmtree(path, ignore_errors=True)
+    name = signal.Signals(os.WTERMSIG(status)).name
+    reason = ", probably for lack of memory" if name == "SIGKILL" else ""
+    sys.stderr.write(
+        f"error: the command was ended by {name}{reason}: nothing was written. The last line above names the step; "
+        "--candidates and --portable leave steps out\n"
+    )
+    return CRASHED
+
+
+def _run(command: Callable[[], int], scratch: str) -> None:
+    """Run ``command`` in the child with ``scratch`` as its temporary folder, and end the process."""
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
+    code = CRASHED
+    try:
+        code = command()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The process of the children that multiprocessing keeps would otherwise be waited for twice.
+        os._exit(code)
+
+
+@contextmanager
+def _forwarded(child: int) -> Iterator[None]:
+    """Forward SIGTERM to ``child`` and ignore SIGINT, which the child receives itself."""
+
+    def forward(number: int, _: FrameType | None) -> None:
+        os.kill(child, number)
+
+    before = signal.signal(signal.SIGTERM, forward), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
