@@ -35,7 +35,7 @@ def arguments(trained: Path, output: Path) -> list[str]:
     data = ["--eval", str(trained / "eval.npz"), "--calibration", str(trained / "calibration.npz")]
     fast = [
         "--budget",
-        "40",
+        "90",
         "--batch-sizes",
         "1,8",
         "--threads",
