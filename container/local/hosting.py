@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ..docker import DockerFailed, docker
 from .call import Address
 from .container import Container, DidNotStart, Mount, Resources, start_container, start_process
 from .health import HealthMonitor, wait_healthy
@@ -37,6 +38,8 @@ class HostingPlan:
     environ: Mapping[str, str] = field(default_factory=dict)
     injected: Mapping[str, str] = field(default_factory=dict)
     multi_model: bool = False
+    image_bytes: int | None = None
+    """The largest permitted image, unpacked; None: no limit."""
     resources: Resources = field(default_factory=Resources)
     limits: PlatformLimits = field(default_factory=PlatformLimits)
     command: Sequence[str] | None = None
@@ -53,6 +56,16 @@ def check_environment(environ: Mapping[str, str]) -> None:
             raise InvalidPlan(f"Environment: {name[:64]} is longer than {ENVIRONMENT_TEXT_BYTES} bytes")
     if sum(len(name.encode()) + len(value.encode()) for name, value in environ.items()) > ENVIRONMENT_BYTES:
         raise InvalidPlan(f"Environment is larger than {ENVIRONMENT_BYTES} bytes in all")
+
+
+def check_image(image: str, max_bytes: int) -> None:
+    """Raises InvalidPlan for an image that is larger than the platform allows, and DidNotStart for a missing one."""
+    try:
+        size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
+    except DockerFailed as error:
+        raise DidNotStart(f"docker image inspect: {error}") from error
+    if size > max_bytes:
+        raise InvalidPlan(f"{image} has {size} bytes; the platform takes {max_bytes} for this mode")
 
 
 class Hosting:
@@ -124,6 +137,8 @@ class Hosting:
 
     def _from_image(self) -> Container:
         assert self.plan.image is not None
+        if self.plan.image_bytes is not None:
+            check_image(self.plan.image, self.plan.image_bytes)
         model = self._model()
         mounts = [] if model is None else [Mount(model, MODEL)]
         if self.plan.multi_model:

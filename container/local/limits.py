@@ -9,6 +9,7 @@ MIB = 1_048_576
 
 REAL_TIME_BYTES = 25 * MIB
 SERVERLESS_BYTES = 4 * MIB
+SERVERLESS_IMAGE_BYTES = 10_000_000_000
 ASYNC_BYTES = 1_024 * MIB
 INLINE_BYTES = 128_000
 """Of an asynchronous request whose input is its body."""

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import bench.__main__
+from container.local import arguments
+from optimize import options
+from server.settings import reader
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -45,6 +53,33 @@ def test_commands_name_modules_and_make_targets(page: Path) -> None:
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text("utf-8")
     missing = [
-        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md" and page.name not in index
+        page.name
+        for page in (ROOT / "docs").rglob("*.md")
+        if page.name != "README.md" and page.parent.name != "decisions" and page.name not in index
     ]
     assert missing == []
+
+
+PARSERS: dict[str, Callable[[list[str]], Any]] = {
+    "-m optimize": options.parse,
+    "-m bench": lambda given: bench.__main__._parser().parse_args(given),
+    "-m container.local": lambda given: arguments.parser().parse_args(given),
+    "serve.py": lambda given: reader.read(given, {}),
+}
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The Python commands of a page's shell blocks, split into words."""
+    text = "".join(BLOCK.findall(page.read_text("utf-8"))).replace("\\\n", " ")
+    lines = (shlex.split(line, comments=True) for line in text.splitlines())
+    return [line for line in lines if line and line[0].endswith("bin/python")]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/local.md", "docs/peers.md"])
+def test_commands_are_valid_command_lines(name: str) -> None:
+    found = commands(ROOT / name)
+    assert found
+    for _, *words in found:
+        program = words[0] if words[0] == "serve.py" else " ".join(words[:2])
+        PARSERS[program](words[len(program.split()) :])

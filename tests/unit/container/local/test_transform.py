@@ -11,7 +11,7 @@ from container.local import arguments
 from container.local.api_error import ApiError
 from container.local.association import DataProcessing
 from container.local.container import Mount, Resources, create_arguments
-from container.local.hosting import InvalidPlan, check_environment
+from container.local.hosting import InvalidPlan, check_environment, check_image
 from container.local.limits import MIB
 from container.local.model import InvalidModel, prepare
 from container.local.store import ObjectStore
@@ -99,6 +99,7 @@ def test_a_serverless_plan_has_that_modes_limits() -> None:
     line = "serve m --image i --serverless 2048 --max-concurrency 2"
     plan = arguments.plan(arguments.parser().parse_args(line.split()))
     assert plan.resources == Resources(2_048, None, frozen=True)
+    assert plan.image_bytes == 10_000_000_000
     assert (plan.limits.payload_bytes, plan.limits.concurrent, plan.limits.startup_s) == (4 * MIB, 2, 180.0)
 
 
@@ -146,3 +147,12 @@ def test_addresses_stay_in_their_bucket(tmp_path: Path) -> None:
     for elsewhere in ("s3://bucket/../other/x", "https://host/x", "s3://", "bucket/x", "file://host/x"):
         with pytest.raises(ApiError):
             store.path(elsewhere)
+
+
+def test_an_image_that_is_too_large_for_serverless_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\necho 10000000001\n", encoding="ascii")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(InvalidPlan, match="10000000001 bytes"):
+        check_image("large:1", 10_000_000_000)
+    check_image("large:1", 10_000_000_001)
