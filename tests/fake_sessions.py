@@ -14,22 +14,13 @@ from server import artifact as artifacts
 from server.artifact import SAMPLES, Artifact, Batching, Manifest
 from server.errors import UnprocessableInput
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
+from tests.fakes import FakeClock
 
 FP32 = BY_NAME["FP32"]
 
 
 def spec(inputs: tuple[int, ...] = (-1, 4), outputs: tuple[int, ...] = (-1, 4), dtype: str = "FP32") -> ModelSpec:
     return ModelSpec((TensorSpec("x", BY_NAME[dtype], inputs),), (TensorSpec("y", FP32, outputs),))
-
-
-class Clock:
-    """Time that passes only inside a scripted session."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
 
 
 class Scripted:
@@ -40,7 +31,7 @@ class Scripted:
 
     def __init__(
         self,
-        clock: Clock | None = None,
+        clock: FakeClock | None = None,
         declared: ModelSpec | None = None,
         cost_ns: Callable[[int], int] = lambda rows: 0,
         largest: int = 1 << 30,
@@ -49,7 +40,7 @@ class Scripted:
         self.spec = declared or spec()
         self.seen: list[list[Array]] = []
         self.closed = 0
-        self._clock = clock or Clock()
+        self._clock = clock or FakeClock()
         self._cost_ns = cost_ns
         self._largest = largest
         self._rows_out = rows_out

@@ -13,6 +13,27 @@ from server.protocols.responder import NO_HEADERS, Source
 from server.request import Headers
 
 
+class FakeClock:
+    """A clock that a test sets. Called it gives nanoseconds; :meth:`seconds` is the same clock in seconds."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_ns = round(now_s * 1e9)
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def seconds(self) -> float:
+        return self.now_s
+
+    @property
+    def now_s(self) -> float:
+        return self.now_ns / 1e9
+
+    @now_s.setter
+    def now_s(self, now_s: float) -> None:
+        self.now_ns = round(now_s * 1e9)
+
+
 class FakeTimer:
     def __init__(self, when_ns: int, callback: Callable[[], Any]) -> None:
         self.when_ns = when_ns

@@ -7,22 +7,15 @@ import io
 from rich.console import Console
 
 from optimize.progress import Display
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import FakeClock
 
 
 def test_a_log_gets_plain_lines_and_not_too_many() -> None:
-    text, clock = io.StringIO(), Clock()
-    with Display(Console(file=text, width=100), clock).stage("Building") as stage:
+    text, clock = io.StringIO(), FakeClock()
+    with Display(Console(file=text, width=100), clock.seconds).stage("Building") as stage:
         stage.say("first [candidate]")
         for done in range(1, 21):
-            clock.now += 0.5
+            clock.now_s += 0.5
             stage.count(done, 20)
         stage.result = "done"
     assert text.getvalue().splitlines() == [
@@ -37,7 +30,7 @@ def test_a_log_gets_plain_lines_and_not_too_many() -> None:
 def test_a_terminal_keeps_one_line_for_each_stage() -> None:
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=100, color_system=None)
-    with Display(console, Clock()).stage("Building") as stage:
+    with Display(console, FakeClock().seconds).stage("Building") as stage:
         stage.say("candidate")
         stage.count(1, 2)
         stage.result = "done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,23 +11,16 @@ from optimize.search import budget
 from optimize.search.benchmark import FEWEST_ROUNDS
 from optimize.search.budget import Budget, Cost
 from optimize.search.decide import FINALISTS
+from tests.fakes import FakeClock
 
 SIZES = (1, 2, 4, 8, 16, 32)
-
-
-@dataclass
-class Clock:
-    now_s: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.mark.parametrize("row_s", [1e-5, 1e-3, 0.1, 2.0])
 @pytest.mark.parametrize("converted_s", [1.0, 30.0, 140.0])
 def test_candidates_measurement_and_closing_fit_into_what_was_asked_for(row_s: float, converted_s: float) -> None:
-    clock = Clock()
-    asked = Budget(300, 0.0, clock)
+    clock = FakeClock()
+    asked = Budget(300, 0.0, clock.seconds)
     clock.now_s = converted_s
     shared, sizes = budget.share(asked, Cost(3 * row_s, row_s), SIZES, 2)
     assert shared.ends_s == 300
@@ -67,8 +59,8 @@ def test_conversion_gets_most_of_the_budget_and_no_more(asked_s: float, conversi
 
 
 def test_time_runs_out_in_order() -> None:
-    clock = Clock()
-    shared, _ = budget.share(Budget(100, 0.0, clock), Cost(0.1, 0.001), (1,), 1)
+    clock = FakeClock()
+    shared, _ = budget.share(Budget(100, 0.0, clock.seconds), Cost(0.1, 0.001), (1,), 1)
     clock.now_s = 100 - shared.closing_s - shared.measurement_s
     assert shared.left_s == pytest.approx(0)
     assert shared.measuring_left_s == pytest.approx(shared.measurement_s)

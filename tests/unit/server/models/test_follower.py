@@ -108,17 +108,14 @@ def test_what_somebody_has_unloaded_stays_so_until_its_files_change(tmp_path: Pa
     play(tmp_path, scene)
 
 
-def test_a_default_model_that_is_not_there_is_a_failed_start(tmp_path: Path) -> None:
+async def test_a_default_model_that_is_not_there_is_a_failed_start(tmp_path: Path) -> None:
     version_folder(tmp_path, "m", "1")
 
-    async def go() -> None:
-        settings = Settings(model=str(tmp_path), default_model="n")
-        models, _ = fake_models(FakeLoader(), settings)
-        with pytest.raises(UnknownModel, match="'n', which is not loaded; loaded: m"):
-            await Follower(models, settings).load_all()
-        await models.close()
-
-    asyncio.run(go())
+    settings = Settings(model=str(tmp_path), default_model="n")
+    models, _ = fake_models(FakeLoader(), settings)
+    with pytest.raises(UnknownModel, match="'n', which is not loaded; loaded: m"):
+        await Follower(models, settings).load_all()
+    await models.close()
 
 
 def test_a_load_by_name_is_idempotent_and_swaps(tmp_path: Path) -> None:

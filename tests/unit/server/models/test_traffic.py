@@ -15,16 +15,9 @@ from server.models.traffic import MOST_PENDING, Canary, Rules, Shadow, differenc
 from server.request import InferRequest
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
 from tests.fake_models import PLAIN, Asked, FakeLoader, head, scheduler_of, session_of
+from tests.fakes import FakeClock
 
 MS = 1_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
 
 
 def model(version: str, spec: ModelSpec = PLAIN) -> ServedModel:
@@ -70,7 +63,7 @@ class TestCanary:
         }
 
     def test_latencies_are_judged_against_the_stable_version_from_enough_answers_on(self, pair: Two) -> None:
-        clock = Clock()
+        clock = FakeClock()
         canary = Canary(*pair, 50.0, Rules(latency=2.0, least=4), clock)
         canary.attach()
         for index in range(8):

@@ -11,16 +11,9 @@ from server.protocols import Responder
 from server.protocols.sagemaker.sessions import SessionHead, Sessions
 from server.protocols.streaming import begin
 from server.request import Head
-from tests.fakes import FakeResponder
+from tests.fakes import FakeClock, FakeResponder
 
 EPOCH_S = 1_700_000_000.0
-
-
-class Clock:
-    now_s = EPOCH_S
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Reader:
@@ -35,8 +28,8 @@ class Front:
     """A handler with sessions around it, that keeps what it is asked."""
 
     def __init__(self, most: int = 2) -> None:
-        self.clock = Clock()
-        self.sessions = Sessions(60, self.clock, most)
+        self.clock = FakeClock(EPOCH_S)
+        self.sessions = Sessions(60, self.clock.seconds, most)
         self.handler = self.sessions.around(self.answer)
         self.heads: list[Head] = []
         self.status = 200
@@ -86,7 +79,7 @@ def test_the_first_request_may_be_for_the_model() -> None:
 
 @pytest.mark.parametrize(("status", "open_sessions"), [(200, 1), (500, 0)])
 def test_a_streamed_response_opens_a_session_unless_it_failed(status: int, open_sessions: int) -> None:
-    sessions, responder = Sessions(60, Clock()), FakeResponder(streams=True)
+    sessions, responder = Sessions(60, FakeClock(EPOCH_S).seconds), FakeResponder(streams=True)
     head = Head(b"POST", b"/invocations", [(b"x-amzn-sagemaker-session-id", b"NEW_SESSION")])
 
     def stream(_head: Head, _body: bytes, given: Responder) -> None:
@@ -100,7 +93,7 @@ def test_a_streamed_response_opens_a_session_unless_it_failed(status: int, open_
 
 
 def test_a_client_without_streams_gets_the_session_with_the_whole_response() -> None:
-    sessions, responder = Sessions(60, Clock()), FakeResponder()
+    sessions, responder = Sessions(60, FakeClock(EPOCH_S).seconds), FakeResponder()
     head = Head(b"POST", b"/invocations", [(b"x-amzn-sagemaker-session-id", b"NEW_SESSION")])
 
     def stream(head: Head, _body: bytes, given: Responder) -> None:
@@ -159,7 +152,7 @@ def test_closing_needs_a_name() -> None:
 
 
 def test_the_store_says_what_is_wrong() -> None:
-    sessions = Sessions(1, Clock(), most=1)
+    sessions = Sessions(1, FakeClock(EPOCH_S).seconds, most=1)
     sessions.open()
     with pytest.raises(Overloaded, match="close one"):
         sessions.open()

@@ -232,57 +232,54 @@ THREAD_POINTS: dict[str, Callable[[Scheduler, BatchQueue], tuple[Any, str]]] = {
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 @pytest.mark.parametrize("point", THREAD_POINTS)
-def test_a_fault_on_a_thread_fails_some_requests_and_the_thread_goes_on(point: str, error: BaseException) -> None:
+async def test_a_fault_on_a_thread_fails_some_requests_and_the_thread_goes_on(point: str, error: BaseException) -> None:
     if isinstance(error, SystemExit):
         error = KeyError("a fault")
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        device = DeviceScheduler(1, preemptive=False)
-        device.join(1)
-        queue = BatchQueue(4, [(1, 1e6), (4, 1e6)], instances=2)
-        scheduler = Scheduler(
-            *(queue, double, loop),
-            instances=2,
-            inline=False,
-            max_queue_ns=10**12,
-            turns=device.join(1),
-            on_batch=lambda *_: None,
-        )
-        ended: asyncio.Queue[InferRequest] = asyncio.Queue()
-        responses = Responses()
+    loop = asyncio.get_running_loop()
+    device = DeviceScheduler(1, preemptive=False)
+    device.join(1)
+    queue = BatchQueue(4, [(1, 1e6), (4, 1e6)], instances=2)
+    scheduler = Scheduler(
+        *(queue, double, loop),
+        instances=2,
+        inline=False,
+        max_queue_ns=10**12,
+        turns=device.join(1),
+        on_batch=lambda *_: None,
+    )
+    ended: asyncio.Queue[InferRequest] = asyncio.Queue()
+    responses = Responses()
 
-        def respond(request: InferRequest) -> None:
-            responses.respond(request)
-            ended.put_nowait(request)
+    def respond(request: InferRequest) -> None:
+        responses.respond(request)
+        ended.put_nowait(request)
 
-        owner, name = THREAD_POINTS[point](scheduler, queue)
-        original = getattr(owner, name)
-        faults = Faults(error, {1, 2, 4})
-        faults.plant(owner, name)
-        try:
-            admitted = []
-            for value in range(24):
-                request = InferRequest((np.full((1 + value % 6, 2), value, np.float32),), 1 + value % 6, respond)
-                scheduler.submit(request)
-                admitted.append(request)
-                if value % 5 == 0:
-                    await asyncio.sleep(0)
-            for _ in admitted:
-                await asyncio.wait_for(ended.get(), 30)
-            faults.armed = False
-            last = InferRequest((np.ones((1, 2), np.float32),), 1, respond)
-            scheduler.submit(last)
+    owner, name = THREAD_POINTS[point](scheduler, queue)
+    original = getattr(owner, name)
+    faults = Faults(error, {1, 2, 4})
+    faults.plant(owner, name)
+    try:
+        admitted = []
+        for value in range(24):
+            request = InferRequest((np.full((1 + value % 6, 2), value, np.float32),), 1 + value % 6, respond)
+            scheduler.submit(request)
+            admitted.append(request)
+            if value % 5 == 0:
+                await asyncio.sleep(0)
+        for _ in admitted:
             await asyncio.wait_for(ended.get(), 30)
-            assert last.error is None
-            responses.assert_once_each([*admitted, last])
-            assert await loop.run_in_executor(None, scheduler.stop, 30)
-            assert faults.raised
-            assert (queue.waiting.rows, queue.waiting.bytes, queue.running.batches()) == (0, 0, [])
-        finally:
-            setattr(owner, name, original)
-
-    asyncio.run(scenario())
+        faults.armed = False
+        last = InferRequest((np.ones((1, 2), np.float32),), 1, respond)
+        scheduler.submit(last)
+        await asyncio.wait_for(ended.get(), 30)
+        assert last.error is None
+        responses.assert_once_each([*admitted, last])
+        assert await loop.run_in_executor(None, scheduler.stop, 30)
+        assert faults.raised
+        assert (queue.waiting.rows, queue.waiting.bytes, queue.running.batches()) == (0, 0, [])
+    finally:
+        setattr(owner, name, original)
 
 
 class Stepped:

@@ -213,7 +213,9 @@ WRITTEN: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("prediction", "expected"), WRITTEN, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("prediction", "expected"), WRITTEN, ids=lambda value: "" if isinstance(value, memoryview) else str(value)[:30]
+)
 def test_values_of_python_and_numpy_are_written_as_json(prediction: Any, expected: str) -> None:
     assert encode(prediction, "application/json")[0].decode() == expected
     assert encode({"wrapped": [prediction]}, "application/json")[0].decode() == f'{{"wrapped":[{expected}]}}'

@@ -11,22 +11,13 @@ import pytest
 from server.errors import ModelFailed
 from server.models.load.contention import LEAST_RUNS, contention, run_at_once
 from server.tensors import Array
+from tests.fakes import FakeClock
 
 ROW = [np.zeros((1, 4), np.float32)]
 
 
-class Clock:
-    """Time that passes only in runs."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
 def test_an_instance_runs_for_as_long_as_it_is_told_and_a_few_times_at_least() -> None:
-    clock = Clock()
+    clock = FakeClock()
 
     def run(_: Sequence[Array]) -> None:
         clock.now_ns += 100

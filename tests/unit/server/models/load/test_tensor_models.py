@@ -58,20 +58,17 @@ EACH_WAY = pytest.mark.parametrize("settings", [INLINE, THREADS], ids=["inline",
 
 class TestLoad:
     @EACH_WAY
-    def test_a_loaded_model_answers(self, tmp_path: Path, settings: Settings) -> None:
-        async def go() -> None:
-            models, _ = models_of(settings)
-            model = await models.load(write_fake(tmp_path, "digits"))
-            assert (model.name, model.version, model.fixed_shapes) == ("digits", "1", True)
-            assert models.get("digits") is models.get("digits", "1") is models.default() is model
-            assert models.all() == [model]
-            rows = np.arange(8, dtype=np.float32).reshape(2, 4)
-            np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-            await models.close()
+    async def test_a_loaded_model_answers(self, tmp_path: Path, settings: Settings) -> None:
+        models, _ = models_of(settings)
+        model = await models.load(write_fake(tmp_path, "digits"))
+        assert (model.name, model.version, model.fixed_shapes) == ("digits", "1", True)
+        assert models.get("digits") is models.get("digits", "1") is models.default() is model
+        assert models.all() == [model]
+        rows = np.arange(8, dtype=np.float32).reshape(2, 4)
+        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
+        await models.close()
 
-        asyncio.run(go())
-
-    def test_settings_reach_the_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_settings_reach_the_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         options: list[BackendOptions] = []
 
         def load(_path: Path, given: BackendOptions) -> Session:
@@ -80,91 +77,73 @@ class TestLoad:
 
         monkeypatch.setattr(tensor_models, "loader", lambda _name: load)
 
-        async def go() -> None:
-            models, _ = models_of(Settings(name="mine", deadline_ms=1.5, max_batch_size=2, threads=3))
-            model = await models.load(write_fake(tmp_path))
-            assert (model.name, model.deadline_ns, model.max_batch_size) == ("mine", 1_500_000, 2)
-            assert options == [BackendOptions(threads=3)]
-            await models.close()
+        models, _ = models_of(Settings(name="mine", deadline_ms=1.5, max_batch_size=2, threads=3))
+        model = await models.load(write_fake(tmp_path))
+        assert (model.name, model.deadline_ns, model.max_batch_size) == ("mine", 1_500_000, 2)
+        assert options == [BackendOptions(threads=3)]
+        await models.close()
 
-        asyncio.run(go())
+    async def test_a_tiny_model_answers_on_the_loop_whatever_instances_its_manifest_names(self, tmp_path: Path) -> None:
+        models, _ = models_of(INLINE)
+        model = await models.load(write_fake(tmp_path, batching=Batching((1, 2), instances=3)))
+        assert not [one for one in threading.enumerate() if one.name.startswith("m-")]
+        rows = np.ones((5, 4), np.float32)
+        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
+        await models.close()
 
-    def test_a_tiny_model_answers_on_the_loop_whatever_instances_its_manifest_names(self, tmp_path: Path) -> None:
-        async def go() -> None:
-            models, _ = models_of(INLINE)
-            model = await models.load(write_fake(tmp_path, batching=Batching((1, 2), instances=3)))
-            assert not [one for one in threading.enumerate() if one.name.startswith("m-")]
-            rows = np.ones((5, 4), np.float32)
-            np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-            await models.close()
+    async def test_names_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
+        models, _ = models_of(INLINE)
+        with pytest.raises(UnknownModel, match="no model is loaded"):
+            models.default()
+        with pytest.raises(UnknownModel, match="no model named 'm' is loaded"):
+            models.get("m")
+        await models.load(write_fake(tmp_path))
+        with pytest.raises(UnknownModel, match="no model named 'n' is loaded"):
+            models.get("n")
+        with pytest.raises(UnknownModel, match="model 'm' has no version '2'; ready: '1'"):
+            models.get("m", "2")
+        with pytest.raises(UnknownModel):
+            await models.unload("n")
+        await models.close()
 
-        asyncio.run(go())
-
-    def test_names_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
-        async def go() -> None:
-            models, _ = models_of(INLINE)
-            with pytest.raises(UnknownModel, match="no model is loaded"):
-                models.default()
-            with pytest.raises(UnknownModel, match="no model named 'm' is loaded"):
-                models.get("m")
-            await models.load(write_fake(tmp_path))
-            with pytest.raises(UnknownModel, match="no model named 'n' is loaded"):
-                models.get("n")
-            with pytest.raises(UnknownModel, match="model 'm' has no version '2'; ready: '1'"):
-                models.get("m", "2")
-            with pytest.raises(UnknownModel):
-                await models.unload("n")
-            await models.close()
-
-        asyncio.run(go())
-
-    def test_the_first_model_is_the_default_until_it_is_unloaded(self, tmp_path: Path) -> None:
-        async def go() -> None:
-            models, _ = models_of(INLINE)
-            first = await models.load(write_fake(tmp_path / "a", "a"))
-            second = await models.load(write_fake(tmp_path / "b", "b"))
-            assert models.default() is first
-            await models.unload("a")
-            assert models.default() is second
-            await models.close()
-            assert models.all() == []
-
-        asyncio.run(go())
+    async def test_the_first_model_is_the_default_until_it_is_unloaded(self, tmp_path: Path) -> None:
+        models, _ = models_of(INLINE)
+        first = await models.load(write_fake(tmp_path / "a", "a"))
+        second = await models.load(write_fake(tmp_path / "b", "b"))
+        assert models.default() is first
+        await models.unload("a")
+        assert models.default() is second
+        await models.close()
+        assert models.all() == []
 
     @EACH_WAY
-    def test_a_name_that_is_taken_is_refused_and_the_first_model_stays_as_it_was(
+    async def test_a_name_that_is_taken_is_refused_and_the_first_model_stays_as_it_was(
         self, tmp_path: Path, settings: Settings
     ) -> None:
-        async def go() -> None:
-            models, metrics = models_of(settings)
-            model = await models.load(write_fake(tmp_path))
-            before = ours(metrics)
-            with pytest.raises(AlreadyLoaded, match="version '1' of model 'm' is loaded already"):
-                await models.load(tmp_path)
-            assert models.all() == [model]
-            assert ours(metrics) == before
-            rows = np.ones((1, 4), np.float32)
-            np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-            await models.close()
+        models, metrics = models_of(settings)
+        model = await models.load(write_fake(tmp_path))
+        before = ours(metrics)
+        with pytest.raises(AlreadyLoaded, match="version '1' of model 'm' is loaded already"):
+            await models.load(tmp_path)
+        assert models.all() == [model]
+        assert ours(metrics) == before
+        rows = np.ones((1, 4), np.float32)
+        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
+        await models.close()
 
-        asyncio.run(go())
-
-    def test_a_second_load_is_refused_before_anything_is_opened(
+    async def test_a_second_load_is_refused_before_anything_is_opened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sessions = scripted_sessions(monkeypatch)
 
-        async def go() -> None:
-            models, _ = models_of(THREADS)
-            await models.load(write_fake(tmp_path))
-            with pytest.raises(AlreadyLoaded):
-                await models.load(tmp_path)
-            assert [session.closed for session in sessions] == [0]
-            await models.close()
-            assert [session.closed for session in sessions] == [1]
-            assert [one.name for one in threading.enumerate() if one.name.startswith("m-")] == []
-
-        asyncio.run(go())
+        models, _ = models_of(THREADS)
+        await models.load(write_fake(tmp_path))
+        with pytest.raises(AlreadyLoaded):
+            await models.load(tmp_path)
+        assert [session.closed for session in sessions] == [0]
+        await models.close()
+        assert [session.closed for session in sessions] == [1]
+        assert [one.name for one in threading.enumerate() if one.name.startswith("m-")] == []
 
     @pytest.mark.parametrize(
         ("wrong", "reason"),
@@ -197,7 +176,7 @@ class TestLoad:
         with pytest.raises(BrokenArtifact, match="unknown backend 'abacus'"):
             asyncio.run(load_only(models, tmp_path))
 
-    def test_requests_of_different_shapes_are_both_answered(
+    async def test_requests_of_different_shapes_are_both_answered(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model_spec = spec(inputs=(-1, -1))
@@ -206,16 +185,13 @@ class TestLoad:
         write_fake(tmp_path)
         artifacts.write(tmp_path, replace(artifacts.read(tmp_path).manifest, spec=model_spec))
 
-        async def go() -> None:
-            models, _ = models_of(INLINE)
-            model = await models.load(tmp_path)
-            assert not model.fixed_shapes
-            session.seen.clear()
-            await asyncio.gather(*(ask(model, np.zeros((1, width), np.float32)) for width in (3, 5)))
-            assert {batch[0].shape for batch in session.seen} == {(1, 3), (1, 5)}
-            await models.close()
-
-        asyncio.run(go())
+        models, _ = models_of(INLINE)
+        model = await models.load(tmp_path)
+        assert not model.fixed_shapes
+        session.seen.clear()
+        await asyncio.gather(*(ask(model, np.zeros((1, width), np.float32)) for width in (3, 5)))
+        assert {batch[0].shape for batch in session.seen} == {(1, 3), (1, 5)}
+        await models.close()
 
 
 @pytest.mark.usefixtures("four_cores")
@@ -260,23 +236,20 @@ class TestTuning:
 
 class TestUnload:
     @EACH_WAY
-    def test_an_unloaded_model_is_unknown_refuses_requests_and_is_in_no_metric(
+    async def test_an_unloaded_model_is_unknown_refuses_requests_and_is_in_no_metric(
         self, tmp_path: Path, settings: Settings
     ) -> None:
-        async def go() -> None:
-            models, metrics = models_of(settings)
-            before = ours(metrics)
-            model = await models.load(write_fake(tmp_path))
-            await models.unload("m")
-            with pytest.raises(UnknownModel):
-                models.get("m")
-            with pytest.raises(NotReady):
-                await ask(model, np.ones((1, 4), np.float32))
-            with pytest.raises(ModelFailed):
-                cast(Session, model.session).run([np.ones((1, 4), np.float32)])
-            assert ours(metrics) == before
-
-        asyncio.run(go())
+        models, metrics = models_of(settings)
+        before = ours(metrics)
+        model = await models.load(write_fake(tmp_path))
+        await models.unload("m")
+        with pytest.raises(UnknownModel):
+            models.get("m")
+        with pytest.raises(NotReady):
+            await ask(model, np.ones((1, 4), np.float32))
+        with pytest.raises(ModelFailed):
+            cast(Session, model.session).run([np.ones((1, 4), np.float32)])
+        assert ours(metrics) == before
 
     @EACH_WAY
     def test_whatever_was_admitted_is_answered(self, tmp_path: Path, settings: Settings) -> None:
@@ -306,17 +279,14 @@ class TestUnload:
         assert models.all() == []
         assert session() is None
 
-    def test_a_model_can_be_loaded_again(self, tmp_path: Path) -> None:
-        async def go() -> None:
-            models, _ = models_of(INLINE)
-            await models.load(write_fake(tmp_path))
-            await models.unload("m")
-            model = await models.load(tmp_path)
-            rows = np.ones((1, 4), np.float32)
-            np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-            await models.close()
-
-        asyncio.run(go())
+    async def test_a_model_can_be_loaded_again(self, tmp_path: Path) -> None:
+        models, _ = models_of(INLINE)
+        await models.load(write_fake(tmp_path))
+        await models.unload("m")
+        model = await models.load(tmp_path)
+        rows = np.ones((1, 4), np.float32)
+        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
+        await models.close()
 
 
 def scripted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:

@@ -14,14 +14,15 @@ from server.errors import BrokenArtifact, UnprocessableInput
 from server.models.load import warmup
 from server.models.load.warmup import LONG_RUN_NS, UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, Seeds, sample_of, warm_up
 from server.tensors import Array
-from tests.fake_sessions import Clock, Scripted, bare, declared, spec, write_samples
+from tests.fake_sessions import Scripted, bare, declared, spec, write_samples
+from tests.fakes import FakeClock
 
 MS = 1_000_000
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    made = FakeClock()
     monkeypatch.setattr(warmup, "perf_counter_ns", made)
     return made
 
@@ -42,53 +43,53 @@ class Refusing(Scripted):
 class TestWarmUp:
     SIZES = Batching((1, 2, 4, 8))
 
-    def test_every_batch_size_is_run_and_measured(self, clock: Clock) -> None:
+    def test_every_batch_size_is_run_and_measured(self, clock: FakeClock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 1000 + 10 * rows)
         largest, seeds = warm(session, declared(), self.SIZES)
         assert largest == 8
         assert seeds == [(size, 1000 + 10 * size) for size in self.SIZES.batch_sizes]
         assert len(session.seen) == 1 + 4 * (1 + WARM_RUNS)
 
-    def test_the_cost_is_the_median_without_the_first_run(self, clock: Clock) -> None:
+    def test_the_cost_is_the_median_without_the_first_run(self, clock: FakeClock) -> None:
         costs = iter([0, 999 * MS // 10, 5, 1, 9, 7, 3])
         session = Scripted(clock, cost_ns=lambda rows: next(costs))
         assert warm(session, declared(), Batching((1,))) == (1, [(1, 5)])
 
-    def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: Clock) -> None:
+    def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: FakeClock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS // 5 * rows)
         largest, seeds = warm(session, declared(), self.SIZES)
         assert largest == 8
         assert [size for size, _ in seeds] == [1, 2]
         assert session.sizes == [1, 2]
 
-    def test_synthetic_rows_have_eight_of_everything_variable(self, clock: Clock) -> None:
+    def test_synthetic_rows_have_eight_of_everything_variable(self, clock: FakeClock) -> None:
         session = Scripted(clock, spec(inputs=(-1, -1, 3), dtype="INT64"))
         warm(session, bare(), Batching((1, 2)))
         assert {batch[0].shape for batch in session.seen} == {(1, 8, 3), (2, 8, 3)}
         assert {int(value) for batch in session.seen for value in batch[0].flat} == {0, 1}
 
-    def test_synthetic_texts_are_short_and_distinct(self, clock: Clock) -> None:
+    def test_synthetic_texts_are_short_and_distinct(self, clock: FakeClock) -> None:
         session = Scripted(clock, spec(dtype="BYTES"))
         warm(session, bare(), Batching((2,)))
         assert session.seen[-1][0].tolist() == [["0", "1", "2", "3"], ["4", "5", "6", "7"]]
 
-    def test_a_size_that_is_refused_before_gives_way_to_another(self, clock: Clock) -> None:
+    def test_a_size_that_is_refused_before_gives_way_to_another(self, clock: FakeClock) -> None:
         session = Refusing(clock, spec(inputs=(-1, -1)))
         assert sample_of(session, bare())[0].shape[1] == 64
 
-    def test_long_runs_that_were_done_before_are_not_repeated(self, clock: Clock) -> None:
+    def test_long_runs_that_were_done_before_are_not_repeated(self, clock: FakeClock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: LONG_RUN_NS * rows)
         known = {1: 2 * LONG_RUN_NS, 2: 3 * LONG_RUN_NS}
         sample = [np.ones((1, 4), np.float32)]
         assert warm_up(session, declared(), Batching((1, 2)), sample, known)[1] == list(known.items())
         assert session.seen == []
 
-    def test_a_model_without_a_batch_axis_is_run_as_it_is(self, clock: Clock) -> None:
+    def test_a_model_without_a_batch_axis_is_run_as_it_is(self, clock: FakeClock) -> None:
         session = Scripted(clock, spec(inputs=(2, 4), outputs=(2, 4)), cost_ns=lambda rows: 70)
         assert warm(session, bare(), self.SIZES) == (1, [(1, 70)])
         assert session.seen[0][0].shape == (2, 4)
 
-    def test_sizes_beyond_the_sweep_come_from_the_manifest_scaled_to_this_machine(self, clock: Clock) -> None:
+    def test_sizes_beyond_the_sweep_come_from_the_manifest_scaled_to_this_machine(self, clock: FakeClock) -> None:
         manifest_costs = (CostPoint(1, 10.0, 11.0), CostPoint(4, 20.0, 21.0), CostPoint(8, 30.0, 31.0))
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS)
         artifact = declared()
@@ -96,21 +97,21 @@ class TestWarmUp:
         _, seeds = warm(session, artifact, self.SIZES)
         assert seeds == [(1, WARM_BUDGET_NS), (4, 2 * WARM_BUDGET_NS), (8, 3 * WARM_BUDGET_NS)]
 
-    def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: Clock) -> None:
+    def test_a_bare_model_that_refuses_everything_made_up_is_served_unmeasured(self, clock: FakeClock) -> None:
         assert warm(Scripted(clock, largest=0), bare(), self.SIZES) == (
             8,
             [(1, UNMEASURED_NS), (8, UNMEASURED_NS)],
         )
 
-    def test_a_bare_model_that_refuses_a_size_is_never_given_one_above_its_largest(self, clock: Clock) -> None:
+    def test_a_bare_model_that_refuses_a_size_is_never_given_one_above_its_largest(self, clock: FakeClock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: 70, largest=2)
         assert warm(session, bare(), self.SIZES) == (2, [(1, 70), (2, 70)])
 
-    def test_an_artifact_that_cannot_run_a_size_that_it_names_is_broken(self, clock: Clock) -> None:
+    def test_an_artifact_that_cannot_run_a_size_that_it_names_is_broken(self, clock: FakeClock) -> None:
         with pytest.raises(BrokenArtifact, match="cannot run its own samples at batch size 4: too many rows"):
             warm(Scripted(clock, largest=2), declared(), self.SIZES)
 
-    def test_samples_of_the_artifact_are_repeated_to_every_size(self, clock: Clock, tmp_path: Path) -> None:
+    def test_samples_of_the_artifact_are_repeated_to_every_size(self, clock: FakeClock, tmp_path: Path) -> None:
         rows = np.arange(8, dtype=np.float32).reshape(2, 4)
         write_samples(tmp_path, rows)
         session = Scripted(clock)
@@ -119,7 +120,7 @@ class TestWarmUp:
         np.testing.assert_array_equal(session.seen[-1][0], rows[[0, 1, 0]])
         assert session.seen[0][0].dtype == np.float32
 
-    def test_samples_are_given_in_the_models_dtype_and_shape(self, clock: Clock, tmp_path: Path) -> None:
+    def test_samples_are_given_in_the_models_dtype_and_shape(self, clock: FakeClock, tmp_path: Path) -> None:
         write_samples(tmp_path, np.float64(3))
         model = spec(inputs=(), outputs=(1, 4))
         session = Scripted(clock, model)
@@ -127,7 +128,7 @@ class TestWarmUp:
         assert session.seen[0][0].shape == ()
         assert session.seen[0][0].dtype == np.float32
 
-    def test_samples_of_texts(self, clock: Clock, tmp_path: Path) -> None:
+    def test_samples_of_texts(self, clock: FakeClock, tmp_path: Path) -> None:
         write_samples(tmp_path, np.array([["a", "b", "c", "d"]]))
         model = spec(dtype="BYTES")
         session = Scripted(clock, model)
