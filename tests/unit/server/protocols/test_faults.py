@@ -259,30 +259,34 @@ def test_a_fault_beside_the_event_loop_ends_in_one_response(
 
 
 @pytest.mark.parametrize("offloaded", [False, True])
-async def test_a_thread_that_cannot_be_started_ends_in_one_response(
-    offloaded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_cannot_be_started_ends_in_one_response(offloaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "LARGE_BYTES", 0)
     faults = Faults(RuntimeError("can't start new thread"), {2} if offloaded else {1})
     monkeypatch.setattr(inference, "on_thread", faults.around(offload.on_thread))
 
-    one = Stack(cached=False)
-    client = one.client(1, 2)
-    client.send()
-    await settled([client])
-    assert client.response().status == 500
-    one.model.assert_nothing_held()
+    async def scenario() -> None:
+        one = Stack(cached=False)
+        client = one.client(1, 2)
+        client.send()
+        await settled([client])
+        assert client.response().status == 500
+        one.model.assert_nothing_held()
+
+    asyncio.run(scenario())
 
 
-async def test_a_response_whose_head_cannot_be_written_is_an_error_and_the_last_of_its_connection() -> None:
-    one = Stack(cached=False)
-    client = one.client(1, 2)
-    heads = client.wire.hot.heads
-    heads.whole = Faults(TypeError("a header is no bytes"), {1}).around(heads.whole)  # type: ignore[method-assign]
-    client.send()
-    await settled([client])
-    response = client.response()
-    assert (response.status, response.complete, client.wire.transport.closed) == (500, 1, True)
+def test_a_response_whose_head_cannot_be_written_is_an_error_and_the_last_of_its_connection() -> None:
+    async def scenario() -> None:
+        one = Stack(cached=False)
+        client = one.client(1, 2)
+        heads = client.wire.hot.heads
+        heads.whole = Faults(TypeError("a header is no bytes"), {1}).around(heads.whole)  # type: ignore[method-assign]
+        client.send()
+        await settled([client])
+        response = client.response()
+        assert (response.status, response.complete, client.wire.transport.closed) == (500, 1, True)
+
+    asyncio.run(scenario())
 
 
 def stream_handler(model: Model, codec: JsonLines) -> Any:
@@ -401,36 +405,39 @@ SCRIPT_POINTS: dict[str, Callable[[Script], tuple[Any, str]]] = {
     error=st.sampled_from(ERRORS),
 )
 @FEW
-async def test_a_fault_around_a_script_ends_in_an_error_or_a_broken_connection(
+def test_a_fault_around_a_script_ends_in_an_error_or_a_broken_connection(
     point: str, bodies: list[bytes], numbers: set[int], error: Exception
 ) -> None:
-    loop = asyncio.get_running_loop()
-    script, calls = Script(loop), ScriptCalls("", "text/plain")
-    owner, name = SCRIPT_POINTS[point](script)
-    original = getattr(owner, name)
-    faults = Faults(error, numbers)
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        script, calls = Script(loop), ScriptCalls("", "text/plain")
+        owner, name = SCRIPT_POINTS[point](script)
+        original = getattr(owner, name)
+        faults = Faults(error, numbers)
 
-    def faulty(*args: Any, **named: Any) -> Any:
-        return faults.around(original)(*args, **named)
+        def faulty(*args: Any, **named: Any) -> Any:
+            return faults.around(original)(*args, **named)
 
-    setattr(owner, name, faulty)
+        setattr(owner, name, faulty)
 
-    def handle(head: Head, body: bytes, responder: Any) -> Any:
-        return calls.invoke(cast(Any, script), head, body, responder)
+        def handle(head: Head, body: bytes, responder: Any) -> Any:
+            return calls.invoke(cast(Any, script), head, body, responder)
 
-    try:
-        clients = [Client(loop, handle, body) for body in bodies]
-        for client in clients:
-            client.send()
-        await settled(clients)
-        faults.armed = False
-        assert_one_each(clients, streamed=True)
-        for body, wanted in ((b"whole", b"whole"), (b"chunks", b"chunksmoremoremore")):
-            last = Client(loop, handle, body)
-            last.send()
-            await settled([last])
-            assert last.response().body == wanted
-        assert await loop.run_in_executor(None, script.scheduler.stop, PATIENCE_S)
-        assert (script.queue.waiting.rows, script.queue.running.batches()) == (0, [])
-    finally:
-        setattr(owner, name, original)
+        try:
+            clients = [Client(loop, handle, body) for body in bodies]
+            for client in clients:
+                client.send()
+            await settled(clients)
+            faults.armed = False
+            assert_one_each(clients, streamed=True)
+            for body, wanted in ((b"whole", b"whole"), (b"chunks", b"chunksmoremoremore")):
+                last = Client(loop, handle, body)
+                last.send()
+                await settled([last])
+                assert last.response().body == wanted
+            assert await loop.run_in_executor(None, script.scheduler.stop, PATIENCE_S)
+            assert (script.queue.waiting.rows, script.queue.running.batches()) == (0, [])
+        finally:
+            setattr(owner, name, original)
+
+    asyncio.run(scenario())
