@@ -126,6 +126,15 @@ def _shape(found: object) -> object:
     return "number" if isinstance(found, int | float) else "text" if found is not None else None
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python starts with it, whatever a test before this one has left: it would else end the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_locust_had_seen(server: str) -> None:
     sent: list[int] = []
 
