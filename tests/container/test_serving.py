@@ -102,7 +102,7 @@ def test_answers_within_limits_of_memory_and_processors(start: Start, perceptron
     for _ in range(20):
         assert_answers(container, perceptron)
     assert container.inspect("{{.State.OOMKilled}}") == "false"
-    assert " 1 thread" in container.logs()
+    assert " threads=1 " in container.logs()
 
 
 def test_stop_ends_with_exit_code_0(start: Start, perceptron: Perceptron) -> None:
