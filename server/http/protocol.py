@@ -52,6 +52,8 @@ LEAST_BYTES_PER_S = 500
 """A body that arrives more slowly than this, over ``read_timeout_s``, is refused."""
 
 UNWRITABLE = b'{"error":"the server failed to write the response; its log has the details","code":"internal"}'
+"""The body where even an error could not be written."""
+
 JOINED_CHUNKS = 1_024
 """Parts of a body that are kept apart; more are joined, because each costs far more than a few bytes."""
 

@@ -38,13 +38,18 @@ KNOWN_FAULTS: dict[tuple[str, str], str] = {}
 """(situation, model) to the fault that is not mended yet."""
 
 
-def check(
+SITUATIONS = (contract.alone, contract.large, contract.side_by_side, contract.hostile, contract.given_up)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("one", SERVED)
+def test_each_response_is_that_of_the_source(
     zoo: ServedZoo,
     one: ZooModel,
     situation: Callable[[Resident, Connections], Iterator[Fault]],
     request: pytest.FixtureRequest,
 ) -> None:
-    """No fault in this situation; a known fault must still be there, so that its entry is removed once it is mended."""
+    # A known fault must still be there, so that its entry is removed once it is mended.
     known = KNOWN_FAULTS.get((situation.__name__, one.name))
     if known is not None:
         request.applymarker(pytest.mark.xfail(reason=known, strict=True))
@@ -53,41 +58,6 @@ def check(
     assert resident.loaded.status == 200, resident.loaded.body
     faults = [str(fault) for fault in situation(resident, zoo.connections)]
     assert not faults, "\n".join(faults)
-
-
-@pytest.mark.parametrize("one", SERVED)
-def test_requests_alone_get_the_answers_of_the_source(
-    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
-) -> None:
-    check(zoo, one, contract.alone, request)
-
-
-@pytest.mark.parametrize("one", SERVED)
-def test_a_large_request_gets_the_answer_of_the_source(
-    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
-) -> None:
-    check(zoo, one, contract.large, request)
-
-
-@pytest.mark.parametrize("one", SERVED)
-def test_requests_at_once_do_not_change_each_other(
-    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
-) -> None:
-    check(zoo, one, contract.side_by_side, request)
-
-
-@pytest.mark.parametrize("one", SERVED)
-def test_a_hostile_request_does_not_change_its_neighbours(
-    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
-) -> None:
-    check(zoo, one, contract.hostile, request)
-
-
-@pytest.mark.parametrize("one", SERVED)
-def test_requests_that_are_given_up_do_not_change_their_neighbours(
-    zoo: ServedZoo, one: ZooModel, request: pytest.FixtureRequest
-) -> None:
-    check(zoo, one, contract.given_up, request)
 
 
 @pytest.mark.parametrize("one", REFUSED)
@@ -125,11 +95,7 @@ def test_an_artifact_answers_as_its_source(zoo: ServedZoo, name: str, tmp_path: 
     assert found.artifact is not None, found.words
     loaded = load(zoo.server, found.artifact)
     assert loaded.status == 200, loaded.body
-    faults = [
-        str(fault)
-        for situation in (contract.alone, contract.large, contract.side_by_side, contract.hostile, contract.given_up)
-        for fault in situation(found.artifact, zoo.connections)
-    ]
+    faults = [str(fault) for situation in SITUATIONS for fault in situation(found.artifact, zoo.connections)]
     assert not faults, "\n".join(faults)
 
 
