@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         errors.print(f"interrupted: nothing was written{hint}", markup=False, soft_wrap=True)
         return INTERRUPTED
     except SlipwayError as error:
-        errors.print(f"error: {error}", markup=False, soft_wrap=True)
+        remedy = error.remedy if isinstance(error, OptimizeError) else ""
+        errors.print(f"error: {error}{'; ' if remedy else ''}{remedy}", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, OptimizeError) else 1
     except Exception as error:  # noqa: BLE001 - the last resort: one line, and the place for the report
         place = traceback.extract_tb(error.__traceback__)[-1]

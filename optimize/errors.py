@@ -8,10 +8,11 @@ from server.errors import SlipwayError
 
 
 class OptimizeError(SlipwayError):
-    """The base class of these errors. ``exit_code`` is the exit code of the command."""
+    """The base class. ``exit_code`` is the exit code of the command, ``remedy`` what the user can do instead."""
 
     code = "optimize_failed"
     exit_code: ClassVar[int] = 1
+    remedy: ClassVar[str] = ""
 
 
 class BadInput(OptimizeError):
@@ -31,6 +32,7 @@ class NotProven(OptimizeError):
     """The outputs of the exported graph differ from the outputs of the source."""
 
     code = "not_proven"
+    remedy = "serve the original model with a script: code/inference.py (docs/scripts.md)"
 
 
 class PassFailed(OptimizeError):

@@ -13,7 +13,7 @@ import pytest
 
 from optimize import pipeline
 from optimize.__main__ import main
-from optimize.errors import NotProven
+from optimize.errors import BadInput, NotProven
 from optimize.evaluation.dataset import Dataset
 from optimize.package import artifact as package
 from optimize.package.artifact import Findings, Identity
@@ -39,7 +39,8 @@ def raising(error: BaseException) -> object:
     ("error", "code", "line"),
     [
         (KeyboardInterrupt(), 130, "interrupted: nothing was written\n"),
-        (NotProven("output 'y' differs"), 1, "error: output 'y' differs\n"),
+        (NotProven("output 'y' differs"), 1, f"error: output 'y' differs; {NotProven.remedy}\n"),
+        (BadInput("no such file"), 2, "error: no such file\n"),
     ],
 )
 def test_every_failure_has_an_exit_code_and_one_line(
