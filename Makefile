@@ -5,7 +5,7 @@ VENV ?= .venv
 JOBS ?= 2
 FAKE_GPU_VENV ?= .venv-gpu-fake
 IMAGE ?= slipway:latest
-IMAGE_GPU ?= slipway-gpu:latest
+IMAGE_GPU ?= slipway-gpu$(if $(filter 12,$(CUDA)),-cuda12):latest
 MODEL ?= build/digits
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -49,12 +49,14 @@ doctor: $(VENV)/.all ## check whether the server can serve MODEL=build/digits on
 lock: $(VENV)/.all ## resolve the requirements of the images, with hashes (after a change of the serve or gpu extra)
 	@$(LOCK) --extra serve --output-file container/requirements.txt
 	@$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
+	@$(LOCK) --extra serve --extra gpu-cuda12 --no-emit-package onnxruntime --output-file container/requirements-gpu-cuda12.txt
 
 image: ## build the CPU image (IMAGE=slipway:latest) and print its size
 	@$(PYTHON) -m container.image --tag $(IMAGE)
 
-image-gpu: ## build the image with CUDA (IMAGE_GPU=slipway-gpu:latest); downloads 1.6 GB
-	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU)
+image-gpu: ## build the image with CUDA 13, or with CUDA=12 for drivers older than 580; downloads 1.6 GB (docs/gpu.md)
+	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU) \
+	  $(foreach name,CUDA TENSORRT TENSORRT_INDEX TENSORRT_RTX,$(if $($(name)),--build-arg $(name)=$($(name))))
 
 stack: ## run server, Prometheus and Grafana on this machine (MODEL=build/digits)
 	@IMAGE=$(IMAGE) MODEL=$(abspath $(MODEL)) docker compose --file container/compose.yaml up

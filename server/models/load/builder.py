@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from ...artifact import Artifact
 from ...errors import DeviceLost
 from ...settings.options import Settings
+from ...slowdown import Slowdown
 from ...system.memory import trim
 from ..served import ServedModel
 from . import pipelines, scripts, tensor_models
@@ -22,9 +23,15 @@ log = logging.getLogger("slipway.models")
 class Loader:
     """Builds served models. It knows nothing of names that are taken, versions or memory. Not for the event loop."""
 
-    def __init__(self, settings: Settings, on_device_lost: Callable[[str], None] = lambda _reason: None) -> None:
-        """``on_device_lost``: called on the event loop when a GPU has failed for good."""
-        self._context = LoadContext.of(settings, on_device_lost)
+    def __init__(
+        self,
+        settings: Settings,
+        slowdown: Slowdown | None = None,
+        on_device_lost: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """``slowdown``: may slow down the stages of the models; None: nothing can. ``on_device_lost``: called on the
+        event loop when a GPU has failed for good."""
+        self._context = LoadContext.of(settings, slowdown, on_device_lost)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load, warm up and connect a model.

@@ -13,6 +13,7 @@ from ...observe.metrics import ModelMetrics
 from ...scheduling.device import DeviceScheduler, ModelTurns
 from ...scheduling.intake import Intake
 from ...settings.options import Settings
+from ...slowdown import Slowdown
 from ...system.cores import available_cores
 from ...target import CPU
 from .limits import SchedulingLimits
@@ -28,6 +29,7 @@ class LoadContext:
 
     ``device``: the cores; None where the operating system alone shares them out. ``gpus``: the GPUs together, where no
     run can be interrupted. ``on_device_lost`` is called on the event loop, once or more, with the reason.
+    ``slowdown`` is None where no stage can be slowed.
     """
 
     settings: Settings
@@ -35,13 +37,14 @@ class LoadContext:
     device: DeviceScheduler | None
     gpus: DeviceScheduler
     on_device_lost: Callable[[str], None]
+    slowdown: Slowdown | None = None
 
     @classmethod
-    def of(cls, settings: Settings, on_device_lost: Callable[[str], None]) -> LoadContext:
+    def of(cls, settings: Settings, slowdown: Slowdown | None, on_device_lost: Callable[[str], None]) -> LoadContext:
         shared = settings.sharing != "kernel"
         device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
         gpus = DeviceScheduler(GPU_SLOTS, preemptive=False)
-        return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost)
+        return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost, slowdown)
 
     def turns(self, manifest: Manifest, threads: int) -> ModelTurns | None:
         """The turns of a model at its device; None where nothing is shared. ``threads``: of one run on the CPU."""

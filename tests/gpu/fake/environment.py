@@ -20,6 +20,7 @@ The rest is the project's own environment, linked entry by entry, without the CP
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -53,6 +54,8 @@ LIBRARIES = {
     "libnvidia-ml.so.1": ("nvml.c", ""),
 }
 """By soname: source, and the folder of the wheel that has the real one; the driver's have none."""
+
+TENSORRT_FUNCTION = re.compile(r"_INTERNAL$|PluginRegistry$|ParserVersion$|^initLib|^getInferLib")
 
 PRELOAD = '''"""Loads the fake driver, which no wheel brings, before anything asks for it by name."""
 import ctypes, os
@@ -135,12 +138,26 @@ def compile_libraries(environment: Path) -> None:
     (packages / "fake-gpu-driver.pth").write_text("import fake_gpu_driver\n", "utf-8")
 
 
+def compile_tensorrt_stubs(folder: Path) -> None:
+    """Libraries over which the bindings in ``folder`` can be imported, not used: every function returns 0."""
+    wanted = undefined_symbols(folder / "tensorrt_bindings" / "tensorrt.so")
+    names = [name for name in wanted if TENSORRT_FUNCTION.search(name)]
+    source = folder / "stub.c"
+    source.write_text("\n".join(f"void *{name}(void) {{ return 0; }}" for name in names) + "\n", "utf-8")
+    major = folder.name.rpartition("-")[2]
+    for library in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser"):
+        soname = f"{library}.so.{major}"
+        subprocess.run(["gcc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", folder / soname, source], check=True)
+
+
 def main(arguments: list[str]) -> int:
     environment = Path(arguments[0]).absolute()
     if "--compile-only" not in arguments:
         install(environment)
     link_project(environment)
     compile_libraries(environment)
+    for folder in (environment / "fake-gpu").glob("tensorrt-*"):
+        compile_tensorrt_stubs(folder.absolute())
     return 0
 
 
