@@ -7,8 +7,10 @@ Calls that only enqueue keep the GIL: each takes microseconds, and to take the G
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Iterable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
+from pathlib import Path
 
 import numpy as np
 
@@ -183,12 +185,18 @@ def visible_devices(libraries: Iterable[str] = LIBRARIES) -> int:
 
 
 def _installed(libraries: Iterable[str]) -> str:
+    """The name or path of the first library that can be loaded: from the linker's paths, or from a wheel."""
+    found: list[str] = []
     for name in libraries:
+        found.append(name)
+        for folder in sys.path:
+            found += [str(path) for path in Path(folder, "nvidia").glob(f"*/lib/{name}")]
+    for one in found:
         try:
-            ctypes.CDLL(name)
+            ctypes.CDLL(one, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue
-        return name
+        return one
     raise BadSetting("the CUDA runtime (libcudart) is not installed; use the GPU image, or --device cpu")
 
 
