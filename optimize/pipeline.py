@@ -11,7 +11,7 @@ import numpy as np
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
-from . import hardware, passes, provenance
+from . import hardware, passes, provenance, target
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
@@ -26,7 +26,7 @@ from .package.profile import OperatorTime
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
-from .search import budget, builder, candidates, layouts
+from .search import budget, builder, layouts, selection
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
@@ -35,6 +35,7 @@ from .search.outcome import Outcome, Rule, Search
 from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
+from .target import Target
 
 TYPICAL_BATCH = 8
 
@@ -46,6 +47,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     incomplete artifact is deleted.
     """
     time = Budget(options.budget_s)
+    device = target.resolve(options.target, target.look(hardware.gpus() if options.target != target.CPU else ()))
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         evaluation, calibration, synthetic_note = _read(options, display)
@@ -55,11 +57,11 @@ def run(options: Options, command: str, display: Display) -> Artifact:
         options = replace(options, batch_sizes=_batch_sizes(options, source))
         time, sizes = _share(time, options, graph, split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
-        machine = hardware.detect()
+        machine = hardware.detect(gpu=device.gpu)
         rows_proof = _independence(options, split, graph, display)
         if not rows_proof.independent:
             options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
-        built = _builder(options, time, split, machine, source, graph)
+        built = _builder(options, time, split, machine, source, graph, device)
         # Rows that depend on each other have no answers of their own: the proof has compared whole batches.
         alone = source if rows_proof.independent else replace(source, evaluation=())
         metric, checked = _check_source(options, alone, split, built, allowed, display)
@@ -67,7 +69,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             metric, allowed, options.objective, split.evaluation.labels, options.seed,
             rows_proof.independent and max(options.batch_sizes) > 1,
         )  # fmt: skip
-        found = _search(options, machine, rule, source, built, display)
+        found = _search(options, machine, rule, source, built, device, display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -223,9 +225,11 @@ def _check_source(
 
 
 def _search(
-    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, display: Display
-) -> Search:
-    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
+    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, device: Target,
+    display: Display,
+) -> Search:  # fmt: skip
+    extra = dispatch.pruned(options, source.axes)
+    rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
     with display.stage("Building, evaluating and measuring candidates") as stage:
         found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"

@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import util
@@ -20,6 +22,9 @@ from ..errors import PassFailed
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Heard = Callable[[int, int], None]
+"""Called with what is done, and what there is to do."""
 
 PRELOADED = (
     "numpy",
@@ -67,6 +72,16 @@ def available_memory(meminfo: Path = MEMINFO) -> int:
 def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``function`` in a child process and return its result. Function, arguments and result must be picklable.
 
+    Raises as :func:`call_heard`.
+    """
+    return call_heard(limits, lambda *_: None, function, *args, **kwargs)
+
+
+def call_heard(
+    limits: StepLimits, heard: Heard, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """The same; ``heard`` is called in this process for every :func:`report` of the function.
+
     A SlipwayError of the function is raised again. PassFailed is raised for any other exception, a crash, too much
     memory or too much time. The child has ended in every case.
     """
@@ -79,11 +94,7 @@ def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: 
         child.start()
         theirs.close()
         try:
-            if not ours.poll(limits.seconds):
-                raise PassFailed(
-                    f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}"
-                )
-            result = ours.recv()
+            result = _result(ours, limits, heard)
         except EOFError as error:
             child.join()
             raise PassFailed(_exit_reason(child.exitcode, printed, limits)) from error
@@ -95,6 +106,36 @@ def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: 
     if isinstance(result, BaseException):
         raise result
     return cast("T", result)
+
+
+def report(done: int, total: int) -> None:
+    """Tell the parent how much of this step is done, from any thread of the child. Outside of a child nothing happens."""
+    with _SENDING:
+        if _ANSWER:
+            _ANSWER[0].send(_Report(done, total))
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    done: int
+    total: int
+
+
+_ANSWER: list[Connection] = []
+"""The pipe to the parent, in a child that is at work."""
+
+_SENDING = threading.Lock()
+
+
+def _result(ours: Connection, limits: StepLimits, heard: Heard) -> Any:
+    """The child's result, after its reports. Raises PassFailed when the time is over, EOFError when the child ended."""
+    ends_s = time.monotonic() + limits.seconds
+    while ours.poll(max(0.0, ends_s - time.monotonic())):
+        result = ours.recv()
+        if not isinstance(result, _Report):
+            return result
+        heard(result.done, result.total)
+    raise PassFailed(f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}")
 
 
 def _child(
@@ -121,11 +162,14 @@ def _child(
     os.dup2(output, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+    _ANSWER.append(answer)
     result = _attempt(limits, function, args, kwargs)
     # Semaphores that libraries made, such as the lock of a progress bar, would be reported as leaked. The parent ends
     # this process as soon as it has the result.
     util._run_finalizers()  # type: ignore[attr-defined]  # the stub omits it; there is no public way
-    answer.send(result)
+    with _SENDING:
+        _ANSWER.clear()
+        answer.send(result)
     answer.close()
     # Libraries with threads may hang or crash during the shutdown of Python. The result is already sent.
     os._exit(0)

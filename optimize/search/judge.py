@@ -104,7 +104,12 @@ class Judge:
         """Apply the cheap gate and the metric. ``sqnr_db`` is set for every candidate with comparable outputs."""
         if outcome.record is None:
             raise ValueError(f"{outcome.name} has no file")
-        path, base = outcome.record.path, outcome.record.base
+        path, base = outcome.record.judged, outcome.record.base
+        if path != outcome.record.path:
+            # The twin gives the answers, but the file itself is what is served.
+            incomparable = gates.incomparable(self.builder.outputs(outcome.record.path, gates.ROWS), self.expected)
+            if incomparable:
+                return replace(outcome, reason=incomparable)
         few = self.builder.outputs(path, gates.ROWS)
         incomparable = gates.incomparable(few, self.expected)
         if incomparable:
@@ -112,7 +117,7 @@ class Judge:
         # The outputs of a retrained network differ from float32's: the noise of its int8 form is measured against them.
         wanted = gates.head(self.expected, few) if base is None else self.builder.outputs(base, gates.ROWS)
         reason = gates.too_noisy(few, wanted, self.cover)
-        reason = reason or self.builder.check_lengths(path, base)
+        reason = reason or self.builder.check_lengths(outcome.record.on_processor, base)
         if reason:
             return replace(outcome, reason=reason, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
         got = self.builder.outputs(path)
@@ -181,7 +186,7 @@ class _CandidateRepair:
 
     def quality_db(self, record: PassRecord) -> float:
         builder = self.judge.builder
-        few = builder.outputs(record.path, gates.ROWS)
+        few = builder.outputs(record.judged, gates.ROWS)
         if gates.incomparable(few, self.judge.expected):
             return -BEST_DB
         expected = self.judge.expected
