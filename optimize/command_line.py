@@ -126,7 +126,7 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
         "--target",
         choices=TARGETS,
         default="auto",
-        help="device to optimize for: cpu, cuda (ONNX Runtime on the first visible GPU), tensorrt (that and TensorRT), or "
+        help="device to optimize for: cpu, cuda (ONNX Runtime on the first GPU), tensorrt (that and TensorRT), or "
         "auto: the most that this host has; default: %(default)s",
     )
     add(

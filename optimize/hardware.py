@@ -1,4 +1,4 @@
-"""The target machine: processor model, instruction sets that affect int8, cores; and its GPU, if one is optimized for."""
+"""The target machine: processor model, instruction sets that affect int8, cores, and the GPU of the search."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
-from . import hardware, passes, provenance, target
+from . import hardware, provenance, target
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
@@ -23,6 +23,7 @@ from .options import Options
 from .package import artifact, prepack, profile
 from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
+from .passes import cuda_from_onnx, running
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
@@ -30,6 +31,8 @@ from .search import budget, builder, layouts, selection
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
+from .search.candidates import FLOAT32
+from .search.judge import REPAIRED
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
 from .search.search import search
@@ -50,18 +53,19 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     device = target.resolve(options.target, target.look(hardware.gpus() if options.target != target.CPU else ()))
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
+        options = replace(options, threads=(1,)) if device.gpu else options
         evaluation, calibration, synthetic_note = _read(options, display)
         graph = Path(scratch) / "baseline.onnx"
         source, proof = _proven(options, evaluation, time, graph, display)
         split = _split(options, source, evaluation, calibration, synthetic_note)
         options = replace(options, batch_sizes=_batch_sizes(options, source))
-        time, sizes = _share(time, options, graph, split.evaluation, display)
+        time, sizes = _share(time, options, _timed(options, graph, split.evaluation, device), split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
         machine = hardware.detect(gpu=device.gpu)
         rows_proof = _independence(options, split, graph, display)
         if not rows_proof.independent:
             options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
-        built = _builder(options, time, split, machine, source, graph, device)
+        built = _builder(options, time, split, machine, source, graph)
         # Rows that depend on each other have no answers of their own: the proof has compared whole batches.
         alone = source if rows_proof.independent else replace(source, evaluation=())
         metric, checked = _check_source(options, alone, split, built, allowed, display)
@@ -85,7 +89,8 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             finished=finished,
             provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
-            padding=_padding(source, graph, finished.files[0], display),
+            padding=_padding(source, graph, found.chosen, finished, display),
+            least_sm=_least_sm(found.chosen),
         )
         with display.stage("Writing the artifact"):
             written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
@@ -183,6 +188,15 @@ def _share(
     return time, sizes
 
 
+def _timed(options: Options, graph: Path, data: Dataset, device: Target) -> Path:
+    """The float32 file on the device of the search."""
+    if device.gpu is None:
+        return graph
+    directory = graph.parent / "timed"
+    directory.mkdir()
+    return cuda_from_onnx.place(graph, directory, data, options.batch_sizes)
+
+
 def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
     with display.stage("Proving that rows are independent") as stage:
         rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence.LOOKED_AT)))
@@ -230,6 +244,8 @@ def _search(
 ) -> Search:  # fmt: skip
     extra = dispatch.pruned(options, source.axes)
     rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
+    sizes = ",".join(map(str, options.batch_sizes))
+    rows = selection.completed(rows, {"rows": sizes, "engine": device.engine, "module": device.module})
     with display.stage("Building, evaluating and measuring candidates") as stage:
         found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
@@ -249,15 +265,27 @@ def _finish(
     return finished
 
 
-def _padding(source: Conversion, graph: Path, chosen: Path, display: Display) -> VariableAxis | None:
-    if not source.axes:
+def _padding(
+    source: Conversion, graph: Path, chosen: Outcome, finished: PrepackedModel, display: Display
+) -> VariableAxis | None:
+    """Whether lengths may be padded; a GPU's file is represented by the graph that it was made from."""
+    if not source.axes or chosen.record is None:
         return None
+    file = finished.files[0]
+    if running.on_gpu(chosen.record.path):
+        file = graph if chosen.name == FLOAT32 else chosen.record.on_processor
     with display.stage("Checking that padding is safe") as stage:
-        axis = padding.promised(source, graph, chosen)
+        axis = padding.promised(source, graph, file)
         stage.result = (
             "requests of different lengths can share a batch" if axis else "only requests of equal length share a batch"
         )
     return axis
+
+
+def _least_sm(chosen: Outcome) -> int:
+    """The lowest compute capability that has the chosen candidate's number format; 0: any."""
+    name = chosen.name.removesuffix(REPAIRED)
+    return next((row.least_sm for row in selection.EVERY if row.name == name), 0)
 
 
 def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
@@ -266,7 +294,7 @@ def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
     return tuple(
         row
         for name, path in files.items()
-        if passes.backend_of(path) == "onnxruntime"
+        if running.of(path).backend == "onnxruntime"
         for row in profile.operators(name, path, data.batch(TYPICAL_BATCH))
     )
 

@@ -32,7 +32,8 @@ NO_PROVIDER = (
     "pip install 'onnxruntime-gpu[cuda,cudnn]', both in the same environment"
 )
 NO_TENSORRT = (
-    "no TensorRT can be imported ({reason}): pip install tensorrt-cu13, or tensorrt-rtx for GPUs of SM 7.5 to 8.9 and 12"
+    "no TensorRT can be imported ({reason}): pip install tensorrt-cu13; for SM 7.5, 8.0, 8.6, 8.9 and 12 also "
+    "tensorrt-rtx"
 )
 
 

@@ -17,7 +17,7 @@ from server.errors import SlipwayError
 from ..errors import PassFailed
 from ..evaluation import evaluate, gates
 from ..evaluation.dataset import Dataset
-from ..passes import backend_of, running
+from ..passes import backend_of, engine_from_onnx, running
 from ..passes.leveled_from_float32 import write
 from ..sandbox import isolation
 from ..sandbox.isolation import StepLimits
@@ -117,6 +117,8 @@ def in_child(
 
 def _files(model: Path) -> tuple[Path, ...]:
     """Return the model with the files that hold its weights."""
+    if model.suffix == ".plan":
+        return (model, *engine_from_onnx.companions(model.parent))
     if backend_of(model) == "onnxruntime":
         return (model, *external_data.beside(model))
     weights = model.with_suffix(".bin")

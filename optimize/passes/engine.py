@@ -41,7 +41,7 @@ REMEDIES = {
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
     """``workspace_bytes``: device memory that a kernel may use meanwhile; 0: all. ``sm``: the one compute capability to
-    build for, which only TensorRT-RTX can choose; 0: that of the GPU here. ``refittable``: weights can be replaced later.
+    build for, which only TensorRT-RTX can choose; 0: that of this GPU. ``refittable``: weights can be replaced later.
     """
 
     workspace_bytes: int = 0
@@ -190,8 +190,8 @@ def _refused(errors: Sequence[Any]) -> str:
 def _not_built(errors: Sequence[str]) -> str:
     if any(NO_KERNEL in line.lower() for line in errors):
         return (
-            f"TensorRT built nothing: {_last(errors)}: every kernel needs more memory than is free on the GPU; end other "
-            "processes there, or give smaller --batch-sizes"
+            f"TensorRT built nothing: {_last(errors)}: every kernel needs more memory than is free on the GPU; end "
+            "other processes there, or give smaller --batch-sizes"
         )
     return f"TensorRT built nothing: {_last(errors)}"
 

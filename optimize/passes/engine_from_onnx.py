@@ -36,10 +36,15 @@ def apply(job: PassJob) -> PassRecord:
     rows = running.rows(job.options)
     kind = str(job.options["engine"])
     config = BuildConfig(sm=sm if kind == RTX else 0, refittable=bool(job.options.get("refittable")))
+    closed = running.closed_lengths(length)
     built = engine.build(
-        trt, job.reference, lambda shapes: profiles.of(shapes, rows, running.closed_lengths(length)), config, isolation.report,
+        trt,
+        job.reference,
+        lambda shapes: profiles.of(shapes, rows, closed),
+        config,
+        isolation.report,
         shared.read_bytes() if shared.is_file() else b"",
-    )  # fmt: skip
+    )
     plan = job.workdir / PLAN
     plan.write_bytes(built.plan)
     for cache in (shared, job.workdir / TIMING_CACHE):
@@ -48,7 +53,12 @@ def apply(job: PassJob) -> PassRecord:
     layers = engine.layers_of(trt, built.plan)
     (job.workdir / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
     running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {kind: trt.__version__}))
-    applied = {"engine": f"{trt.__name__} {trt.__version__}", "sm": sm, "plan_bytes": len(built.plan), **counted(layers)}
+    applied = {
+        "engine": f"{trt.__name__} {trt.__version__}",
+        "sm": sm,
+        "plan_bytes": len(built.plan),
+        **counted(layers),
+    }
     applied["types"] = ", ".join(f"{name} {count}" for name, count in built.layers.items())
     return PassRecord(plan, applied, built.said)
 
@@ -58,6 +68,12 @@ def place_graph(source: Path, directory: Path) -> None:
     shutil.copyfile(source, directory / GRAPH)
     for file in external_data.beside(source):
         external_data.place(file, source.parent, directory)
+
+
+def companions(directory: Path) -> tuple[Path, ...]:
+    """The files that travel with a plan."""
+    graph = directory / GRAPH
+    return (graph, *external_data.beside(graph), directory / TIMING_CACHE, directory / LAYERS)
 
 
 def counted(layers: Sequence[Mapping[str, Any]]) -> dict[str, str | int | bool]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import PassFailed
 from ..sandbox import captured_output
-from . import PassJob, PassRecord, failed
+from . import PassJob, PassRecord, failed, twin
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
 INT8_LARGEST, FP8_LARGEST = 127.0, 448.0
 """The largest magnitudes of both formats. A scale is the largest value seen over this number."""
@@ -20,8 +22,8 @@ INT8_LARGEST, FP8_LARGEST = 127.0, 448.0
 def apply(job: PassJob) -> PassRecord:
     """Rewrite every int8 pair of ``symmetric_qdq_from_float32``, whose scales may be float32 or half.
 
-    Raises PassFailed when there is none. The answers are right only where FP8 is computed: ONNX Runtime's optimizer for
-    processors treats these pairs like int8.
+    The file's answers are right only where FP8 is computed, because ONNX Runtime's optimizer for processors treats
+    these pairs like int8; the twin's are right everywhere. Raises PassFailed when there is no pair.
     """
     import onnx
 
@@ -31,11 +33,47 @@ def apply(job: PassJob) -> PassRecord:
             model = onnx.load(job.reference)
             pairs = rewrite(model)
             onnx.save(model, target)
+            judged = _twin(target, job.workdir / "twin.onnx")
         except PassFailed:
             raise
         except Exception as error:
             raise failed(error, "the rewriting") from error
-    return PassRecord(target, {"fp8_pairs": pairs}, tuple(said), float_graph=None)
+    return PassRecord(target, {"fp8_pairs": pairs}, tuple(said), twin=judged)
+
+
+def _twin(source: Path, target: Path) -> Path:
+    """The twin, in which every pair is a cast to FP8 and back."""
+    import onnx_ir
+
+    twin.write(source, target)
+    model = onnx_ir.load(target)
+    for node in list(model.graph):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            _as_casts(model.graph, node)
+    onnx_ir.save(model, target)
+    return target
+
+
+def _as_casts(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
+    """Replace a quantization by a division and a cast to FP8, and a dequantization by a cast back and a product."""
+    import onnx_ir
+
+    quantizes = node.op_type == "QuantizeLinear"
+    kind = onnx_ir.DataType.FLOAT8E4M3FN if quantizes else onnx_ir.DataType.FLOAT
+    value, scale = node.inputs[0], node.inputs[1]
+    to = [onnx_ir.AttrInt64("to", int(kind))]
+    if quantizes:
+        first = onnx_ir.Node("", "Div", [value, scale], name=f"{node.name}_divided")
+        last = onnx_ir.Node("", "Cast", [first.outputs[0]], to, name=f"{node.name}_cast")
+    else:
+        first = onnx_ir.Node("", "Cast", [value], to, name=f"{node.name}_cast")
+        last = onnx_ir.Node("", "Mul", [first.outputs[0], scale], name=f"{node.name}_scaled")
+    old, new = node.outputs[0], last.outputs[0]
+    name, first.outputs[0].name, old.name = old.name, f"{old.name}_between", f"{old.name}_replaced"
+    new.name, new.type, new.shape = name, onnx_ir.TensorType(kind), old.shape
+    onnx_ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.insert_before(node, [first, last])
+    graph.remove(node, safe=True)
 
 
 def rewrite(model: onnx.ModelProto) -> int:

@@ -82,7 +82,7 @@ def apply(job: PassJob) -> PassRecord:
 
 
 def raise_opset(model: onnx_ir.Model, to: str) -> None:
-    """Raise the opset of ``model`` in place to one whose operators take ``to``. Nodes of other domains stay as they are.
+    """Raise the opset of ``model`` in place to one whose operators take ``to``. Other domains stay as they are.
 
     Raises PassFailed when the graph cannot be converted.
     """

@@ -46,7 +46,7 @@ def widen(model: onnx_ir.Model) -> int:
             _round(graph, value, low[value])
             rounded += 1
     for node in list(graph):
-        if any(value in low for value in node.outputs) and "Constant" == node.op_type:
+        if node.op_type == "Constant" and any(value in low for value in node.outputs):
             node.attributes["value"] = onnx_ir.AttrTensor("value", _wide(node.attributes["value"].as_tensor().numpy()))
             continue
         if node.op_type == "Cast" and node.outputs[0] in low:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,7 +49,7 @@ class StepLimits:
     """``seconds`` of wall-clock time, and bytes of private memory; mapped files do not count.
 
     Errors name ``time_option`` and ``memory_option`` as the options that raise the limits. The child works in
-    ``directory``, or in a folder of its own that is deleted.
+    ``directory``, or in a folder of its own that is deleted. ``heard`` is called here for every :func:`report` of it.
     """
 
     seconds: float
@@ -57,6 +57,7 @@ class StepLimits:
     time_option: str = "--budget"
     memory_option: str = "--memory"
     directory: Path | None = None
+    heard: Heard | None = None
 
 
 def available_memory(meminfo: Path = MEMINFO) -> int:
@@ -72,16 +73,6 @@ def available_memory(meminfo: Path = MEMINFO) -> int:
 def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``function`` in a child process and return its result. Function, arguments and result must be picklable.
 
-    Raises as :func:`call_heard`.
-    """
-    return call_heard(limits, lambda *_: None, function, *args, **kwargs)
-
-
-def call_heard(
-    limits: StepLimits, heard: Heard, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """The same; ``heard`` is called in this process for every :func:`report` of the function.
-
     A SlipwayError of the function is raised again. PassFailed is raised for any other exception, a crash, too much
     memory or too much time. The child has ended in every case.
     """
@@ -90,11 +81,13 @@ def call_heard(
     with tempfile.TemporaryDirectory() as directory:
         printed = Path(directory) / "printed"
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(theirs, printed, limits, function, args, kwargs), daemon=True)
+        child = context.Process(
+            target=_child, args=(theirs, printed, replace(limits, heard=None), function, args, kwargs), daemon=True
+        )
         child.start()
         theirs.close()
         try:
-            result = _result(ours, limits, heard)
+            result = _result(ours, limits)
         except EOFError as error:
             child.join()
             raise PassFailed(_exit_reason(child.exitcode, printed, limits)) from error
@@ -109,7 +102,7 @@ def call_heard(
 
 
 def report(done: int, total: int) -> None:
-    """Tell the parent how much of this step is done, from any thread of the child. Outside of a child nothing happens."""
+    """Tell the parent how much of this step is done, from any thread of the child; elsewhere nothing happens."""
     with _SENDING:
         if _ANSWER:
             _ANSWER[0].send(_Report(done, total))
@@ -127,14 +120,15 @@ _ANSWER: list[Connection] = []
 _SENDING = threading.Lock()
 
 
-def _result(ours: Connection, limits: StepLimits, heard: Heard) -> Any:
+def _result(ours: Connection, limits: StepLimits) -> Any:
     """The child's result, after its reports. Raises PassFailed when the time is over, EOFError when the child ended."""
     ends_s = time.monotonic() + limits.seconds
     while ours.poll(max(0.0, ends_s - time.monotonic())):
         result = ours.recv()
         if not isinstance(result, _Report):
             return result
-        heard(result.done, result.total)
+        if limits.heard is not None:
+            limits.heard(result.done, result.total)
     raise PassFailed(f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}")
 
 

@@ -53,7 +53,7 @@ class LocalBuilder:
     ``cache`` holds everything built; a later search over the same folder reuses entries with the same ingredients. A
     child that crashes or exceeds its memory or time raises PassFailed. ``probes`` are rows at other lengths of the free
     axes than those of the data. ``keep_float``: tensors of layers that stay in float in every candidate.
-    ``graph`` is the float32 file on the processor, where passes start; ``on_device`` the same on a GPU, if there is one.
+    ``graph`` is the float32 file on the processor, where passes start; ``on_device`` the same on a GPU, or None.
     """
 
     cache: SearchCache
@@ -127,7 +127,7 @@ class LocalBuilder:
             where, how = (self.rows, before.path, directory), (dict(options), self.hardware, self.config.seed)
             if passes.PASSES[recipe].own_process:
                 return _apply(recipe, where, how, keep_float, self.sandbox_limits)
-            return isolation.call_heard(self.limits, self.progress, _apply, recipe, where, how, keep_float)
+            return isolation.call(replace(self.limits, heard=self.progress), _apply, recipe, where, how, keep_float)
 
         record = self.cache.record(ingredients, make)
         applied = {**before.applied, **record.applied}

@@ -26,6 +26,9 @@ from .repair import Repair, repair
 from .sensitivity import Sensitivity
 from .timing import Cell, Timing
 
+REPAIRED = "_repaired"
+"""What the name of a candidate gets after its repair."""
+
 BEST_DB = 120.0
 """Signal-to-noise ratio beyond which float32 itself is not exact."""
 
@@ -149,7 +152,7 @@ class Judge:
         return replace(outcome, served=accuracy, reason=reason or "", repairable=False)
 
     def _repaired(self, candidate: Candidate, lost: Outcome, record: PassRecord) -> list[Outcome]:
-        best = Outcome(f"{candidate.name}_repaired", "")
+        best = Outcome(f"{candidate.name}{REPAIRED}", "")
 
         def holds(attempt: PassRecord) -> str | None:
             nonlocal best

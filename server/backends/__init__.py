@@ -14,18 +14,26 @@ from typing import Any, Protocol
 
 from ..artifact import VariableAxis
 from ..errors import BrokenArtifact
+from ..target import ClosedShapes, DeviceTarget
 from ..tensors import Array, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
     """``threads``: intra-op threads of one ``run``. ``options``: further options of a pipeline's step. ``device``: cpu,
-    cuda or tensorrt. ``optimized``: the file holds a graph that the backend has optimized for this processor."""
+    cuda or tensorrt. ``optimized``: the file holds a graph that the backend has optimized for this processor.
+
+    ``device_id``: which GPU. ``target``: what the model was made for, with the options of its device. ``shapes``: the
+    closed shapes that reach the device, and ``padding``: the axis of their lengths; None: any shape, no such axis."""
 
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     optimized: bool = False
+    device_id: int = 0
+    target: DeviceTarget = field(default_factory=DeviceTarget)
+    shapes: ClosedShapes | None = None
+    padding: VariableAxis | None = None
 
 
 class Session(Protocol):

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.evaluate import outputs, sqnr_db
 from optimize.hardware import Hardware
-from optimize.passes import PassJob, PassRecord, half_from_float32, static_qdq_from_float32, twin
+from optimize.passes import PassJob, PassRecord, half_from_float32, twin
 from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
@@ -151,23 +151,6 @@ def test_the_pass_hands_over_a_twin_that_shows_the_format_s_own_noise(
     onnx.checker.check_model(onnx.load(record.path), full_check=True)
     if to == "float16":
         assert abs(sqnr_db({"y": truth(record.path)}, exact) - sqnr_db(judged, exact)) < 3
-
-
-def test_quantize_pairs_are_cast_with_their_scales(tmp_path: Path) -> None:
-    source = convolutions(tmp_path / "source.onnx")
-    (tmp_path / "int8").mkdir()
-    options = {"calibrate": "minmax", "form": "symmetric"}
-    int8 = static_qdq_from_float32.apply(PassJob(source, tmp_path / "int8", options, ROWS, MACHINE, 0))
-    record = cast(int8.path, tmp_path / "half", "float16")
-    model = onnx.load(record.path)
-    types = {one.name: one.data_type for one in model.graph.initializer}
-    scales = {one.input[1] for one in model.graph.node if one.op_type in half_from_float32.PAIRS}
-    assert scales
-    assert {types[name] for name in scales} == {HALF}
-    assert record.applied["float32_nodes"] == 0
-    assert record.twin is not None
-    exact = outputs(int8.path, ROWS, 12, 1)
-    assert sqnr_db(outputs(record.twin, ROWS, 12, 1), exact) > 20
 
 
 def test_a_scale_that_would_lose_bits_keeps_its_pair_in_float32(tmp_path: Path) -> None:

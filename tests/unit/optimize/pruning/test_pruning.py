@@ -17,7 +17,7 @@ from optimize.errors import BadInput, PassFailed
 from optimize.evaluation.dataset import Dataset
 from optimize.pruning import Cut, retrained, shrink
 from optimize.pruning.channels import chains
-from optimize.search import candidates, selection
+from optimize.search import selection
 from optimize.sources import SourceSpec, dispatch
 
 
