@@ -52,6 +52,7 @@ def _model(work: Path) -> tuple[Path, Any, Any]:
 def _half(path: Path, images: Any, work: Path) -> Path:
     """The float16 graph of the project's own pass."""
     import onnx_ir
+
     from optimize.evaluation.dataset import Dataset
     from optimize.passes.half_from_float32 import convert
     from optimize.passes.ranges import observe

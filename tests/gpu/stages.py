@@ -48,8 +48,19 @@ STAGES = (
     Stage("versions", "tests.gpu.versions:versions", 30),
     Stage("provider", "tests.gpu.provider:provider", 60),
     Stage("digits", "tests.gpu.digits:digits", 60),
-    Stage("memory_error", "tests.gpu.faults:out_of_memory", 60),
-    Stage("lost_device", "tests.gpu.faults:lost_device", 60),
+    Stage("networks", "tests.gpu.networks:export", 120),
+    Stage("refused", "tests.gpu.served:refused", 60, ("networks",)),
+    Stage("twins", "tests.gpu.networks:twins", 60, ("networks",)),
+    Stage("served", "tests.gpu.served:served", 150, ("networks",)),
+    Stage("rates", "tests.gpu.rates:rates", 100, ("networks",)),
+    Stage("memory", "tests.gpu.served:memory", 45, ("networks",)),
+    Stage("lost", "tests.gpu.served:lost", 45, ("networks",)),
+    Stage("peaks", "tests.gpu.rates:peaks", 30),
+    Stage("inductor", "tests.gpu.rates:inductor", 120, ("networks",)),
+    Stage("search", "tests.gpu.rates:search", 60, ("networks",)),
+    Stage("memory_error", "tests.gpu.faults:out_of_memory", 45),
+    Stage("lost_device", "tests.gpu.faults:lost_device", 45),
+    Stage("tensorrt", "tests.gpu.rates:tensorrt", 30, ("networks",), optional=True),
 )
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from typing import Any
 
 import onnxruntime as ort
 
-from .record import NotRun, Record
+from server.system import gpu
+
+from .provider import small_graph
+from .record import Record
 from .stages import Place
 
-PACKAGES = ("onnxruntime-gpu", "onnxruntime", "torch", "onnx", "onnx-ir", "onnxscript", "numpy", "transformers",
-            "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-runtime", "nvidia-ml-py", "cuda-bindings", "tensorrt")  # fmt: skip
+PACKAGES = (
+    *("onnxruntime-gpu", "onnxruntime", "torch", "onnx", "onnx-ir", "onnxscript", "numpy", "transformers"),
+    *("nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-runtime", "nvidia-ml-py", "cuda-bindings", "tensorrt"),
+)
 
 
 def versions(place: Place, record: Record) -> None:
@@ -21,16 +27,18 @@ def versions(place: Place, record: Record) -> None:
     found = {name: version for name in PACKAGES if (version := installed(name))}
     record.fact("packages", ", ".join(f"{name} {version}" for name, version in found.items()))
     record.fact("ONNX Runtime", f"{ort.__version__} from {ort.__file__}: {', '.join(ort.get_available_providers())}")
-    if not place.on_gpu:
-        record.check("the imported ONNX Runtime has a version", bool(ort.__version__))
+    seen = gpu.read()
+    record.check("NVML agrees that there is a GPU", bool(seen.devices) == place.on_gpu, seen.absent or "it does")
+    _doctor(place, record)
+    if not place.on_gpu or not seen.devices:
         return
     ort.preload_dlls()
-    gpu = _nvml()
-    record.fact("GPU", gpu)
+    record.fact("driver", f"{seen.driver}, up to CUDA {seen.cuda / 1000:.1f}")
+    record.fact("GPU", seen.devices[0])
     record.fact("nvidia-smi", smi())
     record.check("ONNX Runtime has the CUDA provider", "CUDAExecutionProvider" in ort.get_available_providers())
     if place.computes:
-        _against_torch(record, gpu)
+        _against_torch(record, seen.devices[0])
 
 
 def installed(name: str) -> str:
@@ -41,42 +49,31 @@ def installed(name: str) -> str:
         return ""
 
 
-def _nvml() -> dict[str, Any]:
-    """Name, SM, memory and driver of the first GPU. Raises NotRun without NVML."""
-    try:
-        import pynvml
-    except ImportError as error:
-        raise NotRun("nvidia-ml-py is not installed") from error
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return {
-            "name": pynvml.nvmlDeviceGetName(handle),
-            "sm": major * 10 + minor,
-            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            "uuid": pynvml.nvmlDeviceGetUUID(handle),
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "cuda_of_driver": pynvml.nvmlSystemGetCudaDriverVersion_v2(),
-            "devices": pynvml.nvmlDeviceGetCount(),
-        }
-    except pynvml.NVMLError as error:
-        raise NotRun(f"NVML: {error}") from error
-
-
 def smi() -> str:
     """What nvidia-smi says of clocks, power and use."""
-    query = "clocks.sm,clocks.mem,power.draw,utilization.gpu,memory.used,mig.mode.current,ecc.mode.current"
+    query = "name,uuid,driver_version,memory.total,clocks.sm,clocks.mem,power.draw,memory.used,mig.mode.current,ecc.mode.current"
     try:
         said = subprocess.run(
             ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"not available: {error}"
-    return f"{query}: {said.stdout.strip()}"
+    return said.stdout.strip()
 
 
-def _against_torch(record: Record, gpu: dict[str, Any]) -> None:
+def _doctor(place: Place, record: Record) -> None:
+    """The doctor's lines for the small graph on the device; it starts the server as well."""
+    model = place.work / "small.onnx"
+    model.write_bytes(small_graph())
+    command = ["serve.py", "doctor", "--model", str(model), "--device", "cuda" if place.on_gpu else "cpu"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=100)
+    for number, line in enumerate(line for line in done.stdout.splitlines() if "gpu" in line.lower()):
+        record.fact(f"doctor {number + 1}", line.strip())
+    last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]])[-1]
+    record.check("the doctor finds that the server can serve", done.returncode == 0, last)
+
+
+def _against_torch(record: Record, first: Any) -> None:
     try:
         import torch
     except ImportError:
@@ -85,11 +82,9 @@ def _against_torch(record: Record, gpu: dict[str, Any]) -> None:
     if not torch.cuda.is_available():
         record.check("torch sees the GPU", False, f"torch {torch.__version__} sees none")
         return
-    seen = torch.cuda.get_device_properties(0)
-    record.fact("torch", f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
-    record.check("torch and NVML: name", seen.name == gpu["name"], seen.name)
-    record.check("torch and NVML: SM", seen.major * 10 + seen.minor == gpu["sm"], f"{seen.major}.{seen.minor}")
-    share = seen.total_memory / gpu["memory_bytes"]
-    record.check(
-        "torch and NVML: memory", 0.95 < share <= 1.0, f"{seen.total_memory:,} of {gpu['memory_bytes']:,} bytes"
-    )
+    seen: Any = torch.cuda.get_device_properties(0)
+    record.fact("torch", f"{torch.__version__}, CUDA {torch.version.cuda}")
+    record.check("torch and NVML: name", seen.name == first.name, seen.name)
+    record.check("torch and NVML: SM", seen.major * 10 + seen.minor == first.sm, f"{seen.major}.{seen.minor}")
+    share = seen.total_memory / first.total_bytes
+    record.check("torch and NVML: memory", 0.95 < share <= 1.0, f"{seen.total_memory:,} of {first.total_bytes:,} bytes")
