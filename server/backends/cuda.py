@@ -193,7 +193,7 @@ def _installed(libraries: Iterable[str]) -> str:
             found += [str(path) for path in Path(folder, "nvidia").glob(f"*/lib/{name}")]
     for one in found:
         try:
-            ctypes.CDLL(one, mode=ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(one)
         except OSError:
             continue
         return one
