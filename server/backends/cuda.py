@@ -7,6 +7,7 @@ Calls that only enqueue keep the GIL: each takes microseconds, and to take the G
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
@@ -184,19 +185,24 @@ def visible_devices(libraries: Iterable[str] = LIBRARIES) -> int:
     return 0 if code else count.value
 
 
+def runtime_major(libraries: Iterable[str] = LIBRARIES) -> int:
+    """Major version of the CUDA runtime that is installed; 0 for none."""
+    try:
+        return int(_installed(libraries).rpartition(".")[2])
+    except BadSetting:
+        return 0
+
+
 def _installed(libraries: Iterable[str]) -> str:
-    """The name or path of the first library that can be loaded: from the linker's paths, or from a wheel."""
-    found: list[str] = []
+    """The name or path of the first library that can be loaded: one that is in use, from a wheel, from the system."""
     for name in libraries:
-        found.append(name)
-        for folder in sys.path:
-            found += [str(path) for path in Path(folder, "nvidia").glob(f"*/lib/{name}")]
-    for one in found:
-        try:
-            ctypes.CDLL(one, mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return one
+        wheels = [str(path) for folder in sys.path for path in Path(folder, "nvidia").glob(f"*/lib/{name}")]
+        for one, mode in ((name, os.RTLD_NOLOAD), *((path, 0) for path in wheels), (name, 0)):
+            try:
+                ctypes.CDLL(one, mode=mode)
+            except OSError:
+                continue
+            return one
     raise BadSetting("the CUDA runtime (libcudart) is not installed; use the GPU image, or --device cpu")
 
 

@@ -71,10 +71,8 @@ def unsuitable(target: DeviceTarget, driver: int, sm: int | None, versions: Mapp
         if have != wanted:
             return f"it was built with {name} {wanted}, and {have} is installed; {again}"
     if driver and driver < target.least_driver:
-        image = f", on SageMaker InferenceAmiVersion {NEWEST_AMI}" if target.least_driver <= NEWEST_AMI_DRIVER else ""
-        return (
-            f"it needs an NVIDIA driver of {target.least_driver} or newer, and {driver} is installed; update it{image}"
-        )
+        image = f"; on SageMaker: InferenceAmiVersion {NEWEST_AMI}" if target.least_driver <= NEWEST_AMI_DRIVER else ""
+        return f"it needs an NVIDIA driver of {target.least_driver} or newer, and {driver} is installed{image}"
     if sm is None:
         return ""
     if target.sm and sm != target.sm:
