@@ -32,14 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     place = stages.Place(options.device, options.out / "work")
     place.work.mkdir(exist_ok=True)
     if options.stage:
-        stages.run(stages.chosen(options.stage, "")[0], place, options.out / f"{options.stage}.json")
+        name, _, run = options.stage.partition("=")
+        stages.run(run, place, options.out / f"{name}.json")
         return 0
     begun = time.monotonic()
     results: list[report.Result] = []
     for stage in stages.chosen(options.only, options.skip):
         left_s = options.budget_s - (time.monotonic() - begun)
         limit_s = min(stage.limit_s * options.patience, left_s)
-        results.append(_one(stage, place, options.out, limit_s, results))
+        results.append(one(stage, place, options.out, limit_s, results))
         _write(results, options.device, time.monotonic() - begun, options.out)
         sys.stdout.write(report.table(results[-1:], options.device, results[-1].took_s))
         sys.stdout.flush()
@@ -47,18 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report.exit_code(results)
 
 
-def _one(
+def one(
     stage: stages.Stage, place: stages.Place, out: Path, limit_s: float, before: Sequence[report.Result]
 ) -> report.Result:
     """Run a stage in a child process for at most ``limit_s``."""
     path = out / f"{stage.name}.json"
     path.unlink(missing_ok=True)
-    lacking = [one.name for one in before if one.name in stage.needs and not one.found.ended]
+    lacking = [result.name for result in before if result.name in stage.needs and not result.found.ended]
     if lacking or limit_s < LEAST_S:
         why = f"it needs {', '.join(lacking)}" if lacking else "the time budget was used up"
         return report.Result(stage.name, report.NOT_RUN, why, 0.0, read(path), stage.optional)
     log = out / f"{stage.name}.log"
-    command = [sys.executable, "-m", "tests.gpu", "--stage", stage.name, "--device", place.device, "--out", str(out)]
+    asked = f"{stage.name}={stage.run}"
+    command = [sys.executable, "-m", "tests.gpu", "--stage", asked, "--device", place.device, "--out", str(out)]
     begun = time.monotonic()
     with log.open("wb") as output:
         child = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
@@ -67,14 +69,14 @@ def _one(
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end_group(child)
+            end_group(child)
     found = read(path)
     said = log.read_text(encoding="utf-8", errors="replace")
     status, why = report.judge(found, code, place.device, said)
     return report.Result(stage.name, status, why, time.monotonic() - begun, found, stage.optional)
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
+def end_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the stage's process with all that it has started, such as a server."""
     with contextlib.suppress(ProcessLookupError):  # all have ended
         os.killpg(child.pid, signal.SIGKILL)

@@ -36,7 +36,7 @@ def judge(found: Found, exit_code: int | None, device: str, said: str) -> tuple[
         return CRASHED, f"exit code {exit_code}: {last_line(said)}"
     if found.not_run:
         return NOT_RUN, found.not_run
-    if not found.checks:
+    if not any(check.passed for check in found.checks) and device != "fake":
         return FAILED, "it checked nothing"
     if device == "cuda":
         return PASSED, ""

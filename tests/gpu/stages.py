@@ -76,14 +76,14 @@ def chosen(only: str, skip: str) -> list[Stage]:
     return [stage for stage in STAGES if (not wanted or stage.name in wanted) and stage.name not in unwanted]
 
 
-def run(stage: Stage, place: Place, path: Path) -> None:
-    """Run one stage in this process and write its record to ``path``."""
+def run(what: str, place: Place, path: Path) -> None:
+    """Run ``module:function`` in this process and write its record to ``path``."""
     import importlib
 
     from .record import NotRun
 
     record = Record(path, place.computes)
-    module, _, function = stage.run.partition(":")
+    module, _, function = what.partition(":")
     try:
         getattr(importlib.import_module(module), function)(place, record)
     except NotRun as reason:

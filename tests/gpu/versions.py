@@ -51,7 +51,7 @@ def installed(name: str) -> str:
 
 def smi() -> str:
     """What nvidia-smi says of clocks, power and use."""
-    query = "name,uuid,driver_version,memory.total,clocks.sm,clocks.mem,power.draw,memory.used,mig.mode.current,ecc.mode.current"
+    query = "name,driver_version,memory.total,clocks.sm,clocks.mem,power.draw,memory.used,mig.mode.current"
     try:
         said = subprocess.run(
             ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
