@@ -45,6 +45,12 @@ FIXED = frozenset(
 )
 """Operators whose float inputs must be float32, or whose type is an attribute: always islands."""
 
+WITHOUT_BFLOAT16 = frozenset(
+    {"Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceL2", "ReduceL1", "Reciprocal"}
+    | {"Ceil", "Floor", "Round", "Equal", "HardSwish", "LSTM", "GRU", "RNN", "DequantizeLinear", "QuantizeLinear"}
+)
+"""Operators for which ONNX Runtime 1.31 has no bfloat16 kernel on GPUs: with one of them no session can be made."""
+
 SQUARES = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization", "RMSNormalization"}
     | {"ReduceL2", "ReduceSumSquare"}
@@ -232,6 +238,8 @@ def _island(
         return "kept by repair"
     if node.op_type in FIXED:
         return "its operator asks for float32"
+    if to == "bfloat16" and node.op_type in WITHOUT_BFLOAT16:
+        return "ONNX Runtime has no bfloat16 kernel for it"
     if node.op_type == "Constant" and "value" not in node.attributes:
         return "its constant has no type of its own"
     unseen = [str(value.name) for value in node.outputs if value.name and str(value.name) not in ranges]

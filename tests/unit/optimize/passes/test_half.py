@@ -137,6 +137,16 @@ def test_bfloat16_needs_no_islands_for_large_values(tmp_path: Path) -> None:
     assert set(types_of_products(record.path).values()) == {TensorProto.BFLOAT16}
 
 
+def test_bfloat16_leaves_operators_without_a_kernel_in_float32(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w1", "a"), node("Clip", "a low", "b"), node("MatMul", "b w2", "y")]
+    constants = {"w1": matrix(1), "w2": matrix(2), "low": np.array(-0.5)}
+    source = chain(tmp_path / "clip.onnx", nodes, constants)
+    kept = cast(source, tmp_path / "bfloat16", to="bfloat16")
+    assert kept.applied["float32_because"] == "Clip Clip_b: ONNX Runtime has no bfloat16 kernel for it"
+    assert types_of_products(kept.path)["Clip_b"] == TensorProto.FLOAT
+    assert cast(source, tmp_path / "float16").applied["float32_nodes"] == 0
+
+
 def test_a_graph_with_branches_is_refused(tmp_path: Path) -> None:
     branch = helper.make_graph(
         [node("Identity", "x", "out")], "b", [], [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
