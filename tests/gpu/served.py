@@ -34,14 +34,17 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``clients`` callers in a closed loop, each with ``rows`` rows a request. ``judged``: the goals hold for it."""
+    """``clients`` callers in a closed loop, each with ``rows`` rows a request. ``goals``: what is judged."""
 
     clients: int
     rows: int
-    judged: bool = False
+    goals: tuple[str, ...] = ()
 
 
-SCENARIOS = (Scenario(1, 1), Scenario(32, 1), Scenario(32, 8, judged=True), Scenario(256, 1))
+RATE, COMPUTE = "rate", "compute"
+SCENARIOS = (Scenario(1, 1), Scenario(32, 1, (COMPUTE,)), Scenario(32, 8, (RATE,)), Scenario(256, 1))
+"""The rate is judged where requests bring enough rows to keep a GPU busy, latency where no request waits for a batch
+that it could not join."""
 
 
 def served(place: Place, record: Record) -> None:
@@ -169,7 +172,7 @@ def _alike(place: Place, record: Record, network: Network, server: ServerProcess
 
 
 def _bare(place: Place, record: Record, network: Network, root: Path) -> dict[int, float]:
-    """Seconds of a run of each bucket in the server's own session, without a server; two threads keep it busy."""
+    """Seconds of a run of each bucket in the server's own session, in a loop without a server."""
     from server.artifact import read
     from server.backends import BackendOptions, loader
 
@@ -180,14 +183,17 @@ def _bare(place: Place, record: Record, network: Network, root: Path) -> dict[in
     try:
         for rows in rows_of(place):
             batch = list(network.feeds(rows, place).values())
-            taken[rows] = _busy_seconds(lambda batch=batch: session.run(batch), 2 if place.on_gpu else 1)
+            taken[rows] = _busy_seconds(lambda batch=batch: session.run(batch), 1)
             record.figure(f"{network.name}: bare session, batch {rows}", rows / taken[rows], "rows/s")
+            if place.on_gpu and rows in (1, 32, 128):
+                two_s = _busy_seconds(lambda batch=batch: session.run(batch), 2)
+                record.figure(f"{network.name}: bare session, two threads, batch {rows}", rows / two_s, "rows/s")
     finally:
         session.close()
     return taken
 
 
-def _busy_seconds(action: Any, threads: int, for_s: float = 0.4) -> float:
+def _busy_seconds(action: Any, threads: int, for_s: float = 0.3) -> float:
     """Wall-clock seconds of one action while so many threads repeat it."""
     action()
     counts, end = [0] * threads, time.perf_counter() + for_s
@@ -255,6 +261,7 @@ def _judge(record: Record, label: str, scenario: Scenario, found: Any, rows: int
     compute = means["compute"] / sum(means.values())
     record.figure(f"{label}: rate", rate, "rows/s")
     record.figure(f"{label}: of the bare session at the same batches", share * 100, "%")
+    record.figure(f"{label}: compute's share of latency", compute * 100, "%")
     record.figure(f"{label}: mean batch", ran / max(sum(runs for _, runs in sizes), 1), "rows")
     for name in ("p50", "p99"):
         value = found["latency"]["corrected"][name]["value_ms"]
@@ -262,9 +269,10 @@ def _judge(record: Record, label: str, scenario: Scenario, found: Any, rows: int
             record.figure(f"{label}: {name}", value, "ms")
     record.fact(f"{label}: stages, ms", {name: round(value, 3) for name, value in means.items()})
     record.check(f"{label}: no errors", not found["errors"] and rate > 0, found["errors"] or f"{rate:,.0f} rows/s")
-    if scenario.judged:
+    if RATE in scenario.goals:
         enough = share >= SHARE_OF_BARE
         record.check(f"{label}: >= 90 % of the bare session", enough, f"{share:.1%}", of_values=True)
+    if COMPUTE in scenario.goals:
         record.check(f"{label}: compute >= 60 % of latency", compute >= COMPUTE_SHARE, f"{compute:.1%}", of_values=True)
 
 
