@@ -84,7 +84,7 @@ def free_length(path: Path, data: Dataset) -> tuple[dict[str, int], int]:
     """
     import onnx
 
-    axes = {}
+    axes: dict[str, int] = {}
     for value in onnx.load(path, load_external_data=False).graph.input:
         free = [at for at, dim in enumerate(value.type.tensor_type.shape.dim) if at and not dim.HasField("dim_value")]
         if len(free) > 1:
