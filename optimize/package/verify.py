@@ -104,7 +104,6 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
     manifest = found.manifest
     options = BackendOptions(
         threads,
-        device=manifest.device.kind,
         optimized=manifest.optimized,
         target=manifest.device,
         shapes=manifest.shapes,

@@ -51,7 +51,6 @@ class Running:
         padding = VariableAxis({name: (axis, 0.0) for name, axis in self.axes.items()}, {}, measured.lengths)
         return BackendOptions(
             threads,
-            device=self.device,
             target=self.target,
             shapes=shapes or measured,
             padding=padding if self.length else None,
