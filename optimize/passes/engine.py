@@ -28,6 +28,7 @@ NO_KERNEL = "could not find any implementation"
 MOST_ERRORS = 3
 
 REMEDIES = {
+    "INVALID_NODE": "TensorRT has no such operator: try --target cuda",
     "UNSUPPORTED_NODE": "TensorRT has no such operator: try --target cuda",
     "UNSUPPORTED_NODE_ATTR": "TensorRT lacks this variant of the operator: try --target cuda",
     "UNSUPPORTED_NODE_DATATYPE": "TensorRT has no such type here: keep the node in float with --keep-float",
@@ -179,7 +180,7 @@ def _refused(errors: Sequence[Any]) -> str:
         return "TensorRT cannot read the graph, and gives no reason"
     lines = []
     for error in errors[:MOST_ERRORS]:
-        code = str(error.code()).rpartition(".")[2]
+        code = error.code().name
         remedy = REMEDIES.get(code)
         where = f"{error.node_operator() or 'the graph'} {error.node_name()}".strip()
         lines.append(f"{where}: {' '.join(error.desc().split())}" + (f" ({remedy})" if remedy else ""))

@@ -51,7 +51,6 @@ class Running:
         padding = VariableAxis({name: (axis, 0.0) for name, axis in self.axes.items()}, {}, measured.lengths)
         return BackendOptions(
             threads,
-            device=self.device,
             target=self.target,
             shapes=shapes or measured,
             padding=padding if self.length else None,
@@ -84,7 +83,7 @@ def free_length(path: Path, data: Dataset) -> tuple[dict[str, int], int]:
     """
     import onnx
 
-    axes = {}
+    axes: dict[str, int] = {}
     for value in onnx.load(path, load_external_data=False).graph.input:
         free = [at for at, dim in enumerate(value.type.tensor_type.shape.dim) if at and not dim.HasField("dim_value")]
         if len(free) > 1:
