@@ -50,6 +50,7 @@ STAGES = (
     Stage("digits", "tests.gpu.digits:digits", 60),
     Stage("networks", "tests.gpu.networks:export", 120),
     Stage("refused", "tests.gpu.served:refused", 60, ("networks",)),
+    Stage("optimized", "tests.gpu.digits:optimized", 120, ("digits",)),
     Stage("twins", "tests.gpu.networks:twins", 60, ("networks",)),
     Stage("served", "tests.gpu.served:served", 150, ("networks",)),
     Stage("rates", "tests.gpu.rates:rates", 100, ("networks",)),
