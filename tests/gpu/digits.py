@@ -83,7 +83,7 @@ def optimized(place: Place, record: Record) -> None:
     command = [
         *(sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", files[".safetensors"]),
         *("--eval", files["-eval.npz"], "--calibration", files["-calibration.npz"], "--output", str(root), "--force"),
-        *("--target", "cuda" if place.on_gpu else "cpu", "--budget", "60s"),
+        *("--target", "cuda" if place.on_gpu else "cpu", "--budget", "45s"),
     ]
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)

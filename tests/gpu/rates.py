@@ -66,7 +66,7 @@ def _variant(
 
 
 def _rate(record: Record, name: str, rows: int, action: Callable[[], object]) -> None:
-    record.figure(name, rows / sessions.seconds(action, at_least_s=0.2), "rows/s")
+    record.figure(name, rows / sessions.seconds(action, at_least_s=0.12), "rows/s")
 
 
 def search(place: Place, record: Record) -> None:
@@ -85,7 +85,7 @@ def search(place: Place, record: Record) -> None:
                 out = sessions.run(session, feeds)
                 record.figure(f"{name} batch {batch}: first run", (time.perf_counter() - begun) * 1e3, "ms")
                 bound = sessions.bind(place, session, feeds, out, graph=None)
-                record.figure(f"{name} batch {batch}: warm", sessions.seconds(bound.compute, 0.15) * 1e3, "ms")
+                record.figure(f"{name} batch {batch}: warm", sessions.seconds(bound.compute, 0.1) * 1e3, "ms")
             record.check(f"{name}: answers", bool(np.isfinite(out[0]).all()), of_values=True)
 
 

@@ -28,6 +28,7 @@ PATIENCE_S = 100.0
 SHARE_OF_BARE, COMPUTE_SHARE = 0.9, 0.6
 """The goals: rows a second against the bare session at the same batches, and compute's share of latency."""
 
+REFUSED, UNANSWERED = -1, 0
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -227,7 +228,7 @@ def _load(
     content, headers = body(network, network.feeds(rows, place))
     payload = place.work / f"{network.name}-{rows}.bin"
     payload.write_bytes(content)
-    seconds = "3" if place.device == "cuda" else "1"
+    seconds = "2.5" if place.device == "cuda" else "1"
     command = [
         *(sys.executable, "-m", "bench", "run", f"http://127.0.0.1:{server.port}/v2/models/{network.name}/infer"),
         *(
@@ -238,7 +239,7 @@ def _load(
             "--header",
             f"{HEADER_LENGTH}: {headers[HEADER_LENGTH]}",
         ),
-        *("--users", str(clients), "--duration", seconds, "--warmup", "1", "--skip-calibration", "--json"),
+        *("--users", str(clients), "--duration", seconds, "--warmup", "0.7", "--skip-calibration", "--json"),
         *("--connections", "256", "--processes", "4" if clients >= 32 else "1"),
     ]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -318,30 +319,34 @@ def memory(place: Place, record: Record) -> None:
         raise NotRun("it needs a GPU")
     root = artifact(place, MINILM)
     with serving(place, root) as server:
-        after_load = _used_bytes(place, server)
+        after_load = _used_bytes()
         left = []
         for _ in range(3):
             status = server.request("POST", f"/v2/repository/models/{MINILM.name}/unload", b"{}").status
             record.check("unload", status == 200, status)
-            left.append(_used_bytes(place, server))
+            left.append(min(_used_bytes() for _ in _moments()))
             status = server.request("POST", f"/v2/repository/models/{MINILM.name}/load", b"{}").status
             record.check("load", status == 200, status)
-        again = _used_bytes(place, server)
+        again = _used_bytes()
     record.figure("device memory with the model", after_load / 1e6, "MB")
     record.figure("device memory after unload", left[0] / 1e6, "MB")
     weights = (root / "model.onnx").stat().st_size
-    freed = after_load - left[0]
-    record.check(
-        "unload frees the weights", freed >= 0.9 * weights, f"{freed / 1e6:.0f} MB freed of {weights / 1e6:.0f} MB"
-    )
-    record.check("no leak over three loads", left[2] - left[0] <= 32e6, f"{(left[2] - left[0]) / 1e6:.0f} MB more")
-    record.check("a reload takes as much", abs(again - after_load) <= 64e6, f"{(again - after_load) / 1e6:.0f} MB more")
+    freed, more, again_more = after_load - left[0], left[2] - left[0], again - after_load
+    told = f"{freed / 1e6:.0f} MB freed of {weights / 1e6:.0f} MB"
+    record.check("unload frees the weights", freed >= 0.9 * weights, told, of_values=True)
+    record.check("no leak over three loads", more <= 32e6, f"{more / 1e6:.0f} MB more", of_values=True)
+    record.check("a reload takes as much", abs(again_more) <= 64e6, f"{again_more / 1e6:.0f} MB more", of_values=True)
 
 
-def _used_bytes(place: Place, server: ServerProcess) -> int:
-    """Used memory of the first GPU. The fake counts per process: there it is what the server's metrics say."""
-    if place.device == "fake":
-        return int(next((v for k, v in server.samples().items() if k.startswith("slipway_gpu_memory_used")), 0))
+def _moments() -> Iterator[int]:
+    """Ten instants within a second: an unload answers before its last run has ended."""
+    for number in range(10):
+        yield number
+        time.sleep(0.1)
+
+
+def _used_bytes() -> int:
+    """Used memory of the first GPU, of all processes. The fake counts that of this process only."""
     from server.system import gpu
 
     return gpu.read().devices[0].used_bytes
@@ -364,18 +369,25 @@ def lost(place: Place, record: Record) -> None:
         _until(lambda: server.get("/ping") == 200, process, log)
         record.check("it answers before", server.post(route, content, headers)[0] == 200)
         statuses: list[int] = []
-        members = [
-            threading.Thread(target=lambda: statuses.append(server.post(route, content, headers)[0])) for _ in range(8)
-        ]
-        process.send_signal(signal.SIGUSR2)
-        time.sleep(0.5)
+        deadline = time.monotonic() + 30
+
+        def ask() -> None:
+            status = 200
+            while status == 200 and time.monotonic() < deadline:
+                status = server.post(route, content, headers)[0]
+            statuses.append(status)
+
+        members = [threading.Thread(target=ask) for _ in range(8)]
         for one in members:
             one.start()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGUSR2)
         for one in members:
-            one.join(30)
-        record.fact("statuses after the loss", sorted(statuses))
-        record.check("every request is answered or refused", len(statuses) == 8, f"{len(statuses)} of 8")
-        record.check("none succeeds", 200 not in statuses, sorted(set(statuses)))
+            one.join(60)
+        record.fact("the last status of each of 8 callers", sorted(statuses))
+        record.check("every caller is told", len(statuses) == 8 and 200 not in statuses, sorted(statuses))
+        record.check("none is left without an answer", UNANSWERED not in statuses, sorted(statuses))
+        record.check("the loss is answered", 503 in statuses, sorted(statuses))
         code = process.wait(30)
         record.check("the server ends with a code that restarts it", code not in (0, -signal.SIGUSR2), code)
     finally:
@@ -387,7 +399,8 @@ def lost(place: Place, record: Record) -> None:
 
 
 class _Client:
-    """Requests on a port, each on its own connection; status 0 where the connection was refused or ended."""
+    """Requests on a port, each on its own connection. Status ``REFUSED`` where nobody listens any more, and
+    ``UNANSWERED`` where the connection ended without an answer."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -406,8 +419,10 @@ class _Client:
             connection.request(method, path, content, dict(headers))
             reply = connection.getresponse()
             return reply.status, reply.read()
+        except ConnectionRefusedError:
+            return REFUSED, b""
         except (OSError, http.client.HTTPException):
-            return 0, b""
+            return UNANSWERED, b""
         finally:
             connection.close()
 
