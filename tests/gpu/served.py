@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -369,13 +371,15 @@ def lost(place: Place, record: Record) -> None:
         _until(lambda: server.get("/ping") == 200, process, log)
         record.check("it answers before", server.post(route, content, headers)[0] == 200)
         statuses: list[int] = []
+        ends: list[str] = []
         deadline = time.monotonic() + 30
 
         def ask() -> None:
-            status = 200
+            caller, status = _Client(port), 200
             while status == 200 and time.monotonic() < deadline:
-                status = server.post(route, content, headers)[0]
+                status = caller.post(route, content, headers)[0]
             statuses.append(status)
+            ends.append(caller.failure)
 
         members = [threading.Thread(target=ask) for _ in range(8)]
         for one in members:
@@ -385,6 +389,7 @@ def lost(place: Place, record: Record) -> None:
         for one in members:
             one.join(60)
         record.fact("the last status of each of 8 callers", sorted(statuses))
+        record.fact("failures of connections", sorted(ends))
         record.check("every caller is told", len(statuses) == 8 and 200 not in statuses, sorted(statuses))
         record.check("none is left without an answer", UNANSWERED not in statuses, sorted(statuses))
         record.check("the loss is answered", 503 in statuses, sorted(statuses))
@@ -399,11 +404,12 @@ def lost(place: Place, record: Record) -> None:
 
 
 class _Client:
-    """Requests on a port, each on its own connection. Status ``REFUSED`` where nobody listens any more, and
-    ``UNANSWERED`` where the connection ended without an answer."""
+    """Requests on one connection that is kept alive. Status ``REFUSED`` where nobody listens any more, and
+    ``UNANSWERED`` where the connection ended without an answer; ``failure`` says how."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self.failure = ""
 
     def get(self, path: str) -> int:
         return self._ask("GET", path, None, {})[0]
@@ -412,24 +418,17 @@ class _Client:
         return self._ask("POST", path, content, headers)
 
     def _ask(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        import http.client
-
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         try:
-            connection.request(method, path, content, dict(headers))
-            reply = connection.getresponse()
+            self._connection.request(method, path, content, dict(headers))
+            reply = self._connection.getresponse()
             return reply.status, reply.read()
-        except ConnectionRefusedError:
-            return REFUSED, b""
-        except (OSError, http.client.HTTPException):
-            return UNANSWERED, b""
-        finally:
-            connection.close()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            self.failure = f"{type(error).__name__}: {error}"
+            return REFUSED if isinstance(error, ConnectionRefusedError) else UNANSWERED, b""
 
 
 def _listening(process: subprocess.Popen[bytes], log: Path) -> int:
-    import re
-
     found: list[int] = []
 
     def look() -> bool:
