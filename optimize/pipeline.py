@@ -253,6 +253,7 @@ def _search(
     display: Display,
 ) -> Search:  # fmt: skip
     extra = dispatch.pruned(options, source.axes)
+    extra += dispatch.compiled(options) if device.gpu else ()
     rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
     sizes = ",".join(map(str, options.batch_sizes))
     rows = selection.completed(rows, {"rows": sizes, "engine": device.engine, "module": device.module})

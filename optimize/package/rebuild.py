@@ -51,7 +51,7 @@ def rebuild(path: Path, here: Target, graph: Path | None, check: Check = verify)
             _place(graph, root)
             changes = _sampled(root, manifest)
         device = DeviceTarget(here.engine, here.sm, manifest.device.least_sm, here.least_driver,
-                              {here.engine: trt.__version__}, manifest.device.options)  # fmt: skip
+                              {here.module: trt.__version__}, manifest.device.options)  # fmt: skip
         refitted = graph is not None and _refitted(trt, path, root, manifest.device, device)
         if not refitted:
             if manifest.device.versions != device.versions or manifest.device.sm != device.sm:

@@ -30,7 +30,8 @@ def apply(job: PassJob) -> PassRecord:
     """
     if job.hardware.gpu is None:
         raise PassFailed("an engine is built on the GPU that it runs on, and this host has none")
-    trt, sm, kind = importlib.import_module(str(job.options["module"])), job.hardware.gpu.sm, str(job.options["engine"])
+    sm, kind, module = job.hardware.gpu.sm, str(job.options["engine"]), str(job.options["module"])
+    trt = importlib.import_module(module)
     shared = job.workdir.parent / f"timing-sm{sm}-{trt.__name__}-{trt.__version__}.cache"
     axes, length = running.free_length(job.reference, job.calibration)
     rows = running.rows(job.options)
@@ -41,7 +42,7 @@ def apply(job: PassJob) -> PassRecord:
     built, layers = make(trt, job.workdir, rows, running.closed_lengths(length), config)
     shutil.copyfile(job.workdir / TIMING_CACHE, shared)
     plan = job.workdir / PLAN
-    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {kind: trt.__version__}))
+    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {module: trt.__version__}))
     applied = {
         "engine": f"{trt.__name__} {trt.__version__}",
         "sm": sm,

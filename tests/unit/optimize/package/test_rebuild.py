@@ -54,9 +54,9 @@ def made(root: Path, fake: FakeTensorRT, config: BuildConfig | None = None) -> P
     root.mkdir()
     network(root / "model.onnx", 2.0)
     engine_from_onnx.make(fake.module, root, (1, 8), (), config or BuildConfig())
-    np.savez(root / artifact.SAMPLES, **{"input:x": X, "output:y": 2 * X})
+    np.savez(root / artifact.SAMPLES, allow_pickle=False, **{"input:x": X, "output:y": 2 * X})
     version = fake.module.__version__
-    device = DeviceTarget(TENSORRT, fake.sm, 75, 580, {TENSORRT: version}, {}, 1)
+    device = DeviceTarget(TENSORRT, fake.sm, 75, 580, {"fake_trt": version}, {}, 1)
     shapes = ClosedShapes((1, 8))
     artifact.write(
         root,
@@ -83,7 +83,7 @@ def test_an_engine_is_built_again_for_this_gpu_and_version(tmp_path: Path, monke
     found = rebuild(path, here(monkeypatch, fake), None, checked)
     manifest = artifact.read(path).manifest
     artifact.verify(found)
-    assert (manifest.device.sm, manifest.device.versions) == (89, {TENSORRT: fake.module.__version__})
+    assert (manifest.device.sm, manifest.device.versions) == (89, {"fake_trt": fake.module.__version__})
     assert manifest.device.bytes == (path / "model.plan").stat().st_size
     assert manifest.cost == (CostPoint(1, 5.0, 10.0), CostPoint(8, 20.0, 30.0))
     assert manifest.provenance["rebuild"]["gpu"]["name"] == "NVIDIA L4"
