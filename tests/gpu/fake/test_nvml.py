@@ -24,13 +24,13 @@ def read(**variables: str) -> dict[str, Any]:
 
 def test_every_field_of_every_gpu_is_read() -> None:
     first = "name=NVIDIA H100,sm=90,memory_mib=1000,used_mib=300,mig=0,ecc=1,ecc_errors=2,utilization=35,uuid=GPU-a"
-    host = read(FAKE_GPUS=f"{first},driver=580.95.05;name=Tesla T4,sm=75,memory_mib=500,mig=1,ecc=0,uuid=GPU-b")
+    host = read(FAKE_GPUS=f"{first},driver=580.95.05;name=NVIDIA A100,sm=80,memory_mib=500,mig=1,ecc=0,uuid=GPU-b")
     one, two = host["devices"]
     assert (host["driver"], host["cuda"], host["absent"]) == ("580.95.05", 13000, "")
     assert (one["name"], one["uuid"], one["sm"], one["mig"]) == ("NVIDIA H100", "GPU-a", 90, False)
     assert (one["total_bytes"], one["used_bytes"]) == (1000 << 20, 300 << 20)
     assert (one["ecc"], one["ecc_errors"], one["busy"]) == (True, 2, 0.35)
-    assert (two["index"], two["sm"], two["ecc"], two["mig"]) == (1, 75, False, True)
+    assert (two["index"], two["sm"], two["ecc"], two["mig"]) == (1, 80, False, True)
     assert two["busy"] is None, "a divided GPU does not report it"
 
 

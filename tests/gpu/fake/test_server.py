@@ -62,8 +62,14 @@ def server(model: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str
         text=True,
     )
     lines: Queue[str] = Queue()
-    assert process.stdout is not None
-    reader = Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True)
+    output = process.stdout
+    assert output is not None
+
+    def read() -> None:
+        for line in output:
+            lines.put(line)
+
+    reader = Thread(target=read, daemon=True)
     reader.start()
     try:
         yield process, lines
@@ -71,7 +77,7 @@ def server(model: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str
         process.kill()
         process.wait()
         reader.join()
-        process.stdout.close()
+        output.close()
 
 
 def connection(lines: Queue[str]) -> HTTPConnection:
