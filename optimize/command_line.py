@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import BadInput
+from .target import TARGETS
 
 DESCRIPTION = """\
 Takes a trained model, finds the fastest variant that meets your accuracy target on this machine, and writes an artifact
@@ -20,7 +21,8 @@ for the server: the model, its batching, and the evidence (manifest.json, report
 EPILOG = """\
 Data files are .npz files. Each input of the model is an array under its name, with rows on axis 0. Metrics that need
 labels read an array "labels". A candidate passes if the 95 % interval of its drop stays within --max-drop.
-Exit codes: 0 done, 1 the model cannot be optimized, 2 an option or a file is unusable, 130 interrupted."""
+Exit codes: 0 done, 1 the model cannot be optimized, 2 an option or a file is unusable, 3 this host
+lacks the target, 130 interrupted."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -120,6 +122,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_target(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    add(
+        "--target",
+        choices=TARGETS,
+        default="auto",
+        help="device to optimize for: cpu, cuda (ONNX Runtime on the first GPU), tensorrt (that and TensorRT), or "
+        "auto: the most that this host has; default: %(default)s",
+    )
     add(
         "--metric",
         default="",

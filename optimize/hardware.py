@@ -1,4 +1,4 @@
-"""The target machine: processor model, instruction sets that affect int8, cores."""
+"""The target machine: processor model, instruction sets that affect int8, cores, and the GPU of the search."""
 
 from __future__ import annotations
 
@@ -12,13 +12,42 @@ from server.system.cores import available_cores
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. ``sm``: its compute capability, 90 for 9.0. ``driver``: the version, such as 580.65.06.
+
+    ``mig``: it is a slice of a GPU. ``ecc``: its memory corrects errors; None where that is not known.
+    """
+
+    name: str
+    uuid: str
+    sm: int
+    driver: str
+    memory_bytes: int
+    mig: bool = False
+    ecc: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "uuid": self.uuid,
+            "sm": self.sm,
+            "driver": self.driver,
+            "memory_bytes": self.memory_bytes,
+            "mig": self.mig,
+            "ecc": self.ecc,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Hardware:
-    """``flags`` are the processor flags that ``server.system.cpu`` lists, in its order."""
+    """``flags`` are the processor flags that ``server.system.cpu`` lists, in its order. ``gpu``: the first visible one,
+    if candidates run on it."""
 
     cpu: str
     architecture: str
     flags: tuple[str, ...]
     cores: int
+    gpu: Gpu | None = None
 
     @property
     def has_int8_dot(self) -> bool:
@@ -29,10 +58,11 @@ class Hardware:
         return any(flag in self.flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
     def to_json(self) -> dict[str, Any]:
-        return {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
+        body = {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
+        return body if self.gpu is None else {**body, "gpu": self.gpu.to_json()}
 
 
-def detect(cpuinfo: Path = cpu.CPUINFO) -> Hardware:
+def detect(cpuinfo: Path = cpu.CPUINFO, gpu: Gpu | None = None) -> Hardware:
     """Detect this machine. Without ``/proc/cpuinfo`` no flags are known, and weights get 7 bits."""
     model, flags = cpu.processor(cpuinfo)
-    return Hardware(model, platform.machine(), flags, available_cores())
+    return Hardware(model, platform.machine(), flags, available_cores(), gpu)

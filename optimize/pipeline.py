@@ -11,7 +11,7 @@ import numpy as np
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
 
-from . import hardware, passes, provenance
+from . import hardware, provenance, target
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
@@ -23,18 +23,22 @@ from .options import Options
 from .package import artifact, prepack, profile
 from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
+from .passes import cuda_from_onnx, running
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
-from .search import budget, builder, candidates, layouts
+from .search import budget, builder, layouts, selection
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
+from .search.candidates import FLOAT32
+from .search.judge import REPAIRED
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
 from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
+from .target import Target
 
 TYPICAL_BATCH = 8
 
@@ -46,16 +50,18 @@ def run(options: Options, command: str, display: Display) -> Artifact:
     incomplete artifact is deleted.
     """
     time = Budget(options.budget_s)
+    device = target.resolve(options.target, target.look(hardware.gpus() if options.target != target.CPU else ()))
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
+        options = replace(options, threads=(1,)) if device.gpu else options
         evaluation, calibration, synthetic_note = _read(options, display)
         graph = Path(scratch) / "baseline.onnx"
         source, proof = _proven(options, evaluation, time, graph, display)
         split = _split(options, source, evaluation, calibration, synthetic_note)
         options = replace(options, batch_sizes=_batch_sizes(options, source))
-        time, sizes = _share(time, options, graph, split.evaluation, display)
+        time, sizes = _share(time, options, _timed(options, graph, split.evaluation, device), split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
-        machine = hardware.detect()
+        machine = hardware.detect(gpu=device.gpu)
         rows_proof = _independence(options, split, graph, display)
         if not rows_proof.independent:
             options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
@@ -67,7 +73,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             metric, allowed, options.objective, split.evaluation.labels, options.seed,
             rows_proof.independent and max(options.batch_sizes) > 1,
         )  # fmt: skip
-        found = _search(options, machine, rule, source, built, display)
+        found = _search(options, machine, rule, source, built, device, display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -83,7 +89,8 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             finished=finished,
             provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
-            padding=_padding(source, graph, finished.files[0], display),
+            padding=_padding(source, graph, found.chosen, finished, display),
+            least_sm=_least_sm(found.chosen),
         )
         with display.stage("Writing the artifact"):
             written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
@@ -181,6 +188,15 @@ def _share(
     return time, sizes
 
 
+def _timed(options: Options, graph: Path, data: Dataset, device: Target) -> Path:
+    """The float32 file on the device of the search."""
+    if device.gpu is None:
+        return graph
+    directory = graph.parent / "timed"
+    directory.mkdir()
+    return cuda_from_onnx.place(graph, directory, data, options.batch_sizes)
+
+
 def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
     with display.stage("Proving that rows are independent") as stage:
         rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence.LOOKED_AT)))
@@ -223,9 +239,13 @@ def _check_source(
 
 
 def _search(
-    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, display: Display
-) -> Search:
-    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
+    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, device: Target,
+    display: Display,
+) -> Search:  # fmt: skip
+    extra = dispatch.pruned(options, source.axes)
+    rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
+    sizes = ",".join(map(str, options.batch_sizes))
+    rows = selection.completed(rows, {"rows": sizes, "engine": device.engine, "module": device.module})
     with display.stage("Building, evaluating and measuring candidates") as stage:
         found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
@@ -245,15 +265,27 @@ def _finish(
     return finished
 
 
-def _padding(source: Conversion, graph: Path, chosen: Path, display: Display) -> VariableAxis | None:
-    if not source.axes:
+def _padding(
+    source: Conversion, graph: Path, chosen: Outcome, finished: PrepackedModel, display: Display
+) -> VariableAxis | None:
+    """Whether lengths may be padded; a GPU's file is represented by the graph that it was made from."""
+    if not source.axes or chosen.record is None:
         return None
+    file = finished.files[0]
+    if running.on_gpu(chosen.record.path):
+        file = graph if chosen.name == FLOAT32 else chosen.record.on_processor
     with display.stage("Checking that padding is safe") as stage:
-        axis = padding.promised(source, graph, chosen)
+        axis = padding.promised(source, graph, file)
         stage.result = (
             "requests of different lengths can share a batch" if axis else "only requests of equal length share a batch"
         )
     return axis
+
+
+def _least_sm(chosen: Outcome) -> int:
+    """The lowest compute capability that has the chosen candidate's number format; 0: any."""
+    name = chosen.name.removesuffix(REPAIRED)
+    return next((row.least_sm for row in selection.EVERY if row.name == name), 0)
 
 
 def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
@@ -262,7 +294,7 @@ def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
     return tuple(
         row
         for name, path in files.items()
-        if passes.backend_of(path) == "onnxruntime"
+        if running.of(path).backend == "onnxruntime"
         for row in profile.operators(name, path, data.batch(TYPICAL_BATCH))
     )
 

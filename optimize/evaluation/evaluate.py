@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from server.backends import BackendOptions, loader
 from server.tensors import Array, TensorSpec
 
 from ..errors import BadInput
-from ..passes import backend_of
+from ..passes import running
 from . import bootstrap
 from .bootstrap import Interval
 from .dataset import Dataset
@@ -62,7 +61,7 @@ def outputs(
 
     Raises what the backend raises: BrokenArtifact when it does not load, ModelFailed when it does not run.
     """
-    session = loader(backend_of(path))(path, BackendOptions(threads, optimized=optimized))
+    session = running.open_session(path, threads, optimized=optimized)
     try:
         rows = data.rows if limit is None else min(limit, data.rows)
         size = data.layout.run_rows or batch_size

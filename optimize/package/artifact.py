@@ -15,15 +15,17 @@ import numpy as np
 
 from server import artifact
 from server.artifact import Artifact, Batching, CostPoint, Manifest, VariableAxis
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session, loader
 from server.backends.independence import Independence
+from server.target import CPU, ClosedShapes, DeviceTarget
 from server.tensors import Array, ModelSpec
 
 from ..errors import BadInput
 from ..evaluation import evaluate
 from ..evaluation.dataset import Dataset, storable
 from ..evaluation.source_check import SourceCheck
-from ..passes import backend_of
+from ..passes import running
+from ..passes.running import Running
 from ..search.layouts import Layout
 from ..search.outcome import Outcome, Search
 from ..search.timing import Cell, Timing
@@ -33,6 +35,9 @@ from .prepack import PrepackedModel
 from .profile import OperatorTime
 
 REPORT = "report.html"
+LEAST_DRIVER = 580
+"""The lowest major version of the NVIDIA driver for CUDA 13, which the libraries here are built for."""
+
 SAMPLE_ROWS = 8
 SAMPLE_BYTES = 1_000_000
 """Size of the samples beyond which there are fewer of them; at least one is kept."""
@@ -65,6 +70,7 @@ class Findings:
     checked: SourceCheck = field(default_factory=lambda: SourceCheck(0, 0))
     independence: Independence = field(default_factory=lambda: Independence(True))
     missing: tuple[str, ...] = ()
+    least_sm: int = 0
 
 
 @contextlib.contextmanager
@@ -101,9 +107,8 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     if chosen.record is None:
         raise ValueError(f"{chosen.name} was chosen without a file")
     prepack.place(findings.finished, root)
-    model = findings.finished.files[0].name
-    backend = backend_of(Path(model))
-    session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
+    model, how = findings.finished.files[0].name, running.of(findings.finished.files[0])
+    session = loader(how.backend)(root / model, how.opening(1, optimized=findings.finished.prepacked))
     try:
         difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
         spec = _with_missing(session.spec, findings.missing)
@@ -113,7 +118,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     manifest = Manifest(
         name=identity.name,
         version=identity.version,
-        backend=backend,
+        backend=how.backend,
         model=model,
         spec=spec,
         task=identity.task,
@@ -123,9 +128,25 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
         cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
         evidence=_evidence(findings, difference),
         provenance={**findings.provenance, "prepacked": findings.finished.prepacked},
+        device=_device(how, findings),
+        shapes=_shapes(how, findings),
     )
     (root / REPORT).write_text(report.render(manifest), encoding="utf-8")
     return artifact.write(root, manifest)
+
+
+def _device(how: Running, findings: Findings) -> DeviceTarget:
+    """The device that the model was made for, with the least that it needs."""
+    if how.device == CPU:
+        return how.target
+    return replace(how.target, least_sm=findings.least_sm, least_driver=LEAST_DRIVER)
+
+
+def _shapes(how: Running, findings: Findings) -> ClosedShapes | None:
+    """The closed shapes of a GPU: every measured batch size with every length that may be padded to."""
+    if how.device == CPU:
+        return None
+    return ClosedShapes(findings.batch_sizes, findings.padding.sizes if findings.padding else ())
 
 
 def _batching(findings: Findings, threads: int) -> Batching:

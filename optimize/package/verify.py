@@ -101,7 +101,14 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
     artifact.verify(found)
     inputs, expected = _samples(found)
     threads = found.manifest.batching.threads if found.manifest.batching else 1
-    options = BackendOptions(threads, optimized=found.manifest.optimized)
+    manifest = found.manifest
+    options = BackendOptions(
+        threads,
+        optimized=manifest.optimized,
+        target=manifest.device,
+        shapes=manifest.shapes,
+        padding=manifest.padding,
+    )
     session = loader(found.manifest.backend)(found.model_path, options)
     try:
         answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
