@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from . import counters
+from .figures import Figures
 
-L4 = "sm=89"
+FIGURES = Figures()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,3 +28,22 @@ def _one_sound_l4(request: pytest.FixtureRequest) -> Iterator[None]:
     counters.reset()
     yield
     counters.fail(0)
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    """What the run's last lines show."""
+    return FIGURES
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    # Imported here: torch takes seconds, and other tests of this folder need none.
+    from .candidates import Workshop
+
+    return Workshop(tmp_path_factory.mktemp("candidates"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in FIGURES.lines():
+        terminalreporter.write_line(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,8 @@ def file(name: str) -> Path:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_suffix(".part")
-        made.write_bytes(MODELS[name].build(MODELS[name]).SerializeToString())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own
+            made.write_bytes(MODELS[name].build(MODELS[name]).SerializeToString())
         made.rename(path)
     return path
