@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ from .command_line import OneLineParser
 from .errors import BadInput, OptimizeError
 from .options import parse
 from .sandbox.supervisor import supervise
+from .target import CPU
 
 INTERRUPTED = 130
 LOG_WIDTH = 160
@@ -63,14 +65,18 @@ def main(arguments: Sequence[str]) -> int:
 def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported late, so that --help and wrong options answer without loading the libraries.
-    from . import pipeline
+    from server.system import gpu
+
+    from . import hardware, pipeline
     from .package import experiment_record, report, verify
     from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
     with experiment_record.opened(options, command) as record:
-        written = pipeline.run(options, command, Display(console))
+        found = gpu.read() if options.target != CPU else gpu.Gpus()
+        visible = hardware.gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        written = pipeline.run(options, command, Display(console), visible)
         console.print()
         console.print(verify.table(written.manifest))
         record.finish(written)

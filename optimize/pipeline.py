@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
+from server.target import BucketBytes, ClosedShapes
 
 from . import hardware, provenance, target
 from .errors import ExportFailed, NotProven
@@ -18,20 +20,21 @@ from .evaluation.dataset import Dataset, Split
 from .evaluation.evaluate import Allowance
 from .evaluation.metrics import Metric
 from .evaluation.source_check import SourceCheck
-from .hardware import Hardware
+from .hardware import Gpu, Hardware
 from .options import Options
-from .package import artifact, prepack, profile
+from .package import artifact, device_memory, prepack, profile
 from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
 from .passes import cuda_from_onnx, running
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
-from .search import budget, builder, layouts, selection
+from .search import budget, builder, device_options, layouts, selection
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
 from .search.candidates import FLOAT32
+from .search.device_options import Variant
 from .search.judge import REPAIRED
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
@@ -43,14 +46,14 @@ from .target import Target
 TYPICAL_BATCH = 8
 
 
-def run(options: Options, command: str, display: Display) -> Artifact:
+def run(options: Options, command: str, display: Display, gpus: Sequence[Gpu] = ()) -> Artifact:
     """Run a search and write its artifact to ``options.output``.
 
     Raises BadInput for an unusable option or file, ExportFailed and NotProven for a model that cannot be optimized. An
     incomplete artifact is deleted.
     """
     time = Budget(options.budget_s)
-    device = target.resolve(options.target, target.look(hardware.gpus() if options.target != target.CPU else ()))
+    device = target.resolve(options.target, target.look(gpus))
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
         options = replace(options, threads=(1,)) if device.gpu else options
@@ -74,6 +77,7 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             rows_proof.independent and max(options.batch_sizes) > 1,
         )  # fmt: skip
         found = _search(options, machine, rule, source, built, device, display)
+        found, variants = _device_options(options, time, found, split.evaluation, Path(scratch), display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -91,6 +95,9 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             operators=_operators(found, split.evaluation),
             padding=_padding(source, graph, found.chosen, finished, display),
             least_sm=_least_sm(found.chosen),
+            least_driver=device.least_driver,
+            device_memory=_device_memory(options, time, finished, device, display),
+            device_options=variants,
         )
         with display.stage("Writing the artifact"):
             written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
@@ -265,6 +272,22 @@ def _finish(
     return finished
 
 
+def _device_memory(
+    options: Options, time: Budget, finished: PrepackedModel, device: Target, display: Display
+) -> tuple[BucketBytes, ...]:
+    """What every closed shape takes on the GPU; nothing on the CPU, and where no time is left."""
+    if device.gpu is None or time.remaining_s <= 0:
+        return ()
+    file = finished.files[0]
+    how = running.of(file)
+    shapes = ClosedShapes(options.batch_sizes, (how.length,) if how.length else ())
+    with display.stage("Measuring the device memory of every shape") as stage:
+        weights = artifact.weight_bytes(finished)
+        found = isolation.call(_roomy(options), device_memory.buckets, file, shapes, weights, device.gpu.uuid)
+        stage.result = f"{weights / 1e6:,.0f} MB, and {max(one.bytes for one in found) / 1e6:,.0f} MB for the largest"
+    return found
+
+
 def _padding(
     source: Conversion, graph: Path, chosen: Outcome, finished: PrepackedModel, display: Display
 ) -> VariableAxis | None:
@@ -309,7 +332,7 @@ def _layouts(
     options: Options, time: Budget, found: Search, data: Dataset, machine: Hardware, display: Display
 ) -> list[Layout]:
     """Measure how many instances to run at once. Latency needs no layouts: one instance serves a single request."""
-    pairs = layouts.options(machine.cores, options.threads)
+    pairs = layouts.on_gpu() if machine.gpu else layouts.options(machine.cores, options.threads)
     chosen = found.chosen
     if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
         return []
@@ -320,6 +343,20 @@ def _layouts(
         best = layouts.best(measured)
         stage.result = f"{best.instances} x {best.threads} thread(s), {best.rows_per_s:,.0f} rows/s"
     return measured
+
+
+def _device_options(
+    options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display
+) -> tuple[Search, tuple[Variant, ...]]:
+    """Measure the options of the chosen candidate's device, if it has any and time is left."""
+    if found.chosen.record is None or not running.on_gpu(found.chosen.record.path) or time.remaining_s <= 0:
+        return found, ()
+    config = MeasurementConfig(options.batch_sizes, (1,), options.rounds, time.layouts_s, options.seed)
+    with display.stage("Measuring convolution search and CUDA graphs") as stage:
+        found, variants = device_options.measure(found, data, scratch, config, options.objective, stage.count)
+        best = [f"{name} {value}" for one in variants if one.chosen for name, value in one.options.items()]
+        stage.result = ", ".join(best) or "the engine has no such options"
+    return found, variants
 
 
 def _single(found: Search) -> Layout:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from server.target import LEAST_DRIVERS
+
 from .errors import NoTarget
 from .hardware import Gpu
 
@@ -39,7 +41,8 @@ NO_TENSORRT = (
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What this host has. ``gpus``: the visible ones. ``providers``: execution providers of the installed ONNX Runtime.
+    """What this host has. ``gpus``: the visible ones. ``providers``: execution providers of the installed ONNX Runtime,
+    and ``cuda``: the major version of CUDA that it was built for; 0: none.
 
     ``engines``: kinds of engines with the module that builds each. ``missing``: why there is none, if there is none.
     """
@@ -48,6 +51,7 @@ class Host:
     providers: tuple[str, ...] = ()
     engines: tuple[tuple[str, str], ...] = ()
     missing: str = ""
+    cuda: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,19 @@ class Target:
     """The device of a search. ``kinds``: the targets whose candidates it tries. ``gpu``: None for the CPU.
 
     ``engine``: tensorrt or tensorrt_rtx, and the ``module`` that builds it; both are empty where none are built.
+    ``cuda``: the major version of CUDA that its libraries need.
     """
 
     kinds: frozenset[str] = frozenset({CPU})
     gpu: Gpu | None = None
     engine: str = ""
     module: str = ""
+    cuda: int = 0
+
+    @property
+    def least_driver(self) -> int:
+        """The lowest major version of the driver; 0: none is needed."""
+        return LEAST_DRIVERS.get(self.cuda, 0)
 
     @property
     def sm(self) -> int:
@@ -87,8 +98,8 @@ def resolve(asked: Asked, host: Host) -> Target:
     if lacks:
         raise NoTarget(f"--target {asked}: {'; and '.join(lacks)}")
     if engine is None or asked == CUDA:
-        return Target(frozenset({CUDA}), host.gpus[0])
-    return Target(frozenset({CUDA, TENSORRT}), host.gpus[0], *engine)
+        return Target(frozenset({CUDA}), host.gpus[0], cuda=host.cuda)
+    return Target(frozenset({CUDA, TENSORRT}), host.gpus[0], *engine, host.cuda)
 
 
 def look(gpus: Sequence[Gpu], load: Callable[[str], object] = importlib.import_module) -> Host:
@@ -105,13 +116,21 @@ def look(gpus: Sequence[Gpu], load: Callable[[str], object] = importlib.import_m
             else:
                 engines.append((kind, module))
                 break
-    return Host(tuple(gpus), _providers(), tuple(engines), "; ".join(missing))
+    return Host(tuple(gpus), _providers(), tuple(engines), "; ".join(missing), _cuda())
 
 
 def _providers() -> tuple[str, ...]:
     import onnxruntime
 
     return tuple(onnxruntime.get_available_providers())
+
+
+def _cuda() -> int:
+    """The major version of CUDA of the installed ONNX Runtime; 0: it has none."""
+    from onnxruntime.capi import build_and_package_info
+
+    major = str(getattr(build_and_package_info, "cuda_version", "")).partition(".")[0]
+    return int(major) if major.isdigit() else 0
 
 
 def _fits(kind: str, gpus: Sequence[Gpu]) -> bool:

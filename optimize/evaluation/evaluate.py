@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from server.backends import Session
 from server.tensors import Array, TensorSpec
 
 from ..errors import BadInput
@@ -74,6 +76,15 @@ def outputs(
         return {name: np.concatenate([part[at] for part in parts])[:rows] for at, name in enumerate(names)}
     finally:
         session.close()
+
+
+def run_in_parts(session: Session, batch: Sequence[Array], most_rows: int) -> list[Array]:
+    """Run ``session`` on at most ``most_rows`` rows at a time (0: on all), which are on axis 0."""
+    rows = len(batch[0])
+    if not most_rows or rows <= most_rows:
+        return session.run(batch)
+    parts = [session.run([array[at : at + most_rows] for array in batch]) for at in range(0, rows, most_rows)]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def rows_first(answer: Array, spec: TensorSpec, run_rows: int) -> Array:

@@ -8,7 +8,7 @@ casts every value to half and back. Products are summed in float32 there and her
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def _low_values(model: onnx_ir.Model) -> dict[onnx_ir.Value, onnx_ir.DataType]:
     return {value: value.dtype for value in values if value.dtype in half}
 
 
-def _wide(array: object, name: str | None = None) -> onnx_ir.Tensor:
+def _wide(array: object, name: str | None = None) -> onnx_ir.Tensor[Any]:
     import onnx_ir
 
     return onnx_ir.Tensor(np.asarray(array).astype(np.float32), name=name)

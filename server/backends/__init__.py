@@ -28,7 +28,7 @@ class BackendOptions:
     For GPUs: ``target`` has the kind of the device and what was measured to be best there, ``ordinals`` are the GPUs,
     each of which gets a copy of the model. ``shapes``: the only shapes that run; None: any, without CUDA graphs.
     ``padding``: the axis that they pad. ``lanes``: batches that are under way on a GPU. ``memory_bytes``: most device
-    memory of one copy; 0: nine tenths of what is free.
+    memory of one copy; 0: nine tenths of what is free. ``spec``: the manifest's, for files that do not name tensors.
     """
 
     threads: int = 1
@@ -40,6 +40,7 @@ class BackendOptions:
     padding: VariableAxis | None = None
     lanes: int = 2
     memory_bytes: int = 0
+    spec: ModelSpec | None = None
 
     @property
     def device(self) -> str:
@@ -84,6 +85,9 @@ Loader = Callable[[Path, BackendOptions], Session]
 BACKENDS: dict[str, str] = {
     "onnxruntime": "server.backends.onnxruntime:load",
     "onnxruntime_cuda": "server.backends.onnxruntime_cuda:load",
+    "tensorrt": "server.backends.tensorrt:load",
+    "tensorrt_rtx": "server.backends.tensorrt:load",
+    "torch_export": "server.backends.torch_export:load",
     "openvino": "server.backends.openvino:load",
     "fake": "server.backends.fake:load",
     "tokenizer": "server.backends.tokenizer:load",

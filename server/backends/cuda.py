@@ -7,8 +7,11 @@ Calls that only enqueue keep the GIL: each takes microseconds, and to take the G
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Iterable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
+from pathlib import Path
 
 import numpy as np
 
@@ -183,12 +186,15 @@ def visible_devices(libraries: Iterable[str] = LIBRARIES) -> int:
 
 
 def _installed(libraries: Iterable[str]) -> str:
+    """The name or path of the first library that can be loaded: one that is in use, from a wheel, from the system."""
     for name in libraries:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return name
+        wheels = [str(path) for folder in sys.path for path in Path(folder, "nvidia").glob(f"*/lib/{name}")]
+        for one, mode in ((name, os.RTLD_NOLOAD), *((path, 0) for path in wheels), (name, 0)):
+            try:
+                ctypes.CDLL(one, mode=mode)
+            except OSError:
+                continue
+            return one
     raise BadSetting("the CUDA runtime (libcudart) is not installed; use the GPU image, or --device cpu")
 
 

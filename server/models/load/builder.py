@@ -16,6 +16,7 @@ from ..served import ServedModel
 from . import pipelines, scripts, tensor_models
 from .context import Build, LoadContext
 from .host import compare_host
+from .placement import require_device
 
 log = logging.getLogger("slipway.models")
 
@@ -54,6 +55,7 @@ class Loader:
             model = scripts.build(build, artifact.script)
         else:
             compare_host(artifact.manifest)
+            require_device(artifact.manifest, self._context.settings)
             model = tensor_models.build(build)
         trim()
         model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9

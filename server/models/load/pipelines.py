@@ -32,7 +32,7 @@ from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
 from .limits import batching_for, inline_within
-from .placement import backend_options
+from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
 from .tensor_models import padding_of, require_declared_spec
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
@@ -116,6 +116,7 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     if manifest.pipeline is not None:
         raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
     compare_host(manifest)
+    require_device(manifest, settings)
     batching = batching_for(manifest, settings)
     options = backend_options(manifest, settings, batching)
     session = loader(backend_for(manifest.backend, options.device))(artifact.model_path, options)
