@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from queue import SimpleQueue
 from threading import Lock
 
@@ -20,7 +19,7 @@ from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, Unp
 from ..target import ClosedShapes
 from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
 from .cuda import CudaError, classified
-from .lanes import Device, DeviceCounters, Lane, Program, Region, Shape, Slot, fill, taken_out
+from .lanes import Device, DeviceCounters, Lane, Program, Region, Shape, Slot, fill, summed, taken_out
 
 log = logging.getLogger("slipway.device")
 
@@ -118,11 +117,7 @@ class DeviceSession:
 
     def counters(self) -> DeviceCounters:
         """The counters of all lanes together."""
-        total = DeviceCounters()
-        for lane in self._lanes:
-            for one in fields(DeviceCounters):
-                setattr(total, one.name, getattr(total, one.name) + getattr(lane.counters, one.name))
-        return total
+        return DeviceCounters(**summed(lane.counters for lane in self._lanes))
 
     def _bucket(self, batch: Sequence[Array]) -> tuple[Bucket, int, int]:
         """The bucket of a batch, its rows (0: no batch axis) and its length (0: nothing is padded)."""

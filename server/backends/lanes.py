@@ -6,8 +6,8 @@ While one lane computes, the next one is filled and copied to the device. All bu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from threading import Lock
 from typing import Protocol
 
@@ -103,6 +103,15 @@ class DeviceCounters:
     copy_in_ns: int = 0
     compute_ns: int = 0
     copy_out_ns: int = 0
+
+
+def summed(counters: Iterable[DeviceCounters]) -> dict[str, int]:
+    """The sums of several counters, by name."""
+    total = dict.fromkeys((one.name for one in fields(DeviceCounters)), 0)
+    for each in counters:
+        for name in total:
+            total[name] += getattr(each, name)
+    return total
 
 
 @dataclass(slots=True)

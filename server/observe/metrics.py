@@ -22,7 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
-from . import choices, run_counters, steps
+from . import choices, device_metrics, run_counters, steps
 from .choices import Choices
 from .histograms import Histograms, rows_buckets, seconds_buckets
 from .run_counters import Run, RunCounters
@@ -130,6 +130,8 @@ class ModelMetrics:
         """Incidents of a script by kind: threads given up, workers killed, restarted and outgrown."""
         self.worker_bytes: Callable[[], int] | None = None
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
+        self.device: Callable[[], Mapping[str, int]] | None = None
+        """Counts of the runs on GPUs; None on the CPU."""
         self.steps: Sequence[StepMetrics] = ()
         """The steps of a pipeline, in order."""
 
@@ -201,6 +203,8 @@ class Metrics(Collector):
             (one.labels, one.choices) for one in self._models.values() if one.choices is not None
         )
         yield from self._scripts()
+        on_gpus = [(one.labels, one.device()) for one in self._models.values() if one.device is not None]
+        yield from device_metrics.families(on_gpus) if on_gpus else ()
         for more in self.further:
             with entry("process"):
                 yield from list(more())

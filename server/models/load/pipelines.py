@@ -14,6 +14,7 @@ from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, backend_for, loader
 from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
+from ...backends.lanes import summed
 from ...errors import BrokenArtifact, SlipwayError
 from ...observe.metrics import ModelMetrics
 from ...observe.steps import StepMetrics
@@ -159,6 +160,9 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
     for one, step_metrics in zip(steps, recorded, strict=True):
         pipeline.add(_schedule(build, one, metrics, step_metrics, pipeline))
     connect(metrics, pipeline)
+    on_gpus = [one.step.session for one in steps if isinstance(one.step.session, DeviceSession)]
+    if on_gpus:
+        metrics.device = lambda: summed(one.counters() for one in on_gpus)
     return ServedModel(
         name=manifest.name,
         version=manifest.version,

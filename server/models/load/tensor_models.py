@@ -11,6 +11,7 @@ from ...artifact import Artifact, Batching, Manifest
 from ...backends import Session, backend_for, loader
 from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
+from ...backends.lanes import summed
 from ...errors import BrokenArtifact
 from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
@@ -147,6 +148,9 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
     metrics.work.size(model.batching.instances, model.batching.threads)
     scheduler = _schedule(build, model, metrics)
     connect(metrics, scheduler)
+    session = model.session
+    if isinstance(session, DeviceSession):
+        metrics.device = lambda: summed([session.counters()])
     _log(manifest, model)
     return ServedModel(
         name=manifest.name,

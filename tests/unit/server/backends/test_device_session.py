@@ -80,7 +80,7 @@ def test_a_graph_that_cannot_be_captured_or_answers_otherwise_is_not_used(
     options: dict[str, bool], reason: str
 ) -> None:
     device = FakeDevice()
-    opened = session(device, **options)
+    opened = session(device, (1, 4), **options)
     assert reason in opened.graphless
     (answer,) = opened.run([rows_of(3)])
     np.testing.assert_array_equal(answer, 2 * rows_of(3))
