@@ -255,23 +255,25 @@ class Lane:
         self._events = []
 
 
-def fill(view: Array, array: Array, dtype: DType, axis: int, value: float) -> None:
-    """Copy rows into a bucket's input: ``axis`` is filled up with ``value`` (0: none), further rows repeat the last."""
-    rows = len(array) if array.ndim else 0
-    source = bfloat16_of_float32(array) if dtype is BF16 else array
-    if not array.ndim or source.shape == view.shape:
-        view[...] = source
-        return
-    part = view[:rows]
-    if axis and array.shape[axis] < view.shape[axis]:
-        filler = bfloat16_of_float32(np.array(value, np.float32)) if dtype is BF16 else value
-        length = array.shape[axis]
-        before = (slice(None),) * axis
-        part[(*before, slice(length))] = source
-        part[(*before, slice(length, None))] = filler
-    else:
-        part[...] = source
-    view[rows:] = part[-1]
+def fill(view: Array, parts: Sequence[Array], dtype: DType, axis: int, value: float) -> None:
+    """Copy the rows of all parts into a bucket's input: each part is filled up with ``value`` along ``axis`` (0: none),
+    and further rows repeat the last one."""
+    start = 0
+    for array in parts:
+        source = bfloat16_of_float32(array) if dtype is BF16 else array
+        if not array.ndim or source.shape == view.shape:
+            view[...] = source
+            return
+        part = view[start : start + len(array)]
+        if axis and array.shape[axis] < view.shape[axis]:
+            length, before = array.shape[axis], (slice(None),) * axis
+            part[(*before, slice(length))] = source
+            filler = bfloat16_of_float32(np.array(value, np.float32)) if dtype is BF16 else value
+            part[(*before, slice(length, None))] = filler
+        else:
+            part[...] = source
+        start += len(array)
+    view[start:] = view[start - 1]
 
 
 def taken_out(view: Array, dtype: DType, rows: int, axis: int, length: int) -> Array:

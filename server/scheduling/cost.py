@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 FORGETTING = 0.1
 """Weight of a new measurement against the average of the earlier ones."""
@@ -51,10 +51,12 @@ class CostTable:
     tile, a padding bucket) are kept as measured; no line is fitted through them.
     """
 
-    def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
+    def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]], closed: Sequence[int] = ()) -> None:
         """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep. Without any, the first run that is
-        recorded counts for all batch sizes, until others are measured."""
+        recorded counts for all batch sizes, until others are measured. ``closed``: the only batch sizes that a device
+        runs; others are padded to the next one and cost as much."""
         self.max_batch_size = max_batch_size
+        self._closed = sorted(size for size in closed if size <= max_batch_size)
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
         self._guessed = not self._measured
         if self._guessed:
@@ -69,6 +71,7 @@ class CostTable:
 
     def record(self, rows: int, duration_ns: int) -> None:
         """Learn from one run of ``rows`` rows."""
+        rows = self._run_size(rows)
         if self._guessed:
             self._guessed = False
             self._measured = dict.fromkeys((1, self.max_batch_size), float(duration_ns))
@@ -140,7 +143,15 @@ class CostTable:
         self._efficient = efficient
         self._row_ns = best_ns
 
+    def _run_size(self, rows: int) -> int:
+        """The batch size that runs for so many rows."""
+        if not self._closed:
+            return rows
+        place = bisect.bisect_left(self._closed, rows)
+        return self._closed[place] if place < len(self._closed) else rows
+
     def _interpolate(self, sizes: list[int], rows: int) -> float:
+        rows = self._run_size(rows)
         place = bisect.bisect_left(sizes, rows)
         if place == len(sizes):
             return self._measured[sizes[-1]] * rows / sizes[-1]

@@ -15,7 +15,7 @@ from ..request import NEVER
 from .batch import Batch
 from .device import FREE, ModelTurns, Turn
 from .padding import Padding
-from .run import Failures, RunModel, run
+from .run import Failures, Join, RunModel, run
 
 log = logging.getLogger("slipway.executor")
 
@@ -55,6 +55,7 @@ class Work:
     finish: Finish
     lost: Lost
     padding: Padding | None = None
+    join: Join | None = None
 
 
 class ThreadExecutor:
@@ -126,7 +127,7 @@ class Instance:
         self._wait(0)
         batch = self._batch = work.pull(None, self._turn.limit_ns)
         while batch is not None:
-            failures = run(batch, work.model, work.padding)
+            failures = run(batch, work.model, work.padding, join=work.join)
             try:
                 self._loop.call_soon_threadsafe(work.finish, batch, failures)
             except RuntimeError:
@@ -167,7 +168,7 @@ class InlineExecutor:
         begun_ns = perf_counter_ns()
         try:
             while (batch := work.pull(batch, NEVER)) is not None:
-                work.finish(batch, run(batch, work.model, work.padding))
+                work.finish(batch, run(batch, work.model, work.padding, join=work.join))
                 if perf_counter_ns() - begun_ns > INLINE_NS:
                     self._loop.call_soon(self._serve, batch)
                     return

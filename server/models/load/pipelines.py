@@ -35,7 +35,7 @@ from .host import compare_host
 from .limits import batching_for, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
-from .tensor_models import padding_of, require_declared_spec
+from .tensor_models import closed_rows, joined_by, padding_of, require_declared_spec
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
@@ -263,13 +263,16 @@ def _schedule(
         step.learn(batch)
 
     scheduler = Scheduler(
-        BatchQueue(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths),
+        BatchQueue(
+            *(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths), closed=closed_rows(one.session)
+        ),
         one.session.run,
         build.loop,
         instances=warm.instances,
         inline=warm.inline,
         max_queue_ns=0,  # the pipeline admits
         padding=one.padding,
+        join=joined_by(one.session),
         turns=context.turns(one.artifact.manifest, one.batching.threads) if one.own and not warm.inline else None,
         on_batch=on_batch,
         on_end=pipeline.ended,

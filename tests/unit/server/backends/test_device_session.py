@@ -88,6 +88,38 @@ def test_a_graph_that_cannot_be_captured_or_answers_otherwise_is_not_used(
     assert opened.counters().replays == 0
 
 
+@pytest.mark.parametrize("counts", [(1, 1), (1, 2), (2, 2), (1, 1, 1)])
+def test_requests_are_joined_in_pinned_memory_without_another_copy(counts: tuple[int, ...]) -> None:
+    opened = session(FakeDevice())
+    parts = [(rows_of(count) + index,) for index, count in enumerate(counts)]
+    joined = opened.join(parts)
+    assert any(np.shares_memory(joined[0], block) for block in opened._lanes[0].device.pinned.values())  # type: ignore[attr-defined]
+    whole = np.concatenate([part[0] for part in parts])
+    np.testing.assert_array_equal(joined[0], whole)
+    (answer,) = opened.run(joined)
+    np.testing.assert_array_equal(answer, 2 * whole)
+    (again,) = opened.run([rows_of(2)])
+    np.testing.assert_array_equal(again, 2 * rows_of(2))
+
+
+def test_requests_of_different_lengths_are_joined_and_padded() -> None:
+    opened = DeviceSession([FakeProgram(TEXT, FakeDevice())], ClosedShapes((2,), (4, 8)), PADDED, lanes=1)
+    parts = [(np.array([[1, 2]]), np.array([[1, 1]])), (np.array([[3, 4, 5]]), np.array([[1, 1, 1]]))]
+    joined = opened.join(parts)
+    np.testing.assert_array_equal(joined[0], [[1, 2, 7], [3, 4, 5]])
+    np.testing.assert_array_equal(joined[1], [[1, 1, 0], [1, 1, 1]])
+    (answer,) = opened.run(joined)
+    np.testing.assert_array_equal(answer, [[2, 4, 14], [6, 8, 10]])
+
+
+def test_a_refused_join_gives_its_lane_back() -> None:
+    opened = DeviceSession([FakeProgram(ROWS, FakeDevice())], ClosedShapes((4,)), None, lanes=1)
+    for _ in range(3):
+        with pytest.raises(UnprocessableInput):
+            opened.join([(rows_of(3),), (rows_of(2),)])
+    opened.run([rows_of(1)])
+
+
 def test_dependent_rows_run_as_they_are() -> None:
     opened = session(FakeDevice())
     opened.pads_rows = False
