@@ -45,6 +45,13 @@ FIXED = frozenset(
 )
 """Operators whose float inputs must be float32, or whose type is an attribute: always islands."""
 
+NO_BFLOAT16 = frozenset(
+    {"ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "LRN", "LSTM", "Pad", "DepthToSpace"}
+    | {"LeakyRelu", "PRelu", "Clip", "LogSoftmax", "Log", "Reciprocal", "Floor", "Round", "ReduceMax", "ReduceL2"}
+    | {"ArgMax", "TopK", "Greater", "Equal", "Einsum"}
+)
+"""Operators without a bfloat16 kernel in ONNX Runtime's CUDA provider: islands in bfloat16. Seen with 1.31.1."""
+
 SQUARES = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization", "RMSNormalization"}
     | {"ReduceL2", "ReduceSumSquare"}
@@ -230,7 +237,7 @@ def _island(
     """Why this node stays in float32, or None."""
     if any(value.name in keep_float for value in node.outputs):
         return "kept by repair"
-    if node.op_type in FIXED:
+    if node.op_type in FIXED or (to == "bfloat16" and node.op_type in NO_BFLOAT16):
         return "its operator asks for float32"
     if node.op_type == "Constant" and "value" not in node.attributes:
         return "its constant has no type of its own"

@@ -48,6 +48,11 @@ class Workshop:
         assert row.recipe[-1] == ENGINE
         return self._through(model, row, len(row.recipe) - 1).path
 
+    def fused(self, model: str) -> Path:
+        """The float32 graph with operators of ONNX Runtime's own domain."""
+        row = CANDIDATES["cuda_fused_float16"]
+        return self._through(model, row, 1).path
+
     def _through(self, model: str, row: Candidate, count: int) -> PassRecord:
         if not count:
             return PassRecord(models.file(model), {})
