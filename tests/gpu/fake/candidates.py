@@ -17,7 +17,7 @@ from optimize.target import CUDA, TENSORRT
 from . import models
 
 ROWS = (1, 4)
-CALIBRATION_ROWS = 4
+CALIBRATION_ROWS = 2
 L4 = Gpu("NVIDIA L4", "GPU-0", 89, "580.95.05", 23034 << 20)
 HARDWARE = Hardware("Abacus 3", "x86_64", ("avx2",), 2, L4)
 FLOAT32 = "cuda_float32"

@@ -17,9 +17,10 @@ FIGURES = Figures()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip at collection where the interpreter is not that of the environment."""
     if importlib.util.find_spec("fake_gpu_driver") is None:
+        skip = pytest.mark.skip(reason="needs onnxruntime-gpu over fake CUDA: make test-gpu-fake (docs/gpu.md)")
         for item in items:
             if "tests/gpu/fake/" in item.nodeid:
-                item.add_marker(pytest.mark.skip(reason="runs over fake GPUs with: make test-gpu-fake (docs/gpu.md)"))
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)
