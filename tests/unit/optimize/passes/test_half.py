@@ -163,6 +163,13 @@ def test_statistics_of_a_normalisation_stay_in_float32(tmp_path: Path, extra: tu
     assert sqnr_db(outputs(record.path, ROWS, 8, 1), outputs(source, ROWS, 8, 1)) > 50
 
 
+def test_operators_without_a_bfloat16_kernel_on_cuda_stay_in_float32(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w1", "a"), node("LeakyRelu", "a", "b"), node("MatMul", "b w2", "y")]
+    source = chain(tmp_path / "leaky.onnx", nodes, {"w1": matrix(1), "w2": matrix(2)})
+    for to, islands in (("float16", 0), ("bfloat16", 1)):
+        assert cast(source, tmp_path / to, to=to).applied["float32_nodes"] == islands
+
+
 def test_a_graph_with_branches_is_refused(tmp_path: Path) -> None:
     branch = helper.make_graph(
         [node("Identity", "x", "out")], "b", [], [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
