@@ -157,6 +157,7 @@ class InferRequest:
         "outputs",
         "patience_ns",
         "picked_ns",
+        "probe",
         "respond",
         "rows",
         "run_rows",
@@ -185,6 +186,7 @@ class InferRequest:
         self.filled = 0  # positions added to its own rows, to bring them to that length
         self.size_bytes = 0
         self.abandoned = False
+        self.probe = False  # predicted to be late, and tried all the same: its run corrects the estimates
         self.ended = False
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did

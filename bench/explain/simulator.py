@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from server.errors import SlipwayError
 from server.request import NEVER, InferRequest
+from server.scheduling.admission import Admission, LoopLag
 from server.scheduling.batch import Batch
 from server.scheduling.queue import BatchQueue
 
@@ -69,6 +71,7 @@ def simulate(
     1 if each has its own cores, ``busy`` if they share one. ``max_queue_ns``: admission refuses a longer wait.
     """
     outcome = Outcome()
+    admission = Admission(queue, LoopLag(), max_queue_ns)
     running: dict[Batch, float] = {}  # the remaining ns of each run, if it ran alone
     coming = iter(arrivals)
     following = next(coming, None)
@@ -85,7 +88,7 @@ def simulate(
             del running[first]
             _finish(first, now_ns, queue, outcome)
         elif following is not None and now_ns == following.at_ns:
-            _arrive(following, queue, outcome, max_queue_ns)
+            _arrive(following, queue, outcome, admission)
             following = next(coming, None)
         while queue.running.idle:
             begun = queue.pull(now_ns)
@@ -98,13 +101,14 @@ def simulate(
     return outcome
 
 
-def _arrive(one: Arrival, queue: BatchQueue, outcome: Outcome, max_queue_ns: int) -> None:
+def _arrive(one: Arrival, queue: BatchQueue, outcome: Outcome, admission: Admission) -> None:
     deadline_ns = one.at_ns + one.allowed_ns if one.allowed_ns else NEVER
-    wait_ns = queue.backlog_ns(one.at_ns)
-    if wait_ns > max_queue_ns or queue.finish_ns(1, one.shape, 0, one.at_ns, wait_ns) > deadline_ns:
+    request = InferRequest((), 1, lambda _: None, one.at_ns, deadline_ns=deadline_ns)
+    try:
+        admission.admit(request, one.shape, one.at_ns)
+    except SlipwayError:
         outcome.refused += 1
         return
-    request = InferRequest((), 1, lambda _: None, one.at_ns, deadline_ns=deadline_ns)
     queue.push(request, one.shape, one.at_ns)
     outcome.deepest = max(outcome.deepest, queue.waiting.rows)
 

@@ -34,6 +34,11 @@ class Batch:
         self.assembled_ns = 0
         self.computed_ns = 0
 
+    @property
+    def probe(self) -> bool:
+        """Whether the first request was tried although it was predicted to be late."""
+        return bool(self.slices) and self.slices[0][0].probe
+
     def positions(self) -> tuple[int, int]:
         """Positions of the padded axis over the rows that did not fail: (requested, added by padding)."""
         real = rows = 0

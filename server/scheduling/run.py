@@ -39,7 +39,7 @@ def run(
         batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
         try:
-            failures = _bisect(batch, model, padding, error)
+            failures = _bisect(batch, model, padding, error, clock)
         except BaseException as second:  # noqa: BLE001 - such as outputs of the halves that do not fit together
             failures = _all_failed(batch, slices, second)
     else:
@@ -81,7 +81,9 @@ def _all_failed(batch: Batch, slices: list[Slice], error: BaseException) -> Fail
     return [(one, failure) for one in slices]
 
 
-def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:
+def _bisect(
+    batch: Batch, model: RunModel, padding: Padding | None, error: BaseException, clock: Callable[[], int]
+) -> Failures:
     slices = batch.slices
     if isinstance(error, OutOfMemory):
         batch.out_of_memory = True
@@ -101,7 +103,7 @@ def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseE
     failures: Failures = []
     for part in (slices[:middle], slices[middle:]):
         half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns, batch.length)
-        failures += run(half, model, padding, shared=True)
+        failures += run(half, model, padding, clock, shared=True)
         halves.append(half)
     batch.slices = [one for half in halves for one in half.slices]
     computed = [half.outputs for half in halves if half.slices]
