@@ -145,6 +145,12 @@ class DeadlineExceeded(SlipwayError):
     retryable = True
 
 
+class LoadTimedOut(SlipwayError):
+    """A model did not load within ``--load-timeout-s``."""
+
+    code = "load_timed_out"
+
+
 class OutOfMemory(SlipwayError):
     """Not enough memory for this model or this batch."""
 

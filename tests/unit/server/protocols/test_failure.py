@@ -37,6 +37,7 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "model_failed": (500, False),
     "not_ready": (503, True),
     "deadline_exceeded": (504, True),
+    "load_timed_out": (504, False),
     "out_of_memory": (507, True),
     "broken_artifact": (422, False),
     "no_such_artifact": (404, False),
