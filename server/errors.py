@@ -180,3 +180,7 @@ class BadSetting(SlipwayError):
     """A setting does not exist or has an impossible value."""
 
     code = "bad_setting"
+
+
+CLIENT_ERRORS = (MalformedInput, UnprocessableInput, UnsupportedMedia, NotAcceptable)
+"""Faults of a request that a model or a script finds: no failure of the model, and nothing for an operator to do."""

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ..errors import DeviceLost, ModelFailed, OutOfMemory, SlipwayError
+from ..errors import CLIENT_ERRORS, DeviceLost, ModelFailed, OutOfMemory, SlipwayError
 from ..tensors import Array
 from .batch import Batch, Slice
 from .padding import Padding
@@ -119,10 +119,13 @@ def _bisect(
         if not isinstance(error, SlipwayError):
             log.error("the model failed rows=%d", batch.rows, exc_info=error)
             error = ModelFailed("the model failed on this input; the server's log has the details")
+        elif isinstance(error, CLIENT_ERRORS):
+            log.info("the model refuses an input code=%s error=%s", error.code, error)
         elif error.__cause__ is not None:
-            log.error("the model failed error=%s cause=%s", error, error.__cause__)
+            log.error("the model failed code=%s error=%s cause=%s", error.code, error, error.__cause__)
         return [(slices[0], error)]
-    log.warning("a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
+    level = logging.INFO if isinstance(error, CLIENT_ERRORS) else logging.WARNING
+    log.log(level, "a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
     middle = len(slices) // 2
     halves = []
     failures: Failures = []
