@@ -87,7 +87,7 @@ class CostTable:
         ``probe``: the run was predicted to be too slow, and was tried because nothing else ran. If it was faster, the
         model is fast again, and the run is believed as it is.
         """
-        duration_ns = max(duration_ns, 1)
+        duration_ns = duration_ns or 1
         self._fastest.record(rows, duration_ns, now_ns)
         self._seen_ns[rows] = now_ns
         if now_ns >= self._aging_ns:
