@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ..models import LoadOptions, Models
 from ..models.names import shown
@@ -139,6 +140,12 @@ class ModelDocument(BaseModel):
     switches: list[SwitchDocument]
 
 
+MODELS = TypeAdapter(list[ModelDocument])
+
+IN_A_TURN = 20
+"""Models that a listing reads in one turn of the event loop."""
+
+
 def router(models: Models, guard: Guard) -> APIRouter:
     """All routes under ``/admin``, for requests that pass the guard."""
 
@@ -152,9 +159,14 @@ def router(models: Models, guard: Guard) -> APIRouter:
 
 
 def _add_loading(routes: APIRouter, models: Models) -> None:
-    @routes.get("", summary="All models, their versions, labels and comparisons")
-    async def index() -> list[ModelDocument]:
-        return [_model(models, versions) for versions in models.known()]
+    @routes.get("", summary="All models, their versions, labels and comparisons", response_model=list[ModelDocument])
+    async def index() -> Response:
+        documents = []
+        for number, versions in enumerate(models.known(), 1):
+            documents.append(_model(models, versions))
+            if number % IN_A_TURN == 0:
+                await asyncio.sleep(0)
+        return Response(await asyncio.to_thread(MODELS.dump_json, documents), media_type="application/json")
 
     @routes.post("", summary="Load an artifact; goes on if the client leaves")
     async def load(body: LoadBody) -> ModelDocument:

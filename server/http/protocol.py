@@ -271,7 +271,11 @@ class HotProtocol(HttpToolsProtocol):
         if not transport.is_closing():
             close = not self._keep_alive or self._hot.draining
             try:
-                transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+                if len(body) <= SMALL_BODY_BYTES:
+                    transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+                else:
+                    transport.write(self._hot.heads.head(status, content_type, len(body), headers, close))
+                    transport.write(body)
             except Exception:
                 log.exception("writing a response failed status=%s", status)
                 status, body = 500, UNWRITABLE
