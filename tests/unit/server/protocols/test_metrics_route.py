@@ -37,7 +37,12 @@ class Clients:
 def test_figures_are_formatted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     text = Exposition.text
-    monkeypatch.setattr(Exposition, "text", lambda self: threads.append(threading.get_ident()) or text(self))
+
+    def noted(self: Exposition) -> bytes:
+        threads.append(threading.get_ident())
+        return text(self)
+
+    monkeypatch.setattr(Exposition, "text", noted)
 
     async def scenario() -> bytes:
         return await Clients().ask()
@@ -50,7 +55,12 @@ def test_figures_are_formatted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_loop_goes_on_between_the_copies_of_many_models(monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[str] = []
     copy = ModelMetrics.copied
-    monkeypatch.setattr(ModelMetrics, "copied", lambda self: copied.append(self.labels[0]) or copy(self))
+
+    def noted(self: ModelMetrics) -> ModelMetrics:
+        copied.append(self.labels[0])
+        return copy(self)
+
+    monkeypatch.setattr(ModelMetrics, "copied", noted)
     seen: list[int] = []
 
     async def scenario() -> bytes:
@@ -85,7 +95,12 @@ def test_a_long_text_is_sent_again_within_a_second_and_a_short_one_is_not(monkey
 def test_scrapes_that_arrive_meanwhile_share_the_next_text(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     text = Exposition.text
-    monkeypatch.setattr(Exposition, "text", lambda self: made.append(1) or text(self))
+
+    def noted(self: Exposition) -> bytes:
+        made.append(1)
+        return text(self)
+
+    monkeypatch.setattr(Exposition, "text", noted)
 
     async def scenario() -> None:
         clients = Clients()
