@@ -50,6 +50,7 @@ from .protocols.sagemaker.sessions import Sessions
 from .settings import sagemaker
 from .settings.options import Settings, aliases
 from .settings.reader import environment, unreadable_aliases
+from .slowdown import Slowdown
 from .system import memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
@@ -132,7 +133,8 @@ class Slipway:
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
         self._metrics.further += families
-        self._models = Models(settings, self._metrics)
+        self._slowdown = Slowdown(later) if settings.slowdowns else None
+        self._models = Models(settings, self._metrics, slowdown=self._slowdown)
         self._models.on_change = self._bind
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
@@ -207,8 +209,11 @@ class Slipway:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
         expander = Expander(max_body_bytes, self._metrics)
+        formats = codecs(
+            min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
+        )
         negotiator = Negotiator(
-            codecs(min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES),
+            formats,
             default_content_type=settings.default_content_type or None,
             default_accept=settings.default_accept,
         )
@@ -224,9 +229,13 @@ class Slipway:
             platform_routes = [front.health(), *MultiModel(self._models, front, platform_guard(settings)).routes()]
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
+        open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
+        if self._slowdown is not None:
+            for codec in (*formats, open_inference.codec):
+                self._slowdown.codec(codec)
         routes = [
             *platform_routes,
-            *OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions).routes(),
+            *open_inference.routes(),
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import Unusable
 from ..explain.explanation import Explanation
 from ..explain.stages import Band
+from ..explain.verdict import Verdict
 from ..load.calibration import Calibration
 from ..load.measurements import COLUMNS
 from ..observe.environment import Environment
@@ -191,7 +192,8 @@ class RunRecord:
     """One run.
 
     ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
-    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``raw``: the name of the file with the rows.
+    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``verdict``: None in an older record.
+    ``raw``: the name of the file with the rows.
     """
 
     id: str
@@ -219,6 +221,7 @@ class RunRecord:
     explanation: Explanation | None = None
     link: Link | None = None
     memory: MemoryBandwidth | None = None
+    verdict: Verdict | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 

@@ -19,6 +19,7 @@ from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, Overl
 from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings.options import Settings
+from ..slowdown import Slowdown
 from ..system.memory import Budget, file_bytes, to_free
 from . import repository
 from .load import Loader
@@ -68,11 +69,18 @@ class Models:
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, loader: Loader | None = None, budget: Budget | None = None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        loader: Loader | None = None,
+        budget: Budget | None = None,
+        slowdown: Slowdown | None = None,
     ) -> None:
+        """``slowdown``: may slow down the stages of all models; None: nothing can."""
         self._settings = settings
         self._metrics = metrics
-        self._loader = loader or Loader(settings)
+        self.slowdown = slowdown
+        self._loader = loader or Loader(settings, slowdown)
         self._budget = budget or Budget.of(settings.memory_budget_mb)
         self._versions: dict[str, Versions] = {}
         self._current: dict[str, ServedModel] = {}

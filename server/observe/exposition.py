@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from . import run_counters, steps
+from . import choices, run_counters, steps
 from .histograms import rows_buckets, seconds_buckets
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Exposition(Collector):
         yield from steps.families((one.labels, step) for one in self._models for step in one.steps)
         plain = [(one.labels, one.work) for one in self._models if not one.steps]
         yield from run_counters.families("slipway_", ("model", "version"), plain)
+        yield from choices.families((one.labels, one.choices) for one in self._models if one.choices is not None)
         yield from self._scripts()
         yield from self._further
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..request import STAGES, InferRequest
+from .choices import Choices
 from .exposition import Exposition, entry
 from .histograms import Histograms
 from .run_counters import Run, RunCounters
@@ -115,6 +116,8 @@ class ModelMetrics:
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
         self.work = RunCounters()
+        self.choices: Choices | None = None
+        """Of a model with one queue; None for a pipeline."""
         self.file_bytes = 0
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0

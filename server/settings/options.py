@@ -143,6 +143,11 @@ class Settings:
         "address, where browsers need the token that is logged at start",
         group="http",
     )
+    slowdowns: bool = option(
+        False,
+        "serve /admin/slowdown, which makes a stage slower for some seconds: bench proves a cause with it",
+        group="http",
+    )
     host: str = option("127.0.0.1", "address to listen on; the container image sets 0.0.0.0", group="http")
     port: int = option(
         8080,

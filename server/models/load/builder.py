@@ -8,6 +8,7 @@ from time import perf_counter_ns
 
 from ...artifact import Artifact
 from ...settings.options import Settings
+from ...slowdown import Slowdown
 from ...system.memory import trim
 from ..served import ServedModel
 from . import pipelines, scripts, tensor_models
@@ -20,8 +21,9 @@ log = logging.getLogger("slipway.models")
 class Loader:
     """Builds served models. It knows nothing of names that are taken, versions or memory. Not for the event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._context = LoadContext.of(settings)
+    def __init__(self, settings: Settings, slowdown: Slowdown | None = None) -> None:
+        """``slowdown``: may slow down the stages of the models; None: nothing can."""
+        self._context = LoadContext.of(settings, slowdown)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load, warm up and connect a model.

@@ -12,6 +12,7 @@ from ...observe.metrics import ModelMetrics
 from ...scheduling.device import DeviceScheduler, ModelTurns
 from ...scheduling.intake import Intake
 from ...settings.options import Settings
+from ...slowdown import Slowdown
 from ...system.cores import available_cores
 from .limits import SchedulingLimits
 
@@ -20,18 +21,19 @@ from .limits import SchedulingLimits
 class LoadContext:
     """Settings, the limits that follow from them, and the device that the models of this process share.
 
-    ``device`` is None where the operating system alone shares the cores out.
+    ``device`` is None where the operating system alone shares the cores out, ``slowdown`` where no stage can be slowed.
     """
 
     settings: Settings
     limits: SchedulingLimits
     device: DeviceScheduler | None
+    slowdown: Slowdown | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> LoadContext:
+    def of(cls, settings: Settings, slowdown: Slowdown | None = None) -> LoadContext:
         shared = settings.sharing != "kernel"
         device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
-        return cls(settings, SchedulingLimits.of(settings), device)
+        return cls(settings, SchedulingLimits.of(settings), device, slowdown)
 
     def turns(self, threads: int) -> ModelTurns | None:
         """The turns at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""

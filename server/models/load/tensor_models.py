@@ -11,10 +11,12 @@ from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, loader
 from ...backends.independence import Independence
 from ...errors import BrokenArtifact
+from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
+from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
 from ...system.memory import trim
 from ...tensors import Array, ModelSpec
@@ -162,26 +164,33 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
 
 def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Scheduler:
     name, limits, batching = build.artifact.manifest.name, build.context.limits, model.batching
+    crowding = _contention(model, batching)
     queue = BatchQueue(
         model.max_batch_size,
         model.seeds,
         batching.instances,
         limits.max_queue_delay_ns,
         model.lengths,
-        _contention(model, batching),
+        crowding,
     )
+    max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
+    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline, crowding)
+    run, on_batch, slowdown = model.session.run, metrics.record_run, build.context.slowdown
+    if slowdown is not None:
+        slowdown.hold(queue)
+        run, on_batch = slowdown.around(COMPUTE, run), slowdown.around(SCATTER, on_batch)
     return Scheduler(
         queue,
-        model.session.run,
+        run,
         build.loop,
         instances=batching.instances,
         inline=model.inline,
-        max_queue_ns=limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds)),
+        max_queue_ns=max_queue_ns,
         max_queue_bytes=limits.max_queue_bytes,
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
         turns=None if model.inline else build.context.turns(batching.threads),
-        on_batch=metrics.record_run,
+        on_batch=on_batch,
         stall_ns=limits.stall_ns,
         name=name,
     )
