@@ -20,6 +20,7 @@ from ..models.versions import State, Version, Versions
 from ..protocols.guard import Guard
 from ..request import Head
 from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Injected, Slowdown
+from .error_document import ERRORS
 
 Name = Annotated[str, InPath(description="The model's name")]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -169,7 +170,7 @@ def router(models: Models, guard: Guard) -> APIRouter:
     async def check(request: Request) -> None:
         guard.check(Head(b"", b"", list(request.scope["headers"])))
 
-    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)])
+    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)], responses=ERRORS)
     of_models = APIRouter(prefix="/models")
     _add_loading(of_models, models)
     _add_releases(of_models, models)
