@@ -120,7 +120,9 @@ def _lag(scrape: list[str]) -> str:
 
 def _report(spent: list[Seen], memory: list[int], peak: int, held: list[str], seconds: float) -> None:
     right, refused, done = (
-        sum((getattr(one, what) for one in spent), Counter()) for what in ("right", "refused", "done")
+        sum((one.right for one in spent), Counter[str]()),
+        sum((one.refused for one in spent), Counter[str]()),
+        sum((one.done for one in spent), Counter[str]()),
     )
     wrong, lost = ([text for one in spent for text in getattr(one, what)] for what in ("wrong", "lost"))
     pings = np.array([one for seen in spent for one in seen.pings_s])
