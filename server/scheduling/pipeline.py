@@ -302,4 +302,5 @@ def _begin_anew(request: InferRequest) -> None:
     request.joined_rows = 0
     request.ended = False
     request.cursor = request.length = request.size_bytes = 0
+    request.object_bytes = -1
     request.held_ns = request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = 0

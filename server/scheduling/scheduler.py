@@ -105,7 +105,9 @@ class Scheduler:
         for array in request.arrays:
             request.size_bytes += array.nbytes
         if self._objects:
-            request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+            if request.object_bytes < 0:
+                request.object_bytes = held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+            request.size_bytes += request.object_bytes
         wake = False
         with self._lock:
             if self._stopped:

@@ -259,6 +259,12 @@ class Settings:
         group="scheduling",
         least=0,
     )
+    max_rows: int = option(
+        1_000_000,
+        "most rows of one request; above it 413. A client that has more sends them in several requests",
+        group="scheduling",
+        least=1,
+    )
     max_queue_mb: float = option(
         256.0,
         "megabytes of waiting requests above which new ones are refused with 429",
