@@ -174,6 +174,7 @@ def run_config(
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
         link_mbit=asked.link_mbit,
+        burst=not getattr(asked, "no_burst", True),
     )
 
 

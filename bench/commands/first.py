@@ -13,7 +13,7 @@ from ..errors import Unusable
 from ..exits import INVALID, OK
 from ..experiments import ladder, sweep
 from ..experiments.config import RunConfig
-from ..experiments.run import calibrate, execute
+from ..experiments.run import burst_of, calibrate, execute, judged
 from ..load import calibration, probe
 from ..report import terminal
 from ..result import record
@@ -30,7 +30,8 @@ Kept = tuple[record.RunRecord, Columns]
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     """Climb the ladder, then print and write the result; return the exit status."""
     config = arguments.run_config(asked, given, default_duration_s=RUNG_S)
-    config = replace(config, warmup_s=RUNG_WARMUP_S)
+    with_burst = config.burst
+    config = replace(config, warmup_s=RUNG_WARMUP_S, burst=False)
     arguments.say(f"no rate was given: a ladder of {RUNGS} rates, {RUNGS * config.total_s:.0f} s")
     probe.reach(config.target)
     limits = calibrate(config) if config.calibrate else None
@@ -55,6 +56,8 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
             )
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), config.command, config.target.url, rungs)
     best, columns = _best(kept)
+    if with_burst and not early:
+        best = judged(replace(best, burst=burst_of(config)), columns)
     files.write(asked, best, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())

@@ -50,6 +50,9 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="repeats, each with a new seed; 3 or more give intervals",
     )
+    command.add_argument(
+        "--no-burst", action="store_true", help="skip the probe after the load, which sends up to 8 requests at once"
+    )
     arguments.add_verdict(command)
     arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=run)

@@ -28,6 +28,7 @@ class Surroundings:
 
     ``limits``: those of the generator; None without calibration. ``metadata``: the model's own. ``server``: mean stage
     times by the server's counters, in ms. ``scraped``: None if the server was not scraped. ``known``: bandwidths.
+    ``json_ms``: time to read the largest JSON body here; None without one.
     """
 
     env: Environment
@@ -36,6 +37,7 @@ class Surroundings:
     server: dict[str, dict[str, float]] = field(default_factory=dict)
     scraped: Scraped | None = None
     known: Bandwidth = UNKNOWN
+    json_ms: float | None = None
 
 
 def build(
@@ -74,8 +76,22 @@ def build(
         host=_timeline(surroundings.scraped, raws[0].start_ns, measured),
         link=surroundings.known.link,
         memory=surroundings.known.memory,
+        client=_client(raws, columns, window, surroundings.json_ms),
     )
     return replace(found, explanation=explained.explain(found, columns, window)), columns
+
+
+def _client(raws: Sequence[RawRun], columns: Columns, window: Columns, json_ms: float | None) -> record.ClientRecord:
+    """What the load cost the generator. Writing JSON takes about as long as reading it, by bytes."""
+    sent, came = (float(window[name].mean()) if len(window[name]) else 0.0 for name in ("bytes_out", "bytes_in"))
+    resent = [raw.resent for raw in raws if raw.resent is not None]
+    return record.ClientRecord(
+        connections=sum(raw.connections for raw in raws),
+        requests=len(columns["index"]),
+        run_delay=max((raw.run_delay for raw in raws if raw.run_delay is not None), default=None),
+        resent=sum(resent) if resent else None,
+        json_ms=json_ms * (1 + came / sent) if json_ms is not None and sent > 0 else None,
+    )
 
 
 def _id(created: datetime, command: str) -> str:

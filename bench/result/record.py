@@ -20,6 +20,7 @@ from ..errors import Unusable
 from ..explain.explanation import Explanation
 from ..explain.stages import Band
 from ..explain.verdict import Verdict
+from ..load.burst import Burst
 from ..load.calibration import Calibration
 from ..load.measurements import COLUMNS
 from ..observe.environment import Environment
@@ -152,6 +153,22 @@ class ObjectiveRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """What the load cost the generator and its connections, warm-ups included.
+
+    ``connections``: opened in all for ``requests``. ``run_delay``: the share of the time in which the generator was
+    ready and waited for a core. ``resent``: TCP segments that it sent again. ``json_ms``: the time in which Python's
+    json reads the body and writes a response of its size here. None where one is unknown.
+    """
+
+    connections: int
+    requests: int
+    run_delay: float | None
+    resent: int | None
+    json_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """One kind of failure. ``code`` and ``message``: from the body of its first response, if there was one."""
 
@@ -192,8 +209,8 @@ class RunRecord:
     """One run.
 
     ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
-    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``verdict``: None in an older record.
-    ``raw``: the name of the file with the rows.
+    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``client`` and ``verdict``:
+    None in an older record. ``burst``: the burst probe, if one was made. ``raw``: the name of the file with the rows.
     """
 
     id: str
@@ -221,6 +238,8 @@ class RunRecord:
     explanation: Explanation | None = None
     link: Link | None = None
     memory: MemoryBandwidth | None = None
+    client: ClientRecord | None = None
+    burst: Burst | None = None
     verdict: Verdict | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
