@@ -58,7 +58,6 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     best, columns = _best(kept)
     if with_burst and not early:
         best = judged(replace(best, burst=burst_of(config)), columns)
-    files.write(asked, best, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
         for reason in best.validity.reasons:
@@ -67,6 +66,11 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         console = terminal.console()
         console.print(sweep.table(found))
         terminal.show(best, console)
+    files.write(asked, best, columns)
+    failed_percent = 100 * sum(one.share for one in best.errors)
+    if failed_percent > asked.max_errors:
+        arguments.say(f"{failed_percent:.2f} % of requests failed: see the errors")
+        return early or INVALID
     return early or (OK if best.validity.ok else INVALID)
 
 

@@ -15,7 +15,7 @@ from ..observe import timeline
 from ..observe.bandwidth import UNKNOWN, Bandwidth
 from ..observe.environment import Environment
 from ..observe.scrape import Scraped
-from ..result import explained, objective, record, repeats, summary, validity
+from ..result import explained, objective, record, repeats, statistics, summary, validity
 from ..result.repeats import Columns
 from .config import AUTO_WARMUP_S, RunConfig
 
@@ -47,10 +47,10 @@ def build(
     cut = repeats.cut(raws, config.seed, config.warmup_s, config.total_s)
     columns = repeats.join(cut)
     measured, window = repeats.window(cut, columns)
-    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, config.connections) for one in cut])
+    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, config.quantiles) for one in cut])
     account = stages.join(window)
     bands = _bands(account)
-    latency = summary.latency(window, config.quantiles, config.timeout_s, verdict.ok)
+    latency = summary.latency(window, config.quantiles, config.timeout_s, verdict)
     found = record.RunRecord(
         id=_id(created, config.command),
         created=created.isoformat(timespec="seconds"),
@@ -135,7 +135,7 @@ def _objective(
 ) -> record.ObjectiveRecord | None:
     if config.objective is None:
         return None
-    found = (latency.corrected or {}).get(objective.percentile_name(config.objective.quantile))
+    found = (latency.corrected or {}).get(statistics.percentile_name(config.objective.quantile))
     return objective.judge(config.objective, found, window, seconds)
 
 

@@ -145,6 +145,6 @@ def _shares(observed: Observations, cause: str) -> tuple[float | None, float | N
 
 
 def terms_without_cause() -> tuple[str, ...]:
-    """The terms of the account that belong to no cause: those of the generator, and network and unexplained."""
+    """The terms of the account that belong to no cause: those of the generator, and what is unexplained."""
     claimed = {name for names in TERMS_OF.values() for name in names}
     return tuple(name for name in TERMS if name not in claimed)

@@ -350,7 +350,7 @@ def model_size(seen: View, _taken: Taken) -> Finding | None:
         of = "the memory that the server holds"
     if reading_ms is not None and seen.work_ms >= NORMAL_MS and 0.3 * seen.work_ms <= reading_ms <= 3 * seen.work_ms:
         evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {seen.work_ms:,.1f} ms")
-        explained_ms = max(explained_ms, min(reading_ms, seen.work_ms))
+        explained_ms = max(explained_ms, seen.work_ms)
     if not evidence:
         return None
     return Finding("model_size", 0.4 * explained_ms, explained_ms, tuple(evidence))
@@ -428,6 +428,8 @@ def hardware(seen: View, taken: Taken) -> Finding | None:
     if work_ms < NORMAL_MS or (seen.worked is not None and seen.worked < 0.6):
         return None
     if work_ms < 0.25 * facts.p99_ms:
+        return None
+    if "model_size" in taken:
         return None
     what = "the model computes" if facts.with_server else "the server computes"
     text = f"{what} {seen.work_ms:,.1f} ms for a request"

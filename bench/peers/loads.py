@@ -85,7 +85,7 @@ def by_engine(url: str, body: bytes, load: Load, seconds: float, seed: int) -> F
 
 def of_engine(raw: RawRun, max_connections: int) -> Figure:
     """The figure of a run, with the problems of ``validity.judge`` and of too many failures."""
-    verdict = validity.judge(raw, raw.columns, 0, max_connections)
+    verdict = validity.judge(raw, raw.columns, 0)
     good = raw.columns["outcome"] == Outcome.OK
     latency_ns = np.sort((raw.columns["last_byte_ns"] - raw.columns["due_ns"])[good])
     ended_ns = raw.columns["last_byte_ns"][good]

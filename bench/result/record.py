@@ -119,7 +119,8 @@ class LatencyRecord:
     """Percentiles over successful requests, and over time-outs, which count as at least the limit.
 
     ``corrected``: from the intended instant. ``uncorrected``: from the actual send, as closed-loop tools report it.
-    ``untrusted``: those of an invalid run, so that a script that ignores ``validity`` finds no latency.
+    ``untrusted``: those that ``validity`` refuses, apart from the others, so that a script that ignores it does not use
+    them. The first two are None if all are refused.
     """
 
     corrected: dict[str, Percentile] | None
@@ -129,7 +130,7 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRecord:
-    """Requests per second in the window: offered (intended), sent, and goodput (successful)."""
+    """Requests per second of the measured time: offered (intended), sent, and goodput (successful)."""
 
     offered_per_s: float | None
     sent_per_s: float

@@ -46,9 +46,10 @@ class Plant:
 
 
 @contextmanager
-def burners(count: int) -> Iterator[None]:
-    """Programs that use a core each."""
-    code = "while True: pass"
+def burners(count: int, pid: int) -> Iterator[None]:
+    """Programs that use a core each, beside a server that has no precedence over them."""
+    _as_others(pid)
+    code = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\nwhile True: pass"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
     try:
         yield
@@ -89,9 +90,7 @@ def quota(pid: int, cores: float) -> Iterator[None]:
     try:
         (group / "cpu.cfs_period_us").write_text("100000")
         (group / "cpu.cfs_quota_us").write_text(str(int(cores * 100_000)))
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            # A group without a share of real-time takes no process that runs ahead of others.
-            os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
+        _as_others(pid)  # a group without a share of real-time takes no process that runs ahead of others
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
@@ -139,7 +138,7 @@ FASTAPI = (
     Plant("pauses of the process", ("stall",), ("pauses", "2")),
     Plant("SIGSTOP", ("stall",), around=lambda url, pid: stopping(pid, 2.0, 0.3)),
     Plant("CPU quota", ("cpu_quota",), ("spin", "0.01"), rate=20, around=lambda url, pid: quota(pid, 0.25)),
-    Plant("neighbours", ("neighbour",), around=lambda url, pid: burners(4)),
+    Plant("neighbours", ("neighbour",), around=lambda url, pid: burners(4, pid)),
     Plant("slow link", ("bandwidth",), numbers=(4_000,), rate=10, around=lambda url, pid: proxied(url, "rate", 1e6)),
     Plant("far away", ("network_latency",), rate=20, around=lambda url, pid: proxied(url, "delay", 0.02)),
     Plant("another client", ("other_traffic",), ("lock", "0.01"), rate=15, around="other"),  # type: ignore[arg-type]
@@ -162,6 +161,7 @@ def first_causes(plant: Plant, folder: Path) -> tuple[list[dict[str, Any]], dict
         elif plant.around is not None:
             url = stack.enter_context(plant.around(url, pid)) or url
         output = folder / "run.json"
+        output.unlink(missing_ok=True)
         command = [sys.executable, "-m", "bench", "run", url + path, "--payload", *bodies, "--rate", str(plant.rate)]
         command += ["--duration", str(RUN_S), "--warmup", str(plant.warmup_s), "--json", "--output", str(output)]
         done = subprocess.run([*command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -192,6 +192,13 @@ def _above_others() -> None:
     """Run this process and its children ahead of other programs of the machine, where the user may."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+def _as_others(pid: int) -> None:
+    """Take the precedence of ``_above_others`` from the threads of a process."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _listener(url: str) -> int:
