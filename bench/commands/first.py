@@ -79,7 +79,7 @@ def _rates(config: RunConfig, limits: calibration.Calibration | None) -> tuple[f
     alone, _ = execute(
         replace(config, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False, observe=False)
     )
-    if not alone.throughput.goodput_per_s or alone.latency.corrected is None:
+    if not alone.throughput.goodput_per_s:
         why = "; ".join(f"{one.kind}: {one.message}" for one in alone.errors[:1]) or alone.validity.reasons[0]
         raise Unusable(f"a single caller got no successful response ({why}): check the URL and the payload")
     ceiling = limits.usable_rate_per_s if limits is not None else float("inf")

@@ -28,7 +28,8 @@ class Load:
     """What the load was, and what became of it.
 
     ``offered_per_s``: None for a closed loop. ``answered_per_s``: successes. ``shed_share``: refused with 429 or 503.
-    ``connections``: opened in all, for ``requests``. ``run_delay``: the share of the time in which the generator waited
+    ``failed_share``: failures for other reasons than load. ``connections``: opened for ``requests`` beyond those that
+    were needed at once. ``run_delay``: the share of the time in which the generator waited
     for a core. ``generator_cpu``: share of one core. ``json_ms``: time that Python's json needs here to read the body
     and to write a response of its size.
     """

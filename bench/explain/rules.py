@@ -191,7 +191,7 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     demand = host.run_delay + host.server_cores
     share = host.run_delay / demand if demand > 0 else 0.0
     # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
-    if demand > 1.0:
+    if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
         share = min(share, _waited_alone(seen))
     others = host.other_cores or 0.0
     if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
@@ -259,7 +259,8 @@ def connections(seen: View, _taken: Taken) -> Finding | None:
     each_ms = facts.slow["connect"]
     if burst is not None and burst.fresh_ms is not None:
         each_ms = max(each_ms, burst.connect_ms, burst.fresh_ms - burst.alone_ms)
-    text = f"{load.connections:,} connections were opened for {load.requests:,} requests, {each_ms:,.1f} ms each"
+    text = f"{load.connections:,} more connections were opened than needed, for {load.requests:,} requests"
+    text = f"{text}: {each_ms:,.1f} ms each"
     return Finding("connections", 0.5 * each_ms, max(each_ms, MIN_MS), (text,))
 
 

@@ -9,8 +9,8 @@ from ..explain.verdict import Verdict
 from .record import RunRecord
 from .repeats import Columns
 
-SHED = ("429", "503")
-"""Kinds of failure by which a server says that it has too much to do."""
+SHED, TIMEOUT = ("429", "503"), "timeout"
+"""Kinds of failure of a server that has too much to do."""
 
 
 def explain(record: RunRecord, columns: Columns, window: Columns) -> explanation.Explanation:
@@ -30,10 +30,10 @@ def _load(record: RunRecord) -> facts.Load:
     return facts.Load(
         offered_per_s=rates.offered_per_s,
         answered_per_s=rates.goodput_per_s,
-        failed_share=sum(one.share for one in record.errors),
+        failed_share=sum(one.share for one in record.errors if one.kind not in (*SHED, TIMEOUT)),
         shed_share=sum(one.share for one in record.errors if one.kind in SHED),
         requests=client.requests if client is not None else record.window.requests,
-        connections=client.connections if client is not None else 0,
+        connections=_surplus(record),
         run_delay=client.run_delay if client is not None else None,
         generator_cpu=record.validity.generator_cpu,
         resent=client.resent if client is not None else None,
@@ -41,6 +41,14 @@ def _load(record: RunRecord) -> facts.Load:
         body_bytes=float(record.load.payload.bytes),
         payloads=len(record.load.payloads),
     )
+
+
+def _surplus(record: RunRecord) -> int:
+    """The connections beyond those that the load needed at once, and those that a failure closed."""
+    if record.client is None:
+        return 0
+    failed = sum(one.count for one in record.errors)
+    return max(record.client.connections - record.validity.peak_in_flight - failed, 0)
 
 
 def observations_of(record: RunRecord, window: Columns) -> Observations:

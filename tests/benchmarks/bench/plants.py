@@ -40,6 +40,7 @@ class Plant:
     rate: float = 40.0
     numbers: tuple[int, ...] = (64,)
     around: Callable[[str, int], Any] | None = None
+    other_rate: float = 0.0
     warmup_s: float = 1.0
     options: tuple[str, ...] = ()
     server: str = "fastapi"
@@ -141,7 +142,7 @@ FASTAPI = (
     Plant("neighbours", ("neighbour",), around=lambda url, pid: burners(4, pid)),
     Plant("slow link", ("bandwidth",), numbers=(4_000,), rate=10, around=lambda url, pid: proxied(url, "rate", 1e6)),
     Plant("far away", ("network_latency",), rate=20, around=lambda url, pid: proxied(url, "delay", 0.02)),
-    Plant("another client", ("other_traffic",), ("lock", "0.01"), rate=15, around="other"),  # type: ignore[arg-type]
+    Plant("another client", ("other_traffic",), ("lock", "0.01"), rate=15, other_rate=55.0),
 )
 
 
@@ -156,9 +157,9 @@ def first_causes(plant: Plant, folder: Path) -> tuple[list[dict[str, Any]], dict
             values = np.random.default_rng(number).standard_normal(count).round(6).tolist()
             body.write_text(json.dumps({"values": values}))
             bodies.append(str(body))
-        if plant.around == "other":
-            stack.enter_context(other_client(url, path, Path(bodies[0]), 55.0))
-        elif plant.around is not None:
+        if plant.other_rate:
+            stack.enter_context(other_client(url, path, Path(bodies[0]), plant.other_rate))
+        if plant.around is not None:
             url = stack.enter_context(plant.around(url, pid)) or url
         output = folder / "run.json"
         output.unlink(missing_ok=True)
