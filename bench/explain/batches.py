@@ -86,7 +86,14 @@ def reconstruct(account: Account) -> Runs:
 
     Responses carry no batch id. A run holds at most as many requests as rows, and its responses leave together.
     """
-    known = account.batch > 0
+    order, first = group(account)
+    compute = account.terms_ns[order, TERMS.index("compute")]
+    return Runs(account.batch[order][first], compute[first], np.diff(np.append(first, len(order))))
+
+
+def group(account: Account) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The requests run after run (indices of the account), and the places among them where a run begins."""
+    known = np.flatnonzero(account.batch > 0)
     rows = account.batch[known]
     assemble, compute = (account.terms_ns[known, TERMS.index(name)] for name in ("assemble", "compute"))
     ended = (account.due_ns + account.total_ns)[known]
@@ -98,8 +105,7 @@ def reconstruct(account: Account) -> Runs:
     new[1:] = ~(same & (np.abs(np.diff(ended)) <= SAME_RUN_NS))
     starts = np.flatnonzero(new)
     place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
-    first = np.flatnonzero(new | (place % np.maximum(rows, 1) == 0))
-    return Runs(rows[first], compute[first], np.diff(np.append(first, len(rows))))
+    return known[order], np.flatnonzero(new | (place % np.maximum(rows, 1) == 0))
 
 
 def costs(runs: Runs) -> tuple[SizeCost, ...]:

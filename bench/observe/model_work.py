@@ -25,12 +25,29 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """How the server batches and admits requests to a model.
+
+    ``max_batch_size`` rows at most run together, and wait ``max_queue_delay_ms`` for others while an instance is idle.
+    A request with a longer predicted wait than ``max_queue_ms`` is refused. ``inline``: runs take place on the event
+    loop. ``contention``: the time of a run while all instances run, over its time alone.
+    """
+
+    max_batch_size: int
+    max_queue_delay_ms: float
+    max_queue_ms: float
+    inline: bool
+    contention: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelWork:
     """The work of one model (``step`` empty) or of one step of a pipeline.
 
     ``seconds``: time between the scrapes. ``busy``: mean number of instances that computed, None where the server does
     not report it. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 without padding.
-    ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``.
+    ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``. ``choices``: None where the server does
+    not report them, as for a step.
     """
 
     model: str
@@ -47,6 +64,7 @@ class ModelWork:
     file_bytes: float | None
     costs: tuple[Cost, ...]
     stages_ms: dict[str, float]
+    choices: Choices | None = None
 
     @property
     def name(self) -> str:
@@ -125,7 +143,17 @@ def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -
         stages_ms={stage: grown.of("seconds_sum", stage=stage) / requests * 1e3 for stage in STAGES}
         if requests
         else {},
+        choices=_choices(last, key) if not key[2] else None,
     )
+
+
+def _choices(last: Samples, key: Key) -> Choices | None:
+    names = ("max_batch_size", "max_queue_delay_seconds", "max_queue_seconds", "inline", "contention_ratio")
+    found = [_value(last, MODEL + name, key) for name in names]
+    if any(value is None for value in found):
+        return None
+    rows, delay_s, wait_s, inline, contention = (value or 0.0 for value in found)
+    return Choices(int(rows), delay_s * 1e3, wait_s * 1e3, bool(inline), contention)
 
 
 def _costs(last: Samples, name: str, key: Key) -> tuple[Cost, ...]:

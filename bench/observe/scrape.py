@@ -45,6 +45,8 @@ WANTED = (
     *("slipway_loop_lag_seconds_sum", "slipway_loop_lag_seconds_count", "slipway_context_switches_total"),
     *("slipway_cores", "slipway_step_batch_rows_sum", "slipway_step_batch_rows_count", "slipway_step_seconds_sum"),
     *("slipway_step_seconds_count", "slipway_step_run_seconds_total", "slipway_step_cost_seconds"),
+    *("slipway_max_batch_size", "slipway_max_queue_delay_seconds", "slipway_max_queue_seconds"),
+    *("slipway_inline", "slipway_contention_ratio"),
     *("slipway_step_instances", "slipway_step_compute_threads", "slipway_step_padded_positions_total"),
 )
 _REPOSITORY = Path(__file__).resolve().parents[2]

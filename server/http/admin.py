@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..errors import Forbidden
 from ..models import LoadOptions, Models
 from ..models.names import shown
 from ..models.probation import Probation
@@ -17,6 +18,7 @@ from ..models.traffic import Arm, Canary, Rules, Shadow
 from ..models.versions import State, Version, Versions
 from ..protocols.guard import Guard
 from ..request import Head
+from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Injected, Slowdown
 
 Name = Annotated[str, InPath(description="The model's name")]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -73,6 +75,21 @@ class ShadowBody(Strict):
 
     version: str
     percent: Percent = 100.0
+
+
+class SlowdownBody(Strict):
+    """Extra time in one stage of every request, for some seconds."""
+
+    stage: str = Field(description="decode, queue_timer, compute, scatter or encode")
+    extra_us: int = Field(ge=-MAX_EXTRA_US, le=MAX_EXTRA_US, description="below 0: a shorter queue_timer")
+    seconds: float = Field(default=30.0, gt=0, le=MAX_SECONDS, description="then the stage is as it was")
+
+
+class SlowdownDocument(BaseModel):
+    """The stage that is slowed down; both null: none is."""
+
+    stage: str | None
+    extra_us: int | None
 
 
 class ArmDocument(BaseModel):
@@ -145,10 +162,40 @@ def router(models: Models, guard: Guard) -> APIRouter:
     async def check(request: Request) -> None:
         guard.check(Head(b"", b"", list(request.scope["headers"])))
 
-    routes = APIRouter(prefix="/admin/models", tags=["Admin"], dependencies=[Depends(check)])
-    _add_loading(routes, models)
-    _add_releases(routes, models)
+    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)])
+    of_models = APIRouter(prefix="/models")
+    _add_loading(of_models, models)
+    _add_releases(of_models, models)
+    routes.include_router(of_models)
+    _add_slowdown(routes, models.slowdown)
     return routes
+
+
+def _add_slowdown(routes: APIRouter, slowdown: Slowdown | None) -> None:
+    def switched_on() -> Slowdown:
+        if slowdown is None:
+            raise Forbidden("this server does not slow down its stages on request: start it with --slowdowns")
+        return slowdown
+
+    def document() -> SlowdownDocument:
+        now = switched_on().now
+        if now is None:
+            return SlowdownDocument(stage=None, extra_us=None)
+        return SlowdownDocument(stage=now.stage, extra_us=now.extra_us)
+
+    @routes.get("/slowdown", summary="The stage that is slowed down")
+    async def slowed() -> SlowdownDocument:
+        return document()
+
+    @routes.put("/slowdown", summary="Slow a stage down, to see what its time costs")
+    async def slow(body: SlowdownBody) -> SlowdownDocument:
+        switched_on().inject(Injected(body.stage, body.extra_us), body.seconds)
+        return document()
+
+    @routes.delete("/slowdown", summary="End the slowdown")
+    async def end() -> SlowdownDocument:
+        switched_on().end()
+        return document()
 
 
 def _add_loading(routes: APIRouter, models: Models) -> None:

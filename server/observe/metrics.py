@@ -22,7 +22,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
-from . import run_counters, steps
+from . import choices, run_counters, steps
+from .choices import Choices
 from .histograms import Histograms, rows_buckets, seconds_buckets
 from .run_counters import Run, RunCounters
 from .steps import StepMetrics
@@ -114,6 +115,8 @@ class ModelMetrics:
         self.batch_rows: Counter[int] = Counter()
         self.failed_slices = 0
         self.work = RunCounters()
+        self.choices: Choices | None = None
+        """Of a model with one queue; None for a pipeline."""
         self.file_bytes = 0
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
@@ -194,6 +197,9 @@ class Metrics(Collector):
         yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
         plain = [(one.labels, one.work) for one in self._models.values() if not one.steps]
         yield from run_counters.families("slipway_", ("model", "version"), plain)
+        yield from choices.families(
+            (one.labels, one.choices) for one in self._models.values() if one.choices is not None
+        )
         yield from self._scripts()
         for more in self.further:
             with entry("process"):

@@ -53,7 +53,7 @@ class OpenInference:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._server = {"name": "slipway", "version": version, "extensions": [*EXTENSIONS, *extensions]}
-        self._codec = Codec()
+        self.codec = Codec()
 
     def routes(self) -> list[Route]:
         get = ("GET",)
@@ -101,7 +101,7 @@ class OpenInference:
             except SlipwayError as error:
                 self._refuse(error, head, responder)
                 return None
-            return infer(model, head, body, responder, self._codec, self._codec)
+            return infer(model, head, body, responder, self.codec, self.codec)
 
         return handle
 

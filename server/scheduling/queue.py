@@ -33,7 +33,8 @@ class BatchQueue:
         full is held back for others to join. ``contention``: how many times longer a run takes while all instances
         run, as measured."""
         self._max_batch_size = max_batch_size
-        self._max_delay_ns = max_delay_ns
+        self.max_delay_ns = max_delay_ns
+        """As given; it may be changed between two pulls."""
         self.waiting = WaitingRequests(max_batch_size, seeds, sizes or {})
         self.running = RunningBatches(instances, contention)
         self._former = BatchFormer(self.waiting)
@@ -124,12 +125,12 @@ class BatchQueue:
         if not self._holding_since:
             return self.running.retry_ns
         oldest_ns = self.waiting.oldest_ns()
-        return oldest_ns + self._max_delay_ns if oldest_ns != NEVER else NEVER
+        return oldest_ns + self.max_delay_ns if oldest_ns != NEVER else NEVER
 
     def _holds(self, bucket: Bucket, now_ns: int) -> bool:
         """Whether the batch of the most urgent bucket is held back for others to join. Ends a hold that is over."""
-        full = not self._max_delay_ns or bucket.rows >= self._max_batch_size
-        if not full and now_ns < bucket.heap[0][2] + self._max_delay_ns:
+        full = not self.max_delay_ns or bucket.rows >= self._max_batch_size
+        if not full and now_ns < bucket.heap[0][2] + self.max_delay_ns:
             self._holding_since = self._holding_since or now_ns
             return True
         self._end_hold(now_ns)

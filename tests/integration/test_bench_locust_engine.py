@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,23 +124,30 @@ def _shape(found: object) -> object:
     return "number" if isinstance(found, int | float) else "text" if found is not None else None
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Ctrl-C as Python starts with it, whatever a test before this one has left: it would else end the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+INTERRUPTED = """
+import json, os, signal, sys
+from bench.load import fleet, schedule
+from tests.integration.test_bench_locust_engine import shot
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background starts it ignored
+sent = []
+
+def watch(now):
+    if now.ended >= 5 and not sent:
+        sent.append(now)
+        os.kill(os.getpid(), signal.SIGINT)
+
+run = fleet.run(shot(sys.argv[1]), schedule.build("poisson", 50, 60, 1), 1, watch, fleet.LOCUST)
+print(json.dumps([run.interrupted, len(run.columns["index"]), len(run.scheduled_ns)]))
+"""
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_locust_had_seen(server: str) -> None:
-    sent: list[int] = []
-
-    def watch(now: Snapshot) -> None:
-        if now.ended >= 5 and not sent:  # a second one would end the tests
-            sent.append(signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    run = fleet.run(shot(server), schedule.build("poisson", 50, 60, 1), 1, watch, fleet.LOCUST)
-    assert run.interrupted
-    assert 5 <= len(run.columns["index"]) < len(run.scheduled_ns)
+    """In a process of its own: Ctrl-C in a process of the test runner can end the runner."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, server], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    interrupted, rows, scheduled = json.loads(done.stdout)
+    assert interrupted
+    assert 5 <= rows < scheduled

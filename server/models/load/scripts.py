@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...artifact import SCRIPT, Artifact, Batching
+from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.queue import BatchQueue
 from ...scheduling.scheduler import Scheduler
@@ -48,6 +49,9 @@ def build(build: Build, path: Path) -> ServedModel:
         name=manifest.name,
     )
     metrics.work.size(instances, config.threads)
+    metrics.choices = Choices(
+        most_calls, limits.max_queue_delay_ns, limits.script_queue_ns(manifest.name), inline=False
+    )
     connect(metrics, scheduler)
     log.info(
         "script loaded model=%s script=%s runs_in=%s instances=%d max_calls_a_run=%d",

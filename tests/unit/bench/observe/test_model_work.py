@@ -15,7 +15,7 @@ from bench.explain.observations import observe
 from bench.observe import link, memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
 from bench.observe.memory_bandwidth import MemoryBandwidth
-from bench.observe.model_work import Cost, ModelWork
+from bench.observe.model_work import Choices, Cost, ModelWork
 from bench.observe.scrape import WANTED, Scraped
 from bench.observe.timeline import ServerTimeline
 from bench.report.terminal import step_cells
@@ -36,6 +36,11 @@ def exposition(second: float) -> str:
         f'slipway_padded_positions_total{{{MODEL},kind="real"}}': 300 * second,
         f'slipway_padded_positions_total{{{MODEL},kind="padding"}}': 100 * second,
         f"slipway_model_file_bytes{{{MODEL}}}": 1e8,
+        f"slipway_max_batch_size{{{MODEL}}}": 8,
+        f"slipway_max_queue_delay_seconds{{{MODEL}}}": 0.002,
+        f"slipway_max_queue_seconds{{{MODEL}}}": 1,
+        f"slipway_inline{{{MODEL}}}": 0,
+        f"slipway_contention_ratio{{{MODEL}}}": 1.5,
         f'slipway_cost_seconds{{{MODEL},length="8",batch_size="1"}}': 0.01,
         f'slipway_cost_seconds{{{MODEL},length="16",batch_size="1"}}': 0.02,
         f'slipway_cost_seconds{{{MODEL},length="16",batch_size="4"}}': 0.05,
@@ -68,6 +73,7 @@ def test_work_is_what_counters_grew_by_and_idle_models_are_left_out() -> None:
     assert found.utilisation == pytest.approx(0.25)
     assert found.waste == pytest.approx(0.25)
     assert (found.threads, found.file_bytes) == (4, 1e8)
+    assert found.choices == Choices(8, 2.0, 1e3, inline=False, contention=1.5)
     # 10 positions a row on average, so the rows ran at 16, not at 8.
     assert found.usual_costs() == (Cost(16, 1, 20.0), Cost(16, 4, 50.0))
 
@@ -93,6 +99,7 @@ def test_an_older_server_tells_nothing_and_nothing_is_made_up() -> None:
     found = timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
     (one,) = found.works
     assert (one.busy, one.utilisation, one.waste, one.instances, one.file_bytes) == (None, None, None, None, None)
+    assert one.choices is None
     assert "gc_share" not in found.series
 
 

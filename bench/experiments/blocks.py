@@ -1,0 +1,78 @@
+"""Blocks: two or more variants of a load in turn, so that a drift of the machine meets all of them alike."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+from ..errors import Unusable
+from ..load.raw_run import Watch
+from ..result.record import RunRecord
+from ..result.verifications import Ratio
+from . import compare
+from .config import RunConfig
+from .run import execute
+
+ATTEMPTS = 3
+NAMES = ("p50", "p99")
+Milliseconds = dict[str, float]
+"""p50 and p99 of one block."""
+Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A load, and what is changed on the server while it runs."""
+
+    config: RunConfig
+    changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
+
+
+def in_turn(
+    variants: Mapping[str, Variant],
+    rounds: int,
+    watch: Callable[[], Watch | None],
+    run: Execute = execute,
+) -> list[dict[str, Milliseconds]]:
+    """``rounds`` blocks of each variant, in one order and then in the reverse one: AB, BA, AB, ...
+
+    All blocks of a round get the same arrivals. A round with a block that the load generator spoiled is left out.
+    Raises Unusable for a block that is invalid for another reason, and KeyboardInterrupt on Ctrl-C.
+    """
+    found = []
+    names = list(variants)
+    for number in range(rounds):
+        order = names if number % 2 == 0 else names[::-1]
+        each = {}
+        for name in order:
+            one = variants[name]
+            with one.changed():
+                each[name] = _block(replace(one.config, seed=one.config.seed + number), watch, run)
+        if all(ms is not None for ms in each.values()):
+            found.append({name: ms for name, ms in each.items() if ms is not None})
+    if not found:
+        raise Unusable("the load generator was the limit in every round: lower the rate, or give it a core of its own")
+    return found
+
+
+def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name: str) -> Ratio:
+    """The percentile ``name`` of ``new`` over that of ``old``, with Student's interval over the rounds."""
+    return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
+
+
+def _block(config: RunConfig, watch: Callable[[], Watch | None], run: Execute) -> Milliseconds | None:
+    for _ in range(ATTEMPTS):
+        result, _columns = run(config, watch())
+        if result.partial:
+            raise KeyboardInterrupt
+        if result.latency.corrected is not None:
+            values = {name: result.latency.corrected[name].value_ms for name in NAMES}
+            known = {name: ms for name, ms in values.items() if ms is not None}
+            if len(known) < len(NAMES):
+                raise Unusable(f"{result.window.requests} responses per block are too few for p99: raise --block")
+            return known
+    if result.validity.generator_bound:
+        return None
+    raise Unusable(f"a block was invalid {ATTEMPTS} times: {result.validity.reasons[0]}")

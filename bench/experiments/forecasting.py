@@ -1,0 +1,84 @@
+"""Forecasting from files: a record, further records of the same server, the log of verifications, the manifest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from ..errors import Unusable
+from ..explain import forecast
+from ..explain.changes import Change
+from ..explain.forecast import Forecast, Measured
+from ..explain.workload import NoForecast
+from ..result import record, verifications
+from ..result.record import RunRecord
+from ..result.repeats import Columns
+
+MANIFEST = "manifest.json"
+BINARY = "application/octet-stream"
+
+
+def measured(found: RunRecord, columns: Columns) -> Measured:
+    """What a record tells for forecasts. Raises NoForecast with what is missing."""
+    if found.load.mode != "open":
+        raise NoForecast("the callers of a closed loop wait for responses, which a forecast would change: use --rate")
+    if not found.validity.ok:
+        raise NoForecast(f"the run is invalid: {found.validity.reasons[0]}")
+    works = found.host.works if found.host is not None else ()
+    if not works:
+        raise NoForecast("the server has no /metrics with its batch sizes and costs, so that it cannot be simulated")
+    window = {name: column[record.measured(columns, found.window.repeats)] for name, column in columns.items()}
+    return forecast.measured(window, found.window.stretches, works, binary=BINARY in found.load.payload.content_type)
+
+
+def of_file(path: Path, change: Change, also: Sequence[Path] = ()) -> Forecast:
+    """The forecast for a change of the record at ``path``. Raises NoForecast, and Unusable for files."""
+    base = measured(*record.read(path))
+    others = [measured(*record.read(one)) for one in also]
+    return of_measured(path, base, change, others)
+
+
+def of_measured(path: Path, base: Measured, change: Change, others: Sequence[Measured] = ()) -> Forecast:
+    """The same of records that were read. The log of verifications lies beside ``path``."""
+    log = verifications.read(path)
+    slowed = [one for one in log if one.kind == verifications.SLOWDOWN]
+    if slowed and not slowed[-1].held and not change.extra_us:
+        seen, told = slowed[-1].observed["p99"].value, slowed[-1].forecast["p99"].value
+        raise NoForecast(
+            f"the last measured slowdown ({slowed[-1].change}) made p99 {seen:.2f} times as long, and {told:.2f} times "
+            "was forecast: this server does not behave like its simulation"
+        )
+    found = forecast.forecast(base, change, others, verifications.errors(log))
+    if slowed:
+        return found
+    return replace(
+        found, notes=(*found.notes, "not tested against a measured slowdown yet: bench verify RECORD --extra-us 500")
+    )
+
+
+def candidate(artifact: Path, name: str) -> Change:
+    """The change from the chosen candidate of an artifact to another one: the ratio of their times, from its manifest.
+
+    Raises Unusable for a folder without one, or an unknown name.
+    """
+    path = artifact / MANIFEST if artifact.is_dir() else artifact
+    try:
+        evidence = orjson.loads(path.read_bytes())["evidence"]
+        chosen, timings = str(evidence["chosen"]), {}
+        for one in evidence["candidates"]:
+            cells = {(cell["batch_size"], cell["threads"]): float(cell["p50_us"]) for cell in one["timings"]}
+            timings[str(one["name"])] = cells
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"cannot read the candidates of {str(path)!r}: {error}") from error
+    if name not in timings or name == chosen:
+        others = ", ".join(sorted(set(timings) - {chosen}))
+        raise Unusable(f"the artifact has no other candidate {name!r}; it has {others or 'none'}")
+    both = sorted(set(timings[name]) & set(timings.get(chosen, {})))
+    if not both:
+        raise Unusable(f"{name!r} and {chosen!r} were not timed at a common batch size: optimize again with both")
+    logs = [math.log(timings[name][cell] / timings[chosen][cell]) for cell in both]
+    return Change(compute=math.exp(sum(logs) / len(logs)), candidate=f"{name} instead of {chosen}")

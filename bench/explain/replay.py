@@ -1,0 +1,157 @@
+"""The replay: a workload against the server's own queue in virtual time, as the server was, or with a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.request import NEVER
+from server.scheduling.queue import BatchQueue
+
+from ..observe.model_work import ModelWork
+from .changes import Change
+from .service import Service, run_ns
+from .simulator import Arrival, simulate
+from .workload import NoForecast, Workload
+
+US, MS = 1_000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a server batches, admits and shares: as it said, or changed. ``table_ns``: its cost table, ns by rows."""
+
+    instances: int
+    threads: int
+    max_batch_size: int
+    max_delay_ns: int
+    max_queue_ns: int
+    contention: float
+    table_ns: Mapping[int, float]
+
+    def changed(self, change: Change) -> Layout:
+        """The layout after a change. Threads of an instance stay as they are unless the change names them."""
+        instances = change.instances or self.instances
+        delay_us, wait_ms = change.max_queue_delay_us, change.max_queue_ms
+        return replace(
+            self,
+            instances=instances,
+            threads=change.threads or self.threads,
+            max_batch_size=change.max_batch_size or self.max_batch_size,
+            max_delay_ns=self.max_delay_ns if delay_us is None else delay_us * US,
+            max_queue_ns=self.max_queue_ns if not wait_ms else int(wait_ms * MS),
+            contention=self.contention if instances == self.instances else 1.0,
+            table_ns={rows: ns * change.compute + change.extra_us * US for rows, ns in self.table_ns.items()},
+        )
+
+    def queue(self) -> BatchQueue:
+        seeds = [(rows, ns) for rows, ns in self.table_ns.items() if rows <= self.max_batch_size]
+        return BatchQueue(self.max_batch_size, seeds, self.instances, self.max_delay_ns, contention=self.contention)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """One replay. ``latency_ns`` [m]; ``load``: the arrivals, over what the instances can do in their best batches;
+    ``sizes``: rows of the runs, ascending; ``refused``: the share of the requests without a response."""
+
+    latency_ns: NDArray[np.int64]
+    load: float
+    sizes: tuple[int, ...]
+    refused: float
+
+    @property
+    def largest(self) -> int:
+        return max(self.sizes, default=0)
+
+    def quantile_ns(self, q: float) -> float:
+        return float(np.quantile(self.latency_ns, q, method="inverted_cdf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Factors of the time to decode and to encode a body, against the bodies of the record."""
+
+    decode: float = 1.0
+    encode: float = 1.0
+
+
+def layout_of(works: Sequence[ModelWork]) -> Layout:
+    """The layout that the server told. Raises NoForecast for several models, pipelines, padding, and old servers."""
+    if len(works) != 1 or works[0].step:
+        raise NoForecast("the server ran several models or a pipeline, and only a single queue can be simulated")
+    (one,) = works
+    if one.choices is None or one.instances is None or one.threads is None:
+        raise NoForecast("the server does not tell its batch size and timer in /metrics: update it, and measure again")
+    if one.padding:
+        raise NoForecast("the model pads inputs to one length, and the lengths of requests are not in the record")
+    if one.choices.inline:
+        raise NoForecast("the model runs on the event loop of the server, which is not simulated")
+    return Layout(
+        instances=one.instances,
+        threads=one.threads // one.instances,
+        max_batch_size=one.choices.max_batch_size,
+        max_delay_ns=int(one.choices.max_queue_delay_ms * MS),
+        max_queue_ns=int(one.choices.max_queue_ms * MS),
+        contention=one.choices.contention,
+        table_ns={cost.rows: cost.ms * MS for cost in one.usual_costs()},
+    )
+
+
+def play(
+    workload: Workload,
+    service: Service,
+    layout: Layout,
+    change: Change,
+    order: Sequence[int],
+    seed: int = 0,
+    codec: Codec = Codec(),
+) -> Replayed:
+    """Replay the blocks of ``order`` with a change. ``layout``: changed already."""
+    index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
+    before_ns = workload.before_ns[index] + ((codec.decode - 1) * workload.decode_ns[index]).astype(np.int64)
+    after_ns = workload.after_ns[index] + ((codec.encode - 1) * workload.encode_ns[index]).astype(np.int64)
+    ready_ns, rows = due_ns + before_ns, workload.rows[index]
+    queued = rows > 0
+    if change.cache:
+        queued &= np.random.default_rng(seed).random(len(rows)) >= change.cache
+    places = np.flatnonzero(queued)
+    places = places[np.argsort(ready_ns[places], kind="stable")]
+    arrivals = [
+        Arrival(at_ns, rows=count)
+        for at_ns, count in zip((ready_ns[places] + workload.wake_ns).tolist(), rows[places].tolist(), strict=True)
+    ]
+    crowding = service.crowding or 0.0
+    outcome = simulate(
+        arrivals,
+        layout.queue(),
+        run_ns(service, service.moments(order, workload.width_ns, seed), change.compute, change.extra_us * US),
+        layout.max_queue_ns or NEVER,
+        lambda busy: 1 + crowding * (busy - 1),
+    )
+    done_ns = ready_ns.copy()
+    done_ns[places] = outcome.done_ns
+    answered = done_ns < NEVER
+    latency_ns = (done_ns + after_ns - due_ns)[answered]
+    return Replayed(
+        latency_ns=latency_ns,
+        load=float(rows[places].sum()) / max(int(due_ns[-1]), 1) / _capacity(service, layout, change),
+        sizes=tuple(sorted(set(outcome.batches))),
+        refused=1 - float(answered.mean()),
+    )
+
+
+def _capacity(service: Service, layout: Layout, change: Change) -> float:
+    """Rows per ns of all instances, in the batch size that is best while all of them run."""
+    sizes = [rows for rows in service.alone_ns if rows <= layout.max_batch_size] or [1]
+    slow = 1 + (service.crowding or 0.0) * (layout.instances - 1)
+    best = max(rows / (service.ns(rows) * change.compute + change.extra_us * US) for rows in sizes)
+    return layout.instances * best / slow
+
+
+def _long_enough(order: Sequence[int], rate: float) -> list[int]:
+    """The blocks again and again, as many as fill the same time at another rate."""
+    wanted = max(round(len(order) * rate), 1)
+    return [order[at % len(order)] for at in range(wanted)]

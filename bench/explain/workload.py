@@ -1,0 +1,124 @@
+"""The workload: the requests of a record as they reached the server's queue, to be replayed in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..load.measurements import Outcome
+from ..observe.timeline import Span
+from . import batches, stages
+from .stages import TERMS, Account
+
+BLOCKS = 24
+"""Stretches of time in which a record is cut. Requests, and the noise of the machine, stay together within one."""
+NS_PER_S = 1e9
+BEFORE = ("send_lag", "connect", "write", "receive", "decode")
+AFTER = ("scatter", "encode", "residual")
+WAKE_QUANTILE = 0.05
+
+Columns = dict[str, NDArray[np.int64]]
+Integers = NDArray[np.int64]
+
+
+class NoForecast(Exception):
+    """A forecast is not possible. The message says why, and what to measure."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """The successful requests of a record, int64 [n] in the order of ``due_ns``.
+
+    ``due_ns``: intended instants, from 0, without the pauses between repeats. ``before_ns``: from there until the
+    request joined the queue; ``decode_ns`` is a part of it. ``rows``: 0 for a request without a run, such as one that
+    a cache answered. ``after_ns``: from the end of its run to the last byte of the response; ``encode_ns`` is a part of
+    it. ``total_ns``: the measured latency. ``wake_ns``: the wait of a request that finds an idle instance.
+    """
+
+    due_ns: Integers
+    before_ns: Integers
+    decode_ns: Integers
+    rows: Integers
+    after_ns: Integers
+    encode_ns: Integers
+    total_ns: Integers
+    wake_ns: int
+    seconds: float
+
+    @property
+    def width_ns(self) -> int:
+        """The length of a block."""
+        return max(int(self.seconds * NS_PER_S / BLOCKS), 1)
+
+    @property
+    def rate_per_s(self) -> float:
+        return len(self.due_ns) / self.seconds
+
+    def laid_out(self, order: Sequence[int], rate: float) -> tuple[NDArray[np.intp], Integers]:
+        """The requests of the blocks in ``order``, ``rate`` times as fast: their indices [m], and when each is due."""
+        edges = np.searchsorted(self.due_ns, np.arange(BLOCKS + 1) * self.width_ns)
+        indices, instants = [], []
+        for place, block in enumerate(order):
+            members = np.arange(edges[block], edges[block + 1])
+            inside_ns = self.due_ns[members] - block * self.width_ns
+            indices.append(members)
+            instants.append(((place * self.width_ns + inside_ns) / rate).astype(np.int64))
+        return np.concatenate(indices), np.concatenate(instants)
+
+
+def of_record(window: Columns, stretches: Sequence[Span]) -> Workload:
+    """The workload of the measured rows. Raises NoForecast without stage times, and where many requests failed."""
+    answered = window["outcome"] == Outcome.OK
+    if not answered.any() or answered.mean() < 0.99:
+        raise NoForecast("more than 1 % of the requests failed, and a simulation knows only those that succeed")
+    account = stages.join(window)
+    if not account.with_server:
+        raise NoForecast("the server sends no stage times, so that its queue cannot be simulated")
+    term = {name: account.terms_ns[:, at] for at, name in enumerate(TERMS)}
+    runs = account.batch > 0
+    waits_ns = term["queue_busy"][runs]
+    return Workload(
+        due_ns=_without_pauses(account.due_ns, stretches),
+        before_ns=sum((term[name] for name in BEFORE), np.zeros_like(account.due_ns)),
+        decode_ns=term["decode"],
+        rows=_rows(account, _payload_of(window, account)),
+        after_ns=sum((term[name] for name in AFTER), np.zeros_like(account.due_ns)),
+        encode_ns=term["encode"],
+        total_ns=account.total_ns,
+        wake_ns=int(np.quantile(waits_ns, WAKE_QUANTILE)) if len(waits_ns) else 0,
+        seconds=sum(end_s - start_s for start_s, end_s in stretches),
+    )
+
+
+def _payload_of(window: Columns, account: Account) -> Integers:
+    """The payload of each request of the account, by its intended instant, which no other request has as a rule."""
+    return window["payload"][np.searchsorted(window["due_ns"], account.due_ns)]
+
+
+def _without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
+    moved, passed_ns = due_ns.copy(), 0
+    for start_s, end_s in stretches:
+        inside = (due_ns >= start_s * NS_PER_S) & (due_ns < end_s * NS_PER_S)
+        moved[inside] = due_ns[inside] - int(start_s * NS_PER_S) + passed_ns
+        passed_ns += int((end_s - start_s) * NS_PER_S)
+    return moved
+
+
+def _rows(account: Account, payload: Integers) -> Integers:
+    """The rows of each request: those of the smallest run in which a request with its payload was.
+
+    Raises NoForecast where runs held more rows than these requests have: another client's, or unknown sizes.
+    """
+    rows = np.zeros(len(account.batch), dtype=np.int64)
+    for one in np.unique(payload):
+        same = (payload == one) & (account.batch > 0)
+        rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
+    order, first = batches.group(account)
+    if len(first):
+        known = np.add.reduceat(rows[order], first).sum()
+        if abs(known / account.batch[order][first].sum() - 1) > 0.05:
+            raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
+    return rows

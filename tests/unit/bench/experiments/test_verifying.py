@@ -1,0 +1,232 @@
+"""Verification: blocks in turn, what is changed on the server, the log, and forecasts from files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.__main__ import main
+from bench.commands import again
+from bench.errors import Unusable
+from bench.experiments import blocks, forecasting, verify
+from bench.experiments.blocks import Variant
+from bench.experiments.config import RunConfig
+from bench.explain import forecast
+from bench.explain.changes import Change
+from bench.explain.workload import NoForecast
+from bench.observe.timeline import ServerTimeline
+from bench.result import record, verifications
+from bench.result.record import RunRecord
+from bench.result.verifications import Ratio, Verification
+from tests.unit.bench.planted_record import CONFIG, planted_record
+from tests.unit.bench.simulated_server import World
+
+RATE, SECONDS = 250.0, 4.0
+WORLD = World()
+
+
+def latency(p50_ms: float, p99_ms: float) -> Any:
+    """A record of a block, as far as blocks look at it."""
+    values = {"p50": SimpleNamespace(value_ms=p50_ms), "p99": SimpleNamespace(value_ms=p99_ms)}
+    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), window=SimpleNamespace(requests=9))
+
+
+def test_sides_take_turns_with_equal_arrivals_and_only_theirs_is_changed() -> None:
+    log: list[tuple[str, int]] = []
+
+    @contextlib.contextmanager
+    def changed() -> Iterator[None]:
+        log.append(("begin", 0))
+        yield
+        log.append(("end", 0))
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        log.append((config.arrivals, config.seed))
+        return latency(2.0, 30.0 if config.arrivals == "new" else 10.0), None
+
+    sides = {
+        "old": Variant(replace(CONFIG, arrivals="old", seed=5)),
+        "new": Variant(replace(CONFIG, arrivals="new", seed=5), changed),
+    }
+    seen = blocks.in_turn(sides, 2, lambda: None, run)
+    assert log == [
+        *[("old", 5), ("begin", 0), ("new", 5), ("end", 0)],
+        *[("begin", 0), ("new", 6), ("end", 0), ("old", 6)],
+    ]
+    assert blocks.ratio(seen, "new", "old", "p99").value == pytest.approx(3.0)
+    assert blocks.ratio(seen, "new", "old", "p50") == Ratio(1.0, 1.0, 1.0)
+
+
+def test_a_change_is_ended_when_the_user_interrupts_its_block() -> None:
+    ended: list[bool] = []
+
+    @contextlib.contextmanager
+    def changed() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            ended.append(True)
+
+    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        blocks.in_turn({"new": Variant(CONFIG, changed)}, 1, lambda: None, run)
+    assert ended == [True]
+
+
+def test_a_block_that_the_generator_spoiled_is_left_out() -> None:
+    bad = SimpleNamespace(
+        partial=False,
+        latency=SimpleNamespace(corrected=None),
+        validity=SimpleNamespace(generator_bound=True, reasons=("late",)),
+    )
+    with pytest.raises(Unusable, match="load generator"):
+        blocks.in_turn({"old": Variant(CONFIG)}, 1, lambda: None, lambda _config, _watch: (bad, None))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("change", "url", "why"),
+    [
+        (Change(instances=2), None, "start a server with instances=2"),
+        (Change(cache=0.5), None, "start a server with cache"),
+        (Change(binary=True), None, "generated payload"),
+        (Change(extra_us=5, max_queue_delay_us=0), None, "one after the other"),
+    ],
+)
+def test_what_a_running_server_cannot_change_needs_another_one(change: Change, url: str | None, why: str) -> None:
+    with pytest.raises(Unusable, match=why):
+        verify.variants(CONFIG, change, verify.Other(url), 2_000)
+
+
+def test_the_changed_side_has_another_rate_or_another_server() -> None:
+    faster = verify.variants(CONFIG, Change(rate=2.0), verify.Other(), None)
+    assert (faster["old"].config.rate_per_s, faster["new"].config.rate_per_s) == (450.0, 900.0)
+    moved = verify.variants(CONFIG, Change(instances=2), verify.Other("http://127.0.0.1:9"), None)
+    assert moved["new"].config.target.url == "http://127.0.0.1:9/v2/models/planted/infer"
+    assert moved["old"].config.target == CONFIG.target
+
+
+def entry(told: float, seen: float, kind: str = verifications.SLOWDOWN) -> Verification:
+    forecast_of = {name: Ratio(told, told * 0.9, told * 1.1) for name in ("p50", "p99")}
+    return Verification(
+        "now", kind, "500 us more", forecast_of, {name: Ratio(seen, seen, seen) for name in forecast_of}
+    )
+
+
+def test_the_log_is_kept_beside_the_record(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    assert verifications.read(path) == []
+    good, bad = entry(1.2, 1.25), entry(1.2, 2.4)
+    for one in (good, bad):
+        verifications.append(path, one)
+    assert verifications.read(path) == [good, bad]
+    assert (good.held, bad.held) == (True, False)
+    assert verifications.errors([bad])[0]["p99"] == pytest.approx(np.log(2))
+    verifications.path_of(path).write_text("{}")
+    with pytest.raises(Unusable, match="cannot read the log"):
+        verifications.read(path)
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record of a load on the simulated server."""
+    path = tmp_path_factory.mktemp("forecast") / "run.json"
+    rows = WORLD.columns(RATE, SECONDS, 1)
+    config = replace(CONFIG, rate_per_s=RATE, duration_s=SECONDS, warmup_s=0.0)
+    told = ServerTimeline(None, (), {}, {}, None, None, 0, None, (), WORLD.works())
+    record.write(path, replace(planted_record(rows, config), host=told), rows)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "SEEDS", 1)
+    monkeypatch.setattr(forecast, "RESAMPLED_REQUESTS", 200)
+
+
+def test_whatif_prints_a_forecast_as_ratios_to_what_was_measured(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["whatif", str(run_file), "--extra-us", "2000"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    p99 = found["predictions"]["p99"]
+    measured = record.read(run_file)[0].latency.corrected
+    assert measured is not None
+    assert p99["base_ms"] == pytest.approx(measured["p99"].value_ms)
+    assert 1.2 < p99["low"] < p99["ratio"] < p99["high"]
+    assert "not tested against a measured slowdown" in found["notes"][0]
+
+
+def test_whatif_says_why_there_is_no_forecast(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["whatif", str(run_file), "--set", "instances=2"]) == 1
+    printed = capsys.readouterr()
+    assert "no forecast: runs of 2 instances" in printed.err
+    assert "were not measured" in json.loads(printed.out)["no_forecast"]
+    assert main(["whatif", str(run_file)]) == 2
+    assert main(["whatif", str(run_file), "--set", "instanzes=2"]) == 2
+    assert main(["whatif", str(run_file), "--candidate", "int8"]) == 2
+
+
+def test_a_slowdown_that_was_not_predicted_ends_forecasts(run_file: Path, tmp_path: Path) -> None:
+    found, rows = record.read(run_file)
+    base = forecasting.measured(found, rows)
+    path = tmp_path / "run.json"
+    verifications.append(path, entry(1.2, 2.4))
+    with pytest.raises(NoForecast, match="does not behave like its simulation"):
+        forecasting.of_measured(path, base, Change(rate=0.9))
+    verifications.append(path, entry(1.2, 1.2))
+    assert forecasting.of_measured(path, base, Change(rate=0.9)).checked == 2
+
+
+def test_closed_loops_invalid_runs_and_silent_servers_have_no_forecast(run_file: Path) -> None:
+    found, rows = record.read(run_file)
+    cases = (
+        (replace(found, load=replace(found.load, mode="closed")), "closed loop"),
+        (replace(found, validity=replace(found.validity, ok=False, reasons=("late",))), "invalid: late"),
+        (replace(found, host=None), "/metrics"),
+    )
+    for one, why in cases:
+        with pytest.raises(NoForecast, match=why):
+            forecasting.measured(one, rows)
+
+
+def test_another_candidate_is_as_fast_as_the_manifest_says(tmp_path: Path) -> None:
+    def timed(name: str, *times_us: float) -> dict[str, Any]:
+        cells = enumerate(times_us, 1)
+        return {"name": name, "timings": [{"batch_size": at, "threads": 1, "p50_us": us} for at, us in cells]}
+
+    evidence = {"chosen": "float32", "candidates": [timed("float32", 100, 200), timed("int8", 50, 50), timed("none")]}
+    (tmp_path / "manifest.json").write_text(json.dumps({"evidence": evidence}))
+    found = forecasting.candidate(tmp_path, "int8")
+    assert found.compute == pytest.approx((0.5 * 0.25) ** 0.5)
+    assert "int8 instead of float32" in found.words
+    for name, why in (("int4", "it has int8, none"), ("none", "not timed at a common batch size")):
+        with pytest.raises(Unusable, match=why):
+            forecasting.candidate(tmp_path, name)
+
+
+def test_the_load_of_a_record_is_made_again_from_its_command(run_file: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text("{}")
+    found, _ = record.read(run_file)
+    command = f"python -m bench http://127.0.0.1:1 --payload {body} --seed 3 --output x.json"
+    sha256 = record.PayloadRecord("", "", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2)
+    found = replace(found, command=command, load=dataclasses.replace(found.load, payload=sha256))
+    made = again.config(found, 3.0)
+    assert (made.rate_per_s, made.duration_s, made.seed, made.repeats, made.observe) == (RATE, 3.0, 3, 1, False)
+    body.write_text("[]")
+    with pytest.raises(Unusable, match="not that of the record"):
+        again.config(found, 3.0)
+    for command in ("locust -f x", "python -m bench replay a.trace http://127.0.0.1:1"):
+        with pytest.raises(Unusable, match="repeated"):
+            again.config(replace(found, command=command), 3.0)

@@ -1,0 +1,211 @@
+"""Forecasts against simulated servers whose behaviour after the change is known, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.explain import changes, forecast
+from bench.explain.changes import Change
+from bench.explain.forecast import Forecast, Measured
+from bench.explain.workload import NoForecast
+from bench.load.measurements import Outcome
+from tests.unit.bench.simulated_server import World
+
+SECONDS = 4.0
+RATE = 250.0
+ONE = World()
+TWO = World(instances=2, crowding=0.4)
+
+
+@pytest.fixture(autouse=True)
+def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "SEEDS", 1)
+
+
+@functools.cache
+def measured(world: World = ONE, rate: float = RATE) -> Measured:
+    spans = [(0.0, SECONDS)]
+    return forecast.measured(
+        world.columns(rate, SECONDS, 1), spans, world.works(), binary="json" not in world.content_type
+    )
+
+
+def told(change: Change, world: World = ONE, *others: Measured) -> Forecast:
+    return forecast.forecast(measured(world), change, others, resamples=2)
+
+
+def p99_ms(world: World, rate: float, seed: int) -> float:
+    rows = world.columns(rate, SECONDS, seed)
+    return float(np.quantile(rows["last_byte_ns"] - rows["due_ns"], 0.99)) / 1e6
+
+
+def true_ratio(before: World, after: World, rate: float = 1.0) -> float:
+    """The mean of p99 after over before, over seeds: the arrivals of a pair are the same."""
+    logs = [np.log(p99_ms(after, RATE * rate, seed) / p99_ms(before, RATE, seed)) for seed in range(1, 4)]
+    return float(np.exp(np.mean(logs)))
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        (Change(rate=0.5), ONE),
+        (Change(rate=1.4), ONE),
+        (Change(compute=0.5), replace(ONE, fixed_ms=1.0, per_row_ms=0.25)),
+        (Change(extra_us=1_000), replace(ONE, fixed_ms=3.0)),
+        (Change(max_batch_size=4), replace(ONE, largest=4)),
+        (Change(max_queue_delay_us=4_000), replace(ONE, timer_us=4_000)),
+    ],
+    ids=lambda one: one.words if isinstance(one, Change) else "",
+)
+def test_a_change_does_what_was_forecast(change: Change, after: World) -> None:
+    found = told(change).predictions["p99"]
+    truth = true_ratio(ONE, after, change.rate)
+    assert found.ratio == pytest.approx(truth, rel=0.15)
+    assert found.low <= truth <= found.high
+
+
+def test_a_timer_that_is_taken_away_is_forecast() -> None:
+    held = replace(ONE, timer_us=4_000)
+    found = told(Change(max_queue_delay_us=0), held).predictions["p99"]
+    assert found.ratio == pytest.approx(true_ratio(held, ONE), rel=0.15)
+    assert found.high < 0.9
+
+
+def test_one_instance_less_is_forecast_from_the_slowdown_of_two() -> None:
+    found = told(Change(instances=1), TWO).predictions["p99"]
+    assert measured(TWO).service.crowding == pytest.approx(0.4, abs=0.15)
+    assert found.ratio == pytest.approx(true_ratio(TWO, replace(TWO, instances=1, crowding=0.0)), rel=0.2)
+
+
+def test_more_instances_need_a_record_of_them() -> None:
+    with pytest.raises(NoForecast, match="2 instances with 1 threads each were not measured"):
+        told(Change(instances=2))
+    found = told(Change(instances=2), ONE, measured(TWO)).predictions["p99"]
+    assert found.ratio == pytest.approx(true_ratio(ONE, TWO), rel=0.2)
+
+
+def test_binary_bodies_need_a_record_of_them() -> None:
+    slow = replace(ONE, decode_us=2_000.0, encode_us=1_000.0)
+    with pytest.raises(NoForecast, match="--binary"):
+        told(Change(binary=True), slow)
+    binary = replace(slow, decode_us=50.0, encode_us=30.0, content_type="application/octet-stream")
+    found = told(Change(binary=True), slow, measured(binary)).predictions["p99"]
+    assert found.ratio == pytest.approx(true_ratio(slow, binary), rel=0.15)
+
+
+def test_a_cache_takes_requests_away_from_the_queue() -> None:
+    few, many = (told(Change(cache=share)) for share in (0.1, 0.8))
+    assert many.load < 0.3 * few.load
+    assert many.predictions["p50"].ratio < 0.5 < few.predictions["p50"].ratio
+
+
+def test_stops_of_the_machine_are_replayed_and_not_scaled() -> None:
+    found = measured(replace(ONE, stop_ms=60.0)).service
+    stops = np.flatnonzero(found.stopped_ns)
+    assert found.stopped_ns[stops] == pytest.approx(60e6, rel=0.3)
+    moments = found.moments(range(24), round(SECONDS * 1e9 / 24), seed=1)
+    replayed = [moments(at)[1] for at in (*found.begun_ns.tolist(), *found.begun_ns[stops].tolist())]
+    assert sum(replayed) == found.stopped_ns.sum()
+
+
+def test_earlier_errors_widen_the_interval() -> None:
+    wrong = [{"p50": 0.4, "p99": 0.4}] * 4
+    narrow, wide = (
+        forecast.forecast(measured(), Change(rate=0.8), errors=errors, resamples=2) for errors in ((), wrong)
+    )
+    assert wide.predictions["p99"].high > 1.3 * narrow.predictions["p99"].high
+    assert wide.checked == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (Change(max_batch_size=64, rate=6.0), "only runs of up to 8 were measured|refuse|capacity"),
+        (Change(rate=4.8), "refuse|capacity"),
+        (Change(instances=4), "were not measured"),
+        (Change(threads=2), "were not measured"),
+    ],
+)
+def test_what_was_not_measured_is_not_forecast(change: Change, why: str) -> None:
+    with pytest.raises(NoForecast, match=why):
+        told(change)
+
+
+def test_a_second_load_permits_a_forecast_near_the_capacity() -> None:
+    change = Change(rate=4.7)
+    with pytest.raises(NoForecast, match="measure at another rate too"):
+        told(change)
+    assert told(change, ONE, measured(ONE, 2 * RATE)).load > forecast.SURE_LOAD
+
+
+def test_a_run_that_the_simulation_does_not_reproduce_is_not_forecast() -> None:
+    rows = ONE.columns(RATE, SECONDS, 1)
+    rows["queue_busy_ns"] += 20_000_000
+    rows["last_byte_ns"] += 20_000_000
+    odd = forecast.measured(rows, [(0.0, SECONDS)], ONE.works(), binary=False)
+    with pytest.raises(NoForecast, match="the simulation of the run itself"):
+        forecast.forecast(replace(odd, workload=replace(odd.workload, wake_ns=0)), Change(rate=0.9), resamples=2)
+
+
+def test_records_that_cannot_be_simulated_say_why() -> None:
+    rows, works, spans = ONE.columns(RATE, SECONDS, 1), ONE.works(), [(0.0, SECONDS)]
+    (work,) = works
+    assert work.choices is not None
+    failed = {**rows, "outcome": np.full(len(rows["due_ns"]), int(Outcome.STATUS))}
+    foreign = {**rows, "batch": rows["batch"] + (np.arange(len(rows["due_ns"])) % 2) * 4}
+    silent = {name: np.full_like(column, -1) if name in STAGES else column for name, column in rows.items()}
+    cases = [
+        (failed, works, "failed"),
+        (silent, works, "no stage times"),
+        (rows, (), "several models or a pipeline"),
+        (rows, (replace(work, step="encode"),), "several models or a pipeline"),
+        (rows, (replace(work, choices=None),), "update it"),
+        (rows, (replace(work, padding=5.0),), "pads"),
+        (rows, (replace(work, choices=replace(work.choices, inline=True)),), "event loop"),
+        ({name: column[:100] for name, column in rows.items()}, works, "too few"),
+        (foreign, works, "not of this load"),
+    ]
+    for window, told_works, why in cases:
+        with pytest.raises(NoForecast, match=why):
+            forecast.measured(window, spans, told_works, binary=False)
+
+
+STAGES = {
+    f"{name}_ns"
+    for name in ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
+}
+
+
+def test_flags_become_a_change_and_back() -> None:
+    found = changes.parse(
+        ["instances=2", "max-queue-delay-us=0"], rate="x2", compute="x0.5", extra_us=7, cache=0.3, binary=True
+    )
+    assert found == Change(2.0, 0.5, 7, 0.3, True, instances=2, max_queue_delay_us=0)
+    assert (
+        found.words
+        == "instances=2, max_queue_delay_us=0, rate x2, compute x0.5, 7 us more in each run, binary bodies, cache 30%"
+    )
+    assert found.kind == "several"
+    assert Change(rate=2).kind == "rate"
+    assert " ".join(found.flags).startswith("--set instances=2 --set max_queue_delay_us=0 --rate x2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags", "why"),
+    [
+        (["instance=2"], {}, "the nearest is instances"),
+        (["zzz=2"], {}, "there are instances"),
+        (["instances=0"], {}, "write for example --set instances=2"),
+        (["instances"], {}, "cannot read"),
+        ([], {"rate": "fast"}, "x2"),
+        ([], {"compute": "x0"}, "x0.5"),
+        ([], {"cache": 1.5}, "--cache 0.3"),
+    ],
+)
+def test_a_wrong_flag_says_what_to_write(settings: list[str], flags: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        changes.parse(settings, **flags)  # type: ignore[arg-type]
