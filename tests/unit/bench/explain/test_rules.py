@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.explain import judgement, rules, turns
+from bench.explain import judgement, turns
 from bench.explain.facts import Cold, Facts, Host, Load, Model
 from bench.explain.stages import TERMS
 from bench.explain.stalls import Stalls
@@ -194,7 +194,7 @@ def test_threads_that_share_a_core_are_not_in_order() -> None:
     shared = tuple(Together(size, (20.0 * size,) * size) for size in (2, 4, 8))
     found = turns.of(burst(20, together=shared, staggered_ms=30.0), 500)
     assert found is not None
-    assert found.serial > rules.turns.SERIAL_FROM
+    assert found.serial > turns.SERIAL_FROM
     assert not found.in_order
 
 
