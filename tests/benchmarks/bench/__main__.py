@@ -1,8 +1,8 @@
 """The figures that ``bench`` claims about itself, measured on this machine beside the value that each needs.
 
-    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report]
+    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report] [plants]
 
-prints a table for each name. All of them take about four minutes. Every figure comes from a server or a queue with a
+prints a table for each name. All of them take about twelve minutes. Every figure comes from a server or a queue with a
 known answer.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from tests.benchmarks.bench import engines, explanation, statistics
+from tests.benchmarks.bench import engines, explanation, plants, statistics
 from tests.benchmarks.bench.figure import Figure, table
 from tests.unit.bench import queues
 
@@ -27,6 +27,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "intervals": statistics.intervals,
     "slo": statistics.capacity,
     "report": explanation.million_requests,
+    "plants": plants.table,
 }
 TITLES = {
     "engine": "The fast engine, open loop, echo server on the same machine",
@@ -37,6 +38,7 @@ TITLES = {
     "intervals": "A simulated queue at 80 % load",
     "slo": f"slo on a simulated server, {queues.TRIAL_S:g} s a trial",
     "report": "A report of a million requests",
+    "plants": "Faults planted on real servers: the causes that a run names",
 }
 
 
