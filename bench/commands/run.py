@@ -13,7 +13,7 @@ from ..experiments.run import execute
 from ..load import presets
 from ..report import terminal
 from ..result import record
-from . import files, first
+from . import explain, files, first
 
 EPILOG = f"""\
 examples:
@@ -51,6 +51,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         help="repeats, each with a new seed; 3 or more give intervals",
     )
     arguments.add_verdict(command)
+    explain.add_confirm(command)
     arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=run)
 
@@ -67,6 +68,8 @@ def measure(config: RunConfig, asked: argparse.Namespace) -> int:
     """Run the load, print and write its result, and return the exit status."""
     with arguments.progress(config.total_s) as watch:
         result, columns = execute(config, watch())
+    if getattr(asked, "confirm", False) and not result.partial:
+        result = explain.confirmed(result, columns)
     files.write(asked, result, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(result.to_json().decode())

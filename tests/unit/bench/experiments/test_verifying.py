@@ -22,11 +22,12 @@ from bench.experiments.blocks import Variant
 from bench.experiments.config import RunConfig
 from bench.explain import forecast
 from bench.explain.changes import Change
+from bench.explain.ratio import Ratio
 from bench.explain.workload import NoForecast
 from bench.observe.timeline import ServerTimeline
 from bench.result import record, verifications
 from bench.result.record import RunRecord
-from bench.result.verifications import Ratio, Verification
+from bench.result.verifications import Verification
 from tests.unit.bench.planted_record import CONFIG, planted_record
 from tests.unit.bench.simulated_server import World
 
@@ -36,7 +37,7 @@ WORLD = World()
 
 def latency(p50_ms: float, p99_ms: float) -> Any:
     """A record of a block, as far as blocks look at it."""
-    values = {"p50": SimpleNamespace(value_ms=p50_ms), "p99": SimpleNamespace(value_ms=p99_ms)}
+    values = {name: SimpleNamespace(value_ms=ms) for name, ms in (("p50", p50_ms), ("p90", p50_ms), ("p99", p99_ms))}
     return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), window=SimpleNamespace(requests=9))
 
 
