@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import (
+    advise,
     calibrate,
     compare,
     explain,
@@ -26,7 +27,22 @@ from .errors import Unusable
 from .exits import INTERRUPTED, INVALID, UNUSABLE
 
 DESCRIPTION = "Load a model server over HTTP, and explain its latency. The first run needs one argument: the URL."
-COMMANDS = (run, report, explain, whatif, verify, sweep, slo, compare, plan, calibrate, record, locustfile, peers)
+COMMANDS = (
+    run,
+    report,
+    explain,
+    whatif,
+    advise,
+    verify,
+    sweep,
+    slo,
+    compare,
+    plan,
+    calibrate,
+    record,
+    locustfile,
+    peers,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

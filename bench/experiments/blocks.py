@@ -36,11 +36,12 @@ def in_turn(
     watch: Callable[[], Watch | None],
     run: Execute = execute,
     percentiles: Sequence[str] = NAMES,
+    attempts: int = ATTEMPTS,
 ) -> list[dict[str, Milliseconds]]:
     """``rounds`` blocks of each variant, in one order and then in the reverse one: AB, BA, AB, ...
 
     ``percentiles``: those that each block must have responses enough for. All blocks of a round get the same arrivals.
-    A round with a block that the load generator spoiled is left out.
+    A round with a block that the load generator spoiled, ``attempts`` times, is left out.
     Raises Unusable for a block that is invalid for another reason, and KeyboardInterrupt on Ctrl-C.
     """
     found = []
@@ -51,7 +52,9 @@ def in_turn(
         for name in order:
             one = variants[name]
             with one.changed():
-                each[name] = _block(replace(one.config, seed=one.config.seed + number), watch, run, percentiles)
+                each[name] = _block(
+                    replace(one.config, seed=one.config.seed + number), watch, run, percentiles, attempts
+                )
         if all(ms is not None for ms in each.values()):
             found.append({name: ms for name, ms in each.items() if ms is not None})
     if not found:
@@ -65,9 +68,9 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
 
 
 def _block(
-    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str]
+    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str], attempts: int
 ) -> Milliseconds | None:
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         result, _columns = run(config, watch())
         if result.partial:
             raise KeyboardInterrupt
@@ -81,4 +84,4 @@ def _block(
             return known
     if result.validity.generator_bound:
         return None
-    raise Unusable(f"a block was invalid {ATTEMPTS} times: {result.validity.reasons[0]}")
+    raise Unusable(f"a block was invalid {attempts} times: {result.validity.reasons[0]}")

@@ -216,6 +216,25 @@ def test_another_candidate_is_as_fast_as_the_manifest_says(tmp_path: Path) -> No
             forecasting.candidate(tmp_path, name)
 
 
+def test_advice_ranks_what_can_be_forecast_and_names_its_price(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [{"batch_size": 1, "threads": 1, "p50_us": us} for us in (100.0, 40.0)]
+    rows = [{"name": name, "timings": [cell]} for name, cell in zip(("float32", "int8"), cells, strict=True)]
+    (tmp_path / "manifest.json").write_text(json.dumps({"evidence": {"chosen": "float32", "candidates": rows}}))
+    assert main(["advise", str(run_file), "--artifact", str(tmp_path), "--price", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    words = [one["words"] for one in found["options"]]
+    assert words[0].startswith("int8 instead of float32")
+    assert "2 servers" in words
+    assert found["per_million"] == pytest.approx(2 / (RATE * 3600) * 1e6, rel=0.1)
+    p99 = [one["forecast"]["predictions"]["p99"]["ratio"] for one in found["options"]]
+    assert p99 == sorted(p99)
+    assert all(ratio < 1 for ratio in p99)
+    (two,) = (one for one in found["options"] if one["servers"] == 2)
+    assert two["per_million"] == pytest.approx(2 * found["per_million"])
+
+
 def test_the_load_of_a_record_is_made_again_from_its_command(run_file: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text("{}")

@@ -85,7 +85,7 @@ def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: flo
         return [float(ms) for ms in times * 20 * np.exp(random.normal(0, scatter, confirm.ROUNDS))]
 
     old, new, placebo = blocks_ms(1.0), blocks_ms(effect), blocks_ms(1.0)
-    ratios = [confirm.wide(Ratio(*ratio_of_pairs(old, other))) for other in (new, placebo)]
+    ratios = [confirm.wide(Ratio(*ratio_of_pairs(old, other)), confirm.ROUNDS) for other in (new, placebo)]
     return interventions.judge(ratios[0], ratios[1], told)[0]
 
 
