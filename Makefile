@@ -3,8 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+FAKE_GPU_VENV ?= .venv-gpu-fake
 IMAGE ?= slipway:latest
-IMAGE_GPU ?= slipway-gpu:latest
+IMAGE_GPU ?= slipway-gpu$(if $(filter 12,$(CUDA)),-cuda12):latest
 MODEL ?= build/digits
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -13,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-models test-sdk clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu-fake test-models test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -48,18 +49,23 @@ doctor: $(VENV)/.all ## check whether the server can serve MODEL=build/digits on
 lock: $(VENV)/.all ## resolve the requirements of the images, with hashes (after a change of the serve or gpu extra)
 	@$(LOCK) --extra serve --output-file container/requirements.txt
 	@$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
+	@$(LOCK) --extra serve --extra gpu-cuda12 --no-emit-package onnxruntime --output-file container/requirements-gpu-cuda12.txt
 
 image: ## build the CPU image (IMAGE=slipway:latest) and print its size
 	@$(PYTHON) -m container.image --tag $(IMAGE)
 
-image-gpu: ## build the image with CUDA (IMAGE_GPU=slipway-gpu:latest); downloads 1.6 GB
-	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU)
+image-gpu: ## build the image with CUDA 13, or with CUDA=12 for drivers older than 580; downloads 1.6 GB (docs/gpu.md)
+	@$(PYTHON) -m container.image --target gpu --tag $(IMAGE_GPU) \
+	  $(foreach name,CUDA TENSORRT TENSORRT_INDEX TENSORRT_RTX,$(if $($(name)),--build-arg $(name)=$($(name))))
 
 stack: ## run server, Prometheus and Grafana on this machine (MODEL=build/digits)
 	@IMAGE=$(IMAGE) MODEL=$(abspath $(MODEL)) docker compose --file container/compose.yaml up
 
 test-container: $(VENV)/.all ## build the image and test it; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
+
+test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libraries; needs gcc, keeps 800 MB of environment
+	@$(FAKE_GPU_VENV)/bin/python -m pytest tests/gpu/fake --no-fold-skipped
 
 test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
 	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
@@ -68,11 +74,16 @@ test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
 clean: ## delete the virtual environment and all build outputs
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FAKE_GPU_VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
 	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,local,examples,dev]"
+	@touch $@
+
+$(FAKE_GPU_VENV)/.ready: $(VENV)/.all tests/gpu/fake/environment.py $(wildcard tests/gpu/fake/native/*)
+	@echo "Installing onnxruntime-gpu and TensorRT-RTX into $(FAKE_GPU_VENV), and compiling the fake CUDA libraries."
+	@$(BIN)/python -m tests.gpu.fake.environment $(FAKE_GPU_VENV)
 	@touch $@

@@ -2,6 +2,7 @@
 
     python -m container.image --tag slipway:latest
     python -m container.image --target gpu --tag slipway-gpu:latest
+    python -m container.image --target gpu --tag slipway-gpu-cuda12:latest --build-arg CUDA=12
 
 Needs only Python and docker, so that it works before a virtual environment exists.
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from .docker import DockerFailed, docker
@@ -22,7 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LIMIT_BYTES = 300_000_000
 TARGETS = {"cpu": LIMIT_BYTES, "gpu": 3_000_000_000}
-"""The size limit of each target of the Dockerfile, unpacked."""
+"""The size limit of each target of the Dockerfile, unpacked; for ``gpu`` without TensorRT."""
+
+LIMIT_WITH_TENSORRT = 7_000_000_000
 
 SBOM = "/opt/slipway/sbom.cdx.json"
 
@@ -33,13 +37,15 @@ def version() -> str:
     return stated
 
 
-def build(tag: str, base_image: str = BASE_IMAGE, target: str = "cpu") -> None:
+def build(tag: str, base_image: str = BASE_IMAGE, target: str = "cpu", arguments: Sequence[str] = ()) -> None:
     """Build an image from the working tree, with docker's own progress output.
+
+    ``arguments``: further build arguments of the Dockerfile, as NAME=VALUE.
 
     Raises DockerFailed when the build fails or docker is not installed.
     """
     command = ["docker", "build", "--file", str(ROOT / "container" / "Dockerfile"), "--tag", tag]
-    command += ["--target", target]
+    command += ["--target", target, *(part for one in arguments for part in ("--build-arg", one))]
     command += ["--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", f"VERSION={version()}", str(ROOT)]
     # A plain image without an attestation: SageMaker refuses an index with one.
     env = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
@@ -73,12 +79,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--base-image", default=BASE_IMAGE, help="base image (default: %(default)s)")
     parser.add_argument("--target", choices=TARGETS, default="cpu", help="target hardware (default: %(default)s)")
     parser.add_argument(
+        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="argument of the Dockerfile; repeatable"
+    )
+    parser.add_argument(
         "--sbom", type=Path, help="where to write the bill of materials (default: build/TARGET.cdx.json)"
     )
     options = parser.parse_args(arguments)
-    limit, sbom = TARGETS[options.target], options.sbom or ROOT / "build" / f"{options.target}.cdx.json"
+    limit = (
+        LIMIT_WITH_TENSORRT if any(one.startswith("TENSORRT") for one in options.build_arg) else TARGETS[options.target]
+    )
+    sbom = options.sbom or ROOT / "build" / f"{options.target}.cdx.json"
     try:
-        build(options.tag, options.base_image, options.target)
+        build(options.tag, options.base_image, options.target, options.build_arg)
         size = size_bytes(options.tag)
         sbom.parent.mkdir(parents=True, exist_ok=True)
         sbom.write_text(bill_of_materials(options.tag), encoding="utf-8")

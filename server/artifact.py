@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from .errors import BrokenArtifact
+from .fields import MANIFEST as MANIFEST
+from .fields import each, take
+from .target import ClosedShapes, DeviceTarget
 from .tensors import ModelSpec, TensorSpec
 from .wiring import PIPELINE, Pipeline
 
-MANIFEST = "manifest.json"
 SAMPLES = "samples.npz"
 SCRIPT = "script"
 """The backend of a model that consists of a user's script and the files that it loads."""
@@ -25,16 +26,6 @@ STEPS = "pipeline"
 """The backend of a pipeline: its ``model`` is the file that declares the steps."""
 USUAL_LENGTHS = (16, 32, 64, 128, 256, 512)
 USUAL_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-
-Kind = TypeVar("Kind")
-KINDS: dict[type, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "text"),
-    int: ((int,), "a whole number, {} or more"),
-    float: ((float, int), "a number, {} or more"),
-    list: ((list,), "a list"),
-    dict: ((dict,), "an object"),
-}
-"""Types of a field: the Python types that JSON gives, and their description. A bool is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +92,10 @@ class VariableAxis:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The description of an artifact. ``evidence`` and ``provenance`` are for people and for ``optimize verify``; the
-    server only passes them on."""
+    server only passes them on.
+
+    ``device``: what the model was made for. ``shapes``: the closed shapes that it runs in; None: any shape.
+    """
 
     name: str
     version: str
@@ -117,6 +111,8 @@ class Manifest:
     evidence: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     pipeline: Pipeline | None = None
+    device: DeviceTarget = field(default_factory=DeviceTarget)
+    shapes: ClosedShapes | None = None
 
     @property
     def optimized(self) -> bool:
@@ -149,6 +145,10 @@ class Manifest:
                 body["batching"] |= {"independent": self.batching.independent, "reason": self.batching.reason}
         if self.padding is not None:
             body["padding"] = self.padding.to_json()
+        if self.device != DeviceTarget():
+            body["device"] = self.device.to_json()
+        if self.shapes is not None:
+            body["shapes"] = self.shapes.to_json()
         if self.pipeline is not None and self.model == MANIFEST:
             body["pipeline"] = self.pipeline.to_json()
         return body
@@ -165,23 +165,25 @@ class Manifest:
         steps = Pipeline.from_json(body["pipeline"], f"{MANIFEST}: 'pipeline'") if "pipeline" in body else None
         composed = steps is not None or body.get("backend") == STEPS
         return cls(
-            name=_take(body, "name", str),
-            version=_take(body, "version", str),
-            task=_take(body, "task", str, ""),
-            backend=_take(body, "backend", str, STEPS if composed else None),
-            model=_inside(_take(body, "model", str, (MANIFEST if steps else PIPELINE) if composed else None)),
+            name=take(body, "name", str),
+            version=take(body, "version", str),
+            task=take(body, "task", str, ""),
+            backend=take(body, "backend", str, STEPS if composed else None),
+            model=_inside(take(body, "model", str, (MANIFEST if steps else PIPELINE) if composed else None)),
             spec=ModelSpec(
-                tuple(TensorSpec.from_json(row) for row in _each(body, "inputs", dict, [] if composed else None)),
-                tuple(TensorSpec.from_json(row) for row in _each(body, "outputs", dict, [] if composed else None)),
+                tuple(TensorSpec.from_json(row) for row in each(body, "inputs", dict, [] if composed else None)),
+                tuple(TensorSpec.from_json(row) for row in each(body, "outputs", dict, [] if composed else None)),
             ),
-            labels=tuple(_each(body, "labels", str, [])),
-            batching=None if body.get("batching") is None else _batching(_take(body, "batching", dict)),
-            padding=None if body.get("padding") is None else _padding(_take(body, "padding", dict)),
-            cost=tuple(_cost(row) for row in _each(body, "cost", dict, [])),
-            files=tuple(_file(row) for row in _each(body, "files", dict, [])),
-            evidence=_take(body, "evidence", dict, {}),
-            provenance=_take(body, "provenance", dict, {}),
+            labels=tuple(each(body, "labels", str, [])),
+            batching=None if body.get("batching") is None else _batching(take(body, "batching", dict)),
+            padding=None if body.get("padding") is None else _padding(take(body, "padding", dict)),
+            cost=tuple(_cost(row) for row in each(body, "cost", dict, [])),
+            files=tuple(_file(row) for row in each(body, "files", dict, [])),
+            evidence=take(body, "evidence", dict, {}),
+            provenance=take(body, "provenance", dict, {}),
             pipeline=steps,
+            device=DeviceTarget.from_json(take(body, "device", dict, DeviceTarget().to_json())),
+            shapes=None if body.get("shapes") is None else ClosedShapes.from_json(take(body, "shapes", dict)),
         )
 
 
@@ -287,22 +289,22 @@ def _inside(path: str) -> str:
 
 
 def _padding(row: dict[str, Any]) -> VariableAxis:
-    inputs, outputs = _take(row, "inputs", dict), _take(row, "outputs", dict, {})
-    filled = {name: _take(inputs, name, dict) for name in inputs}
+    inputs, outputs = take(row, "inputs", dict), take(row, "outputs", dict, {})
+    filled = {name: take(inputs, name, dict) for name in inputs}
     if not filled:
         raise BrokenArtifact(f"{MANIFEST}: the 'inputs' of 'padding' must not be empty")
     return VariableAxis(
         {
-            name: (_take(one, "axis", int, least=1), _take(one, "value", float, 0.0, least=-(1 << 62)))
+            name: (take(one, "axis", int, least=1), take(one, "value", float, 0.0, least=-(1 << 62)))
             for name, one in filled.items()
         },
-        {name: _take(outputs, name, int, least=1) for name in outputs},
-        tuple(sorted(set(_each(row, "sizes", int, list(USUAL_LENGTHS), least=1)))),
+        {name: take(outputs, name, int, least=1) for name in outputs},
+        tuple(sorted(set(each(row, "sizes", int, list(USUAL_LENGTHS), least=1)))),
     )
 
 
 def _batching(row: dict[str, Any]) -> Batching:
-    sizes = tuple(sorted(set(_each(row, "batch_sizes", int, least=1))))
+    sizes = tuple(sorted(set(each(row, "batch_sizes", int, least=1))))
     if not sizes:
         raise BrokenArtifact(f"{MANIFEST}: 'batch_sizes' must not be empty")
     independent = row.get("independent")
@@ -310,38 +312,16 @@ def _batching(row: dict[str, Any]) -> Batching:
         raise BrokenArtifact(f"{MANIFEST}: 'independent' must be true or false, got {repr(independent)[:80]}")
     return Batching(
         sizes,
-        _take(row, "instances", int, least=1),
-        _take(row, "threads", int, least=1),
+        take(row, "instances", int, least=1),
+        take(row, "threads", int, least=1),
         independent,
-        _take(row, "reason", str, ""),
+        take(row, "reason", str, ""),
     )
 
 
 def _cost(row: dict[str, Any]) -> CostPoint:
-    return CostPoint(_take(row, "batch_size", int, least=1), _take(row, "p50_us", float), _take(row, "p95_us", float))
+    return CostPoint(take(row, "batch_size", int, least=1), take(row, "p50_us", float), take(row, "p95_us", float))
 
 
 def _file(row: dict[str, Any]) -> ArtifactFile:
-    return ArtifactFile(_inside(_take(row, "path", str)), _take(row, "bytes", int), _take(row, "sha256", str))
-
-
-def _take(row: dict[str, Any], name: str, kind: type[Kind], default: Kind | None = None, least: int = 0) -> Kind:
-    """A field of a JSON object. Raises BrokenArtifact, naming it, when it is missing or not of that kind."""
-    if name not in row and default is None:
-        raise BrokenArtifact(f"{MANIFEST} lacks the field {name!r}")
-    return _checked(row.get(name, default), name, kind, least)
-
-
-def _each(
-    row: dict[str, Any], name: str, kind: type[Kind], default: list[Any] | None = None, least: int = 0
-) -> list[Kind]:
-    """A field that is a list of values of one kind."""
-    return [_checked(value, name, kind, least) for value in _take(row, name, list, default)]
-
-
-def _checked(value: Any, name: str, kind: type[Kind], least: int) -> Kind:
-    kinds, what = KINDS[kind]
-    fits = type(value) in kinds and (kind not in (int, float) or least <= value < math.inf)
-    if not fits:
-        raise BrokenArtifact(f"{MANIFEST}: {name!r} must be {what.format(least)}, got {repr(value)[:80]}")
-    return cast(Kind, value)
+    return ArtifactFile(_inside(take(row, "path", str)), take(row, "bytes", int), take(row, "sha256", str))

@@ -138,6 +138,12 @@ class NotReady(SlipwayError):
     retryable = True
 
 
+class DeviceLost(NotReady):
+    """The GPU failed in such a way that this process can never use it again."""
+
+    code = "device_lost"
+
+
 class DeadlineExceeded(SlipwayError):
     """The deadline of the request passed before its response was ready."""
 

@@ -24,7 +24,7 @@ import uvloop
 
 from . import VERSION, fatal
 from .codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
-from .errors import BadSetting, SlipwayError
+from .errors import BadSetting, DeviceLost, SlipwayError
 from .http.hot import HotPath
 from .http.late_app import LateApp
 from .http.limit_metrics import LimitFamilies
@@ -136,6 +136,7 @@ class Slipway:
         self._slowdown = Slowdown(later) if settings.slowdowns else None
         self._models = Models(settings, self._metrics, slowdown=self._slowdown)
         self._models.on_change = self._bind
+        self._models.on_device_lost = self._device_lost
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
         self._bound: dict[str, list[bytes]] = {}
@@ -154,6 +155,7 @@ class Slipway:
         self._routes = self._build_routes()
         self._server = Server(self._config(), self._hot, self._terminate, self._check)
         self._code = STOPPED
+        self._lost = ""
 
     async def run(self, sock: socket.socket) -> int:
         """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
@@ -162,6 +164,8 @@ class Slipway:
         host, port = sock.getsockname()[:2]
         log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         await self._server.serve(sockets=[sock])
+        if self._lost:
+            leave(FAILED)  # libraries that hold a lost device may not return from their own end
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
@@ -178,6 +182,16 @@ class Slipway:
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
         self._lifecycle.stalled = self._models.stalled()
+
+    def _device_lost(self, reason: str) -> None:
+        """A GPU cannot be used by this process any more: answer all requests, and end with a failure."""
+        if self._lost:
+            return
+        self._lost, self._code = reason, FAILED
+        log.critical("%s", fatal.line(DeviceLost(reason)))
+        self._lifecycle.move(Phase.FAILED, reason)
+        self._models.fail(DeviceLost(reason))
+        self._server.should_exit = True
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
         collections, lag = Collections(), LoopLag(loop)

@@ -57,6 +57,9 @@ class FakeScheduler:
         self.stopped = True
         return True
 
+    def fail(self, error: SlipwayError) -> None:
+        self.serve(error)
+
     def abandon(self) -> None:
         self.serve(NotReady("the model was unloaded before the request could run"))
 

@@ -14,18 +14,38 @@ from typing import Any, Protocol
 
 from ..artifact import VariableAxis
 from ..errors import BrokenArtifact
+from ..target import CPU, ClosedShapes, DeviceTarget
 from ..tensors import Array, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """``threads``: intra-op threads of one ``run``. ``options``: further options of a pipeline's step. ``device``: cpu,
-    cuda or tensorrt. ``optimized``: the file holds a graph that the backend has optimized for this processor."""
+    """How a model is opened.
+
+    ``threads``: intra-op threads of one ``run``. ``options``: further options of a pipeline's step. ``optimized``: the
+    file holds a graph that the backend has optimized for this processor.
+
+    For GPUs: ``target`` has the kind of the device and what was measured to be best there, ``ordinals`` are the GPUs,
+    each of which gets a copy of the model. ``shapes``: the only shapes that run; None: any, without CUDA graphs.
+    ``padding``: the axis that they pad. ``lanes``: batches that are under way on a GPU. ``memory_bytes``: most device
+    memory of one copy; 0: nine tenths of what is free. ``spec``: the manifest's, for files that do not name tensors.
+    """
 
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
     optimized: bool = False
+    target: DeviceTarget = field(default_factory=DeviceTarget)
+    ordinals: tuple[int, ...] = (0,)
+    shapes: ClosedShapes | None = None
+    padding: VariableAxis | None = None
+    lanes: int = 2
+    memory_bytes: int = 0
+    spec: ModelSpec | None = None
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda, tensorrt or tensorrt_rtx."""
+        return self.target.kind
 
 
 class Session(Protocol):
@@ -64,6 +84,10 @@ Loader = Callable[[Path, BackendOptions], Session]
 
 BACKENDS: dict[str, str] = {
     "onnxruntime": "server.backends.onnxruntime:load",
+    "onnxruntime_cuda": "server.backends.onnxruntime_cuda:load",
+    "tensorrt": "server.backends.tensorrt:load",
+    "tensorrt_rtx": "server.backends.tensorrt:load",
+    "torch_export": "server.backends.torch_export:load",
     "openvino": "server.backends.openvino:load",
     "fake": "server.backends.fake:load",
     "tokenizer": "server.backends.tokenizer:load",
@@ -71,6 +95,11 @@ BACKENDS: dict[str, str] = {
     "image": "server.backends.image:load",
     "labels": "server.backends.labels:load",
 }
+
+
+def backend_for(name: str, device: str) -> str:
+    """The backend that runs the files of backend ``name`` on this kind of device: ONNX files run on GPUs too."""
+    return "onnxruntime_cuda" if name == "onnxruntime" and device != CPU else name
 
 
 def loader(name: str) -> Loader:

@@ -15,7 +15,7 @@ GRAPH = 7  # ModelProto
 NODE, INITIALIZER, INPUT = 1, 5, 11  # GraphProto
 VALUE_NAME, TYPE, TENSOR, SHAPE = 1, 2, 1, 2  # ValueInfoProto, TypeProto, TypeProto.Tensor
 TENSOR_NAME = 8  # TensorProto
-TAKES, GIVES, OPERATOR = 1, 2, 4  # NodeProto
+TAKES, GIVES, NODE_NAME, OPERATOR = 1, 2, 3, 4  # NodeProto
 
 Span = tuple[int, int]
 
@@ -52,14 +52,20 @@ class OnnxFile:
             nodes = list(self._fields(graph, NODE))
             if not any(self._is_control(node) for node in nodes):
                 continue
-            weights = {
-                self._text(name) for one in self._fields(graph, INITIALIZER) for name in self._fields(one, TENSOR_NAME)
-            }
-            inputs = {self._text(name) for one in self._fields(graph, INPUT) for name in self._fields(one, VALUE_NAME)}
-            found = self._first_branch(nodes, inputs - weights)
+            found = self._first_branch(nodes, self._data_inputs(graph))
             if found:
                 return found
         return ""
+
+    def shape_nodes(self) -> dict[str, bool]:
+        """By name of a node: whether its outputs depend on the sizes of the inputs at most, not on their values."""
+        found: dict[str, bool] = {}
+        for graph in self._graphs:
+            data = self._data_inputs(graph)
+            for node in self._fields(graph, NODE):
+                carries = self._carries_data(node, data)
+                found.update((self._text(one), not carries) for one in self._fields(node, NODE_NAME))
+        return found
 
     def _first_branch(self, nodes: list[Span], data: set[str]) -> str:
         """``data``: the values that depend on those of the inputs; grows along the graph, whose nodes are in order."""
@@ -68,9 +74,22 @@ class OnnxFile:
             takes = [self._text(one) for one in self._fields(node, TAKES)]
             if operator in CONTROL and data.intersection(takes[CONTROL[operator]]):
                 return operator
-            if operator not in SHAPES and (operator in CONTROL or data.intersection(takes)):
-                data.update(self._text(one) for one in self._fields(node, GIVES))
+            self._carries_data(node, data)
         return ""
+
+    def _carries_data(self, node: Span, data: set[str]) -> bool:
+        """Whether the outputs of a node depend on the values in ``data``, to which they are added then."""
+        operator = self._text(next(self._fields(node, OPERATOR)))
+        takes = [self._text(one) for one in self._fields(node, TAKES)]
+        if operator in SHAPES or not (operator in CONTROL or data.intersection(takes)):
+            return False
+        data.update(self._text(one) for one in self._fields(node, GIVES))
+        return True
+
+    def _data_inputs(self, graph: Span) -> set[str]:
+        """Names of the inputs that are not weights."""
+        weights = self._names(graph, INITIALIZER, TENSOR_NAME)
+        return self._names(graph, INPUT, VALUE_NAME) - weights
 
     def _names(self, graph: Span, member: int, name: int) -> set[str]:
         return {self._text(one) for value in self._fields(graph, member) for one in self._fields(value, name)}
@@ -127,3 +146,12 @@ def branch_on_data(path: Path) -> str:
             return OnnxFile(data).branch_on_data()
         except (IndexError, ValueError, StopIteration):
             return ""
+
+
+def shape_nodes(path: Path) -> dict[str, bool]:
+    """As :meth:`OnnxFile.shape_nodes`; none for a file that is not understood."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return OnnxFile(data).shape_nodes()
+        except (IndexError, ValueError, StopIteration):
+            return {}

@@ -1,10 +1,8 @@
-"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import importlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +12,10 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from ..errors import BadSetting, BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
+from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..tensors import BF16, BY_ONNX, Array, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
 from . import BackendOptions
 from .onnx_file import unranked_inputs
-
-PROVIDERS: dict[str, tuple[str, ...]] = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
-"""Execution providers by device, the first one required. The CPU runs operators that the GPU does not have."""
-
 
 BFLOAT16 = 16
 """The element type in ONNX's numbering."""
@@ -37,14 +27,11 @@ class OnnxRuntimeSession:
     __slots__ = ("_input_names", "_output_names", "_run", "spec")
 
     def __init__(self, session: ort.InferenceSession) -> None:
-        self.spec = ModelSpec(
-            tuple(_spec(node) for node in session.get_inputs()),
-            tuple(_spec(node) for node in session.get_outputs()),
-        )
+        self.spec = spec_of(session)
         self._input_names = [spec.name for spec in self.spec.inputs]
         self._output_names = [spec.name for spec in self.spec.outputs]
         has_bfloat16 = any(spec.dtype is BF16 for spec in (*self.spec.inputs, *self.spec.outputs))
-        self._run: Any = partial(_run_bfloat16, session, self.spec) if has_bfloat16 else session.run
+        self._run: Any = partial(run_bfloat16, session, self.spec) if has_bfloat16 else session.run
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
         try:
@@ -64,26 +51,23 @@ class OnnxRuntimeSession:
 
 
 def load(path: Path, options: BackendOptions) -> OnnxRuntimeSession:
-    """Open an ONNX file with ``options.threads`` intra-op threads and no spinning.
+    """Open an ONNX file on the CPU with ``options.threads`` intra-op threads and no spinning.
 
-    Raises BrokenArtifact with the reason if ONNX Runtime cannot load the file. Raises BadSetting if the device is not
-    available; ONNX Runtime itself would silently use the CPU.
+    Raises BrokenArtifact with the reason if ONNX Runtime cannot load the file.
     """
-    providers = available(options.device, ort.get_available_providers())
-    if options.device != "cpu":
-        _load_libraries(options.device)
+    session = opened(path, session_options(options), ["CPUExecutionProvider"])
+    return OnnxRuntimeSession(session)
+
+
+def opened(path: Path, settings: ort.SessionOptions, providers: Sequence[Any]) -> ort.InferenceSession:
+    """An ``InferenceSession`` whose inputs have declared ranks. Raises BrokenArtifact with the reason."""
     try:
-        session = ort.InferenceSession(str(path), session_options(options), providers=providers)
+        session = ort.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {reason}") from error
-    if providers[0] not in session.get_providers():
-        raise BadSetting(
-            f"the device {options.device!r} cannot be used: ONNX Runtime could not start {providers[0]}; the lines "
-            "above say which library or driver is missing"
-        )
     _require_ranks(session, path)
-    return OnnxRuntimeSession(session)
+    return session
 
 
 def session_options(options: BackendOptions) -> ort.SessionOptions:
@@ -94,29 +78,10 @@ def session_options(options: BackendOptions) -> ort.SessionOptions:
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if options.optimized and options.device == "cpu":
+    if options.optimized:
         # The file holds the optimized graph; a second optimization would only cost time.
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return settings
-
-
-def available(device: str, built_with: Sequence[str]) -> list[str]:
-    """The execution providers of a device. Raises BadSetting if this ONNX Runtime lacks the required one."""
-    wanted = PROVIDERS[device]
-    if wanted[0] not in built_with:
-        raise BadSetting(
-            f"the device {device!r} needs {wanted[0]}, which the installed ONNX Runtime does not have; use the GPU "
-            "image, or --device cpu"
-        )
-    return [one for one in wanted if one in built_with]
-
-
-def _load_libraries(device: str) -> None:
-    """Load CUDA, cuDNN and TensorRT from their wheels, which the dynamic linker does not search."""
-    ort.preload_dlls()
-    if device == "tensorrt":
-        with contextlib.suppress(ImportError):
-            importlib.import_module("tensorrt_libs")
 
 
 REMEDIES = {
@@ -127,6 +92,14 @@ REMEDIES = {
     "sparse_tensor(": "export it with dense tensors",
 }
 """By the beginning of a type that cannot be served: what to do about it."""
+
+
+def spec_of(session: ort.InferenceSession) -> ModelSpec:
+    """Inputs and outputs. Raises BrokenArtifact for a type that cannot be served."""
+    return ModelSpec(
+        tuple(_spec(node) for node in session.get_inputs()),
+        tuple(_spec(node) for node in session.get_outputs()),
+    )
 
 
 def _spec(node: Any) -> TensorSpec:
@@ -149,7 +122,9 @@ def _require_ranks(session: ort.InferenceSession, path: Path) -> None:
         )
 
 
-def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array]) -> Any:
+def run_bfloat16(
+    session: ort.InferenceSession, spec: ModelSpec, names: list[str], feed: dict[str, Array], run_options: Any = None
+) -> Any:
     """``session.run`` for a model with bfloat16 tensors, which numpy lacks: they are float32 outside of the model."""
     values = {}
     for one in spec.inputs:
@@ -159,7 +134,7 @@ def _run_bfloat16(session: ort.InferenceSession, spec: ModelSpec, names: list[st
             values[one.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BFLOAT16)
         else:
             values[one.name] = ort.OrtValue.ortvalue_from_numpy(array)
-    outputs = session.run_with_ort_values(names, values)
+    outputs = session.run_with_ort_values(names, values, run_options)
     return [
         _float32(value) if one.dtype is BF16 else value.numpy()
         for one, value in zip(spec.outputs, outputs, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..settings.options import Settings, flag
+from ..target import CPU
 from .findings import Finding, ok, stop, warn
 
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")
@@ -39,7 +40,7 @@ def examine(
 ) -> Finding:
     """One finding; fatal only where the settings name a GPU."""
     devices = sorted(one.name for one in (root / "dev").glob("nvidia[0-9]*"))
-    if settings.device == "cpu":
+    if settings.device in ("auto", CPU):
         if devices:
             return warn("gpu", f"{len(devices)} visible but not used", f"with the GPU image: {flag('device')} cuda")
         return ok("gpu", "not needed, none visible")
@@ -51,7 +52,7 @@ def examine(
     if not driver():
         advice = "install the NVIDIA container toolkit on the host, and run with --gpus all"
         return stop("gpu", "GPUs are visible, but the driver's libcuda.so.1 is not", advice)
-    from ..backends.onnxruntime import PROVIDERS
+    from ..backends.onnxruntime_cuda import PROVIDERS
 
     wanted = PROVIDERS[settings.device][0]
     try:

@@ -80,7 +80,7 @@ class Models:
         self._settings = settings
         self._metrics = metrics
         self.slowdown = slowdown
-        self._loader = loader or Loader(settings, slowdown)
+        self._loader = loader or Loader(settings, slowdown, lambda reason: self.on_device_lost(reason))
         self._budget = budget or Budget.of(settings.memory_budget_mb)
         self._versions: dict[str, Versions] = {}
         self._current: dict[str, ServedModel] = {}
@@ -90,6 +90,7 @@ class Models:
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
         self.on_change: OnChange = lambda _name, _references: None
+        self.on_device_lost: Callable[[str], None] = lambda _reason: None
         self.releases = Releases(
             self.of,
             self._publish,
@@ -140,6 +141,11 @@ class Models:
             if model.scheduler.stalled:
                 reasons.append(f"model {model.name!r} makes no progress: {model.scheduler.stalled}")
         return "; ".join(reasons)
+
+    def fail(self, error: SlipwayError) -> None:
+        """End every request of every model with an error; new ones get it too. For a device that is lost for good."""
+        for model in self.all():
+            model.scheduler.fail(error)
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model that answer, from the lowest to the highest."""

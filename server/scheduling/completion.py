@@ -12,7 +12,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ..errors import ClientGone, DeadlineExceeded, ModelFailed, SlipwayError
+from ..errors import ClientGone, DeadlineExceeded, DeviceLost, ModelFailed, SlipwayError
 from ..request import InferRequest
 from ..tensors import Array
 from .admission import LoopLag
@@ -39,15 +39,18 @@ class Completion:
         lag: LoopLag,
         on_batch: OnBatch,
         on_end: OnEnd | None,
+        on_device_lost: Callable[[str], None] | None = None,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
     ) -> None:
         """``on_batch(batch, failed slices)`` is called for every batch. ``on_end`` is called for every request that has
-        ended, instead of its ``done``; a pipeline uses it to pass the request to the next step."""
+        ended, instead of its ``done``; a pipeline uses it to pass the request to the next step. ``on_device_lost`` is
+        called with the reason for each request that a lost GPU has failed."""
         self._padding = padding
         self._lag = lag
         self._on_batch = on_batch
         self._on_end = on_end
+        self._on_device_lost = on_device_lost
         self._clock = clock
         self._name = name
 
@@ -77,6 +80,8 @@ class Completion:
             offset = following
         for (request, _, _), failure in failures:
             self._fail(request, failure)
+            if isinstance(failure, DeviceLost) and self._on_device_lost is not None:
+                self._on_device_lost(str(failure))
 
     def end(self, request: InferRequest) -> None:
         """End a request, with the outputs or the error that it has; a second call does nothing. Raises nothing."""

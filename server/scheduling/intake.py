@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Protocol
 
+from ..errors import SlipwayError
 from ..request import InferRequest
 
 
@@ -54,4 +55,8 @@ class Intake(Protocol):
 
     def abandon(self) -> None:
         """After :meth:`stop`, on the event loop: end all requests that are left with NotReady."""
+        ...
+
+    def fail(self, error: SlipwayError) -> None:
+        """End all requests that wait or run with an error, which new ones get from now on. On the event loop."""
         ...

@@ -98,6 +98,11 @@ class Pipeline:
         for step in self.steps:
             step.scheduler.abandon()
 
+    def fail(self, error: SlipwayError) -> None:
+        """End all requests of all steps with an error, which new ones get from now on."""
+        for step in self.steps:
+            step.scheduler.fail(error)
+
     def check(self) -> None:
         """Look for lost progress in every step; called about once a second."""
         for step in self.steps:

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ..errors import ModelFailed, OutOfMemory, SlipwayError
+from ..errors import DeviceLost, ModelFailed, OutOfMemory, SlipwayError
 from ..tensors import Array
 from .batch import Batch, Slice
 from .padding import Padding
@@ -29,8 +29,9 @@ def run(
     """Run a batch and set its time stamps and outputs. Returns the slices that failed, which ``batch`` then lacks.
     Raises nothing.
 
-    A failed batch is halved and each half tried again, so that one poisonous row fails alone. ``shared``: the outputs
-    will be joined with others.
+    A failed batch is halved and each half tried again, so that one poisonous row fails alone. A single request for
+    which the device has no memory is halved too. On a device that is lost nothing is tried again. ``shared``: the
+    outputs will be joined with others.
     """
     slices = batch.slices
     try:
@@ -81,12 +82,36 @@ def _all_failed(batch: Batch, slices: list[Slice], error: BaseException) -> Fail
     return [(one, failure) for one in slices]
 
 
+def _in_halves(batch: Batch, model: RunModel, padding: Padding | None) -> Failures:
+    """Run the rows of a single request in two parts, because the device has no memory for all of them."""
+    whole = batch.slices[0]
+    request, start, stop = whole
+    middle = start + (stop - start) // 2
+    log.warning("a request does not fit into memory; trying its halves rows=%d", stop - start)
+    outputs = []
+    for part in ((request, start, middle), (request, middle, stop)):
+        half = Batch(None, [part], part[2] - part[1], batch.picked_ns, batch.length)
+        failures = run(half, model, padding, shared=True)
+        if failures:
+            batch.slices, batch.outputs = [], []
+            return [(whole, failures[0][1])]
+        outputs.append(half.outputs)
+    batch.outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    return []
+
+
 def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:
     slices = batch.slices
     if isinstance(error, OutOfMemory):
         batch.out_of_memory = True
     else:
         batch.bucket = None  # the time of a failed run says nothing about the cost of a run
+    if isinstance(error, DeviceLost):
+        log.critical("the device is lost rows=%d error=%s", batch.rows, error, exc_info=error)
+        batch.slices = []
+        return [(one, error) for one in slices]
+    if len(slices) == 1 and batch.out_of_memory and batch.rows > 1:
+        return _in_halves(batch, model, padding)
     if len(slices) == 1:
         batch.slices = []
         if not isinstance(error, SlipwayError):

@@ -51,6 +51,7 @@ class Scheduler:
         turns: ModelTurns | None = None,
         on_batch: OnBatch,
         on_end: OnEnd | None = None,
+        on_device_lost: Callable[[str], None] | None = None,
         stall_ns: int = NEVER,
         clock: Callable[[], int] = perf_counter_ns,
         name: str = "model",
@@ -59,7 +60,8 @@ class Scheduler:
         that admission allows. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
         ``turns``: the turns of its threads on a device that models share; None: the device is not shared.
         ``on_batch(batch, failed slices)`` is called for every batch, for the metrics. ``on_end`` is called for every
-        request that has ended, instead of its ``done``. ``stall_ns``: the limit of the :class:`Watchdog`."""
+        request that has ended, instead of its ``done``. ``on_device_lost`` is called with the reason for each request
+        that a lost GPU has failed. ``stall_ns``: the limit of the :class:`Watchdog`."""
         self.instances = instances
         self._queue = queue
         lag = LoopLag()
@@ -68,13 +70,20 @@ class Scheduler:
         self._lock = threading.Lock()
         self._objects = objects
         self._completion = Completion(
-            padding=padding, lag=lag, on_batch=on_batch, on_end=on_end, clock=clock, name=name
+            padding=padding,
+            lag=lag,
+            on_batch=on_batch,
+            on_end=on_end,
+            on_device_lost=on_device_lost,
+            clock=clock,
+            name=name,
         )
         self._clock = clock
         self._name = name
         self._watchdog = Watchdog(stall_ns)
         self._pulls = 0
         self.stalled = ""
+        self._failed: SlipwayError | None = None
         self._waking = 0
         self._stopped = False
         self.refusing = False
@@ -100,6 +109,8 @@ class Scheduler:
         with self._lock:
             if self._stopped:
                 raise NotReady("the model is being unloaded")
+            if self._failed is not None:
+                raise self._failed
             if self.stalled:
                 raise NotReady(f"the model makes no progress: {self.stalled}")
             if not admitted:
@@ -165,6 +176,11 @@ class Scheduler:
         self._deadline.clear()
         self._hold.clear()
         self._end_held(NotReady("the model was unloaded before the request could run"))
+
+    def fail(self, error: SlipwayError) -> None:
+        """End all requests that wait or run with an error, which new ones get from now on. On the event loop."""
+        self._failed = error
+        self._end_held(error)
 
     def check(self) -> None:
         """Look for lost progress: called about once a second, on the event loop.

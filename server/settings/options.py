@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..target import DEVICES
 from . import sagemaker as platform
 from .sagemaker import Alias
 
@@ -304,10 +305,22 @@ class Settings:
         least=0,
     )
     device: str = option(
-        "cpu",
-        "device that runs ONNX models; the server never falls back to another device",
+        "auto",
+        "device that runs models: auto: the manifest's, or the CPU; the server never falls back to another device",
         group="scheduling",
-        choices=("cpu", "cuda", "tensorrt"),
+        choices=("auto", *DEVICES),
+    )
+    gpus: int = option(
+        1,
+        "GPUs that a model on a GPU runs on, from the first visible one, with a copy of the model on each; 0: all",
+        group="scheduling",
+        least=0,
+    )
+    gpu_memory_mb: float = option(
+        0.0,
+        "most device memory of one copy of a model, in megabytes; 0: nine tenths of what is free at load",
+        group="scheduling",
+        least=0,
     )
     inline_below_us: int = option(
         200,

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ROOT / "container" / "requirements.txt"
 GPU = ROOT / "container" / "requirements-gpu.txt"
+GPU_CUDA12 = ROOT / "container" / "requirements-gpu-cuda12.txt"
 CONSTRAINTS = ROOT / "constraints.txt"
 
 

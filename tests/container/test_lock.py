@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.locks import CONSTRAINTS, CPU, GPU, ROOT, versions
+from tests.container.locks import CONSTRAINTS, CPU, GPU, GPU_CUDA12, ROOT, versions
 
 SPEC = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)$")
-FILES = pytest.mark.parametrize("path", [CPU, GPU], ids=lambda path: path.name)
+FILES = pytest.mark.parametrize("path", [CPU, GPU, GPU_CUDA12], ids=lambda path: path.name)
 
 
 def required(path: Path) -> list[str]:
@@ -20,7 +20,8 @@ def required(path: Path) -> list[str]:
     serve: list[str] = extras["serve"]
     if path == CPU:
         return serve
-    return [*extras["gpu"], *(one for one in serve if not one.startswith("onnxruntime=="))]
+    runtime = "gpu" if path == GPU else "gpu-cuda12"
+    return [*extras[runtime], *(one for one in serve if not one.startswith("onnxruntime=="))]
 
 
 @FILES
@@ -55,7 +56,17 @@ def test_every_distribution_has_a_hash_and_no_address(path: Path) -> None:
     assert "://" not in text
 
 
-def test_the_gpu_lock_differs_by_the_runtime_and_its_libraries() -> None:
-    cpu, gpu = set(versions(CPU)), set(versions(GPU))
+@pytest.mark.parametrize("path", [GPU, GPU_CUDA12], ids=lambda path: path.name)
+def test_a_gpu_lock_differs_by_the_runtime_and_its_libraries(path: Path) -> None:
+    cpu, gpu = set(versions(CPU)), set(versions(path))
     assert cpu - gpu == {"onnxruntime"}
-    assert {"onnxruntime-gpu", "nvidia-cudnn-cu13", "nvidia-cublas"} <= gpu - cpu
+    assert "onnxruntime-gpu" in gpu - cpu
+    # The libraries of the wheels carry CUDA 12 in their names, those of CUDA 13 nothing, except cuDNN's.
+    major = "cu12" if path == GPU_CUDA12 else "cu13"
+    assert f"nvidia-cudnn-{major}" in gpu
+    assert all(name.endswith("-cu12") == (major == "cu12") for name in gpu if name.startswith("nvidia-c"))
+
+
+def test_the_libraries_are_of_the_cuda_version_that_the_newest_sagemaker_host_has() -> None:
+    locked = versions(GPU)
+    assert {locked[name].rpartition(".")[0] for name in ("nvidia-cuda-runtime", "nvidia-cuda-nvrtc")} == {"13.0"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import perf_counter_ns
 
 from ...artifact import Artifact
+from ...errors import DeviceLost
 from ...settings.options import Settings
 from ...slowdown import Slowdown
 from ...system.memory import trim
@@ -14,6 +16,7 @@ from ..served import ServedModel
 from . import pipelines, scripts, tensor_models
 from .context import Build, LoadContext
 from .host import compare_host
+from .placement import require_device
 
 log = logging.getLogger("slipway.models")
 
@@ -21,15 +24,28 @@ log = logging.getLogger("slipway.models")
 class Loader:
     """Builds served models. It knows nothing of names that are taken, versions or memory. Not for the event loop."""
 
-    def __init__(self, settings: Settings, slowdown: Slowdown | None = None) -> None:
-        """``slowdown``: may slow down the stages of the models; None: nothing can."""
-        self._context = LoadContext.of(settings, slowdown)
+    def __init__(
+        self,
+        settings: Settings,
+        slowdown: Slowdown | None = None,
+        on_device_lost: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        """``slowdown``: may slow down the stages of the models; None: nothing can. ``on_device_lost``: called on the
+        event loop when a GPU has failed for good."""
+        self._context = LoadContext.of(settings, slowdown, on_device_lost)
 
     def build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         """Load, warm up and connect a model.
 
         Raises BrokenArtifact with the reason, naming the step of a pipeline; sessions that were opened are closed.
         """
+        try:
+            return self._build(artifact, loop)
+        except DeviceLost as error:
+            loop.call_soon_threadsafe(self._context.on_device_lost, str(error))
+            raise
+
+    def _build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         begun_ns = perf_counter_ns()
         build = Build(artifact, loop, self._context)
         if artifact.manifest.pipeline is not None:
@@ -39,6 +55,7 @@ class Loader:
             model = scripts.build(build, artifact.script)
         else:
             compare_host(artifact.manifest)
+            require_device(artifact.manifest, self._context.settings)
             model = tensor_models.build(build)
         trim()
         model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from ...artifact import Artifact
+from ...artifact import Artifact, Manifest
 from ...cache import ResponseCache
 from ...observe.metrics import ModelMetrics
 from ...scheduling.device import DeviceScheduler, ModelTurns
@@ -14,29 +15,41 @@ from ...scheduling.intake import Intake
 from ...settings.options import Settings
 from ...slowdown import Slowdown
 from ...system.cores import available_cores
+from ...target import CPU
 from .limits import SchedulingLimits
+from .placement import device_of
+
+GPU_SLOTS = 2
+"""Batches of all models that may be under way on the GPUs: one computes while the next one is copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """Settings, the limits that follow from them, and the device that the models of this process share.
+    """Settings, the limits that follow from them, and the devices that the models of this process share.
 
-    ``device`` is None where the operating system alone shares the cores out, ``slowdown`` where no stage can be slowed.
+    ``device``: the cores; None where the operating system alone shares them out. ``gpus``: the GPUs together, where no
+    run can be interrupted. ``on_device_lost`` is called on the event loop, once or more, with the reason.
+    ``slowdown`` is None where no stage can be slowed.
     """
 
     settings: Settings
     limits: SchedulingLimits
     device: DeviceScheduler | None
+    gpus: DeviceScheduler
+    on_device_lost: Callable[[str], None]
     slowdown: Slowdown | None = None
 
     @classmethod
-    def of(cls, settings: Settings, slowdown: Slowdown | None = None) -> LoadContext:
+    def of(cls, settings: Settings, slowdown: Slowdown | None, on_device_lost: Callable[[str], None]) -> LoadContext:
         shared = settings.sharing != "kernel"
         device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
-        return cls(settings, SchedulingLimits.of(settings), device, slowdown)
+        gpus = DeviceScheduler(GPU_SLOTS, preemptive=False)
+        return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost, slowdown)
 
-    def turns(self, threads: int) -> ModelTurns | None:
-        """The turns at the device of a model whose runs use ``threads`` threads; None where nothing is shared."""
+    def turns(self, manifest: Manifest, threads: int) -> ModelTurns | None:
+        """The turns of a model at its device; None where nothing is shared. ``threads``: of one run on the CPU."""
+        if device_of(manifest, self.settings) != CPU:
+            return self.gpus.join(1)
         return None if self.device is None else self.device.join(threads)
 
     def cache(self, metrics: ModelMetrics) -> ResponseCache | None:

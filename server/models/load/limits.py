@@ -12,9 +12,14 @@ from ...artifact import Batching, Manifest
 from ...request import NEVER
 from ...settings.options import Settings
 from ...system.cores import available_cores
+from ...target import CPU
+from .placement import device_of, ordinals_of
 from .warmup import Seeds
 
 log = logging.getLogger("slipway.models")
+
+GPU_INSTANCES = 2
+"""Instances of a model on each GPU unless told: one copies while the other one computes."""
 
 INLINE_LIMIT = 5
 """A batch on the event loop may take this many times ``inline_below_us``, so that it never delays /ping for long."""
@@ -80,11 +85,18 @@ class SchedulingLimits:
 
 
 def batching_for(manifest: Manifest, settings: Settings) -> Batching:
-    """Batch sizes, instances and threads of a model: settings over the manifest over what fits this machine."""
+    """Batch sizes, instances and threads of a model: settings over the manifest over what fits this machine.
+
+    On a GPU cores do not count: a model has two instances, so that one copies while the other one computes.
+    """
     declared = manifest.batching or Batching()
-    instances = settings.instances or declared.instances
-    fitting = max(available_cores() // instances, 1)
-    threads = settings.threads or (min(declared.threads, fitting) if manifest.batching else fitting)
+    if device_of(manifest, settings) != CPU:
+        least = GPU_INSTANCES * len(ordinals_of(settings))
+        instances, threads = settings.instances or max(declared.instances, least), settings.threads or 1
+    else:
+        instances = settings.instances or declared.instances
+        fitting = max(available_cores() // instances, 1)
+        threads = settings.threads or (min(declared.threads, fitting) if manifest.batching else fitting)
     sizes = declared.batch_sizes
     if settings.max_batch_size:
         sizes = (*(size for size in sizes if size < settings.max_batch_size), settings.max_batch_size)

@@ -11,7 +11,8 @@ import numpy as np
 
 from ... import wiring
 from ...artifact import Artifact, Batching, Manifest
-from ...backends import BackendOptions, Session, loader
+from ...backends import BackendOptions, Session, backend_for, loader
+from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
 from ...errors import BrokenArtifact, SlipwayError
 from ...observe.metrics import ModelMetrics
@@ -31,6 +32,7 @@ from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
 from .limits import batching_for, inline_within
+from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
 from .tensor_models import padding_of, require_declared_spec
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
@@ -114,9 +116,10 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     if manifest.pipeline is not None:
         raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
     compare_host(manifest)
+    require_device(manifest, settings)
     batching = batching_for(manifest, settings)
-    options = BackendOptions(batching.threads, device=settings.device, optimized=manifest.optimized)
-    session = loader(manifest.backend)(artifact.model_path, options)
+    options = backend_options(manifest, settings, batching)
+    session = loader(backend_for(manifest.backend, options.device))(artifact.model_path, options)
     try:
         require_declared_spec(artifact, session.spec)
         session = with_rows(session, settings)
@@ -227,6 +230,8 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     if not one.own:
         return one.batching
     rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
+    if isinstance(one.session, DeviceSession):
+        one.session.pads_rows = rows.independent
     if not rows.independent:
         _require_rows(one.session, sample, rows)
     return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))
@@ -261,9 +266,10 @@ def _schedule(
         inline=warm.inline,
         max_queue_ns=0,  # the pipeline admits
         padding=one.padding,
-        turns=context.turns(one.batching.threads) if one.own and not warm.inline else None,
+        turns=context.turns(one.artifact.manifest, one.batching.threads) if one.own and not warm.inline else None,
         on_batch=on_batch,
         on_end=pipeline.ended,
+        on_device_lost=context.on_device_lost,
         stall_ns=context.limits.stall_ns,
         name=f"{metrics.labels[0]}.{one.name}",
     )

@@ -13,7 +13,9 @@ from ...backends import Session
 from ...backends.independence import CONSTANT, HALF, MOST_ROWS, ROWS, SINGLE, Independence, prove, prove_synthetic
 from ...backends.onnx_file import branch_on_data
 from ...settings.options import Settings
+from ...target import CPU
 from ...tensors import Array
+from .placement import device_of
 from .single_row import SingleRowSession, takes_single_rows
 
 log = logging.getLogger("slipway.models")
@@ -37,7 +39,7 @@ def rows_of(
     Logs the reason of a model whose requests are run one at a time.
     """
     found = Independence(True) if isinstance(session, SingleRowSession) else declared(artifact, settings)
-    found = found or _branching(artifact) or _shown(session, sample, most_rows, _tolerance(settings))
+    found = found or _branching(artifact) or _shown(session, sample, most_rows, _tolerance(artifact, settings))
     if not found.independent:
         log.info("requests do not share runs model=%s reason=%r", artifact.manifest.name, found.reason)
     return found
@@ -99,9 +101,9 @@ def _tried(session: Session, sample: Sequence[Array], most_rows: int, tolerance:
     return found
 
 
-def _tolerance(settings: Settings) -> float:
-    """GPUs multiply float32 in shorter formats by default (TF32)."""
-    return SINGLE if settings.device == "cpu" else HALF
+def _tolerance(artifact: Artifact, settings: Settings) -> float:
+    """On GPUs the kernels of different batch sizes round differently, and some multiply in shorter formats (TF32)."""
+    return SINGLE if device_of(artifact.manifest, settings) == CPU else HALF
 
 
 def distinct(sample: Sequence[Array]) -> list[Array]:

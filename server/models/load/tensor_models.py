@@ -8,7 +8,8 @@ from functools import partial
 from time import perf_counter_ns
 
 from ...artifact import Artifact, Batching, Manifest
-from ...backends import BackendOptions, Session, loader
+from ...backends import Session, backend_for, loader
+from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
 from ...errors import BrokenArtifact
 from ...observe.choices import Choices
@@ -19,12 +20,14 @@ from ...scheduling.scheduler import Scheduler
 from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
 from ...system.memory import trim
+from ...target import CPU
 from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
 from .limits import batching_for, inline_within
 from .missing import with_declared_missing, with_missing
+from .placement import backend_options, device_of
 from .rows import rows_of, sizes_of, with_rows
 from .tuning import TuningConfig, tune
 from .warmup import Seeds, resized, sample_of, time_row, warm_up, warm_up_lengths
@@ -64,10 +67,11 @@ def build(build: Build) -> ServedModel:
 def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
     """A session, rows to measure it with, and how it runs: as manifest or settings say, as tuned where neither does."""
     manifest, settings, limits = build.artifact.manifest, build.context.settings, build.context.limits
-    load, batching = loader(manifest.backend), batching_for(manifest, settings)
+    device, batching = device_of(manifest, settings), batching_for(manifest, settings)
+    load = loader(backend_for(manifest.backend, device))
 
     def opened(threads: int) -> Session:
-        options = BackendOptions(threads, device=settings.device, optimized=manifest.optimized)
+        options = backend_options(manifest, settings, replace(batching, threads=threads))
         session = load(build.artifact.model_path, options)
         try:
             require_declared_spec(build.artifact, session.spec)
@@ -81,7 +85,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
     opening_ns = perf_counter_ns() - begun_ns
     try:
         sample = sample_of(session, build.artifact)
-        decided = manifest.batching is not None or settings.instances or settings.threads
+        decided = device != CPU or manifest.batching is not None or settings.instances or settings.threads
         if decided or not limits.tune_ns or available_cores() == 1:
             return session, sample, batching
         row_ns = time_row(session, sample)
@@ -109,6 +113,8 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     begun_ns = perf_counter_ns()
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
     batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
+    if isinstance(session, DeviceSession):
+        session.pads_rows = rows.independent
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
@@ -188,8 +194,9 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         max_queue_bytes=limits.max_queue_bytes,
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
-        turns=None if model.inline else build.context.turns(batching.threads),
+        turns=None if model.inline else build.context.turns(build.artifact.manifest, batching.threads),
         on_batch=on_batch,
+        on_device_lost=build.context.on_device_lost,
         stall_ns=limits.stall_ns,
         name=name,
     )
@@ -197,7 +204,8 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
 
 def _contention(model: WarmModel, batching: Batching) -> float:
     """The slowdown of a run while all instances run, where they share cores; 1 where each has its own."""
-    if batching.instances == 1 or batching.instances * batching.threads <= available_cores():
+    apart = batching.instances * batching.threads <= available_cores() and not isinstance(model.session, DeviceSession)
+    if batching.instances == 1 or apart:
         return 1.0
     return contention(model.session.run, model.row, batching.instances)
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from server import artifact as artifacts
 from server.artifact import MANIFEST, Artifact, ArtifactFile, Batching, CostPoint, Manifest
 from server.errors import BrokenArtifact
+from server.target import BucketBytes, ClosedShapes, DeviceTarget
 from server.tensors import BY_NAME, DTYPES, ModelSpec, TensorSpec
 
 FP32 = BY_NAME["FP32"]
@@ -32,6 +33,8 @@ COMPLETE = replace(
     cost=(CostPoint(1, 20.5, 30.0), CostPoint(8, 55.0, 80.25)),
     evidence={"accuracy": {"float32": 0.98}, "candidates": [1, 2]},
     provenance={"seed": 7, "command": "optimize"},
+    device=DeviceTarget("tensorrt", 90, 80, 580, {"tensorrt": "10.16.1"}, {"graphs": True}, 1 << 20),
+    shapes=ClosedShapes((1, 8), (16, 32), (BucketBytes(8, 32, 4096),)),
 )
 
 names = st.text(max_size=12)
@@ -63,6 +66,22 @@ manifests = st.builds(
     cost=st.lists(st.builds(CostPoint, st.integers(1, 512), microseconds, microseconds), max_size=3).map(tuple),
     evidence=st.dictionaries(names, json_values, max_size=3),
     provenance=st.dictionaries(names, json_values, max_size=3),
+    device=st.builds(
+        DeviceTarget,
+        st.sampled_from(["cpu", "cuda", "tensorrt", "tensorrt_rtx"]),
+        sm=st.integers(0, 121),
+        least_driver=st.integers(0, 600),
+        versions=st.dictionaries(names, names, max_size=2),
+        options=st.dictionaries(names, json_values, max_size=2),
+        bytes=st.integers(0, 1 << 40),
+    ),
+    shapes=st.none()
+    | st.builds(
+        ClosedShapes,
+        st.sets(st.integers(1, 512), min_size=1, max_size=4).map(lambda sizes: tuple(sorted(sizes))),
+        st.sets(st.integers(1, 512), max_size=4).map(lambda sizes: tuple(sorted(sizes))),
+        st.lists(st.builds(BucketBytes, st.integers(1, 9), st.integers(0, 9), st.integers(0, 1 << 40))).map(tuple),
+    ),
 )
 contents = st.dictionaries(
     st.sampled_from(["model.onnx.data", "samples.npz", "code/inference.py", "code/manifest.json", "ä b/c"]),
@@ -89,10 +108,11 @@ def edited(root: Path, body: Any) -> Path:
 
 
 def places(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a manifest, but for the two free-form objects."""
+    """The path of every value in a manifest, but for those in free-form objects."""
     if path:
         yield path
-    if path[:1] not in (("evidence",), ("provenance",)) and isinstance(body, (dict, list)):
+    free = path[:1] in (("evidence",), ("provenance",)) or path[:2] == ("device", "options")
+    if not free and isinstance(body, (dict, list)):
         for key, value in body.items() if isinstance(body, dict) else enumerate(body):
             yield from places(value, (*path, key))
 
@@ -114,8 +134,16 @@ def without(body: Any, path: tuple[Any, ...]) -> Any:
 
 
 BODY = replace(COMPLETE, files=(ArtifactFile("model.onnx", 7, "ab" * 32),)).to_json()
-OPTIONAL = {"task", "labels", "batching", "cost", "files", "evidence", "provenance"}
-REQUIRED = [path for path in places(BODY) if isinstance(path[-1], str) and not (len(path) == 1 and path[0] in OPTIONAL)]
+OPTIONAL = {"task", "labels", "batching", "cost", "files", "evidence", "provenance", "device", "shapes"}
+OPTIONAL_WITHIN = {
+    *(("device", name) for name in ("sm", "least_sm", "least_driver", "versions", "options", "bytes")),
+    *(("device", "versions", "tensorrt"), ("shapes", "lengths"), ("shapes", "bytes"), ("shapes", "bytes", 0, "length")),
+}
+REQUIRED = [
+    path
+    for path in places(BODY)
+    if isinstance(path[-1], str) and not (len(path) == 1 and path[0] in OPTIONAL) and path not in OPTIONAL_WITHIN
+]
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)
@@ -210,7 +238,7 @@ def test_a_missing_field_is_named(path: tuple[Any, ...]) -> None:
         for path in places(BODY)
         for wrong in (None, True, {"a": 1}, [None], math.inf, math.nan)
         if not (isinstance(wrong, dict) and isinstance(at(BODY, path), dict))
-        if not (wrong is None and path == ("batching",))
+        if not (wrong is None and path in (("batching",), ("shapes",)))
         if not (wrong is True and path == ("schema",))
     ],
 )
@@ -309,3 +337,25 @@ def test_batch_sizes_are_sorted_and_counted_once() -> None:
     manifest = Manifest.from_json(put(BODY, ("batching", "batch_sizes"), [8, 1, 8, 2]))
     assert manifest.batching is not None
     assert manifest.batching.batch_sizes == (1, 2, 8)
+
+
+def test_an_artifact_without_a_device_is_for_cpus_and_any_shape() -> None:
+    read = Manifest.from_json(without(without(BODY, ("device",)), ("shapes",)))
+    assert read.device == DeviceTarget()
+    assert read.shapes is None
+    assert "device" not in replace(MINIMAL).to_json()
+
+
+def test_an_unknown_kind_of_device_is_refused_by_name() -> None:
+    with pytest.raises(BrokenArtifact, match=r"'npu'.*tensorrt"):
+        Manifest.from_json(put(BODY, ("device", "kind"), "npu"))
+
+
+@pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 8), (8, 8), (9, 0)])
+def test_rows_round_up_to_a_bucket(rows: int, bucket: int) -> None:
+    assert ClosedShapes((1, 8)).rows_for(rows) == bucket
+
+
+def test_buckets_are_listed_from_the_largest_down() -> None:
+    assert ClosedShapes((1, 8)).buckets() == [(8, 0), (1, 0)]
+    assert ClosedShapes((1, 8), (16, 32)).buckets() == [(8, 32), (8, 16), (1, 32), (1, 16)]

@@ -36,6 +36,7 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "client_gone": (499, False),
     "model_failed": (500, False),
     "not_ready": (503, True),
+    "device_lost": (503, True),
     "deadline_exceeded": (504, True),
     "out_of_memory": (507, True),
     "broken_artifact": (422, False),
@@ -92,7 +93,7 @@ def test_overload_not_ready_and_full_say_when_to_retry(kind: type[SlipwayError])
     responder = FakeResponder()
     send_failure(make(kind), head(), responder)
     soon = [(b"retry-after", b"1")]
-    expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": soon, "server_full": soon}
+    expected = {"overloaded": [(b"retry-after", b"7")], "not_ready": soon, "device_lost": soon, "server_full": soon}
     assert responder.responses[0][3] == expected.get(kind.code, [])
 
 
