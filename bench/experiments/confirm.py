@@ -70,7 +70,7 @@ def confirm(
     Causes that cannot be changed from here stay as they are. On Ctrl-C everything is put back, and the exception
     passes.
     """
-    causes, ruled_out, done = list(found.causes), list(found.ruled_out), 0
+    causes, ruled_out, tried = list(found.causes), list(found.ruled_out), list[str]()
     for cause in found.causes:
         one = interventions.experiment(cause.name, trial.subject)
         if one is None:
@@ -86,10 +86,11 @@ def confirm(
         if confidence == RULED_OUT:
             causes.remove(tested)
             ruled_out.append(cause.name)
-        done += 1
-        if confidence == PROVEN or done == MOST_EXPERIMENTS:
+        tried.append(cause.name)
+        if confidence == PROVEN or len(tried) == MOST_EXPERIMENTS:
             break
-    return verdict.rank(causes or [_nothing_left(found)], ruled_out)
+    ranked = verdict.rank(causes or [_nothing_left(found)], ruled_out)
+    return replace(ranked, tried=tuple(tried))
 
 
 def _nothing_left(found: Verdict) -> Cause:

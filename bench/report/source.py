@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,25 @@ from ..explain.explanation import Explanation
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
 from ..result import explained as reasons
-from ..result import record
+from ..result import record, verifications
 from ..result.record import RunRecord
+from ..result.verifications import Verification
 
 Columns = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones."""
+    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones.
+
+    ``log``: the verifications of its forecasts, the oldest first.
+    """
 
     name: str
     record: RunRecord
     rows: Columns
     window: Columns
+    log: tuple[Verification, ...] = field(default=())
 
     @property
     def start_s(self) -> float:
@@ -69,7 +74,7 @@ class Run:
 
 def read(path: Path) -> Run:
     """The run of a record file. Raises Unusable if the file is not a record."""
-    return of(path.name, *record.read(path))
+    return replace(of(path.name, *record.read(path)), log=tuple(verifications.read(path)))
 
 
 def of(name: str, found: RunRecord, rows: Columns) -> Run:

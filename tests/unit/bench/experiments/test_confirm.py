@@ -87,6 +87,7 @@ def test_a_false_cause_is_ruled_out_and_the_next_is_tried(monkeypatch: pytest.Mo
     found = outcome(server, "batch_timer", "neighbour", "codec")
     assert [(one.name, one.confidence) for one in found.causes] == [("codec", PROVEN), ("neighbour", LIKELY)]
     assert found.ruled_out == ("batch_timer",)
+    assert found.tried == ("batch_timer", "codec")
     assert server.log == ["queue_timer -3000", "put back"] * confirm.ROUNDS
     assert server.now is None
 

@@ -189,6 +189,18 @@ def test_a_slowdown_that_was_not_predicted_ends_forecasts(run_file: Path, tmp_pa
     assert forecasting.of_measured(path, base, Change(rate=0.9)).checked == 2
 
 
+def test_what_was_tried_stands_in_the_report(run_file: Path, tmp_path: Path) -> None:
+    path, page = tmp_path / "run.json", tmp_path / "page.html"
+    record.write(path, *record.read(run_file))
+    assert main(["report", str(path), "--output", str(page)]) == 0
+    assert "Forecasts that were tried" not in page.read_text()
+    verifications.append(path, entry(1.2, 2.4))
+    assert main(["report", str(path), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "Forecasts that were tried" in text
+    assert "<td>x1.20 [1.08, 1.32]</td><td>x2.40 [2.40, 2.40]</td><td>missed</td>" in text
+
+
 def test_closed_loops_invalid_runs_and_silent_servers_have_no_forecast(run_file: Path) -> None:
     found, rows = record.read(run_file)
     cases = (
