@@ -40,7 +40,7 @@ def config(
     made = arguments.run_config(asked, given)
     if not binary and rows is None and made.payload.sha256 != found.load.payload.sha256:
         raise Unusable("the payload is not that of the record any more: measure again")
-    return replace(made, calibrate=False, observe=False, repeats=1)
+    return replace(made, calibrate=False, observe=False, burst=False, repeats=1)
 
 
 def generated_rows(found: RunRecord) -> int:

@@ -74,8 +74,9 @@ def _block(
         result, _columns = run(config, watch())
         if result.partial:
             raise KeyboardInterrupt
-        if result.latency.corrected is not None:
-            values = {name: result.latency.corrected[name].value_ms for name in percentiles}
+        corrected = result.latency.corrected
+        if corrected is not None and all(name in corrected for name in percentiles):
+            values = {name: corrected[name].value_ms for name in percentiles}
             known = {name: ms for name, ms in values.items() if ms is not None}
             if len(known) < len(percentiles):
                 raise Unusable(

@@ -26,7 +26,7 @@ def measured(found: RunRecord, columns: Columns) -> Measured:
     """What a record tells for forecasts. Raises NoForecast with what is missing."""
     if found.load.mode != "open":
         raise NoForecast("the callers of a closed loop wait for responses, which a forecast would change: use --rate")
-    if not found.validity.ok:
+    if found.validity.fatal:
         raise NoForecast(f"the run is invalid: {found.validity.reasons[0]}")
     works = found.host.works if found.host is not None else ()
     if not works:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..explain.explanation import Explanation
+from ..explain.verdict import Verdict
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
 from ..result import explained as reasons
@@ -43,7 +44,8 @@ class Run:
 
     @property
     def valid(self) -> bool:
-        return self.record.validity.ok
+        """Whether some latency of the run is reliable."""
+        return self.record.latency.corrected is not None and not self.record.validity.fatal
 
     @property
     def offered_per_s(self) -> float:
@@ -87,6 +89,14 @@ def of(name: str, found: RunRecord, rows: Columns) -> Run:
 def explained(run: Run) -> Explanation:
     """The explanation, computed again from the rows, so that the report of an old record uses today's rules."""
     return reasons.explain(run.record, run.rows, run.window)
+
+
+def judged(run: Run) -> Verdict:
+    """The verdict: that of the record after experiments, else by today's rules as the explanation is."""
+    if run.record.verdict is not None and run.record.verdict.tried:
+        return run.record.verdict
+    path = run.name if run.name.endswith(".json") else None
+    return reasons.verdict_of(run.record, run.rows, run.window, path)
 
 
 def by_load(runs: Sequence[Run]) -> list[Run]:

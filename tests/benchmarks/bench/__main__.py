@@ -1,8 +1,9 @@
 """The figures that ``bench`` claims about itself, measured on this machine beside the value that each needs.
 
-    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report] [forecast]
+    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report] [plants]
+    python -m tests.benchmarks.bench forecast
 
-prints a table for each name. All of them but forecast take about four minutes, and forecast takes 20. Every figure
+prints a table for each name. All of them but forecast take about twelve minutes, and forecast takes 20. Every figure
 comes from a server or a queue with a known answer.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from tests.benchmarks.bench import engines, explanation, forecasts, statistics
+from tests.benchmarks.bench import engines, explanation, forecasts, plants, statistics
 from tests.benchmarks.bench.figure import Figure, table
 from tests.unit.bench import queues
 
@@ -27,6 +28,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "intervals": statistics.intervals,
     "slo": statistics.capacity,
     "report": explanation.million_requests,
+    "plants": plants.table,
     "forecast": forecasts.forecasts,
 }
 ONLY_IF_NAMED = ("forecast",)
@@ -40,6 +42,7 @@ TITLES = {
     "intervals": "A simulated queue at 80 % load",
     "slo": f"slo on a simulated server, {queues.TRIAL_S:g} s a trial",
     "report": "A report of a million requests",
+    "plants": "Faults planted on real servers: the causes that a run names",
     "forecast": "Changes on real servers: forecast and observed p99, as ratios to that before",
 }
 

@@ -23,6 +23,7 @@ from bench.experiments.config import RunConfig
 from bench.explain import forecast
 from bench.explain.changes import Change
 from bench.explain.ratio import Ratio
+from bench.explain.verdict import PROVEN, Cause, Gain, Verdict
 from bench.explain.workload import NoForecast
 from bench.observe.timeline import ServerTimeline
 from bench.result import record, verifications
@@ -201,11 +202,21 @@ def test_what_was_tried_stands_in_the_report(run_file: Path, tmp_path: Path) -> 
     assert "<td>x1.20 [1.08, 1.32]</td><td>x2.40 [2.40, 2.40]</td><td>missed</td>" in text
 
 
+def test_what_an_experiment_proved_stays_in_the_report(run_file: Path, tmp_path: Path) -> None:
+    path, page = tmp_path / "run.json", tmp_path / "page.html"
+    found, rows = record.read(run_file)
+    proven = Cause("batch_timer", PROVEN, ("p99 became 0.50",), "do", Gain(1.0, 2.0), "prove")
+    for tried, shown in (((), False), (("batch_timer",), True)):
+        record.write(path, replace(found, verdict=Verdict((proven,), tried=tried)), rows)
+        assert main(["report", str(path), "--output", str(page)]) == 0
+        assert ("p99 became 0.50" in page.read_text()) is shown
+
+
 def test_closed_loops_invalid_runs_and_silent_servers_have_no_forecast(run_file: Path) -> None:
     found, rows = record.read(run_file)
     cases = (
         (replace(found, load=replace(found.load, mode="closed")), "closed loop"),
-        (replace(found, validity=replace(found.validity, ok=False, reasons=("late",))), "invalid: late"),
+        (replace(found, validity=replace(found.validity, fatal=True, reasons=("late",))), "invalid: late"),
         (replace(found, host=None), "/metrics"),
     )
     for one, why in cases:
