@@ -22,6 +22,8 @@ from .load.server_timing import CARRIERS
 from .progress import ProgressLine
 from .result import objective
 
+_progress_lines: list[ProgressLine] = []
+"""The progress line that stands on the terminal, if one does."""
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
@@ -101,7 +103,13 @@ def add_arrivals(command: argparse.ArgumentParser) -> None:
 def add_verdict(command: argparse.ArgumentParser) -> None:
     """Add the checks of a run: objective, errors, JUnit."""
     command.add_argument("--objective", metavar="p99:50ms", help="the latency objective; exit with 1 if it is missed")
-    command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 if more requests fail")
+    command.add_argument(
+        "--max-errors",
+        type=not_negative,
+        default=1.0,
+        metavar="PERCENT",
+        help="exit with 1 if more requests fail (default: 1)",
+    )
     add_junit(command)
 
 
@@ -174,6 +182,7 @@ def run_config(
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
         link_mbit=asked.link_mbit,
+        burst=not getattr(asked, "no_burst", True),
     )
 
 
@@ -209,7 +218,7 @@ def _template(path: Path | None) -> bytes | None:
 @contextmanager
 def progress(total_s: float) -> Iterator[Watches]:
     """A maker of progress lines for loads of ``total_s``, on a terminal only. The last line is removed at the end."""
-    lines: list[ProgressLine] = []
+    lines = _progress_lines
 
     def next_line() -> Watch | None:
         clear()
@@ -238,7 +247,9 @@ def ended_early(why: KeyboardInterrupt | Unusable, consequence: str) -> int:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
+    """Print a line on standard error, on which a progress line may stand."""
+    for shown in _progress_lines:
+        shown.clear()
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

@@ -112,7 +112,7 @@ def _effective(observed: Observations, rate_per_s: float) -> list[Evidence]:
 
 
 def _machine(observed: Observations) -> list[Evidence]:
-    """The traffic of this machine's interfaces, and the TCP segments that it sent again."""
+    """The traffic of this machine's interfaces."""
     found = []
     texts = {
         "net_in": "its network interfaces received {} per second, all programs together",
@@ -122,9 +122,6 @@ def _machine(observed: Observations) -> list[Evidence]:
         value = observed.mean(name)
         if value is not None:
             found.append(Evidence(f"this machine: {text.format(in_bytes(value))}", name, value))
-    again = observed.mean("retransmits")
-    if again is not None:
-        found.append(Evidence(f"this machine sent {again:.1f} TCP segments per second again", "retransmits", again))
     return found
 
 

@@ -154,9 +154,9 @@ class ModelMetrics:
         one.cache_bytes = _constant(self.cache_bytes())
         one.costs = _constant(self.costs())
         one.script = _constant(dict(self.script()))
-        one.device = None if self.device is None else _constant(self.device())
         one.worker_bytes = None if self.worker_bytes is None else _constant(self.worker_bytes())
         one.steps = [step.copied() for step in self.steps]
+        one.device = None if self.device is None else _constant(dict(self.device()))
         return one
 
 

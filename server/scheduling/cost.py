@@ -89,7 +89,8 @@ class CostTable:
         ``probe``: the run was predicted to be too slow, and was tried because nothing else ran. If it was faster, the
         model is fast again, and the run is believed as it is.
         """
-        rows, duration_ns = self._run_size(rows), duration_ns or 1
+        rows = self._run_size(rows)
+        duration_ns = duration_ns or 1
         self._fastest.record(rows, duration_ns, now_ns)
         self._seen_ns[rows] = now_ns
         if now_ns >= self._aging_ns:
@@ -173,7 +174,7 @@ class CostTable:
         sizes = sorted(best)
         full, rest = divmod(rows, self.max_batch_size)
         least_ns = full * _interpolated(best, sizes, self.max_batch_size)
-        least_ns += _interpolated(best, sizes, rest) if rest else 0.0
+        least_ns += _interpolated(best, sizes, self._run_size(rest)) if rest else 0.0
         return min(int(least_ns), self.predict_ns(rows))
 
     def efficient_rows(self, waiting: int) -> int:

@@ -55,8 +55,8 @@ class Work:
     finish: Finish
     lost: Lost
     padding: Padding | None = None
-    join: Join | None = None
     clock: Callable[[], int] = perf_counter_ns
+    join: Join | None = None
 
 
 class ThreadExecutor:

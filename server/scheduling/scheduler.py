@@ -92,7 +92,7 @@ class Scheduler:
         self.refusing = False
         self._deadline = Alarm(loop, clock, self._expire)
         self._hold = Alarm(loop, clock, self._release_hold)
-        work = Work(model, self._pull, self._completion.finish, self._lost, padding, join, clock)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding, clock, join)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
