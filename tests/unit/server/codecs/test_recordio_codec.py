@@ -7,9 +7,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.codecs import record_message
 from server.codecs.record_message import Value, read_record, write_record
 from server.codecs.recordio import MAGIC, read_frames, write_frames
 from server.codecs.recordio_protobuf import RecordIOProtobuf
@@ -219,3 +220,28 @@ def test_the_expanded_size_is_that_of_dense_rows() -> None:
     assert RecordIOProtobuf(5_000_000).expanded_bytes(body, wide) == 5_000_000
     free = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, -1)),), SPEC.outputs)
     assert RecordIOProtobuf(5_000_000).expanded_bytes(body, free) == 5_000_000
+
+
+def packed(numbers: list[int]) -> bytes:
+    """Numbers as varints, by the definition of the format."""
+    out = bytearray()
+    for number in numbers:
+        while number > 0x7F:
+            out.append(number & 0x7F | 0x80)
+            number >>= 7
+        out.append(number)
+    return bytes(out)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 300), st.integers(0, (1 << 64) - 1)), max_size=30))
+def test_packed_numbers_read_back(numbers: list[int]) -> None:
+    assert record_message._varints(memoryview(packed(numbers)), 0).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("data", "place"), [(b"\x80", 0), (b"\x01\x80", 1), (b"\x01" + b"\xff" * 10 + b"\x01", 1), (b"\xff" * 20, 0)]
+)
+def test_a_packed_number_that_does_not_end_is_refused(data: bytes, place: int) -> None:
+    with pytest.raises(MalformedInput, match=f"does not end at byte {100 + place} "):
+        record_message._varints(memoryview(data), 100)
