@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.codecs import record_message
+from server.codecs import record_message, recordio_protobuf
 from server.codecs.record_message import Value, read_record, write_record
 from server.codecs.recordio import MAGIC, read_frames, write_frames
 from server.codecs.recordio_protobuf import RecordIOProtobuf
-from server.errors import MalformedInput, NotAcceptable
+from server.errors import BodyTooLarge, MalformedInput, NotAcceptable
 from server.request import Head, Payload
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
@@ -245,3 +245,10 @@ def test_packed_numbers_read_back(numbers: list[int]) -> None:
 def test_a_packed_number_that_does_not_end_is_refused(data: bytes, place: int) -> None:
     with pytest.raises(MalformedInput, match=f"does not end at byte {100 + place} "):
         record_message._varints(memoryview(data), 100)
+
+
+def test_too_many_records_are_refused_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordio_protobuf, "_MAX_RECORDS", 2)
+    assert CODEC.decode(framed(DENSE) * 2, HEAD, {}, SPEC).rows == 2
+    with pytest.raises(BodyTooLarge, match="more than 2 records"):
+        CODEC.decode(framed(b"\xff") * 3, HEAD, {}, SPEC)
