@@ -159,6 +159,7 @@ class InferRequest:
         "outputs",
         "patience_ns",
         "picked_ns",
+        "probe",
         "respond",
         "rows",
         "run_rows",
@@ -189,6 +190,7 @@ class InferRequest:
         self.object_bytes = -1  # of the strings in its arrays; -1: not counted yet
         self.digest = b""  # of its arrays, for the response cache; empty: not computed yet
         self.abandoned = False
+        self.probe = False  # predicted to be late, and tried all the same: its run corrects the estimates
         self.ended = False
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did

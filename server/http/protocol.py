@@ -573,7 +573,8 @@ class HotProtocol(HttpToolsProtocol):
         self._account.hold(receiving=False)
         self._forsake_cold()
         fields = self.headers if self._fields is None else self._fields
-        head = Head(b"", self.url[:MAX_URL_BYTES], fields) if self._receiving else Head(b"", b"", [])
+        url, fields = (self.url[:MAX_URL_BYTES], fields) if self._receiving else (b"", [])
+        head = Head(b"", url, fields, self._begun_ns if self._receiving else perf_counter_ns())
 
         def handler(head: Head, _body: bytes, responder: Responder) -> None:
             send_failure(error, head, responder)
@@ -601,5 +602,11 @@ class HotProtocol(HttpToolsProtocol):
             took_ms = (self._last_ns - head.begun_ns) / 1e6
             line = "%s %s %d %d bytes %.3f ms %s"
             access.info(
-                line, head.method.decode(), head.path.decode(), status, size, took_ms, ascii(given_id(head))[1:-1]
+                line,
+                head.method.decode() or "-",
+                head.path.decode("latin-1") or "-",
+                status,
+                size,
+                took_ms,
+                ascii(given_id(head))[1:-1],
             )

@@ -92,6 +92,12 @@ async def close(model: ServedModel, drain_s: float) -> None:
         log.error("a run does not end, so the memory of its model stays in use model=%s", model.name)
 
 
+def close_unused(model: ServedModel) -> None:
+    """Close a model that was never published. Blocks: not for the event loop."""
+    model.scheduler.stop(0.0)
+    _free(model.session)
+
+
 def _free(session: Closable) -> None:
     session.close()
     trim()

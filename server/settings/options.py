@@ -65,6 +65,13 @@ class Settings:
         group="model",
         least=0,
     )
+    load_timeout_s: float = option(
+        600.0,
+        "longest load of a model in seconds; then it gets 504, its thread is given up, worker processes of its script "
+        "are killed; 0: no limit",
+        group="model",
+        least=0,
+    )
     probation_s: float = option(
         300.0,
         "seconds that a version is on probation after it took over: it is rolled back if it breaks the next two rules, "

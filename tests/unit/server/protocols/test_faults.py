@@ -99,7 +99,7 @@ class Model:
 
     def assert_nothing_held(self) -> None:
         waiting = self.queue.waiting
-        assert (waiting.rows, waiting.bytes, self.queue.running.batches()) == (0, 0, [])
+        assert (waiting.rows, waiting.bytes, self.queue.running.requests()) == (0, 0, [])
         if self.cache is not None:
             assert self.cache._flying == {}
 
@@ -436,7 +436,7 @@ def test_a_fault_around_a_script_ends_in_an_error_or_a_broken_connection(
                 await settled([last])
                 assert last.response().body == wanted
             assert await loop.run_in_executor(None, script.scheduler.stop, PATIENCE_S)
-            assert (script.queue.waiting.rows, script.queue.running.batches()) == (0, [])
+            assert (script.queue.waiting.rows, script.queue.running.requests()) == (0, [])
         finally:
             setattr(owner, name, original)
 
