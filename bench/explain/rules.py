@@ -163,11 +163,14 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, 5 * throttled), (text,))
 
 
-def threads(seen: View, _taken: Taken) -> Finding | None:
-    """A single request that makes more threads ready than there are cores: they wait for each other."""
+def threads(seen: View, taken: Taken) -> Finding | None:
+    """A single request that makes more threads ready than there are cores: they wait for each other.
+
+    Threads that a CPU quota stops wait too, so that nothing can be said of them.
+    """
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
     cores = host.quota_cores or host.cores
-    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or burst.alone_ms <= 0:
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or "cpu_quota" in taken:
         return None
     demand = burst.cpu_ms + burst.run_delay_ms
     at_once = demand / burst.alone_ms
