@@ -169,7 +169,7 @@ def threads(seen: View, taken: Taken) -> Finding | None:
     Threads that a CPU quota stops wait too, so that nothing can be said of them.
     """
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
-    cores = host.quota_cores or host.cores
+    cores = host.cores  # a quota that does not stop them leaves threads all cores
     if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or "cpu_quota" in taken:
         return None
     demand = burst.cpu_ms + burst.run_delay_ms

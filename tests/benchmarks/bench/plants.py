@@ -160,7 +160,7 @@ SLIPWAY = (
     Plant("heavy model", ("hardware", "model_size"), network=(256, 4_000, 8), rate=5),
     Plant("large JSON body", ("codec",), network=WIDE, rate=20),
     Plant("SIGSTOP", ("stall",), network=SMALL, around=lambda url, pid: stopping(pid, 2.0, 0.3)),
-    Plant("CPU quota", ("cpu_quota",), network=HEAVY, rate=40, around=lambda url, pid: quota(pid, 0.25)),
+    Plant("CPU quota", ("cpu_quota",), network=HEAVY, rate=40, around=lambda url, pid: quota(pid, 0.05)),
     Plant("neighbours", ("neighbour",), network=HEAVY, rate=30, around=lambda url, pid: burners(4, pid)),
     Plant("slow link", ("bandwidth",), network=WIDE, rate=2, around=lambda url, pid: proxied(url, "rate", 2e6)),
     Plant(
