@@ -196,10 +196,10 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
     if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
         share = min(share, _waited_alone(seen))
+    # Threads that a quota stops count as ready, too.
+    share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
     others = host.other_cores or 0.0
     if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
-        return None
-    if "cpu_quota" in taken and others < 2 * OTHERS:
         return None
     evidence = [
         f"other programs used {others:.1f} cores",
