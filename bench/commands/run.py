@@ -13,7 +13,7 @@ from ..experiments.run import execute
 from ..load import presets
 from ..report import terminal
 from ..result import record
-from . import files, first
+from . import explain, files, first
 
 EPILOG = f"""\
 examples:
@@ -55,6 +55,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         "--no-burst", action="store_true", help="skip the probe after the load, which sends up to 8 requests at once"
     )
     arguments.add_verdict(command)
+    explain.add_confirm(command)
     arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=run)
 
@@ -71,6 +72,8 @@ def measure(config: RunConfig, asked: argparse.Namespace) -> int:
     """Run the load, print and write its result, and return the exit status."""
     with arguments.progress(config.total_s) as watch:
         result, columns = execute(config, watch())
+    if getattr(asked, "confirm", False) and not result.partial:
+        result = explain.confirmed(result, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(result.to_json().decode())
         for reason in result.validity.reasons:

@@ -19,6 +19,7 @@ NS_PER_S = 1e9
 BEFORE = ("send_lag", "connect", "write", "receive", "decode")
 AFTER = ("scatter", "encode", "residual")
 WAKE_QUANTILE = 0.05
+MOST_UNEXPLAINED = 0.05
 
 Columns = dict[str, NDArray[np.int64]]
 Integers = NDArray[np.int64]
@@ -108,17 +109,26 @@ def _without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
 
 
 def _rows(account: Account, payload: Integers) -> Integers:
-    """The rows of each request: those of the smallest run in which a request with its payload was.
+    """The rows of each request: equal ones if those explain all runs, else by payload, the smallest run that held it.
 
     Raises NoForecast where runs held more rows than these requests have: another client's, or unknown sizes.
     """
-    rows = np.zeros(len(account.batch), dtype=np.int64)
-    for one in np.unique(payload):
-        same = (payload == one) & (account.batch > 0)
-        rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
     order, first = batches.group(account)
-    if len(first):
-        known = np.add.reduceat(rows[order], first).sum()
-        if abs(known / account.batch[order][first].sum() - 1) > 0.05:
-            raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
+    rows = np.zeros(len(account.batch), dtype=np.int64)
+    if not len(first):
+        return rows
+    in_runs = account.batch[order][first]
+    equal = max(round(in_runs.sum() / len(order)), 1)
+    rows[order] = equal
+    if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
+        for one in np.unique(payload):
+            same = (payload == one) & (account.batch > 0)
+            rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
+    if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
+        raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
     return rows
+
+
+def _unexplained(rows: Integers, order: NDArray[np.intp], first: NDArray[np.intp], in_runs: Integers) -> float:
+    """The rows by which runs differ from the requests in them, as a share of all."""
+    return float(np.abs(np.add.reduceat(rows[order], first) - in_runs).sum() / in_runs.sum())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import Unusable
 from ..explain.explanation import Explanation
-from . import accounts, health, latency, runs, words
+from . import accounts, health, latency, runs, tried, words
 from .events import find
 from .latency import Lines
 from .source import Run, by_load, explained, judged, read
@@ -41,6 +41,7 @@ def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
             words.events(find(run)) if run.valid else "",
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
+            _section("Forecasts that were tried", tried.forecasts(run.log)),
             _folded("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
             _folded("Server and machine", _notes(run) + _grid(health.server_charts(run), "panels small")),
             _folded("Audits", words.audits(explanation.audits) if run.valid else ""),

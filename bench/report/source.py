@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,25 @@ from ..explain.verdict import Verdict
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
 from ..result import explained as reasons
-from ..result import record
+from ..result import record, verifications
 from ..result.record import RunRecord
+from ..result.verifications import Verification
 
 Columns = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones."""
+    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones.
+
+    ``log``: the verifications of its forecasts, the oldest first.
+    """
 
     name: str
     record: RunRecord
     rows: Columns
     window: Columns
+    log: tuple[Verification, ...] = field(default=())
 
     @property
     def start_s(self) -> float:
@@ -71,7 +76,7 @@ class Run:
 
 def read(path: Path) -> Run:
     """The run of a record file. Raises Unusable if the file is not a record."""
-    return of(path.name, *record.read(path))
+    return replace(of(path.name, *record.read(path)), log=tuple(verifications.read(path)))
 
 
 def of(name: str, found: RunRecord, rows: Columns) -> Run:
@@ -87,7 +92,9 @@ def explained(run: Run) -> Explanation:
 
 
 def judged(run: Run) -> Verdict:
-    """The verdict, by today's rules as the explanation is."""
+    """The verdict: that of the record after experiments, else by today's rules as the explanation is."""
+    if run.record.verdict is not None and run.record.verdict.tried:
+        return run.record.verdict
     path = run.name if run.name.endswith(".json") else None
     return reasons.verdict_of(run.record, run.rows, run.window, path)
 
