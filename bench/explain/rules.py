@@ -21,7 +21,6 @@ NORMAL_MS = 10.0
 """Computing for less than this at every request is no reason to act."""
 RUN_DELAY = 0.25
 OTHERS = 0.25
-TAIL_OF_MEAN = 8.0
 CROWDED = 1.25
 BUSY = 0.8
 KEPT_UP = 0.95
@@ -208,11 +207,8 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     ]
     if steal >= 0.05:
         evidence.append(f"other virtual machines took {steal:.0%} of the cores")
-    whole_ms = min(1.5 * max(share, steal), 0.95) * facts.p99_ms
-    if steal < 0.05 and facts.load.answered_per_s > 0:
-        # Slow requests wait for a core several times as long as the mean request, and not longer.
-        whole_ms = min(whole_ms, TAIL_OF_MEAN * host.run_delay * 1e3 / facts.load.answered_per_s)
-    return Finding("neighbour", 0.3 * whole_ms, whole_ms, tuple(evidence))
+    share = max(share, steal)
+    return Finding("neighbour", 0.5 * share * facts.p99_ms, min(1.5 * share, 0.95) * facts.p99_ms, tuple(evidence))
 
 
 def _waited_alone(seen: View) -> float:

@@ -166,12 +166,6 @@ def test_a_cause_with_two_faults_keeps_both() -> None:
     assert {one.name for one in judgement.judge(both, COMMAND).causes} == {"stall", "batch_timer"}
 
 
-def test_a_little_waiting_for_cores_does_not_hide_a_timer() -> None:
-    crowded = replace(HOST, other_cores=1.8, run_delay=0.1, server_cores=0.03)
-    planted = slipway({"queue_timer": 22, "compute": 1}, {"queue_timer": 40, "compute": 60}, host=crowded)
-    assert judgement.judge(planted, COMMAND).causes[0].name == "batch_timer"
-
-
 def test_too_few_requests_give_no_verdict_that_sounds_sure() -> None:
     (only,) = judgement.judge(None, COMMAND).causes
     assert (only.name, only.confidence) == ("none", "undecided")
