@@ -105,6 +105,8 @@ class DeviceSession:
         lane, _ = self._joined.pop(id(batch[0]), (None, ()))
         filled = lane is not None
         rows, length = self._checked(batch)
+        if self.spec.batchable and not rows:
+            return self._nothing(length)
         bucket = self._bucket(rows, length)
         lane = lane or self._free.get()
         try:
@@ -123,6 +125,14 @@ class DeviceSession:
             ]
         finally:
             self._free.put(lane)
+
+    def _nothing(self, length: int) -> list[Array]:
+        """The outputs of no rows."""
+        slot = self._lanes[0].slots[self._bucket(1, length)]
+        return [
+            taken_out(view[:0], one.dtype, 0, axis, length)
+            for view, one, axis in zip(slot.outputs.views, self.spec.outputs, self._cut, strict=True)
+        ]
 
     def keep_rows(self) -> None:
         """Add no rows from now on: the rows of the model depend on each other, so that an added one would change the

@@ -120,6 +120,15 @@ def test_requests_of_different_lengths_are_joined_and_padded() -> None:
     np.testing.assert_array_equal(answer, [[2, 4, 14], [6, 8, 10]])
 
 
+def test_no_rows_are_no_rows_and_do_not_reach_the_device() -> None:
+    device = FakeDevice()
+    opened = session(device)
+    copies = device.copies
+    (answer,) = opened.run([rows_of(0)])
+    assert (answer.shape, answer.dtype) == ((0, 3), np.float32)
+    assert device.copies == copies
+
+
 def test_a_refused_join_gives_its_lane_back() -> None:
     opened = DeviceSession([FakeProgram(ROWS, FakeDevice())], ClosedShapes((4,)), None, lanes=1)
     for _ in range(3):
