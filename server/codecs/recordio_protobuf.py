@@ -30,6 +30,7 @@ class RecordIOProtobuf:
     """Dtypes on the wire are float32, float64, int32 and bytes; casts as for npy, and text as UTF-8 bytes."""
 
     media_types: tuple[str, ...] = ("application/x-recordio-protobuf",)
+    interpreted = True
 
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
         """``max_expanded_bytes`` limits the size of all sparse rows of a body together."""
