@@ -22,8 +22,9 @@ TWO = World(instances=2, crowding=0.4)
 
 
 @pytest.fixture(autouse=True)
-def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "SEEDS", 1)
+    monkeypatch.setattr(forecast, "RESAMPLED_REQUESTS", 400)
 
 
 @functools.cache
