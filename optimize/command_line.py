@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import BadInput
+from .target import TARGETS
 
 DESCRIPTION = """\
 Takes a trained model, finds the fastest variant that meets your accuracy target on this machine, and writes an artifact
@@ -15,12 +16,14 @@ for the server: the model, its batching, and the evidence (manifest.json, report
   python -m optimize SOURCE --eval eval.npz --max-drop 1% --output build/name
   python -m optimize show DIR      show all candidates and the reason for the choice
   python -m optimize verify DIR    check the digests, and compare the samples with the recorded outputs
+  python -m optimize rebuild DIR   build a TensorRT engine again for the GPU and the libraries of this host
   python -m optimize package DIR   write model.tar.gz for SageMaker"""
 
 EPILOG = """\
 Data files are .npz files. Each input of the model is an array under its name, with rows on axis 0. Metrics that need
 labels read an array "labels". A candidate passes if the 95 % interval of its drop stays within --max-drop.
-Exit codes: 0 done, 1 the model cannot be optimized, 2 an option or a file is unusable, 130 interrupted."""
+Exit codes: 0 done, 1 the model cannot be optimized, 2 an option or a file is unusable, 3 this host
+lacks the target, 130 interrupted."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -120,6 +123,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_target(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    add(
+        "--target",
+        choices=TARGETS,
+        default="auto",
+        help="device to optimize for: cpu, cuda (ONNX Runtime on the first GPU), tensorrt (that and TensorRT), or "
+        "auto: the most that this host has; default: %(default)s",
+    )
     add(
         "--metric",
         default="",

@@ -22,6 +22,13 @@ class BadInput(OptimizeError):
     exit_code = 2
 
 
+class NoTarget(OptimizeError):
+    """This host lacks the device that was asked for, or the libraries for it."""
+
+    code = "no_target"
+    exit_code = 3
+
+
 class ExportFailed(OptimizeError):
     """The source cannot be written as an ONNX graph with a free batch axis."""
 

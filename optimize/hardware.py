@@ -1,24 +1,56 @@
-"""The target machine: processor model, instruction sets that affect int8, cores."""
+"""The target machine: processor model, instruction sets that affect int8, cores, and the GPU of the search."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from server.system import cpu
 from server.system.cores import available_cores
+from server.system.gpu import Gpu as Device
+from server.system.gpu import Gpus
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. ``sm``: its compute capability, 90 for 9.0. ``driver``: the version, such as 580.65.06.
+
+    ``mig``: it is a slice of a GPU. ``ecc``: its memory corrects errors; None where that is not known.
+    """
+
+    name: str
+    uuid: str
+    sm: int
+    driver: str
+    memory_bytes: int
+    mig: bool = False
+    ecc: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "uuid": self.uuid,
+            "sm": self.sm,
+            "driver": self.driver,
+            "memory_bytes": self.memory_bytes,
+            "mig": self.mig,
+            "ecc": self.ecc,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """``flags`` are the processor flags that ``server.system.cpu`` lists, in its order."""
+    """``flags`` are the processor flags that ``server.system.cpu`` lists, in its order. ``gpu``: the first visible one,
+    if candidates run on it."""
 
     cpu: str
     architecture: str
     flags: tuple[str, ...]
     cores: int
+    gpu: Gpu | None = None
 
     @property
     def has_int8_dot(self) -> bool:
@@ -29,10 +61,30 @@ class Hardware:
         return any(flag in self.flags for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"))
 
     def to_json(self) -> dict[str, Any]:
-        return {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
+        body = {"cpu": self.cpu, "architecture": self.architecture, "flags": list(self.flags), "cores": self.cores}
+        return body if self.gpu is None else {**body, "gpu": self.gpu.to_json()}
 
 
-def detect(cpuinfo: Path = cpu.CPUINFO) -> Hardware:
+def detect(cpuinfo: Path = cpu.CPUINFO, gpu: Gpu | None = None) -> Hardware:
     """Detect this machine. Without ``/proc/cpuinfo`` no flags are known, and weights get 7 bits."""
     model, flags = cpu.processor(cpuinfo)
-    return Hardware(model, platform.machine(), flags, available_cores())
+    return Hardware(model, platform.machine(), flags, available_cores(), gpu)
+
+
+def gpus(found: Gpus, visible: str | None) -> tuple[Gpu, ...]:
+    """The GPUs in the order in which CUDA shows them. ``visible``: the value of CUDA_VISIBLE_DEVICES; None: not set.
+
+    As CUDA does, names end at the first that is not there, so that -1 hides all.
+    """
+    devices = list(found.devices)
+    if visible is not None:
+        shown = [_named(name.strip(), found.devices) for name in visible.split(",")]
+        devices = [device for device in shown[: shown.index(None) if None in shown else None] if device is not None]
+    return tuple(Gpu(one.name, one.uuid, one.sm, found.driver, one.total_bytes, one.mig, one.ecc) for one in devices)
+
+
+def _named(name: str, devices: Sequence[Device]) -> Device | None:
+    """A GPU by its number, or by the beginning of its UUID."""
+    if name.isdigit():
+        return next((one for one in devices if one.index == int(name)), None)
+    return next((one for one in devices if name and one.uuid.startswith(name)), None)

@@ -19,6 +19,7 @@ from .pruning import Cut
 from .search.decide import Objective, thread_counts
 from .sources import axes
 from .sources.axes import Axis
+from .target import Asked
 
 MOST_BATCH = 4096
 
@@ -63,6 +64,7 @@ class Options:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     mlflow: str = ""
     experiment: str = ""
+    target: Asked = "auto"
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -106,6 +108,7 @@ def parse(arguments: Sequence[str]) -> Options:
         arguments=_arguments(given.arguments),
         mlflow=given.mlflow,
         experiment=given.experiment,
+        target=given.target,
     )
 
 

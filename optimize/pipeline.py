@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,52 +11,60 @@ import numpy as np
 
 from server.artifact import Artifact, VariableAxis
 from server.backends.independence import Independence
+from server.target import BucketBytes, ClosedShapes
 
-from . import hardware, passes, provenance
+from . import hardware, provenance, target
 from .errors import ExportFailed, NotProven
 from .evaluation import dataset, evaluate, independence, metrics, padding, source_check, synthetic
 from .evaluation.dataset import Dataset, Split
 from .evaluation.evaluate import Allowance
 from .evaluation.metrics import Metric
 from .evaluation.source_check import SourceCheck
-from .hardware import Hardware
+from .hardware import Gpu, Hardware
 from .options import Options
-from .package import artifact, prepack, profile
+from .package import artifact, device_memory, prepack, profile
 from .package.prepack import PrepackedModel
 from .package.profile import OperatorTime
+from .passes import cuda_from_onnx, running
 from .progress import Display
 from .sandbox import isolation
 from .sandbox.isolation import StepLimits
-from .search import budget, builder, candidates, layouts
+from .search import budget, builder, device_options, layouts, selection
 from .search.benchmark import MeasurementConfig
 from .search.budget import Budget
 from .search.builder import LocalBuilder
+from .search.candidates import FLOAT32
+from .search.device_options import Variant
+from .search.judge import REPAIRED
 from .search.layouts import Layout
 from .search.outcome import Outcome, Rule, Search
 from .search.search import search
 from .sources import axes, baseline, detection, dispatch
 from .sources.conversion import Conversion
+from .target import Target
 
 TYPICAL_BATCH = 8
 
 
-def run(options: Options, command: str, display: Display) -> Artifact:
+def run(options: Options, command: str, display: Display, gpus: Sequence[Gpu] = ()) -> Artifact:
     """Run a search and write its artifact to ``options.output``.
 
     Raises BadInput for an unusable option or file, ExportFailed and NotProven for a model that cannot be optimized. An
     incomplete artifact is deleted.
     """
     time = Budget(options.budget_s)
+    device = target.resolve(options.target, target.look(gpus))
     with artifact.staged(options.output, force=options.force) as root, tempfile.TemporaryDirectory() as scratch:
         allowed = evaluate.allowance(options.max_drop)
+        options = replace(options, threads=(1,)) if device.gpu else options
         evaluation, calibration, synthetic_note = _read(options, display)
         graph = Path(scratch) / "baseline.onnx"
-        source, proof = _proven(options, evaluation, time, graph, display)
+        source, proof = _proven(options, evaluation, time, graph, device, display)
         split = _split(options, source, evaluation, calibration, synthetic_note)
         options = replace(options, batch_sizes=_batch_sizes(options, source))
-        time, sizes = _share(time, options, graph, split.evaluation, display)
+        time, sizes = _share(time, options, _timed(options, graph, split.evaluation, device), split.evaluation, display)
         left_out, options = tuple(sorted(set(options.batch_sizes) - set(sizes))), replace(options, batch_sizes=sizes)
-        machine = hardware.detect()
+        machine = hardware.detect(gpu=device.gpu)
         rows_proof = _independence(options, split, graph, display)
         if not rows_proof.independent:
             options = replace(options, batch_sizes=(split.evaluation.layout.run_rows or 1,))
@@ -67,7 +76,8 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             metric, allowed, options.objective, split.evaluation.labels, options.seed,
             rows_proof.independent and max(options.batch_sizes) > 1,
         )  # fmt: skip
-        found = _search(options, machine, rule, source, built, display)
+        found = _search(options, machine, rule, source, built, device, display)
+        found, variants = _device_options(options, time, found, split.evaluation, Path(scratch), display)
         measured = _layouts(options, time, found, split.evaluation, machine, display)
         finished = _finish(options, time, found, split.evaluation, Path(scratch), display)
         findings = artifact.Findings(
@@ -83,7 +93,11 @@ def run(options: Options, command: str, display: Display) -> Artifact:
             finished=finished,
             provenance=provenance.of(options, command, source, split, machine),
             operators=_operators(found, split.evaluation),
-            padding=_padding(source, graph, finished.files[0], display),
+            padding=_padding(source, graph, found.chosen, finished, display),
+            least_sm=_least_sm(found.chosen),
+            least_driver=device.least_driver,
+            device_memory=_device_memory(options, time, finished, device, display),
+            device_options=variants,
         )
         with display.stage("Writing the artifact"):
             written = artifact.write(root, provenance.identity(options, source, rule), findings, split.evaluation)
@@ -122,11 +136,14 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
 
 
 def _proven(
-    options: Options, data: Dataset, time: Budget, graph: Path, display: Display
+    options: Options, data: Dataset, time: Budget, graph: Path, device: Target, display: Display
 ) -> tuple[Conversion, baseline.Proof]:
-    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked."""
+    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked, and
+    so are those that a GPU, whose shapes are closed, could only pad with other answers."""
     source = _convert(options, data, time, graph.parent / "source", display)
     try:
+        if device.gpu and source.axes and not padding.possible(source):
+            raise ExportFailed("a GPU's shapes are closed, and this model cannot be padded")
         return source, _prove(options, source, graph, display)
     except (ExportFailed, NotProven) as error:
         if options.dynamic or not source.axes:
@@ -181,6 +198,15 @@ def _share(
     return time, sizes
 
 
+def _timed(options: Options, graph: Path, data: Dataset, device: Target) -> Path:
+    """The float32 file on the device of the search."""
+    if device.gpu is None:
+        return graph
+    directory = graph.parent / "timed"
+    directory.mkdir()
+    return cuda_from_onnx.place(graph, directory, data, options.batch_sizes)
+
+
 def _independence(options: Options, split: Split, graph: Path, display: Display) -> Independence:
     with display.stage("Proving that rows are independent") as stage:
         rows = split.evaluation.take(np.arange(min(split.evaluation.rows, independence.LOOKED_AT)))
@@ -223,9 +249,14 @@ def _check_source(
 
 
 def _search(
-    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, display: Display
-) -> Search:
-    rows = candidates.select(options.candidates, machine.flags, extra=dispatch.pruned(options, source.axes))
+    options: Options, machine: Hardware, rule: Rule, source: Conversion, built: LocalBuilder, device: Target,
+    display: Display,
+) -> Search:  # fmt: skip
+    extra = dispatch.pruned(options, source.axes)
+    extra += dispatch.compiled(options) if device.gpu else ()
+    rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
+    sizes = ",".join(map(str, options.batch_sizes))
+    rows = selection.completed(rows, {"rows": sizes, "engine": device.engine, "module": device.module})
     with display.stage("Building, evaluating and measuring candidates") as stage:
         found = search(built.reference, rows, replace(built, progress=stage.count), rule, stage.say)
         stage.result = f"chose {found.chosen.name} among {len(found.outcomes)} candidates"
@@ -245,15 +276,47 @@ def _finish(
     return finished
 
 
-def _padding(source: Conversion, graph: Path, chosen: Path, display: Display) -> VariableAxis | None:
-    if not source.axes:
+def _device_memory(
+    options: Options, time: Budget, finished: PrepackedModel, device: Target, display: Display
+) -> tuple[BucketBytes, ...]:
+    """What every closed shape takes on the GPU; nothing on the CPU, and where no time is left."""
+    if device.gpu is None or time.remaining_s <= 0:
+        return ()
+    file = finished.files[0]
+    how = running.of(file)
+    shapes = ClosedShapes(options.batch_sizes, (how.length,) if how.length else ())
+    with display.stage("Measuring the device memory of every shape") as stage:
+        weights = artifact.weight_bytes(finished)
+        found = isolation.call(_roomy(options), device_memory.buckets, file, shapes, weights, device.gpu.uuid)
+        stage.result = f"{weights / 1e6:,.0f} MB, and {max(one.bytes for one in found) / 1e6:,.0f} MB for the largest"
+    return found
+
+
+def _padding(
+    source: Conversion, graph: Path, chosen: Outcome, finished: PrepackedModel, display: Display
+) -> VariableAxis | None:
+    """Whether lengths may be padded; a GPU's file is represented by the graph that it was made from."""
+    if not source.axes or chosen.record is None:
         return None
+    file = finished.files[0]
+    if running.on_gpu(chosen.record.path):
+        file = graph if chosen.name == FLOAT32 else chosen.record.on_processor
     with display.stage("Checking that padding is safe") as stage:
-        axis = padding.promised(source, graph, chosen)
+        axis = padding.promised(source, graph, file)
+        if axis is None and running.on_gpu(chosen.record.path):
+            raise NotProven(
+                "padding changes the answers, and a GPU's shapes are closed: fix the lengths with --fixed all"
+            )
         stage.result = (
             "requests of different lengths can share a batch" if axis else "only requests of equal length share a batch"
         )
     return axis
+
+
+def _least_sm(chosen: Outcome) -> int:
+    """The lowest compute capability that has the chosen candidate's number format; 0: any."""
+    name = chosen.name.removesuffix(REPAIRED)
+    return next((row.least_sm for row in selection.EVERY if row.name == name), 0)
 
 
 def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
@@ -262,7 +325,7 @@ def _operators(found: Search, data: Dataset) -> tuple[OperatorTime, ...]:
     return tuple(
         row
         for name, path in files.items()
-        if passes.backend_of(path) == "onnxruntime"
+        if running.of(path).backend == "onnxruntime"
         for row in profile.operators(name, path, data.batch(TYPICAL_BATCH))
     )
 
@@ -277,7 +340,7 @@ def _layouts(
     options: Options, time: Budget, found: Search, data: Dataset, machine: Hardware, display: Display
 ) -> list[Layout]:
     """Measure how many instances to run at once. Latency needs no layouts: one instance serves a single request."""
-    pairs = layouts.options(machine.cores, options.threads)
+    pairs = layouts.on_gpu() if machine.gpu else layouts.options(machine.cores, options.threads)
     chosen = found.chosen
     if options.objective == "latency" or len(pairs) < 2 or chosen.record is None or chosen.cell is None:
         return []
@@ -288,6 +351,20 @@ def _layouts(
         best = layouts.best(measured)
         stage.result = f"{best.instances} x {best.threads} thread(s), {best.rows_per_s:,.0f} rows/s"
     return measured
+
+
+def _device_options(
+    options: Options, time: Budget, found: Search, data: Dataset, scratch: Path, display: Display
+) -> tuple[Search, tuple[Variant, ...]]:
+    """Measure the options of the chosen candidate's device, if it has any and time is left."""
+    if found.chosen.record is None or not running.on_gpu(found.chosen.record.path) or time.remaining_s <= 0:
+        return found, ()
+    config = MeasurementConfig(options.batch_sizes, (1,), options.rounds, time.layouts_s, options.seed)
+    with display.stage("Measuring convolution search and CUDA graphs") as stage:
+        found, variants = device_options.measure(found, data, scratch, config, options.objective, stage.count)
+        best = [f"{name} {value}" for one in variants if one.chosen for name, value in one.options.items()]
+        stage.result = ", ".join(best) or "the engine has no such options"
+    return found, variants
 
 
 def _single(found: Search) -> Layout:

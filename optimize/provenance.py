@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
+
+from server.system import installed
 
 from .evaluation.dataset import Split
 from .hardware import Hardware
@@ -76,11 +76,8 @@ def of(options: Options, command: str, source: Conversion, split: Split, machine
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    found = {name: installed.version(name) for name in LIBRARIES}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def missing(split: Split) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
+from .observe.device_metrics import gpu_families
 from .observe.logs import LogWriter
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
@@ -51,7 +52,7 @@ from .settings import sagemaker
 from .settings.options import Settings, aliases
 from .settings.reader import environment, unreadable_aliases
 from .slowdown import Slowdown
-from .system import memory, orphans
+from .system import gpu, memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
 
@@ -200,6 +201,9 @@ class Slipway:
         limits = LimitFamilies(self._hot.account, self._hot.connections)
         self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
         self._metrics.further += [limits.families, self._models.loads.families]
+        with contextlib.suppress(OSError):  # no driver, no GPU
+            nvml = gpu.Nvml()
+            self._metrics.further.append(lambda: gpu_families(lambda: nvml.read().devices))
 
     async def _load(self) -> None:
         try:

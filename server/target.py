@@ -15,6 +15,10 @@ DEVICES = (CPU, "cuda", "tensorrt", "tensorrt_rtx")
 """The kinds of devices, by the runtime that drives them."""
 
 
+LEAST_DRIVERS = {12: 525, 13: 580}
+"""By the major version of CUDA: the lowest major version of the NVIDIA driver that runs it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceTarget:
     """The device that a model was made for.

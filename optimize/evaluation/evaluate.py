@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from server.backends import BackendOptions, loader
+from server.backends import Session
 from server.tensors import Array, TensorSpec
 
 from ..errors import BadInput
-from ..passes import backend_of
+from ..passes import running
 from . import bootstrap
 from .bootstrap import Interval
 from .dataset import Dataset
@@ -62,7 +63,7 @@ def outputs(
 
     Raises what the backend raises: BrokenArtifact when it does not load, ModelFailed when it does not run.
     """
-    session = loader(backend_of(path))(path, BackendOptions(threads, optimized=optimized))
+    session = running.open_session(path, threads, optimized=optimized)
     try:
         rows = data.rows if limit is None else min(limit, data.rows)
         size = data.layout.run_rows or batch_size
@@ -75,6 +76,15 @@ def outputs(
         return {name: np.concatenate([part[at] for part in parts])[:rows] for at, name in enumerate(names)}
     finally:
         session.close()
+
+
+def run_in_parts(session: Session, batch: Sequence[Array], most_rows: int) -> list[Array]:
+    """Run ``session`` on at most ``most_rows`` rows at a time (0: on all), which are on axis 0."""
+    rows = len(batch[0])
+    if not most_rows or rows <= most_rows:
+        return session.run(batch)
+    parts = [session.run([array[at : at + most_rows] for array in batch]) for at in range(0, rows, most_rows)]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def rows_first(answer: Array, spec: TensorSpec, run_rows: int) -> Array:

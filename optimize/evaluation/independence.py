@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session
 from server.backends.independence import CONSTANT, ROWS, Independence, prove, prove_synthetic
 from server.errors import SlipwayError
 from server.tensors import Array
 
-from ..passes import backend_of
+from ..passes import running
 from .dataset import ROWS_FIRST, Dataset
 
 LOOKED_AT = 64
@@ -25,7 +25,7 @@ def prove_file(path: Path, data: Dataset) -> Independence:
     """
     if data.layout != ROWS_FIRST or data.shared:
         return Independence(False, "the rows are not on axis 0 of every input")
-    session = loader(backend_of(path))(path, BackendOptions())
+    session = running.open_session(path)
     try:
         if not session.spec.batchable:
             return Independence(False, "the inputs and outputs have no common batch axis")

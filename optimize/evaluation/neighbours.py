@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session
 from server.backends.independence import HALF, HALF_BYTES, SINGLE, same
 from server.tensors import Array
 
-from ..passes import backend_of
+from ..passes import running
 from .dataset import Dataset
 from .reading import Outputs
 
@@ -45,7 +45,7 @@ class Influence:
 
 def alone(path: Path, data: Dataset, threads: int) -> dict[str, Array]:
     """The outputs of the first ``ROWS`` rows, each run alone."""
-    session = loader(backend_of(path))(path, BackendOptions(threads))
+    session = running.open_session(path, threads)
     try:
         parts = [_run(session, data.batch(1, at)) for at in range(min(ROWS, data.rows))]
     finally:
@@ -61,7 +61,7 @@ def served(path: Path, data: Dataset, batch_size: int, threads: int, seed: int, 
     rows = data.rows if limit is None else min(limit, data.rows)
     rng = np.random.default_rng(seed)
     order = rng.permutation(rows)
-    session = loader(backend_of(path))(path, BackendOptions(threads))
+    session = running.open_session(path, threads)
     parts = []
     try:
         step = max(1, batch_size - 1)

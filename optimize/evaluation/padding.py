@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from server.artifact import USUAL_LENGTHS, VariableAxis
+from server.artifact import VariableAxis
 from server.tensors import Array
 
 from ..errors import NotProven
+from ..passes import running
 from ..sources.axes import Probe
 from ..sources.baseline import compare
 from ..sources.conversion import Conversion
@@ -39,7 +40,7 @@ def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableA
     ``chosen`` must not grow noticeably.
     """
     lengths = conversion.probes[0].lengths
-    if not (_is_text(conversion) and _is_pooled(conversion)):
+    if not possible(conversion):
         return None
     ((name, full),) = lengths.items()
     for probe, answers in zip(conversion.probes, conversion.answers, strict=True):
@@ -49,8 +50,12 @@ def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableA
         filled = {key: fill(array, full) for key, array in probe.inputs.items()}
         if not (_is_equal(reference, filled, expected, probe) and _is_as_good(chosen, filled, probe.inputs, expected)):
             return None
-    sizes = (*(size for size in USUAL_LENGTHS if size < full), full)
-    return VariableAxis(dict.fromkeys(conversion.inputs, (AXIS, FILL)), {}, sizes)
+    return VariableAxis(dict.fromkeys(conversion.inputs, (AXIS, FILL)), {}, running.closed_lengths(full))
+
+
+def possible(conversion: Conversion) -> bool:
+    """Whether padding may be safe, as far as inputs and outputs show."""
+    return _is_text(conversion) and _is_pooled(conversion)
 
 
 def fill(array: Array, length: int) -> Array:

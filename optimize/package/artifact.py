@@ -15,15 +15,18 @@ import numpy as np
 
 from server import artifact
 from server.artifact import Artifact, Batching, CostPoint, Manifest, VariableAxis
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session, loader
 from server.backends.independence import Independence
+from server.target import CPU, BucketBytes, ClosedShapes, DeviceTarget
 from server.tensors import Array, ModelSpec
 
 from ..errors import BadInput
 from ..evaluation import evaluate
 from ..evaluation.dataset import Dataset, storable
 from ..evaluation.source_check import SourceCheck
-from ..passes import backend_of
+from ..passes import running
+from ..passes.running import Running
+from ..search.device_options import Variant
 from ..search.layouts import Layout
 from ..search.outcome import Outcome, Search
 from ..search.timing import Cell, Timing
@@ -65,6 +68,10 @@ class Findings:
     checked: SourceCheck = field(default_factory=lambda: SourceCheck(0, 0))
     independence: Independence = field(default_factory=lambda: Independence(True))
     missing: tuple[str, ...] = ()
+    least_sm: int = 0
+    least_driver: int = 0
+    device_memory: tuple[BucketBytes, ...] = ()
+    device_options: tuple[Variant, ...] = ()
 
 
 @contextlib.contextmanager
@@ -101,11 +108,10 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     if chosen.record is None:
         raise ValueError(f"{chosen.name} was chosen without a file")
     prepack.place(findings.finished, root)
-    model = findings.finished.files[0].name
-    backend = backend_of(Path(model))
-    session = loader(backend)(root / model, BackendOptions(optimized=findings.finished.prepacked))
+    model, how = findings.finished.files[0].name, running.of(findings.finished.files[0])
+    session = loader(how.backend)(root / model, how.opening(1, optimized=findings.finished.prepacked))
     try:
-        difference = _write_samples(root / artifact.SAMPLES, findings, data, session)
+        difference = _write_samples(root / artifact.SAMPLES, findings, data, session, max(how.rows, default=0))
         spec = _with_missing(session.spec, findings.missing)
     finally:
         session.close()
@@ -113,7 +119,7 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
     manifest = Manifest(
         name=identity.name,
         version=identity.version,
-        backend=backend,
+        backend=how.backend,
         model=model,
         spec=spec,
         task=identity.task,
@@ -123,9 +129,38 @@ def write(root: Path, identity: Identity, findings: Findings, data: Dataset) -> 
         cost=tuple(_cost(findings, chosen.name, size, threads) for size in findings.batch_sizes),
         evidence=_evidence(findings, difference),
         provenance={**findings.provenance, "prepacked": findings.finished.prepacked},
+        device=_device(how, findings),
+        shapes=_shapes(how, findings),
     )
     (root / REPORT).write_text(report.render(manifest), encoding="utf-8")
     return artifact.write(root, manifest)
+
+
+def _device(how: Running, findings: Findings) -> DeviceTarget:
+    """The device that the model was made for, with the least that it needs."""
+    if how.device == CPU:
+        return how.target
+    return replace(
+        how.target,
+        least_sm=findings.least_sm,
+        least_driver=findings.least_driver,
+        bytes=weight_bytes(findings.finished),
+    )
+
+
+def weight_bytes(finished: PrepackedModel) -> int:
+    """Bytes of the weights on the device: of the plan, or of the graph and its external data."""
+    first = finished.files[0]
+    files = (first,) if first.suffix == ".plan" else finished.files
+    return sum(file.stat().st_size for file in files)
+
+
+def _shapes(how: Running, findings: Findings) -> ClosedShapes | None:
+    """The closed shapes of a GPU: every measured batch size with every length that may be padded to."""
+    if how.device == CPU:
+        return None
+    lengths = findings.padding.sizes if findings.padding else ()
+    return ClosedShapes(findings.batch_sizes, lengths, findings.device_memory)
 
 
 def _batching(findings: Findings, threads: int) -> Batching:
@@ -153,8 +188,11 @@ def sample_rows(data: Dataset, outputs: Mapping[str, Array]) -> int:
     return max(1, min(SAMPLE_ROWS, data.rows, SAMPLE_BYTES // max(1, row_bytes)))
 
 
-def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session) -> float:
-    """Write the samples; return the largest absolute difference between the winner's outputs and float32's."""
+def _write_samples(path: Path, findings: Findings, data: Dataset, session: Session, most_rows: int) -> float:
+    """Write the samples; return the largest absolute difference between the winner's outputs and float32's.
+
+    ``most_rows`` of a run; 0: any number.
+    """
     outputs = findings.search.reference_outputs
     rows = data.layout.run_rows or sample_rows(data, outputs)
     inputs = data.batch(rows)
@@ -162,7 +200,7 @@ def _write_samples(path: Path, findings: Findings, data: Dataset, session: Sessi
     arrays: dict[str, Array] = {f"input:{name}": storable(array) for name, array in inputs.items()}
     arrays |= {f"output:{name}": storable(array) for name, array in expected.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
-    answers = session.run([inputs[spec.name] for spec in session.spec.inputs])
+    answers = evaluate.run_in_parts(session, [inputs[spec.name] for spec in session.spec.inputs], most_rows)
     return largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
 
 
@@ -203,6 +241,7 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
             {"instances": row.instances, "threads": row.threads, "rows_per_s": round(row.rows_per_s, 1)}
             for row in findings.layouts
         ],
+        "device_options": [row.to_json() for row in findings.device_options],
         "loading": findings.finished.to_json(),
         "operators": [row.to_json() for row in findings.operators],
         "samples": {"max_abs_difference": difference},

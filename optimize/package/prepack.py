@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session
 from server.errors import SlipwayError
 
 from ..errors import PassFailed
 from ..evaluation import evaluate, gates
 from ..evaluation.dataset import Dataset
-from ..passes import backend_of
+from ..passes import backend_of, engine_from_onnx, running
 from ..passes.leveled_from_float32 import write
 from ..sandbox import isolation
 from ..sandbox.isolation import StepLimits
@@ -71,6 +71,8 @@ def prepack(model: Path, workdir: Path, data: Dataset, *, portable: bool, late: 
     ``late``: no time is left, and the plain form is kept.
     """
     plain = PrepackedModel(_files(model), prepacked=False, plain_ms=_loading_ms(model))
+    if running.on_gpu(model):
+        return _because(plain, "a GPU takes the graph as it is: packed weights and their operators are for processors")
     if portable or backend_of(model) != "onnxruntime":
         return _because(plain, "portable was asked for" if portable else "its backend maps weights by itself")
     if late:
@@ -115,6 +117,8 @@ def in_child(
 
 def _files(model: Path) -> tuple[Path, ...]:
     """Return the model with the files that hold its weights."""
+    if model.suffix == ".plan":
+        return (model, *engine_from_onnx.companions(model.parent))
     if backend_of(model) == "onnxruntime":
         return (model, *external_data.beside(model))
     weights = model.with_suffix(".bin")
@@ -132,7 +136,7 @@ def _because(finished: PrepackedModel, reason: str) -> PrepackedModel:
 
 
 def _open(path: Path, *, optimized: bool) -> Session:
-    return loader(backend_of(path))(path, BackendOptions(optimized=optimized))
+    return running.open_session(path, optimized=optimized)
 
 
 def _loading_ms(path: Path, *, optimized: bool = False) -> float:

@@ -42,7 +42,9 @@ class PassRecord:
     ``float_graph``: the float file with the same nodes, for the sensitivity of layers; None when layers cannot be kept
     in float one by one. ``base``: the float32 graph of the retrained network that this comes from. Noise is measured
     against ``base`` and not against the reference; only the metric compares with the reference. ``files``: other files
-    that the pass read, such as training data, with their SHA-256.
+    that the pass read, such as training data, with their SHA-256. ``twin``: a float32 graph that gives, on a processor,
+    the answers that ``path`` gives on an accelerator. For a file that runs on a GPU, ``graph`` is the ONNX file that it
+    was made from, and ``forecast`` the twin of that.
     """
 
     path: Path
@@ -51,6 +53,19 @@ class PassRecord:
     float_graph: Path | None = None
     base: Path | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    twin: Path | None = None
+    graph: Path | None = None
+    forecast: Path | None = None
+
+    @property
+    def judged(self) -> Path:
+        """The file whose answers are judged."""
+        return self.twin or self.path
+
+    @property
+    def on_processor(self) -> Path:
+        """The file that gives the same answers on a processor, as far as there is one, in any shape."""
+        return self.forecast or self.graph or self.judged
 
 
 Apply = Callable[[PassJob], PassRecord]
@@ -63,6 +78,7 @@ class PassSpec:
     ``options``: the options of a candidate that the pass reads; candidates that agree on them share its result.
     ``suffix`` and ``backend``: the file that it writes and the server's backend that runs it. ``own_process``: the pass
     runs the user's code and starts a sandboxed process for it; the others run in a child of the builder.
+    ``keeps_float``: it lowers the precision, and leaves the layers of ``PassJob.keep_float`` out.
     """
 
     name: str
@@ -70,6 +86,7 @@ class PassSpec:
     suffix: str = ".onnx"
     backend: str = "onnxruntime"
     own_process: bool = False
+    keeps_float: bool = False
 
     def load(self) -> Apply:
         """Import the pass and its libraries, and return its function."""
@@ -80,11 +97,20 @@ class PassSpec:
 PASSES: dict[str, PassSpec] = {
     spec.name: spec
     for spec in (
-        PassSpec("dynamic_int8_from_float32", frozenset({"per_channel"})),
+        PassSpec(
+            "aoti_from_torch",
+            frozenset({"factory", "factory_sha256", "weights", "arguments", "rows"}),
+            ".pt2",
+            "torch_export",
+        ),
+        PassSpec("cuda_from_onnx", frozenset({"tf32", "rows"})),
+        PassSpec("dynamic_int8_from_float32", frozenset({"per_channel"}), keeps_float=True),
+        PassSpec("engine_from_onnx", frozenset({"engine", "module", "rows", "refittable"}), ".plan", "tensorrt"),
+        PassSpec("fp8_from_symmetric"),
         PassSpec("fused_from_float32"),
-        PassSpec("half_from_float32", frozenset({"to"})),
+        PassSpec("half_from_float32", frozenset({"to"}), keeps_float=True),
         PassSpec("leveled_from_float32", frozenset({"level"})),
-        PassSpec("nbits_from_float32", frozenset({"bits", "block"})),
+        PassSpec("nbits_from_float32", frozenset({"bits", "block"}), keeps_float=True),
         PassSpec("openvino_from_onnx", frozenset({"precision"}), ".xml", "openvino"),
         PassSpec(
             "pruned_from_torch",
@@ -92,7 +118,8 @@ PASSES: dict[str, PassSpec] = {
             own_process=True,
         ),
         PassSpec("row_scales_from_dynamic"),
-        PassSpec("static_qdq_from_float32", frozenset({"calibrate", "activations", "per_channel"})),
+        PassSpec("static_qdq_from_float32", frozenset({"calibrate", "activations", "per_channel"}), keeps_float=True),
+        PassSpec("symmetric_qdq_from_float32", frozenset({"calibrate"}), keeps_float=True),
     )
 }
 

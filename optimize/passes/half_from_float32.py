@@ -1,7 +1,7 @@
 """Pass: float16 or bfloat16 instead of float32, with islands of float32 where values would overflow.
 
-For accelerators, whose compilers use the types in the graph. The result can be checked on any processor.
-Inputs and outputs of the graph keep their types.
+For accelerators, whose compilers use the types in the graph. Its twin shows the true answers on any processor.
+Inputs and outputs of the graph keep their types. The scales of quantize pairs are cast like every other constant.
 """
 
 from __future__ import annotations
@@ -13,22 +13,35 @@ import numpy as np
 
 from ..errors import PassFailed
 from ..sandbox import captured_output
-from . import PassJob, PassRecord, failed
+from . import PassJob, PassRecord, failed, twin
 from .ranges import Range, observe
 
 if TYPE_CHECKING:
     import onnx_ir
 
+PAIRS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+PAIRS_OPSET = 21
+"""The opset that graphs with quantize pairs are raised to: from 19 on, their scales may be in half precision."""
+
+BFLOAT16_OPSET = 22
+"""The first opset in which convolutions and poolings take bfloat16."""
+
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38}
 SMALLEST = {"float16": 6e-8, "bfloat16": 1e-38}
 """The largest and the smallest positive number of the type."""
+
+SMALLEST_NORMAL = {"float16": 2.0**-14, "bfloat16": 2.0**-126}
+"""Numbers below this lose bits. A scale that does loses them in every value that it scales."""
+
+SCALE_HEADROOM = 4.0
+"""A pass that puts FP8 in the place of int8 divides the scales by 448 / 127."""
 
 HEADROOM = 4.0
 """Factor by which other rows may exceed the observed values."""
 
 FIXED = frozenset(
-    {"Resize", "Upsample", "Range", "ConstantOfShape", "EyeLike", "CumSum", "QuantizeLinear", "DequantizeLinear"}
-    | {"DynamicQuantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "NonZero"}
+    {"Resize", "Upsample", "Range", "ConstantOfShape", "EyeLike", "CumSum", "DynamicQuantizeLinear"}
+    | {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "NonZero"}
 )
 """Operators whose float inputs must be float32, or whose type is an attribute: always islands."""
 
@@ -54,8 +67,10 @@ def apply(job: PassJob) -> PassRecord:
         try:
             ranges = observe(job.reference, job.calibration)
             model = onnx_ir.load(job.reference)
+            raise_opset(model, to)
             cast, islands = convert(model, to, ranges, job.keep_float)
             onnx_ir.save(model, target)
+            judged = twin.write(target, job.workdir / "twin.onnx")
         except PassFailed:
             raise
         except Exception as error:
@@ -63,7 +78,25 @@ def apply(job: PassJob) -> PassRecord:
     applied: dict[str, str | int | bool] = {"to": to, "cast_nodes": cast, "float32_nodes": len(islands)}
     if islands:
         applied["float32_because"] = "; ".join(islands[:8]) + ("; ..." if len(islands) > 8 else "")
-    return PassRecord(target, applied, tuple(said), float_graph=job.reference)
+    return PassRecord(target, applied, tuple(said), float_graph=job.reference, twin=judged)
+
+
+def raise_opset(model: onnx_ir.Model, to: str) -> None:
+    """Raise the opset of ``model`` in place to one whose operators take ``to``. Other domains stay as they are.
+
+    Raises PassFailed when the graph cannot be converted.
+    """
+    from onnxscript import version_converter
+
+    wanted = BFLOAT16_OPSET if to == "bfloat16" else 0
+    if any(node.op_type in PAIRS for node in model.graph):
+        wanted = max(wanted, PAIRS_OPSET)
+    now = model.opset_imports.get("", 0)
+    if now >= wanted:
+        return
+    version_converter.convert_version(model, wanted, fallback=True)
+    if model.opset_imports.get("", 0) < wanted:
+        raise PassFailed(f"the graph has opset {now} and could not be raised to {wanted}, which {to} needs")
 
 
 def convert(
@@ -211,6 +244,8 @@ def _island(
         largest = floats[value]
         if largest > (LARGEST[to] if value.const_value is not None else limit):
             return f"{value.name} reaches {largest:.3g}"
+        if node.op_type in PAIRS and value is node.inputs[1] and _least(value) < SCALE_HEADROOM * SMALLEST_NORMAL[to]:
+            return f"its scale {value.name} is too small"
         if node.op_type in SQUARES and largest**2 > limit:
             return f"its squares reach {largest**2:.3g}"
         if _vanishes(value, to):
@@ -225,6 +260,13 @@ def _vanishes(value: onnx_ir.Value, to: str) -> bool:
         return False
     magnitude = float(np.abs(constant.numpy()).reshape(-1)[0])
     return 0 < magnitude < SMALLEST[to]
+
+
+def _least(scale: onnx_ir.Value) -> float:
+    """The smallest positive value of a constant scale; infinite for one that is computed."""
+    constant = scale.const_value
+    magnitudes = np.abs(constant.numpy().reshape(-1)) if constant is not None else np.empty(0)
+    return float(magnitudes[magnitudes > 0].min(initial=np.inf))
 
 
 def _touches(node: onnx_ir.Node, floats: Mapping[onnx_ir.Value, float]) -> bool:

@@ -7,8 +7,10 @@ import os
 import resource
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +22,9 @@ from ..errors import PassFailed
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Heard = Callable[[int, int], None]
+"""Called with what is done, and what there is to do."""
 
 PRELOADED = (
     "numpy",
@@ -44,7 +49,7 @@ class StepLimits:
     """``seconds`` of wall-clock time, and bytes of private memory; mapped files do not count.
 
     Errors name ``time_option`` and ``memory_option`` as the options that raise the limits. The child works in
-    ``directory``, or in a folder of its own that is deleted.
+    ``directory``, or in a folder of its own that is deleted. ``heard`` is called here for every :func:`report` of it.
     """
 
     seconds: float
@@ -52,6 +57,7 @@ class StepLimits:
     time_option: str = "--budget"
     memory_option: str = "--memory"
     directory: Path | None = None
+    heard: Heard | None = None
 
 
 def available_memory(meminfo: Path = MEMINFO) -> int:
@@ -75,15 +81,13 @@ def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: 
     with tempfile.TemporaryDirectory() as directory:
         printed = Path(directory) / "printed"
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(theirs, printed, limits, function, args, kwargs), daemon=True)
+        child = context.Process(
+            target=_child, args=(theirs, printed, replace(limits, heard=None), function, args, kwargs), daemon=True
+        )
         child.start()
         theirs.close()
         try:
-            if not ours.poll(limits.seconds):
-                raise PassFailed(
-                    f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}"
-                )
-            result = ours.recv()
+            result = _result(ours, limits)
         except EOFError as error:
             child.join()
             raise PassFailed(_exit_reason(child.exitcode, printed, limits)) from error
@@ -95,6 +99,37 @@ def call(limits: StepLimits, function: Callable[P, T], *args: P.args, **kwargs: 
     if isinstance(result, BaseException):
         raise result
     return cast("T", result)
+
+
+def report(done: int, total: int) -> None:
+    """Tell the parent how much of this step is done, from any thread of the child; elsewhere nothing happens."""
+    with _SENDING:
+        if _ANSWER:
+            _ANSWER[0].send(_Report(done, total))
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    done: int
+    total: int
+
+
+_ANSWER: list[Connection] = []
+"""The pipe to the parent, in a child that is at work."""
+
+_SENDING = threading.Lock()
+
+
+def _result(ours: Connection, limits: StepLimits) -> Any:
+    """The child's result, after its reports. Raises PassFailed when the time is over, EOFError when the child ended."""
+    ends_s = time.monotonic() + limits.seconds
+    while ours.poll(max(0.0, ends_s - time.monotonic())):
+        result = ours.recv()
+        if not isinstance(result, _Report):
+            return result
+        if limits.heard is not None:
+            limits.heard(result.done, result.total)
+    raise PassFailed(f"it took longer than its limit of {limits.seconds:.0f} s: increase {limits.time_option}")
 
 
 def _child(
@@ -121,11 +156,14 @@ def _child(
     os.dup2(output, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+    _ANSWER.append(answer)
     result = _attempt(limits, function, args, kwargs)
     # Semaphores that libraries made, such as the lock of a progress bar, would be reported as leaked. The parent ends
     # this process as soon as it has the result.
     util._run_finalizers()  # type: ignore[attr-defined]  # the stub omits it; there is no public way
-    answer.send(result)
+    with _SENDING:
+        _ANSWER.clear()
+        answer.send(result)
     answer.close()
     # Libraries with threads may hang or crash during the shutdown of Python. The result is already sent.
     os._exit(0)

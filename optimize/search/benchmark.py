@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session
 from server.tensors import Array
 
 from ..evaluation.dataset import Dataset
-from ..passes import backend_of
+from ..passes import running
 from .candidates import FLOAT32
 from .timing import Cell, Timing, Timings
 
@@ -184,7 +184,7 @@ class Race:
 
 def open_session(stack: ExitStack, path: Path, threads: int) -> Session:
     """Load a model file; ``stack`` closes the session."""
-    session = loader(backend_of(path))(path, BackendOptions(threads=threads))
+    session = running.open_session(path, threads)
     stack.callback(session.close)
     return session
 

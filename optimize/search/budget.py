@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from server.backends import BackendOptions, Session, loader
+from server.backends import Session
 
 from ..evaluation.dataset import Dataset
-from ..passes import backend_of
+from ..passes import running
 from .benchmark import FEWEST_ROUNDS
 from .decide import FINALISTS
 
@@ -91,7 +91,7 @@ class Budget:
 def cost(reference: Path, data: Dataset) -> Cost:
     """Load the reference and run it on one row, or on a few when that is fast."""
     began = time.perf_counter()
-    session = loader(backend_of(reference))(reference, BackendOptions())
+    session = running.open_session(reference)
     try:
         load_s = time.perf_counter() - began
         took_s = _run_s(session, data, 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from server.artifact import digest
 from server.errors import SlipwayError
+from server.system import installed
 from server.tensors import Array
 
 from .. import passes
@@ -20,7 +20,7 @@ from ..evaluation import dataset, evaluate, gates, neighbours
 from ..evaluation.dataset import Dataset, Split
 from ..evaluation.gates import Cover
 from ..hardware import Hardware
-from ..passes import PassJob, PassRecord
+from ..passes import PassJob, PassRecord, cuda_from_onnx, running
 from ..sandbox import isolation, parent
 from ..sandbox.isolation import StepLimits
 from ..sources import external_data
@@ -53,10 +53,11 @@ class LocalBuilder:
     ``cache`` holds everything built; a later search over the same folder reuses entries with the same ingredients. A
     child that crashes or exceeds its memory or time raises PassFailed. ``probes`` are rows at other lengths of the free
     axes than those of the data. ``keep_float``: tensors of layers that stay in float in every candidate.
+    ``graph`` is the float32 file on the processor, where passes start; ``on_device`` the same on a GPU, or None.
     """
 
     cache: SearchCache
-    reference: Path
+    graph: Path
     rows: Path
     data: Split
     hardware: Hardware
@@ -67,6 +68,12 @@ class LocalBuilder:
     probes: tuple[Probe, ...] = ()
     source_memory_bytes: int = parent.SandboxLimits().memory_bytes
     keep_float: tuple[str, ...] = ()
+    on_device: Path | None = None
+
+    @property
+    def reference(self) -> Path:
+        """The float32 file on the device of the search."""
+        return self.on_device or self.graph
 
     @property
     def batch_size(self) -> int:
@@ -88,15 +95,14 @@ class LocalBuilder:
 
     def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
         """Run the candidate's passes one after the other; applied options and messages add up."""
-        ingredients: dict[str, Any] = {"reference": self.reference.parent.name, "seed": self.config.seed}
+        ingredients: dict[str, Any] = {"reference": self.graph.parent.name, "seed": self.config.seed}
         ingredients |= {"calibration": self.data.calibration.sha256, "rows": self.data.note}
         ingredients |= {"machine": self.hardware.to_json()}
-        ingredients |= {name: metadata.version(name) for name in TOOLS}
-        record = PassRecord(self.reference, {})
+        ingredients |= {name: installed.version(name) for name in TOOLS}
+        record = PassRecord(self.graph, {})
         for position, recipe in enumerate(candidate.recipe):
-            last = position == len(candidate.recipe) - 1
-            # Layers in float are left out by the pass that lowers the precision, which is the last one of these.
-            kept = (*self.keep_float, *keep_float) if last else ()
+            # Layers in float are left out by every pass that lowers the precision.
+            kept = (*self.keep_float, *keep_float) if passes.PASSES[recipe].keeps_float else ()
             # Only the options that the passes so far read: candidates with the same first steps share them.
             seen = frozenset().union(*(passes.PASSES[name].options for name in candidate.recipe[: position + 1]))
             options = {name: value for name, value in candidate.options.items() if name in seen}
@@ -121,13 +127,16 @@ class LocalBuilder:
             where, how = (self.rows, before.path, directory), (dict(options), self.hardware, self.config.seed)
             if passes.PASSES[recipe].own_process:
                 return _apply(recipe, where, how, keep_float, self.sandbox_limits)
-            return isolation.call(self.limits, _apply, recipe, where, how, keep_float)
+            return isolation.call(replace(self.limits, heard=self.progress), _apply, recipe, where, how, keep_float)
 
         record = self.cache.record(ingredients, make)
         applied = {**before.applied, **record.applied}
         if keep_float:
             applied["kept_in_float"] = ", ".join(keep_float)
-        return replace(record, applied=applied, said=(*before.said, *record.said), base=record.base or before.base)
+        record = replace(record, applied=applied, said=(*before.said, *record.said), base=record.base or before.base)
+        if running.on_gpu(record.path):
+            return replace(record, graph=before.path, forecast=before.twin, float_graph=before.float_graph)
+        return record
 
     def outputs(self, path: Path, limit: int | None = None) -> dict[str, Array]:
         threads = max(self.config.threads)
@@ -158,7 +167,8 @@ class LocalBuilder:
             "outputs of": str(path),
             "rows": self.data.evaluation.sha256,
             "note": self.data.note,
-            "runtime": metadata.version("onnxruntime"),
+            "running": asdict(running.of(path)),
+            "runtime": installed.version("onnxruntime"),
             "seed": self.config.seed,
             # The path names the candidate, but not the data that its training read.
             "file": digest(path),
@@ -167,12 +177,12 @@ class LocalBuilder:
     def check_lengths(self, path: Path, base: Path | None = None) -> str | None:
         if not self.probes:
             return None
-        return isolation.call(self.limits, _check_lengths, path, base or self.reference, self.probes)
+        return isolation.call(self.limits, _check_lengths, path, base or self.graph, self.probes)
 
     def sensitivities(self, record: PassRecord) -> Sequence[Sensitivity]:
         if record.float_graph is None:
             return ()
-        return isolation.call(self.limits, _rank, record.float_graph, record.path, self.rows)
+        return isolation.call(self.limits, _rank, record.float_graph, record.graph or record.path, self.rows)
 
     def first_round(self, paths: Mapping[str, Path], focus: Focus) -> dict[Cell, Timing]:
         sizes = self.config.batch_sizes
@@ -227,10 +237,18 @@ def set_up(
     rows = folder / "rows"
     dataset.store(data.evaluation, rows / "evaluation")
     dataset.store(data.calibration, rows / "calibration")
+    on_device = _on_device(placed, data.evaluation, config) if machine.gpu else None
     return LocalBuilder(
         SearchCache(folder / "candidates"), placed, rows, data, machine, config, budget, memory_bytes, progress, probes,
-        source_memory_bytes, passes.tensors_of(placed, keep_float),
+        source_memory_bytes, passes.tensors_of(placed, keep_float), on_device,
     )  # fmt: skip
+
+
+def _on_device(placed: Path, data: Dataset, config: MeasurementConfig) -> Path:
+    """The reference on CUDA, in float32 without TF32."""
+    directory = placed.parent / "cuda"
+    directory.mkdir(exist_ok=True)
+    return cuda_from_onnx.place(placed, directory, data, config.batch_sizes)
 
 
 def _apply(

@@ -17,6 +17,8 @@ from server.tensors import Array
 from ..passes import PassRecord
 
 RECORD = "record.json"
+GRAPHS = ("float_graph", "base", "twin", "graph", "forecast")
+"""The fields of a record that name a file or None."""
 
 
 class SearchCache:
@@ -65,9 +67,8 @@ def _to_json(record: PassRecord) -> dict[str, Any]:
         "path": str(record.path),
         "applied": dict(record.applied),
         "said": list(record.said),
-        "float_graph": str(record.float_graph) if record.float_graph else None,
-        "base": str(record.base) if record.base else None,
         "files": dict(record.files),
+        **{name: str(getattr(record, name)) if getattr(record, name) else None for name in GRAPHS},
     }
 
 
@@ -80,5 +81,5 @@ def _fresh(path: Path) -> bool:
 
 
 def _from_json(row: dict[str, Any]) -> PassRecord:
-    graph, base = (Path(row[key]) if row[key] else None for key in ("float_graph", "base"))
-    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), graph, base, row.get("files", {}))
+    graphs = {name: Path(row[name]) if row.get(name) else None for name in GRAPHS}
+    return PassRecord(Path(row["path"]), row["applied"], tuple(row["said"]), files=row.get("files", {}), **graphs)

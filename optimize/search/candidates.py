@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from importlib.util import find_spec
 
-from ..errors import BadInput
 from ..pruning import Cut
+from ..target import CPU
 
 FLOAT32 = "float32"
 """Name of the reference among the candidates. It stays when no candidate is faster."""
@@ -22,6 +20,7 @@ class Candidate:
 
     ``opt_in`` rows are tried only when the user names them. The others need ``package`` installed and a processor with
     one of ``flags``. ``after`` names the candidate that this one is made from; when that one loses, this is not tried.
+    ``target``: cpu, cuda or tensorrt; rows of a GPU need one of compute capability ``least_sm`` or higher, 89 for 8.9.
     """
 
     name: str
@@ -32,6 +31,8 @@ class Candidate:
     package: str = ""
     flags: tuple[str, ...] = ()
     after: str = ""
+    target: str = CPU
+    least_sm: int = 0
 
 
 DYNAMIC, STATIC = "dynamic_int8_from_float32", "static_qdq_from_float32"
@@ -139,7 +140,6 @@ CANDIDATES: tuple[Candidate, ...] = (
 )
 """Signed 8-bit activations and half precision are opt-in: on x86 both are slower than float32 for every model."""
 
-
 PRUNED_VARIANTS: tuple[Candidate, ...] = (
     Candidate("dynamic_int8", (DYNAMIC,), "the same in int8", {"per_channel": True}),
     Candidate("static_int8", (STATIC,), "the same in calibrated int8", {"calibrate": "minmax"}),
@@ -152,30 +152,6 @@ PRUNED_VARIANTS: tuple[Candidate, ...] = (
     ),
 )
 """Candidates made from a pruned network, besides the network itself."""
-
-
-def select(
-    names: Sequence[str],
-    flags: Sequence[str],
-    table: Sequence[Candidate] = CANDIDATES,
-    extra: Sequence[Candidate] = (),
-) -> tuple[Candidate, ...]:
-    """The candidates to try: those that ``names`` match (``static_*``), or without names all that are not opt-in and
-    can run on a processor with these ``flags``. ``extra`` rows come from other options: names may select among them,
-    and when no name does, all of them are tried.
-
-    Raises BadInput for a name that matches nothing.
-    """
-    usable = tuple(row for row in extra if _possible(row, flags))
-    if not names:
-        return (*(row for row in table if not row.opt_in and _possible(row, flags)), *usable)
-    every = (*table, *usable)
-    for name in names:
-        if not any(fnmatch(row.name, name) for row in every):
-            known = ", ".join(row.name for row in every)
-            raise BadInput(f"--candidates {name!r} matches none of {known}")
-    named = tuple(row for row in every if any(fnmatch(row.name, name) for name in names))
-    return named if {row.name for row in named} & {row.name for row in extra} else (*named, *usable)
 
 
 def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate, ...]:
@@ -195,8 +171,3 @@ def pruned(cuts: Sequence[Cut], source: Mapping[str, Option]) -> tuple[Candidate
                 Candidate(name, recipe, row.about, {**options, **row.options}, package=row.package, after=cut.name)
             )
     return tuple(rows)
-
-
-def _possible(row: Candidate, flags: Sequence[str]) -> bool:
-    installed = not row.package or find_spec(row.package) is not None
-    return installed and (not row.flags or bool(set(row.flags) & set(flags)))

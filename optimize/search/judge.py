@@ -26,6 +26,9 @@ from .repair import Repair, repair
 from .sensitivity import Sensitivity
 from .timing import Cell, Timing
 
+REPAIRED = "_repaired"
+"""What the name of a candidate gets after its repair."""
+
 BEST_DB = 120.0
 """Signal-to-noise ratio beyond which float32 itself is not exact."""
 
@@ -104,7 +107,12 @@ class Judge:
         """Apply the cheap gate and the metric. ``sqnr_db`` is set for every candidate with comparable outputs."""
         if outcome.record is None:
             raise ValueError(f"{outcome.name} has no file")
-        path, base = outcome.record.path, outcome.record.base
+        path, base = outcome.record.judged, outcome.record.base
+        if path != outcome.record.path:
+            # The twin gives the answers, but the file itself is what is served.
+            incomparable = gates.incomparable(self.builder.outputs(outcome.record.path, gates.ROWS), self.expected)
+            if incomparable:
+                return replace(outcome, reason=incomparable)
         few = self.builder.outputs(path, gates.ROWS)
         incomparable = gates.incomparable(few, self.expected)
         if incomparable:
@@ -112,7 +120,7 @@ class Judge:
         # The outputs of a retrained network differ from float32's: the noise of its int8 form is measured against them.
         wanted = gates.head(self.expected, few) if base is None else self.builder.outputs(base, gates.ROWS)
         reason = gates.too_noisy(few, wanted, self.cover)
-        reason = reason or self.builder.check_lengths(path, base)
+        reason = reason or self.builder.check_lengths(outcome.record.on_processor, base)
         if reason:
             return replace(outcome, reason=reason, sqnr_db=sqnr_db(few, gates.head(self.expected, few)))
         got = self.builder.outputs(path)
@@ -144,7 +152,7 @@ class Judge:
         return replace(outcome, served=accuracy, reason=reason or "", repairable=False)
 
     def _repaired(self, candidate: Candidate, lost: Outcome, record: PassRecord) -> list[Outcome]:
-        best = Outcome(f"{candidate.name}_repaired", "")
+        best = Outcome(f"{candidate.name}{REPAIRED}", "")
 
         def holds(attempt: PassRecord) -> str | None:
             nonlocal best
@@ -181,7 +189,7 @@ class _CandidateRepair:
 
     def quality_db(self, record: PassRecord) -> float:
         builder = self.judge.builder
-        few = builder.outputs(record.path, gates.ROWS)
+        few = builder.outputs(record.judged, gates.ROWS)
         if gates.incomparable(few, self.judge.expected):
             return -BEST_DB
         expected = self.judge.expected

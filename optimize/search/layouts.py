@@ -33,6 +33,11 @@ def options(cores: int, threads: Sequence[int]) -> list[tuple[int, int]]:
     return sorted(shared | {(1, count) for count in threads})
 
 
+def on_gpu() -> list[tuple[int, int]]:
+    """The same for a GPU, whose session copies one batch in while it computes another: a second one gains little."""
+    return [(1, 1), (2, 1)]
+
+
 def best(measured: Sequence[Layout]) -> Layout:
     """The layout with the most rows per second; one with fewer threads is kept unless the gain reaches ``GAIN``."""
     ordered = sorted(measured, key=lambda layout: (layout.instances * layout.threads, layout.instances))

@@ -185,6 +185,14 @@ def visible_devices(libraries: Iterable[str] = LIBRARIES) -> int:
     return 0 if code else count.value
 
 
+def runtime_major(libraries: Iterable[str] = LIBRARIES) -> int:
+    """Major version of the CUDA runtime that is installed; 0 for none."""
+    try:
+        return int(_installed(libraries).rpartition(".")[2])
+    except BadSetting:
+        return 0
+
+
 def _installed(libraries: Iterable[str]) -> str:
     """The name or path of the first library that can be loaded: one that is in use, from a wheel, from the system."""
     for name in libraries:

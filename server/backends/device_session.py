@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from queue import SimpleQueue
 from threading import Lock
-
-import numpy as np
 
 from ..artifact import VariableAxis
 from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..target import ClosedShapes
-from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from ..tensors import BF16, Array, ModelSpec, TensorSpec, describe_shape
+from .capture import capture, confirm, fill_evenly
 from .cuda import CudaError, classified
-from .lanes import Device, DeviceCounters, Lane, Program, Region, Shape, Slot, fill, taken_out
+from .lanes import Device, DeviceCounters, Lane, Program, Region, Shape, Slot, fill, summed, taken_out
 
 log = logging.getLogger("slipway.device")
 
@@ -29,9 +27,6 @@ LANES = 2
 
 WARM_RUNS = 2
 """Runs before a capture: in them libraries allocate and choose, which is not allowed during a capture."""
-
-ALIKE = 1e-2
-"""A replayed graph must give the same answer up to this share of the largest value: reductions may reorder."""
 
 Bucket = tuple[int, int]
 
@@ -66,10 +61,10 @@ class DeviceSession:
         self.graphless = "" if graphs else "graphs are off"
         """Why no CUDA graph is used; empty where every bucket has one."""
         self.pads_rows = True
-        """Whether rows are rounded up. False for a model whose rows depend on each other: an added row would change
-        the answer, so that every other number of rows runs in a shape of its own."""
+        """Whether rows are rounded up."""
         self._lanes: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
+        self._joined: dict[int, tuple[Lane, tuple[Array, ...]]] = {}
         self._open = True
         try:
             for program in programs:
@@ -80,19 +75,46 @@ class DeviceSession:
         for lane in self._lanes:
             self._free.put(lane)
 
+    def join(self, parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
+        """Copy the rows of several requests straight into the pinned memory of a free lane: one copy instead of two.
+
+        Returns the joined arrays, for one call of :meth:`run`, which has to follow: the lane waits for it.
+        """
+        rows, length = sum(len(part[0]) for part in parts), 0
+        for part in parts:
+            length = max(length, self._checked(part)[1])
+        bucket = self._bucket(rows, length)
+        lane = self._free.get()
+        try:
+            slot = lane.slots[bucket]
+            self._fill(slot, parts)
+            joined = tuple(
+                view[:rows][(*(slice(None),) * axis, slice(length))] if axis else view[:rows]
+                for view, (axis, _) in zip(slot.inputs.views, self._padded, strict=True)
+            )
+        except BaseException:
+            self._free.put(lane)
+            raise
+        self._joined[id(joined[0])] = lane, joined
+        return joined
+
     def run(self, batch: Sequence[Array]) -> list[Array]:
         """As ``Session.run``. Raises DeviceLost where the process can never use the device again."""
         if not self._open:
             raise ModelFailed("this model has been unloaded")
-        bucket, rows, length = self._bucket(batch)
-        lane = self._free.get()
+        lane, _ = self._joined.pop(id(batch[0]), (None, ()))
+        filled = lane is not None
+        rows, length = self._checked(batch)
+        bucket = self._bucket(rows, length)
+        lane = lane or self._free.get()
         try:
             with faults_of(lane.device, lane.settle):
                 lane.device.use()
                 if bucket[0] != rows and not self.pads_rows:
                     return lane.compute(batch)
                 slot = lane.slots[bucket]
-                self._fill(slot, batch)
+                if not filled:
+                    self._fill(slot, [batch])
                 lane.run(slot)
                 lane.counters.padded_rows += bucket[0] - rows
             return [
@@ -101,6 +123,13 @@ class DeviceSession:
             ]
         finally:
             self._free.put(lane)
+
+    def keep_rows(self) -> None:
+        """Add no rows from now on: the rows of the model depend on each other, so that an added one would change the
+        answer. A number of rows that is no bucket runs in a shape of its own, without a graph."""
+        self.pads_rows = False
+        self.graphless = "the rows of the model depend on each other"
+        self._drop_graphs()
 
     def close(self) -> None:
         """Free all device memory. A device that was lost frees nothing."""
@@ -112,54 +141,64 @@ class DeviceSession:
         self._lanes, self._programs = [], []
 
     @property
+    def joins(self) -> bool:
+        """Whether :meth:`join` may be used: not for bfloat16 inputs, whose arrays differ from what the device reads."""
+        return self.spec.batchable and all(one.dtype is not BF16 for one in self.spec.inputs)
+
+    @property
     def devices(self) -> list[Device]:
         """The devices of the session, one for each program."""
         return [one.device for one in self._programs]
 
     def counters(self) -> DeviceCounters:
         """The counters of all lanes together."""
-        total = DeviceCounters()
-        for lane in self._lanes:
-            for one in fields(DeviceCounters):
-                setattr(total, one.name, getattr(total, one.name) + getattr(lane.counters, one.name))
-        return total
+        return DeviceCounters(**summed(lane.counters for lane in self._lanes))
 
-    def _bucket(self, batch: Sequence[Array]) -> tuple[Bucket, int, int]:
-        """The bucket of a batch, its rows (0: no batch axis) and its length (0: nothing is padded)."""
-        spec, shapes = self.spec, self.shapes
-        rows = len(batch[0]) if spec.batchable else 0
+    def _checked(self, batch: Sequence[Array]) -> tuple[int, int]:
+        """The rows of a batch (0: no batch axis) and its length (0: nothing is padded). Raises UnprocessableInput."""
+        rows = len(batch[0]) if self.spec.batchable else 0
         length = next((array.shape[axis] for array, (axis, _) in zip(batch, self._padded, strict=True) if axis), 0)
-        for array, one, (axis, _) in zip(batch, spec.inputs, self._padded, strict=True):
+        for array, one, (axis, _) in zip(batch, self.spec.inputs, self._padded, strict=True):
             fits = array.dtype == one.dtype.numpy and one.accepts(array.shape)
             if not fits or (axis and array.shape[axis] != length) or (rows and len(array) != rows):
                 raise UnprocessableInput(
                     f"the input {one.name!r} must be {one.dtype.name} {describe_shape(one.shape)}, it is "
                     f"{array.dtype} {describe_shape(array.shape)}"
                 )
+        return rows, length
+
+    def _bucket(self, rows: int, length: int) -> Bucket:
+        """The bucket of so many rows and this length. Raises UnprocessableInput where none is large enough."""
+        shapes = self.shapes
         bucket = shapes.rows_for(rows) if rows else 0, shapes.length_for(length) if length else 0
         if rows and not bucket[0] and self.pads_rows:
             raise UnprocessableInput(f"{rows} rows are more than the {shapes.rows[-1]} that the model takes at once")
         if length and not bucket[1]:
             raise UnprocessableInput(f"the length {length} exceeds the largest of this model, {shapes.lengths[-1]}")
-        return bucket, rows, length
+        return bucket
 
-    def _fill(self, slot: Slot, batch: Sequence[Array]) -> None:
-        for view, array, one, padded in zip(slot.inputs.views, batch, self.spec.inputs, self._padded, strict=True):
-            fill(view, array, one.dtype, *padded)
+    def _fill(self, slot: Slot, parts: Sequence[Sequence[Array]]) -> None:
+        for at, (view, one, padded) in enumerate(zip(slot.inputs.views, self.spec.inputs, self._padded, strict=True)):
+            fill(view, [part[at] for part in parts], one.dtype, *padded)
 
     def _prepare(self, program: Program, lanes: int, graphs: bool) -> None:
         """Open the lanes of a program and warm every bucket in each."""
         program.device.use()
         planned = self._planned(program)
         enqueue = Lock()
-        for _ in range(lanes):
-            lane = Lane(program, enqueue)
-            self._lanes.append(lane)
-            with faults_of(program.device):
+        opened = [Lane(program, enqueue) for _ in range(lanes)]
+        self._lanes += opened
+        with faults_of(program.device):
+            for lane in opened:
                 lane.allocate(*_largest(self.spec, planned))
                 for bucket, (inputs, outputs) in planned.items():
                     self._warm(lane, lane.add(bucket, inputs, outputs), graphs)
-            lane.counters = DeviceCounters()
+            for lane in opened:
+                for slot in lane.slots.values():
+                    self._without_graph(confirm(lane, slot))
+                lane.counters = DeviceCounters()
+        if self.graphless:
+            self._drop_graphs()
 
     def _planned(self, program: Program) -> dict[Bucket, tuple[list[Shape], list[Shape]]]:
         """The input and output shapes of all buckets that fit; each is run once, the largest first."""
@@ -193,14 +232,22 @@ class DeviceSession:
 
     def _warm(self, lane: Lane, slot: Slot, graphs: bool) -> None:
         """Run a bucket until nothing is allocated any more, and capture its graph."""
-        _fill_evenly(slot, 0)
+        fill_evenly(slot, 0)
         for _ in range(WARM_RUNS):
             lane.run(slot)
         if graphs:
-            reason = _capture(lane, slot)
-            if reason:
-                self.graphless = reason
-                log.warning("no graph of a bucket reason=%r; its kernels are launched one by one", reason)
+            self._without_graph(capture(lane, slot))
+
+    def _without_graph(self, reason: str) -> None:
+        """A bucket has no graph, if there is a reason."""
+        if reason and reason != self.graphless:
+            self.graphless = reason
+            log.warning("no CUDA graphs reason=%r; kernels are launched one by one", reason)
+
+    def _drop_graphs(self) -> None:
+        """Give up all graphs: launches between replays may overwrite host memory that the graphs read again."""
+        for lane in self._lanes:
+            lane.drop_graphs()
 
 
 @contextmanager
@@ -241,46 +288,6 @@ def open_axes(spec: ModelSpec, padding: VariableAxis | None) -> str:
 def _free(one: TensorSpec, batchable: bool) -> list[int]:
     """The axes of any size, without the batch axis."""
     return [axis for axis, size in enumerate(one.shape) if size == -1 and not (batchable and axis == 0)]
-
-
-def _capture(lane: Lane, slot: Slot) -> str:
-    """Capture the graph of a bucket, and compare its answer with that of plain launches. Returns why there is none."""
-    device, stream = lane.device, lane.program.stream
-    try:
-        device.begin_capture(stream)
-        try:
-            slot.launch()
-        finally:
-            graph = device.end_capture(stream)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime raises: the bucket runs without a graph
-        device.failure()
-        return " ".join(str(error).split())[:200]
-    _fill_evenly(slot, 1)
-    lane.run(slot)
-    plain = [view.copy() for view in slot.outputs.views]
-    slot.graph = graph
-    lane.run(slot)
-    if all(_alike(one, other) for one, other in zip(plain, slot.outputs.views, strict=True)):
-        return ""
-    slot.graph = 0
-    device.end_graph(graph)
-    return "the graph gives another answer than the launches"
-
-
-def _alike(one: Array, other: Array) -> bool:
-    if one.dtype.kind != "f" or not one.size:
-        return np.array_equal(one, other)
-    finite = np.abs(one[np.isfinite(one)], dtype=np.float64)
-    largest = float(finite.max()) if finite.size else 0.0
-    return np.allclose(one.astype(np.float64), other.astype(np.float64), ALIKE, ALIKE * largest, equal_nan=True)
-
-
-def _fill_evenly(slot: Slot, seed: int) -> None:
-    """Inputs of which every embedding and category has a row: normal floats, integers 0 or 1."""
-    random = np.random.default_rng(seed)
-    for view in slot.inputs.views:
-        floats = view.dtype.kind == "f"
-        view[...] = random.standard_normal(view.shape) if floats else random.integers(0, 2, view.shape)
 
 
 def _tried(program: Program, shapes: list[Shape]) -> list[Shape]:

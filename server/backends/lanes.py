@@ -6,8 +6,8 @@ While one lane computes, the next one is filled and copied to the device. All bu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from threading import Lock
 from typing import Protocol
 
@@ -103,6 +103,15 @@ class DeviceCounters:
     copy_in_ns: int = 0
     compute_ns: int = 0
     copy_out_ns: int = 0
+
+
+def summed(counters: Iterable[DeviceCounters]) -> dict[str, int]:
+    """The sums of several counters, by name."""
+    total = dict.fromkeys((one.name for one in fields(DeviceCounters)), 0)
+    for each in counters:
+        for name in total:
+            total[name] += getattr(each, name)
+    return total
 
 
 @dataclass(slots=True)
@@ -219,6 +228,14 @@ class Lane:
         self.counters.open_runs += 1
         return outputs
 
+    def drop_graphs(self) -> None:
+        """Launch the kernels of all buckets one by one from now on."""
+        self.device.use()
+        for slot in self.slots.values():
+            if slot.graph:
+                self.device.end_graph(slot.graph)
+                slot.graph = 0
+
     def settle(self) -> None:
         """Wait until nothing uses the buffers, after a run that failed while it was enqueued."""
         self.device.finish(self.program.stream)
@@ -227,10 +244,7 @@ class Lane:
     def close(self) -> None:
         """Free buffers, graphs, events and stream."""
         device = self.device
-        device.use()
-        for slot in self.slots.values():
-            if slot.graph:
-                device.end_graph(slot.graph)
+        self.drop_graphs()
         self.slots.clear()
         for address in (self._address, self._out_address):
             if address:
@@ -246,23 +260,25 @@ class Lane:
         self._events = []
 
 
-def fill(view: Array, array: Array, dtype: DType, axis: int, value: float) -> None:
-    """Copy rows into a bucket's input: ``axis`` is filled up with ``value`` (0: none), further rows repeat the last."""
-    rows = len(array) if array.ndim else 0
-    source = bfloat16_of_float32(array) if dtype is BF16 else array
-    if not array.ndim or source.shape == view.shape:
-        view[...] = source
-        return
-    part = view[:rows]
-    if axis and array.shape[axis] < view.shape[axis]:
-        filler = bfloat16_of_float32(np.array(value, np.float32)) if dtype is BF16 else value
-        length = array.shape[axis]
-        before = (slice(None),) * axis
-        part[(*before, slice(length))] = source
-        part[(*before, slice(length, None))] = filler
-    else:
-        part[...] = source
-    view[rows:] = part[-1]
+def fill(view: Array, parts: Sequence[Array], dtype: DType, axis: int, value: float) -> None:
+    """Copy the rows of all parts into a bucket's input: each part is filled up with ``value`` along ``axis`` (0: none),
+    and further rows repeat the last one."""
+    start = 0
+    for array in parts:
+        source = bfloat16_of_float32(array) if dtype is BF16 else array
+        if not array.ndim or source.shape == view.shape:
+            view[...] = source
+            return
+        part = view[start : start + len(array)]
+        if axis and array.shape[axis] < view.shape[axis]:
+            length, before = array.shape[axis], (slice(None),) * axis
+            part[(*before, slice(length))] = source
+            filler = bfloat16_of_float32(np.array(value, np.float32)) if dtype is BF16 else value
+            part[(*before, slice(length, None))] = filler
+        else:
+            part[...] = source
+        start += len(array)
+    view[start:] = view[start - 1]
 
 
 def taken_out(view: Array, dtype: DType, rows: int, axis: int, length: int) -> Array:

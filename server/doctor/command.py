@@ -29,7 +29,7 @@ def examine(argv: Sequence[str], environ: Mapping[str, str], root: Path, *, limi
     findings += about_models
     findings.append(host.memory(on_disk.bytes, root))
     findings.append(host.processors(settings, on_disk.batching, root))
-    findings.append(device.examine(settings, environ, root))
+    findings += device.examine(settings, environ, on_disk.artifacts)
     findings += host.port(settings, environ)
     findings += host.places(root)
     unsuitable = any(one.level is Level.FATAL and one.subject != "port" for one in findings)

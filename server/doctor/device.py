@@ -1,26 +1,29 @@
-"""The device check: whether the GPU of the settings is visible, and usable by the installed runtime."""
+"""The device check: whether the GPUs that settings and models want are there, and can run what is installed."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ..artifact import Artifact
+from ..errors import SlipwayError
+from ..models.load.placement import device_of, installed, needed_bytes, target_of, too_large, unsuitable
 from ..settings.options import Settings, flag
+from ..system import gpu
+from ..system.gpu import NEWEST_AMI, Gpu, Gpus
 from ..target import CPU
 from .findings import Finding, ok, stop, warn
+from .host import megabytes
 
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES that hide every GPU."""
 
+LEAST_DRIVER = {13: 580, 12: 525}
+"""The oldest major version of the driver by the major version of the CUDA runtime."""
 
-def driver_loads() -> bool:
-    """Whether the driver's library can be loaded; the host's container toolkit mounts it."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
+KERNELS = (75, 80, 86, 89, 90, 120)
+"""Compute capabilities for which onnxruntime-gpu has kernels. A GPU runs those of its generation that are not newer."""
+
+PACKAGES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def providers() -> Sequence[str]:
@@ -31,34 +34,104 @@ def providers() -> Sequence[str]:
     return found
 
 
+def cuda_major() -> int:
+    """Major version of the CUDA runtime that the server would load; 0 for none."""
+    from ..backends.cuda import runtime_major
+
+    return runtime_major()
+
+
 def examine(
     settings: Settings,
     environ: Mapping[str, str],
-    root: Path,
-    driver: Callable[[], bool] = driver_loads,
+    models: Sequence[Artifact] = (),
+    read: Callable[[], Gpus] = gpu.read,
     built_with: Callable[[], Sequence[str]] = providers,
-) -> Finding:
-    """One finding; fatal only where the settings name a GPU."""
-    devices = sorted(one.name for one in (root / "dev").glob("nvidia[0-9]*"))
-    if settings.device in ("auto", CPU):
-        if devices:
-            return warn("gpu", f"{len(devices)} visible but not used", f"with the GPU image: {flag('device')} cuda")
-        return ok("gpu", "not needed, none visible")
+    cuda: Callable[[], int] = cuda_major,
+) -> list[Finding]:
+    """One finding or more; fatal only where settings or a model name a GPU."""
+    try:
+        kinds = {device_of(one.manifest, settings) for one in models} or {settings.device}
+    except SlipwayError as error:
+        return [stop("gpu", str(error))]
+    kinds -= {CPU, "auto"}
+    host = read()
+    if not kinds:
+        if host.devices:
+            advice = f"with the GPU image: {flag('device')} cuda"
+            return [warn("gpu", f"{len(host.devices)} visible but not used", advice)]
+        return [ok("gpu", "not needed, none visible")]
+    missing = _missing(host, environ, ", ".join(sorted(kinds)))
+    if missing is not None:
+        return [missing]
+    return [*_runtime(host, kinds, models, settings, built_with, cuda()), *_devices(host.devices, models)]
+
+
+def _missing(host: Gpus, environ: Mapping[str, str], wanted: str) -> Finding | None:
+    """Why there is no GPU; None where there is one."""
     for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
         if environ.get(name) in HIDDEN:
             return stop("gpu", f"{name}={environ[name]!r} hides every GPU", "unset it, or name one")
-    if not devices:
-        return stop("gpu", f"{flag('device')} {settings.device}, and no GPU is visible", "docker run --gpus all")
-    if not driver():
-        advice = "install the NVIDIA container toolkit on the host, and run with --gpus all"
-        return stop("gpu", "GPUs are visible, but the driver's libcuda.so.1 is not", advice)
-    from ..backends.onnxruntime_cuda import PROVIDERS
+    if host.absent:
+        advice = "install the NVIDIA container toolkit on the host, and run with docker run --gpus all"
+        return stop("gpu", f"the device {wanted} is wanted, and {host.absent}", advice)
+    if not host.devices:
+        return stop("gpu", f"the device {wanted} is wanted, and no GPU is visible", "docker run --gpus all")
+    return None
 
-    wanted = PROVIDERS[settings.device][0]
+
+def _runtime(
+    host: Gpus,
+    kinds: set[str],
+    models: Sequence[Artifact],
+    settings: Settings,
+    built_with: Callable[[], Sequence[str]],
+    cuda: int,
+) -> Iterator[Finding]:
+    """The driver against the installed CUDA, and each model against driver, GPU and packages."""
+    least = LEAST_DRIVER.get(cuda, 0)
+    if not cuda:
+        yield stop("driver", "the CUDA runtime (libcudart) is not installed", "use the GPU image")
+    elif host.driver_major < least:
+        older = "use the image for CUDA 12, or " if host.driver_major >= LEAST_DRIVER[12] else ""
+        advice = f"{older}update the driver; on SageMaker: InferenceAmiVersion {NEWEST_AMI}"
+        yield stop("driver", f"CUDA {cuda} needs a driver of {least} or newer, and {host.driver} is installed", advice)
+    else:
+        yield ok("driver", f"{host.driver} for CUDA {cuda}")
+    needs_onnxruntime = not models or any(one.manifest.backend.startswith("onnxruntime") for one in models)
+    for kind in sorted(kinds & PACKAGES.keys()) if needs_onnxruntime else ():
+        yield _provider(PACKAGES[kind], host.devices[0], built_with)
+    for one in models:
+        target = target_of(one.manifest, settings)
+        versions = {name: installed(name) for name in target.versions}
+        reason = unsuitable(target, host.driver_major, host.devices[0].sm, versions)
+        if reason:
+            yield stop("gpu", f"{one.manifest.name} cannot run on this host: {reason}")
+
+
+def _provider(name: str, device: Gpu, built_with: Callable[[], Sequence[str]]) -> Finding:
     try:
         found = built_with()
     except ImportError as error:
         return stop("gpu", f"ONNX Runtime cannot be imported: {error}", "use the GPU image")
-    if wanted not in found:
-        return stop("gpu", f"the installed ONNX Runtime has no {wanted}", "use the GPU image")
-    return ok("gpu", f"{', '.join(devices)} with {wanted}")
+    if name not in found:
+        return stop("gpu", f"the installed ONNX Runtime has no {name}", "use the GPU image")
+    if not any(device.sm // 10 == one // 10 and device.sm >= one for one in KERNELS):
+        advice = f"use a GPU of SM {', '.join(map(str, KERNELS))}, or {flag('device')} cpu"
+        return stop("gpu", f"ONNX Runtime has no kernels for {device.name} (SM {device.sm})", advice)
+    return ok("gpu", f"{device.name} (SM {device.sm}) with {name}")
+
+
+def _devices(devices: Sequence[Gpu], models: Sequence[Artifact]) -> Iterator[Finding]:
+    """Memory, slices and memory errors of the GPUs."""
+    first = devices[0]
+    reason = too_large(sum(needed_bytes(one.manifest) for one in models), first.free_bytes)
+    free = f"{megabytes(first.free_bytes)} of {megabytes(first.total_bytes)} are free"
+    yield stop("gpu-memory", f"the models do not fit: {reason}") if reason else ok("gpu-memory", free)
+    for one in devices:
+        if one.mig:
+            yield warn(
+                "gpu", f"GPU {one.index} is divided (MIG)", "a process sees one slice: start one server for each"
+            )
+        if one.ecc_errors:
+            yield warn("gpu", f"GPU {one.index} has {one.ecc_errors} uncorrected memory errors", "replace the host")

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from . import choices, run_counters, steps
+from . import choices, device_metrics, run_counters, steps
 from .histograms import rows_buckets, seconds_buckets
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Exposition(Collector):
         yield from run_counters.families("slipway_", ("model", "version"), plain)
         yield from choices.families((one.labels, one.choices) for one in self._models if one.choices is not None)
         yield from self._scripts()
+        on_gpus = [(one.labels, one.device()) for one in self._models if one.device is not None]
+        yield from device_metrics.families(on_gpus) if on_gpus else ()
         yield from self._further
 
     def _requests(self) -> Iterator[Any]:

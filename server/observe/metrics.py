@@ -131,6 +131,8 @@ class ModelMetrics:
         """Incidents of a script by kind: threads given up, workers killed, restarted and outgrown."""
         self.worker_bytes: Callable[[], int] | None = None
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
+        self.device: Callable[[], Mapping[str, int]] | None = None
+        """Counts of the runs on GPUs; None on the CPU."""
         self.steps: Sequence[StepMetrics] = ()
         """The steps of a pipeline, in order."""
 
@@ -154,6 +156,7 @@ class ModelMetrics:
         one.script = _constant(dict(self.script()))
         one.worker_bytes = None if self.worker_bytes is None else _constant(self.worker_bytes())
         one.steps = [step.copied() for step in self.steps]
+        one.device = None if self.device is None else _constant(dict(self.device()))
         return one
 
 

@@ -60,10 +60,12 @@ class CostTable:
     tile, a padding bucket) are kept as measured; no line is fitted through them.
     """
 
-    def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]]) -> None:
+    def __init__(self, max_batch_size: int, seeds: Iterable[tuple[int, float]], closed: Sequence[int] = ()) -> None:
         """``seeds``: (batch size, nanoseconds) from the manifest or a warm-up sweep. Without any, the first run that is
-        recorded counts for all batch sizes, until others are measured."""
+        recorded counts for all batch sizes, until others are measured. ``closed``: the only batch sizes that a device
+        runs; others are padded to the next one and cost as much."""
         self.max_batch_size = max_batch_size
+        self._closed = sorted(size for size in closed if size <= max_batch_size)
         self._measured: dict[int, float] = {size: float(ns) for size, ns in seeds if size <= max_batch_size}
         self._guessed = not self._measured
         if self._guessed:
@@ -87,6 +89,7 @@ class CostTable:
         ``probe``: the run was predicted to be too slow, and was tried because nothing else ran. If it was faster, the
         model is fast again, and the run is believed as it is.
         """
+        rows = self._run_size(rows)
         duration_ns = duration_ns or 1
         self._fastest.record(rows, duration_ns, now_ns)
         self._seen_ns[rows] = now_ns
@@ -171,7 +174,7 @@ class CostTable:
         sizes = sorted(best)
         full, rest = divmod(rows, self.max_batch_size)
         least_ns = full * _interpolated(best, sizes, self.max_batch_size)
-        least_ns += _interpolated(best, sizes, rest) if rest else 0.0
+        least_ns += _interpolated(best, sizes, self._run_size(rest)) if rest else 0.0
         return min(int(least_ns), self.predict_ns(rows))
 
     def efficient_rows(self, waiting: int) -> int:
@@ -192,7 +195,7 @@ class CostTable:
         self._built = dict(self._measured)
         sizes = sorted(self._measured)
         rows = range(1, self.max_batch_size + 1)
-        predicted = [0.0, *(_interpolated(self._measured, sizes, size) for size in rows)]
+        predicted = [0.0, *(_interpolated(self._measured, sizes, self._run_size(size)) for size in rows)]
         for size in reversed(rows[:-1]):
             predicted[size] = min(predicted[size], predicted[size + 1])
         self._predicted = predicted
@@ -207,6 +210,13 @@ class CostTable:
             efficient.append(choice)
         self._efficient = efficient
         self._row_ns = best_ns
+
+    def _run_size(self, rows: int) -> int:
+        """The batch size that runs for so many rows."""
+        if not self._closed:
+            return rows
+        place = bisect.bisect_left(self._closed, rows)
+        return self._closed[place] if place < len(self._closed) else rows
 
 
 def _interpolated(measured: Mapping[int, float], sizes: Sequence[int], rows: int) -> float:

@@ -15,7 +15,7 @@ from ..request import NEVER
 from .batch import Batch
 from .device import FREE, ModelTurns, Turn
 from .padding import Padding
-from .run import Failures, RunModel, run
+from .run import Failures, Join, RunModel, run
 
 log = logging.getLogger("slipway.executor")
 
@@ -56,6 +56,7 @@ class Work:
     lost: Lost
     padding: Padding | None = None
     clock: Callable[[], int] = perf_counter_ns
+    join: Join | None = None
 
 
 class ThreadExecutor:
@@ -127,7 +128,7 @@ class Instance:
         self._wait(0)
         batch = self._batch = work.pull(None, self._turn.limit_ns)
         while batch is not None:
-            failures = run(batch, work.model, work.padding, work.clock)
+            failures = run(batch, work.model, work.padding, work.clock, join=work.join)
             try:
                 self._loop.call_soon_threadsafe(work.finish, batch, failures)
             except RuntimeError:
@@ -168,7 +169,7 @@ class InlineExecutor:
         begun_ns = perf_counter_ns()
         try:
             while (batch := work.pull(batch, NEVER)) is not None:
-                work.finish(batch, run(batch, work.model, work.padding, work.clock))
+                work.finish(batch, run(batch, work.model, work.padding, work.clock, join=work.join))
                 if perf_counter_ns() - begun_ns > INLINE_NS:
                     self._loop.call_soon(self._serve, batch)
                     return

@@ -6,7 +6,7 @@ one monotonic clock. A batch is formed at the moment at which an instance can st
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from ..request import NEVER, InferRequest
 from .batch import Batch
@@ -27,15 +27,16 @@ class BatchQueue:
         max_delay_ns: int = 0,
         sizes: Mapping[int, Seeds] | None = None,
         contention: float = 1.0,
+        closed: Sequence[int] = (),
     ) -> None:
         """``seeds``: (rows, nanoseconds) of runs with nothing beside them, from which the cost tables begin. ``sizes``:
         the bucket sizes of the padded axis, each with seeds of its own. ``max_delay_ns``: how long a batch that is not
         full is held back for others to join. ``contention``: how many times longer a run takes while all instances
-        run, as measured."""
+        run, as measured. ``closed``: the only batch sizes that a device runs; empty: all."""
         self._max_batch_size = max_batch_size
         self.max_delay_ns = max_delay_ns
         """As given; it may be changed between two pulls."""
-        self.waiting = WaitingRequests(max_batch_size, seeds, sizes or {})
+        self.waiting = WaitingRequests(max_batch_size, seeds, sizes or {}, closed)
         self.running = RunningBatches(instances, contention)
         self._former = BatchFormer(self.waiting)
         self._held_ns = 0  # time in which a batch was held back, over the life of the queue

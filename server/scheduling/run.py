@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 import numpy as np
@@ -16,6 +16,9 @@ from .padding import Padding
 log = logging.getLogger("slipway.executor")
 
 RunModel = Callable[[tuple[Array, ...]], list[Array]]
+Join = Callable[[Sequence[Sequence[Array]]], tuple[Array, ...]]
+"""Joins the arrays of several requests where the model reads them."""
+
 Failures = list[tuple[Slice, SlipwayError]]
 
 
@@ -25,17 +28,18 @@ def run(
     padding: Padding | None = None,
     clock: Callable[[], int] = perf_counter_ns,
     shared: bool = False,
+    join: Join | None = None,
 ) -> Failures:
     """Run a batch and set its time stamps and outputs. Returns the slices that failed, which ``batch`` then lacks.
     Raises nothing.
 
     A failed batch is halved and each half tried again, so that one poisonous row fails alone. A single request for
     which the device has no memory is halved too. On a device that is lost nothing is tried again. ``shared``: the
-    outputs will be joined with others.
+    outputs will be joined with others. ``join``: joins requests instead of :func:`assemble`, without its copy.
     """
     slices = batch.slices
     try:
-        batch.arrays = assemble(batch, padding)
+        batch.arrays = assemble(batch, padding) if join is None or len(slices) == 1 else join(parts_of(slices))
         batch.assembled_ns = clock()
         batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
@@ -63,6 +67,14 @@ def assemble(batch: Batch, padding: Padding | None = None) -> tuple[Array, ...]:
         np.concatenate([request.arrays[index][start:stop] for request, start, stop in slices])
         for index in range(len(request.arrays))
     )
+
+
+def parts_of(slices: Sequence[Slice]) -> list[tuple[Array, ...]]:
+    """The arrays of each slice, not copied."""
+    return [
+        request.arrays if start == 0 and stop == request.rows else tuple(array[start:stop] for array in request.arrays)
+        for request, start, stop in slices
+    ]
 
 
 def _checked(outputs: list[Array], batch: Batch, shared: bool) -> list[Array]:

@@ -25,7 +25,7 @@ from .device import ModelTurns
 from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
 from .queue import BatchQueue
-from .run import RunModel
+from .run import Join, RunModel
 from .waiting import SWEEP_NS
 from .watchdog import Watchdog
 
@@ -49,6 +49,7 @@ class Scheduler:
         max_queue_bytes: int = UNLIMITED,
         objects: bool = False,
         padding: Padding | None = None,
+        join: Join | None = None,
         turns: ModelTurns | None = None,
         on_batch: OnBatch,
         on_end: OnEnd | None = None,
@@ -59,6 +60,7 @@ class Scheduler:
     ) -> None:
         """``max_queue_ns`` and ``max_queue_bytes``: the longest predicted wait, and the most bytes of waiting arrays,
         that admission allows. ``objects``: whether there are arrays of objects, which numpy counts as pointers.
+        ``join``: joins the arrays of several requests where the model reads them; None: they are joined in host memory.
         ``turns``: the turns of its threads on a device that models share; None: the device is not shared.
         ``on_batch(batch, failed slices)`` is called for every batch, for the metrics. ``on_end`` is called for every
         request that has ended, instead of its ``done``. ``on_device_lost`` is called with the reason for each request
@@ -90,7 +92,7 @@ class Scheduler:
         self.refusing = False
         self._deadline = Alarm(loop, clock, self._expire)
         self._hold = Alarm(loop, clock, self._release_hold)
-        work = Work(model, self._pull, self._completion.finish, self._lost, padding, clock)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding, clock, join)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )

@@ -7,7 +7,7 @@ one monotonic clock.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from ..errors import ClientGone, DeadlineExceeded, SlipwayError
 from ..request import NEVER, InferRequest
@@ -45,11 +45,14 @@ class Bucket:
 class WaitingRequests:
     """All buckets of one model, and the requests that were evicted from them."""
 
-    def __init__(self, max_batch_size: int, seeds: Seeds, sizes: Mapping[int, Seeds]) -> None:
+    def __init__(
+        self, max_batch_size: int, seeds: Seeds, sizes: Mapping[int, Seeds], closed: Sequence[int] = ()
+    ) -> None:
         """``seeds`` begin the cost table of a shape. ``sizes``: the bucket sizes of the padded axis, each with seeds of
-        its own; a length beyond the largest gets a bucket for itself."""
+        its own; a length beyond the largest gets a bucket for itself. ``closed``: the only batch sizes that run."""
         self._max_batch_size = max_batch_size
         self._seeds = list(seeds)
+        self._closed = tuple(closed)
         self._sizes = {size: list(own) for size, own in sorted(sizes.items())}
         self._sequence = 0
         self._evicted: list[InferRequest] = []
@@ -73,7 +76,7 @@ class WaitingRequests:
         if bucket is None:
             if len(self.buckets) >= KEPT_BUCKETS:
                 self.buckets = {key: one for key, one in self.buckets.items() if one.heap}
-            cost = CostTable(self._max_batch_size, self._sizes.get(size) or self._seeds)
+            cost = CostTable(self._max_batch_size, self._sizes.get(size) or self._seeds, self._closed)
             bucket = self.buckets[shape, size] = Bucket(shape, size, cost)
         return bucket
 
@@ -161,7 +164,7 @@ class WaitingRequests:
     def costs(self) -> list[tuple[int, CostTable]]:
         """(bucket size, cost table): the oldest table of each size; size 0 where nothing is padded."""
         if not self.buckets:
-            return [(0, CostTable(self._max_batch_size, self._seeds))]
+            return [(0, CostTable(self._max_batch_size, self._seeds, self._closed))]
         tables: dict[int, CostTable] = {}
         for bucket in self.buckets.values():
             tables.setdefault(bucket.size, bucket.cost)

@@ -11,6 +11,7 @@ from typing import Protocol
 from .. import VERSION
 from ..artifact import Artifact
 from ..errors import ModelFailed
+from ..target import CPU
 from .call import Call, ScriptResponse
 from .class_handler import ClassHandler, find_handler
 from .onnx_model import OnnxModel
@@ -26,7 +27,8 @@ class ScriptConfig:
     ``attribute`` names the handler in the script; empty: the script's functions and classes decide. ``onnx_model``: the
     artifact holds a model that stands in for ``model_fn``. ``shims``: see
     :func:`server.scripts.script_module.add_shims_to_path`. ``batch_size``: most calls in one run, 0 for the script's
-    default. ``installed``: the folder of installed requirements, empty if there is none.
+    default. ``installed``: the folder of installed requirements, empty if there is none. ``device``: the kind of device
+    that the script and its model run on; the GPU is the first visible one.
     """
 
     path: Path
@@ -36,6 +38,12 @@ class ScriptConfig:
     threads: int = 1
     batch_size: int = 0
     installed: str = ""
+    device: str = CPU
+
+    @property
+    def gpu_id(self) -> int | None:
+        """The ordinal of the GPU; None on the CPU."""
+        return None if self.device == CPU else 0
 
 
 class _Handler(Protocol):
@@ -82,13 +90,13 @@ class LoadedScript:
 
     def _load(self, artifact: Artifact, config: ScriptConfig) -> _Handler:
         module = self._module.module
-        info = ModelInfo(artifact.manifest.name, str(artifact.root), VERSION, config.batch_size)
+        info = ModelInfo(artifact.manifest.name, str(artifact.root), VERSION, config.batch_size, config.gpu_id)
         handler = find_handler(module, config.attribute)
         if handler is not None:
             return ClassHandler(handler, info)
         tensorflow = is_tensorflow_script(module)
         if config.onnx_model and (needs_model(module) if tensorflow else not hasattr(module, "model_fn")):
-            self._onnx_model = OnnxModel.open(artifact, config.threads)
+            self._onnx_model = OnnxModel.open(artifact, config.threads, config.device, config.gpu_id or 0)
         kind = TensorFlowHandler if tensorflow else ScriptFunctions
         return kind(module, info, self._onnx_model)
 

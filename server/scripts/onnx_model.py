@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..artifact import Artifact
-from ..backends import BackendOptions, Session, loader
+from ..backends import BackendOptions, Session, backend_for, loader
 from ..backends.independence import prove_synthetic
 from ..errors import MalformedInput
+from ..target import CPU, DeviceTarget
 from ..tensors import Array, ModelSpec, describe_shape
 
 
@@ -34,10 +35,22 @@ class OnnxModel:
         self._independent = independent
 
     @classmethod
-    def open(cls, artifact: Artifact, threads: int) -> OnnxModel:
-        """Load the artifact's model with this number of intra-op threads. Raises BrokenArtifact."""
+    def open(cls, artifact: Artifact, threads: int, device: str = CPU, gpu: int = 0) -> OnnxModel:
+        """Load the artifact's model with this number of intra-op threads, on a kind of device; ``gpu`` is the
+        ordinal of the GPU. Scripts give any number of rows, so that only engines are held to closed shapes. Raises
+        BrokenArtifact.
+        """
         manifest = artifact.manifest
-        session = loader(manifest.backend)(artifact.model_path, BackendOptions(threads, optimized=manifest.optimized))
+        options = BackendOptions(
+            threads,
+            optimized=manifest.optimized,
+            target=manifest.device if manifest.device.kind == device else DeviceTarget(device),
+            ordinals=(gpu,),
+            shapes=manifest.shapes if manifest.backend != "onnxruntime_cuda" else None,
+            padding=manifest.padding,
+            spec=manifest.spec if manifest.spec.inputs else None,
+        )
+        session = loader(backend_for(manifest.backend, device))(artifact.model_path, options)
         return cls(session, independent_rows(artifact))
 
     @property

@@ -41,18 +41,20 @@ STEPS = ("input_fn", "predict_fn", "predict_batch_fn", "output_fn")
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The facts about its model that a script can read. ``batch_size``: most calls in one run, 0 if it is not set."""
+    """The facts about its model that a script can read. ``batch_size``: most calls in one run, 0 if it is not set.
+    ``gpu_id``: the ordinal of its GPU, None on the CPU."""
 
     name: str
     model_dir: str
     version: str
     batch_size: int = 0
+    gpu_id: int | None = None
 
     def properties(self) -> dict[str, Any]:
         """The ``system_properties`` of a context."""
         return {
             "model_dir": self.model_dir,
-            "gpu_id": None,
+            "gpu_id": self.gpu_id,
             "batch_size": self.batch_size or 1,
             "server_name": "slipway",
             "server_version": self.version,

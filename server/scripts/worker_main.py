@@ -16,6 +16,7 @@ from typing import Any
 from ..artifact import Artifact, Batching, Manifest
 from ..errors import SlipwayError
 from ..system import orphans
+from ..target import ClosedShapes, DeviceTarget
 from ..tensors import ModelSpec
 from .call import ScriptResponse, StateOwner
 from .channel import Channel, ChannelBroken, Message, decode_calls, encode_error, encode_responses
@@ -39,6 +40,9 @@ def load_message(artifact: Artifact, config: ScriptConfig) -> dict[str, Any]:
         "backend": manifest.backend,
         "model": manifest.model,
         "independent": independent_rows(artifact),
+        "device": manifest.device.to_json(),
+        "shapes": None if manifest.shapes is None else manifest.shapes.to_json(),
+        "prepacked": manifest.optimized,
         "config": {**asdict(config), "path": str(config.path)},
         "log_level": logging.getLogger().level,
     }
@@ -130,6 +134,16 @@ def die_with_the_server() -> None:
 def _read(order: dict[str, Any]) -> tuple[Artifact, ScriptConfig]:
     declared = order["independent"]
     batching = None if declared is None else Batching(independent=declared)
-    manifest = Manifest(order["name"], "1", order["backend"], order["model"], ModelSpec((), ()), batching=batching)
+    manifest = Manifest(
+        order["name"],
+        "1",
+        order["backend"],
+        order["model"],
+        ModelSpec((), ()),
+        batching=batching,
+        device=DeviceTarget.from_json(order["device"]),
+        shapes=None if order["shapes"] is None else ClosedShapes.from_json(order["shapes"]),
+        provenance={"prepacked": order["prepacked"]},
+    )
     config = ScriptConfig(**{**order["config"], "path": Path(order["config"]["path"])})
     return Artifact(Path(order["root"]), manifest, declared=False), config

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from . import installed
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -45,14 +46,7 @@ def disagreements(provenance: Mapping[str, Any], cpuinfo: Path = CPUINFO) -> lis
     versions = provenance.get("versions")
     recorded: Mapping[str, Any] = versions if isinstance(versions, Mapping) else {}
     for name in RUNTIMES:
-        here_version = _version(name)
+        here_version = installed.version(name)
         if name in recorded and here_version is not None and here_version != recorded[name]:
             found.append(f"{name} is {here_version} here and was {recorded[name]}")
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -260,7 +260,16 @@ def num_layers(fake: FakeTensorRT, network: Any) -> int:
 @acts("INetworkDefinition", "get_layer")
 def get_layer(fake: FakeTensorRT, network: Any, index: int) -> Any:
     node = network._state["model"].graph.node[index]
-    return fake.made.make("ILayer", name=node.name or f"{node.op_type}_{index}", num_outputs=len(node.output))
+    inferred = onnx.shape_inference.infer_shapes(network._state["model"]).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    name = node.name or f"{node.op_type}_{index}"
+    return fake.made.make("ILayer", name=name, num_outputs=len(node.output), types=[types[one] for one in node.output])
+
+
+@acts("ILayer", "get_output")
+def get_layer_output(fake: FakeTensorRT, layer: Any, index: int) -> Any:
+    dtype = DTYPES[onnx.TensorProto.DataType.Name(layer._state["types"][index])]
+    return fake.made.make("ITensor", name=f"{layer.name}_{index}", dtype=fake.made.enums["DataType"][dtype])
 
 
 @acts("INetworkDefinition", "get_flag")

@@ -23,9 +23,9 @@ VERSIONS = ("10.16", "11.4", "rtx-1.7")
 CLASSES = """Builder Dims EngineInspector IBuilderConfig ICudaEngine IExecutionContext IHostMemory ILayer ILogger
 INetworkDefinition IOptimizationProfile IProgressMonitor ITensor ITimingCache Logger OnnxParser OnnxParserRefitter
 ParserError Refitter Runtime""".split()  # noqa: SIM905 - a list would take twenty lines
-ENUMS = """BuilderFlag DataType ErrorCode ExecutionContextAllocationStrategy HardwareCompatibilityLevel
-LayerInformationFormat LayerType MemoryPoolType NetworkDefinitionCreationFlag OnnxParserFlag ProfilingVerbosity
-TensorFormat TensorIOMode TensorLocation""".split()  # noqa: SIM905
+ENUMS = """BuilderFlag ComputeCapability DataType ErrorCode ExecutionContextAllocationStrategy
+HardwareCompatibilityLevel LayerInformationFormat LayerType MemoryPoolType NetworkDefinitionCreationFlag
+OnnxParserFlag ProfilingVerbosity TensorFormat TensorIOMode TensorLocation""".split()  # noqa: SIM905
 SIGNATURE = re.compile(r"^(?:\d+\. )?(\w+)\((.*)\) -> (.*)$")
 PACKAGE = re.compile(r"\b(?:tensorrt_\w+\.)+tensorrt\w*\.")
 
@@ -84,7 +84,12 @@ def read(module: ModuleType) -> Api:
         version=module.__version__,
         methods={name: _methods(one) for name, one in classes.items()},
         properties={name: _properties(one) for name, one in classes.items()},
-        enums={name: {key: int(value) for key, value in vars(module)[name].__members__.items()} for name in ENUMS},
+        # ComputeCapability is of TensorRT-RTX alone.
+        enums={
+            name: {key: int(value) for key, value in vars(module)[name].__members__.items()}
+            for name in ENUMS
+            if name in vars(module)
+        },
         bases={
             name: [base.__name__ for base in one.__mro__[1:] if base.__name__ in CLASSES]
             for name, one in classes.items()

@@ -14,6 +14,7 @@ from ...artifact import Artifact, Batching, Manifest
 from ...backends import BackendOptions, Session, backend_for, loader
 from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
+from ...backends.lanes import summed
 from ...errors import BrokenArtifact, SlipwayError
 from ...observe.metrics import ModelMetrics
 from ...observe.steps import StepMetrics
@@ -34,7 +35,7 @@ from .host import compare_host
 from .limits import batching_for, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
-from .tensor_models import padding_of, require_declared_spec
+from .tensor_models import closed_rows, joined_by, padding_of, require_declared_spec
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
@@ -159,6 +160,9 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
     for one, step_metrics in zip(steps, recorded, strict=True):
         pipeline.add(_schedule(build, one, metrics, step_metrics, pipeline))
     connect(metrics, pipeline)
+    on_gpus = [one.step.session for one in steps if isinstance(one.step.session, DeviceSession)]
+    if on_gpus:
+        metrics.device = lambda: summed(one.counters() for one in on_gpus)
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
@@ -231,8 +235,8 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     if not one.own:
         return one.batching
     rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
-    if isinstance(one.session, DeviceSession):
-        one.session.pads_rows = rows.independent
+    if isinstance(one.session, DeviceSession) and not rows.independent and one.session.spec.batchable:
+        one.session.keep_rows()
     if not rows.independent:
         _require_rows(one.session, sample, rows)
     return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))
@@ -260,13 +264,16 @@ def _schedule(
         step.learn(batch)
 
     scheduler = Scheduler(
-        BatchQueue(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths),
+        BatchQueue(
+            *(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths), closed=closed_rows(one.session)
+        ),
         one.session.run,
         build.loop,
         instances=warm.instances,
         inline=warm.inline,
         max_queue_ns=0,  # the pipeline admits
         padding=one.padding,
+        join=joined_by(one.session),
         turns=context.turns(one.artifact.manifest, one.batching.threads) if one.own and not warm.inline else None,
         on_batch=on_batch,
         on_end=pipeline.ended,

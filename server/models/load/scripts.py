@@ -22,6 +22,7 @@ from ...system.cores import available_cores
 from ..script_files import program_of
 from ..served import ServedModel
 from .context import Build, connect
+from .placement import device_of, require_device
 
 log = logging.getLogger("slipway.models")
 
@@ -30,6 +31,7 @@ def build(build: Build, path: Path) -> ServedModel:
     """Load the script at ``path`` and connect it. Raises BrokenArtifact, with the reason."""
     artifact, settings, limits = build.artifact, build.context.settings, build.context.limits
     manifest = artifact.manifest
+    require_device(manifest, settings)
     instances = settings.script_workers or settings.instances or 1
     config = _config(artifact, path, settings, instances)
     if settings.script_worker_mb and not settings.script_workers:
@@ -92,6 +94,7 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         threads=settings.threads or max(available_cores() // instances, 1),
         batch_size=settings.max_batch_size,
         installed=check_requirements(path.parent, settings.script_install),
+        device=device_of(artifact.manifest, settings),
     )
 
 

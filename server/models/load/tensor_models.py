@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter_ns
@@ -11,11 +12,13 @@ from ...artifact import Artifact, Batching, Manifest
 from ...backends import Session, backend_for, loader
 from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
+from ...backends.lanes import summed
 from ...errors import BrokenArtifact
 from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
 from ...scheduling.queue import BatchQueue
+from ...scheduling.run import Join
 from ...scheduling.scheduler import Scheduler
 from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
@@ -114,7 +117,9 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
     batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
     if isinstance(session, DeviceSession):
-        session.pads_rows = rows.independent
+        if not rows.independent and session.spec.batchable:
+            session.keep_rows()
+        batching = replace(batching, batch_sizes=fitting_rows(session, batching.batch_sizes))
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
@@ -147,6 +152,9 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
     metrics.work.size(model.batching.instances, model.batching.threads)
     scheduler = _schedule(build, model, metrics)
     connect(metrics, scheduler)
+    session = model.session
+    if isinstance(session, DeviceSession):
+        metrics.device = lambda: summed([session.counters()])
     _log(manifest, model)
     return ServedModel(
         name=manifest.name,
@@ -178,6 +186,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         limits.max_queue_delay_ns,
         model.lengths,
         crowding,
+        closed_rows(model.session),
     )
     max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
     metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline, crowding)
@@ -195,12 +204,29 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         max_queue_bytes=limits.max_queue_bytes,
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
+        join=joined_by(model.session),
         turns=None if model.inline else build.context.turns(build.artifact.manifest, batching.threads),
         on_batch=on_batch,
         on_device_lost=build.context.on_device_lost,
         stall_ns=limits.stall_ns,
         name=name,
     )
+
+
+def fitting_rows(session: DeviceSession, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes for which the device has memory. A model without a batch axis keeps them."""
+    most = session.shapes.rows[-1] or max(sizes)
+    return tuple(size for size in sizes if size <= most) or (most,)
+
+
+def closed_rows(session: Session) -> Sequence[int]:
+    """The only numbers of rows that a session runs; empty where it runs all."""
+    return session.shapes.rows if isinstance(session, DeviceSession) and session.pads_rows else ()
+
+
+def joined_by(session: Session) -> Join | None:
+    """What joins the requests of a batch, where the session does that itself."""
+    return session.join if isinstance(session, DeviceSession) and session.joins else None
 
 
 def _contention(model: WarmModel, batching: Batching) -> float:

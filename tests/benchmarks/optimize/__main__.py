@@ -30,7 +30,8 @@ from optimize.passes import PassJob, PassRecord, backend_of
 from optimize.sandbox import captured_output
 from optimize.search import decide, sensitivity
 from optimize.search.benchmark import MeasurementConfig, measure
-from optimize.search.candidates import FLOAT32, Candidate, select
+from optimize.search.candidates import FLOAT32, Candidate
+from optimize.search.selection import select
 
 if TYPE_CHECKING:
     import torch

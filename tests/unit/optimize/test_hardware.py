@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from optimize import hardware
+from server.system.gpu import Gpu as Device
+from server.system.gpu import Gpus
 
 X86 = "processor\t: 0\nmodel name\t: Abacus 3\nflags\t\t: fpu avx2 {extra}\n\nprocessor\t: 1\nmodel name\t: Abacus 4\n"
 
@@ -41,3 +43,30 @@ def test_the_first_processor_names_the_machine(tmp_path: Path) -> None:
 
 def test_without_cpuinfo_no_int8_dot_is_assumed(tmp_path: Path) -> None:
     assert not hardware.detect(tmp_path / "absent").has_int8_dot
+
+
+DEVICES = Gpus(
+    tuple(Device(at, f"GPU number {at}", f"GPU-{at}a", 80 + at, 1 << 34, 0, False, True, 0, 0.0) for at in range(3)),
+    "580.95.05",
+)
+
+
+@pytest.mark.parametrize(
+    ("visible", "sms"),
+    [
+        (None, [80, 81, 82]),
+        ("2,0", [82, 80]),
+        ("GPU-1", [81]),
+        ("", []),
+        ("-1", []),
+        ("1,7,0", [81]),
+    ],
+)
+def test_gpus_are_those_that_cuda_shows_in_its_order(visible: str | None, sms: list[int]) -> None:
+    assert [one.sm for one in hardware.gpus(DEVICES, visible)] == sms
+
+
+def test_a_gpu_of_the_search_is_in_the_record() -> None:
+    found = hardware.detect(gpu=hardware.gpus(DEVICES, None)[0]).to_json()
+    assert found["gpu"]["driver"] == "580.95.05"
+    assert "gpu" not in hardware.detect().to_json()

@@ -17,7 +17,7 @@ from optimize.errors import BadInput, PassFailed
 from optimize.evaluation.dataset import Dataset
 from optimize.pruning import Cut, retrained, shrink
 from optimize.pruning.channels import chains
-from optimize.search import candidates
+from optimize.search import selection
 from optimize.sources import SourceSpec, dispatch
 
 
@@ -255,9 +255,9 @@ def test_what_is_asked_for_joins_the_candidates() -> None:
     assert extra[0].name == "pruned_50"
     assert {row.after for row in extra[1:]} == {"pruned_50"}
     assert len(str(extra[0].options["train_sha256"])) == 64
-    names = [row.name for row in candidates.select(("static_int8",), (), extra=extra)]
+    names = [row.name for row in selection.select(("static_int8",), (), extra=extra)]
     assert names[:2] == ["static_int8", "pruned_50"]
-    picked = candidates.select(("static_int8", "pruned_50"), (), extra=extra)
+    picked = selection.select(("static_int8", "pruned_50"), (), extra=extra)
     assert [row.name for row in picked] == ["static_int8", "pruned_50"]
     with pytest.raises(BadInput, match="not a function"):
         dispatch.pruned(replace(given, train="tests.benchmarks.optimize.networks:WIDTH"), ())

@@ -19,6 +19,8 @@ from optimize.search.benchmark import MeasurementConfig
 from optimize.search.budget import Budget
 from optimize.search.builder import LocalBuilder
 from optimize.search.candidates import CANDIDATES, PRUNED_VARIANTS
+from optimize.search.gpu_candidates import GPU_CANDIDATES
+from optimize.search.selection import select
 from optimize.sources.axes import Probe
 from server.tensors import Array
 
@@ -73,14 +75,12 @@ def test_a_candidate_that_needs_too_much_memory_fails_as_a_pass_does(
 
 
 def test_every_option_of_a_candidate_is_read_by_one_of_its_passes() -> None:
-    for row in (*CANDIDATES, *PRUNED_VARIANTS):
+    for row in (*CANDIDATES, *GPU_CANDIDATES, *PRUNED_VARIANTS):
         read = frozenset().union(*(PASSES[name].options for name in row.recipe))
         assert set(row.options) <= read, row.name
 
 
 def test_candidates_are_asked_for_by_name() -> None:
-    from optimize.search.candidates import select
-
     assert not any(row.opt_in for row in select((), ()))
     assert [row.name for row in select(("float16", "dynamic_*"), ())] == [
         "dynamic_int8",

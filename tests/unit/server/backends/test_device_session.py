@@ -80,7 +80,7 @@ def test_a_graph_that_cannot_be_captured_or_answers_otherwise_is_not_used(
     options: dict[str, bool], reason: str
 ) -> None:
     device = FakeDevice()
-    opened = session(device, **options)
+    opened = session(device, (1, 4), **options)
     assert reason in opened.graphless
     (answer,) = opened.run([rows_of(3)])
     np.testing.assert_array_equal(answer, 2 * rows_of(3))
@@ -88,13 +88,54 @@ def test_a_graph_that_cannot_be_captured_or_answers_otherwise_is_not_used(
     assert opened.counters().replays == 0
 
 
+def test_a_graph_that_reads_what_other_buckets_overwrite_is_not_used() -> None:
+    opened = session(FakeDevice(), (1, 2, 4), table=True)
+    assert "another answer" in opened.graphless
+    for count in (1, 2, 3, 4, 1):
+        (answer,) = opened.run([rows_of(count)])
+        np.testing.assert_array_equal(answer, 2 * rows_of(count))
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (1, 2), (2, 2), (1, 1, 1)])
+def test_requests_are_joined_in_pinned_memory_without_another_copy(counts: tuple[int, ...]) -> None:
+    opened = session(FakeDevice())
+    parts = [(rows_of(count) + index,) for index, count in enumerate(counts)]
+    joined = opened.join(parts)
+    assert any(np.shares_memory(joined[0], block) for block in opened._lanes[0].device.pinned.values())  # type: ignore[attr-defined]
+    whole = np.concatenate([part[0] for part in parts])
+    np.testing.assert_array_equal(joined[0], whole)
+    (answer,) = opened.run(joined)
+    np.testing.assert_array_equal(answer, 2 * whole)
+    (again,) = opened.run([rows_of(2)])
+    np.testing.assert_array_equal(again, 2 * rows_of(2))
+
+
+def test_requests_of_different_lengths_are_joined_and_padded() -> None:
+    opened = DeviceSession([FakeProgram(TEXT, FakeDevice())], ClosedShapes((2,), (4, 8)), PADDED, lanes=1)
+    parts = [(np.array([[1, 2]]), np.array([[1, 1]])), (np.array([[3, 4, 5]]), np.array([[1, 1, 1]]))]
+    joined = opened.join(parts)
+    np.testing.assert_array_equal(joined[0], [[1, 2, 7], [3, 4, 5]])
+    np.testing.assert_array_equal(joined[1], [[1, 1, 0], [1, 1, 1]])
+    (answer,) = opened.run(joined)
+    np.testing.assert_array_equal(answer, [[2, 4, 14], [6, 8, 10]])
+
+
+def test_a_refused_join_gives_its_lane_back() -> None:
+    opened = DeviceSession([FakeProgram(ROWS, FakeDevice())], ClosedShapes((4,)), None, lanes=1)
+    for _ in range(3):
+        with pytest.raises(UnprocessableInput):
+            opened.join([(rows_of(3),), (rows_of(2),)])
+    opened.run([rows_of(1)])
+
+
 def test_dependent_rows_run_as_they_are() -> None:
     opened = session(FakeDevice())
-    opened.pads_rows = False
+    opened.keep_rows()
     (answer,) = opened.run([rows_of(3)])
     assert len(answer) == 3
     opened.run([rows_of(4)])
-    assert (opened.counters().open_runs, opened.counters().replays) == (1, 1)
+    counters = opened.counters()
+    assert (counters.open_runs, counters.launches, counters.replays) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(

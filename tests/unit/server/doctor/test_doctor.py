@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from server.artifact import Artifact, Manifest
 from server.doctor import device, disk, given, host
 from server.doctor.findings import Finding, Level, as_json, as_text, ok, stop, verdict, warn
 from server.settings.options import Settings
+from server.system.gpu import Gpu, Gpus
+from server.target import BucketBytes, ClosedShapes, DeviceTarget
+from server.tensors import ModelSpec
 from tests.integration import sample_models
 
 MB = 1_000_000
@@ -138,41 +143,70 @@ def test_threads_are_held_against_quota_and_affinity(
     assert host.processors(Settings(), (1, 1), root).text.startswith("1 instances x 1 threads")
 
 
-def no_driver() -> bool:
-    return False
-
-
-def a_driver() -> bool:
-    return True
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+L4 = Gpu(0, "NVIDIA L4", "GPU-1", 89, 24_000_000_000, 1_000_000_000, False, True, 0, 0.0)
+ONE = Gpus((L4,), "580.95.05", 13000)
+ENGINE = Manifest(
+    "engine",
+    "1",
+    "tensorrt",
+    "model.plan",
+    ModelSpec((), ()),
+    device=DeviceTarget("tensorrt", 89, 89, 580, bytes=9_000_000_000),
+    shapes=ClosedShapes((1,), (), (BucketBytes(1, 0, 1_000_000_000),)),
+)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "nodes", "environ", "driver", "built_with", "level", "said"),
+    ("wanted", "host", "environ", "built_with", "level", "said"),
     [
-        ("cpu", 0, {}, no_driver, [], Level.OK, "not needed"),
-        ("cpu", 2, {}, a_driver, [], Level.WARN, "2 visible but not used"),
-        ("cuda", 0, {}, a_driver, [], Level.FATAL, "no GPU is visible"),
-        ("cuda", 1, {"CUDA_VISIBLE_DEVICES": "-1"}, a_driver, [], Level.FATAL, "hides every GPU"),
-        ("cuda", 1, {}, no_driver, [], Level.FATAL, "libcuda.so.1"),
-        ("cuda", 1, {}, a_driver, ["CPUExecutionProvider"], Level.FATAL, "has no CUDAExecutionProvider"),
-        ("tensorrt", 1, {}, a_driver, ["CUDAExecutionProvider"], Level.FATAL, "has no TensorrtExecutionProvider"),
-        ("cuda", 1, {}, a_driver, ["CUDAExecutionProvider"], Level.OK, "nvidia0 with CUDAExecutionProvider"),
+        ("cpu", Gpus(), {}, [], Level.OK, "not needed"),
+        ("auto", Gpus(), {}, [], Level.OK, "not needed"),
+        ("cpu", replace(ONE, devices=(L4, L4)), {}, [], Level.WARN, "2 visible but not used"),
+        ("cuda", Gpus(driver="580.1"), {}, [], Level.FATAL, "no GPU is visible"),
+        ("cuda", ONE, {"CUDA_VISIBLE_DEVICES": "-1"}, [], Level.FATAL, "hides every GPU"),
+        ("cuda", Gpus(absent="the NVIDIA driver is not visible"), {}, [], Level.FATAL, "driver is not visible"),
+        ("cuda", ONE, {}, ["CPUExecutionProvider"], Level.FATAL, "has no CUDAExecutionProvider"),
+        ("tensorrt", ONE, {}, [CUDA], Level.FATAL, "has no TensorrtExecutionProvider"),
+        ("cuda", ONE, {}, [CUDA], Level.OK, "NVIDIA L4 (SM 89) with CUDAExecutionProvider"),
+        ("cuda", replace(ONE, driver="550.1"), {}, [CUDA], Level.FATAL, "CUDA 13 needs a driver of 580 or newer"),
+        ("cuda", Gpus((replace(L4, sm=100),), "580.1"), {}, [CUDA], Level.FATAL, "no kernels for NVIDIA L4 (SM 100)"),
+        ("cuda", Gpus((replace(L4, sm=87),), "580.1"), {}, [CUDA], Level.OK, "SM 87"),
+        ("cuda", Gpus((replace(L4, mig=True),), "580.1"), {}, [CUDA], Level.WARN, "is divided (MIG)"),
+        ("cuda", Gpus((replace(L4, ecc_errors=3),), "580.1"), {}, [CUDA], Level.WARN, "3 uncorrected memory errors"),
+        ("cuda", ONE, {}, [CUDA], Level.OK, "23000 MB of 24000 MB are free"),
     ],
 )
 def test_a_gpu_is_looked_for_where_one_is_wanted(
-    wanted: str,
-    nodes: int,
-    environ: dict[str, str],
-    driver: Callable[[], bool],
-    built_with: list[str],
-    level: Level,
-    said: str,
-    tmp_path: Path,
+    wanted: str, host: Gpus, environ: dict[str, str], built_with: list[str], level: Level, said: str
 ) -> None:
-    lay_out(tmp_path, {f"dev/nvidia{index}": "" for index in range(nodes)} | {"dev/nvidiactl": ""})
-    found = device.examine(Settings(device=wanted), environ, tmp_path, driver, lambda: built_with)
-    assert found.level is level
-    assert said in found.text
+    found = device.examine(Settings(device=wanted), environ, (), lambda: host, lambda: built_with, lambda: 13)
+    (one,) = [one for one in found if said in one.text]
+    assert one.level is level
+    assert level is Level.FATAL or not any(one.level is Level.FATAL for one in found)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (ONE, ""),
+        (Gpus((replace(L4, sm=90),), "580.1"), "was built for GPUs of SM 89, and this one has SM 90"),
+        (Gpus((replace(L4, used_bytes=15_000_000_000),), "580.1"), "needs 10.00 GB of device memory, and 9.00 GB"),
+    ],
+)
+def test_a_model_is_compared_with_the_gpu_before_it_is_loaded(host: Gpus, said: str, tmp_path: Path) -> None:
+    models = [Artifact(tmp_path, ENGINE)]
+    found = device.examine(Settings(), {}, models, lambda: host, list, lambda: 13)
+    fatal = [one.text for one in found if one.level is Level.FATAL]
+    assert bool(fatal) == bool(said)
+    assert all(said in one for one in fatal)
+
+
+def test_an_old_driver_is_told_the_image_and_the_host_image_that_help() -> None:
+    host = replace(ONE, driver="535.183.01")
+    found = device.examine(Settings(device="cuda"), {}, (), lambda: host, lambda: [CUDA], lambda: 13)
+    assert "image for CUDA 12" in found[0].advice
+    assert "InferenceAmiVersion al2023-ami-sagemaker-inference-gpu-4-1" in found[0].advice
 
 
 @pytest.fixture

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.observe.device_metrics import gpu_families
 from server.observe.histograms import BATCH_BOUNDS, BOUNDS_S
 from server.observe.metrics import CONTENT_TYPE, PENDING_REQUESTS, Metrics, ModelMetrics, StageClock, stage_durations_ns
 from server.observe.process import Collections, Cores, LoopLag
 from server.observe.steps import StepMetrics
 from server.request import STAGES, InferRequest
 from server.scheduling.batch import Batch
+from server.system.gpu import Gpu
 from tests.fakes import FakeLoop
 
 SERIES = (*STAGES, "total")
@@ -330,3 +332,38 @@ def test_one_model_that_cannot_be_read_does_not_fail_the_scrape() -> None:
     text = metrics.text().decode()
     assert 'slipway_queue_rows{model="good",version="1"} 7.0' in text
     assert 'slipway_load_seconds{model="good",version="1"}' in text
+
+
+def test_runs_on_gpus_are_shown_by_how_they_ran_and_by_step() -> None:
+    counts = {"runs": 3, "replays": 2, "launches": 1, "open_runs": 4, "padded_rows": 5} | {
+        "copied_in_bytes": 6,
+        "copied_out_bytes": 7,
+        "copy_in_ns": 10**9,
+        "compute_ns": 2 * 10**9,
+        "copy_out_ns": 3 * 10**9,
+    }
+    metrics = Metrics(lambda: True, "1")
+    on_gpu, on_cpu = ModelMetrics("a", "1"), ModelMetrics("b", "1")
+    on_gpu.device = lambda: counts
+    metrics.add(on_gpu)
+    metrics.add(on_cpu)
+    text = metrics.text().decode()
+    assert 'slipway_device_runs_total{how="replay",model="a",version="1"} 2.0' in text
+    assert 'slipway_device_runs_total{how="open",model="a",version="1"} 4.0' in text
+    assert 'slipway_device_step_seconds_total{model="a",step="compute",version="1"} 2.0' in text
+    assert 'slipway_device_copied_bytes_total{direction="out",model="a",version="1"} 7.0' in text
+    assert 'slipway_device_padded_rows_total{model="a",version="1"} 5.0' in text
+    assert 'model="b"' not in "".join(line for line in text.splitlines() if "slipway_device" in line)
+
+
+def test_the_state_of_gpus_is_read_at_a_scrape() -> None:
+    card = Gpu(0, "NVIDIA L4", "GPU-1", 89, 100, 30, False, None, None, 0.25)
+    text = "".join(
+        f"{sample.name} {sample.labels} {sample.value}\n"
+        for family in gpu_families(lambda: [card])
+        for sample in family.samples
+    )
+    assert "'state': 'used'} 30" in text
+    assert "'state': 'free'} 70" in text
+    assert "slipway_gpu_busy_ratio {'gpu': '0', 'uuid': 'GPU-1'} 0.25" in text
+    assert "ecc" not in text

@@ -271,3 +271,13 @@ def test_the_margin_goes_when_the_machine_is_quiet_again_and_is_bounded() -> Non
     for _ in range(400):
         costs.record(1, costs.predict_ns(1))
     assert costs.spread == 1.0
+
+
+def test_batches_between_closed_sizes_cost_as_much_as_the_next_one() -> None:
+    table = CostTable(32, [(1, 100.0), (8, 200.0), (32, 800.0)], closed=(1, 8, 32))
+    assert [table.predict_ns(rows) for rows in (1, 2, 8, 9, 31, 32)] == [100, 200, 200, 800, 800, 800]
+    assert table.efficient_rows(9) == 8, "nine rows would run as 32"
+    for _ in range(200):
+        table.record(9, 40_000_000)
+    assert dict(table.points()).keys() == {1, 8, 32}
+    assert table.predict_ns(10) == table.predict_ns(32) > 800
