@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from . import counters
+from .figures import Figures
 
-L4 = "sm=89"
+FIGURES = Figures()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip at collection where the interpreter is not that of the environment."""
     if importlib.util.find_spec("fake_gpu_driver") is None:
+        skip = pytest.mark.skip(reason="needs onnxruntime-gpu over fake CUDA: make test-gpu-fake (docs/gpu.md)")
         for item in items:
             if "tests/gpu/fake/" in item.nodeid:
-                item.add_marker(pytest.mark.skip(reason="runs over fake GPUs with: make test-gpu-fake (docs/gpu.md)"))
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +29,22 @@ def _one_sound_l4(request: pytest.FixtureRequest) -> Iterator[None]:
     counters.reset()
     yield
     counters.fail(0)
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    """What the run's last lines show."""
+    return FIGURES
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    # Imported here: torch takes seconds, and other tests of this folder need none.
+    from .candidates import Workshop
+
+    return Workshop(tmp_path_factory.mktemp("candidates"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in FIGURES.lines():
+        terminalreporter.write_line(line)

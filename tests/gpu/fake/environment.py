@@ -70,24 +70,30 @@ def site_packages(environment: Path) -> Path:
     return environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
 
 
-def install(environment: Path) -> None:
-    """Create the environment with the wheels. A wheel of ``OPTIONAL`` that cannot be had is reported and left out."""
+def install(environment: Path) -> bool:
+    """Create the environment with the wheels. Returns whether onnxruntime-gpu and CUDA's headers could be had.
+
+    A wheel of ``OPTIONAL`` that cannot be had is reported and left out.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", environment], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install", "--no-deps", "-q"]
-    subprocess.run([*pip, *WHEELS], check=True)
+    if subprocess.run([*pip, *WHEELS]).returncode:
+        sys.stderr.write("onnxruntime-gpu or CUDA's headers cannot be had: all tests are skipped\n")
+        return False
     for folder, wheels in OPTIONAL.items():
         target = site_packages(environment) if folder == "tensorrt-rtx" else environment / "fake-gpu" / folder
         done = subprocess.run([*pip, *wheels] if folder == "tensorrt-rtx" else [*pip, "--target", target, *wheels])
         if done.returncode:
             sys.stderr.write(f"{folder} cannot be had: its tests are skipped\n")
+    return True
 
 
-def link_project(environment: Path) -> None:
-    """Links the project's packages into the environment, except ``REPLACED`` and what is there."""
+def link_project(environment: Path, without: tuple[str, ...] = REPLACED) -> None:
+    """Link the project's packages into the environment, except those that start like one of ``without``."""
     target = site_packages(environment)
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
         link = target / entry.name
-        if entry.suffix != ".pth" and not entry.name.startswith(REPLACED) and not link.exists():
+        if entry.suffix != ".pth" and not entry.name.startswith(without) and not link.exists():
             link.symlink_to(entry)
 
 
@@ -152,8 +158,9 @@ def compile_tensorrt_stubs(folder: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     environment = Path(arguments[0]).absolute()
-    if "--compile-only" not in arguments:
-        install(environment)
+    if "--compile-only" not in arguments and not install(environment):
+        link_project(environment, ())  # pytest, to skip the tests by name
+        return 0
     link_project(environment)
     compile_libraries(environment)
     for folder in (environment / "fake-gpu").glob("tensorrt-*"):

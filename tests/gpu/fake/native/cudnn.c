@@ -9,6 +9,7 @@ typedef struct { int data_type, rank, sizes[8], strides[8]; } tensor;
 typedef struct { int rank, pads[8], steps[8], dilations[8]; } convolution;
 /* cudnnConvolutionFwdAlgoPerf_t */
 typedef struct { int algorithm, status; float time_ms; size_t memory_bytes; int determinism, math; int reserved[3]; } performance;
+typedef struct { int gates, element_bytes; int64_t input, hidden; } recurrent;
 enum { NOT_INITIALIZED = 1001, EXECUTION_FAILED = 5000, NOT_SUPPORTED = 3000 };
 
 static int launch(handle *h) { return fake_launch(h->stream) ? EXECUTION_FAILED : 0; }
@@ -30,7 +31,7 @@ DESCRIPTOR(Activation, 256)
 DESCRIPTOR(Pooling, 256)
 DESCRIPTOR(LRN, 256)
 DESCRIPTOR(Dropout, 256)
-DESCRIPTOR(RNN, 256)
+DESCRIPTOR(RNN, sizeof(recurrent))
 DESCRIPTOR(RNNData, 256)
 DESCRIPTOR(ReduceTensor, 256)
 #define ACCEPTS(NAME) int NAME(void *one) { return one ? 0 : EXECUTION_FAILED; }
@@ -42,7 +43,6 @@ ACCEPTS(cudnnSetActivationDescriptor)
 ACCEPTS(cudnnSetPoolingNdDescriptor)
 ACCEPTS(cudnnSetLRNDescriptor)
 ACCEPTS(cudnnSetDropoutDescriptor)
-ACCEPTS(cudnnSetRNNDescriptor_v8)
 ACCEPTS(cudnnSetRNNDataDescriptor)
 ACCEPTS(cudnnSetReduceTensorDescriptor)
 ACCEPTS(cudnnDeriveBNTensorDescriptor)
@@ -74,6 +74,24 @@ int cudnnGetConvolutionForwardWorkspaceSize(handle *h, void *x, void *w, void *c
 int cudnnGetReductionIndicesSize(handle *h, void *r, void *a, void *c, size_t *bytes) { (void)h, (void)r, (void)a, (void)c; *bytes = 0; return 0; }
 int cudnnGetReductionWorkspaceSize(handle *h, void *r, void *a, void *c, size_t *bytes) { (void)h, (void)r, (void)a, (void)c; *bytes = 0; return 0; }
 int cudnnGetRNNTempSpaceSizes(handle *h, void *r, int mode, void *x, size_t *work, size_t *reserve) { (void)h, (void)r, (void)mode, (void)x; *work = 1024, *reserve = 0; return 0; }
+int cudnnSetRNNDescriptor_v8(recurrent *r, int algorithm, int cell, int bias, int direction, int input_mode, int type, int precision, int math, int32_t input, int32_t hidden) {
+    (void)algorithm, (void)bias, (void)direction, (void)input_mode, (void)precision, (void)math;
+    *r = (recurrent){cell == 2 ? 4 : cell == 3 ? 3 : 1, type == 1 ? 8 : type == 2 ? 2 : 4, input, hidden};
+    return 0;
+}
+/* The place of one gate's matrix and bias in the weights: all matrices of a direction first, then its biases. */
+int cudnnGetRNNWeightParams(handle *h, recurrent *r, int32_t layer, size_t bytes, void *weights, int32_t gate, tensor *matrix, void **matrix_at, tensor *bias, void **bias_at) {
+    (void)h;
+    int64_t matrices = r->gates * r->hidden * (r->input + r->hidden), biases = 2 * r->gates * r->hidden;
+    int64_t at = layer * (matrices + biases), width = gate < r->gates ? r->input : r->hidden;
+    int64_t before = gate < r->gates ? gate * r->hidden * r->input : r->gates * r->hidden * r->input + (gate - r->gates) * r->hidden * r->hidden;
+    if ((at + matrices + biases) * r->element_bytes > (int64_t)bytes) return EXECUTION_FAILED;
+    *matrix_at = (char *)weights + (at + before) * r->element_bytes;
+    *bias_at = (char *)weights + (at + matrices + gate * r->hidden) * r->element_bytes;
+    *matrix = (tensor){0, 3, {1, r->hidden, width}, {r->hidden * width, width, 1}};
+    *bias = (tensor){0, 3, {1, r->hidden, 1}, {r->hidden, 1, 1}};
+    return 0;
+}
 int cudnnGetRNNWeightSpaceSize(handle *h, void *r, size_t *bytes) { (void)h, (void)r; *bytes = 1 << 20; return 0; }
 
 #define LAUNCHES(NAME) int NAME(handle *h) { return launch(h); }

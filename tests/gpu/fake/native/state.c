@@ -9,12 +9,12 @@
 #include <time.h>
 
 enum { OUT_OF_MEMORY = 2, INVALID_VALUE = 1, INSUFFICIENT_DRIVER = 35, NO_DEVICE = 100, INVALID_DEVICE = 101,
-       CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_IMPLICIT = 906, ILLEGAL_STATE = 401 };
+       CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_IMPLICIT = 906, INVALID_HANDLE = 400, ILLEGAL_STATE = 401 };
 
 typedef struct block { struct block *next; char *start; size_t bytes; int device, pinned; } block;
 typedef struct copy { struct copy *next; void *target; const void *source; size_t bytes; int value; } copy;
 struct fake_graph { long holders, launches; int broken; copy *first, **last; };
-struct fake_stream { fake_graph *graph; int owner, blocking, mode; pthread_t thread; fake_stream *next; };
+struct fake_stream { fake_graph *graph; int owner, blocking, mode, ended; pthread_t thread; fake_stream *next; };
 
 fake_counters fake_gpu_counts;
 static fake_device devices[FAKE_MAX_DEVICES];
@@ -187,8 +187,8 @@ void fake_stream_delete(fake_stream *stream) {
     pthread_mutex_lock(&lock);
     for (fake_stream **at = &streams; *at; at = &(*at)->next)
         if (*at == stream) { *at = stream->next; break; }
+    stream->ended = 1; /* not freed: a later use is refused */
     pthread_mutex_unlock(&lock);
-    free(stream);
 }
 int fake_capture_begin(fake_stream *stream, int mode) {
     if (of(stream) == &default_stream) return CAPTURE_UNSUPPORTED;
@@ -251,6 +251,7 @@ int fake_graph_launch(fake_graph *graph, fake_stream *stream) {
 }
 int fake_launch(fake_stream *stream) {
     if (fake_ready()) return fake_ready();
+    if (of(stream)->ended) return INVALID_HANDLE;
     fake_graph *graph = of(stream)->graph;
     if (!graph && of(stream)->blocking && forbidding() && of(stream) == &default_stream)
         return refuse(forbidding(), CAPTURE_IMPLICIT);
@@ -338,6 +339,7 @@ static void count_copy(const char *target, const char *source, size_t bytes, int
 }
 int fake_copy(void *target, const void *source, size_t bytes, fake_stream *stream, int waits) {
     if (fake_ready()) return fake_ready();
+    if (of(stream)->ended) return INVALID_HANDLE;
     fake_graph *graph = of(stream)->graph;
     if (!graph && of(stream) == &default_stream && forbidding()) return refuse(forbidding(), CAPTURE_IMPLICIT);
     if (graph && waits) return refuse(of(stream), CAPTURE_UNSUPPORTED);

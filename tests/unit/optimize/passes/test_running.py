@@ -35,6 +35,22 @@ def test_a_file_without_a_note_runs_on_the_processor(tmp_path: Path) -> None:
     assert running.of(tmp_path / "model.onnx").opening(2).shapes is None
 
 
+@pytest.mark.parametrize(("opset", "refused"), [(21, False), (22, True)])
+def test_the_pass_for_cuda_refuses_what_the_provider_leaves_to_the_processor(
+    tmp_path: Path, opset: int, refused: bool
+) -> None:
+    faces = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, 4, 4]) for name in "xy"]
+    pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1])
+    graph = helper.make_graph([pool], "pool", faces[:1], faces[1:])
+    source = tmp_path / "pool.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), source)
+    if refused:
+        with pytest.raises(PassFailed, match=r"no CUDA kernel for MaxPool of opset 22"):
+            cuda_from_onnx.refuse(source)
+    else:
+        cuda_from_onnx.refuse(source)
+
+
 def test_the_pass_for_cuda_closes_rows_and_the_length_of_the_data(tmp_path: Path) -> None:
     source = texts(tmp_path / "source.onnx", "tokens")
     (tmp_path / "work").mkdir()
