@@ -83,7 +83,7 @@ def optimized(place: Place, record: Record) -> None:
     command = [
         *(sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", files[".safetensors"]),
         *("--eval", files["-eval.npz"], "--calibration", files["-calibration.npz"], "--output", str(root), "--force"),
-        *("--target", "cuda" if place.on_gpu else "cpu", "--budget", "45s"),
+        *("--target", "cuda" if place.on_gpu else "cpu", "--budget", "60s"),
     ]
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
@@ -91,6 +91,8 @@ def optimized(place: Place, record: Record) -> None:
     record.check("optimize succeeds", done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-400:]}")
     for number, line in enumerate(line for line in done.stdout.splitlines() if line.strip()):
         record.fact(f"optimize says {number + 1:02}", line.rstrip()[:170])
+    if done.returncode:
+        return
     manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     record.fact("device of the artifact", manifest.get("device", "cpu"))
     kind = manifest.get("device", {}).get("kind", "cpu")
