@@ -155,6 +155,8 @@ def run_config(
     if how is not None:
         arrivals.parse(how)  # reports a wrong argument before the server is asked for anything
     default_s = preset.duration_s if preset is not None else default_duration_s
+    if endpoint is None and _generates(asked) and place.model is None:
+        place = _with_model(asked, place)
     form = wire.template(asked.method, asked.header, _template(asked.template))
     if endpoint is not None and form != wire.PLAIN:
         raise Unusable(
@@ -186,6 +188,24 @@ def run_config(
     )
 
 
+def _generates(asked: argparse.Namespace) -> bool:
+    """Whether a body is made from the metadata of a model."""
+    from_metadata = not asked.payload or any(one.startswith(payload_set.GENERATE) for one in asked.payload)
+    return from_metadata and asked.samples is None and asked.method != "GET"
+
+
+def _with_model(asked: argparse.Namespace, place: target.Target) -> target.Target:
+    """The path of the model that ``--model`` or the repository index names. Raises Unusable where it is not clear."""
+    named = getattr(asked, "model", None)
+    found = (named,) if named else probe.models(place)
+    if found is None or place.path != target.DEFAULT_PATH:
+        return place
+    if len(found) != 1:
+        known = ", ".join(found) or "none"
+        raise Unusable(f"which model of {place.root}? It has {known}: pass --model NAME")
+    return target.of_model(place, found[0])
+
+
 def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> PayloadSet:
     """The bodies that ``--payload`` names, or generated ones. Raises Unusable if they cannot be read or generated."""
 
@@ -196,6 +216,9 @@ def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> 
         metadata = probe.metadata(place, asked.model)
         if metadata is None:
             probe.reach(place)  # an unreachable server has an error of its own
+            name, known = asked.model or place.model, probe.models(place)
+            if name is not None and known is not None and name not in known:
+                raise Unusable(f"{place.root} has no model {name!r} (404); it has {', '.join(known) or 'none'}")
             raise Unusable(
                 f"{place.root} has no /v2 metadata to generate a payload from; pass --payload FILE, --samples "
                 "ARTIFACT, or --model NAME of a served model"

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from ..errors import Unusable
-from ..explain import forecast
+from ..explain import forecast, foreign
 from ..explain.changes import Change
 from ..explain.forecast import Forecast, Measured
 from ..explain.workload import NoForecast
@@ -29,9 +29,12 @@ def measured(found: RunRecord, columns: Columns) -> Measured:
     if found.validity.fatal:
         raise NoForecast(f"the run is invalid: {found.validity.reasons[0]}")
     works = found.host.works if found.host is not None else ()
-    if not works:
-        raise NoForecast("the server has no /metrics with its batch sizes and costs, so that it cannot be simulated")
-    window = {name: column[record.measured(columns, found.window.repeats)] for name, column in columns.items()}
+    if not works and found.burst is None:
+        raise NoForecast("the server has no /metrics with its batch sizes and costs, and was not probed with a burst")
+    inside = record.measured(columns, found.window.repeats)
+    window = {name: column[inside] for name, column in columns.items()}
+    if not works and found.burst is not None:
+        return foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
     return forecast.measured(window, found.window.stretches, works, binary=BINARY in found.load.payload.content_type)
 
 

@@ -12,13 +12,14 @@ from ..load.burst import Burst
 from ..load.measurements import Outcome
 from . import stalls
 from .observations import Columns, Observations
-from .stages import Account, rows_around
+from .stages import Account, between
 from .stalls import Stalls
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
 COLD_REQUESTS = 50
 """The most requests at the start of a load that can be slow for a cold start."""
 MIN_PER_PAYLOAD = 10
+MIN_REQUESTS = 10
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -136,11 +137,15 @@ def gather(
 ) -> Facts | None:
     """The facts of a run; None with too few successes. ``columns``: all rows, ``window``: the measured ones."""
     account = observed.account
-    slow = next((observed.bands[name] for name in ("p99", "p95", "p90") if name in observed.bands), None)
-    if slow is None or "p50" not in observed.bands:
+    if len(account.total_ns) < MIN_REQUESTS:
         return None
-    tail = rows_around(account, (slow.low + slow.high) / 2)
-    typical = observed.median
+    bands = observed.bands
+    typical = bands.get("p50") or between(account, 0.25, 0.75)
+    slow = next((bands[name] for name in ("p99", "p95", "p90") if name in bands), None) or between(account, 0.75, 1.0)
+    if slow is None or typical is None:
+        return None
+    count = len(account.total_ns)
+    tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
     input_ms, long = _of_payloads(window, tail)
     return Facts(
         p50_ms=typical.total_ms,

@@ -98,6 +98,7 @@ class Forecast:
 def measured(window: Columns, stretches: Sequence[Span], works: Sequence[ModelWork], *, binary: bool) -> Measured:
     """What the measured rows of a record tell. Raises NoForecast with what is missing."""
     layout = replay.layout_of(works)
+    window, stretches = workload.shortened(window, stretches)
     load = workload.of_record(window, stretches)
     if len(load.due_ns) < MIN_REQUESTS:
         raise NoForecast(f"{len(load.due_ns)} requests are too few for a p99, and {MIN_REQUESTS} are needed")

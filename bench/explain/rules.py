@@ -163,11 +163,14 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, 5 * throttled), (text,))
 
 
-def threads(seen: View, _taken: Taken) -> Finding | None:
-    """A single request that makes more threads ready than there are cores: they wait for each other."""
+def threads(seen: View, taken: Taken) -> Finding | None:
+    """A single request that makes more threads ready than there are cores: they wait for each other.
+
+    Threads that a CPU quota stops wait too, so that nothing can be said of them.
+    """
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
-    cores = host.quota_cores or host.cores
-    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or burst.alone_ms <= 0:
+    cores = host.cores  # a quota that does not stop them leaves threads all cores
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or "cpu_quota" in taken:
         return None
     demand = burst.cpu_ms + burst.run_delay_ms
     at_once = demand / burst.alone_ms
@@ -193,10 +196,10 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
     if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
         share = min(share, _waited_alone(seen))
+    # Threads that a quota stops count as ready, too.
+    share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
     others = host.other_cores or 0.0
     if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
-        return None
-    if "cpu_quota" in taken and others < 2 * OTHERS:
         return None
     evidence = [
         f"other programs used {others:.1f} cores",

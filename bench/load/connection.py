@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._surplus = False
         self._delimited = False
         self._headers_seen = False
+        self._is_page = False
         self._status = 0
         self._bytes_in = 0
         self._timing_value = b""
@@ -143,6 +144,8 @@ class Connection(asyncio.Protocol):
             self._timing_value = value
         elif key in (b"content-length", b"transfer-encoding"):
             self._delimited = True
+        elif key == b"content-type":
+            self._is_page = value.lower().startswith(b"text/html")
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
@@ -150,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._bytes_in += len(body)
-        if self._status >= 300 and len(self._detail) < MAX_DETAIL_BYTES:
+        if (self._status >= 300 or self._is_page) and len(self._detail) < MAX_DETAIL_BYTES:
             self._detail += body[: MAX_DETAIL_BYTES - len(self._detail)]
 
     def on_message_complete(self) -> None:
@@ -163,6 +166,8 @@ class Connection(asyncio.Protocol):
 
     def _answered(self) -> Ending:
         outcome = Outcome.OK if 200 <= self._status < 300 else Outcome.STATUS
+        if self._is_page and outcome == Outcome.OK and self._request is not None and self._request.bytes_out:
+            outcome = Outcome.HTML
         timing = self._carrier.read(self._timing_value) if self._timing_value else NOTHING
         return Ending(outcome, self._status, self._bytes_in, timing, self._detail)
 

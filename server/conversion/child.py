@@ -26,23 +26,25 @@ OBJECT_BYTES = 64
 
 def main(descriptor: int) -> int:
     """Serve the socket at this descriptor until the server closes it. Returns the exit code."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    system = ctypes.CDLL(None, use_errno=True)
+    system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server closes the socket
     end = socket.socket(fileno=descriptor)
     gc.disable()  # millions of numbers and lists are freed by their counts; looking through them takes seconds
     assert media.CODECS  # imported before the first request, and before memory is limited
-    own_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     while True:
         try:
-            end_of(end, own_bytes)
+            end_of(end)
+            system.malloc_trim(0)  # what one body took must not count against the next one
         except Closed:
             return 0
 
 
-def end_of(end: socket.socket, own_bytes: int) -> None:
+def end_of(end: socket.socket) -> None:
     """Receive one call, make it, and send its end: a result, or an error and the traceback of an unexpected one."""
     function, limit_bytes, *args = receive(end)
     _, most = resource.getrlimit(resource.RLIMIT_AS)
+    own_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (own_bytes + limit_bytes, most))
     try:
         result = function(*args)

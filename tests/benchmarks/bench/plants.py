@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.load.child_server import child_server
+from tests.benchmarks.bench import slipway_plants
 from tests.benchmarks.bench.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,9 +42,11 @@ class Plant:
     numbers: tuple[int, ...] = (64,)
     around: Callable[[str, int], Any] | None = None
     other_rate: float = 0.0
+    network: tuple[int, int, int] | None = None
+    script: str | None = None
+    serve: tuple[str, ...] = ()
     warmup_s: float = 1.0
     options: tuple[str, ...] = ()
-    server: str = "fastapi"
 
 
 @contextmanager
@@ -146,16 +149,37 @@ FASTAPI = (
 )
 
 
+SMALL, WIDE, HEAVY = (64, 64, 2), (20_000, 16, 1), (256, 2_000, 4)
+"""Dense networks: inputs, hidden size, layers."""
+SLIPWAY = (
+    Plant("nothing", ("none",), network=SMALL, rate=100),
+    Plant("overload", ("capacity",), network=HEAVY, serve=("--max-batch-size", "1"), rate=1_200),
+    Plant("script with a lock", ("serial",), script="with LOCK: time.sleep(0.02)", rate=35),
+    Plant("one worker", ("serial",), script="time.sleep(0.02)", serve=("--script-workers", "1"), rate=35),
+    Plant("batch timer", ("batch_timer",), network=SMALL, serve=("--max-queue-delay-us", "30000"), rate=20),
+    Plant("heavy model", ("hardware", "model_size"), network=(256, 4_000, 8), rate=5),
+    Plant("large JSON body", ("codec",), network=WIDE, rate=20),
+    Plant("SIGSTOP", ("stall",), network=SMALL, around=lambda url, pid: stopping(pid, 2.0, 0.3)),
+    Plant("CPU quota", ("cpu_quota",), network=HEAVY, rate=40, around=lambda url, pid: quota(pid, 0.05)),
+    Plant("neighbours", ("neighbour",), network=HEAVY, rate=30, around=lambda url, pid: burners(4, pid)),
+    Plant("slow link", ("bandwidth",), network=WIDE, rate=2, around=lambda url, pid: proxied(url, "rate", 2e6)),
+    Plant(
+        "far away", ("network_latency",), network=SMALL, rate=20, around=lambda url, pid: proxied(url, "delay", 0.02)
+    ),
+    Plant("another client", ("other_traffic",), script="with LOCK: time.sleep(0.01)", rate=15, other_rate=60.0),
+)
+
+
 def first_causes(plant: Plant, folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The causes that a run against the plant names, and the whole record."""
     with ExitStack() as stack:
-        path, url = "/predict", stack.enter_context(child_server("tests.benchmarks.bench.plant_app", *plant.app))
+        path, url = _served(plant, folder, stack)
         pid = _listener(url)
         bodies = []
         for number, count in enumerate(plant.numbers):
             body = folder / f"{plant.name.replace(' ', '_').replace(',', '')}_{number}.json"
             values = np.random.default_rng(number).standard_normal(count).round(6).tolist()
-            body.write_text(json.dumps({"values": values}))
+            body.write_text(json.dumps(_body(plant, values)))
             bodies.append(str(body))
         if plant.other_rate:
             stack.enter_context(other_client(url, path, Path(bodies[0]), plant.other_rate))
@@ -173,7 +197,26 @@ def first_causes(plant: Plant, folder: Path) -> tuple[list[dict[str, Any]], dict
         return record["verdict"]["causes"], record
 
 
-def table(plants: tuple[Plant, ...] = FASTAPI, folder: str | None = None) -> list[Figure]:
+def _served(plant: Plant, folder: Path, stack: ExitStack) -> tuple[str, str]:
+    """The path and the address of the planted server, which runs until the stack ends."""
+    if plant.network is None and plant.script is None:
+        return "/predict", stack.enter_context(child_server("tests.benchmarks.bench.plant_app", *plant.app))
+    model = Path(tempfile.mkdtemp(dir=folder)) / "planted"
+    if plant.network is not None:
+        slipway_plants.network(model, *plant.network)
+    else:
+        slipway_plants.script(model, plant.script or "pass")
+    return "/invocations", stack.enter_context(slipway_plants.served(model, plant.serve))
+
+
+def _body(plant: Plant, values: list[float]) -> dict[str, Any]:
+    if plant.network is None:
+        return {"values": values}
+    row = (values * (plant.network[0] // max(len(values), 1) + 1))[: plant.network[0]]
+    return {"inputs": [{"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}]}
+
+
+def table(plants: tuple[Plant, ...] = (*FASTAPI, *SLIPWAY), folder: str | None = None) -> list[Figure]:
     """Each plant with the causes that were named, and whether the first one is right."""
     _above_others()
     found, right = [], 0
@@ -183,7 +226,8 @@ def table(plants: tuple[Plant, ...] = FASTAPI, folder: str | None = None) -> lis
             names = [f"{one['name']} ({one['confidence']})" for one in causes]
             met = causes[0]["name"] in plant.right
             right += met
-            found.append(Figure(f"{plant.server}: {plant.name}", ", ".join(names), " or ".join(plant.right), met))
+            server = "FastAPI" if plant.network is None and plant.script is None else "Slipway"
+            found.append(Figure(f"{server}: {plant.name}", ", ".join(names), " or ".join(plant.right), met))
             print(found[-1], flush=True)
     share = right / len(plants)
     return [*found, Figure("right first", f"{share:.0%}", "at least 80%", share >= 0.8)]

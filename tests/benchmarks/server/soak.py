@@ -125,9 +125,10 @@ def _report(spent: list[Seen], memory: list[int], peak: int, held: list[str], se
         sum((one.done for one in spent), Counter[str]()),
     )
     wrong, lost = ([text for one in spent for text in getattr(one, what)] for what in ("wrong", "lost"))
+    unloaded = sum(count for text, count in refused.items() if "unloaded" in text)
     pings = np.array([one for seen in spent for one in seen.pings_s])
     print(f"soak: {right.total():,} right answers: {dict(right)}; refused: {dict(refused)}; beside them: {dict(done)}")
-    print(f"soak: {len(wrong)} wrong, {len(lost)} lost, {refused['not_ready']} x 503 not ready (wanted: 0, 0, 0)")
+    print(f"soak: {len(wrong)} wrong, {len(lost)} lost, {unloaded} x 503 unloaded (wanted: 0, 0, 0)")
     print(
         f"soak: memory {memory[0] / 1e6:.1f} MB after {WARM_SHARE:.0%} of the time, {memory[1] / 1e6:.1f} at the end, "
         f"{memory[1] / memory[0]:.1%} (wanted: at most {GROWTH:.0%}); peak {peak / 1e6:.0f} MB"
@@ -139,7 +140,7 @@ def _report(spent: list[Seen], memory: list[int], peak: int, held: list[str], se
     print("soak: afterwards " + ", ".join(held for held in held if not held.startswith("#")))
     faults = [*wrong[:3], *lost[:3]]
     grown = seconds >= LEAST_S and memory[1] > GROWTH * memory[0]
-    if faults or refused["not_ready"] or grown:
+    if faults or unloaded or grown:
         raise Unmeasurable(f"the soak failed: {faults}")
 
 
@@ -282,7 +283,9 @@ def _wire(method: str, path: str, body: bytes, content_type: str) -> bytes:
 
 
 def _code(body: bytes) -> str:
-    return str(json.loads(body).get("code"))
+    """The code of an error, with its text if it says that a model is not there."""
+    document = json.loads(body)
+    return str(document["error"] if document["code"] == "not_ready" else document["code"])
 
 
 def _numbers(body: bytes) -> Any:
