@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tests.integration.server_process import ROOT
+
 from . import sessions
 from .record import NotRun, Record
-from .served import ROOT, serving
+from .served import serving
 from .stages import Place
 
 LEAST_DB = {"float32": 90.0, "tf32": 45.0, "float16": 45.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .stages import Place
 
 BATCHES = (1, 8, 32, 128)
 SEARCHES = ("HEURISTIC", "EXHAUSTIVE", "DEFAULT")
-VARIANTS = (
+VARIANTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("float32", "float32", {}),
     ("tf32", "float32", {"use_tf32": "1"}),
     ("float16", "float16", {}),
@@ -52,13 +53,13 @@ def _variant(
         feeds = network.feeds(batch, place)
         label = f"{network.name} {name} batch {batch}"
         wanted = sessions.run(plain, feeds)
-        _rate(record, f"{label}: numpy", batch, lambda feeds=feeds: sessions.run(plain, feeds))
+        _rate(record, f"{label}: numpy", batch, partial(sessions.run, plain, feeds))
         bound = sessions.bind(place, plain, feeds, wanted, graph=None)
         _rate(record, f"{label}: bound", batch, bound.compute)
         if graphs is not None:
             captured = sessions.bind(place, graphs, feeds, wanted, graph=number)
             _rate(record, f"{label}: graph", batch, captured.compute)
-            _rate(record, f"{label}: graph and copies", batch, lambda b=captured, f=feeds: b.whole(f))
+            _rate(record, f"{label}: graph and copies", batch, partial(captured.whole, feeds))
             decibels = sessions.signal_to_noise_db(wanted, captured.copy_out())
             record.check(f"{label}: graph and launches agree", decibels > 40, f"{decibels:.0f} dB", of_values=True)
     if graphs is None:
@@ -104,7 +105,7 @@ def peaks(place: Place, record: Record) -> None:
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         left, right = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
-        took = _device_seconds(torch, lambda a=left, b=right: a @ b, 5)
+        took = _device_seconds(torch, partial(torch.matmul, left, right), 5)
         record.figure(f"matrix product {size}, {name}", 2 * size**3 / took / 1e12, "TFLOP/s")
         del left, right
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -166,7 +167,7 @@ def inductor(place: Place, record: Record) -> None:
         outputs = loader.run(tensors)
         decibels = sessions.signal_to_noise_db(wanted, [outputs[0].float().cpu().numpy()])
         record.check(f"{network.name}: half precision", decibels > 35, f"{decibels:.1f} dB against float32 on the CPU")
-        took = _device_seconds(torch, lambda run=loader, x=tensors: run.run(x), 20)
+        took = _device_seconds(torch, partial(loader.run, tensors), 20)
         record.figure(f"{network.name} batch {batch}: launches", batch / took, "rows/s")
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -180,7 +181,7 @@ def inductor(place: Place, record: Record) -> None:
 def tensorrt(place: Place, record: Record) -> None:
     """An engine of ResNet-50 in half precision, where TensorRT is installed."""
     try:
-        import tensorrt
+        import tensorrt  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise NotRun("TensorRT is not installed") from error
     record.fact("tensorrt", tensorrt.__version__)

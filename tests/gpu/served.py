@@ -97,7 +97,6 @@ def artifact(place: Place, network: Network, name: str = "") -> Path:
         for node, one in zip(session.get_outputs(), outputs, strict=True)
     )
     sizes = rows_of(place)
-    on_gpu = {"device": DeviceTarget("cuda", least_sm=70), "shapes": ClosedShapes(sizes)} if place.on_gpu else {}
     write(
         root,
         Manifest(
@@ -107,7 +106,8 @@ def artifact(place: Place, network: Network, name: str = "") -> Path:
             model="model.onnx",
             spec=ModelSpec(inputs, results),
             batching=Batching(sizes, 1, 1, independent=True),
-            **on_gpu,
+            device=DeviceTarget("cuda", least_sm=70) if place.on_gpu else DeviceTarget(),
+            shapes=ClosedShapes(sizes) if place.on_gpu else None,
         ),
     )
     return root
