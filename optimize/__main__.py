@@ -15,9 +15,12 @@ from types import FrameType
 from rich.console import Console
 
 from server.errors import SlipwayError
+from server.system import gpu
 
+from . import hardware
 from .command_line import OneLineParser
 from .errors import BadInput, OptimizeError
+from .hardware import Gpu
 from .options import parse
 from .sandbox.supervisor import supervise
 from .target import CPU
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
             return _verify(_directory(arguments), console)
         if arguments[:1] == ["package"]:
             return _package(arguments, console)
+        if arguments[:1] == ["rebuild"]:
+            return _rebuild(arguments, console)
         return _optimize(arguments, console)
     except KeyboardInterrupt:
         kept = "--work" in (argument.partition("=")[0] for argument in arguments)
@@ -65,18 +70,14 @@ def main(arguments: Sequence[str]) -> int:
 def _optimize(arguments: Sequence[str], console: Console) -> int:
     options = parse(arguments)
     # Imported late, so that --help and wrong options answer without loading the libraries.
-    from server.system import gpu
-
-    from . import hardware, pipeline
+    from . import pipeline
     from .package import experiment_record, report, verify
     from .package.artifact import REPORT
     from .progress import Display
 
     command = shlex.join(["python", "-m", "optimize", *arguments])
     with experiment_record.opened(options, command) as record:
-        found = gpu.read() if options.target != CPU else gpu.Gpus()
-        visible = hardware.gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
-        written = pipeline.run(options, command, Display(console), visible)
+        written = pipeline.run(options, command, Display(console), () if options.target == CPU else _gpus())
         console.print()
         console.print(verify.table(written.manifest))
         record.finish(written)
@@ -117,6 +118,30 @@ def _verify(path: Path, console: Console) -> int:
         ratio = speed.here_us / speed.recorded_us
         console.print(f"batch {speed.batch_size}: {speed.here_us:,.1f} us here, {ratio:.2f} times the recorded time")
     return 0
+
+
+def _rebuild(arguments: Sequence[str], console: Console) -> int:
+    from . import target
+    from .package import rebuild
+
+    parser = OneLineParser(prog="python -m optimize rebuild")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact with an engine")
+    parser.add_argument("--graph", type=Path, metavar="FILE", help="ONNX file with new weights for the same network")
+    given = parser.parse_args(arguments[1:])
+    if not given.directory.is_dir():
+        raise BadInput(f"{given.directory} is not a directory")
+    here = target.resolve("tensorrt", target.look(_gpus()))
+    written = rebuild.rebuild(given.directory, here, given.graph)
+    for cost in written.manifest.cost:
+        console.print(f"batch {cost.batch_size}: {cost.p50_us:,.1f} us")
+    versions = ", ".join(f"{name} {version}" for name, version in written.manifest.device.versions.items())
+    console.print(f"ok: built for SM {here.sm / 10:.1f} with {versions}; the samples have the recorded answers")
+    return 0
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """The GPUs that CUDA shows."""
+    return hardware.gpus(gpu.read(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _package(arguments: Sequence[str], console: Console) -> int:

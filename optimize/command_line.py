@@ -16,6 +16,7 @@ for the server: the model, its batching, and the evidence (manifest.json, report
   python -m optimize SOURCE --eval eval.npz --max-drop 1% --output build/name
   python -m optimize show DIR      show all candidates and the reason for the choice
   python -m optimize verify DIR    check the digests, and compare the samples with the recorded outputs
+  python -m optimize rebuild DIR   build a TensorRT engine again for the GPU and the libraries of this host
   python -m optimize package DIR   write model.tar.gz for SageMaker"""
 
 EPILOG = """\

@@ -59,7 +59,7 @@ def run(options: Options, command: str, display: Display, gpus: Sequence[Gpu] = 
         options = replace(options, threads=(1,)) if device.gpu else options
         evaluation, calibration, synthetic_note = _read(options, display)
         graph = Path(scratch) / "baseline.onnx"
-        source, proof = _proven(options, evaluation, time, graph, display)
+        source, proof = _proven(options, evaluation, time, graph, device, display)
         split = _split(options, source, evaluation, calibration, synthetic_note)
         options = replace(options, batch_sizes=_batch_sizes(options, source))
         time, sizes = _share(time, options, _timed(options, graph, split.evaluation, device), split.evaluation, display)
@@ -136,11 +136,14 @@ def _read(options: Options, display: Display) -> tuple[Dataset, Dataset | None, 
 
 
 def _proven(
-    options: Options, data: Dataset, time: Budget, graph: Path, display: Display
+    options: Options, data: Dataset, time: Budget, graph: Path, device: Target, display: Display
 ) -> tuple[Conversion, baseline.Proof]:
-    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked."""
+    """Convert the source and prove the baseline. Free axes that cannot be proven are fixed, unless the user asked, and
+    so are those that a GPU, whose shapes are closed, could only pad with other answers."""
     source = _convert(options, data, time, graph.parent / "source", display)
     try:
+        if device.gpu and source.axes and not padding.possible(source):
+            raise ExportFailed("a GPU's shapes are closed, and this model cannot be padded")
         return source, _prove(options, source, graph, display)
     except (ExportFailed, NotProven) as error:
         if options.dynamic or not source.axes:
@@ -250,6 +253,7 @@ def _search(
     display: Display,
 ) -> Search:  # fmt: skip
     extra = dispatch.pruned(options, source.axes)
+    extra += dispatch.compiled(options) if device.gpu else ()
     rows = selection.select(options.candidates, machine.flags, extra=extra, target=device)
     sizes = ",".join(map(str, options.batch_sizes))
     rows = selection.completed(rows, {"rows": sizes, "engine": device.engine, "module": device.module})
@@ -299,6 +303,10 @@ def _padding(
         file = graph if chosen.name == FLOAT32 else chosen.record.on_processor
     with display.stage("Checking that padding is safe") as stage:
         axis = padding.promised(source, graph, file)
+        if axis is None and running.on_gpu(chosen.record.path):
+            raise NotProven(
+                "padding changes the answers, and a GPU's shapes are closed: fix the lengths with --fixed all"
+            )
         stage.result = (
             "requests of different lengths can share a batch" if axis else "only requests of equal length share a batch"
         )

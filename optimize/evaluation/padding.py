@@ -40,7 +40,7 @@ def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableA
     ``chosen`` must not grow noticeably.
     """
     lengths = conversion.probes[0].lengths
-    if not (_is_text(conversion) and _is_pooled(conversion)):
+    if not possible(conversion):
         return None
     ((name, full),) = lengths.items()
     for probe, answers in zip(conversion.probes, conversion.answers, strict=True):
@@ -51,6 +51,11 @@ def promised(conversion: Conversion, reference: Path, chosen: Path) -> VariableA
         if not (_is_equal(reference, filled, expected, probe) and _is_as_good(chosen, filled, probe.inputs, expected)):
             return None
     return VariableAxis(dict.fromkeys(conversion.inputs, (AXIS, FILL)), {}, running.closed_lengths(full))
+
+
+def possible(conversion: Conversion) -> bool:
+    """Whether padding may be safe, as far as inputs and outputs show."""
+    return _is_text(conversion) and _is_pooled(conversion)
 
 
 def fill(array: Array, length: int) -> Array:

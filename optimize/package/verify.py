@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from server import artifact
-from server.artifact import Artifact, Manifest
+from server.artifact import Manifest
 from server.backends import BackendOptions, Session, loader
 from server.errors import BrokenArtifact
 
@@ -100,7 +100,7 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
     """
     found = artifact.read(path)
     artifact.verify(found)
-    inputs, expected = _samples(found)
+    inputs, expected = samples(found.root)
     threads = found.manifest.batching.threads if found.manifest.batching else 1
     manifest = found.manifest
     options = BackendOptions(
@@ -109,6 +109,7 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
         target=manifest.device,
         shapes=manifest.shapes,
         padding=manifest.padding,
+        spec=manifest.spec,
     )
     session = loader(found.manifest.backend)(found.model_path, options)
     try:
@@ -157,10 +158,11 @@ def _slower(speeds: Sequence[Speed]) -> tuple[str, ...]:
     )
 
 
-def _samples(found: Artifact) -> tuple[dict[str, Any], dict[str, Any]]:
-    path = found.root / artifact.SAMPLES
+def samples(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs and the reference's outputs that an artifact holds, by name. Raises BrokenArtifact without them."""
+    path = root / artifact.SAMPLES
     if not path.is_file():
-        raise BrokenArtifact(f"no {artifact.SAMPLES} in {found.root}: there is nothing to compare with")
+        raise BrokenArtifact(f"no {artifact.SAMPLES} in {root}: there is nothing to compare with")
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     groups = [

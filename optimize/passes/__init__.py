@@ -97,6 +97,12 @@ class PassSpec:
 PASSES: dict[str, PassSpec] = {
     spec.name: spec
     for spec in (
+        PassSpec(
+            "aoti_from_torch",
+            frozenset({"factory", "factory_sha256", "weights", "arguments", "rows"}),
+            ".pt2",
+            "torch_export",
+        ),
         PassSpec("cuda_from_onnx", frozenset({"tf32", "rows"})),
         PassSpec("dynamic_int8_from_float32", frozenset({"per_channel"}), keeps_float=True),
         PassSpec("engine_from_onnx", frozenset({"engine", "module", "rows", "refittable"}), ".plan", "tensorrt"),

@@ -15,7 +15,7 @@ from ..sandbox import isolation
 from ..sources import external_data
 from ..target import RTX
 from . import PassJob, PassRecord, engine, profiles, running
-from .engine import BuildConfig
+from .engine import BuildConfig, Built
 from .running import Running
 
 PLAN, GRAPH, TIMING_CACHE, LAYERS = "model.plan", "model.onnx", "timing.cache", "layers.json"
@@ -30,29 +30,19 @@ def apply(job: PassJob) -> PassRecord:
     """
     if job.hardware.gpu is None:
         raise PassFailed("an engine is built on the GPU that it runs on, and this host has none")
-    trt, sm = importlib.import_module(str(job.options["module"])), job.hardware.gpu.sm
+    sm, kind, module = job.hardware.gpu.sm, str(job.options["engine"]), str(job.options["module"])
+    trt = importlib.import_module(module)
     shared = job.workdir.parent / f"timing-sm{sm}-{trt.__name__}-{trt.__version__}.cache"
     axes, length = running.free_length(job.reference, job.calibration)
     rows = running.rows(job.options)
-    kind = str(job.options["engine"])
     config = BuildConfig(sm=sm if kind == RTX else 0, refittable=bool(job.options.get("refittable")))
-    closed = running.closed_lengths(length)
-    built = engine.build(
-        trt,
-        job.reference,
-        lambda shapes: profiles.of(shapes, rows, closed),
-        config,
-        isolation.report,
-        shared.read_bytes() if shared.is_file() else b"",
-    )
-    plan = job.workdir / PLAN
-    plan.write_bytes(built.plan)
-    for cache in (shared, job.workdir / TIMING_CACHE):
-        cache.write_bytes(built.timing_cache)
     place_graph(job.reference, job.workdir)
-    layers = engine.layers_of(trt, built.plan)
-    (job.workdir / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
-    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {kind: trt.__version__}))
+    if shared.is_file():
+        shutil.copyfile(shared, job.workdir / TIMING_CACHE)
+    built, layers = make(trt, job.workdir, rows, running.closed_lengths(length), config)
+    shutil.copyfile(job.workdir / TIMING_CACHE, shared)
+    plan = job.workdir / PLAN
+    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {module: trt.__version__}))
     applied = {
         "engine": f"{trt.__name__} {trt.__version__}",
         "sm": sm,
@@ -61,6 +51,27 @@ def apply(job: PassJob) -> PassRecord:
     }
     applied["types"] = ", ".join(f"{name} {count}" for name, count in built.layers.items())
     return PassRecord(plan, applied, built.said)
+
+
+def make(
+    trt: Any, directory: Path, rows: Sequence[int], lengths: Sequence[int], config: BuildConfig
+) -> tuple[Built, list[dict[str, Any]]]:
+    """Build the graph in ``directory`` with the timing cache there, write plan, timing cache and layers beside it, and
+    return the engine and its layers. Raises PassFailed as :func:`engine.build`."""
+    cache = directory / TIMING_CACHE
+    built = engine.build(
+        trt,
+        directory / GRAPH,
+        lambda shapes: profiles.of(shapes, rows, lengths),
+        config,
+        isolation.report,
+        cache.read_bytes() if cache.is_file() else b"",
+    )
+    (directory / PLAN).write_bytes(built.plan)
+    cache.write_bytes(built.timing_cache)
+    layers = engine.layers_of(trt, built.plan)
+    (directory / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
+    return built, layers
 
 
 def place_graph(source: Path, directory: Path) -> None:

@@ -6,13 +6,15 @@ A file for a GPU has a note beside it. A file without one runs on the CPU, by th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from server.artifact import USUAL_LENGTHS, VariableAxis
 from server.backends import BackendOptions, Session, loader
 from server.target import CPU, ClosedShapes, DeviceTarget
+from server.tensors import ModelSpec, TensorSpec
 
 from ..errors import PassFailed
 from ..evaluation.dataset import Dataset
@@ -28,6 +30,7 @@ class Running:
     ``rows``: the closed numbers of rows, ascending. ``axes``: the free axis of each input that has one, besides the
     batch, and ``length`` its size in the data; 0 where there is none. ``sm`` and ``versions``: the one compute
     capability, and the libraries in exact versions, that an engine is bound to; 0 and empty for other files.
+    ``spec``: inputs and outputs, for a file that does not name them.
     """
 
     backend: str
@@ -38,6 +41,7 @@ class Running:
     length: int = 0
     sm: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def target(self) -> DeviceTarget:
@@ -54,7 +58,18 @@ class Running:
             target=self.target,
             shapes=shapes or measured,
             padding=padding if self.length else None,
+            spec=_spec(self.spec) if self.spec else None,
         )
+
+
+def as_json(spec: ModelSpec) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs for a note."""
+    return {"inputs": [one.to_json() for one in spec.inputs], "outputs": [one.to_json() for one in spec.outputs]}
+
+
+def _spec(body: Mapping[str, Sequence[Mapping[str, Any]]]) -> ModelSpec:
+    inputs, outputs = (tuple(TensorSpec.from_json(dict(row)) for row in body[name]) for name in ("inputs", "outputs"))
+    return ModelSpec(inputs, outputs)
 
 
 def mark(path: Path, running: Running) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..target import CUDA, TENSORRT
-from .candidates import FUSED, HALF, Candidate
+from .candidates import FUSED, HALF, Candidate, Option
 
 SYMMETRIC, FP8, ON_CUDA, ENGINE = (
     "symmetric_qdq_from_float32", "fp8_from_symmetric", "cuda_from_onnx", "engine_from_onnx",
@@ -51,6 +53,15 @@ GPU_CANDIDATES: tuple[Candidate, ...] = (
         least_sm=75,
     ),
     Candidate(
+        "tensorrt_float16_refittable",
+        (HALF, ENGINE),
+        "the same in an engine that takes new weights of the same network (rebuild --graph), often slower",
+        {"to": "float16", "refittable": True},
+        opt_in=True,
+        target=TENSORRT,
+        least_sm=75,
+    ),
+    Candidate(
         "tensorrt_bfloat16",
         (HALF, ENGINE),
         "an engine of the bfloat16 graph",
@@ -84,3 +95,15 @@ GPU_CANDIDATES: tuple[Candidate, ...] = (
     ),
 )
 """Int8 and FP8 stand on half precision, because a strongly typed engine would compute the rest in float32."""
+
+
+def compiled(source: Mapping[str, Option]) -> Candidate:
+    """The row for a torch source. ``source``: the pass options that describe it."""
+    return Candidate(
+        "inductor_float16",
+        ("aoti_from_torch",),
+        "the module compiled ahead of time by torch, in half precision",
+        source,
+        target=CUDA,
+        least_sm=70,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..options import Options
 from ..sandbox import environments, isolation, parent
 from ..sandbox.isolation import StepLimits
 from ..sandbox.parent import SandboxLimits
-from ..search import candidates
+from ..search import candidates, gpu_candidates
 from ..search.candidates import Candidate
 from . import Kind, SourceSpec, conversion, detection
 from .axes import Axis
@@ -76,6 +77,21 @@ def _convert(kind: str, request: SourceSpec, rows: Dataset, batch_sizes: tuple[i
     """Convert the source and write the conversion to ``directory``, in the child."""
     source = sources.loader(sources.KINDS[kind])(request, rows)
     conversion.write(conversion.convert(source, rows, batch_sizes, directory), directory)
+
+
+def compiled(options: Options) -> tuple[Candidate, ...]:
+    """Return the candidate that torch compiles itself, for a module:attribute; no other source is a module here."""
+    if detection.detect(options.source).name != "torch_factory":
+        return ()
+    from . import torch_factory
+
+    given = {
+        "factory": options.source,
+        "factory_sha256": torch_factory.digest_of_code(torch_factory.resolve(options.source)),
+        "weights": str(options.weights.resolve()) if options.weights else "",
+        "arguments": json.dumps(dict(options.arguments), sort_keys=True),
+    }
+    return (gpu_candidates.compiled(given),)
 
 
 def pruned(options: Options, axes: Sequence[Axis]) -> tuple[Candidate, ...]:

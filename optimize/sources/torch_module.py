@@ -62,13 +62,18 @@ def flatten(result: Any) -> list[Array]:
 
     Raises BadInput for other types.
     """
+    return [_array(tensor.detach().cpu()) for tensor in tensors(result)]
+
+
+def tensors(result: Any) -> list[torch.Tensor]:
+    """The tensors of a result, as :func:`flatten`."""
     import torch
 
     values = list(result.values()) if isinstance(result, Mapping) else result
-    tensors = list(values) if isinstance(values, list | tuple) else [values]
-    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+    found = list(values) if isinstance(values, list | tuple) else [values]
+    if not found or not all(isinstance(tensor, torch.Tensor) for tensor in found):
         raise BadInput(f"forward() must return a tensor, a tuple of tensors or a dict of them, not {kind(result)}")
-    return [_array(tensor.detach().cpu()) for tensor in tensors]
+    return found
 
 
 def _array(tensor: torch.Tensor) -> Array:

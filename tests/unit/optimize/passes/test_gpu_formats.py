@@ -13,7 +13,14 @@ from optimize.errors import PassFailed
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.evaluate import outputs, sqnr_db
 from optimize.hardware import Hardware
-from optimize.passes import PassJob, PassRecord, fp8_from_symmetric, half_from_float32, symmetric_qdq_from_float32
+from optimize.passes import (
+    Apply,
+    PassJob,
+    PassRecord,
+    fp8_from_symmetric,
+    half_from_float32,
+    symmetric_qdq_from_float32,
+)
 from server.tensors import Array
 
 MACHINE = Hardware("Abacus 3", "x86_64", (), 2)
@@ -51,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PassRecord]:
     """The records of the passes after each other: int8, in half precision, in FP8."""
     folder = tmp_path_factory.mktemp("formats")
     records = {"float32": PassRecord(network(folder / "source.onnx"), {})}
-    steps = (
+    steps: tuple[tuple[str, Apply, dict[str, str | int | bool], str], ...] = (
         ("int8", symmetric_qdq_from_float32.apply, {"calibrate": "minmax"}, "float32"),
         ("half", half_from_float32.apply, {"to": "float16"}, "int8"),
         ("fp8", fp8_from_symmetric.apply, {}, "half"),

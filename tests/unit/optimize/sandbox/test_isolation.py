@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,18 @@ def test_a_child_ends_silently_if_its_folder_is_gone(tmp_path: Path, monkeypatch
         isolation._child(theirs, tmp_path / "gone" / "printed", StepLimits(1, 1), print, (), {})
     ours.close()
     theirs.close()
+
+
+def reporting(steps: int) -> str:
+    for step in range(steps):
+        isolation.report(step + 1, steps)
+    return "done"
+
+
+def test_a_child_tells_how_far_it_is() -> None:
+    heard: list[tuple[int, int]] = []
+    limits = replace(ROOMY, heard=lambda done, total: heard.append((done, total)))
+    assert isolation.call(limits, reporting, 3) == "done"
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    isolation.report(1, 2)
+    assert len(heard) == 3, "outside of a child nothing is reported"

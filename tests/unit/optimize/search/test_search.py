@@ -335,3 +335,24 @@ def test_a_model_whose_rows_are_not_independent_is_not_judged_among_neighbours()
     found = search(Path("float32"), [Candidate("quick", ("none",), "")], builder, rule, lambda _: None)
     assert found.chosen.name == "quick"
     assert found.chosen.influence is None
+
+
+@dataclass
+class TwinBuilder(FakeBuilder):
+    """Every candidate has a twin, whose answers are those of ``twin``; the candidate's own are right."""
+
+    def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+        return PassRecord(Path("hidden"), {}, twin=Path(candidate.name))
+
+
+def test_half_precision_is_judged_by_its_twin_and_measured_as_it_is() -> None:
+    builder = TwinBuilder({"half": wrong(0.05), "hidden": RIGHT}, {"half": 1.0})
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
+    row = Candidate("half", ("none",), "")
+    found = search(Path("float32"), [row], builder, rule, lambda _: None)
+    assert outcome(found, "half").reason.startswith("not accurate enough")
+    builder = TwinBuilder({"half": RIGHT, "hidden": RIGHT}, {"half": 1.0})
+    assert search(Path("float32"), [row], builder, rule, lambda _: None).chosen.name == "half"
+    broken = TwinBuilder({"half": RIGHT, "hidden": ModelFailed("it does not run")}, {"half": 1.0})
+    found = search(Path("float32"), [row], broken, rule, lambda _: None)
+    assert outcome(found, "half").reason == "failed: it does not run"

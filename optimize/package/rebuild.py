@@ -1,0 +1,126 @@
+"""Rebuilding: an engine for the GPU and the libraries of this host, from the ONNX file that travels with it."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server import artifact
+from server.artifact import Artifact, CostPoint, Manifest
+from server.target import DeviceTarget
+
+from ..errors import BadInput
+from ..evaluation import evaluate
+from ..evaluation.dataset import Dataset, storable
+from ..passes import engine, engine_from_onnx, twin
+from ..passes.engine import BuildConfig
+from ..sources import external_data
+from ..target import ENGINES, RTX, Target
+from .artifact import staged
+from .verify import Verified, samples, verify
+
+Check = Callable[[Path], Verified]
+"""Runs the samples of an artifact and times it, on this host."""
+
+
+def rebuild(path: Path, here: Target, graph: Path | None, check: Check = verify) -> Artifact:
+    """Replace the engine of the artifact at ``path`` by one for ``here``, and its recorded times by those of this host.
+
+    ``graph``: an ONNX file with new weights for the same network, in the same number formats. They are put into an
+    engine that was built to take them and runs here; else the engine is built anew. The answers of the samples then
+    become those of the new weights. Raises BadInput for an artifact that has no engine, PassFailed as the builder, and
+    BrokenArtifact if the engine gives other answers than those recorded. The artifact then stays as it was.
+    """
+    found = artifact.read(path)
+    artifact.verify(found)
+    manifest = found.manifest
+    if manifest.device.kind not in ENGINES or manifest.shapes is None:
+        raise BadInput(f"{path} has no engine: only artifacts of --target tensorrt are built for one kind of GPU")
+    trt = importlib.import_module(here.module)
+    with staged(path, force=True) as root:
+        _copied(path, root, {artifact.MANIFEST, engine_from_onnx.PLAN})
+        changes: Mapping[str, Any] = {}
+        if graph is not None:
+            _place(graph, root)
+            changes = _sampled(root, manifest)
+        device = DeviceTarget(here.engine, here.sm, manifest.device.least_sm, here.least_driver,
+                              {here.module: trt.__version__}, manifest.device.options)  # fmt: skip
+        refitted = graph is not None and _refitted(trt, path, root, manifest.device, device)
+        if not refitted:
+            if manifest.device.versions != device.versions or manifest.device.sm != device.sm:
+                (root / engine_from_onnx.TIMING_CACHE).unlink(missing_ok=True)
+            config = BuildConfig(sm=here.sm if here.engine == RTX else 0)
+            engine_from_onnx.make(trt, root, manifest.shapes.rows, manifest.shapes.lengths, config)
+        device = replace(device, bytes=(root / engine_from_onnx.PLAN).stat().st_size)
+        written = _written(root, manifest, device, {**changes, "refitted": refitted}, here)
+        timed = _timed(root, written, check(root))
+    return Artifact(path, timed.manifest)
+
+
+def _copied(source: Path, target: Path, without: set[str]) -> None:
+    shutil.copytree(source, target, ignore=lambda _, names: without & set(names), dirs_exist_ok=True)
+
+
+def _place(graph: Path, root: Path) -> None:
+    """Put a new graph with its weights in the place of the one in ``root``."""
+    for file in external_data.beside(root / engine_from_onnx.GRAPH):
+        file.unlink()
+    engine_from_onnx.place_graph(graph, root)
+
+
+def _sampled(root: Path, manifest: Manifest) -> dict[str, Any]:
+    """Rewrite the answers of the samples to those of the graph in ``root``, which rounds as its number formats do."""
+    inputs, _ = samples(root)
+    judged = twin.write(root / engine_from_onnx.GRAPH, root / "twin.onnx")
+    rows = max(len(array) for array in inputs.values())
+    outputs = evaluate.outputs(judged, Dataset(inputs, None, ""), rows, 1)
+    arrays = {f"input:{name}": storable(array) for name, array in inputs.items()}
+    arrays |= {f"output:{name}": storable(outputs[name]) for name in (one.name for one in manifest.spec.outputs)}
+    np.savez(root / artifact.SAMPLES, **arrays)  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
+    judged.unlink()
+    return {"weights_replaced": True}
+
+
+def _refitted(trt: Any, path: Path, root: Path, before: DeviceTarget, now: DeviceTarget) -> bool:
+    """Put the new weights into the engine, if it runs here and was built to take them."""
+    if (before.kind, before.sm, before.versions) != (now.kind, now.sm, now.versions):
+        return False
+    plan = (path / engine_from_onnx.PLAN).read_bytes()
+    if not engine.refittable(trt, plan):
+        return False
+    refitted = engine.refit(trt, plan, root / engine_from_onnx.GRAPH)
+    (root / engine_from_onnx.PLAN).write_bytes(refitted)
+    return True
+
+
+def _written(
+    root: Path, manifest: Manifest, device: DeviceTarget, changes: Mapping[str, Any], here: Target
+) -> Artifact:
+    record = {
+        "rebuilt": datetime.now(UTC).isoformat(timespec="seconds"),
+        "gpu": here.gpu.to_json() if here.gpu else None,
+        **changes,
+    }
+    provenance = {**manifest.provenance, "rebuild": record}
+    return artifact.write(root, replace(manifest, backend=device.kind, device=device, provenance=provenance))
+
+
+def _timed(root: Path, written: Artifact, found: Verified) -> Artifact:
+    """Write the manifest with the times of this host; the 95th percentile keeps its ratio to the median."""
+    here = {speed.batch_size: speed.here_us for speed in found.speeds}
+    cost = tuple(
+        CostPoint(
+            one.batch_size,
+            round(here[one.batch_size], 2),
+            round(here[one.batch_size] * one.p95_us / max(one.p50_us, 1e-9), 2),
+        )
+        for one in written.manifest.cost
+    )
+    return artifact.write(root, replace(written.manifest, cost=cost))
