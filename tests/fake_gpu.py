@@ -160,10 +160,18 @@ class FakeDevice:
 
 class FakeProgram:
     """Every output is ``2 * input`` of the same index, of its own shape. ``scratch`` bytes for each row must be free
-    while it runs. ``stale``: the graph computes with the values that were there at its capture."""
+    while it runs. ``stale``: the graph computes with the values that were there at its capture. ``table``: every run
+    writes its number of rows to one place in host memory, which a graph reads again at every replay."""
 
     def __init__(
-        self, spec: ModelSpec, device: FakeDevice, *, scratch: int = 0, stale: bool = False, host: bool = False
+        self,
+        spec: ModelSpec,
+        device: FakeDevice,
+        *,
+        scratch: int = 0,
+        stale: bool = False,
+        host: bool = False,
+        table: bool = False,
     ) -> None:
         self.spec = spec
         self.device = device
@@ -171,6 +179,7 @@ class FakeProgram:
         self.shapes: list[tuple[Shape, ...]] = []
         self.computed = 0
         self._scratch, self._stale, self._host = scratch, stale, host
+        self._table = [0] if table else None
 
     def output_shapes(self, inputs: Sequence[DeviceTensor]) -> list[Shape]:
         self._need(inputs)
@@ -183,10 +192,14 @@ class FakeProgram:
         def kernel(frozen: list[Array] | None = None) -> None:
             for at, (one, other) in enumerate(pairs):
                 self._values(other)[...] = 2 * (frozen[at] if frozen else self._values(one).copy())
+                if self._table is not None and self._table[0] != one.shape[0]:
+                    self._values(other)[...] = -1
 
         def launch() -> None:
             self._need(inputs)
             capturing = self.device.capturing is not None
+            if self._table is not None:
+                self._table[0] = inputs[0].shape[0]
             if capturing and self._host:
                 raise RuntimeError("operation not permitted when stream is capturing")
             frozen = [self._values(one).copy() for one, _ in pairs] if capturing and self._stale else None

@@ -16,7 +16,7 @@ from ..artifact import VariableAxis
 from ..errors import BrokenArtifact, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from ..target import ClosedShapes
 from ..tensors import BF16, Array, ModelSpec, TensorSpec, describe_shape
-from .capture import capture, fill_evenly
+from .capture import capture, confirm, fill_evenly
 from .cuda import CudaError, classified
 from .lanes import Device, DeviceCounters, Lane, Program, Region, Shape, Slot, fill, summed, taken_out
 
@@ -61,8 +61,7 @@ class DeviceSession:
         self.graphless = "" if graphs else "graphs are off"
         """Why no CUDA graph is used; empty where every bucket has one."""
         self.pads_rows = True
-        """Whether rows are rounded up. False for a model whose rows depend on each other: an added row would change
-        the answer, so that every other number of rows runs in a shape of its own."""
+        """Whether rows are rounded up."""
         self._lanes: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
         self._joined: dict[int, tuple[Lane, tuple[Array, ...]]] = {}
@@ -106,6 +105,8 @@ class DeviceSession:
         lane, _ = self._joined.pop(id(batch[0]), (None, ()))
         filled = lane is not None
         rows, length = self._checked(batch)
+        if self.spec.batchable and not rows:
+            return self._nothing(length)
         bucket = self._bucket(rows, length)
         lane = lane or self._free.get()
         try:
@@ -124,6 +125,21 @@ class DeviceSession:
             ]
         finally:
             self._free.put(lane)
+
+    def _nothing(self, length: int) -> list[Array]:
+        """The outputs of no rows."""
+        slot = self._lanes[0].slots[self._bucket(1, length)]
+        return [
+            taken_out(view[:0], one.dtype, 0, axis, length)
+            for view, one, axis in zip(slot.outputs.views, self.spec.outputs, self._cut, strict=True)
+        ]
+
+    def keep_rows(self) -> None:
+        """Add no rows from now on: the rows of the model depend on each other, so that an added one would change the
+        answer. A number of rows that is no bucket runs in a shape of its own, without a graph."""
+        self.pads_rows = False
+        self.graphless = "the rows of the model depend on each other"
+        self._drop_graphs()
 
     def close(self) -> None:
         """Free all device memory. A device that was lost frees nothing."""
@@ -180,14 +196,19 @@ class DeviceSession:
         program.device.use()
         planned = self._planned(program)
         enqueue = Lock()
-        for _ in range(lanes):
-            lane = Lane(program, enqueue)
-            self._lanes.append(lane)
-            with faults_of(program.device):
+        opened = [Lane(program, enqueue) for _ in range(lanes)]
+        self._lanes += opened
+        with faults_of(program.device):
+            for lane in opened:
                 lane.allocate(*_largest(self.spec, planned))
                 for bucket, (inputs, outputs) in planned.items():
                     self._warm(lane, lane.add(bucket, inputs, outputs), graphs)
-            lane.counters = DeviceCounters()
+            for lane in opened:
+                for slot in lane.slots.values():
+                    self._without_graph(confirm(lane, slot))
+                lane.counters = DeviceCounters()
+        if self.graphless:
+            self._drop_graphs()
 
     def _planned(self, program: Program) -> dict[Bucket, tuple[list[Shape], list[Shape]]]:
         """The input and output shapes of all buckets that fit; each is run once, the largest first."""
@@ -225,10 +246,18 @@ class DeviceSession:
         for _ in range(WARM_RUNS):
             lane.run(slot)
         if graphs:
-            reason = capture(lane, slot)
-            if reason:
-                self.graphless = reason
-                log.warning("no graph of a bucket reason=%r; its kernels are launched one by one", reason)
+            self._without_graph(capture(lane, slot))
+
+    def _without_graph(self, reason: str) -> None:
+        """A bucket has no graph, if there is a reason."""
+        if reason and reason != self.graphless:
+            self.graphless = reason
+            log.warning("no CUDA graphs reason=%r; kernels are launched one by one", reason)
+
+    def _drop_graphs(self) -> None:
+        """Give up all graphs: launches between replays may overwrite host memory that the graphs read again."""
+        for lane in self._lanes:
+            lane.drop_graphs()
 
 
 @contextmanager

@@ -228,6 +228,14 @@ class Lane:
         self.counters.open_runs += 1
         return outputs
 
+    def drop_graphs(self) -> None:
+        """Launch the kernels of all buckets one by one from now on."""
+        self.device.use()
+        for slot in self.slots.values():
+            if slot.graph:
+                self.device.end_graph(slot.graph)
+                slot.graph = 0
+
     def settle(self) -> None:
         """Wait until nothing uses the buffers, after a run that failed while it was enqueued."""
         self.device.finish(self.program.stream)
@@ -236,10 +244,7 @@ class Lane:
     def close(self) -> None:
         """Free buffers, graphs, events and stream."""
         device = self.device
-        device.use()
-        for slot in self.slots.values():
-            if slot.graph:
-                device.end_graph(slot.graph)
+        self.drop_graphs()
         self.slots.clear()
         for address in (self._address, self._out_address):
             if address:

@@ -182,7 +182,8 @@ def on_device(path: Path, options: BackendOptions, ordinal: int, stream: int, li
         # With graphs enabled the runtime keeps what its kernels read on the host; captures are the session's own.
         "enable_cuda_graph": str(int(graphs and options.device == "cuda")),
     }
-    by_name = {CUDA: cuda, TENSORRT: {"device_id": str(ordinal)}, HOST: {}}
+    tensorrt = {"device_id": str(ordinal), "user_compute_stream": str(stream)}
+    by_name = {CUDA: cuda, TENSORRT: tensorrt, HOST: {}}
     session = opened(path, settings, [(name, by_name[name]) for name in wanted])
     if wanted[0] not in session.get_providers():
         raise BadSetting(

@@ -234,8 +234,8 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     if not one.own:
         return one.batching
     rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
-    if isinstance(one.session, DeviceSession):
-        one.session.pads_rows = rows.independent
+    if isinstance(one.session, DeviceSession) and not rows.independent and one.session.spec.batchable:
+        one.session.keep_rows()
     if not rows.independent:
         _require_rows(one.session, sample, rows)
     return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))

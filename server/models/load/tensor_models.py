@@ -117,7 +117,8 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
     batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
     if isinstance(session, DeviceSession):
-        session.pads_rows = rows.independent
+        if not rows.independent and session.spec.batchable:
+            session.keep_rows()
         batching = replace(batching, batch_sizes=fitting_rows(session, batching.batch_sizes))
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)

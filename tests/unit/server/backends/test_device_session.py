@@ -88,6 +88,14 @@ def test_a_graph_that_cannot_be_captured_or_answers_otherwise_is_not_used(
     assert opened.counters().replays == 0
 
 
+def test_a_graph_that_reads_what_other_buckets_overwrite_is_not_used() -> None:
+    opened = session(FakeDevice(), (1, 2, 4), table=True)
+    assert "another answer" in opened.graphless
+    for count in (1, 2, 3, 4, 1):
+        (answer,) = opened.run([rows_of(count)])
+        np.testing.assert_array_equal(answer, 2 * rows_of(count))
+
+
 @pytest.mark.parametrize("counts", [(1, 1), (1, 2), (2, 2), (1, 1, 1)])
 def test_requests_are_joined_in_pinned_memory_without_another_copy(counts: tuple[int, ...]) -> None:
     opened = session(FakeDevice())
@@ -112,6 +120,15 @@ def test_requests_of_different_lengths_are_joined_and_padded() -> None:
     np.testing.assert_array_equal(answer, [[2, 4, 14], [6, 8, 10]])
 
 
+def test_no_rows_are_no_rows_and_do_not_reach_the_device() -> None:
+    device = FakeDevice()
+    opened = session(device)
+    copies = device.copies
+    (answer,) = opened.run([rows_of(0)])
+    assert (answer.shape, answer.dtype) == ((0, 3), np.float32)
+    assert device.copies == copies
+
+
 def test_a_refused_join_gives_its_lane_back() -> None:
     opened = DeviceSession([FakeProgram(ROWS, FakeDevice())], ClosedShapes((4,)), None, lanes=1)
     for _ in range(3):
@@ -122,11 +139,12 @@ def test_a_refused_join_gives_its_lane_back() -> None:
 
 def test_dependent_rows_run_as_they_are() -> None:
     opened = session(FakeDevice())
-    opened.pads_rows = False
+    opened.keep_rows()
     (answer,) = opened.run([rows_of(3)])
     assert len(answer) == 3
     opened.run([rows_of(4)])
-    assert (opened.counters().open_runs, opened.counters().replays) == (1, 1)
+    counters = opened.counters()
+    assert (counters.open_runs, counters.launches, counters.replays) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(

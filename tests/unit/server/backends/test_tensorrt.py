@@ -100,7 +100,7 @@ def test_rows_that_depend_on_each_other_run_only_as_they_were_built() -> None:
     device = FakeDevice()
     fake, plan = made("10.16", device)
     opened = DeviceSession([EngineProgram(fake.module, plan, "model.plan", device)], ClosedShapes((4,)), None)
-    opened.pads_rows = False
+    opened.keep_rows()
     with pytest.raises(UnprocessableInput, match="not built for 3"):
         opened.run([np.ones((3, 16), np.float16)])
 
