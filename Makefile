@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu-fake test-models test-sdk clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -63,6 +63,9 @@ stack: ## run server, Prometheus and Grafana on this machine (MODEL=build/digits
 
 test-container: $(VENV)/.all ## build the image and test it; needs a docker engine
 	@$(BIN)/python -m pytest tests/container --run-container --no-fold-skipped
+
+test-gpu: ## test on a machine with an NVIDIA GPU, in nine minutes (PYTHON=one with onnxruntime-gpu and torch, docs/gpu.md)
+	@$(PYTHON) -m tests.gpu --out build/gpu
 
 test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libraries; needs gcc, keeps 800 MB of environment
 	@$(FAKE_GPU_VENV)/bin/python -m pytest tests/gpu/fake --no-fold-skipped

@@ -7,12 +7,42 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import calibrate, compare, locustfile, peers, plan, record, report, run, slo, sweep, verify, whatif
+from .commands import (
+    advise,
+    calibrate,
+    compare,
+    explain,
+    locustfile,
+    peers,
+    plan,
+    record,
+    report,
+    run,
+    slo,
+    sweep,
+    verify,
+    whatif,
+)
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID, UNUSABLE
 
 DESCRIPTION = "Load a model server over HTTP, and explain its latency. The first run needs one argument: the URL."
-COMMANDS = (run, report, whatif, verify, sweep, slo, compare, plan, calibrate, record, locustfile, peers)
+COMMANDS = (
+    run,
+    report,
+    explain,
+    whatif,
+    advise,
+    verify,
+    sweep,
+    slo,
+    compare,
+    plan,
+    calibrate,
+    record,
+    locustfile,
+    peers,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

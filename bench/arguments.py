@@ -22,6 +22,8 @@ from .load.server_timing import CARRIERS
 from .progress import ProgressLine
 from .result import objective
 
+_progress_lines: list[ProgressLine] = []
+"""The progress line that stands on the terminal, if one does."""
 Watches = Callable[[], Watch | None]
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
@@ -101,7 +103,13 @@ def add_arrivals(command: argparse.ArgumentParser) -> None:
 def add_verdict(command: argparse.ArgumentParser) -> None:
     """Add the checks of a run: objective, errors, JUnit."""
     command.add_argument("--objective", metavar="p99:50ms", help="the latency objective; exit with 1 if it is missed")
-    command.add_argument("--max-errors", type=not_negative, metavar="PERCENT", help="exit with 1 if more requests fail")
+    command.add_argument(
+        "--max-errors",
+        type=not_negative,
+        default=1.0,
+        metavar="PERCENT",
+        help="exit with 1 if more requests fail (default: 1)",
+    )
     add_junit(command)
 
 
@@ -147,6 +155,8 @@ def run_config(
     if how is not None:
         arrivals.parse(how)  # reports a wrong argument before the server is asked for anything
     default_s = preset.duration_s if preset is not None else default_duration_s
+    if endpoint is None and _generates(asked) and place.model is None:
+        place = _with_model(asked, place)
     form = wire.template(asked.method, asked.header, _template(asked.template))
     if endpoint is not None and form != wire.PLAIN:
         raise Unusable(
@@ -174,7 +184,26 @@ def run_config(
         endpoint=endpoint,
         objective=objective.parse(limit) if limit else None,
         link_mbit=asked.link_mbit,
+        burst=not getattr(asked, "no_burst", True),
     )
+
+
+def _generates(asked: argparse.Namespace) -> bool:
+    """Whether a body is made from the metadata of a model."""
+    from_metadata = not asked.payload or any(one.startswith(payload_set.GENERATE) for one in asked.payload)
+    return from_metadata and asked.samples is None and asked.method != "GET"
+
+
+def _with_model(asked: argparse.Namespace, place: target.Target) -> target.Target:
+    """The path of the model that ``--model`` or the repository index names. Raises Unusable where it is not clear."""
+    named = getattr(asked, "model", None)
+    found = (named,) if named else probe.models(place)
+    if found is None or place.path != target.DEFAULT_PATH:
+        return place
+    if len(found) != 1:
+        known = ", ".join(found) or "none"
+        raise Unusable(f"which model of {place.root}? It has {known}: pass --model NAME")
+    return target.of_model(place, found[0])
 
 
 def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> PayloadSet:
@@ -187,6 +216,9 @@ def payloads(asked: argparse.Namespace, place: target.Target, rows: int = 1) -> 
         metadata = probe.metadata(place, asked.model)
         if metadata is None:
             probe.reach(place)  # an unreachable server has an error of its own
+            name, known = asked.model or place.model, probe.models(place)
+            if name is not None and known is not None and name not in known:
+                raise Unusable(f"{place.root} has no model {name!r} (404); it has {', '.join(known) or 'none'}")
             raise Unusable(
                 f"{place.root} has no /v2 metadata to generate a payload from; pass --payload FILE, --samples "
                 "ARTIFACT, or --model NAME of a served model"
@@ -209,7 +241,7 @@ def _template(path: Path | None) -> bytes | None:
 @contextmanager
 def progress(total_s: float) -> Iterator[Watches]:
     """A maker of progress lines for loads of ``total_s``, on a terminal only. The last line is removed at the end."""
-    lines: list[ProgressLine] = []
+    lines = _progress_lines
 
     def next_line() -> Watch | None:
         clear()
@@ -238,7 +270,9 @@ def ended_early(why: KeyboardInterrupt | Unusable, consequence: str) -> int:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
+    """Print a line on standard error, on which a progress line may stand."""
+    for shown in _progress_lines:
+        shown.clear()
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

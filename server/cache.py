@@ -15,6 +15,12 @@ from .tensors import Array
 log = logging.getLogger("slipway.cache")
 
 HIT, SHARED, MISS = "hit", "shared", "miss"
+LARGEST_ENTRY_BYTES, MOST_STRINGS = 16_000_000, 100_000
+"""Larger outputs, and more strings, are not kept: to count and to copy them would hold the event loop."""
+
+PIECE = 5_000
+"""Strings that are digested at a time."""
+
 ENTRY_BYTES, ARRAY_BYTES = 400, 200
 """Memory of an entry beside its arrays, and of an array beside its values (CPython 3.11 to 3.13, NumPy 2)."""
 
@@ -40,7 +46,7 @@ class ResponseCache:
 
     def submit(self, request: InferRequest, submit: Submit) -> None:
         """Answer from memory, join a request that is being computed, or submit. Raises the errors of ``submit``."""
-        key = digest(request.arrays)
+        key = request.digest or digest(request.arrays)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
@@ -123,8 +129,10 @@ class ResponseCache:
         request.end()
 
     def _keep(self, key: bytes, outputs: list[Array]) -> None:
+        if sum(array.size for array in outputs if array.dtype.kind == "O") > MOST_STRINGS:
+            return
         size = _size(outputs)
-        if size > self._max_bytes:
+        if size > min(self._max_bytes, LARGEST_ENTRY_BYTES):
             return
         # A copy: outputs of a batch are views, and one row would keep the whole batch in memory
         self._kept[key] = size, [array.copy() for array in outputs]
@@ -144,10 +152,13 @@ def digest(arrays: Sequence[Array]) -> bytes:
     """A digest of the shapes and bytes of all inputs (strings by their text): equal for identical requests."""
     state = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        text = array.dtype.kind == "O"
-        content = repr(array.tolist()).encode() if text else array.data
         state.update(repr(array.shape).encode())
-        state.update(content)
+        if array.dtype.kind != "O":
+            state.update(array.data)
+            continue
+        flat = array.reshape(-1)
+        for begin in range(0, len(flat), PIECE):
+            state.update(repr(flat[begin : begin + PIECE].tolist()).encode())
     return state.digest()
 
 

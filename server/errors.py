@@ -151,6 +151,12 @@ class DeadlineExceeded(SlipwayError):
     retryable = True
 
 
+class LoadTimedOut(SlipwayError):
+    """A model did not load within ``--load-timeout-s``."""
+
+    code = "load_timed_out"
+
+
 class OutOfMemory(SlipwayError):
     """Not enough memory for this model or this batch."""
 
@@ -174,3 +180,7 @@ class BadSetting(SlipwayError):
     """A setting does not exist or has an impossible value."""
 
     code = "bad_setting"
+
+
+CLIENT_ERRORS = (MalformedInput, UnprocessableInput, UnsupportedMedia, NotAcceptable)
+"""Faults of a request that a model or a script finds: no failure of the model, and nothing for an operator to do."""

@@ -176,7 +176,7 @@ class Slipway:
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
             log.info("stopped")
-        if running:
+        if running or self._models.loads.hanging:
             leave(self._code)
         return self._code
 
@@ -200,7 +200,7 @@ class Slipway:
         lag.start()
         limits = LimitFamilies(self._hot.account, self._hot.connections)
         self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
-        self._metrics.further.append(limits.families)
+        self._metrics.further += [limits.families, self._models.loads.families]
         with contextlib.suppress(OSError):  # no driver, no GPU
             nvml = gpu.Nvml()
             self._metrics.further.append(lambda: gpu_families(lambda: nvml.read().devices))
@@ -210,6 +210,9 @@ class Slipway:
             if not self._settings.multi_model:
                 await self._follower.load_all()
         except SlipwayError as error:
+            if self._lifecycle.phase is Phase.DRAINING:
+                log.info("stopped while the model was loading")
+                return
             log.critical("%s", fatal.line(error))
         except (Exception, SystemExit) as error:  # a script runs at load, and may call sys.exit
             log.exception("loading failed path=%s", self._settings.model)
@@ -302,7 +305,12 @@ class Slipway:
         self._lifecycle.move(Phase.DRAINING)
         grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
         log.info("draining signal=%s grace_s=%g", received.name, grace_s)
-        asyncio.get_running_loop().call_later(grace_s, setattr, self._server, "should_exit", True)
+        asyncio.get_running_loop().call_later(grace_s, self._stop)
+
+    def _stop(self) -> None:
+        """End the server. The callers of loads get their answer now: their connections would hold up the end."""
+        self._models.loads.stop()
+        self._server.should_exit = True
 
 
 class Server(uvicorn.Server):

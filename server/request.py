@@ -145,6 +145,7 @@ class InferRequest:
         "cursor",
         "deadline_ns",
         "decoded_ns",
+        "digest",
         "done",
         "ended",
         "error",
@@ -154,9 +155,11 @@ class InferRequest:
         "joined_rows",
         "journey",
         "length",
+        "object_bytes",
         "outputs",
         "patience_ns",
         "picked_ns",
+        "probe",
         "respond",
         "rows",
         "run_rows",
@@ -184,7 +187,10 @@ class InferRequest:
         self.length = 0  # of the padded axis; 0 when the model has none
         self.filled = 0  # positions added to its own rows, to bring them to that length
         self.size_bytes = 0
+        self.object_bytes = -1  # of the strings in its arrays; -1: not counted yet
+        self.digest = b""  # of its arrays, for the response cache; empty: not computed yet
         self.abandoned = False
+        self.probe = False  # predicted to be late, and tried all the same: its run corrects the estimates
         self.ended = False
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did

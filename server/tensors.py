@@ -27,6 +27,10 @@ class DType:
     numpy: np.dtype[Any]
     itemsize: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its place in the table: codecs compare dtypes by identity."""
+        return _dtype, (next(index for index, one in enumerate(_all_dtypes()) if one is self),)
+
 
 def _row(name: str, onnx: str, numpy: str) -> DType:
     dtype = np.dtype(numpy)
@@ -53,6 +57,15 @@ RAW_BYTES = DType("BYTES", "", np.dtype(object), 0)
 
 BF16 = DType("BF16", "tensor(bfloat16)", np.dtype(np.float32), 2)
 """Arrays of bfloat16 are float32 in the server; the backend and the binary formats convert them."""
+
+
+def _all_dtypes() -> tuple[DType, ...]:
+    return (*DTYPES, RAW_BYTES, BF16)
+
+
+def _dtype(index: int) -> DType:
+    return _all_dtypes()[index]
+
 
 BY_NAME = {row.name: row for row in (*DTYPES, BF16)}
 BY_ONNX = {row.onnx: row for row in (*DTYPES, BF16)}

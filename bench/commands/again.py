@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from dataclasses import replace
 
 from .. import arguments
 from ..errors import Unusable
 from ..experiments.config import RunConfig
+from ..load import payload_set
 from ..result.record import RunRecord
-from . import run
 
 PREFIX = ["python", "-m", "bench"]
+_GENERATED = re.compile(r"(?:generated|samples)@(\d+)#")
 
 
-def config(found: RunRecord, block_s: float, *, binary: bool = False, warmup_s: float = 1.0) -> RunConfig:
+def config(
+    found: RunRecord, block_s: float, *, binary: bool = False, rows: int | None = None, warmup_s: float = 1.0
+) -> RunConfig:
     """The configuration of a block of ``block_s`` seconds with the load of a record.
 
-    ``binary``: with binary bodies instead, if they are generated. Raises Unusable if the record's command cannot be
-    repeated, or if its payload has changed.
+    ``binary``: with binary bodies instead, and ``rows``: of as many rows, if they are generated. Raises Unusable if the
+    record's command cannot be repeated, or if its payload has changed.
     """
     given = shlex.split(found.command)
     if given[: len(PREFIX)] != PREFIX:
@@ -28,13 +32,22 @@ def config(found: RunRecord, block_s: float, *, binary: bool = False, warmup_s: 
     asked.binary = asked.binary or binary
     asked.rate, asked.users, asked.preset = found.load.rate_per_s, found.load.users, None
     asked.arrivals = found.load.arrivals if _has_rate(found) else asked.arrivals
+    if rows is not None:
+        asked.payload = [f"{payload_set.GENERATE}@{rows}"]
     asked.objective, asked.duration, asked.warmup = None, block_s, warmup_s
     if not _has_rate(found):
         asked.rate = None
     made = arguments.run_config(asked, given)
-    if not binary and made.payload.sha256 != found.load.payload.sha256:
+    if not binary and rows is None and made.payload.sha256 != found.load.payload.sha256:
         raise Unusable("the payload is not that of the record any more: measure again")
-    return replace(made, calibrate=False, observe=False, repeats=1)
+    return replace(made, calibrate=False, observe=False, burst=False, repeats=1)
+
+
+def generated_rows(found: RunRecord) -> int:
+    """The rows of each generated body; 0 for bodies from files, and for bodies of several sizes."""
+    names = [one.name for one in found.load.payloads or (found.load.payload,)]
+    rows = {int(match[1]) if (match := _GENERATED.match(name)) else 0 for name in names}
+    return rows.pop() if len(rows) == 1 else 0
 
 
 def _has_rate(found: RunRecord) -> bool:
@@ -43,6 +56,8 @@ def _has_rate(found: RunRecord) -> bool:
 
 
 def _parsed(given: list[str]) -> argparse.Namespace:
+    from . import run  # which offers --confirm, and so imports this module
+
     parser = argparse.ArgumentParser(exit_on_error=False)
     run.add(parser.add_subparsers())
     try:

@@ -21,8 +21,11 @@ from ..experiments.run import execute
 from ..load.measurements import Outcome
 from ..report import checks, junit
 from ..result import objective, record
+from ..result.statistics import percentile_name
 
 BLOCK_S = 5.0
+SAME_RATE = 0.02
+"""Loads whose rates differ by more are not the same load."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -67,8 +70,11 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         junit.write(asked.junit, f"bench compare {asked.url} {asked.other}", [_check(found, gate, asked.gate)])
     if found.partial:
         return INTERRUPTED
-    if gate is not None and compare.failed(found, gate):
-        arguments.say(f"gate {asked.gate} failed: {compare.summary(found)}")
+    for note in found.notes:
+        arguments.say(note)
+    if gate is not None and not compare.holds(found, gate):
+        state = "failed" if compare.failed(found, gate) else "undecided: more or longer blocks are needed"
+        arguments.say(f"gate {asked.gate} {state}: {compare.summary(found)}")
         return INVALID
     return OK
 
@@ -77,24 +83,44 @@ def _check(found: compare.Comparison, gate: compare.Gate | None, text: str | Non
     summary = compare.summary(found)
     if gate is None or found.partial:
         return checks.Check("B against A", skipped=f"{'no gate' if gate is None else 'interrupted'}; {summary}")
-    return checks.Check(f"gate {text}", summary if compare.failed(found, gate) else None)
+    state = "" if compare.failed(found, gate) else "undecided; "
+    return checks.Check(f"gate {text}", None if compare.holds(found, gate) else f"{state}{summary}")
 
 
 def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Comparison:
-    a_ns, b_ns = (_latency_ns(path) for path in files)
-    return compare.of_records(q, a_ns, b_ns, margin)
+    (a, a_ns), (b, b_ns) = (_latency_ns(path, q) for path in files)
+    return replace(compare.of_records(q, a_ns, b_ns, margin), notes=_differences(a, b))
 
 
-def _latency_ns(path: Path) -> NDArray[np.int64]:
+def _differences(a: record.RunRecord, b: record.RunRecord) -> tuple[str, ...]:
+    """The differences between two loads that make their latency hard to compare."""
+    notes = []
+    rates = [one.load.rate_per_s or one.throughput.sent_per_s for one in (a, b)]
+    if max(rates) > (1 + SAME_RATE) * min(rates):
+        notes.append(f"the loads differ: A got {rates[0]:,.1f}/s, B {rates[1]:,.1f}/s")
+    if a.load.mode != b.load.mode:
+        notes.append(f"the loads differ: A is {a.load.mode} loop, B is {b.load.mode} loop")
+    if a.load.payload.sha256 != b.load.payload.sha256:
+        notes.append("the payloads of A and B differ")
+    return tuple(notes)
+
+
+def _latency_ns(path: Path, q: float) -> tuple[record.RunRecord, NDArray[np.int64]]:
     found, columns = record.read(path)
-    if not found.validity.ok:
+    if found.latency.corrected is None or percentile_name(q) in (found.latency.untrusted or {}):
         raise Unusable(
             f"{str(path)!r} is an invalid run ({found.validity.reasons[0]}): measure it again before you compare it"
+        )
+    failed = sum(one.share for one in found.errors)
+    if failed > objective.MAX_ERROR_SHARE:
+        kinds = ", ".join(f"{one.kind}: {one.count}" for one in found.errors)
+        raise Unusable(
+            f"{failed:.1%} of the requests in {str(path)!r} failed ({kinds}): its latency compares to nothing"
         )
     counted = record.measured(columns, found.window.repeats) & np.isin(
         columns["outcome"], (Outcome.OK, Outcome.TIMEOUT)
     )
-    return (columns["last_byte_ns"] - columns["due_ns"])[counted]
+    return found, (columns["last_byte_ns"] - columns["due_ns"])[counted]
 
 
 def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> compare.Comparison:
@@ -141,7 +167,15 @@ def _block_ms(config: RunConfig, q: float, watch: arguments.Watches) -> float | 
         if result.partial:
             raise KeyboardInterrupt
         if result.latency.corrected is not None:
-            found = result.latency.corrected[objective.percentile_name(q)]
+            found = result.latency.corrected.get(percentile_name(q))
+            if found is None:
+                continue  # the generator was late at this percentile
+            failed = sum(one.share for one in result.errors)
+            if failed > objective.MAX_ERROR_SHARE:
+                first = result.errors[0]
+                raise Unusable(
+                    f"{failed:.1%} of the requests to {config.target.url} failed ({first.kind}: {first.message})"
+                )
             if found.value_ms is None:
                 raise Unusable(f"{found.samples} responses per block are too few for this percentile: raise --duration")
             return found.value_ms

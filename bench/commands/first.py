@@ -13,7 +13,7 @@ from ..errors import Unusable
 from ..exits import INVALID, OK
 from ..experiments import ladder, sweep
 from ..experiments.config import RunConfig
-from ..experiments.run import calibrate, execute
+from ..experiments.run import burst_of, calibrate, execute, judged
 from ..load import calibration, probe
 from ..report import terminal
 from ..result import record
@@ -30,7 +30,8 @@ Kept = tuple[record.RunRecord, Columns]
 def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     """Climb the ladder, then print and write the result; return the exit status."""
     config = arguments.run_config(asked, given, default_duration_s=RUNG_S)
-    config = replace(config, warmup_s=RUNG_WARMUP_S)
+    with_burst = config.burst
+    config = replace(config, warmup_s=RUNG_WARMUP_S, burst=False)
     arguments.say(f"no rate was given: a ladder of {RUNGS} rates, {RUNGS * config.total_s:.0f} s")
     probe.reach(config.target)
     limits = calibrate(config) if config.calibrate else None
@@ -55,7 +56,8 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
             )
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), config.command, config.target.url, rungs)
     best, columns = _best(kept)
-    files.write(asked, best, columns)
+    if with_burst and not early:
+        best = judged(replace(best, burst=burst_of(config)), columns)
     if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
         for reason in best.validity.reasons:
@@ -64,6 +66,11 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         console = terminal.console()
         console.print(sweep.table(found))
         terminal.show(best, console)
+    files.write(asked, best, columns)
+    failed_percent = 100 * sum(one.share for one in best.errors)
+    if failed_percent > asked.max_errors:
+        arguments.say(f"{failed_percent:.2f} % of requests failed: see the errors")
+        return early or INVALID
     return early or (OK if best.validity.ok else INVALID)
 
 
@@ -72,7 +79,7 @@ def _rates(config: RunConfig, limits: calibration.Calibration | None) -> tuple[f
     alone, _ = execute(
         replace(config, users=1, rate_per_s=None, duration_s=ALONE_S, warmup_s=0.2, calibrate=False, observe=False)
     )
-    if not alone.throughput.goodput_per_s or alone.latency.corrected is None:
+    if not alone.throughput.goodput_per_s:
         why = "; ".join(f"{one.kind}: {one.message}" for one in alone.errors[:1]) or alone.validity.reasons[0]
         raise Unusable(f"a single caller got no successful response ({why}): check the URL and the payload")
     ceiling = limits.usable_rate_per_s if limits is not None else float("inf")

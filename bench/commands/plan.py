@@ -41,7 +41,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         help="rise of load per minute (default: 10%%)",
     )
     burst = command.add_mutually_exclusive_group()
-    burst.add_argument("--burst", type=arguments.positive, default=1.0, help="busiest second over its minute's mean")
+    burst.add_argument("--burst", type=arguments.positive, metavar="B", help="busiest second over its minute's mean")
     burst.add_argument("--trace", type=Path, metavar="FILE", help="measure the burst of this trace")
     for name, default, words in (
         ("metric", 180.0, "until the alarm fires"),
@@ -59,7 +59,9 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
     arguments.check_output(asked.output)
     burst = sizing.burst_of(trace.read(asked.trace).offsets_ns) if asked.trace is not None else asked.burst
-    demand = sizing.Demand(asked.peak, asked.mean or asked.peak, asked.growth, asked.rise, burst)
+    demand = sizing.Demand(
+        asked.peak, asked.mean or asked.peak, asked.growth, asked.rise, burst or 1.0, burst_known=burst is not None
+    )
     delays = sizing.Delays(asked.metric_seconds, asked.start_seconds, asked.load_seconds)
     per_instance = asked.capacity or _capacity(asked.slo)
     found = sizing.size(per_instance, demand, delays, asked.price, asked.spare)

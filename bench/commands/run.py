@@ -13,7 +13,7 @@ from ..experiments.run import execute
 from ..load import presets
 from ..report import terminal
 from ..result import record
-from . import files, first
+from . import explain, files, first
 
 EPILOG = f"""\
 examples:
@@ -26,7 +26,8 @@ examples:
 {presets.NOTE}
 
 Latency counts from the intended instant of a request, so that it includes the wait for a slow server. Exit status:
-0 measured, 1 invalid, too many errors or objective missed, 2 wrong usage, 130 interrupted (prints a partial result)."""
+0 measured, 1 invalid, more than 1 % of requests failed (--max-errors) or objective missed, 2 wrong usage,
+130 interrupted (prints a partial result)."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -50,7 +51,11 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="repeats, each with a new seed; 3 or more give intervals",
     )
+    command.add_argument(
+        "--no-burst", action="store_true", help="skip the probe after the load, which sends up to 8 requests at once"
+    )
     arguments.add_verdict(command)
+    explain.add_confirm(command)
     arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=run)
 
@@ -67,24 +72,31 @@ def measure(config: RunConfig, asked: argparse.Namespace) -> int:
     """Run the load, print and write its result, and return the exit status."""
     with arguments.progress(config.total_s) as watch:
         result, columns = execute(config, watch())
-    files.write(asked, result, columns)
+    if getattr(asked, "confirm", False) and not result.partial:
+        result = explain.confirmed(result, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(result.to_json().decode())
         for reason in result.validity.reasons:
             arguments.say(f"the run is invalid: {reason}")
     else:
         terminal.show(result, terminal.console())
+    # After the output: a full disk must not lose the result.
+    files.write(asked, result, columns)
     return _status(result, asked.max_errors)
 
 
-def _status(result: record.RunRecord, max_errors_percent: float | None) -> int:
+def _status(result: record.RunRecord, max_errors_percent: float) -> int:
     """The exit status. Its reason goes to standard error."""
     if result.partial:
         arguments.say("interrupted: the result is partial")
         return INTERRUPTED
     failed_percent = 100 * sum(one.share for one in result.errors)
-    if max_errors_percent is not None and failed_percent > max_errors_percent:
-        arguments.say(f"{failed_percent:.2f} % of requests failed, limit {max_errors_percent:g} %")
+    if failed_percent > max_errors_percent:
+        first = result.errors[0]
+        arguments.say(
+            f"{failed_percent:.2f} % of requests failed, limit {max_errors_percent:g} % (--max-errors); most often "
+            f"{first.kind}: {first.message or first.code or 'no message'}"
+        )
         return INVALID
     if result.window.steady is False:
         arguments.say("no steady state was found: latency was still changing in the second half of the run")

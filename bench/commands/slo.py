@@ -16,8 +16,8 @@ from ..experiments.config import RunConfig
 from ..experiments.run import calibrate
 from ..load import probe
 from ..report import checks, junit
-from ..result.objective import MAX_ERROR_SHARE, Objective, duration_ms, percentile_name
-from ..result.statistics import min_samples
+from ..result.objective import MAX_ERROR_SHARE, Objective, duration_ms
+from ..result.statistics import min_samples, percentile_name
 
 TRIAL_S = 10.0
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -53,6 +53,10 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     ceiling = calibrate(config).usable_rate_per_s if config.calibrate else math.inf
     # A trial with too few requests for the percentile has no result.
     first = max(asked.start, min_samples(objective.quantile) * 1.2 / config.duration_s)
+    arguments.say(
+        f"at most {capacity.MAX_STEPS + len(capacity.NEAR) * (1 + asked.replicates)} trials of {config.total_s:g} s, "
+        f"usually about {12 + len(capacity.NEAR) * (1 + asked.replicates)}"
+    )
     with arguments.progress(config.total_s) as watch:
         runner = sweep.runner(config, watch, lambda *_: None)
         search = capacity.Search(
@@ -87,8 +91,13 @@ def measure(config: RunConfig, runner: ladder.Measure) -> capacity.Measure:
 
     def trial(rate_per_s: float, number: int) -> capacity.Trial:
         rung = ladder.patiently(runner, rate_per_s, config.seed + number * ladder.ATTEMPTS)
-        found = capacity.Trial(rate_per_s, latency_ms(rung, objective), generator=rung.generator)
+        refused = rung.latency is None or percentile_name(objective.quantile) not in rung.latency
+        found = capacity.Trial(rate_per_s, latency_ms(rung, objective), rung.generator and refused, rung.errors)
         state = "the generator was the limit" if found.generator else f"{found.ms:,.1f} ms"
+        if rung.errors:
+            state = f"{rung.error_share:.1%} of requests failed ({rung.errors})"
+        elif rung.saturated and not found.generator:
+            state = f"the server is saturated at {rung.goodput_per_s:,.1f}/s"
         arguments.say(f"trial {number + 1}: {rate_per_s:,.1f}/s, {percentile_name(objective.quantile)} {state}")
         return found
 
@@ -102,7 +111,9 @@ def latency_ms(rung: ladder.Rung, objective: Objective) -> float:
     """
     if rung.error_share > MAX_ERROR_SHARE or rung.saturated or rung.latency is None:
         return math.inf
-    found = rung.latency[percentile_name(objective.quantile)]
+    found = rung.latency.get(percentile_name(objective.quantile))
+    if found is None:  # the generator was late at this percentile
+        return math.inf
     if found.value_ms is None:
         raise Unusable(f"{found.samples} responses are too few for this percentile: raise --duration or --from")
     return math.inf if found.at_least else found.value_ms

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from .. import arguments
 from ..errors import Unusable
-from ..exits import OK
+from ..exits import INVALID, OK
 from ..experiments import ladder, sweep
 from ..experiments.run import execute
 from ..load import probe
@@ -71,4 +71,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
         Console().print(sweep.table(result))
     if asked.junit is not None:
         junit.write(asked.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), ended))
+    if status == OK and not any(one.latency for one in rungs):
+        arguments.say(f"no rate gave a result: {rungs[-1].errors or '; '.join(rungs[-1].reasons)}")
+        return INVALID
     return status

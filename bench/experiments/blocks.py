@@ -8,17 +8,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from ..errors import Unusable
+from ..explain.ratio import Ratio
 from ..load.raw_run import Watch
 from ..result.record import RunRecord
-from ..result.verifications import Ratio
 from . import compare
 from .config import RunConfig
 from .run import execute
 
 ATTEMPTS = 3
-NAMES = ("p50", "p99")
+NAMES = ("p50", "p90", "p99")
 Milliseconds = dict[str, float]
-"""p50 and p99 of one block."""
+"""The percentiles of one block."""
 Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
 
 
@@ -35,10 +35,13 @@ def in_turn(
     rounds: int,
     watch: Callable[[], Watch | None],
     run: Execute = execute,
+    percentiles: Sequence[str] = NAMES,
+    attempts: int = ATTEMPTS,
 ) -> list[dict[str, Milliseconds]]:
     """``rounds`` blocks of each variant, in one order and then in the reverse one: AB, BA, AB, ...
 
-    All blocks of a round get the same arrivals. A round with a block that the load generator spoiled is left out.
+    ``percentiles``: those that each block must have responses enough for. All blocks of a round get the same arrivals.
+    A round with a block that the load generator spoiled, ``attempts`` times, is left out.
     Raises Unusable for a block that is invalid for another reason, and KeyboardInterrupt on Ctrl-C.
     """
     found = []
@@ -49,7 +52,9 @@ def in_turn(
         for name in order:
             one = variants[name]
             with one.changed():
-                each[name] = _block(replace(one.config, seed=one.config.seed + number), watch, run)
+                each[name] = _block(
+                    replace(one.config, seed=one.config.seed + number), watch, run, percentiles, attempts
+                )
         if all(ms is not None for ms in each.values()):
             found.append({name: ms for name, ms in each.items() if ms is not None})
     if not found:
@@ -62,17 +67,22 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
     return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
 
 
-def _block(config: RunConfig, watch: Callable[[], Watch | None], run: Execute) -> Milliseconds | None:
-    for _ in range(ATTEMPTS):
+def _block(
+    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str], attempts: int
+) -> Milliseconds | None:
+    for _ in range(attempts):
         result, _columns = run(config, watch())
         if result.partial:
             raise KeyboardInterrupt
-        if result.latency.corrected is not None:
-            values = {name: result.latency.corrected[name].value_ms for name in NAMES}
+        corrected = result.latency.corrected
+        if corrected is not None and all(name in corrected for name in percentiles):
+            values = {name: corrected[name].value_ms for name in percentiles}
             known = {name: ms for name, ms in values.items() if ms is not None}
-            if len(known) < len(NAMES):
-                raise Unusable(f"{result.window.requests} responses per block are too few for p99: raise --block")
+            if len(known) < len(percentiles):
+                raise Unusable(
+                    f"{result.window.requests} responses per block are too few for {percentiles[-1]}: raise --block"
+                )
             return known
     if result.validity.generator_bound:
         return None
-    raise Unusable(f"a block was invalid {ATTEMPTS} times: {result.validity.reasons[0]}")
+    raise Unusable(f"a block was invalid {attempts} times: {result.validity.reasons[0]}")

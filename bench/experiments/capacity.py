@@ -37,12 +37,14 @@ SCHEMA = "slipway.bench.slo/1"
 class Trial:
     """The percentile at one rate. ``ms``: infinite if requests failed or the server fell behind.
 
-    ``generator``: the load generator was the limit, so that the trial says nothing about the server.
+    ``generator``: the load generator was the limit, so that the trial says nothing about the server. ``errors``: the
+    most frequent failure; empty without one.
     """
 
     rate_per_s: float
     ms: float
     generator: bool = False
+    errors: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,9 @@ class Search:
             if low and high / low <= NARROW:
                 return low, high
             rate = low * 2 if high == math.inf else high / 2 if not low else math.sqrt(low * high)
+        failed = next((one.errors for one in reversed(self.trials) if one.errors), None)
+        if failed is not None:
+            return f"no rate met the objective, because requests failed ({failed})"
         return "no rate met the objective: compare it with the latency of a single request"
 
     def _try(self, rate: float) -> Trial:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Unusable
-from ..result.objective import percentile_name, quantile
-from ..result.statistics import order_statistic, t_975
+from ..result.objective import quantile
+from ..result.statistics import order_statistic, percentile_name, t_975
 
 RESAMPLES = 400
 BLOCKS = 20
@@ -34,7 +34,8 @@ class Comparison:
 
     ``ratio``: B's percentile over A's, with a 95 % interval; above 1, B is slower. ``verdict``: faster, slower, or no
     difference beyond the margin; undecided if the interval is too wide. ``pairs``: the ratio of each pair of blocks, if
-    both servers were loaded in turn. ``partial``: the load ended before the last pair, by Ctrl-C or by a lost server.
+    both servers were loaded in turn. ``notes``: differences between the two loads. ``partial``: the load ended before
+    the last pair, by Ctrl-C or by a lost server.
     """
 
     quantile: float
@@ -46,6 +47,7 @@ class Comparison:
     method: str
     pairs: tuple[float, ...]
     partial: bool = False
+    notes: tuple[str, ...] = ()
     schema: str = field(default=SCHEMA)
 
 
@@ -94,6 +96,11 @@ def of_records(q: float, a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], margi
 def failed(comparison: Comparison, limit: Gate) -> bool:
     """Whether B is slower than allowed by the best estimate, and slower than A by the whole interval."""
     return comparison.ratio > 1 + limit.allowed and comparison.low > 1
+
+
+def holds(comparison: Comparison, limit: Gate) -> bool:
+    """Whether the whole interval stays within what is allowed. A gate that neither holds nor fails is undecided."""
+    return comparison.high <= 1 + limit.allowed or (comparison.ratio <= 1 + limit.allowed and comparison.high <= 1)
 
 
 def summary(found: Comparison) -> str:

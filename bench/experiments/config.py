@@ -26,7 +26,8 @@ class RunConfig:
     the command line that repeats the run. ``repeats``: each takes the next seed, from ``seed`` on. ``endpoint``: the
     SageMaker endpoint with the address ``target``. ``observe``: ask the server and its machine for their own figures
     before, beside and after the load; trials of a search, which need latency alone, leave it out. ``link_mbit``: the
-    nominal rate of the link; None for the rate that its interface reports.
+    nominal rate of the link; None for the rate that its interface reports. ``burst``: probe the server with a few
+    requests at once after the load.
     """
 
     target: Target
@@ -50,6 +51,7 @@ class RunConfig:
     objective: Objective | None = None
     observe: bool = True
     link_mbit: float | None = None
+    burst: bool = False
 
     @property
     def total_s(self) -> float:

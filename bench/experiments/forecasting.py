@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from ..errors import Unusable
-from ..explain import forecast
+from ..explain import forecast, foreign
 from ..explain.changes import Change
 from ..explain.forecast import Forecast, Measured
 from ..explain.workload import NoForecast
@@ -26,12 +26,15 @@ def measured(found: RunRecord, columns: Columns) -> Measured:
     """What a record tells for forecasts. Raises NoForecast with what is missing."""
     if found.load.mode != "open":
         raise NoForecast("the callers of a closed loop wait for responses, which a forecast would change: use --rate")
-    if not found.validity.ok:
+    if found.validity.fatal:
         raise NoForecast(f"the run is invalid: {found.validity.reasons[0]}")
     works = found.host.works if found.host is not None else ()
-    if not works:
-        raise NoForecast("the server has no /metrics with its batch sizes and costs, so that it cannot be simulated")
-    window = {name: column[record.measured(columns, found.window.repeats)] for name, column in columns.items()}
+    if not works and found.burst is None:
+        raise NoForecast("the server has no /metrics with its batch sizes and costs, and was not probed with a burst")
+    inside = record.measured(columns, found.window.repeats)
+    window = {name: column[inside] for name, column in columns.items()}
+    if not works and found.burst is not None:
+        return foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
     return forecast.measured(window, found.window.stretches, works, binary=BINARY in found.load.payload.content_type)
 
 
@@ -65,20 +68,43 @@ def candidate(artifact: Path, name: str) -> Change:
 
     Raises Unusable for a folder without one, or an unknown name.
     """
-    path = artifact / MANIFEST if artifact.is_dir() else artifact
-    try:
-        evidence = orjson.loads(path.read_bytes())["evidence"]
-        chosen, timings = str(evidence["chosen"]), {}
-        for one in evidence["candidates"]:
-            cells = {(cell["batch_size"], cell["threads"]): float(cell["p50_us"]) for cell in one["timings"]}
-            timings[str(one["name"])] = cells
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unusable(f"cannot read the candidates of {str(path)!r}: {error}") from error
+    chosen, timings = _timings(artifact)
     if name not in timings or name == chosen:
         others = ", ".join(sorted(set(timings) - {chosen}))
         raise Unusable(f"the artifact has no other candidate {name!r}; it has {others or 'none'}")
+    found = _instead(chosen, name, timings)
+    if found is None:
+        raise Unusable(f"{name!r} and {chosen!r} were not timed at a common batch size: optimize again with both")
+    return found
+
+
+def candidates(artifact: Path) -> list[Change]:
+    """The changes to all other candidates that were timed as the chosen one was. Raises Unusable."""
+    chosen, timings = _timings(artifact)
+    found = (_instead(chosen, name, timings) for name in sorted(timings) if name != chosen)
+    return [one for one in found if one is not None]
+
+
+Timings = dict[str, dict[tuple[int, int], float]]
+"""us of a run, by candidate, batch size and threads."""
+
+
+def _timings(artifact: Path) -> tuple[str, Timings]:
+    path = artifact / MANIFEST if artifact.is_dir() else artifact
+    timings: Timings = {}
+    try:
+        evidence = orjson.loads(path.read_bytes())["evidence"]
+        for one in evidence["candidates"]:
+            cells = {(cell["batch_size"], cell["threads"]): float(cell["p50_us"]) for cell in one["timings"]}
+            timings[str(one["name"])] = cells
+        return str(evidence["chosen"]), timings
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"cannot read the candidates of {str(path)!r}: {error}") from error
+
+
+def _instead(chosen: str, name: str, timings: Timings) -> Change | None:
     both = sorted(set(timings[name]) & set(timings.get(chosen, {})))
     if not both:
-        raise Unusable(f"{name!r} and {chosen!r} were not timed at a common batch size: optimize again with both")
+        return None
     logs = [math.log(timings[name][cell] / timings[chosen][cell]) for cell in both]
     return Change(compute=math.exp(sum(logs) / len(logs)), candidate=f"{name} instead of {chosen}")

@@ -19,7 +19,8 @@ KEPT_UP = 0.95
 class Rung:
     """The result of one rate, or of one number of users.
 
-    ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run.
+    ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run; a percentile
+    that is refused is missing. ``errors``: the most frequent failure with its first message; empty without one.
     """
 
     rate_per_s: float | None
@@ -32,6 +33,7 @@ class Rung:
     latency: dict[str, Percentile] | None
     generator: bool
     reasons: tuple[str, ...]
+    errors: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +62,15 @@ def rung(record: RunRecord) -> Rung:
         latency=record.latency.corrected,
         generator=record.validity.generator_bound,
         reasons=record.validity.reasons,
+        errors=_most_frequent(record),
     )
+
+
+def _most_frequent(record: RunRecord) -> str:
+    if not record.errors:
+        return ""
+    first = record.errors[0]
+    return f"{first.kind}: {first.message}" if first.message else first.kind
 
 
 def rates(text: str) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from ..observe import timeline
 from ..observe.bandwidth import UNKNOWN, Bandwidth
 from ..observe.environment import Environment
 from ..observe.scrape import Scraped
-from ..result import explained, objective, record, repeats, summary, validity
+from ..result import explained, objective, record, repeats, statistics, summary, validity
 from ..result.repeats import Columns
 from .config import AUTO_WARMUP_S, RunConfig
 
@@ -28,6 +28,7 @@ class Surroundings:
 
     ``limits``: those of the generator; None without calibration. ``metadata``: the model's own. ``server``: mean stage
     times by the server's counters, in ms. ``scraped``: None if the server was not scraped. ``known``: bandwidths.
+    ``json_ms``: time to read the largest JSON body here; None without one.
     """
 
     env: Environment
@@ -36,6 +37,7 @@ class Surroundings:
     server: dict[str, dict[str, float]] = field(default_factory=dict)
     scraped: Scraped | None = None
     known: Bandwidth = UNKNOWN
+    json_ms: float | None = None
 
 
 def build(
@@ -45,10 +47,10 @@ def build(
     cut = repeats.cut(raws, config.seed, config.warmup_s, config.total_s)
     columns = repeats.join(cut)
     measured, window = repeats.window(cut, columns)
-    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, config.connections) for one in cut])
+    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, config.quantiles) for one in cut])
     account = stages.join(window)
     bands = _bands(account)
-    latency = summary.latency(window, config.quantiles, config.timeout_s, verdict.ok)
+    latency = summary.latency(window, config.quantiles, config.timeout_s, verdict)
     found = record.RunRecord(
         id=_id(created, config.command),
         created=created.isoformat(timespec="seconds"),
@@ -74,8 +76,22 @@ def build(
         host=_timeline(surroundings.scraped, raws[0].start_ns, measured),
         link=surroundings.known.link,
         memory=surroundings.known.memory,
+        client=_client(raws, columns, window, surroundings.json_ms),
     )
     return replace(found, explanation=explained.explain(found, columns, window)), columns
+
+
+def _client(raws: Sequence[RawRun], columns: Columns, window: Columns, json_ms: float | None) -> record.ClientRecord:
+    """What the load cost the generator. Writing JSON takes about as long as reading it, by bytes."""
+    sent, came = (float(window[name].mean()) if len(window[name]) else 0.0 for name in ("bytes_out", "bytes_in"))
+    resent = [raw.resent for raw in raws if raw.resent is not None]
+    return record.ClientRecord(
+        connections=sum(raw.connections for raw in raws),
+        requests=len(columns["index"]),
+        run_delay=max((raw.run_delay for raw in raws if raw.run_delay is not None), default=None),
+        resent=sum(resent) if resent else None,
+        json_ms=json_ms * (1 + came / sent) if json_ms is not None and sent > 0 else None,
+    )
 
 
 def _id(created: datetime, command: str) -> str:
@@ -119,7 +135,7 @@ def _objective(
 ) -> record.ObjectiveRecord | None:
     if config.objective is None:
         return None
-    found = (latency.corrected or {}).get(objective.percentile_name(config.objective.quantile))
+    found = (latency.corrected or {}).get(statistics.percentile_name(config.objective.quantile))
     return objective.judge(config.objective, found, window, seconds)
 
 

@@ -5,26 +5,31 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..errors import Unusable
-from ..load import arrivals, calibration, fleet, probe, schedule
+from ..load import arrivals, burst, calibration, fleet, probe, schedule
+from ..load.burst import Burst
 from ..load.callers import Callers
+from ..load.payload import JSON
 from ..load.payload_set import CYCLE
 from ..load.raw_run import RawRun, Watch
 from ..load.schedule import Schedule
 from ..load.shot import Shot
 from ..load.wire import Wire, render
-from ..observe import bandwidth, environment, scrape
+from ..observe import bandwidth, environment, json_cost, scrape, tree
+from ..observe.proc import is_here
 from ..observe.scrape import Scraped
-from ..result.record import RunRecord
+from ..result import explained
+from ..result.record import RunRecord, measured
 from ..result.repeats import Columns
 from .config import RunConfig
 from .recording import Surroundings, build
 
 
 def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, Columns]:
-    """Probe, calibrate, load, probe again: the record and all raw rows.
+    """Probe, calibrate, load, probe again, judge: the record and all raw rows.
 
     Raises Unusable if the server cannot be reached, or if the generator cannot make this load.
     """
@@ -42,7 +47,31 @@ def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, C
     with _scraping(config) as scraped:
         raws = load(config, schedules, watch)
     server = {"stage_means_ms": probe.stage_means_ms(before, _stage_totals(config))}
-    return build(config, raws, created, Surroundings(env, limits, metadata, server, scraped, known))
+    surroundings = Surroundings(env, limits, metadata, server, scraped, known, _json_ms(config))
+    found, columns = build(config, raws, created, surroundings)
+    if config.burst and config.endpoint is None and not found.partial:
+        found = replace(found, burst=burst_of(config))
+    return judged(found, columns), columns
+
+
+def burst_of(config: RunConfig) -> Burst | None:
+    """Probe the server with the middle one of the payloads. It takes some seconds."""
+    ordered = sorted(config.payload.payloads, key=lambda one: len(one.body))
+    wire = render(config.target, ordered[len(ordered) // 2], config.carrier, config.template)
+    work = tree.work_of(config.target.port) if is_here(config.target.host) else lambda: None
+    return burst.probe(config.target, wire, config.timeout_s, work)
+
+
+def judged(found: RunRecord, columns: Columns) -> RunRecord:
+    """The record with its verdict."""
+    inside = measured(columns, found.window.repeats)
+    window = {name: values[inside] for name, values in columns.items()}
+    return replace(found, verdict=explained.verdict_of(found, columns, window))
+
+
+def _json_ms(config: RunConfig) -> float | None:
+    bodies = [one for one in config.payload.payloads if one.content_type == JSON]
+    return json_cost.read_ms(max(bodies, key=lambda one: len(one.body)).body) if bodies else None
 
 
 def _stage_totals(config: RunConfig) -> dict[str, probe.StageTotals]:

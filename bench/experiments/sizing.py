@@ -20,6 +20,7 @@ class Demand:
 
     ``growth``: expected growth of the peak (0.2: by a fifth). ``rise_per_minute``: fastest rise of load, as a share of
     the load one minute before. ``burst``: rate of the busiest second over the mean of its minute.
+    ``burst_known``: False if it is an assumption.
     """
 
     peak_per_s: float
@@ -27,6 +28,7 @@ class Demand:
     growth: float = 0.0
     rise_per_minute: float = 0.1
     burst: float = 1.0
+    burst_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def size(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: 
     rise = (1 + demand.rise_per_minute) ** (delays.total_s / 60) - 1
     bounds = {
         f"load rises by {rise:.0%} in the {delays.total_s:.0f} s until a new instance serves": 1 / (1 + rise),
-        f"the busiest second has {demand.burst:.2f} times its minute's mean": 1 / demand.burst,
+        _burst_in_words(demand): 1 / demand.burst,
     }
     binds = min(bounds, key=lambda name: bounds[name])
     factor = bounds[binds]
@@ -102,6 +104,11 @@ def size(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: 
         floor_per_million=price_per_hour / (capacity_per_s * 3600) * 1e6,
         policy=policy(target),
     )
+
+
+def _burst_in_words(demand: Demand) -> str:
+    text = f"the busiest second has {demand.burst:.2f} times its minute's mean"
+    return text if demand.burst_known else f"{text} (assumed, not measured: pass --trace or --burst)"
 
 
 def policy(target_per_instance: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import Unusable
 from ..load.target import Target
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
+"""The first request to an admin route of a server waits for the import of a framework."""
 PATH = "/admin/slowdown"
 
 

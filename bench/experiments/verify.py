@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from ..errors import Unusable
 from ..explain.changes import Change
 from ..explain.forecast import Forecast
+from ..explain.ratio import Ratio
 from ..load import target
 from ..load.payload_set import PayloadSet
 from ..load.raw_run import Watch
-from ..result.verifications import SLOWDOWN, Ratio, Verification
+from ..result.verifications import SLOWDOWN, Verification
 from . import blocks
 from .blocks import Variant
 from .config import RunConfig

@@ -17,6 +17,8 @@ MIN_SIZES = 2
 MAX_STEPS = 3
 MIN_STEP_SHARE = 0.10
 MIN_STEP_SIGMAS = 4.0
+MIN_R2, MIN_R2_OF_CLEAR = 0.25, 0.02
+CLEAR_SIGMAS = 5.0
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -120,7 +122,8 @@ def costs(runs: Runs) -> tuple[SizeCost, ...]:
 
 
 def fit(runs: Runs) -> BatchLaw | None:
-    """The law by weighted least squares; None unless two sizes have five runs each.
+    """The law by weighted least squares; None unless two sizes have five runs each, and for a law that the runs do not
+    follow: one whose rows cost nothing, or that explains next to nothing of the spread.
 
     Service times scatter in proportion to their mean, so that the weight of a run is the inverse square of the expected
     time of its size. Steps are added one by one, while a step is significant at four standard errors and adds a tenth
@@ -135,7 +138,16 @@ def fit(runs: Runs) -> BatchLaw | None:
         if added is None:
             break
         above = (*above, added)
-    return _law(sizes, tuple(sorted(above)))
+    found = _law(sizes, tuple(sorted(above)))
+    return found if _follows(found) else None
+
+
+def _follows(law: BatchLaw) -> bool:
+    """Whether the runs follow the law. Pauses spread single runs widely around a slope that is clear nevertheless."""
+    if law.per_row_ms <= 0:
+        return False
+    clear = law.per_row_ms >= CLEAR_SIGMAS * law.per_row_error_ms
+    return law.r2 >= (MIN_R2_OF_CLEAR if clear else MIN_R2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

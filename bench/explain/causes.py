@@ -48,8 +48,6 @@ THRESHOLDS = (
     Threshold(BANDWIDTH, "nominal_use", 0.70, 0.30),
     # An upper bound of the link's use can speak against the link, but never for it.
     Threshold(BANDWIDTH, "link_use", None, 0.30),
-    # Segments are sent again when the link loses packets. A link without losses may still be slow.
-    Threshold(BANDWIDTH, "retransmits", 10.0, 0.0),
     Threshold(MODEL, "memory_share", 0.95, 0.80),
     Threshold(MODEL, "major_faults_per_s", 10.0, 1.0),
     Threshold(MODEL, "fixed_share", None, 0.20),
@@ -147,6 +145,6 @@ def _shares(observed: Observations, cause: str) -> tuple[float | None, float | N
 
 
 def terms_without_cause() -> tuple[str, ...]:
-    """The terms of the account that belong to no cause: those of the generator, and network and unexplained."""
+    """The terms of the account that belong to no cause: those of the generator, and what is unexplained."""
     claimed = {name for names in TERMS_OF.values() for name in names}
     return tuple(name for name in TERMS if name not in claimed)

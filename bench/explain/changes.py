@@ -76,7 +76,7 @@ class Change:
         """The flags of ``bench whatif`` that describe the change."""
         found = [f"--set {name}={getattr(self, name):g}" for name in SETTINGS if getattr(self, name) is not None]
         found += [f"--rate x{self.rate:g}"] if self.rate != 1.0 else []
-        found += [f"--candidate {self.candidate}"] if self.candidate else []
+        found += [f"--candidate {self.candidate.partition(' ')[0]} --artifact FOLDER"] if self.candidate else []
         found += [f"--compute x{self.compute:g}"] if self.compute != 1.0 and not self.candidate else []
         found += [f"--extra-us {self.extra_us}"] if self.extra_us else []
         found += ["--payload binary"] if self.binary else []

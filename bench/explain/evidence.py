@@ -51,6 +51,7 @@ def of_bandwidth(observed: Observations) -> list[Evidence]:
     rate = len(observed.account.total_ns) / max(observed.seconds, 1e-9)
     megabits = (observed.request_bytes + observed.reply_bytes) * rate * 8 / 1e6
     write, receive = observed.median.terms_ms["write"], observed.median.terms_ms["receive"]
+    received = f", and {receive:.3f} ms more until the server has its last byte" if observed.account.with_server else ""
     return [
         Evidence(
             f"a request body has {in_bytes(observed.request_bytes)}, a response body {in_bytes(observed.reply_bytes)}: "
@@ -59,8 +60,8 @@ def of_bandwidth(observed: Observations) -> list[Evidence]:
             megabits,
         ),
         Evidence(
-            f"a typical request takes {write:.3f} ms to write, and {receive:.3f} ms more until the server has its last "
-            f"byte; its response takes {reading_ms(observed):.3f} ms from the first byte to the last"
+            f"a typical request takes {write:.3f} ms to write{received}; its response takes "
+            f"{reading_ms(observed):.3f} ms from the first byte to the last"
         ),
         *_nominal(observed, rate),
         *_effective(observed, rate),
@@ -112,7 +113,7 @@ def _effective(observed: Observations, rate_per_s: float) -> list[Evidence]:
 
 
 def _machine(observed: Observations) -> list[Evidence]:
-    """The traffic of this machine's interfaces, and the TCP segments that it sent again."""
+    """The traffic of this machine's interfaces."""
     found = []
     texts = {
         "net_in": "its network interfaces received {} per second, all programs together",
@@ -122,9 +123,6 @@ def _machine(observed: Observations) -> list[Evidence]:
         value = observed.mean(name)
         if value is not None:
             found.append(Evidence(f"this machine: {text.format(in_bytes(value))}", name, value))
-    again = observed.mean("retransmits")
-    if again is not None:
-        found.append(Evidence(f"this machine sent {again:.1f} TCP segments per second again", "retransmits", again))
     return found
 
 
@@ -201,10 +199,12 @@ def _load(observed: Observations) -> list[Evidence]:
     batching = observed.batching
     if batching is None or not batching.capacity_per_s:
         return []
-    load = batching.rows_per_s / batching.capacity_per_s
-    text = (
-        f"{batching.rows_per_s:,.0f} rows/s arrived, and one instance computes at most {batching.capacity_per_s:,.0f}"
-    )
+    work = busiest(observed.timeline.works) if observed.timeline is not None else None
+    instances = (work.instances if work is not None else None) or 1
+    whole = batching.capacity_per_s * instances
+    load = batching.rows_per_s / whole
+    of = "one instance computes" if instances == 1 else f"{instances} instances compute"
+    text = f"{batching.rows_per_s:,.0f} rows/s arrived, and {of} at most {whole:,.0f}"
     return [Evidence(f"{text}: a load of {load:.0%}", "load", load)]
 
 

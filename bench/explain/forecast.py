@@ -20,10 +20,10 @@ from .replay import Codec, Layout, Replayed
 from .service import Service
 from .workload import BLOCKS, Columns, NoForecast, Workload
 
-QUANTILES = {"p50": 0.50, "p99": 0.99}
-REPLAYS_WITHIN = {"p50": 0.10, "p99": 0.15}
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+REPLAYS_WITHIN = {"p50": 0.10, "p90": 0.12, "p99": 0.15}
 """How far the replay of the run itself may be from what was measured."""
-MODEL_ERROR = {"p50": 0.06, "p99": 0.08}
+MODEL_ERROR = {"p50": 0.06, "p90": 0.07, "p99": 0.08}
 """Standard error of the logarithm of a forecast beyond what resampling shows, until verifications tell it."""
 PRIOR_WEIGHT = 4
 """The number of verifications that outweigh it."""
@@ -98,6 +98,7 @@ class Forecast:
 def measured(window: Columns, stretches: Sequence[Span], works: Sequence[ModelWork], *, binary: bool) -> Measured:
     """What the measured rows of a record tell. Raises NoForecast with what is missing."""
     layout = replay.layout_of(works)
+    window, stretches = workload.shortened(window, stretches)
     load = workload.of_record(window, stretches)
     if len(load.due_ns) < MIN_REQUESTS:
         raise NoForecast(f"{len(load.due_ns)} requests are too few for a p99, and {MIN_REQUESTS} are needed")

@@ -13,12 +13,16 @@ def of_self_inflicted(observed: Observations) -> list[Evidence]:
     """Everything that the server costs itself, in the order: timer, codecs, padding, event loop, collector, threads."""
     terms = observed.median.terms_ms
     codec = sum(terms[name] for name in CODEC)
-    return [
+    by_stage = [
         Evidence(
             f"a typical request waits {terms['queue_timer']:.3f} ms for a batch to fill while an instance is idle "
             f"(queue_busy, while all are busy: {terms['queue_busy']:.3f} ms)"
         ),
         Evidence(f"decoding, assembling, scattering and encoding take {codec:.3f} ms of it"),
+    ]
+    # A server without stage times says nothing of these: a zero would be a claim.
+    return [
+        *(by_stage if observed.account.with_server else ()),
         *_padding(observed),
         *_event_loop(observed),
         *_collections(observed),

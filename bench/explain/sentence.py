@@ -13,10 +13,10 @@ PHRASES = {
     "queue_busy": "waiting while every model instance was busy",
     "queue_timer": "waiting for a batch to fill while an instance was free",
     "assemble": "assembling the batch",
-    "compute": "the model computing",
+    "compute": "the run of the model (wall time)",
     "scatter": "taking the batch apart",
     "encode": "encoding the reply",
-    RESIDUAL: "network and unexplained",
+    RESIDUAL: "network, event loop and unexplained",
 }
 WITHOUT_SERVER = "server and network together (the server sent no stage times)"
 # Below both limits, a gap between median and tail is noise.

@@ -120,6 +120,13 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
     return _band(f"p{quantile * 100:g}", account, rows, low, high) if len(rows) >= MIN_BAND else None
 
 
+def between(account: Account, low: float, high: float) -> Band | None:
+    """The mean account of the requests between two quantiles, for runs with few requests; None with fewer than two."""
+    count = len(account.total_ns)
+    rows = account.order[int(low * count) : int(np.ceil(high * count))]
+    return _band(f"{low:.0%} to {high:.0%}", account, rows, low, high) if len(rows) > 1 else None
+
+
 def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
     """The indices of the requests in the band around a quantile, the fastest first."""
     low, high = band_around(quantile)

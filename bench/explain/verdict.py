@@ -50,11 +50,12 @@ class Cause:
 class Verdict:
     """``causes``: one to ``MAX_CAUSES``, the most important first. The first is ``none`` if no known cause was found.
 
-    ``ruled_out``: names of causes that the run speaks against.
+    ``ruled_out``: names of causes that the run speaks against. ``tried``: those for which an experiment was made.
     """
 
     causes: tuple[Cause, ...]
     ruled_out: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
 
 
 def rank(found: Sequence[Cause], ruled_out: Sequence[str] = ()) -> Verdict:

@@ -30,7 +30,7 @@ def of_weights(observed: Observations) -> list[Evidence]:
     if costs:
         share = reading_ms / costs[0].ms
         rows = f"{costs[0].rows} row{'s' if costs[0].rows > 1 else ''}"
-        text = f"{text}: reading them takes {reading_ms:.3f} ms (inferred), {share:.0%} of a run of {rows}"
+        text = f"{text}: reading them takes {reading_ms:.3f} ms (inferred), {_of_a_run(share)} of {rows}"
         found.append(Evidence(text, "weights_share", share))
     runs_per_s = main.runs / main.seconds
     moved = size * runs_per_s
@@ -43,3 +43,8 @@ def of_weights(observed: Observations) -> list[Evidence]:
         text = f"the last-level cache of this machine has {in_bytes(cache)}, {fits}"
         found.append(Evidence(text, "weights_over_cache", size / cache))
     return found
+
+
+def _of_a_run(share: float) -> str:
+    """Runs that are shorter than one reading do not read everything from memory."""
+    return f"{share:.0%} of a run" if share <= 1 else "more than a run"

@@ -16,9 +16,12 @@ from .stages import TERMS, Account
 BLOCKS = 24
 """Stretches of time in which a record is cut. Requests, and the noise of the machine, stay together within one."""
 NS_PER_S = 1e9
+MOST_REQUESTS = 30_000
+"""A longer record is cut: a simulation of as many takes about a second."""
 BEFORE = ("send_lag", "connect", "write", "receive", "decode")
 AFTER = ("scatter", "encode", "residual")
 WAKE_QUANTILE = 0.05
+MOST_UNEXPLAINED = 0.05
 
 Columns = dict[str, NDArray[np.int64]]
 Integers = NDArray[np.int64]
@@ -69,6 +72,16 @@ class Workload:
         return np.concatenate(indices), np.concatenate(instants)
 
 
+def shortened(window: Columns, stretches: Sequence[Span]) -> tuple[Columns, tuple[Span, ...]]:
+    """The first ``MOST_REQUESTS`` of the measured rows, and the stretches of time in which they were due."""
+    due_ns = window["due_ns"]
+    if len(due_ns) <= MOST_REQUESTS:
+        return window, tuple(stretches)
+    end_s = float(due_ns[MOST_REQUESTS]) / NS_PER_S
+    kept = tuple((start_s, min(stop_s, end_s)) for start_s, stop_s in stretches if start_s < end_s)
+    return {name: column[:MOST_REQUESTS] for name, column in window.items()}, kept
+
+
 def of_record(window: Columns, stretches: Sequence[Span]) -> Workload:
     """The workload of the measured rows. Raises NoForecast without stage times, and where many requests failed."""
     answered = window["outcome"] == Outcome.OK
@@ -81,7 +94,7 @@ def of_record(window: Columns, stretches: Sequence[Span]) -> Workload:
     runs = account.batch > 0
     waits_ns = term["queue_busy"][runs]
     return Workload(
-        due_ns=_without_pauses(account.due_ns, stretches),
+        due_ns=without_pauses(account.due_ns, stretches),
         before_ns=sum((term[name] for name in BEFORE), np.zeros_like(account.due_ns)),
         decode_ns=term["decode"],
         rows=_rows(account, _payload_of(window, account)),
@@ -98,7 +111,8 @@ def _payload_of(window: Columns, account: Account) -> Integers:
     return window["payload"][np.searchsorted(window["due_ns"], account.due_ns)]
 
 
-def _without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
+def without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
+    """Intended instants from 0, without the time between the measured stretches."""
     moved, passed_ns = due_ns.copy(), 0
     for start_s, end_s in stretches:
         inside = (due_ns >= start_s * NS_PER_S) & (due_ns < end_s * NS_PER_S)
@@ -108,17 +122,26 @@ def _without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
 
 
 def _rows(account: Account, payload: Integers) -> Integers:
-    """The rows of each request: those of the smallest run in which a request with its payload was.
+    """The rows of each request: equal ones if those explain all runs, else by payload, the smallest run that held it.
 
     Raises NoForecast where runs held more rows than these requests have: another client's, or unknown sizes.
     """
-    rows = np.zeros(len(account.batch), dtype=np.int64)
-    for one in np.unique(payload):
-        same = (payload == one) & (account.batch > 0)
-        rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
     order, first = batches.group(account)
-    if len(first):
-        known = np.add.reduceat(rows[order], first).sum()
-        if abs(known / account.batch[order][first].sum() - 1) > 0.05:
-            raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
+    rows = np.zeros(len(account.batch), dtype=np.int64)
+    if not len(first):
+        return rows
+    in_runs = account.batch[order][first]
+    equal = max(round(in_runs.sum() / len(order)), 1)
+    rows[order] = equal
+    if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
+        for one in np.unique(payload):
+            same = (payload == one) & (account.batch > 0)
+            rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
+    if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
+        raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
     return rows
+
+
+def _unexplained(rows: Integers, order: NDArray[np.intp], first: NDArray[np.intp], in_runs: Integers) -> float:
+    """The rows by which runs differ from the requests in them, as a share of all."""
+    return float(np.abs(np.add.reduceat(rows[order], first) - in_runs).sum() / in_runs.sum())

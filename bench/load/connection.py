@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -12,6 +14,9 @@ from .measurements import Ending, Outcome, Request
 from .server_timing import NOTHING, Carrier
 
 MAX_DETAIL_BYTES = 4096
+TCP_INFO_BYTES = 104
+TOTAL_RETRANS = struct.Struct("100xI")
+"""``tcpi_total_retrans`` of Linux's ``struct tcp_info``, behind eight bytes and 23 other numbers."""
 Clock = Callable[[], int]
 
 
@@ -52,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._surplus = False
         self._delimited = False
         self._headers_seen = False
+        self._is_page = False
         self._status = 0
         self._bytes_in = 0
         self._timing_value = b""
@@ -74,6 +80,17 @@ class Connection(asyncio.Protocol):
         self._request = None
         if self._transport is not None:
             self._transport.abort()
+
+    def resent(self) -> int | None:
+        """TCP segments that this connection sent again; None where the kernel does not tell."""
+        found = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if found is None:
+            return None
+        try:
+            info = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+            return int(TOTAL_RETRANS.unpack(info)[0])
+        except (AttributeError, OSError, struct.error):
+            return None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -127,6 +144,8 @@ class Connection(asyncio.Protocol):
             self._timing_value = value
         elif key in (b"content-length", b"transfer-encoding"):
             self._delimited = True
+        elif key == b"content-type":
+            self._is_page = value.lower().startswith(b"text/html")
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
@@ -134,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._bytes_in += len(body)
-        if self._status >= 300 and len(self._detail) < MAX_DETAIL_BYTES:
+        if (self._status >= 300 or self._is_page) and len(self._detail) < MAX_DETAIL_BYTES:
             self._detail += body[: MAX_DETAIL_BYTES - len(self._detail)]
 
     def on_message_complete(self) -> None:
@@ -147,6 +166,8 @@ class Connection(asyncio.Protocol):
 
     def _answered(self) -> Ending:
         outcome = Outcome.OK if 200 <= self._status < 300 else Outcome.STATUS
+        if self._is_page and outcome == Outcome.OK and self._request is not None and self._request.bytes_out:
+            outcome = Outcome.HTML
         timing = self._carrier.read(self._timing_value) if self._timing_value else NOTHING
         return Ending(outcome, self._status, self._bytes_in, timing, self._detail)
 

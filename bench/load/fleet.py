@@ -146,6 +146,9 @@ def merge(parts: Sequence[RawRun], what: Schedule | Callers) -> RawRun:
         interrupted=any(one.interrupted for one in parts),
         abandoned=sum(one.abandoned for one in parts),
         start_ns=min(one.start_ns for one in parts),
+        connections=sum(one.connections for one in parts),
+        run_delay=max((one.run_delay for one in parts if one.run_delay is not None), default=None),
+        resent=sum(known) if (known := [one.resent for one in parts if one.resent is not None]) else None,
     )
 
 

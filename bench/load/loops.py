@@ -18,6 +18,7 @@ from .arrivals import NS_PER_S
 from .callers import Callers
 from .connection import Clock
 from .measurements import Measurements, Outcome, Request
+from .own_delay import delay_since, own_run_delay_ns
 from .pool import Dial, Pool
 from .raw_run import RawRun, Snapshot, Watch
 from .schedule import MAX_ARRIVALS, Schedule
@@ -98,6 +99,8 @@ class Load(ABC):
         self._sending = True
         self._cpu_s = 0.0
         self._wall_s = 0.0
+        self._delay_ns: int | None = None
+        self._resent: int | None = None
         self._interrupted = False
 
     @abstractmethod
@@ -118,6 +121,7 @@ class Load(ABC):
         """Send from that instant on, with the connections that are open."""
         self._start_ns = self._measurements.start_ns = start_ns
         self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
+        self._delay_ns = own_run_delay_ns()
         if not self._interrupted:
             self._start()
 
@@ -150,6 +154,9 @@ class Load(ABC):
             interrupted=self._interrupted,
             abandoned=self.pool.in_flight,
             start_ns=self._start_ns,
+            connections=self.pool.opened_in_all,
+            run_delay=self._delay_ns / 1e9 / self._wall_s if self._delay_ns is not None and self._wall_s > 0 else None,
+            resent=self._resent,
         )
 
     def _renew_wires(self, now_ns: int) -> None:
@@ -166,6 +173,8 @@ class Load(ABC):
             self._stop()
             self._cpu_s = time.process_time() - self._cpu_s
             self._wall_s = time.perf_counter() - self._wall_s
+            self._delay_ns = delay_since(self._delay_ns)
+            self._resent = self.pool.resent()
         if self.pool.in_flight == 0:
             self._driver.end()
 

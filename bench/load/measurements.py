@@ -40,6 +40,8 @@ class Outcome(enum.IntEnum):
     TIMEOUT = 2
     CONNECTION = 3
     TRUNCATED = 4
+    HTML = 5
+    """A page, such as that of a login, for a request with a body. No model answers with one."""
 
 
 class Request:

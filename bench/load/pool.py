@@ -44,6 +44,7 @@ class Pool:
         self.peak_in_flight = 0
         self.cap_hits = 0
         self.exhausted = False
+        self.opened_in_all = 0
         self._carrier = shot.carrier
         self._max_connections = shot.max_connections
         self._clock = clock
@@ -96,8 +97,14 @@ class Pool:
         for connection in tuple(self.connections):
             connection.abort()
 
+    def resent(self) -> int | None:
+        """TCP segments sent again on the connections that are open now; None where the kernel does not count them."""
+        counts = [count for one in self.connections if (count := one.resent()) is not None]
+        return sum(counts) if counts else None
+
     def opened(self, connection: Connection) -> None:
         self.connections.add(connection)
+        self.opened_in_all += 1
         self.dialling -= 1
         self._ready(connection)
         self._changed()

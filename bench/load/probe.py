@@ -51,6 +51,19 @@ def metadata(target: Target, model: str | None = None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def models(target: Target) -> tuple[str, ...] | None:
+    """The models that are ready, by the repository index of the Open Inference Protocol; None without an index."""
+    body = _get(target, "/v2/repository/index", b"{}")
+    try:
+        found = json.loads(body) if body else None
+    except ValueError:
+        return None
+    if not isinstance(found, list):
+        return None
+    ready = [one for one in found if isinstance(one, dict) and one.get("state", "READY") in ("READY", "")]
+    return tuple(dict.fromkeys(str(one["name"]) for one in ready if "name" in one))
+
+
 def stage_totals(target: Target) -> dict[str, StageTotals]:
     """The server's stage histograms, summed over models; empty for a server that has none."""
     body = _get(target, "/metrics")
@@ -79,12 +92,13 @@ def stage_means_ms(before: dict[str, StageTotals], after: dict[str, StageTotals]
     return means
 
 
-def _get(target: Target, path: str) -> str | None:
+def _get(target: Target, path: str, posted: bytes | None = None) -> str | None:
     """The body of a 200; None for any other response and without one, because a load does not depend on it."""
     make = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
     connection = make(target.host, target.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", path)
+        kind = {"Content-Type": "application/json"} if posted is not None else {}
+        connection.request("GET" if posted is None else "POST", path, posted, kind)
         response = connection.getresponse()
         body = response.read(MAX_BODY_BYTES)
         return body.decode("utf-8", "replace") if response.status == 200 else None

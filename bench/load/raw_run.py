@@ -32,7 +32,9 @@ class RawRun:
     empty for a closed loop. ``generator_cpu``: share of one core while requests were sent, 1.0 = all of it.
     ``cap_hits``: requests that waited because all connections were open and busy. ``exhausted``: this machine had no
     file descriptor, port or memory for another connection. ``abandoned``: requests in flight at Ctrl-C, which have no
-    row. ``start_ns``: the start of the load by perf_counter, which all processes of a machine share.
+    row. ``start_ns``: the start of the load by perf_counter, which all processes of a machine share. ``connections``:
+    opened in all. ``run_delay``: the share of the time in which the generator was ready and waited for a core; None
+    where the kernel does not tell. ``resent``: TCP segments that were sent again on the connections open at the end.
     """
 
     columns: dict[str, NDArray[np.int64]]
@@ -45,3 +47,6 @@ class RawRun:
     interrupted: bool
     abandoned: int
     start_ns: int = 0
+    connections: int = 0
+    run_delay: float | None = None
+    resent: int | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import Unusable
 
@@ -40,6 +40,12 @@ class Target:
 
     def tls_context(self) -> ssl.SSLContext | None:
         return ssl.create_default_context() if self.tls else None
+
+
+def of_model(target: Target, model: str) -> Target:
+    """The Open Inference path of a model on the same server."""
+    path = f"/v2/models/{quote(model)}/infer"
+    return replace(target, url=target.root + path, path=path)
 
 
 def parse(url: str) -> Target:

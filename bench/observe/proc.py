@@ -1,22 +1,25 @@
 """Kernel counters: of one process and its control groups, of all cores, and of the network interfaces.
 
-psutil finds processes and interfaces. It has no counter of major faults by process, run-queue delay, pressure, tasks
-that are ready, or TCP retransmits; these are read from ``/proc`` here.
+psutil finds processes and interfaces. It has no counter of major faults by process, run-queue delay, pressure, or tasks
+that are ready; these are read from ``/proc`` here.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from server.system import cgroup
 
+from .tree import Threads
+
 ROOT = Path("/")
-MAX_THREADS = 256
-"""Threads of a process whose run-queue delay is read at each look; more would take too long."""
+SUMS = ("major_faults", "cpu_ticks")
+"""Counters that keep the share of a process that has ended."""
 
 
 def is_here(host: str) -> bool:
@@ -33,54 +36,49 @@ def is_here(host: str) -> bool:
         return False
 
 
-def find_listener(port: int) -> int | None:
-    """The process that listens on a TCP port, the one with the lowest number of several.
-
-    None where none listens, or where it belongs to another user whose sockets this user may not see.
-    """
-    found = (
-        one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr.port == port
-    )
-    return min((one.pid for one in found if one.pid is not None), default=None)
-
-
 class ServerFiles:
-    """Reads the counters of one process, its control groups and the cores. ``root``: where ``proc`` and ``sys`` are."""
+    """Reads the counters of a server's processes, its control groups and the cores.
 
-    def __init__(self, pid: int, root: Path = ROOT) -> None:
+    ``pids``: the processes whose counters are added up, the first one being the one that listens. ``root``: where
+    ``proc`` and ``sys`` are.
+    """
+
+    def __init__(self, pids: Sequence[int], root: Path = ROOT) -> None:
+        self.pids = tuple(pids)
         self._root = root
-        self._process = root / "proc" / str(pid)
-        self._groups = cgroup.of(pid, root)
+        self._groups = cgroup.of(pids[0], root)
+        self._threads = Threads(root)
+        self._gone = dict.fromkeys(SUMS, 0.0)
+        self._last: dict[int, dict[str, float]] = {}
 
     def read(self) -> dict[str, float]:
         """The counters now, each since its own beginning. Names end in the unit; what cannot be read is missing."""
         return {
-            **self._stat(),
-            **self._run_delay(),
+            **self._stats(),
+            **self._threads.read(self.pids),
+            **self._loop_delay(),
             **self._control_groups(),
             **_pressure(self._root / "proc/pressure/cpu"),
             **_cores(self._root),
         }
 
-    def _stat(self) -> dict[str, float]:
-        """CPU time, threads, resident memory and major faults: one file has all of them."""
-        try:
-            fields = (self._process / "stat").read_text().rpartition(")")[2].split()
-            return {
-                "major_faults": float(fields[9]),
-                "cpu_ticks": float(fields[11]) + float(fields[12]),
-                "threads": float(fields[17]),
-                "rss_pages": float(fields[21]),
-            }
-        except (OSError, IndexError, ValueError):
+    def _stats(self) -> dict[str, float]:
+        """CPU time, threads, resident memory and major faults of all processes. One that ended keeps its CPU time."""
+        now = {pid: found for pid in self.pids if (found := stat(pid, self._root))}
+        for pid in self._last.keys() - now.keys():
+            for name in SUMS:
+                self._gone[name] += self._last[pid][name]
+        self._last = now
+        if not now:
             return {}
+        whole = {name: sum(one[name] for one in now.values()) for name in next(iter(now.values()))}
+        return {name: value + self._gone.get(name, 0.0) for name, value in whole.items()}
 
-    def _run_delay(self) -> dict[str, float]:
-        """Time that threads were ready to run and waited for a core: of all, and of the main one (the event loop)."""
+    def _loop_delay(self) -> dict[str, float]:
+        """Time that the main thread of the listening process (its event loop) was ready and waited for a core."""
+        main = self._root / "proc" / str(self.pids[0]) / "task" / str(self.pids[0])
         try:
-            threads = sorted((self._process / "task").iterdir(), key=lambda path: int(path.name))[:MAX_THREADS]
-            main = _run_delay_ns(self._process / "task" / self._process.name / "schedstat")
-            return {"run_delay_ns": sum(_run_delay_ns(path / "schedstat") for path in threads), "loop_delay_ns": main}
+            return {"loop_delay_ns": float((main / "schedstat").read_text().split()[1])}
         except (OSError, IndexError, ValueError):
             return {}
 
@@ -88,29 +86,48 @@ class ServerFiles:
         throttling = self._groups.throttling()
         found = {
             "throttled_ns": None if throttling is None else throttling.throttled_ns,
+            "quota_cores": self._groups.quota_cores(),
             "memory_bytes": self._groups.memory_used_bytes(),
             "memory_limit_bytes": self._groups.memory_limit_bytes(),
         }
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def network(loopback: bool, root: Path = ROOT) -> dict[str, float]:
-    """Bytes that the interfaces took in and sent, and TCP segments that this machine sent again, all since boot.
+def stat(pid: int, root: Path = ROOT) -> dict[str, float]:
+    """CPU time, threads, resident memory and major faults of one process; empty if it ended."""
+    try:
+        fields = (root / "proc" / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return {
+            "major_faults": float(fields[9]),
+            "cpu_ticks": float(fields[11]) + float(fields[12]),
+            "threads": float(fields[17]),
+            "rss_pages": float(fields[21]),
+            **_own_pages(root / "proc" / str(pid) / "statm"),
+        }
+    except (OSError, IndexError, ValueError):
+        return {}
+
+
+def _own_pages(path: Path) -> dict[str, float]:
+    """Resident pages that are not mapped from files, such as weights; libraries are left out."""
+    try:
+        resident, shared = (float(one) for one in path.read_text().split()[1:3])
+        return {"own_pages": max(resident - shared, 0.0)}
+    except (OSError, ValueError):
+        return {"own_pages": 0.0}
+
+
+def network(loopback: bool) -> dict[str, float]:
+    """Bytes that the interfaces took in and sent since boot.
 
     ``loopback``: read that interface alone, because the server is on this machine and the load uses no other.
     """
     counters = psutil.net_io_counters(pernic=True, nowrap=False).items()
     chosen = [counts for name, counts in counters if (name == "lo") == loopback]
-    try:
-        rows = [line.split() for line in (root / "proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")]
-        names, values = rows
-        return {
-            "net_in_bytes": float(sum(counts.bytes_recv for counts in chosen)),
-            "net_out_bytes": float(sum(counts.bytes_sent for counts in chosen)),
-            "retransmits": float(values[names.index("RetransSegs")]),
-        }
-    except (OSError, IndexError, ValueError):
-        return {}
+    return {
+        "net_in_bytes": float(sum(counts.bytes_recv for counts in chosen)),
+        "net_out_bytes": float(sum(counts.bytes_sent for counts in chosen)),
+    }
 
 
 def core_ticks(root: Path = ROOT) -> dict[str, tuple[int, ...]]:
@@ -133,10 +150,6 @@ def _cores(root: Path) -> dict[str, float]:
         return {**{name: float(value) for name, value in cores.items()}, "running": running}
     except (OSError, LookupError, ValueError, StopIteration):
         return {}
-
-
-def _run_delay_ns(path: Path) -> float:
-    return float(path.read_text().split()[1])
 
 
 def _pressure(path: Path) -> dict[str, float]:

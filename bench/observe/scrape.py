@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ..load.target import Target
-from .proc import ServerFiles, find_listener, is_here, network
+from . import tree
+from .proc import ServerFiles, is_here, network, stat
 
 TICK_S = 0.2
 # Rendering metrics takes a millisecond or two of the server's event loop, and requests wait meanwhile: once a second.
@@ -129,6 +130,9 @@ class Client:
 def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bool = True) -> dict[str, Any]:
     """One look, as ``Scraped`` describes it. ``here``: the server runs on this machine."""
     seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(loopback=here)}
+    if here:
+        bench = (os.getpid(), *tree.generators(os.getppid()))
+        seen["bench_ticks"] = sum(stat(pid).get("cpu_ticks", 0.0) for pid in bench)
     ping_ns, answer = client.get("/ping")
     if answer is not None:
         seen["ping_ns"] = ping_ns
@@ -146,14 +150,16 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     """Look every ``TICK_S`` until standard input ends. Instants that a slow look has missed are skipped."""
     client, notes = Client(host, port, tls), []
     here = is_here(host)
-    pid = find_listener(port) if here else None
+    found = tree.listeners(port) if here else ()
+    pid = found[0] if found else None
+    roots = tree.roots(found)
     if not here:
         notes.append("The server runs on another machine: its CPU, throttling and run queue are unknown.")
     elif pid is None:
         notes.append(
             "No process that this user may see listens on the port (a container?): its CPU and memory are unknown."
         )
-    files = ServerFiles(pid) if pid is not None else None
+    files = ServerFiles(_processes(found, roots)) if pid is not None else None
     looks = [look(client, files, with_metrics=True, here=here)]
     print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
@@ -162,11 +168,22 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     begun_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
         ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
-        looks.append(look(client, files, has_metrics and (bool(ready) or tick % TICKS_PER_SCRAPE == 0), here))
+        whole = bool(ready) or tick % TICKS_PER_SCRAPE == 0
+        if files is not None and whole:
+            files.pids = _processes(found, roots)
+        looks.append(look(client, files, has_metrics and whole, here))
+        if files is not None and whole:
+            looks[-1]["strangers"] = tree.strangers(port, (os.getpid(), *tree.generators(os.getppid()), *files.pids))
         if ready:
             break
         tick = max(tick + 1, int((time.monotonic() - begun_s) / TICK_S))
     return {"looks": looks, "notes": notes, "pid": pid, "clock_ticks_per_s": os.sysconf("SC_CLK_TCK")}
+
+
+def _processes(listeners: tuple[int, ...], roots: tuple[int, ...]) -> tuple[int, ...]:
+    """The processes of the server, the one that listens first."""
+    everything = tree.with_children((*roots, *listeners))
+    return (listeners[0], *(pid for pid in everything if pid != listeners[0]))
 
 
 def main() -> None:

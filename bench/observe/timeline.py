@@ -20,9 +20,13 @@ Span = tuple[float, float]
 """Begin and end in seconds after the start of the load. Each repeat of a run has one measured span."""
 
 SERIES = {
-    "server_cpu_cores": "CPU of the server, cores",
+    "server_cpu_cores": "CPU of the server with its child processes, cores",
+    "busiest_thread": "CPU of its busiest thread, share of a core",
+    "other_cores": "CPU of programs that are neither the server nor bench, cores",
+    "strangers": "connections to the server from other programs of this machine",
     "machine_busy": "CPU of the whole machine, share",
     "rss_bytes": "resident memory of the server",
+    "own_bytes": "resident memory of the server without mapped files",
     "memory_bytes": "memory of its cgroup",
     "throttled": "time its cgroup was throttled, share",
     "run_delay": "server threads ready but waiting for a core, cores",
@@ -34,7 +38,6 @@ SERIES = {
     "major_faults": "pages read from disk, per second",
     "net_in": "bytes that this machine's network took in, per second (the loopback for a server on it)",
     "net_out": "bytes that it sent, per second",
-    "retransmits": "TCP segments that this machine sent again, per second",
     "ping_ms": "answer to /ping, ms: network and event loop, no model",
     "scrape_ms": "answer to /metrics, ms",
     "queue_rows": "rows that wait in the server's queue",
@@ -72,7 +75,7 @@ class ServerTimeline:
     or None for each instant. ``costs_ms``: the server's cost table, ms by rows. ``load_s``: time to load and warm up
     the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
     figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
-    server reports it may use.
+    server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if unknown.
     """
 
     pid: int | None
@@ -86,6 +89,7 @@ class ServerTimeline:
     notes: tuple[str, ...]
     works: tuple[ModelWork, ...] = ()
     cores: float | None = None
+    quota_cores: float | None = None
 
     def values(self, name: str, spans: Sequence[Span]) -> list[float]:
         """The known values of a series in those spans; empty where the series is missing."""
@@ -122,6 +126,7 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
         notes=tuple(scraped.notes),
         works=model_work.build(ends),
         cores=_sum(last, "slipway_cores"),
+        quota_cores=next((look["quota_cores"] for look in reversed(looks) if "quota_cores" in look), None),
     )
 
 
@@ -156,9 +161,11 @@ def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> d
     rss = scaled("rss_pages", PAGE_BYTES)
     return {
         "rss_bytes": rss if any(value is not None for value in rss) else reported,
+        "own_bytes": scaled("own_pages", PAGE_BYTES),
         "memory_bytes": scaled("memory_bytes", 1),
         "running": scaled("running", 1),
         "threads": scaled("threads", 1),
+        "strangers": scaled("strangers", 1),
         "ping_ms": scaled("ping_ns", 1e-6),
         "scrape_ms": scaled("scrape_ns", 1e-6),
         "queue_rows": tuple(_sum(found, "slipway_queue_rows") for found in samples),
@@ -190,8 +197,19 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
         "major_faults": rate("major_faults", 1),
         "net_in": rate("net_in_bytes", 1),
         "net_out": rate("net_out_bytes", 1),
-        "retransmits": rate("retransmits", 1),
+        "busiest_thread": rate("busiest_ns", 1e-9),
+        "other_cores": _other_cores(looks, t_s, ticks_per_s),
     }
+
+
+def _other_cores(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float], ticks_per_s: int) -> Values:
+    """Cores that programs other than the server and bench used; None where one of the three is unknown."""
+    names = ("machine_ticks", "idle_ticks", "steal_ticks", "cpu_ticks", "bench_ticks")
+    rates = [_rate_of(t_s, [look.get(name) for look in looks], 1 / ticks_per_s) for name in names]
+    return tuple(
+        max(whole - idle - steal - server - bench, 0.0) if None not in (whole, idle, steal, server, bench) else None
+        for whole, idle, steal, server, bench in zip(*rates, strict=True)
+    )
 
 
 def _reported_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[str, Values]:

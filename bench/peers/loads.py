@@ -80,12 +80,12 @@ def by_engine(url: str, body: bytes, load: Load, seconds: float, seed: int) -> F
         raw = fleet.run(shot, schedule.build("poisson", load.rate_per_s, lasts_s, seed), 1)
     if raw.interrupted:
         raise KeyboardInterrupt
-    return of_engine(raw, connections)
+    return of_engine(raw)
 
 
-def of_engine(raw: RawRun, max_connections: int) -> Figure:
+def of_engine(raw: RawRun) -> Figure:
     """The figure of a run, with the problems of ``validity.judge`` and of too many failures."""
-    verdict = validity.judge(raw, raw.columns, 0, max_connections)
+    verdict = validity.judge(raw, raw.columns, 0)
     good = raw.columns["outcome"] == Outcome.OK
     latency_ns = np.sort((raw.columns["last_byte_ns"] - raw.columns["due_ns"])[good])
     ended_ns = raw.columns["last_byte_ns"][good]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..errors import Unusable
 from ..explain.explanation import Explanation
-from . import accounts, health, latency, runs, words
+from . import accounts, health, latency, runs, tried, words
 from .events import find
 from .latency import Lines
-from .source import Run, by_load, explained, read
+from .source import Run, by_load, explained, judged, read
 from .svg import stylesheet
 
 SCRIPT = Path(__file__).with_name("report.js")
@@ -37,12 +37,15 @@ def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
     body = "".join(
         (
             _head(run, explanation),
+            words.failures(run),
+            words.events(find(run)) if run.valid else "",
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
-            _section("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
-            _section("Server and machine", _notes(run) + _grid(health.server_charts(run), "panels small")),
-            _section("Audits", words.audits(explanation.audits) if run.valid else ""),
-            _section("Environment", words.environment(run)),
+            _section("Forecasts that were tried", tried.forecasts(run.log)),
+            _folded("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
+            _folded("Server and machine", _notes(run) + _grid(health.server_charts(run), "panels small")),
+            _folded("Audits", words.audits(explanation.audits) if run.valid else ""),
+            _folded("Environment", words.environment(run)),
             _section("Run it again", words.command(run)),
         )
     )
@@ -67,7 +70,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
     lines = Lines(capacity / rows_per_request if capacity is not None else None, objective_ms)
     return (
         _section("Where the time went", _grid([accounts.bars(explanation, with_server)]) + words.steps(run)),
-        _section("Causes and evidence", words.causes(explanation)),
+        _folded("All evidence, by resource", words.causes(explanation)),
         _section(
             "The tail",
             _grid([accounts.waterfall(explanation.tail, with_server), latency.percentiles(run)])
@@ -83,17 +86,17 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
 
 def _head(run: Run, explanation: Explanation) -> str:
     found = run.record
-    state = "valid" if run.valid else "invalid"
+    ok = found.validity.ok
+    state = "valid" if ok else "invalid in part" if run.valid else "invalid: its latency is not reliable, and not shown"
     partial = '<span class="badge bad">partial</span>' if found.partial else ""
-    sentence = found.sentence if run.valid else "This run is invalid: its latency is not reliable, and not shown."
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in found.validity.reasons)
     return (
         '<header><button type="button" id="theme" title="light or dark">◐</button>'
         f'<p class="eyebrow">Slipway bench: {escape(found.target.url)}</p>'
-        f'<h1>{escape(sentence)}</h1><p><span class="badge {"good" if run.valid else "bad"}">{state}</span>{partial}'
+        f'{words.verdict(judged(run))}<p><span class="badge {"good" if ok else "bad"}">{state}</span>{partial}'
         f"<span class=soft>{escape(words.load(run))}</span></p>"
         + (f'<ul class="reasons">{reasons}</ul>' if reasons else "")
-        + (words.tiles(run, explanation) if run.valid else "")
+        + (words.tiles(run, explanation) + words.paragraph(found.sentence) if run.valid else "")
         + "</header>"
     )
 
@@ -117,6 +120,11 @@ def _notes(run: Run) -> str:
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _folded(title: str, content: str) -> str:
+    """A section that a click opens."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
 
 
 def _grid(figures: Sequence[str], kind: str = "panels") -> str:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..explain.explanation import Explanation
+from ..explain.verdict import Verdict
 from ..load.measurements import Outcome
 from ..load.server_timing import MISSING
 from ..result import explained as reasons
-from ..result import record
+from ..result import record, verifications
 from ..result.record import RunRecord
+from ..result.verifications import Verification
 
 Columns = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones."""
+    """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones.
+
+    ``log``: the verifications of its forecasts, the oldest first.
+    """
 
     name: str
     record: RunRecord
     rows: Columns
     window: Columns
+    log: tuple[Verification, ...] = field(default=())
 
     @property
     def start_s(self) -> float:
@@ -38,7 +44,8 @@ class Run:
 
     @property
     def valid(self) -> bool:
-        return self.record.validity.ok
+        """Whether some latency of the run is reliable."""
+        return self.record.latency.corrected is not None and not self.record.validity.fatal
 
     @property
     def offered_per_s(self) -> float:
@@ -69,7 +76,7 @@ class Run:
 
 def read(path: Path) -> Run:
     """The run of a record file. Raises Unusable if the file is not a record."""
-    return of(path.name, *record.read(path))
+    return replace(of(path.name, *record.read(path)), log=tuple(verifications.read(path)))
 
 
 def of(name: str, found: RunRecord, rows: Columns) -> Run:
@@ -82,6 +89,14 @@ def of(name: str, found: RunRecord, rows: Columns) -> Run:
 def explained(run: Run) -> Explanation:
     """The explanation, computed again from the rows, so that the report of an old record uses today's rules."""
     return reasons.explain(run.record, run.rows, run.window)
+
+
+def judged(run: Run) -> Verdict:
+    """The verdict: that of the record after experiments, else by today's rules as the explanation is."""
+    if run.record.verdict is not None and run.record.verdict.tried:
+        return run.record.verdict
+    path = run.name if run.name.endswith(".json") else None
+    return reasons.verdict_of(run.record, run.rows, run.window, path)
 
 
 def by_load(runs: Sequence[Run]) -> list[Run]:

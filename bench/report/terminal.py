@@ -11,8 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ..explain import verdict
 from ..explain.explanation import Explanation
 from ..explain.stages import RESIDUAL, TERMS, Band
+from ..explain.verdict import Verdict
 from ..observe.model_work import STAGES, ModelWork
 from ..result.objective import Objective
 from ..result.record import ObjectiveRecord, RunRecord
@@ -35,6 +37,7 @@ SIGNS = {
     RESIDUAL: (".", "white"),
 }
 MIN_SHARE_SHOWN = 0.005
+CONFIDENCE_STYLES = {"proven": "green", "likely": "yellow", "undecided": "dim", "ruled_out": "dim"}
 MAX_BATCH_SIZES = 8
 STEP_HEADS = ("step", *STAGES, "runs", "rows per run", "busy", "padding")
 PIPE_WIDTH = 132
@@ -47,22 +50,25 @@ def console() -> Console:
 
 
 def show(record: RunRecord, console: Console) -> None:
-    """Print the card. An invalid run shows its reasons and no latency, because readers believe a figure once shown."""
+    """Print the card: the verdict, failures, then latency. A refused percentile shows its reason and no value."""
     parts: list[RenderableType] = [_facts(record)]
-    if record.validity.ok:
-        parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
-        if record.explanation is not None and record.explanation.causes:
-            parts += [Text(), _causes(record.explanation)]
-    else:
-        parts += [Text(), _invalid(record)]
+    if record.verdict is not None:
+        parts += [Text(), verdict_of(record.verdict)]
     if record.errors:
         parts += [Text(), _errors(record)]
+    if record.validity.reasons:
+        parts += [Text(), _invalid(record)]
+    if record.latency.corrected is not None:
+        parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
+        parts += [Text(f"Audit failed: {one}", style="bold red") for one in _broken_audits(record.explanation)]
     parts += [
         Text(),
         Text(f"Generator  {_health(record)}", style="dim"),
         Text(f"Again      {record.command}", style="dim"),
     ]
     state, style = ("valid", "green") if record.validity.ok else ("INVALID", "red")
+    if record.validity.reasons and not record.validity.fatal:
+        state = "INVALID IN PART"
     state += ", PARTIAL (interrupted)" if record.partial else ""
     console.print(
         Panel(
@@ -108,8 +114,15 @@ def _latency(record: RunRecord) -> RenderableType:
         ("from the actual send", "right"),
     ):
         table.add_column(name, justify="right" if justify == "right" else "left")
-    for name, one in (record.latency.corrected or {}).items():
+    refused = record.latency.untrusted or {}
+    every = {**(record.latency.corrected or {}), **refused}
+    for name, one in sorted(every.items(), key=lambda item: item[1].quantile):
         other = (record.latency.uncorrected or {}).get(name)
+        if name in refused:
+            lag_ms = record.validity.lags_ms.get(name, 0.0)
+            why = f"refused: the generator was late for {lag_ms:,.2f} ms of it"
+            table.add_row(name, "", why, _value(other) if other else "", style="yellow")
+            continue
         style = "dim" if one.value_ms is None else ""
         table.add_row(name, _value(one), _interval(one), _value(other) if other else "", style=style)
     return table
@@ -172,30 +185,41 @@ def step_cells(one: ModelWork) -> tuple[str, ...]:
     return (one.step, *times, f"{one.runs:,.0f}", f"{one.rows / one.runs:.2f}", busy, padding)
 
 
-def _causes(found: Explanation) -> RenderableType:
-    """Each cause on one line, the largest share first, with its strongest finding."""
-    table = Table(box=None, padding=(0, 2), title="Causes: evidence, not a verdict", title_justify="left")
-    for name, justify in (("", "left"), ("of p50", "right"), ("of the tail", "right"), ("evidence", "left")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
-    for cause in found.causes:
-        bound = "<= " if cause.at_most else ""
-        shares = [
-            f"{bound}{share:.0%}" if share is not None else "" for share in (cause.share_median, cause.share_tail)
-        ]
-        # The shares have columns of their own.
-        findings = [one for one in cause.evidence if one.measure not in ("share_median", "share_tail")]
-        strongest = next((one for side in ("for", "against", None) for one in findings if one.speaks == side), None)
-        table.add_row(
-            escape(cause.title), *shares, escape(strongest.text) if strongest is not None else "", style="dim"
-        )
-    return table
+def verdict_of(found: Verdict) -> RenderableType:
+    """The verdict: the first cause with its evidence, remedy, gain and proof, then the others in a line each."""
+    first, *others = found.causes
+    style = CONFIDENCE_STYLES[first.confidence]
+    head = Text("Verdict  ", style="bold")
+    head.append(f"{verdict.TITLES[first.name]} ", style="bold")
+    head.append(f"({verdict.CONFIDENCE_WORDS[first.confidence]})", style=style)
+    grid = Table.grid(padding=(0, 2))
+    for text in first.evidence:
+        grid.add_row("because", Text(text))
+    grid.add_row("do", Text(first.do))
+    if first.name != verdict.NONE:
+        grid.add_row("gain", Text(verdict.gain_in_words(first.gain)))
+        grid.add_row("prove", Text(first.prove))
+    lines: list[RenderableType] = [head, grid]
+    for one in others:
+        gain = f", {verdict.gain_in_words(one.gain)}" if one.name != verdict.NONE else ""
+        lines.append(Text(f"Also     {verdict.sentence(one)}{gain}", style="dim"))
+    return Group(*lines)
+
+
+def _broken_audits(found: Explanation | None) -> list[str]:
+    """Each broken law with its two figures."""
+    return [
+        f"{one.name}: {one.left} {one.left_value:.4g}, {one.right} {one.right_value:.4g}; {one.note}"
+        for one in (found.audits if found is not None else ())
+        if one.ok is False
+    ]
 
 
 def term_title(name: str, with_server: bool) -> str:
     """The title of a term. Without stage times of the server, the residual holds server and network."""
     if name != RESIDUAL:
         return name
-    return "network and unexplained" if with_server else "server and network"
+    return "network, event loop and unexplained" if with_server else "server and network"
 
 
 def bar(band: Band, width: int = BAR_WIDTH) -> Text:
@@ -253,7 +277,8 @@ def _stage_facts(record: RunRecord) -> list[str]:
 
 
 def _invalid(record: RunRecord) -> RenderableType:
-    lines = [Text("This run is invalid: its latency is not reliable, and not shown.", style="bold red")]
+    what = "its latency is not reliable, and not shown" if record.validity.fatal else "a part of it is refused"
+    lines = [Text(f"This run is invalid: {what}.", style="bold red")]
     return Group(*lines, *(Text(f"  - {reason}", style="red") for reason in record.validity.reasons))
 
 

@@ -8,10 +8,14 @@ from html import escape
 from ..explain.audits import Audit
 from ..explain.causes import Cause
 from ..explain.explanation import Explanation
+from ..explain.verdict import CONFIDENCE_WORDS, NONE, TITLES, Verdict, gain_in_words, sentence
+from .events import Event
 from .source import Run
 from .svg import number
 from .terminal import STEP_HEADS, step_cells
 
+MAX_EVENTS = 8
+LAG = "0.25 ms, or 10 % of the percentile"
 MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "speaks for neither side")}
 
 
@@ -32,6 +36,44 @@ def load(run: Run) -> str:
     count, times = window.requests, len(window.repeats)
     seconds = f"{number(window.seconds)} s" + (f" in {times} repeats" if times > 1 else "")
     return f"{kind}, {seconds}, {count:,} requests, {run.record.created}"
+
+
+def verdict(found: Verdict) -> str:
+    """The first cause as the headline, with its evidence, remedy, gain and proof; the others in a line each."""
+    first, *others = found.causes
+    state = CONFIDENCE_WORDS[first.confidence]
+    rows = [("because", "; ".join(first.evidence)), ("do", first.do)]
+    if first.name != NONE:
+        rows.append(("gain", gain_in_words(first.gain)))
+    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    if first.name != NONE:
+        items += f"<dt>prove</dt><dd><code>{escape(first.prove)}</code></dd>"
+    also = "".join(f"<li>{escape(sentence(one))}</li>" for one in others)
+    return (
+        f'<h1>{escape(TITLES[first.name])} <span class="confidence {first.confidence}">{state}</span></h1>'
+        f'<dl class="verdict">{items}</dl>' + (f'<p class="soft">Also:</p><ul class="also">{also}</ul>' if also else "")
+    )
+
+
+def failures(run: Run) -> str:
+    """The failures of the run, the most frequent first."""
+    if not run.record.errors:
+        return ""
+    rows = [
+        (one.kind, f"{one.count:,}", f"{one.share:.2%}", f"{one.code}: {one.message}" if one.code else one.message)
+        for one in run.record.errors
+    ]
+    return f"<section><h2>Failures</h2>{table(('kind', 'requests', 'share', 'first message'), rows)}</section>"
+
+
+def events(found: Sequence[Event]) -> str:
+    """What happened during the run, in words."""
+    if not found:
+        return ""
+    shown = "".join(f"<li>{one.at_s:.1f} s: {escape(one.text)}</li>" for one in found[:MAX_EVENTS])
+    more = len(found) - MAX_EVENTS
+    rest = f"<li>and {more} more, marked in the chart of latency over time</li>" if more > 0 else ""
+    return f'<section><h2>What happened</h2><ul class="events">{shown}{rest}</ul></section>'
 
 
 def tiles(run: Run, explanation: Explanation) -> str:
@@ -111,7 +153,8 @@ def health(run: Run) -> str:
     rows = [
         ("schedule kept", _percent(state.schedule_kept), "at least 99 %"),
         ("send lag p50", _ms(state.lag_p50_ms), ""),
-        ("send lag p99", _ms(state.lag_p99_ms), "1 ms, or 5 % of the median latency"),
+        ("send lag p99", _ms(state.lag_p99_ms), ""),
+        *((f"lag of the requests around {name}", _ms(lag), LAG) for name, lag in state.lags_ms.items()),
         ("CPU of its core", _percent(state.generator_cpu), "at most 80 %"),
         ("in flight at most", f"{state.peak_in_flight:,}", f"{run.record.load.connections:,} connections"),
     ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import Unusable
 from ..load.measurements import Outcome
 from .record import ObjectiveRecord
-from .statistics import Percentile
+from .statistics import Percentile, percentile_name
 
 MAX_ERROR_SHARE = 0.001
 """A higher share of failures misses any objective, so that a server cannot meet it by refusing requests."""
@@ -29,11 +29,6 @@ class Objective:
     @property
     def name(self) -> str:
         return f"{percentile_name(self.quantile)} <= {self.limit_ms:g} ms"
-
-
-def percentile_name(quantile: float) -> str:
-    """``p99`` of 0.99, ``p99.9`` of 0.999."""
-    return f"p{round(quantile * 100, 6):g}"
 
 
 def quantile(text: str) -> float:
@@ -64,7 +59,7 @@ def parse(text: str) -> Objective:
 def judge(
     objective: Objective, found: Percentile | None, window: dict[str, NDArray[np.int64]], seconds: float
 ) -> ObjectiveRecord:
-    """The state of the objective. ``found``: its percentile, None for an invalid run; ``window``: the measured rows."""
+    """The state of the objective. ``found``: its percentile, None if it is refused; ``window``: the measured rows."""
     latency_ns = window["last_byte_ns"] - window["due_ns"]
     good = (window["outcome"] == Outcome.OK) & (latency_ns <= objective.limit_ms * 1e6)
     share = float(good.mean()) if len(good) else 0.0

@@ -20,6 +20,7 @@ from ..errors import Unusable
 from ..explain.explanation import Explanation
 from ..explain.stages import Band
 from ..explain.verdict import Verdict
+from ..load.burst import Burst
 from ..load.calibration import Calibration
 from ..load.measurements import COLUMNS
 from ..observe.environment import Environment
@@ -118,7 +119,8 @@ class LatencyRecord:
     """Percentiles over successful requests, and over time-outs, which count as at least the limit.
 
     ``corrected``: from the intended instant. ``uncorrected``: from the actual send, as closed-loop tools report it.
-    ``untrusted``: those of an invalid run, so that a script that ignores ``validity`` finds no latency.
+    ``untrusted``: those that ``validity`` refuses, apart from the others, so that a script that ignores it does not use
+    them. The first two are None if all are refused.
     """
 
     corrected: dict[str, Percentile] | None
@@ -128,7 +130,7 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRecord:
-    """Requests per second in the window: offered (intended), sent, and goodput (successful)."""
+    """Requests per second of the measured time: offered (intended), sent, and goodput (successful)."""
 
     offered_per_s: float | None
     sent_per_s: float
@@ -149,6 +151,22 @@ class ObjectiveRecord:
     state: str
     good_share: float
     goodput_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """What the load cost the generator and its connections, warm-ups included.
+
+    ``connections``: opened in all for ``requests``. ``run_delay``: the share of the time in which the generator was
+    ready and waited for a core. ``resent``: TCP segments that it sent again. ``json_ms``: the time in which Python's
+    json reads the body and writes a response of its size here. None where one is unknown.
+    """
+
+    connections: int
+    requests: int
+    run_delay: float | None
+    resent: int | None
+    json_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +210,8 @@ class RunRecord:
     """One run.
 
     ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
-    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``verdict``: None in an older record.
-    ``raw``: the name of the file with the rows.
+    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``client`` and ``verdict``:
+    None in an older record. ``burst``: the burst probe, if one was made. ``raw``: the name of the file with the rows.
     """
 
     id: str
@@ -221,6 +239,8 @@ class RunRecord:
     explanation: Explanation | None = None
     link: Link | None = None
     memory: MemoryBandwidth | None = None
+    client: ClientRecord | None = None
+    burst: Burst | None = None
     verdict: Verdict | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)

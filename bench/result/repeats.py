@@ -22,7 +22,7 @@ INSTANTS = ("due_ns", "picked_ns", "send_ns", "sent_ns", "first_byte_ns", "last_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeat:
-    """One repeat. ``cut_ns``: the end of its warm-up, ``end_s``: its planned end, both after its own start.
+    """One repeat. ``cut_ns``: the end of its warm-up, ``end_s``: its end, both after its own start.
 
     ``shift_ns``: its start after the start of the first repeat. ``steady``: None if the cut does not test it.
     """
@@ -57,8 +57,18 @@ def cut(raws: Sequence[RawRun], seed: int, warmup_s: float | None, end_s: float)
     for number, raw in enumerate(raws):
         cut_ns, steady = _auto(raw) if warmup_s is None else (round(warmup_s * NS_PER_S), None)
         shift_ns = raw.start_ns - raws[0].start_ns
-        found.append(Repeat(number, seed + number, raw, cut_ns, end_s, shift_ns, steady))
+        found.append(Repeat(number, seed + number, raw, cut_ns, _end_s(raw, cut_ns, end_s), shift_ns, steady))
     return tuple(found)
+
+
+def _end_s(raw: RawRun, cut_ns: int, planned_s: float) -> float:
+    """The end of a repeat: the planned one, or the last event before Ctrl-C."""
+    if not raw.interrupted:
+        return planned_s
+    last_ns = max(
+        (int(raw.columns[name].max()) for name in ("due_ns", "last_byte_ns") if len(raw.columns[name])), default=0
+    )
+    return min(max(last_ns, cut_ns) / NS_PER_S, planned_s)
 
 
 def _auto(raw: RawRun) -> tuple[int, bool]:

@@ -46,6 +46,11 @@ class Percentile:
     min_samples: int
 
 
+def percentile_name(quantile: float) -> str:
+    """``p99`` of 0.99, ``p99.9`` of 0.999."""
+    return f"p{round(quantile * 100, 6):g}"
+
+
 def order_statistic(ascending: Nanoseconds, quantile: float) -> int:
     """The smallest observed value with at least ``quantile`` of all values at or below it (nearest rank).
 

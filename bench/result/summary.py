@@ -14,16 +14,17 @@ from ..load.measurements import Outcome, kind_of
 from ..load.raw_run import RawRun
 from ..load.server_timing import MISSING
 from . import record, statistics
-from .objective import percentile_name
 from .repeats import Columns, Repeat
+from .statistics import percentile_name
+from .validity import Validity
 
 MAX_MESSAGE = 300
 
 
-def latency(window: Columns, quantiles: Sequence[float], timeout_s: float, trusted: bool) -> record.LatencyRecord:
+def latency(window: Columns, quantiles: Sequence[float], timeout_s: float, state: Validity) -> record.LatencyRecord:
     """Percentiles over responses and time-outs. Without time-outs, a server that never responds would look fast.
 
-    ``trusted``: whether the run is valid.
+    ``state``: refuses all of them, or some.
     """
     counted = np.isin(window["outcome"], (Outcome.OK, Outcome.TIMEOUT))
     due, last = window["due_ns"][counted], window["last_byte_ns"][counted]
@@ -34,12 +35,14 @@ def latency(window: Columns, quantiles: Sequence[float], timeout_s: float, trust
         found = (statistics.percentile(latency_ns, one, limit_ns, repeats) for one in quantiles)
         return {percentile_name(one.quantile): one for one in found}
 
-    corrected = percentiles(last - due, repeat)
+    every = percentiles(last - due, repeat)
+    trusted = {name: one for name, one in every.items() if not state.fatal and name not in state.wide}
+    refused = {name: one for name, one in every.items() if name not in trusted}
     if not trusted:
-        return record.LatencyRecord(None, None, corrected)
+        return record.LatencyRecord(None, None, refused)
     went = sent != MISSING
     # A request that was never sent has no uncorrected latency, which is the fault of that figure.
-    return record.LatencyRecord(corrected, percentiles((last - sent)[went], repeat[went]), None)
+    return record.LatencyRecord(trusted, percentiles((last - sent)[went], repeat[went]), refused or None)
 
 
 def throughput(repeats: Sequence[Repeat]) -> record.ThroughputRecord:
@@ -54,21 +57,29 @@ def throughput(repeats: Sequence[Repeat]) -> record.ThroughputRecord:
 
 
 def _rates(repeat: Repeat) -> record.ThroughputRecord:
-    raw, rows, lasts_s = repeat.raw, repeat.rows, repeat.lasts_s
-    answered_ns = rows["last_byte_ns"][rows["outcome"] == Outcome.OK]
-    sent_ns = rows["send_ns"][rows["send_ns"] != MISSING]
+    """Events within the measured time over its length, so that silence counts as silence.
+
+    Responses come later than their requests by about the median latency; they are counted in a window that is as much
+    later. A server that falls behind then shows its own rate, and one that keeps up shows that of its requests.
+    """
+    raw, lasts_s = repeat.raw, max(repeat.lasts_s, 1e-9)
+    columns, begin_ns = raw.columns, repeat.cut_ns
+    end_ns = begin_ns + round(lasts_s * NS_PER_S)
+
+    def inside(instants_ns: NDArray[np.int64], later_ns: int = 0) -> float:
+        low, high = begin_ns + later_ns, end_ns + later_ns
+        return float(((instants_ns >= low) & (instants_ns < high)).sum()) / lasts_s
+
+    answered = columns["outcome"] == Outcome.OK
+    latency_ns = (columns["last_byte_ns"] - columns["due_ns"])[answered & (columns["due_ns"] >= begin_ns)]
+    later_ns = int(np.median(latency_ns)) if len(latency_ns) else 0
+    if raw.interrupted:
+        later_ns = 0  # nothing was read after the end
     offered = None
     if len(raw.scheduled_ns):
-        # A partial run offered the requests that were due before its end.
-        due_ns = raw.scheduled_ns[raw.scheduled_ns >= repeat.cut_ns] if not raw.interrupted else rows["due_ns"]
-        offered = _rate_per_s(due_ns, lasts_s)
-    return record.ThroughputRecord(offered, _rate_per_s(sent_ns, lasts_s), _rate_per_s(answered_ns, lasts_s))
-
-
-def _rate_per_s(instants_ns: NDArray[np.int64], duration_s: float) -> float:
-    """Events per second from the first to the last, so that the ends of the window do not count as idle time."""
-    span_ns = int(instants_ns.max() - instants_ns.min()) if len(instants_ns) else 0
-    return (len(instants_ns) - 1) / (span_ns / NS_PER_S) if span_ns else len(instants_ns) / duration_s
+        offered = inside(raw.scheduled_ns)
+    goodput = inside(columns["last_byte_ns"][answered], later_ns)
+    return record.ThroughputRecord(offered, inside(columns["send_ns"][columns["send_ns"] != MISSING]), goodput)
 
 
 def errors(raws: Sequence[RawRun], window: Columns) -> tuple[record.ErrorRecord, ...]:

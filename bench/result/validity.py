@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..explain.stages import band_around
 from ..load.measurements import Outcome
 from ..load.raw_run import RawRun
 from ..load.server_timing import MISSING
-from .statistics import order_statistic
+from .statistics import order_statistic, percentile_name
 
 MIN_SCHEDULE_KEPT = 0.99
-MAX_LAG_MS = 1.0
-MAX_LAG_SHARE_OF_P50 = 0.05
+MAX_LAG_MS = 0.25
+MAX_LAG_SHARE = 0.10
+"""A percentile is refused if the generator was late by more than both, for the requests around it."""
 MAX_GENERATOR_CPU = 0.80
+MAX_STARVED = 0.10
+"""Callers of a closed loop are never late; a generator without a core only reads their responses late."""
+QUANTILES = (0.50, 0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """The verdict on a run. ``ok``: False if one of the ``reasons`` makes its latency unreliable.
+    """The verdict on a run as a measurement. ``ok``: False if one of the ``reasons`` makes a figure unreliable.
 
-    ``schedule_kept``: sent share of the intended rate; None in a closed loop. ``lag_p50_ms``, ``lag_p99_ms``: from the
-    intended instant of a request until the generator reached it. ``generator_cpu``: share of one core.
+    ``fatal``: no latency is reliable. Otherwise only the percentiles in ``wide`` are refused: there the generator was
+    late for a large part of the latency. ``lags_ms``: by percentile, the mean lag of the requests around it, from the
+    intended instant until the generator reached them. ``schedule_kept``: sent share of the intended rate; None in a
+    closed loop. ``lag_p50_ms``, ``lag_p99_ms``: percentiles of the lag of all requests. ``generator_cpu``: share of one
+    core. ``starved``: share of the time in which the generator was ready and had no core; None if unknown.
     ``generator_bound``: one of the reasons lies with the generator or its machine, not with the server.
     """
 
@@ -37,6 +45,10 @@ class Validity:
     peak_in_flight: int
     cap_hits: int
     generator_bound: bool = False
+    fatal: bool = False
+    wide: tuple[str, ...] = ()
+    lags_ms: dict[str, float] = field(default_factory=dict)
+    starved: float | None = None
 
 
 def worst(each: Sequence[Validity]) -> Validity:
@@ -46,6 +58,7 @@ def worst(each: Sequence[Validity]) -> Validity:
     kept = [one.schedule_kept for one in each if one.schedule_kept is not None]
     p50 = [one.lag_p50_ms for one in each if one.lag_p50_ms is not None]
     p99 = [one.lag_p99_ms for one in each if one.lag_p99_ms is not None]
+    lags = {name: max(one.lags_ms.get(name, 0.0) for one in each) for one in each for name in one.lags_ms}
     return Validity(
         ok=not reasons,
         reasons=reasons,
@@ -56,31 +69,45 @@ def worst(each: Sequence[Validity]) -> Validity:
         peak_in_flight=max(one.peak_in_flight for one in each),
         cap_hits=sum(one.cap_hits for one in each),
         generator_bound=any(one.generator_bound for one in each),
+        fatal=any(one.fatal for one in each),
+        wide=tuple(dict.fromkeys(name for one in each for name in one.wide)),
+        lags_ms=lags,
+        starved=max((one.starved for one in each if one.starved is not None), default=None),
     )
 
 
-def judge(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, max_connections: int) -> Validity:
-    """The verdict on one repeat. ``columns``: its rows after the warm-up, which ended ``from_ns`` after the start."""
+def judge(
+    raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: int, quantiles: Sequence[float] = QUANTILES
+) -> Validity:
+    """The verdict on one repeat. ``columns``: its rows after the warm-up, which ended ``from_ns`` after the start.
+
+    A server that cannot keep up makes no run invalid: requests wait for a connection, and their latency is its result.
+    """
     lag_ns = np.sort(columns["picked_ns"] - columns["due_ns"])
     lag_p50_ms, lag_p99_ms = (order_statistic(lag_ns, q) / 1e6 if len(lag_ns) else None for q in (0.5, 0.99))
     kept = schedule_kept(raw, columns, from_ns) if len(raw.scheduled_ns) else None
-    lag_reasons = _lag_reasons(lag_p99_ms, columns)
-    reasons = [
-        *_schedule_reasons(kept, columns),
-        *lag_reasons,
-        *_generator_reasons(raw, max_connections),
-        *_answer_reasons(columns),
+    lags_ms, wide = _lags(columns, quantiles)
+    of_generator = _generator_reasons(raw, is_open=bool(len(raw.scheduled_ns)))
+    fatal = [*_schedule_reasons(kept, columns, raw.cap_hits), *of_generator, *_answer_reasons(columns)]
+    late = [
+        f"the generator was late by {lags_ms[name]:.2f} ms for the requests around {name}: other programs use this "
+        "machine, or the rate is too high for it"
+        for name in wide
     ]
     return Validity(
-        ok=not reasons,
-        reasons=tuple(reasons),
+        ok=not fatal and not late,
+        reasons=(*fatal, *late),
         schedule_kept=kept,
         lag_p50_ms=lag_p50_ms,
         lag_p99_ms=lag_p99_ms,
         generator_cpu=raw.generator_cpu,
         peak_in_flight=raw.peak_in_flight,
         cap_hits=raw.cap_hits,
-        generator_bound=bool(lag_reasons) or raw.generator_cpu > MAX_GENERATOR_CPU or raw.exhausted,
+        generator_bound=bool(late) or bool(of_generator),
+        fatal=bool(fatal),
+        wide=wide,
+        lags_ms=lags_ms,
+        starved=raw.run_delay,
     )
 
 
@@ -100,9 +127,29 @@ def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: i
     return float(sent.sum()) / expected * stretched
 
 
-def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]]) -> list[str]:
-    if kept is None or kept >= MIN_SCHEDULE_KEPT:
-        return []
+def _lags(
+    columns: dict[str, NDArray[np.int64]], quantiles: Sequence[float]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The mean lag of the requests around each percentile, in ms, and the percentiles at which it is wide."""
+    counted = np.isin(columns["outcome"], (Outcome.OK, Outcome.TIMEOUT))
+    latency_ns = (columns["last_byte_ns"] - columns["due_ns"])[counted]
+    lag_ns = (columns["picked_ns"] - columns["due_ns"])[counted]
+    order = np.argsort(latency_ns, kind="stable")
+    lags_ms: dict[str, float] = {}
+    wide = []
+    for quantile in quantiles if len(order) else ():
+        low, high = band_around(quantile)
+        band = order[int(low * len(order)) : max(int(np.ceil(high * len(order))), 1)]
+        name = percentile_name(quantile)
+        lags_ms[name] = float(lag_ns[band].mean()) / 1e6
+        if lags_ms[name] > max(MAX_LAG_MS, MAX_LAG_SHARE * float(latency_ns[band].mean()) / 1e6):
+            wide.append(name)
+    return lags_ms, tuple(wide)
+
+
+def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]], cap_hits: int) -> list[str]:
+    if kept is None or kept >= MIN_SCHEDULE_KEPT or cap_hits:
+        return []  # with all connections in use, the server is late and not the generator
     refused = int(((columns["send_ns"] == MISSING) & (columns["outcome"] == Outcome.CONNECTION)).sum())
     if kept + refused / max(len(columns["send_ns"]), 1) >= MIN_SCHEDULE_KEPT:
         # The generator was in time, and the server refused its connections.
@@ -112,28 +159,16 @@ def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]])
     return [f"the schedule was not kept: {kept:.1%} of the intended rate was sent, {MIN_SCHEDULE_KEPT:.0%} is needed"]
 
 
-def _lag_reasons(lag_p99_ms: float | None, columns: dict[str, NDArray[np.int64]]) -> list[str]:
-    answered = columns["outcome"] == Outcome.OK
-    if lag_p99_ms is None or not answered.any():
-        return []
-    latency_ns = np.sort((columns["last_byte_ns"] - columns["due_ns"])[answered])
-    limit_ms = max(MAX_LAG_MS, MAX_LAG_SHARE_OF_P50 * order_statistic(latency_ns, 0.5) / 1e6)
-    if lag_p99_ms <= limit_ms:
-        return []
-    cause = "other programs use this machine, or the rate is too high for it"
-    return [f"the generator was late: send lag p99 {lag_p99_ms:.2f} ms, limit {limit_ms:.2f} ms; {cause}"]
-
-
-def _generator_reasons(raw: RawRun, max_connections: int) -> list[str]:
+def _generator_reasons(raw: RawRun, *, is_open: bool) -> list[str]:
     reasons = []
     if raw.generator_cpu > MAX_GENERATOR_CPU:
         reasons.append(
             f"the generator used {raw.generator_cpu:.0%} of its core, limit {MAX_GENERATOR_CPU:.0%}: lower the rate"
         )
-    if raw.cap_hits:
+    if not is_open and raw.run_delay is not None and raw.run_delay > MAX_STARVED:
         reasons.append(
-            f"all {max_connections} connections were in use {raw.cap_hits:,} times: the server cannot keep up with "
-            "this rate, or --connections is too low"
+            f"the generator was ready and had no core {raw.run_delay:.0%} of the time, limit {MAX_STARVED:.0%}: other "
+            "programs use this machine"
         )
     if raw.exhausted:
         reasons.append("this machine ran out of file descriptors or ports: raise `ulimit -n`, or lower the rate")

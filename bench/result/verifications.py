@@ -10,20 +10,12 @@ from pathlib import Path
 import orjson
 
 from ..errors import Unusable
+from ..explain.ratio import Ratio
 
 SCHEMA = "slipway.bench.verification/1"
 SLOWDOWN = "slowdown"
 MOST_ERROR = 0.15
 """A forecast of p99 that is wrong by more than this, and by more than its interval, has failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A percentile after a change over that before, with its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)

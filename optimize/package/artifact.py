@@ -248,12 +248,16 @@ def _evidence(findings: Findings, difference: float) -> dict[str, Any]:
     }
 
 
+def _finite(decibel: float | None) -> float | None:
+    """JSON has no infinity: no noise at all is no figure."""
+    return round(decibel, 2) if decibel is not None and math.isfinite(decibel) else None
+
+
 def _segment(found: tuple[str, float] | None) -> dict[str, Any] | None:
     return None if found is None or not found[0] else {"part": found[0], "sqnr_db": round(found[1], 2)}
 
 
 def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]:
-    noise = outcome.sqnr_db
     return {
         "name": outcome.name,
         "about": outcome.about,
@@ -262,8 +266,8 @@ def _outcome(outcome: Outcome, timings: Mapping[Cell, Timing]) -> dict[str, Any]
         "applied": dict(outcome.record.applied) if outcome.record else {},
         "said": list(outcome.record.said) if outcome.record else [],
         "accuracy": outcome.accuracy.to_json() if outcome.accuracy else None,
-        # JSON has no infinity: no noise at all is no figure.
-        "sqnr_db": round(noise, 2) if noise is not None and math.isfinite(noise) else None,
+        "sqnr_db": _finite(outcome.sqnr_db),
+        "forecast_db": _finite(outcome.forecast_db),
         "speed_up": outcome.speed_up.to_json() if outcome.speed_up else None,
         "neighbours": outcome.influence.to_json() if outcome.influence else None,
         "served": outcome.served.to_json() if outcome.served else None,

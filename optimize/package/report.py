@@ -11,7 +11,7 @@ from bench.report import svg
 from server.artifact import Manifest
 from server.tensors import TensorSpec, describe_shape
 
-from . import report_sections
+from . import report_device, report_sections
 from .charts import Point, draw
 from .tables import table
 
@@ -32,6 +32,7 @@ def render(manifest: Manifest) -> str:
         f"<h2>Loss of accuracy</h2>{report_sections.intervals(evidence)}",
         f"<h2>Time of a run</h2>{_timings(evidence)}",
         f"<h2>Where the time goes</h2>{report_sections.operators(evidence)}",
+        *report_device.section(manifest),
         *report_sections.sensitivities(evidence),
         *report_sections.pruned(evidence),
         f"<h2>What was checked</h2>{_checks(evidence)}{report_sections.source_rows(evidence)}",

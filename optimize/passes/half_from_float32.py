@@ -45,10 +45,16 @@ FIXED = frozenset(
 )
 """Operators whose float inputs must be float32, or whose type is an attribute: always islands."""
 
+NORMALISATIONS = frozenset(
+    {"LayerNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+)
+"""Operators whose second and third output are statistics, which stay in float32 whatever the first one is."""
+
 NO_BFLOAT16 = frozenset(
-    {"ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "LRN", "LSTM", "Pad", "DepthToSpace"}
-    | {"LeakyRelu", "PRelu", "Clip", "LogSoftmax", "Log", "Reciprocal", "Floor", "Round", "ReduceMax", "ReduceL2"}
-    | {"ArgMax", "TopK", "Greater", "Equal", "Einsum"}
+    {"ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "LRN"}
+    | {"LSTM", "GRU", "RNN", "Pad", "DepthToSpace", "LeakyRelu", "PRelu", "HardSwish", "Clip", "LogSoftmax", "Log"}
+    | {"Reciprocal", "Floor", "Ceil", "Round", "ReduceMax", "ReduceL1", "ReduceL2", "ArgMax", "TopK", "Greater"}
+    | {"Equal", "Einsum", "QuantizeLinear", "DequantizeLinear"}
 )
 """Operators without a bfloat16 kernel in ONNX Runtime's CUDA provider: islands in bfloat16. Seen with 1.31.1."""
 
@@ -224,10 +230,16 @@ def _floats(model: onnx_ir.Model, ranges: Mapping[str, Range]) -> dict[onnx_ir.V
             found[value] = float(np.abs(value.const_value.numpy()).max(initial=0.0))
     for node in model.graph:
         for value in node.outputs:
+            if value in _statistics(node):
+                continue
             seen = ranges.get(str(value.name))
             if seen is not None and seen.is_float32:
                 found[value] = seen.largest
     return found
+
+
+def _statistics(node: onnx_ir.Node) -> Collection[onnx_ir.Value]:
+    return tuple(node.outputs[1:3]) if node.op_type in NORMALISATIONS else ()
 
 
 def _island(
@@ -240,8 +252,12 @@ def _island(
     """Why this node stays in float32, or None."""
     if any(value.name in keep_float for value in node.outputs):
         return "kept by repair"
-    if node.op_type in FIXED or (to == "bfloat16" and node.op_type in NO_BFLOAT16):
+    if node.op_type in FIXED:
         return "its operator asks for float32"
+    if any(value.uses() or value.is_graph_output() for value in _statistics(node)):
+        return "its statistics are used, which are float32"
+    if to == "bfloat16" and node.op_type in NO_BFLOAT16:
+        return "ONNX Runtime has no bfloat16 kernel for it"
     if node.op_type == "Constant" and "value" not in node.attributes:
         return "its constant has no type of its own"
     unseen = [str(value.name) for value in node.outputs if value.name and str(value.name) not in ranges]

@@ -128,12 +128,23 @@ class Judge:
         reason = decide.not_accurate(self.rule.metric.name, accuracy, self.reference, self.rule.allowed)
         outcome = replace(
             outcome,
+            forecast_db=self._forecast_db(outcome.record.forecast),
             accuracy=accuracy,
             sqnr_db=sqnr_db(got, self.expected),
             worst_segment=segments.worst(got, self.expected),
             reason=reason or "",
         )
         return outcome if reason or not self.rule.independent else self._among_neighbours(outcome, path)
+
+    def _forecast_db(self, twin: Path | None) -> float | None:
+        """The signal-to-noise ratio that the twin of a GPU's candidate shows; None without one, or if it fails."""
+        if twin is None:
+            return None
+        try:
+            few = self.builder.outputs(twin, gates.ROWS)
+        except SlipwayError:
+            return None
+        return sqnr_db(few, gates.head(self.expected, few))
 
     def _among_neighbours(self, outcome: Outcome, path: Path) -> Outcome:
         """Judge the candidate as it is served: other rows in the batch, one of them hostile, may change its scales."""

@@ -40,6 +40,7 @@ class Outcome:
     ``sensitivities`` are set when repair was tried. ``influence``: of neighbours in the batch; ``served``: the accuracy
     among random neighbours with one hostile row a batch, measured when they have an influence. ``worst_segment``: the
     noisiest output, or part of one, and its signal-to-noise ratio in decibel. ``repairable``: layers in float may help.
+    ``forecast_db``: the ratio that the twin shows for a candidate of a GPU, over a few rows.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Outcome:
     served: Accuracy | None = None
     worst_segment: tuple[str, float] | None = None
     repairable: bool = True
+    forecast_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

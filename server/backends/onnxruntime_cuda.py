@@ -184,12 +184,26 @@ def on_device(path: Path, options: BackendOptions, ordinal: int, stream: int, li
     }
     tensorrt = {"device_id": str(ordinal), "user_compute_stream": str(stream)}
     by_name = {CUDA: cuda, TENSORRT: tensorrt, HOST: {}}
-    session = opened(path, settings, [(name, by_name[name]) for name in wanted])
+    providers = [(name, by_name[name]) for name in wanted]
+    try:
+        session = opened(path, settings, providers)
+    except BrokenArtifact:
+        if cuda["enable_cuda_graph"] == "1":
+            # The runtime refuses graphs for a file of which the CPU would compute a part, but names no node.
+            cuda["enable_cuda_graph"] = "0"
+            _require_whole(opened(path, settings, providers), path, options)
+        raise
     if wanted[0] not in session.get_providers():
         raise BadSetting(
             f"the device {options.device!r} cannot be used: ONNX Runtime could not start {wanted[0]}; the lines above "
             "say which library or driver is missing"
         )
+    _require_whole(session, path, options)
+    return session
+
+
+def _require_whole(session: ort.InferenceSession, path: Path, options: BackendOptions) -> None:
+    """Raises BrokenArtifact with the nodes that the CPU would compute."""
     on_host = [
         (node.name, node.op_type)
         for part in session.get_provider_graph_assignment_info()
@@ -202,7 +216,6 @@ def on_device(path: Path, options: BackendOptions, ordinal: int, stream: int, li
             f"{path.name} cannot run on the GPU as a whole: {len(refused)} nodes would be computed on the CPU, such as "
             f"{', '.join(refused[:5])}; run optimize with --target {options.device}, or use --device cpu"
         )
-    return session
 
 
 def computing(on_host: Iterable[tuple[str, str]], kinds: Mapping[str, bool]) -> list[str]:

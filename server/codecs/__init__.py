@@ -23,6 +23,9 @@ class Codec(Protocol):
     media_types: tuple[str, ...]
     """The media types that it reads and writes, lower case, without parameters; it writes the first one by default."""
 
+    interpreted: bool
+    """Whether values are handled one at a time, in the interpreter. Else whole arrays are copied."""
+
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:
         """An estimate of the bytes that decoding handles: more than the body's for a compressed or sparse format."""
         ...

@@ -19,7 +19,7 @@ from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec, TensorSpec
 from . import Encoded
-from .csv_rows import Rows, check_widths, number, number_or_missing, read_rows, text_of, whole
+from .csv_rows import Rows, blocks, check_widths, number, number_or_missing, read_rows, text_of, whole
 from .fitting import check_shape, check_values, decode_plan, fit
 from .nested import NestedReader, shown
 
@@ -32,6 +32,7 @@ class Csv:
     """Comma-separated values without a header. NaN and infinity in outputs are written as ``nan`` and ``inf``."""
 
     media_types: tuple[str, ...] = ("text/csv",)
+    interpreted = True
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)
@@ -65,8 +66,16 @@ class Csv:
 
 def _numbers(text: str, reader: NestedReader) -> Array:
     """Shape [lines, cells], of the input's dtype; NaN and infinity are not checked."""
+    parts: list[Array] = []
+    for first_row, block in blocks(text):
+        parts.append(_block(block, reader, first_row, parts[0].shape[1] if parts else 0))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _block(text: str, reader: NestedReader, first_row: int, width: int) -> Array:
+    """As :func:`_numbers`, for lines from ``first_row`` on; ``width``: the cells of row 0; 0: these begin with it."""
     tensor = reader.spec
-    rows = read_rows(text)
+    rows = read_rows(text, first_row)
     kind = tensor.dtype.numpy.kind
     convert: Any = {"f": number_or_missing if tensor.missing else number, "b": _boolean}.get(kind, whole)
     fast: Any = {number: float, whole: int}.get(convert, convert)
@@ -75,8 +84,8 @@ def _numbers(text: str, reader: NestedReader) -> Array:
             fast = convert
         values = [list(map(fast, row)) for row in rows]
     except ValueError:
-        values = _converted(rows, convert, tensor)
-    width = check_widths(values)
+        values = _converted(rows, convert, tensor, first_row)
+    width = check_widths(values, first_row, width)
     if tensor.shape != (-1, width):
         reader = NestedReader(TensorSpec(tensor.name, tensor.dtype, (-1, width)))
     return reader.read(values, booleans=False)
@@ -89,10 +98,10 @@ def _boolean(cell: str) -> int:
         raise ValueError from error
 
 
-def _converted(rows: Rows, convert: Any, tensor: TensorSpec) -> list[list[Any]]:
+def _converted(rows: Rows, convert: Any, tensor: TensorSpec, first_row: int) -> list[list[Any]]:
     """The cells as values. Raises MalformedInput with the place of the first cell that is none."""
     values: list[list[Any]] = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows, first_row):
         values.append([])
         for column, cell in enumerate(row):
             try:

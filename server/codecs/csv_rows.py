@@ -10,14 +10,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import MalformedInput
+from .expansion import check_csv
 from .nested import shown
 
 csv.field_size_limit(1 << 62)  # the module's only limit, and global: 131,072 characters by default
 
 Rows = list[list[str]]
+
+BLOCK = 1_000_000
+"""Least size of a part of a large body, in characters."""
 
 _CHARSETS = {"utf-8": "utf-8-sig", "utf8": "utf-8-sig", "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "latin-1",
              "latin-1": "latin-1", "latin1": "latin-1"}  # fmt: skip
@@ -34,8 +38,32 @@ def text_of(body: bytes, charset: str) -> str:
         raise MalformedInput(f"the body is not {charset}: byte {error.start} is {body[error.start]:#04x}") from error
 
 
-def read_rows(text: str) -> Rows:
-    """The cells of each row, unquoted. Rows may differ in length. Raises MalformedInput."""
+def blocks(text: str) -> Iterator[tuple[int, str]]:
+    """(number of the first row, rows as text) for parts of at least ``BLOCK`` characters, so that not all cells are in
+    memory at a time. Text with quotes is one part. Raises MalformedInput for a blank line between two parts."""
+    if len(text) <= BLOCK or '"' in text:
+        yield 0, text
+        return
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+    at = row = 0
+    while at <= len(text):
+        end = text.find("\n", at + BLOCK)
+        end = len(text) if end < 0 else end
+        block = text[at:end]
+        if not block or block.endswith("\n"):
+            empty = row + block.count("\n")
+            raise MalformedInput(f'row {empty} is empty; remove the line, or write "" for an empty cell')
+        yield row, block
+        row += block.count("\n") + 1
+        at = end + 1
+
+
+def read_rows(text: str, first_row: int = 0) -> Rows:
+    """The cells of each row, unquoted. Rows may differ in length. Errors count rows from ``first_row``.
+
+    Raises MalformedInput, or BodyTooLarge if the cells take too much memory.
+    """
+    check_csv(text)
     text = text.removeprefix("\ufeff")
     if '"' in text:
         try:
@@ -51,14 +79,15 @@ def read_rows(text: str) -> Rows:
         raise MalformedInput("the body is empty; send one line a row")
     for index, row in enumerate(rows):
         if not row:
-            raise MalformedInput(f'row {index} is empty; remove the line, or write "" for an empty cell')
+            raise MalformedInput(f'row {first_row + index} is empty; remove the line, or write "" for an empty cell')
     return rows
 
 
-def check_widths(rows: Sequence[Sequence[object]]) -> int:
-    """The number of cells of every row. Raises MalformedInput if rows differ."""
-    width = len(rows[0])
-    for index, row in enumerate(rows):
+def check_widths(rows: Sequence[Sequence[object]], first_row: int = 0, width: int = 0) -> int:
+    """The number of cells of every row; ``width``: that of row 0, if it is not among these. Raises MalformedInput if
+    rows differ."""
+    width = width or len(rows[0])
+    for index, row in enumerate(rows, first_row):
         if len(row) != width:
             raise MalformedInput(f"row {index} has {len(row)} values, row 0 has {width}; all rows need the same number")
     return width

@@ -27,6 +27,7 @@ class Json:
     """
 
     media_types: tuple[str, ...] = ("application/json",)
+    interpreted = True
 
     def __init__(self) -> None:
         self._open_inference = OpenInference()

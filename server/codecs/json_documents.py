@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ..errors import MalformedInput, NotAcceptable
+from .expansion import check_json
 
 BOM = b"\xef\xbb\xbf"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -22,6 +23,7 @@ def parse(body: bytes | memoryview) -> tuple[Any, bool]:
 
     Raises MalformedInput with line, column and position.
     """
+    check_json(body)
     try:
         return orjson.loads(body), False
     except orjson.JSONDecodeError as error:

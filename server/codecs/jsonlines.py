@@ -17,6 +17,7 @@ from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import INSTANCES, read_rows
+from .expansion import check_json
 from .fitting import DecodePlan, decode_plan
 from .json_documents import BOM, dump, parse
 from .nested import depth, may_hold_booleans
@@ -30,6 +31,7 @@ class JsonLines:
 
     media_types: tuple[str, ...] = ("application/jsonlines", "application/x-ndjson", "application/jsonl",
                                     "application/x-jsonlines", "application/ndjson")  # fmt: skip
+    interpreted = True
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)
@@ -70,6 +72,7 @@ class JsonLines:
 
 def _parse(body: bytes) -> tuple[list[Any], bool]:
     """The values of the lines, and whether they hold NaN or Infinity. A value must end on its own line."""
+    check_json(body)
     lines = body.removeprefix(BOM).rstrip(b"\r\n").split(b"\n")
     if lines == [b""]:
         raise MalformedInput("the body is empty; send one JSON value a line")

@@ -38,7 +38,7 @@ LINES = (Csv, JsonLines)
 
 DEFAULT_ACCEPT = "application/json"
 _MAX_REMEMBERED = 1024
-_MAX_HEADER_BYTES = 8192
+_MAX_HEADER_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)

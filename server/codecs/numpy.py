@@ -28,6 +28,8 @@ _MAGIC = b"\x93NUMPY"
 _MAX_EXPANDED_BYTES = 256 * 1024 * 1024
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
+_LISTED_BYTES = 65_536
+_MAX_MEMBERS = 1_000
 _LAST_CHARACTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 _MAX_REMEMBERED = 256
 
@@ -45,6 +47,7 @@ class Npy:
     """One array: the single input of a model, or one output."""
 
     media_types: tuple[str, ...] = ("application/x-npy",)
+    interpreted = False
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)
@@ -73,13 +76,17 @@ class Npz:
     """Arrays by name. A model of one input takes a single member of any name."""
 
     media_types: tuple[str, ...] = ("application/x-npz",)
+    interpreted = False
 
     def __init__(self, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> None:
         """``max_expanded_bytes`` limits the size of all members together after decompression."""
         self._max_expanded_bytes = max_expanded_bytes
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        """The declared size of the members; what is no archive is as large as it is."""
+        """The declared size of the members; the limit for an archive that may have many, and what is no archive is as
+        large as it is."""
+        if len(body) > _LISTED_BYTES:
+            return max(len(body), self._max_expanded_bytes)
         try:
             with zipfile.ZipFile(io.BytesIO(body)) as archive:
                 return max(len(body), sum(entry.file_size for entry in archive.infolist()))
@@ -113,6 +120,8 @@ def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> 
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             entries = archive.infolist()
+            if len(entries) > _MAX_MEMBERS:
+                raise MalformedInput(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}")
             if sum(entry.file_size for entry in entries) > max_expanded_bytes:
                 raise MalformedInput(f"the archive expands beyond {max_expanded_bytes} bytes")
             for entry in entries:

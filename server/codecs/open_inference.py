@@ -41,6 +41,7 @@ class OpenInference:
     """Reads bodies of any Content-Type: clients of this protocol send none, or application/octet-stream."""
 
     media_types: tuple[str, ...] = (MEDIA_TYPE,)
+    interpreted = True
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)

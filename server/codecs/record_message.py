@@ -102,7 +102,7 @@ def _read_tensor(message: memoryview, offset: int, dtype: np.dtype[Any]) -> Valu
             values.append(_numbers(piece, kind, at, dtype))
         elif field in (KEYS, SHAPE):
             (keys if field == KEYS else shape).extend(
-                _varints(piece, at) if kind == SIZED else [_single(piece, kind, at)]
+                _varints(piece, at).tolist() if kind == SIZED else [_single(piece, kind, at)]
             )
     flat = values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, dtype)
     return Value(flat, tuple(keys), tuple(shape))
@@ -168,12 +168,23 @@ def _varint(message: memoryview, at: int, offset: int) -> tuple[int, int]:
     raise MalformedInput(f"a number does not end at byte {offset + at} of the record")
 
 
-def _varints(packed: memoryview, offset: int) -> list[int]:
-    numbers = []
-    at = 0
-    while at < len(packed):
-        number, at = _varint(packed, at, offset)
-        numbers.append(number)
+def _varints(packed: memoryview, offset: int) -> Array:
+    """The numbers of a packed list, uint64. Computed for all at once: a record may hold millions."""
+    data = np.frombuffer(packed, np.uint8)
+    last = np.flatnonzero(data < 0x80)
+    if len(last) == len(data):
+        return data.astype(np.uint64)
+    first = np.concatenate(([0], last[:-1] + 1)) if len(last) else np.zeros(1, np.int64)
+    sizes = last - first + 1 if len(last) else np.array([len(data)])
+    wrong = np.flatnonzero(sizes > _LONGEST_VARINT)
+    if data[-1] >= 0x80 or len(wrong):
+        begin = first[wrong[0]] if len(wrong) else last[-1] + 1 if len(last) else 0
+        raise MalformedInput(f"a number does not end at byte {offset + int(begin)} of the record")
+    numbers = np.zeros(len(last), np.uint64)
+    for place in range(int(sizes.max())):
+        longer = np.flatnonzero(sizes > place)
+        part = (data[first[longer] + place] & 0x7F).astype(np.uint64)
+        numbers[longer] |= part << np.uint64(7 * place)
     return numbers
 
 

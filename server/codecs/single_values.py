@@ -19,6 +19,7 @@ class Text:
     """The whole body is one text in UTF-8, line ends included, in requests and responses."""
 
     media_types: tuple[str, ...] = (TEXT,)
+    interpreted = False
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)
@@ -51,6 +52,7 @@ class Bytes:
     """The whole body is one value, such as an image."""
 
     media_types: tuple[str, ...] = ("application/octet-stream",)
+    interpreted = False
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
         return len(body)

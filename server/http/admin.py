@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ..errors import Forbidden
 from ..models import LoadOptions, Models
@@ -19,6 +20,7 @@ from ..models.versions import State, Version, Versions
 from ..protocols.guard import Guard
 from ..request import Head
 from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Injected, Slowdown
+from .error_document import ERRORS
 
 Name = Annotated[str, InPath(description="The model's name")]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -156,13 +158,19 @@ class ModelDocument(BaseModel):
     switches: list[SwitchDocument]
 
 
+MODELS = TypeAdapter(list[ModelDocument])
+
+IN_A_TURN = 20
+"""Models that a listing reads in one turn of the event loop."""
+
+
 def router(models: Models, guard: Guard) -> APIRouter:
     """All routes under ``/admin``, for requests that pass the guard."""
 
     async def check(request: Request) -> None:
         guard.check(Head(b"", b"", list(request.scope["headers"])))
 
-    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)])
+    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)], responses=ERRORS)
     of_models = APIRouter(prefix="/models")
     _add_loading(of_models, models)
     _add_releases(of_models, models)
@@ -199,9 +207,14 @@ def _add_slowdown(routes: APIRouter, slowdown: Slowdown | None) -> None:
 
 
 def _add_loading(routes: APIRouter, models: Models) -> None:
-    @routes.get("", summary="All models, their versions, labels and comparisons")
-    async def index() -> list[ModelDocument]:
-        return [_model(models, versions) for versions in models.known()]
+    @routes.get("", summary="All models, their versions, labels and comparisons", response_model=list[ModelDocument])
+    async def index() -> Response:
+        documents = []
+        for number, versions in enumerate(models.known(), 1):
+            documents.append(_model(models, versions))
+            if number % IN_A_TURN == 0:
+                await asyncio.sleep(0)
+        return Response(await asyncio.to_thread(MODELS.dump_json, documents), media_type="application/json")
 
     @routes.post("", summary="Load an artifact; goes on if the client leaves")
     async def load(body: LoadBody) -> ModelDocument:

@@ -23,6 +23,7 @@ from ..protocols.guard import Guard
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
+from .error_document import ERRORS
 from .limits import body_too_large
 
 DOCS = Path(__file__).with_name("docs.html")
@@ -67,6 +68,7 @@ def build(
                 description=route.description,
                 tags=[route.tag],
                 response_class=Response,
+                responses=ERRORS,
                 openapi_extra={**(extra or {}), "parameters": _path_parameters(route.path)},
                 operation_id=f"{method.lower()}_{route.path.strip('/').replace('/', '_')}",
             )

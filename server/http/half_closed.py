@@ -27,6 +27,33 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 TCP_CLOSE = 7  # linux/tcp_states.h
 
 
+LINGER_S = 2.0
+"""How long a client may go on sending before its connection is closed, so that it can read the response."""
+
+
+def close_after_reading(transport: Any, loop: Any) -> None:
+    """Close the connection of a client that is still sending. If it were closed at once, the kernel would answer the
+    unread bytes with a reset, and the client might lose the response."""
+    if transport.can_write_eof():
+        transport.write_eof()
+        loop.call_later(LINGER_S, transport.close)
+    else:
+        transport.close()
+
+
+class ColdTransport:
+    """The transport as a cold request sees it: ``close`` is the connection's own."""
+
+    __slots__ = ("_transport", "close")
+
+    def __init__(self, transport: Any, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class HalfClosed:
     """Looks after one connection whose client has sent its last byte, until it is closed."""
 

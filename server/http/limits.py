@@ -28,8 +28,9 @@ FRAMING_BYTES = 262_144
 """Bytes of chunk sizes, extensions and trailers that a body may have beside as many as its own size. Chunks of a few
 bytes cost far more processor time than the bytes that they carry."""
 
-SMALL_BODY_BYTES = 1_000_000
-"""Bodies up to this size are decoded at once and freed; larger ones count until their response is sent."""
+SMALL_BODY_BYTES = 65_536
+"""Bodies up to this size are decoded at once and freed; larger ones may wait for another thread, and count until their
+response is sent."""
 
 IDLE_NS = 1_000_000_000
 """A connection that has been idle for so long may be closed in favour of a new one."""

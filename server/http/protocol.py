@@ -24,7 +24,7 @@ from ..protocols import JSON, NO_HEADERS, Handler, Responder
 from ..protocols.failure import given_id, send_failure
 from ..protocols.responder import Source
 from ..request import Head, Headers, InferRequest
-from .half_closed import HalfClosed
+from .half_closed import ColdTransport, HalfClosed, close_after_reading
 from .hot import HotPath
 from .limits import (
     MAX_HEADERS,
@@ -44,9 +44,6 @@ access = logging.getLogger("slipway.access")
 
 PIPELINED = 32
 """Complete requests of one connection that may wait behind another; beyond it the socket is not read."""
-
-LINGER_S = 2.0
-"""How long a refused client may go on sending before its connection is closed, so that it can read the refusal."""
 
 LEAST_BYTES_PER_S = 500
 """A body that arrives more slowly than this, over ``read_timeout_s``, is refused."""
@@ -271,7 +268,11 @@ class HotProtocol(HttpToolsProtocol):
         if not transport.is_closing():
             close = not self._keep_alive or self._hot.draining
             try:
-                transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+                if len(body) <= SMALL_BODY_BYTES:
+                    transport.write(self._hot.heads.whole(status, content_type, body, headers, close))
+                else:
+                    transport.write(self._hot.heads.head(status, content_type, len(body), headers, close))
+                    transport.write(body)
             except Exception:
                 log.exception("writing a response failed status=%s", status)
                 status, body = 500, UNWRITABLE
@@ -434,11 +435,15 @@ class HotProtocol(HttpToolsProtocol):
     def _end(self, transport: Any) -> None:
         """Close after the last response. A client that is still sending gets time to read it."""
         self._forget()
-        if self._refused and self._receiving and transport.can_write_eof():
-            transport.write_eof()
-            self.loop.call_later(LINGER_S, transport.close)
+        if self._refused and self._receiving:
+            close_after_reading(transport, self.loop)
         else:
             transport.close()
+
+    def _end_cold(self) -> None:
+        """Close after the response to a cold request, whose body may not have arrived in full."""
+        self._refused = self._refused or self._receiving
+        self._end(self.transport)
 
     def _forget(self) -> None:
         """Drop the pipelined requests and the unfinished one of a connection that ends."""
@@ -527,6 +532,7 @@ class HotProtocol(HttpToolsProtocol):
         self.expect_100_continue = expect
         self.cycle = None  # type: ignore[assignment]  # order is kept here, not in the parent's own pipeline
         super().on_headers_complete()
+        self.cycle.transport = ColdTransport(self.transport, self._end_cold)  # type: ignore[assignment]
 
     def _invite_body(self) -> None:
         """``Expect: 100-continue``: invite the body, unless it is known to be too large."""
@@ -567,7 +573,8 @@ class HotProtocol(HttpToolsProtocol):
         self._account.hold(receiving=False)
         self._forsake_cold()
         fields = self.headers if self._fields is None else self._fields
-        head = Head(b"", self.url[:MAX_URL_BYTES], fields) if self._receiving else Head(b"", b"", [])
+        url, fields = (self.url[:MAX_URL_BYTES], fields) if self._receiving else (b"", [])
+        head = Head(b"", url, fields, self._begun_ns if self._receiving else perf_counter_ns())
 
         def handler(head: Head, _body: bytes, responder: Responder) -> None:
             send_failure(error, head, responder)
@@ -595,5 +602,11 @@ class HotProtocol(HttpToolsProtocol):
             took_ms = (self._last_ns - head.begun_ns) / 1e6
             line = "%s %s %d %d bytes %.3f ms %s"
             access.info(
-                line, head.method.decode(), head.path.decode(), status, size, took_ms, ascii(given_id(head))[1:-1]
+                line,
+                head.method.decode() or "-",
+                head.path.decode("latin-1") or "-",
+                status,
+                size,
+                took_ms,
+                ascii(given_id(head))[1:-1],
             )

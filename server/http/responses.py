@@ -30,6 +30,12 @@ class ResponseHeads:
             extra += CLOSE
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), extra, body)
 
+    def head(self, status: int, content_type: bytes, size: int, headers: Headers, close: bool) -> bytes:
+        """The head of a response whose body of ``size`` bytes is written apart, because a copy of it takes long."""
+        head = self._heads.get((status, content_type)) or self._head(status, content_type)
+        extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) + (CLOSE if close else b"")
+        return b"%b%d\r\n%b\r\n" % (head, size, extra)
+
     def begin(self, status: int, content_type: bytes, headers: Headers, close: bool) -> bytes:
         """The bytes of the head of a response whose body follows in chunks."""
         extra = b"".join(b"%b: %b\r\n" % pair for pair in headers) + (CLOSE if close else b"")

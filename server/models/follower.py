@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from ..errors import SlipwayError, UnknownModel
 from ..settings.options import Settings
 from . import repository
+from .names import shown
 from .registry import LoadOptions, Models
 from .repository import Found, Stamp
 from .versions import State, Version
@@ -18,6 +20,9 @@ Key = tuple[str, str]
 """Name and version."""
 
 log = logging.getLogger("slipway.follower")
+
+PATIENCE_S = 10.0
+"""How long a poll waits for the loads that it has begun. Longer loads go on, and the next poll does without them."""
 
 
 class Follower:
@@ -29,6 +34,7 @@ class Follower:
         self._root = Path(settings.model)
         self._mine: set[Key] = set()
         self._settled: dict[Key, Stamp] = {}
+        self._loading: set[asyncio.Future[None]] = set()
 
     async def load_all(self) -> None:
         """Load all models of the folder, pinned. Raises the first error, so that a broken model stops the start."""
@@ -66,12 +72,12 @@ class Follower:
             )
             return
         wanted = self._wanted(scanned)
-        for found in wanted:
-            if self._settled.get((found.name, found.version)) != found.stamp and self._is_stale(found):
-                try:
-                    await self._load(found)
-                except SlipwayError as error:
-                    log.warning("model not loaded model=%s version=%s error=%r", found.name, found.version, str(error))
+        changed = [found for found in wanted if self._settled.get((found.name, found.version)) != found.stamp]
+        loads = [asyncio.ensure_future(self._try(found)) for found in changed if self._is_stale(found)]
+        self._loading.update(loads)
+        if loads:
+            await asyncio.wait(loads, timeout=PATIENCE_S)
+        self._loading = {one for one in self._loading if not one.done()}
         self._settled = {(found.name, found.version): found.stamp for found in wanted}
         await self._retire(wanted)
 
@@ -83,6 +89,14 @@ class Follower:
                 await self.refresh()
             except Exception:
                 log.exception("polling the model folder failed path=%s; retrying", self._root)
+
+    async def _try(self, found: Found) -> None:
+        try:
+            await self._load(found)
+        except SlipwayError as error:
+            log.warning("model not loaded model=%s version=%s error=%r", found.name, found.version, str(error))
+        except Exception:
+            log.exception("model not loaded model=%s version=%s", found.name, found.version)
 
     async def _load(self, found: Found) -> None:
         key = found.name, found.version
@@ -120,5 +134,6 @@ class Follower:
         return [one for group in by_name.values() for one in group[-self._settings.keep_versions :]]
 
     async def _scan(self) -> list[Found]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, repository.scan, self._root, self._settings)
+        return await self._models.loads.run(
+            shown(self._root.name), partial(repository.scan, self._root, self._settings)
+        )

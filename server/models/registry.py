@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TypeVar
@@ -23,10 +24,11 @@ from ..slowdown import Slowdown
 from ..system.memory import Budget, file_bytes, to_free
 from . import repository
 from .load import Loader
+from .load_threads import LoadThreads
 from .names import check_name, check_version, shown
 from .releases import Releases
 from .repository import Found
-from .served import ServedModel, close
+from .served import ServedModel, close, close_unused
 from .traffic import Rules
 from .versions import State, Version, Versions
 
@@ -86,7 +88,7 @@ class Models:
         self._current: dict[str, ServedModel] = {}
         self._references: dict[str, Mapping[str, ServedModel]] = {}
         self._default: ServedModel | None = None
-        self._turn = asyncio.Lock()  # one load at a time: measured memory is true, and neighbours keep their cores
+        self.loads = LoadThreads(settings.load_timeout_s)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
         self.on_change: OnChange = lambda _name, _references: None
@@ -164,7 +166,8 @@ class Models:
         NoSuchArtifact or BrokenArtifact, with the reason.
         """
         try:
-            found = await _off_loop(repository.identify, path, self._settings, name, version)
+            identify = partial(repository.identify, path, self._settings, name, version)
+            found = await self.loads.run(shown(name or path.name), identify)
         except (OSError, ValueError) as error:  # a name that the file system cannot have
             raise BrokenArtifact(f"the path cannot be read: {getattr(error, 'strerror', None) or error}") from error
         return await self.load_found(found, options)
@@ -207,8 +210,9 @@ class Models:
             self._references.pop(name, None)
 
     async def close(self) -> None:
-        """Unload all models, after the load that is under way."""
+        """Give up the loads under way, and unload all models."""
         self._closed = True
+        self.loads.stop()
         self.releases.close()
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -218,7 +222,7 @@ class Models:
     async def _load(self, versions: Versions, fresh: Version, options: LoadOptions) -> ServedModel:
         found = fresh.found
         try:
-            async with self._turn:
+            async with self.loads.turn():
                 model = await self._build(fresh)
         except (Exception, SystemExit) as error:  # a script runs at load, and may call sys.exit
             failure = error
@@ -253,11 +257,12 @@ class Models:
         return model
 
     async def _build(self, fresh: Version) -> ServedModel:
-        artifact = await _off_loop(repository.open_found, fresh.found, self._settings)
-        weight = await _off_loop(file_bytes, artifact)
+        loop, run, name = asyncio.get_running_loop(), self.loads.run, fresh.found.name
+        until_s = None if self.loads.limit_s is None else loop.time() + self.loads.limit_s
+        artifact, weight = await run(name, partial(_open, fresh.found, self._settings), until_s=until_s)
         await self._make_room(artifact, weight)
         before = self._budget.resident()
-        model = await _off_loop(self._loader.build, artifact, asyncio.get_running_loop())
+        model = await run(name, partial(self._loader.build, artifact, loop), close_unused, until_s)
         model.metrics.file_bytes = weight
         fresh.bytes = model.metrics.memory_bytes = max(self._budget.resident() - before, weight)
         return model
@@ -363,12 +368,13 @@ class Models:
             raise
 
 
+def _open(found: Found, settings: Settings) -> tuple[Artifact, int]:
+    """An artifact and the bytes of its files. Blocking file access."""
+    artifact = repository.open_found(found, settings)
+    return artifact, file_bytes(artifact)
+
+
 def _log_failure(task: asyncio.Future[Done]) -> None:
     """Log the error of work whose caller was cancelled."""
     if not task.cancelled() and task.exception() is not None:
         log.warning("work failed after its caller left error=%r", str(task.exception()))
-
-
-async def _off_loop(work: Callable[..., Done], *args: object) -> Done:
-    """Run blocking work on another thread than the event loop's."""
-    return await asyncio.get_running_loop().run_in_executor(None, work, *args)

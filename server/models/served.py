@@ -37,6 +37,7 @@ class ServedModel:
     the reason in ``batching_reason``.
     ``cache`` belongs to this version alone, so that a new version begins with an empty one.
     ``choose``: set while a part of the requests for the model's name goes to another version.
+    ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
@@ -54,6 +55,7 @@ class ServedModel:
     padding: Padding | None
     cache: ResponseCache | None
     deadline_ns: int
+    max_rows: int = 1_000_000
     instances: int = 1
     choose: Callable[[Head], ServedModel] | None = None
     scripted: bool = False
@@ -88,6 +90,12 @@ async def close(model: ServedModel, drain_s: float) -> None:
         await loop.run_in_executor(None, _free, model.session)
     else:
         log.error("a run does not end, so the memory of its model stays in use model=%s", model.name)
+
+
+def close_unused(model: ServedModel) -> None:
+    """Close a model that was never published. Blocks: not for the event loop."""
+    model.scheduler.stop(0.0)
+    _free(model.session)
 
 
 def _free(session: Closable) -> None:

@@ -13,6 +13,9 @@ from .repository import Found, version_key
 from .served import ServedModel
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+MOST_LABELS = 100
+"""Labels of one model; each is a few routes."""
+
 REMEMBERED = 20
 """Switches, and versions that are not in memory, that are kept for the admin API."""
 
@@ -99,6 +102,8 @@ class Versions:
         """Point a label at a ready version. Raises MalformedInput or UnknownModel."""
         if not LABEL.fullmatch(label) or label in self.known:
             raise MalformedInput(f"a label begins with a letter and is no version's name; got {label[:80]!r}")
+        if label not in self.labels and len(self.labels) >= MOST_LABELS:
+            raise MalformedInput(f"model {self.name!r} has {MOST_LABELS} labels; remove one")
         self.labels[label] = self.find(version).version
 
     def forget(self, version: str) -> None:

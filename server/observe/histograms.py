@@ -44,6 +44,13 @@ class Histograms:
         self._counts += np.bincount(flat, minlength=self._series * width).reshape(self._series, width)
         self._sums_ns += durations_ns.sum(axis=0)
 
+    def copied(self) -> Histograms:
+        """A copy of the counts up to now."""
+        self._fold()
+        one = Histograms(self._series)
+        one._counts, one._sums_ns = self._counts.copy(), self._sums_ns.copy()
+        return one
+
     def cumulative(self, index: int) -> tuple[list[int], float]:
         """Cumulative bucket counts of one series, and its sum in seconds."""
         self._fold()

@@ -25,7 +25,8 @@ CLOSE_S = 1.0
 
 
 class LogWriter(logging.Handler):
-    """Writes formatted records to a file descriptor. ``dropped`` counts the lines that were not written."""
+    """Writes records to a file descriptor, formatted unless they are marked as ``verbatim`` (a worker's own lines).
+    ``dropped`` counts the lines that were not written."""
 
     def __init__(self, descriptor: int, max_bytes: int = MAX_BYTES) -> None:
         super().__init__()
@@ -41,7 +42,8 @@ class LogWriter(logging.Handler):
         self._reported = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record).encode(errors="backslashreplace") + b"\n"
+        text = record.getMessage() if getattr(record, "verbatim", False) else self.format(record)
+        line = text.encode(errors="backslashreplace") + b"\n"
         with self._idle:
             if not self._draining:
                 line = self._write_ready(line)

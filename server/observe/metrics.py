@@ -1,34 +1,28 @@
-"""The metrics of models and of the server: counted on the hot path, formatted at a scrape.
+"""The metrics of models and of the server: counted on the hot path, copied at a scrape.
 
 A request adds its ten time stamps to a flat buffer of integers. numpy counts the buffer into histograms, a few hundred
 requests at a time or at a scrape. A request costs no look-up, no lock and no formatting.
-
-Longer than 300 lines: one method for each group of families.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import copy
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
 
 from ..request import STAGES, InferRequest
-from . import choices, device_metrics, run_counters, steps
 from .choices import Choices
-from .histograms import Histograms, rows_buckets, seconds_buckets
+from .exposition import Exposition, entry
+from .histograms import Histograms
 from .run_counters import Run, RunCounters
 from .steps import StepMetrics
 
-log = logging.getLogger("slipway.metrics")
+T = TypeVar("T")
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 STAMPS = 10
@@ -72,6 +66,13 @@ class StageClock:
         self._fold()
         for index, stage in enumerate((*STAGES, "total")):
             yield stage, *self._histograms.cumulative(index)
+
+    def copied(self) -> StageClock:
+        """A copy of the counts up to now."""
+        self._fold()
+        clock = StageClock()
+        clock._histograms = self._histograms.copied()
+        return clock
 
     def _fold(self) -> None:
         if not self._pending:
@@ -141,17 +142,29 @@ class ModelMetrics:
         self.failed_slices += failed_slices
         self.work.record(run)
 
+    def copied(self) -> ModelMetrics:
+        """A copy of this moment, which another thread may read. Its callables return what they return now."""
+        one = copy.copy(self)
+        one.stages = self.stages.copied()
+        one.answers, one.batch_rows = self.answers.copy(), self.batch_rows.copy()
+        one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()
+        one.work = copy.copy(self.work)
+        one.waiting_rows = _constant(self.waiting_rows())
+        one.backlog_ns = _constant(self.backlog_ns())
+        one.cache_bytes = _constant(self.cache_bytes())
+        one.costs = _constant(self.costs())
+        one.script = _constant(dict(self.script()))
+        one.worker_bytes = None if self.worker_bytes is None else _constant(self.worker_bytes())
+        one.steps = [step.copied() for step in self.steps]
+        one.device = None if self.device is None else _constant(dict(self.device()))
+        return one
 
-@contextlib.contextmanager
-def entry(what: object) -> Iterator[None]:
-    """Log the failure of one entry of a scrape, which goes on with the others."""
-    try:
-        yield
-    except Exception:
-        log.exception("reading metrics failed of=%s", what)
+
+def _constant(value: T) -> Callable[[], T]:
+    return lambda: value
 
 
-class Metrics(Collector):
+class Metrics:
     """All metrics of ``/metrics``, over all models."""
 
     def __init__(self, ready: Callable[[], bool], version: str) -> None:
@@ -162,9 +175,6 @@ class Metrics(Collector):
         """Error codes of requests that reached no model: unknown model, oversize body, ..."""
         self.further: list[Callable[[], Iterator[Any]]] = []
         """Callables that return further metric families at each scrape."""
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
     def add(self, model: ModelMetrics) -> None:
         """Show a model. Called on the event loop, as scrapes are."""
@@ -175,157 +185,23 @@ class Metrics(Collector):
         if self._models.get(model.labels) is model:
             del self._models[model.labels]
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self._registry)
+    def copies(self) -> Iterator[ModelMetrics | None]:
+        """A copy of each model's metrics, None for one that cannot be read. Models may come and go meanwhile."""
+        for model in list(self._models.values()):
+            one = None
+            with entry(model.labels):
+                one = model.copied()
+            yield one
 
-    def collect(self) -> Iterator[Any]:
-        info = GaugeMetricFamily("slipway_build_info", "Always 1; the label is the version", labels=["version"])
-        info.add_metric([self._version], 1)
-        yield info
-        yield GaugeMetricFamily("slipway_ready", "1 while /ping responds 200, else 0", value=float(self._ready()))
-        refused = CounterMetricFamily(
-            "slipway_refused", "Requests refused before they reached a model", labels=["code"]
-        )
-        for code, count in self.refused.items():
-            refused.add_metric([code], count)
-        yield refused
-        yield from self._requests()
-        yield from self._stages()
-        yield from self._batches()
-        yield from self._queues()
-        yield from self._versions()
-        yield from self._caches()
-        yield from steps.families((one.labels, step) for one in self._models.values() for step in one.steps)
-        plain = [(one.labels, one.work) for one in self._models.values() if not one.steps]
-        yield from run_counters.families("slipway_", ("model", "version"), plain)
-        yield from choices.families(
-            (one.labels, one.choices) for one in self._models.values() if one.choices is not None
-        )
-        yield from self._scripts()
-        on_gpus = [(one.labels, one.device()) for one in self._models.values() if one.device is not None]
-        yield from device_metrics.families(on_gpus) if on_gpus else ()
+    def exposition(self, copies: Sequence[ModelMetrics | None]) -> Exposition:
+        """The exposition of these models and of the server now. Called on the event loop; its text is not."""
+        further: list[Any] = []
         for more in self.further:
             with entry("process"):
-                yield from list(more())
+                further += list(more())
+        models = [one for one in copies if one is not None]
+        return Exposition(self._version, self._ready(), self.refused.copy(), models, further)
 
-    def _requests(self) -> Iterator[Any]:
-        family = CounterMetricFamily(
-            "slipway_requests",
-            "Requests by outcome: ok, or the code of the error",
-            labels=["model", "version", "outcome"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                for outcome, count in one.answers.items():
-                    family.add_metric([*one.labels, outcome], count)
-        yield family
-
-    def _stages(self) -> Iterator[Any]:
-        stages = HistogramMetricFamily(
-            "slipway_stage_seconds", "Time of successful requests in each stage", labels=["model", "version", "stage"]
-        )
-        totals = HistogramMetricFamily(
-            "slipway_request_seconds",
-            "Time of successful requests, from their first byte to the last byte of the response",
-            labels=["model", "version"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                for stage, counts, total_s in one.stages.histograms():
-                    buckets = seconds_buckets(counts)
-                    if stage == "total":
-                        totals.add_metric(one.labels, buckets, total_s)
-                    else:
-                        stages.add_metric([*one.labels, stage], buckets, total_s)
-        yield stages
-        yield totals
-
-    def _batches(self) -> Iterator[Any]:
-        sizes = HistogramMetricFamily(
-            "slipway_batch_rows", "Rows of each run of the model", labels=["model", "version"]
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
-        yield sizes
-        failed = CounterMetricFamily(
-            "slipway_failed_slices",
-            "Requests, or parts of large requests, that failed in a run of the model",
-            labels=["model", "version"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                failed.add_metric(one.labels, one.failed_slices)
-        yield failed
-
-    def _queues(self) -> Iterator[Any]:
-        rows = GaugeMetricFamily("slipway_queue_rows", "Rows in the queue", labels=["model", "version"])
-        backlog = GaugeMetricFamily(
-            "slipway_backlog_seconds", "Predicted wait of a request that arrives now", labels=["model", "version"]
-        )
-        load = GaugeMetricFamily("slipway_load_seconds", "Time of loading and warm-up", labels=["model", "version"])
-        cost = GaugeMetricFamily(
-            "slipway_cost_seconds",
-            "Measured time of a run, by padded length (0: no padding) and batch size",
-            labels=["model", "version", "length", "batch_size"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                rows.add_metric(one.labels, one.waiting_rows())
-                backlog.add_metric(one.labels, one.backlog_ns() / 1e9)
-                load.add_metric(one.labels, one.load_seconds)
-                for length, size, cost_ns in one.costs():
-                    cost.add_metric([*one.labels, str(length), str(size)], cost_ns / 1e9)
-        yield from (rows, backlog, load, cost)
-
-    def _versions(self) -> Iterator[Any]:
-        memory = GaugeMetricFamily(
-            "slipway_model_memory_bytes", "Resident memory added by loading the model", labels=["model", "version"]
-        )
-        files = GaugeMetricFamily("slipway_model_file_bytes", "Size of the model's files", labels=["model", "version"])
-        shadowed = CounterMetricFamily(
-            "slipway_shadow_requests",
-            "Requests copied to a shadow, by outcome: same, different, failed, or skipped (the shadow was behind)",
-            labels=["model", "version", "outcome"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                memory.add_metric(one.labels, one.memory_bytes)
-                files.add_metric(one.labels, one.file_bytes)
-                for outcome, count in one.shadowed.items():
-                    shadowed.add_metric([*one.labels, outcome], count)
-        yield from (memory, files, shadowed)
-
-    def _caches(self) -> Iterator[Any]:
-        outcomes = CounterMetricFamily(
-            "slipway_cache_requests",
-            "Requests by outcome of the response cache: hit, shared with a running request, or miss",
-            labels=["model", "version", "outcome"],
-        )
-        size = GaugeMetricFamily("slipway_cache_bytes", "Bytes of cached outputs", labels=["model", "version"])
-        for one in self._models.values():
-            with entry(one.labels):
-                size.add_metric(one.labels, one.cache_bytes())
-                for outcome, count in one.cache_outcomes.items():
-                    outcomes.add_metric([*one.labels, outcome], count)
-        yield from (outcomes, size)
-
-    def _scripts(self) -> Iterator[Any]:
-        incidents = CounterMetricFamily(
-            "slipway_script_incidents",
-            "Threads of a script that were given up, and worker processes that were killed, restarted or outgrown",
-            labels=["model", "version", "what"],
-        )
-        memory = GaugeMetricFamily(
-            "slipway_script_worker_memory_bytes",
-            "Resident memory of a script's worker processes",
-            labels=["model", "version"],
-        )
-        for one in self._models.values():
-            with entry(one.labels):
-                for what, count in one.script().items():
-                    incidents.add_metric([*one.labels, what], count)
-                if one.worker_bytes is not None:
-                    memory.add_metric(one.labels, one.worker_bytes())
-        yield from (incidents, memory)
+    def text(self) -> bytes:
+        """The Prometheus text format of this moment, at once."""
+        return self.exposition(list(self.copies())).text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -38,6 +39,14 @@ class StepMetrics:
         self.batch_rows[run.rows] += 1
         self.failed_slices += failed_slices
         self.work.record(run)
+
+    def copied(self) -> StepMetrics:
+        """A copy of this moment, which another thread may read."""
+        one = copy.copy(self)
+        one.stages, one.batch_rows, one.work = self.stages.copied(), self.batch_rows.copy(), copy.copy(self.work)
+        rows, costs = self.waiting_rows(), self.costs()
+        one.waiting_rows, one.costs = lambda: rows, lambda: costs
+        return one
 
 
 def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[Any]:

@@ -15,6 +15,9 @@ from .offload import on_thread
 
 log = logging.getLogger("slipway.inference")
 
+FIRST_PIECE, LARGEST_PIECE = 256, 1 << 20
+"""Bytes that are given to zlib at a time. It copies what it does not use: the members of a body may be tiny."""
+
 GZIP_OR_ZLIB, RAW = 47, -15
 """Window sizes of zlib: 32 + 15 detects the header of gzip or zlib, a negative one has no header."""
 ENCODINGS = {b"gzip": (GZIP_OR_ZLIB,), b"x-gzip": (GZIP_OR_ZLIB,), b"deflate": (GZIP_OR_ZLIB, RAW)}
@@ -69,15 +72,17 @@ def expand(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
 
 def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
     """All members of a compressed body. Raises zlib.error, MalformedInput if it is cut off, or BodyTooLarge."""
-    parts: list[bytes] = []
-    left, rest = max_bytes, body
-    while rest:
+    expanded, at = bytearray(), 0
+    while at < len(body):
         stream = zlib.decompressobj(window)
-        parts.append(stream.decompress(rest, left + 1))
-        left -= len(parts[-1])
-        if left < 0:
-            raise BodyTooLarge(f"the body expands beyond {max_bytes / 1e6:g} MB, the limit of this server")
-        if not stream.eof:
-            raise MalformedInput("the compressed body is cut off; send all of it")
-        rest = stream.unused_data
-    return b"".join(parts)
+        size = FIRST_PIECE
+        while not stream.eof:
+            piece = body[at : at + size]
+            if not piece:
+                raise MalformedInput("the compressed body is cut off; send all of it")
+            expanded += stream.decompress(piece, max_bytes + 1 - len(expanded))
+            if len(expanded) > max_bytes:
+                raise BodyTooLarge(f"the body expands beyond {max_bytes / 1e6:g} MB, the limit of this server")
+            at += len(piece) - len(stream.unused_data)
+            size = min(2 * size, LARGEST_PIECE)
+    return bytes(expanded)

@@ -35,6 +35,7 @@ STATUS: dict[type[SlipwayError], int] = {
     errors.NotReady: 503,
     errors.ServerFull: 503,
     errors.DeadlineExceeded: 504,
+    errors.LoadTimedOut: 504,
     errors.UnsupportedVersion: 505,
     errors.OutOfMemory: 507,
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter_ns
 
+from ..cache import digest
 from ..codecs import Codec, Encoded
-from ..errors import ClientGone, MalformedInput, SlipwayError
+from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
+from ..ragged import held_bytes
 from ..request import Head, Headers, InferRequest, Payload
+from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
 from .failure import send_failure
-from .offload import LARGE_BYTES, on_thread
+from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of, size_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
 from .response_headers import requested_headers
 
@@ -37,11 +40,14 @@ def infer(
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
     if model.scheduler.refusing and _refused_early(model, head, body, responder):
         return None
-    if reader.expanded_bytes(body, model.spec) > LARGE_BYTES:
-        exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
-        request = InferRequest((), 1, _finish, exchange)
-        on_thread(partial(_decode, request, reader, body, parameters), partial(_decoded, request))
-        return request
+    size_bytes = reader.expanded_bytes(body, model.spec)
+    if size_bytes > LARGE_BYTES:
+        place = place_of(reader, size_bytes, model.spec.inputs)
+        if place is not Place.LOOP:
+            exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
+            request = InferRequest((), 1, _finish, exchange)
+            elsewhere(place, partial(_decode, request, reader, body, parameters), partial(_decoded, request))
+            return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, responder, payload, writer)
@@ -68,6 +74,8 @@ def watch(model: ServedModel, request: InferRequest) -> None:
 def _submit(request: InferRequest, exchange: Exchange) -> None:
     """Hand a decoded request to the cache or the scheduler. Raises SlipwayError if it is refused."""
     model = exchange.model
+    if request.rows > model.max_rows:
+        raise too_many_rows(request.rows, model.max_rows)
     apply_options(exchange, request)
     request.decoded_ns = perf_counter_ns()
     try:
@@ -78,6 +86,11 @@ def _submit(request: InferRequest, exchange: Exchange) -> None:
     except BaseException:
         request.refuse()
         raise
+
+
+def too_many_rows(rows: int, max_rows: int) -> BodyTooLarge:
+    """The refusal of a request with more rows than the limit."""
+    return BodyTooLarge(f"the request has {rows} rows, the limit of --max-rows is {max_rows}; send several requests")
 
 
 def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:
@@ -96,12 +109,20 @@ def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Respo
     return False
 
 
-def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mapping[str, str]) -> Payload:
-    """Decode a large body on another thread. Raises ClientGone without decoding if the client has left."""
+def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mapping[str, str], call: Call) -> Payload:
+    """Decode a large body on another thread, and compute there what the event loop would need long for.
+
+    Raises ClientGone without decoding if the client has left.
+    """
     exchange: Exchange = request.context
+    model = exchange.model
     if request.abandoned:
         raise ClientGone("the client closed the connection before its body was decoded")
-    return reader.decode(body, exchange.head, parameters, exchange.model.spec)
+    payload: Payload = call(reader.decode, body, exchange.head, parameters, model.spec)
+    request.object_bytes = held_bytes([array for array in payload.arrays if array.dtype.kind == "O"])
+    if model.cache is not None:
+        request.digest = digest(payload.arrays)
+    return payload
 
 
 def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
@@ -145,17 +166,30 @@ def _finish(request: InferRequest) -> None:
         fail(request, exchange)
         return
     assert exchange.writer is not None
-    size_bytes = outputs[0].nbytes if len(outputs) == 1 else sum(array.nbytes for array in outputs)
+    only = outputs[0] if len(outputs) == 1 else None
+    size_bytes = only.nbytes if only is not None and only.dtype.kind != "O" else size_of(outputs)
     if size_bytes > LARGE_BYTES:
-        how = outputs, exchange.payload, model.spec, model.name, model.version
-        on_thread(partial(exchange.writer.encode, *how), partial(_encoded, request))
-        return
+        place = place_of(exchange.writer, size_bytes, model.spec.outputs)
+        if place is not Place.LOOP:
+            elsewhere(place, partial(_encode, request, exchange.writer, outputs), partial(_encoded, request))
+            return
     try:
         encoded = exchange.writer.encode(outputs, exchange.payload, model.spec, model.name, model.version)
     except Exception as error:  # noqa: BLE001 - sent and logged by _encoded
         _encoded(request, error)
         return
     _send(request, exchange, *encoded)
+
+
+def _encode(request: InferRequest, writer: Codec, outputs: Sequence[Array], call: Call) -> Encoded:
+    """Encode large outputs on another thread. Raises ClientGone without encoding if the client has left."""
+    exchange: Exchange = request.context
+    model, asked = exchange.model, exchange.payload
+    if request.abandoned:
+        raise ClientGone("the client closed the connection before its response was encoded")
+    form = Payload((), asked.rows, asked.style, asked.request_id, None, asked.wanted, asked.notes)
+    encoded: Encoded = call(writer.encode, list(outputs), form, model.spec, model.name, model.version)
+    return encoded
 
 
 def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:

@@ -11,6 +11,12 @@ from .queue import BatchQueue
 
 UNLIMITED = 1 << 62
 
+LAG_WEIGHT = 0.1
+"""Weight of the newest batch in the estimate of the event loop's lag."""
+
+PROBE_EVERY = 10
+"""Requests without a chance are tried on an idle server once in so many of their runs."""
+
 
 class LoopLag:
     """How late the event loop learns that a batch has been computed, in nanoseconds: it may be reading bodies."""
@@ -19,6 +25,36 @@ class LoopLag:
 
     def __init__(self) -> None:
         self.ns = 0.0
+
+    def learn(self, lag_ns: int, probe: bool) -> None:
+        """Learn from one batch. A probe's shorter lag is believed as it is: the estimate may be why no other ran."""
+        self.ns += (1.0 if probe and lag_ns < self.ns else LAG_WEIGHT) * (lag_ns - self.ns)
+
+
+class Probes:
+    """Decides whether a request that would be late on an idle server is tried all the same.
+
+    An estimate that refuses everything gets no measurement that could correct it. A request that the fastest runs of
+    the last minutes could answer in time is always tried. One that they could not is tried for a share of the time
+    only, because its run delays the requests that come next, and not at once.
+    """
+
+    __slots__ = ("_again_ns",)
+
+    def __init__(self) -> None:
+        self._again_ns = 0
+
+    def allow(self, now_ns: int, deadline_ns: int, least_ns: int, run_ns: int) -> bool:
+        """``least_ns`` and ``run_ns``: the least and the predicted time of the run. Nothing waits, and nothing runs."""
+        if deadline_ns <= now_ns:
+            return False
+        if now_ns + least_ns <= deadline_ns:
+            return True
+        first = not self._again_ns
+        if now_ns < self._again_ns:
+            return False
+        self._again_ns = now_ns + PROBE_EVERY * run_ns
+        return not first
 
 
 class Admission:
@@ -39,6 +75,7 @@ class Admission:
         self._max_queue_bytes = max_queue_bytes
         self._turns = turns
         self._lag = lag
+        self._probes = Probes()
 
     def wait_ns(self, now_ns: int) -> int:
         """The predicted wait of a request that arrives now, with the turns of other models."""
@@ -47,7 +84,10 @@ class Admission:
 
     def admit(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
         """Raises Overloaded, with a computed Retry-After, when the request must be refused, and DeadlineExceeded for a
-        deadline that even an idle server could not meet: to come back later does not help."""
+        deadline that even an idle server could not meet: to come back later does not help.
+
+        A request to an idle model may become a ``probe`` instead: it is tried, so that a wrong estimate is corrected.
+        """
         wait_ns = self.wait_ns(now_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)
@@ -58,11 +98,22 @@ class Admission:
             ready_ns = wait_ns + int(self._lag.ns)
             finish_ns = self._queue.finish_ns(request.rows, shape, request.length, now_ns, ready_ns)
             if finish_ns > request.deadline_ns:
-                run_ns = self._queue.cost(shape, request.length).predict_ns(request.rows)
-                raise too_late(finish_ns - request.deadline_ns, now_ns + run_ns - request.deadline_ns)
+                self._try(request, shape, now_ns, finish_ns)
+
+    def _try(self, request: InferRequest, shape: Hashable, now_ns: int, finish_ns: int) -> None:
+        """Make a request that is predicted to be late a probe, or raise as :meth:`admit` does."""
+        cost = self._queue.cost(shape, request.length)
+        run_ns = cost.predict_ns(request.rows)
+        if self._queue.idle and self._probes.allow(now_ns, request.deadline_ns, cost.least_ns(request.rows), run_ns):
+            request.probe = True
+            return
+        cost.age(now_ns)
+        raise too_late(finish_ns - request.deadline_ns, now_ns + run_ns - request.deadline_ns)
 
     def foresee(self, now_ns: int, deadline_ns: int) -> None:
         """Raises Overloaded where the wait alone is too long for every request with this deadline."""
+        if deadline_ns > now_ns and self._queue.idle:
+            return  # the request may become a probe
         wait_ns = self.wait_ns(now_ns)
         if wait_ns > self._max_queue_ns:
             raise too_long(wait_ns, self._max_queue_ns)

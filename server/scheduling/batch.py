@@ -14,12 +14,13 @@ class Batch:
     """Slices of requests that run together, with the arrays, outputs and time stamps of their run.
 
     ``bucket`` is the shape bucket whose cost table learns from the run; None when the run teaches nothing. ``length``
-    is the length to which the padded axis is padded; 0 when nothing is padded. Times are in nanoseconds.
+    is the length to which the padded axis is padded; 0 when nothing is padded. ``probe``: its first request was tried
+    although it was predicted to be late. Times are in nanoseconds.
     """
 
     __slots__ = (
         *("arrays", "assembled_ns", "bucket", "computed_ns", "length", "out_of_memory", "outputs"),
-        *("picked_ns", "rows", "slices"),
+        *("picked_ns", "probe", "rows", "slices"),
     )
 
     def __init__(self, bucket: Bucket | None, slices: list[Slice], rows: int, picked_ns: int, length: int = 0) -> None:
@@ -28,6 +29,7 @@ class Batch:
         self.rows = rows
         self.picked_ns = picked_ns
         self.length = length
+        self.probe = slices[0][0].probe if slices else False
         self.out_of_memory = False
         self.arrays: tuple[Array, ...] = ()
         self.outputs: list[Array] = []

@@ -96,6 +96,8 @@ class BatchFormer:
             return candidate.rows
         cost = candidate.target.cost
         slowdown *= cost.spread
+        if now_ns + cost.predict_ns(1) > deadline_ns:
+            return candidate.rows  # the head is tried although it would be late: no smaller batch helps it
         kept = _fitting(cost, candidate.rows, (deadline_ns - now_ns) / slowdown)
         if kept == candidate.rows or len(bucket.heap) == 1:
             return kept

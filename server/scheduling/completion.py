@@ -22,9 +22,6 @@ from .run import Failures
 
 log = logging.getLogger("slipway.scheduler")
 
-LAG_WEIGHT = 0.1
-"""Weight of the newest batch in the estimate of the event loop's lag."""
-
 OnBatch = Callable[[Batch, int], None]
 OnEnd = Callable[[InferRequest], None]
 
@@ -57,8 +54,7 @@ class Completion:
     def finish(self, batch: Batch, failures: Failures) -> None:
         """A batch is over: end its requests. Raises nothing."""
         try:
-            lag = self._lag
-            lag.ns += LAG_WEIGHT * (max(self._clock() - batch.computed_ns, 0) - lag.ns)
+            self._lag.learn(max(self._clock() - batch.computed_ns, 0), batch.probe)
             self._on_batch(batch, len(failures))
         except Exception:
             log.exception("recording a batch failed model=%s rows=%d", self._name, batch.rows)
@@ -116,6 +112,8 @@ class Completion:
     def _scatter(self, batch: Batch, part: Slice, outputs: list[Array]) -> bool:
         """Give a request its rows of a batch. Returns whether it has all of its rows."""
         request, start, stop = part
+        if request.ended:
+            return False  # at its deadline, or because the model had stalled: what comes now is dropped
         if self._padding is not None and request.length != batch.length:
             outputs = self._padding.cut(outputs, request.length)
         request.assembled_ns = batch.assembled_ns

@@ -5,7 +5,7 @@ This module decides and does nothing else: no IO, no thread, no clock. Every cal
 
 from __future__ import annotations
 
-from ..request import NEVER
+from ..request import NEVER, InferRequest
 from .batch import Batch
 from .batch_former import BatchCandidate
 from .cost import WORTH_IT
@@ -50,9 +50,18 @@ class RunningBatches:
         self.idle += 1
         return slowdown
 
+    @property
+    def count(self) -> int:
+        """Batches that run now."""
+        return len(self._running)
+
     def free_ns(self, now_ns: int) -> int:
-        """Predicted nanoseconds until the next run ends; at least one batch runs."""
-        return max(min(self._running.values())[0] - now_ns, 0)
+        """Predicted nanoseconds until the next run ends; at least one batch runs.
+
+        A run that takes longer than predicted is expected to take as long again as it is overdue: of a run that hangs,
+        nothing is known but that it lasts.
+        """
+        return min([abs(end_ns - now_ns) for end_ns, _ in self._running.values()])
 
     def forget(self, batch: Batch) -> None:
         """A batch does not run, or has run: its instance is idle. A batch that is not known is ignored."""
@@ -63,9 +72,9 @@ class RunningBatches:
         """By how many nanoseconds the most overdue run exceeds its prediction; 0 when none does."""
         return max(now_ns - min(self._running.values())[0], 0) if self._running else 0
 
-    def batches(self) -> list[Batch]:
-        """The batches that run now."""
-        return list(self._running)
+    def requests(self) -> list[InferRequest]:
+        """The requests that have rows in a batch that runs now."""
+        return [request for batch in self._running for request, _, _ in batch.slices]
 
     def delays(self, candidate: BatchCandidate, now_ns: int, slowdown: float) -> bool:
         """Whether a candidate should wait for an instance that runs, rather than start beside it and slow both down.

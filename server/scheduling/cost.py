@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from .fastest_runs import FastestRuns
 
 FORGETTING = 0.1
 """Weight of a new measurement against the average of the earlier ones."""
@@ -42,6 +44,13 @@ MOST_SPREAD = 2.0
 NOISE = 0.02
 """A run is late from this share over the prediction on."""
 
+AGING_NS = 10_000_000_000
+"""In so much time an estimate that no run confirms goes half of the way to the best of its batch size. A size
+that was slow for a while is not chosen again, so that no run would correct it."""
+
+DRIFT = 1.5
+"""Estimates up to this multiple of the best do not age: the speed of a machine drifts by as much."""
+
 
 class CostTable:
     """Predicted nanoseconds of one run for every batch size from 1 to ``max_batch_size``.
@@ -63,15 +72,29 @@ class CostTable:
             self._measured = dict.fromkeys((1, max_batch_size), float(UNMEASURED_NS))
         self.spread = 1.0
         """Nearly every run takes no longer than its prediction times this: 1 where all runs take the same."""
+        self._seeds = {} if self._guessed else dict(self._measured)
+        self._seeded = sorted(self._seeds)
+        self._fastest = FastestRuns()
+        self._seen_ns: dict[int, int] = {}  # when a run of each size was last recorded, or its estimate was aged
+        self._aging_ns = AGING_NS
         self._spent_ns = 0
         self._built: dict[int, float] = {}  # the measurements from which the predictions were computed
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
 
-    def record(self, rows: int, duration_ns: int) -> None:
-        """Learn from one run of ``rows`` rows."""
+    def record(self, rows: int, duration_ns: int, now_ns: int = 0, probe: bool = False) -> None:
+        """Learn from one run of ``rows`` rows, which ended at ``now_ns``.
+
+        ``probe``: the run was predicted to be too slow, and was tried because nothing else ran. If it was faster, the
+        model is fast again, and the run is believed as it is.
+        """
         rows = self._run_size(rows)
+        duration_ns = duration_ns or 1
+        self._fastest.record(rows, duration_ns, now_ns)
+        self._seen_ns[rows] = now_ns
+        if now_ns >= self._aging_ns:
+            self.age(now_ns)
         if self._guessed:
             self._guessed = False
             self._measured = dict.fromkeys((1, self.max_batch_size), float(duration_ns))
@@ -79,6 +102,9 @@ class CostTable:
             return
         expected = self._built.get(rows, self._predicted[rows])
         known = self._measured.get(rows, expected)
+        if probe and duration_ns < known:
+            self._rebase(rows, duration_ns, known)
+            return
         if duration_ns > (self.spread + NOISE) * known or self.spread > 1.0:
             self._spread(duration_ns > (self.spread + NOISE) * known)
         weight = FORGETTING if duration_ns > known else RELIEF
@@ -90,6 +116,38 @@ class CostTable:
         moved = abs(learnt - expected) > STALE * expected or learnt > (1 + STALE) * self._predicted[rows]
         if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
+
+    def age(self, now_ns: int) -> None:
+        """Move estimates that no run has confirmed for a while towards the best of their size, but not below those of
+        smaller sizes that were confirmed."""
+        self._aging_ns = now_ns + AGING_NS
+        confirmed_ns = 0.0
+        aged = False
+        for size, known in sorted(self._measured.items()):
+            halvings = (now_ns - self._seen_ns.get(size, 0)) // AGING_NS
+            if halvings < 1:
+                confirmed_ns = max(confirmed_ns, known)
+                continue
+            self._seen_ns[size] = now_ns
+            least_ns = max(self._best_ns(size, known), min(confirmed_ns, known))
+            if known > DRIFT * least_ns:
+                self._measured[size] = least_ns + (known - least_ns) * 0.5**halvings
+                aged = True
+        if aged:
+            self._rebuild()
+
+    def _rebase(self, rows: int, duration_ns: int, known: float) -> None:
+        """Lower all estimates by the factor by which a run was faster than its own, none below the best of its size."""
+        factor = duration_ns / known
+        for size, ns in self._measured.items():
+            self._measured[size] = max(ns * factor, self._best_ns(size, ns))
+        self._measured[rows] = float(duration_ns)
+        self._rebuild()
+
+    def _best_ns(self, size: int, known: float) -> float:
+        """What a run of this size takes at best: by the seeds, or by the fastest runs of the last minutes."""
+        best_ns = self._fastest.ns(size, known)
+        return min(best_ns, _interpolated(self._seeds, self._seeded, size)) if self._seeds else best_ns
 
     def _spread(self, beyond: bool) -> None:
         """Follow the quantile by steps that are in balance when it is met: up for a run beyond it, down for any other
@@ -110,6 +168,15 @@ class CostTable:
         full, rest = divmod(rows, self.max_batch_size)
         return int(full * self._predicted[self.max_batch_size] + (self._predicted[rest] if rest else 0.0))
 
+    def least_ns(self, rows: int) -> int:
+        """What :meth:`predict_ns` would be at best: by the seeds, and by the fastest runs of the last minutes."""
+        best = {size: self._best_ns(size, ns) for size, ns in self._measured.items()}
+        sizes = sorted(best)
+        full, rest = divmod(rows, self.max_batch_size)
+        least_ns = full * _interpolated(best, sizes, self.max_batch_size)
+        least_ns += _interpolated(best, sizes, self._run_size(rest)) if rest else 0.0
+        return min(int(least_ns), self.predict_ns(rows))
+
     def efficient_rows(self, waiting: int) -> int:
         """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is within 3 % of the best."""
         return self._efficient[waiting if waiting < self.max_batch_size else self.max_batch_size]
@@ -127,16 +194,17 @@ class CostTable:
         self._spent_ns = 0
         self._built = dict(self._measured)
         sizes = sorted(self._measured)
-        predicted = [0.0, *(self._interpolate(sizes, rows) for rows in range(1, self.max_batch_size + 1))]
-        for rows in range(self.max_batch_size - 1, 0, -1):
-            predicted[rows] = min(predicted[rows], predicted[rows + 1])
+        rows = range(1, self.max_batch_size + 1)
+        predicted = [0.0, *(_interpolated(self._measured, sizes, self._run_size(size)) for size in rows)]
+        for size in reversed(rows[:-1]):
+            predicted[size] = min(predicted[size], predicted[size + 1])
         self._predicted = predicted
 
         best_ns = predicted[1]
         efficient = [0]
         choice = 1
-        for rows in range(1, self.max_batch_size + 1):
-            best_ns = min(best_ns, predicted[rows] / rows)
+        for size in rows:
+            best_ns = min(best_ns, predicted[size] / size)
             while WORTH_IT * predicted[choice] / choice > best_ns:
                 choice += 1
             efficient.append(choice)
@@ -150,14 +218,15 @@ class CostTable:
         place = bisect.bisect_left(self._closed, rows)
         return self._closed[place] if place < len(self._closed) else rows
 
-    def _interpolate(self, sizes: list[int], rows: int) -> float:
-        rows = self._run_size(rows)
-        place = bisect.bisect_left(sizes, rows)
-        if place == len(sizes):
-            return self._measured[sizes[-1]] * rows / sizes[-1]
-        high = sizes[place]
-        if high == rows or place == 0:
-            return self._measured[high]
-        low = sizes[place - 1]
-        share = (rows - low) / (high - low)
-        return self._measured[low] * (1 - share) + self._measured[high] * share
+
+def _interpolated(measured: Mapping[int, float], sizes: Sequence[int], rows: int) -> float:
+    """Nanoseconds of ``rows`` rows: linear between the measured ``sizes``, in rising order, proportional beyond."""
+    place = bisect.bisect_left(sizes, rows)
+    if place == len(sizes):
+        return measured[sizes[-1]] * rows / sizes[-1]
+    high = sizes[place]
+    if high == rows or place == 0:
+        return measured[high]
+    low = sizes[place - 1]
+    share = (rows - low) / (high - low)
+    return measured[low] * (1 - share) + measured[high] * share

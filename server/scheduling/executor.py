@@ -47,7 +47,7 @@ class Work:
     ``pull(finished, limit_ns)`` hands back the batch that has just been run (None: the executor was asleep). It returns
     the next batch, which should take no longer than the limit, or None: then the executor sleeps until it is woken.
     ``finish(batch, failures)`` is called on the event loop, once for each batch. ``lost(batch, error)`` is called
-    instead when the executor itself failed, with the batch that it had, if any.
+    instead when the executor itself failed, with the batch that it had, if any. ``clock`` stamps the runs.
     """
 
     model: RunModel
@@ -55,6 +55,7 @@ class Work:
     finish: Finish
     lost: Lost
     padding: Padding | None = None
+    clock: Callable[[], int] = perf_counter_ns
     join: Join | None = None
 
 
@@ -127,7 +128,7 @@ class Instance:
         self._wait(0)
         batch = self._batch = work.pull(None, self._turn.limit_ns)
         while batch is not None:
-            failures = run(batch, work.model, work.padding, join=work.join)
+            failures = run(batch, work.model, work.padding, work.clock, join=work.join)
             try:
                 self._loop.call_soon_threadsafe(work.finish, batch, failures)
             except RuntimeError:
@@ -168,7 +169,7 @@ class InlineExecutor:
         begun_ns = perf_counter_ns()
         try:
             while (batch := work.pull(batch, NEVER)) is not None:
-                work.finish(batch, run(batch, work.model, work.padding, join=work.join))
+                work.finish(batch, run(batch, work.model, work.padding, work.clock, join=work.join))
                 if perf_counter_ns() - begun_ns > INLINE_NS:
                     self._loop.call_soon(self._serve, batch)
                     return

@@ -39,6 +39,7 @@ class Part(InferRequest):
         super().__init__((), len(numbers), whole.done, whole.context, whole.deadline_ns)
         self.patience_ns = whole.patience_ns
         self.journey = whole.journey
+        self.probe = whole.probe
         self.numbers = list(numbers)
         self.lengths = list(row_lengths)
         split.left += 1

@@ -14,7 +14,7 @@ from ..errors import Overloaded, SlipwayError
 from ..ragged import filled, held_bytes, is_ragged
 from ..request import InferRequest, Journey, StepTimes
 from ..tensors import Array
-from .admission import UNLIMITED, too_large, too_late, too_long
+from .admission import UNLIMITED, Probes, too_large, too_late, too_long
 from .parts import Part, apart, filled_up, rejoin
 from .step import Step, rectangular
 
@@ -43,6 +43,7 @@ class Pipeline:
         self._max_queue_ns = max_queue_ns
         self._max_queue_bytes = max_queue_bytes
         self._record = record
+        self._probes = Probes()
         self._clock = clock
 
     def add(self, step: Step) -> None:
@@ -70,7 +71,7 @@ class Pipeline:
 
     def foresee(self, deadline_ns: int) -> None:
         """Raises Overloaded where not even a single row would be answered in time."""
-        if any(step.inside for step in self.steps):
+        if not self._idle:
             self._admit_in_time(1, self._clock(), deadline_ns)
 
     def backlog_ns(self) -> int:
@@ -150,12 +151,30 @@ class Pipeline:
         return finish_ns, own_ns
 
     def _admit(self, request: InferRequest, now_ns: int) -> None:
-        if not any(step.inside for step in self.steps):
-            return  # nothing waits, and the cost of a text, for example, is known only after its tokenizer
+        if self._idle:
+            self._admit_idle(request, now_ns)
+            return
         wait_ns = self._admit_in_time(request.rows, now_ns, request.deadline_ns)
         waiting = sum(step.scheduler.waiting_bytes for step in self.steps)
         if waiting and waiting + held_bytes(request.arrays) > self._max_queue_bytes:
             raise too_large(waiting, wait_ns)
+
+    @property
+    def _idle(self) -> bool:
+        return all(step.idle for step in self.steps)
+
+    def _admit_idle(self, request: InferRequest, now_ns: int) -> None:
+        """Admit a request where nothing waits and nothing runs; one that is predicted to be late becomes a probe.
+
+        Raises DeadlineExceeded for a request without a chance, but not for all of them."""
+        run_ns = int(sum(step.run_once_ns(request.rows) for step in self.steps))
+        late_ns = now_ns + run_ns - request.deadline_ns
+        if late_ns <= 0:
+            return
+        least_ns = int(sum(max(step.least_ns, 0.0) for step in self.steps))
+        if not self._probes.allow(now_ns, request.deadline_ns, least_ns, run_ns):
+            raise too_late(late_ns, late_ns)
+        request.probe = True
 
     def _admit_in_time(self, rows: int, now_ns: int, deadline_ns: int) -> int:
         """The predicted wait. Raises Overloaded where it, or the finish, is too late. Raises DeadlineExceeded where
@@ -166,7 +185,7 @@ class Pipeline:
             raise too_long(wait_ns, self._max_queue_ns)
         late_ns = now_ns + int(finish_ns) - deadline_ns
         if late_ns > 0:
-            alone_ns = sum(max(one.run_ns(rows), rows * one.row_ns / one.instances) for one in self.steps)
+            alone_ns = sum(one.run_once_ns(rows) for one in self.steps)
             raise too_late(late_ns, now_ns + int(alone_ns) - deadline_ns)
         return wait_ns
 
@@ -283,4 +302,5 @@ def _begin_anew(request: InferRequest) -> None:
     request.joined_rows = 0
     request.ended = False
     request.cursor = request.length = request.size_bytes = 0
+    request.object_bytes = -1
     request.held_ns = request.picked_ns = request.assembled_ns = request.computed_ns = request.scattered_ns = 0

@@ -93,7 +93,13 @@ class BatchQueue:
             bucket.largest = max(min(bucket.largest, batch.rows // 2), 1)
         elif batch.outputs:
             took_ns = batch.computed_ns - batch.picked_ns
-            bucket.cost.record(batch.rows, took_ns if slowdown == 1.0 else int(took_ns / slowdown))
+            alone_ns = took_ns if slowdown == 1.0 else int(took_ns / slowdown)
+            bucket.cost.record(batch.rows, alone_ns, batch.computed_ns, batch.probe)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.running.count and not self.waiting.rows
 
     def backlog_ns(self, now_ns: int) -> int:
         """Predicted nanoseconds until a request that arrives now would start."""

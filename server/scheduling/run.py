@@ -8,7 +8,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ..errors import DeviceLost, ModelFailed, OutOfMemory, SlipwayError
+from ..errors import CLIENT_ERRORS, DeviceLost, ModelFailed, OutOfMemory, SlipwayError
 from ..tensors import Array
 from .batch import Batch, Slice
 from .padding import Padding
@@ -44,7 +44,7 @@ def run(
         batch.outputs = _checked(model(batch.arrays), batch, shared)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, even SystemExit
         try:
-            failures = _bisect(batch, model, padding, error)
+            failures = _bisect(batch, model, padding, error, clock)
         except BaseException as second:  # noqa: BLE001 - such as outputs of the halves that do not fit together
             failures = _all_failed(batch, slices, second)
     else:
@@ -94,7 +94,7 @@ def _all_failed(batch: Batch, slices: list[Slice], error: BaseException) -> Fail
     return [(one, failure) for one in slices]
 
 
-def _in_halves(batch: Batch, model: RunModel, padding: Padding | None) -> Failures:
+def _in_halves(batch: Batch, model: RunModel, padding: Padding | None, clock: Callable[[], int]) -> Failures:
     """Run the rows of a single request in two parts, because the device has no memory for all of them."""
     whole = batch.slices[0]
     request, start, stop = whole
@@ -103,7 +103,7 @@ def _in_halves(batch: Batch, model: RunModel, padding: Padding | None) -> Failur
     outputs = []
     for part in ((request, start, middle), (request, middle, stop)):
         half = Batch(None, [part], part[2] - part[1], batch.picked_ns, batch.length)
-        failures = run(half, model, padding, shared=True)
+        failures = run(half, model, padding, clock, shared=True)
         if failures:
             batch.slices, batch.outputs = [], []
             return [(whole, failures[0][1])]
@@ -112,7 +112,9 @@ def _in_halves(batch: Batch, model: RunModel, padding: Padding | None) -> Failur
     return []
 
 
-def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseException) -> Failures:
+def _bisect(
+    batch: Batch, model: RunModel, padding: Padding | None, error: BaseException, clock: Callable[[], int]
+) -> Failures:
     slices = batch.slices
     if isinstance(error, OutOfMemory):
         batch.out_of_memory = True
@@ -123,22 +125,25 @@ def _bisect(batch: Batch, model: RunModel, padding: Padding | None, error: BaseE
         batch.slices = []
         return [(one, error) for one in slices]
     if len(slices) == 1 and batch.out_of_memory and batch.rows > 1:
-        return _in_halves(batch, model, padding)
+        return _in_halves(batch, model, padding, clock)
     if len(slices) == 1:
         batch.slices = []
         if not isinstance(error, SlipwayError):
             log.error("the model failed rows=%d", batch.rows, exc_info=error)
             error = ModelFailed("the model failed on this input; the server's log has the details")
+        elif isinstance(error, CLIENT_ERRORS):
+            log.info("the model refuses an input code=%s error=%s", error.code, error)
         elif error.__cause__ is not None:
-            log.error("the model failed error=%s cause=%s", error, error.__cause__)
+            log.error("the model failed code=%s error=%s cause=%s", error.code, error, error.__cause__)
         return [(slices[0], error)]
-    log.warning("a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
+    level = logging.INFO if isinstance(error, CLIENT_ERRORS) else logging.WARNING
+    log.log(level, "a batch failed; trying its halves rows=%d error=%s", batch.rows, error)
     middle = len(slices) // 2
     halves = []
     failures: Failures = []
     for part in (slices[:middle], slices[middle:]):
         half = Batch(None, part, sum(stop - start for _, start, stop in part), batch.picked_ns, batch.length)
-        failures += run(half, model, padding, shared=True)
+        failures += run(half, model, padding, clock, shared=True)
         halves.append(half)
     batch.slices = [one for half in halves for one in half.slices]
     computed = [half.outputs for half in halves if half.slices]

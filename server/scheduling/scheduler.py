@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from time import perf_counter_ns
 from typing import Any
 
-from ..errors import NotReady, Overloaded, SlipwayError
+from ..errors import DeadlineExceeded, NotReady, Overloaded, SlipwayError
 from ..ragged import held_bytes
 from ..request import NEVER, InferRequest
 from .admission import UNLIMITED, Admission, LoopLag
@@ -26,6 +26,7 @@ from .executor import Executor, InlineExecutor, ThreadExecutor, Work
 from .padding import Padding
 from .queue import BatchQueue
 from .run import Join, RunModel
+from .waiting import SWEEP_NS
 from .watchdog import Watchdog
 
 log = logging.getLogger("slipway.scheduler")
@@ -91,7 +92,7 @@ class Scheduler:
         self.refusing = False
         self._deadline = Alarm(loop, clock, self._expire)
         self._hold = Alarm(loop, clock, self._release_hold)
-        work = Work(model, self._pull, self._completion.finish, self._lost, padding, join)
+        work = Work(model, self._pull, self._completion.finish, self._lost, padding, clock, join)
         self._executor: Executor = (
             InlineExecutor(loop, work) if inline else ThreadExecutor(loop, work, instances, name, turns)
         )
@@ -106,7 +107,9 @@ class Scheduler:
         for array in request.arrays:
             request.size_bytes += array.nbytes
         if self._objects:
-            request.size_bytes += held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+            if request.object_bytes < 0:
+                request.object_bytes = held_bytes([array for array in request.arrays if array.dtype.kind == "O"])
+            request.size_bytes += request.object_bytes
         wake = False
         with self._lock:
             if self._stopped:
@@ -150,6 +153,12 @@ class Scheduler:
         """Predicted wait of a request that arrives now."""
         with self._lock:
             return self._admission.wait_ns(self._clock())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        with self._lock:
+            return self._queue.idle
 
     @property
     def waiting_rows(self) -> int:
@@ -209,7 +218,7 @@ class Scheduler:
     def _end_held(self, error: SlipwayError) -> None:
         """End all requests that wait or run. A run that returns later finds them ended."""
         with self._lock:
-            running = [request for batch in self._queue.running.batches() for request, _, _ in batch.slices]
+            running = self._queue.running.requests()
             waiting = self._queue.waiting.clear()
         self._completion.fail_all([*running, *waiting], error)
 
@@ -299,10 +308,19 @@ class Scheduler:
             self._wake()
 
     def _expire(self) -> None:
-        """Evict and end the requests whose deadline has passed."""
+        """End the requests whose deadline has passed: those that wait are not run, those that run are not awaited."""
+        now_ns = self._clock()
         with self._lock:
-            following_ns = self._queue.waiting.expire(self._clock())
+            following_ns = self._queue.waiting.expire(now_ns)
             evicted = self._queue.waiting.take_evicted()
+            running = self._queue.running.requests()
+        late = []
+        for request in running:
+            if request.deadline_ns <= now_ns:
+                late.append(request)
+            else:
+                following_ns = min(following_ns, max(request.deadline_ns, now_ns + SWEEP_NS))
         if following_ns != NEVER:
             self._deadline.set(following_ns)
         self._completion.end_all(evicted)
+        self._completion.fail_all(late, DeadlineExceeded("the deadline passed while the request was computed"))

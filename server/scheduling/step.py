@@ -17,7 +17,8 @@ LEARNING = 0.2
 
 @dataclass(slots=True)
 class Step:
-    """One step, and the cost of a row there: ``row_ns`` at its best batch size of ``full`` rows, ``alone_ns`` alone.
+    """One step, and the cost of a row there: ``row_ns`` at its best batch size of ``full`` rows, ``alone_ns`` alone,
+    ``least_ns`` alone in the fastest run of the last minutes (-1: not known yet).
 
     ``inputs`` are the numbers of the values that it takes; ``inside`` counts the rows that wait or run here.
     ``sizes``: the lengths for which costs were measured.
@@ -34,13 +35,28 @@ class Step:
     padding: Padding | None = None
     sizes: tuple[int, ...] = ()
     inside: int = 0
+    least_ns: float = -1.0
 
     def learn(self, batch: Batch) -> None:
-        """Learn from the newest batch what a row costs now: the lengths of the requests change over time."""
+        """Learn from the newest batch what a row costs now: the lengths of the requests change over time.
+
+        A probe is believed as it is: the estimates may be why nothing else was admitted."""
         if batch.bucket is not None:
             cost = batch.bucket.cost
-            self.alone_ns += LEARNING * (cost.predict_ns(1) - self.alone_ns)
-            self.row_ns += LEARNING * (cost.row_ns - self.row_ns)
+            weight = 1.0 if batch.probe else LEARNING
+            self.alone_ns += weight * (cost.predict_ns(1) - self.alone_ns)
+            self.row_ns += weight * (cost.row_ns - self.row_ns)
+            least_ns = cost.least_ns(1)
+            self.least_ns = least_ns if self.least_ns < 0 else self.least_ns + weight * (least_ns - self.least_ns)
+
+    def run_once_ns(self, rows: int) -> float:
+        """Nanoseconds of these rows where nothing else is in the step, in as many runs as they need."""
+        return max(self.run_ns(rows), rows * self.row_ns / self.instances)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs here."""
+        return not self.inside and self.scheduler.idle
 
     def run_ns(self, rows: int) -> float:
         """A run of this many rows, or as many as one run takes."""

@@ -88,7 +88,7 @@ class WaitingRequests:
         return min(waiting, key=lambda bucket: bucket.heap[0][:2])
 
     def evict_head(self, bucket: Bucket, now_ns: int) -> bool:
-        """Evict the head of a bucket if it is abandoned, expired, or can no longer be computed in time."""
+        """Evict the head of a bucket if it is abandoned or expired, or if it can no longer be computed in time."""
         request = bucket.heap[0][3]
         if request.abandoned:
             error = request.error or ClientGone("the client closed the connection before its answer was ready")
@@ -99,7 +99,13 @@ class WaitingRequests:
         if now_ns >= request.deadline_ns:
             self.evict(bucket, DeadlineExceeded("the deadline passed while the request waited; nothing was computed"))
             return True
-        if now_ns + bucket.cost.predict_ns(request.rows - request.cursor) > request.deadline_ns:
+        rows = request.rows - request.cursor
+        if now_ns + bucket.cost.predict_ns(rows) > request.deadline_ns:
+            # What takes time from no other request is tried where there is hope: its run may correct the prediction.
+            hope = now_ns + bucket.cost.least_ns(rows) <= request.deadline_ns
+            if request.probe or (hope and self.rows == rows):
+                return False
+            bucket.cost.age(now_ns)
             self.evict(bucket, DeadlineExceeded("the request could no longer be computed before its deadline"))
             return True
         return False

@@ -24,8 +24,8 @@ class Runner(Protocol):
 
 
 class ScriptSession:
-    """Object arrays [calls] in, object arrays [responses] out. A run takes at most ``timeout_ns``, whatever the
-    deadlines of its calls."""
+    """Object arrays [calls] in, object arrays [responses] out. A run takes at most ``timeout_ns``. The deadlines of its
+    calls do not end it: the thread or process would be lost, and other clients would wait for a new one."""
 
     def __init__(self, runner: Runner, timeout_ns: int, clock: Callable[[], int] = perf_counter_ns) -> None:
         self.runner = runner
@@ -42,8 +42,8 @@ class ScriptSession:
         now_ns = self._clock()
         for call in calls:
             call.chunk_timeout_ns = self._timeout_ns
-            call.deadline_ns = min(call.deadline_ns, now_ns + self._timeout_ns)
-        left_ns = max(call.deadline_ns for call in calls) - now_ns
+            call.run_until_ns = min(call.run_until_ns, now_ns + self._timeout_ns)
+        left_ns = max(call.run_until_ns for call in calls) - now_ns
         if left_ns <= 0:  # this half of a failed batch has used its time in the first run
             raise DeadlineExceeded("the script did not respond in time")
         return [as_array(self.runner.run(calls, left_ns / 1e9))]

@@ -59,9 +59,9 @@ class Call:
     """One request as a script receives it.
 
     ``content_type`` is lower case and without parameters, None if the request has none. ``charset`` is its parameter.
-    ``accept`` is one concrete media type. Times are nanoseconds of the server's ``perf_counter_ns``: ``deadline_ns``
-    limits the run, ``ends_ns`` is the client's own deadline for the whole response, ``chunk_timeout_ns`` limits each
-    chunk. Chunks go to ``sink``; without a sink they are joined into one body.
+    ``accept`` is one concrete media type. Times are nanoseconds of the server's ``perf_counter_ns``: ``run_until_ns``
+    limits the run, ``deadline_ns`` is the client's own and never ends a run, ``chunk_timeout_ns`` limits each chunk.
+    Chunks go to ``sink``; without a sink they are joined into one body.
     """
 
     body: bytes
@@ -71,7 +71,7 @@ class Call:
     request_id: str = ""
     charset: str = "utf-8"
     deadline_ns: int = NEVER
-    ends_ns: int = NEVER
+    run_until_ns: int = NEVER
     chunk_timeout_ns: int = NEVER
     sink: ChunkSink | None = field(default=None, compare=False)
     session: StatefulSession | None = field(default=None, compare=False)

@@ -161,8 +161,8 @@ def _send_next(
 ) -> bool:
     """Send the next chunk of one response. Returns False if the client has to read first."""
     sink = open_sinks[index]
-    left_ns = min(call.chunk_timeout_ns, call.ends_ns - clock())
-    if sink.left or left_ns <= 0:
+    late = clock() >= call.deadline_ns
+    if sink.left or late:
         if not sink.left:
             response.error = DeadlineExceeded("the response was not complete before its deadline")
         drop(index)
@@ -171,7 +171,7 @@ def _send_next(
     if not sink.writable:
         return False
     try:
-        chunk = take(index, left_ns / 1e9)
+        chunk = take(index, call.chunk_timeout_ns / 1e9)
     except SlipwayError as error:
         response.error = error
         chunk = None
@@ -180,6 +180,22 @@ def _send_next(
     else:
         sink.write(chunk)
     return True
+
+
+class ClosedSink:
+    """The sink of a response that was sent without the run, such as an error at its deadline."""
+
+    left = True
+    writable = True
+
+    def begin(self, response: ScriptResponse, changed: threading.Event) -> None:
+        """Nothing is sent."""
+
+    def write(self, chunk: bytes) -> None:
+        """Nothing is sent."""
+
+
+CLOSED = ClosedSink()
 
 
 class JoiningSink:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 from ..errors import BrokenArtifact, DeadlineExceeded, MalformedInput, ModelFailed, NotReady
@@ -30,13 +30,23 @@ class ProcessPool:
     replaced because they held too much memory.
     """
 
-    def __init__(self, order: dict[str, Any], count: int, threads: int, name: str, most_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        order: dict[str, Any],
+        count: int,
+        threads: int,
+        name: str,
+        most_bytes: int = 0,
+        load_s: float | None = None,
+    ) -> None:
         """Start ``count`` workers that load ``order``, each with ``threads`` compute threads.
 
-        A worker that holds more than ``most_bytes`` (0: no limit) is replaced after its run. Raises BrokenArtifact with
-        the reason if a worker cannot load the script.
+        A worker that holds more than ``most_bytes`` (0: no limit) is replaced after its run. A worker that does not
+        load within ``load_s`` seconds (None: no limit) is killed. Raises BrokenArtifact with the reason if a worker
+        cannot load the script.
         """
         self._most_bytes = most_bytes
+        self._load_s = load_s
         self.outgrown = 0
         self._order = order
         self._threads = threads
@@ -69,14 +79,16 @@ class ProcessPool:
     def run(self, calls: Sequence[Call], timeout_s: float) -> list[ScriptResponse]:
         """One response for each call; chunks are sent before it returns. All calls have the same session, or none.
 
-        Raises DeadlineExceeded after ``timeout_s`` seconds, NotReady if no worker is idle by then, ModelFailed if the
-        worker ended during the run, MalformedInput if the worker with the session's state has ended, or the error that
-        all calls share.
+        Raises DeadlineExceeded after ``timeout_s`` seconds, NotReady if no worker is idle by then or by the last
+        deadline of the calls, ModelFailed if the worker ended during the run, MalformedInput if the worker with the
+        session's state has ended, or the error that all calls share.
         """
         until_s = monotonic() + timeout_s
+        patience_s = (max(call.deadline_ns for call in calls) - perf_counter_ns()) / 1e9
+        take_until_s = min(until_s, monotonic() + patience_s)  # nobody waits for the response after the last deadline
         session = calls[0].session
         while True:
-            worker = self._take(until_s, session)
+            worker = self._take(take_until_s, session)
             try:
                 responses = worker.run(calls, max(until_s - monotonic(), 0.001))
             except TimeoutError:
@@ -225,13 +237,15 @@ class ProcessPool:
         self._up[slot] = worker
         try:
             worker.channel.send(self._order)
-            loaded, _ = worker.channel.receive()
+            loaded, _ = worker.channel.receive(self._load_s)
         except ChannelBroken:
             worker.wait()
             return False, f"the script's process ended while it loaded: {worker.reason()}"
-        except OSError:
+        except OSError as error:
             worker.kill()
             worker.wait()
+            if isinstance(error, TimeoutError):
+                return False, f"the script did not load within {self._load_s:g} s (--load-timeout-s)"
             return False, "the model is being unloaded"
         if "broken" in loaded:
             worker.wait()

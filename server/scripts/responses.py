@@ -75,12 +75,15 @@ def fill_failure(response: ScriptResponse, error: BaseException, function: str, 
         response.status, response.content_type = status, "application/json"
         response.body = orjson.dumps({"error": message, "code": "script_error", "request_id": call.request_id})
         return
-    log.error("script failed request=%s function=%s", call.request_id, function, exc_info=error)
     if UNSUPPORTED in names:
         kind, header = (NotAcceptable, "Accept") if function == "output_fn" else (UnsupportedMedia, "Content-Type")
         value = call.accept if function == "output_fn" else call.content_type
         response.error = kind(f'{header} "{str(value)[:100]}" is not supported by the script')
-    elif isinstance(error, MemoryError):
+        response.error.__cause__ = error
+        log.info("script refuses request=%s function=%s code=%s", call.request_id, function, kind.code)
+        return
+    log.error("script failed request=%s function=%s", call.request_id, function, exc_info=error)
+    if isinstance(error, MemoryError):
         response.error = OutOfMemory(f"{function} ran out of memory")
     elif isinstance(error, SystemExit):
         response.error = ModelFailed(f"{function} called sys.exit; the server's log has the details")

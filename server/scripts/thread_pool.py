@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import threading
@@ -13,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..errors import DeadlineExceeded, NotReady
+from ..system.threads import interrupt
 from .call import Call, ScriptResponse
 from .chunks import Chunks, RunnerLost, send_chunks
 from .loaded_script import LoadedScript
@@ -65,9 +65,7 @@ class ScriptThread:
     def abandon(self) -> None:
         """End a hanging thread: Python code is interrupted at its next step, native code when it returns."""
         self.end()
-        ident = self._thread.ident
-        if ident is not None and self.alive:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+        interrupt(self._thread)
 
     def _serve(self) -> None:
         owner = os.getpid()

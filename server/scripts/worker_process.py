@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from .call import Call, ScriptResponse
 from .channel import Channel, ChannelBroken, decode_error, decode_responses, encode_calls
+from .worker_output import WorkerOutput
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = """
@@ -39,11 +41,18 @@ class WorkerProcess:
             command = [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), str(ROOT), str(threads)]
             try:
                 self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,
                 )
             except BaseException:
                 ours.close()
                 raise
+        assert self.process.stdout is not None
+        self._output = WorkerOutput(cast(BinaryIO, self.process.stdout))
         self.channel = Channel(ours)
         self._over = False
         self.ended = threading.Event()
@@ -88,6 +97,7 @@ class WorkerProcess:
         self.kill()
         self._over = True
         code = self.process.wait()
+        self._output.finish(END_S)
         self.ended.set()
         return code
 

@@ -65,6 +65,13 @@ class Settings:
         group="model",
         least=0,
     )
+    load_timeout_s: float = option(
+        600.0,
+        "longest load of a model in seconds; then it gets 504, its thread is given up, worker processes of its script "
+        "are killed; 0: no limit",
+        group="model",
+        least=0,
+    )
     probation_s: float = option(
         300.0,
         "seconds that a version is on probation after it took over: it is rolled back if it breaks the next two rules, "
@@ -251,6 +258,12 @@ class Settings:
         "model counts as stalled: /ping says 503, and its requests get 503; 0: never",
         group="scheduling",
         least=0,
+    )
+    max_rows: int = option(
+        1_000_000,
+        "most rows of one request; above it 413. A client that has more sends them in several requests",
+        group="scheduling",
+        least=1,
     )
     max_queue_mb: float = option(
         256.0,

@@ -276,7 +276,9 @@ def test_a_sweep_a_record_and_a_replay(server: str, body: str, tmp_path: Path) -
     short = ["--payload", body, "--duration", "0.5", "--warmup", "0.1", "--skip-calibration"]
     junit = tmp_path / "sweep.xml"
     swept = bench("sweep", server, "--rates", "50,100", "--junit", str(junit), *short)
-    assert swept.returncode == 0, swept.stderr
+    # A machine on which the generator was late at every rate has no result.
+    measured = any(one["latency"] for one in json.loads(swept.stdout)["rungs"])
+    assert swept.returncode == (0 if measured else 1), swept.stderr
     assert ET.parse(junit).getroot()[0].attrib["name"] == f"bench sweep {server}/invocations"
     assert json.loads(swept.stdout)["rungs"][0]["rate_per_s"] == 50
     log, trace = tmp_path / "access.log", tmp_path / "t.trace"
@@ -304,7 +306,10 @@ def test_two_results_are_compared(tmp_path: Path, server: str, body: str) -> Non
     for path in paths:
         run(server, "--payload", body, "--output", str(path))
         told = json.loads(path.read_text())
-        told["validity"] |= {"ok": True, "reasons": []}  # whether this machine was quiet is not the question here
+        # Whether this machine was quiet is not the question here.
+        told["validity"] |= {"ok": True, "reasons": [], "fatal": False, "wide": []}
+        both = {**(told["latency"]["corrected"] or {}), **(told["latency"]["untrusted"] or {})}
+        told["latency"] |= {"corrected": both, "untrusted": None}
         path.write_text(json.dumps(told))
     done = bench("compare", *map(str, paths), "--percentile", "p50", "--gate", "p50:+900%")
     assert done.returncode == 0, done.stderr
@@ -356,7 +361,7 @@ def test_a_search_asks_the_server_nothing_but_its_load(server: str, body: str, m
     for name in ("scrape.scraping", "probe.stage_totals", "probe.metadata"):
         monkeypatch.setattr(f"bench.experiments.run.{name}", pytest.fail)
     short = ["--payload", body, "--duration", "0.2", "--warmup", "0", "--skip-calibration", "--json"]
-    assert main(["sweep", server, "--rates", "50", *short]) == 0
+    assert main(["sweep", server, "--rates", "50", *short]) in (0, 1)
 
 
 @pytest.mark.parametrize(("why", "status"), [(KeyboardInterrupt(), 130), (Unusable("cannot reach it"), 1)])

@@ -71,6 +71,7 @@ DEEDS = {"fail": fail, "exit": lambda: sys.exit(3), "spin": spin, "hang": lambda
          "refuse": refuse, "wrong": set,
          "nothing": lambda: "no content", "big": lambda: b"x" * 3_000_000, "pid": os.getpid,
          "die": lambda: os._exit(9),
+         "nap": lambda: time.sleep(0.5) or "slept",
          "linger": linger, "shout": lambda: print("a line of the script") or 1}
 """
 
@@ -151,13 +152,30 @@ def test_large_bodies_go_both_ways(server: ServerProcess) -> None:
     assert server.post("/invocations", "big").body == b"x" * 3_000_000
 
 
-@pytest.mark.parametrize("deed", ["hang", "spin"])
-def test_a_script_that_hangs_costs_one_request_its_answer(server: ServerProcess, deed: str) -> None:
-    answer = server.post("/invocations", deed, {"X-Request-Deadline-Ms": "300"})
+def incidents(server: ServerProcess) -> float:
+    return sum(value for name, value in server.samples().items() if name.startswith("slipway_script_incidents"))
+
+
+def test_a_deadline_ends_the_wait_of_its_client_and_neither_the_thread_nor_the_process(server: ServerProcess) -> None:
+    """The worker finishes its work, and then serves the next request."""
+    pids = {server.post("/invocations", "pid").json() for _ in range(4)}
+    before = incidents(server)
+    codes = [server.post("/invocations", "nap", {"X-Request-Deadline-Ms": "100"}).code for _ in range(3)]
+    assert codes[0] == "deadline_exceeded"
+    assert set(codes) <= {"deadline_exceeded", "overloaded"}, "the next ones know that it is busy"
+    assert {server.post("/invocations", "pid").json() for _ in range(4)} == pids
+    assert incidents(server) == before
+
+
+@pytest.mark.parametrize(("workers", "deed"), [("0", "spin"), ("1", "hang")])
+def test_a_script_that_hangs_costs_one_request_its_answer(
+    serve: Serve, tmp_path: Path, workers: str, deed: str
+) -> None:
+    server = serve(folder(tmp_path / "model"), "--script-workers", workers, "--script-timeout-s", "1").ready()
+    answer = server.post("/invocations", deed)
     assert (answer.status, answer.code) == (504, "deadline_exceeded")
-    assert server.post("/invocations", [1]).json() == [3]
-    incidents = sum(value for name, value in server.samples().items() if name.startswith("slipway_script_incidents"))
-    assert incidents >= 1
+    eventually(lambda: server.post("/invocations", [1]).json() == [3], "a new one serves")
+    assert incidents(server) >= 1
 
 
 def test_tensors_of_a_script_cannot_be_asked_for(server: ServerProcess) -> None:

@@ -40,6 +40,7 @@ class SchedulingLimits:
 
     max_queue_ns: int
     max_queue_bytes: int
+    max_rows: int
     max_queue_delay_ns: int
     deadline_ns: int
     stall_ns: int
@@ -54,6 +55,7 @@ class SchedulingLimits:
         return cls(
             max_queue_ns=int(settings.max_queue_ms * 1e6),
             max_queue_bytes=int(settings.max_queue_mb * 1e6),
+            max_rows=settings.max_rows,
             max_queue_delay_ns=settings.max_queue_delay_us * 1_000,
             deadline_ns=int(settings.deadline_ms * 1e6),
             stall_ns=int(settings.stall_s * 1e9) or NEVER,

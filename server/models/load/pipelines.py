@@ -177,6 +177,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
         padding=None,
         cache=build.context.cache(metrics),
         deadline_ns=limits.deadline_ns,
+        max_rows=limits.max_rows,
     )
 
 

@@ -105,7 +105,14 @@ def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[
     name = artifact.manifest.name
     if settings.script_workers:
         most_bytes = build.context.limits.script_worker_bytes
-        workers = ProcessPool(load_message(artifact, config), settings.script_workers, config.threads, name, most_bytes)
+        workers = ProcessPool(
+            load_message(artifact, config),
+            settings.script_workers,
+            config.threads,
+            name,
+            most_bytes,
+            settings.load_timeout_s or None,
+        )
         metrics.script = lambda: {
             "restarted": workers.restarts,
             "killed": workers.lost,

@@ -171,6 +171,7 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
         padding=model.padding,
         cache=build.context.cache(metrics),
         deadline_ns=limits.deadline_ns,
+        max_rows=limits.max_rows,
         instances=model.batching.instances,
     )
 

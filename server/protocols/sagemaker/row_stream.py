@@ -13,7 +13,8 @@ from ...models import ServedModel
 from ...request import Head, InferRequest, Payload
 from ..exchange import Exchange
 from ..failure import send_failure
-from ..offload import LARGE_BYTES, on_thread
+from ..inference import too_many_rows
+from ..offload import LARGE_BYTES, Call, Place, directly, elsewhere, place_of
 from ..request_options import apply_options
 from ..responder import Outlet, Responder
 from ..streaming import begin
@@ -43,6 +44,8 @@ def stream_rows(
         try:
             if isinstance(end, BaseException):
                 raise end
+            if end.rows > model.max_rows:
+                raise too_many_rows(end.rows, model.max_rows)
             if first.abandoned:
                 raise ClientGone("the client closed the connection while its body was decoded")
             return RowStream(model, head, responder, end, writer, rows or model.max_batch_size).start(first)
@@ -55,20 +58,23 @@ def stream_rows(
                 send_failure(error, head, responder)
             return None
 
-    def decode() -> Payload:
+    def decode(call: Call) -> Payload:
         try:
-            return reader.decode(body, head, parameters, model.spec)
+            payload: Payload = call(reader.decode, body, head, parameters, model.spec)
+            return payload
         except SlipwayError:
             raise
         except Exception as error:
             log.exception("decoding a body failed model=%s", model.name)
             raise SlipwayError("the body could not be decoded; the server's log has the details") from error
 
-    if reader.expanded_bytes(body, model.spec) > LARGE_BYTES:
-        on_thread(decode, decoded)
+    size_bytes = reader.expanded_bytes(body, model.spec)
+    place = place_of(reader, size_bytes, model.spec.inputs) if size_bytes > LARGE_BYTES else Place.LOOP
+    if place is not Place.LOOP:
+        elsewhere(place, decode, decoded)
         return first
     try:
-        return decoded(decode())
+        return decoded(decode(directly))
     except SlipwayError as error:
         return decoded(error)
 

@@ -9,6 +9,7 @@ from ...errors import SlipwayError
 from ...models import ServedModel
 from ...request import REQUEST_ID_HEADERS, Head, InferRequest
 from ...scripts.call import Call, ScriptResponse, as_array
+from ...scripts.chunks import CLOSED
 from ...scripts.media_types import accepted, media_of
 from ...scripts.responses import BODILESS
 from .. import Responder
@@ -44,7 +45,7 @@ class ScriptCalls:
         request.size_bytes = len(body)
         try:
             apply_options(exchange, request)
-            call.deadline_ns = call.ends_ns = request.deadline_ns
+            call.deadline_ns = request.deadline_ns
             call.sink = ScriptStream(asyncio.get_running_loop(), request)
             request.decoded_ns = perf_counter_ns()
             if isinstance(head, SessionHead):
@@ -70,7 +71,9 @@ def _finish(request: InferRequest) -> None:
     exchange: Exchange = request.context
     outputs = request.outputs
     call: Call = request.arrays[0][0]
-    stream, call.sink = call.sink, None  # a cycle through an object array, which the garbage collector does not see
+    # Without its sink the request is in no cycle through an object array, which the garbage collector does not see. The
+    # run may go on after the deadline: it finds a closed sink.
+    stream, call.sink = call.sink, CLOSED
     if isinstance(stream, ScriptStream) and stream.begun:
         stream.finish(request.error or (outputs[0][0].error if outputs is not None else None))
         return

@@ -94,7 +94,8 @@ class ScriptStream:
         self._changed.set()
 
     def finish(self, error: SlipwayError | None) -> None:
-        """End the response after the run, with the run's error if it has one."""
+        """End the response after the run, or at its deadline, with the error if there is one."""
+        self._changed.set()  # a run that waits for the client may drop what is left
         metrics = self._exchange.model.metrics
         if self._client_left:
             metrics.answers[ClientGone.code] += 1

@@ -82,6 +82,7 @@ class Sessions:
         self._clock = clock
         self._most = most
         self._open: dict[str, StatefulSession] = {}  # in the order of their ends
+        self._timed = False  # one timer for all: clients that open and close sessions must not collect timers
 
     def __len__(self) -> int:
         return len(self._open)
@@ -96,7 +97,8 @@ class Sessions:
             )
         session = StatefulSession(secrets.token_hex(16), self._clock() + self._lasts_s)
         self._open[session.id] = session
-        self._later(self._lasts_s + MARGIN_S, self._expire)
+        if not self._timed:
+            self._set_timer()
         return session
 
     def get(self, identity: str) -> StatefulSession:
@@ -156,6 +158,18 @@ class Sessions:
         """End a session whose id no client knows."""
         if self._open.pop(session.id, None) is not None:
             session.end()
+
+    def _set_timer(self) -> None:
+        """End the session that ends first when its time has come, and then the others."""
+        first = next(iter(self._open.values()))
+        self._timed = True
+        self._later(max(first.ends_s - self._clock(), 0.0) + MARGIN_S, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timed = False
+        self._expire()
+        if self._open:
+            self._set_timer()
 
     def _expire(self) -> None:
         now_s = self._clock()

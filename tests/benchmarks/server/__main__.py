@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.peers import networks
+from tests.benchmarks.server.attacks import attacks
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
@@ -36,6 +37,7 @@ from tests.benchmarks.server.processes import (
     wrk_script,
 )
 from tests.benchmarks.server.script import script
+from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
 from tests.queue_decisions import figures
 
@@ -180,6 +182,8 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "overload": overload,
     "disconnects": disconnects,
     "cycles": cycles,
+    "attacks": attacks,
+    "soak": soak,
 }
 """Scenarios with real servers: a number of rounds, each some seconds long."""
 
@@ -187,7 +191,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
         *("hot", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "script", "cycles"),
+        *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "soak"),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")

@@ -87,3 +87,26 @@ def test_the_burst_of_a_trace_is_its_busiest_second() -> None:
     assert sizing.burst_of(np.sort(seconds) * 1_000_000_000) == pytest.approx(62 / 3)
     with pytest.raises(Unusable, match="--burst"):
         sizing.burst_of(np.arange(10) * 1_000_000_000)
+
+
+def test_a_burst_that_nobody_measured_is_said_to_be_assumed() -> None:
+    assumed = sizing.size(10, sizing.Demand(100, 100, burst_known=False), sizing.Delays(), 1.0)
+    measured = sizing.size(10, sizing.Demand(100, 100), sizing.Delays(), 1.0)
+    assert any("assumed, not measured" in name for name in assumed.bounds)
+    assert not any("assumed" in name for name in measured.bounds)
+    assert assumed.instances == measured.instances
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "fails", "holds"),
+    [
+        (1.2, 1.1, 1.3, True, False),
+        (1.2, 0.9, 1.6, False, False),
+        (1.0, 0.99, 1.02, False, True),
+        (0.8, 0.7, 0.9, False, True),
+    ],
+)
+def test_a_gate_holds_fails_or_is_undecided(ratio: float, low: float, high: float, fails: bool, holds: bool) -> None:
+    found = compare.Comparison(0.99, ratio, low, high, 0.02, "", "", ())
+    gate = compare.gate("p99:+5%")
+    assert (compare.failed(found, gate), compare.holds(found, gate)) == (fails, holds)

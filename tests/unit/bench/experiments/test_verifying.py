@@ -22,11 +22,13 @@ from bench.experiments.blocks import Variant
 from bench.experiments.config import RunConfig
 from bench.explain import forecast
 from bench.explain.changes import Change
+from bench.explain.ratio import Ratio
+from bench.explain.verdict import PROVEN, Cause, Gain, Verdict
 from bench.explain.workload import NoForecast
 from bench.observe.timeline import ServerTimeline
 from bench.result import record, verifications
 from bench.result.record import RunRecord
-from bench.result.verifications import Ratio, Verification
+from bench.result.verifications import Verification
 from tests.unit.bench.planted_record import CONFIG, planted_record
 from tests.unit.bench.simulated_server import World
 
@@ -36,7 +38,7 @@ WORLD = World()
 
 def latency(p50_ms: float, p99_ms: float) -> Any:
     """A record of a block, as far as blocks look at it."""
-    values = {"p50": SimpleNamespace(value_ms=p50_ms), "p99": SimpleNamespace(value_ms=p99_ms)}
+    values = {name: SimpleNamespace(value_ms=ms) for name, ms in (("p50", p50_ms), ("p90", p50_ms), ("p99", p99_ms))}
     return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), window=SimpleNamespace(requests=9))
 
 
@@ -188,11 +190,33 @@ def test_a_slowdown_that_was_not_predicted_ends_forecasts(run_file: Path, tmp_pa
     assert forecasting.of_measured(path, base, Change(rate=0.9)).checked == 2
 
 
+def test_what_was_tried_stands_in_the_report(run_file: Path, tmp_path: Path) -> None:
+    path, page = tmp_path / "run.json", tmp_path / "page.html"
+    record.write(path, *record.read(run_file))
+    assert main(["report", str(path), "--output", str(page)]) == 0
+    assert "Forecasts that were tried" not in page.read_text()
+    verifications.append(path, entry(1.2, 2.4))
+    assert main(["report", str(path), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "Forecasts that were tried" in text
+    assert "<td>x1.20 [1.08, 1.32]</td><td>x2.40 [2.40, 2.40]</td><td>missed</td>" in text
+
+
+def test_what_an_experiment_proved_stays_in_the_report(run_file: Path, tmp_path: Path) -> None:
+    path, page = tmp_path / "run.json", tmp_path / "page.html"
+    found, rows = record.read(run_file)
+    proven = Cause("batch_timer", PROVEN, ("p99 became 0.50",), "do", Gain(1.0, 2.0), "prove")
+    for tried, shown in (((), False), (("batch_timer",), True)):
+        record.write(path, replace(found, verdict=Verdict((proven,), tried=tried)), rows)
+        assert main(["report", str(path), "--output", str(page)]) == 0
+        assert ("p99 became 0.50" in page.read_text()) is shown
+
+
 def test_closed_loops_invalid_runs_and_silent_servers_have_no_forecast(run_file: Path) -> None:
     found, rows = record.read(run_file)
     cases = (
         (replace(found, load=replace(found.load, mode="closed")), "closed loop"),
-        (replace(found, validity=replace(found.validity, ok=False, reasons=("late",))), "invalid: late"),
+        (replace(found, validity=replace(found.validity, fatal=True, reasons=("late",))), "invalid: late"),
         (replace(found, host=None), "/metrics"),
     )
     for one, why in cases:
@@ -213,6 +237,25 @@ def test_another_candidate_is_as_fast_as_the_manifest_says(tmp_path: Path) -> No
     for name, why in (("int4", "it has int8, none"), ("none", "not timed at a common batch size")):
         with pytest.raises(Unusable, match=why):
             forecasting.candidate(tmp_path, name)
+
+
+def test_advice_ranks_what_can_be_forecast_and_names_its_price(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [{"batch_size": 1, "threads": 1, "p50_us": us} for us in (100.0, 40.0)]
+    rows = [{"name": name, "timings": [cell]} for name, cell in zip(("float32", "int8"), cells, strict=True)]
+    (tmp_path / "manifest.json").write_text(json.dumps({"evidence": {"chosen": "float32", "candidates": rows}}))
+    assert main(["advise", str(run_file), "--artifact", str(tmp_path), "--price", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    words = [one["words"] for one in found["options"]]
+    assert words[0].startswith("int8 instead of float32")
+    assert "2 servers" in words
+    assert found["per_million"] == pytest.approx(2 / (RATE * 3600) * 1e6, rel=0.1)
+    p99 = [one["forecast"]["predictions"]["p99"]["ratio"] for one in found["options"]]
+    assert p99 == sorted(p99)
+    assert all(ratio < 1 for ratio in p99)
+    (two,) = (one for one in found["options"] if one["servers"] == 2)
+    assert two["per_million"] == pytest.approx(2 * found["per_million"])
 
 
 def test_the_load_of_a_record_is_made_again_from_its_command(run_file: Path, tmp_path: Path) -> None:

@@ -299,3 +299,26 @@ def test_bandwidth_says_what_was_measured_and_what_was_inferred() -> None:
     use = next(one for one in cause.evidence if one.measure == "link_use")
     assert use.value is not None
     assert use.speaks == "against"
+
+
+def test_a_server_without_stage_times_is_told_nothing_of_stages() -> None:
+    rows = planted.simulate(1, RATE, 22.0)
+    for stage in STAGES:
+        rows[f"{stage}_ns"][:] = MISSING
+    texts = [one.text for cause in explained(rows).causes for one in cause.evidence]
+    assert texts
+    assert not any(
+        "0.000 ms for a batch" in text or "encoding take" in text or "until the server" in text for text in texts
+    )
+
+
+def test_a_law_that_the_runs_do_not_follow_is_none() -> None:
+    random = np.random.default_rng(3)
+    sizes = random.integers(1, 9, 4_000)
+    noise = random.exponential(5e6, len(sizes))
+    flat = batches.Runs(sizes, (4e6 + noise).astype(np.int64), np.ones_like(sizes))
+    falling = batches.Runs(sizes, (20e6 - 1e6 * sizes).astype(np.int64), np.ones_like(sizes))
+    rising = batches.Runs(sizes, (4e6 + 1e6 * sizes + noise / 10).astype(np.int64), np.ones_like(sizes))
+    assert batches.fit(flat) is None
+    assert batches.fit(falling) is None
+    assert batches.fit(rising) is not None

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.explain import changes, forecast
+from bench.explain import changes, forecast, workload
 from bench.explain.changes import Change
 from bench.explain.forecast import Forecast, Measured
 from bench.explain.workload import NoForecast
@@ -22,8 +22,9 @@ TWO = World(instances=2, crowding=0.4)
 
 
 @pytest.fixture(autouse=True)
-def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "SEEDS", 1)
+    monkeypatch.setattr(forecast, "RESAMPLED_REQUESTS", 400)
 
 
 @functools.cache
@@ -178,6 +179,14 @@ STAGES = {
     f"{name}_ns"
     for name in ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
 }
+
+
+def test_a_long_record_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "MOST_REQUESTS", 600)
+    rows = ONE.columns(RATE, SECONDS, 1)
+    found = forecast.measured(rows, [(0.0, 1.0), (1.0, SECONDS), (SECONDS, 9.0)], ONE.works(), binary=False).workload
+    assert len(found.due_ns) == 600
+    assert found.seconds == pytest.approx(float(rows["due_ns"][600]) / 1e9)
 
 
 def test_flags_become_a_change_and_back() -> None:

@@ -79,7 +79,7 @@ def test_the_tail_is_charged_to_the_stage_that_was_planted() -> None:
     assert contributions.pop("queue_busy") == pytest.approx(20)
     assert all(ms == pytest.approx(0, abs=1e-9) for ms in contributions.values())
     text = sentence.where_the_time_went(median, tail, account.with_server)
-    assert "1.00 ms (100%) is the model computing" in text
+    assert "1.00 ms (100%) is the run of the model (wall time)" in text
     assert "20.00 ms (100%) is waiting while every model instance was busy" in text
 
 

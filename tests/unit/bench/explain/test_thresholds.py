@@ -24,7 +24,6 @@ TABLE = (
     ("bandwidth", "share_tail", 0.40, 0.10),
     ("bandwidth", "nominal_use", 0.70, 0.30),
     ("bandwidth", "link_use", None, 0.30),
-    ("bandwidth", "retransmits", 10.0, 0.0),
     ("model_too_large", "memory_share", 0.95, 0.80),
     ("model_too_large", "major_faults_per_s", 10.0, 1.0),
     ("model_too_large", "fixed_share", None, 0.20),
@@ -174,7 +173,7 @@ def test_the_fixed_part_of_a_run_bounds_the_share_of_a_large_model() -> None:
 
 def test_series_become_measures_in_their_unit() -> None:
     timeline = timeline_of(
-        rss_bytes=90.0, major_faults=3.0, server_cpu_cores=1.5, throttled=0.1, loop_delay=0.05, retransmits=4.0,
+        rss_bytes=90.0, major_faults=3.0, server_cpu_cores=1.5, throttled=0.1, loop_delay=0.05,
         queue_rows=7.0, loop_lag_ms=1.0, gc_share=0.01, gc_per_s=2.0, ping_ms=3.0, involuntary=5.0, voluntary=6.0,
         threads=9.0, net_in=1e6, net_out=2e6, machine_busy=0.5, pressure=0.25, steal=0.125,
     )  # fmt: skip
@@ -196,7 +195,7 @@ def test_series_become_measures_in_their_unit() -> None:
     assert requests["queue_rows"][0] == 7.0
     assert requests["busy"][0] == pytest.approx(10.0)
     moved = measures(observed, "bandwidth")
-    assert (moved["net_in"][0], moved["net_out"][0], moved["retransmits"][0]) == (1e6, 2e6, 4.0)
+    assert (moved["net_in"][0], moved["net_out"][0]) == (1e6, 2e6)
     assert moved["megabits_per_s"][0] == pytest.approx((600 + 500) * 1_000 * 8 / 1e6)
 
 

@@ -180,3 +180,14 @@ def test_the_words_of_an_error_are_kept_and_bounded() -> None:
     ((_, ending, _),) = bench.events
     assert ending.detail == b"x" * 4096
     assert ending.bytes_in == 100_000
+
+
+def test_a_page_is_no_answer_to_a_body_but_one_to_a_question_without() -> None:
+    bench = Bench()
+    for at, body_bytes in ((100, 0), (200, 5)):
+        request = bench.send(at)
+        request.bytes_out = body_bytes
+        bench.receive(http(200, b"<html>log in</html>", Content_Type="text/html; charset=utf-8").data, at + 10)
+    outcomes = [ending.outcome for _, ending, _ in bench.events]
+    assert outcomes == [Outcome.OK, Outcome.HTML]
+    assert bench.events[1][1].detail == b"<html>log in</html>"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from bench import arguments
 from bench.errors import Unusable
 from bench.load import payload, target, wire
 from bench.load.server_timing import CARRIERS
@@ -68,3 +70,43 @@ def test_an_unusable_payload_is_refused(tmp_path: Path) -> None:
     for path, kind in (("missing.json", None), ("empty.json", None), (".", None), ("full.json", "a\r\nb: c")):
         with pytest.raises(Unusable):
             payload.read(tmp_path / path, kind)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "url"),
+    [
+        (("digits",), None, "http://h:8080/v2/models/digits/infer"),
+        (("a", "b"), "b", "http://h:8080/v2/models/b/infer"),
+        (None, None, "http://h:8080/invocations"),  # no repository index: the path stays
+    ],
+)
+def test_a_bare_server_is_asked_for_its_model(
+    known: tuple[str, ...] | None, asked: str | None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.load.probe.models", lambda _place: known)
+    found = arguments._with_model(argparse.Namespace(model=asked), target.parse("h:8080"))
+    assert found.url == url
+
+
+@pytest.mark.parametrize("known", [("a", "b"), ()])
+def test_a_choice_of_models_is_the_users(known: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.probe.models", lambda _place: known)
+    with pytest.raises(Unusable, match="--model NAME"):
+        arguments._with_model(argparse.Namespace(model=None), target.parse("h:8080"))
+
+
+def test_a_path_of_the_users_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.probe.models", lambda _place: ("digits",))
+    place = target.parse("h:8080/predict")
+    assert arguments._with_model(argparse.Namespace(model=None), place) == place
+
+
+def test_an_unknown_model_is_named_with_those_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.probe.models", lambda _place: ("a", "b"))
+    monkeypatch.setattr("bench.load.probe.metadata", lambda *_: None)
+    monkeypatch.setattr("bench.load.probe.reach", lambda _place: None)
+    asked = argparse.Namespace(
+        payload=[], samples=None, model=None, binary=False, seed=1, method="POST", content_type=None
+    )
+    with pytest.raises(Unusable, match=r"no model 'c' \(404\); it has a, b"):
+        arguments.payloads(asked, target.parse("h:8080/v2/models/c/infer"))

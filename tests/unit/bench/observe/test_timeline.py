@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from bench.observe import proc, scrape, timeline
+from bench.observe import tree as trees
 from bench.observe.proc import ServerFiles
 from bench.observe.scrape import Scraped
 
@@ -53,13 +56,19 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_the_kernels_files_are_read(tree: Path) -> None:
-    seen = ServerFiles(42, tree).read()
+    files = ServerFiles((42,), tree)
+    files.read()
+    write(tree / "proc/42/task/42/schedstat", "400 7000 3")
+    write(tree / "proc/42/task/43/schedstat", "200 2900 3")
+    seen = files.read()
     # Fields of stat are numbered from 1 in proc(5); this tree says its own number in each.
     assert seen["major_faults"] == 12
     assert seen["cpu_ticks"] == 14 + 15
-    assert seen["threads"] == 20
+    assert seen["threads"] == 2
     assert seen["rss_pages"] == 24
-    assert (seen["run_delay_ns"], seen["loop_delay_ns"]) == (9000, 7000)
+    # From the first look on: of all threads, and of the busiest one.
+    assert (seen["run_delay_ns"], seen["threads_cpu_ns"], seen["busiest_ns"]) == (900, 400, 300)
+    assert seen["loop_delay_ns"] == 7000
     assert seen["throttled_ns"] == 11_000
     assert seen["memory_bytes"] == 1000
     assert "memory_limit_bytes" not in seen  # "max" is no number
@@ -72,19 +81,17 @@ def test_cgroup_version_1_is_read_too(tree: Path) -> None:
     write(tree / "sys/fs/cgroup/cpu/cpu.stat", "nr_periods 1\nnr_throttled 1\nthrottled_time 77\n")
     write(tree / "sys/fs/cgroup/memory/m/memory.usage_in_bytes", "5\n")
     write(tree / "sys/fs/cgroup/memory/m/memory.limit_in_bytes", "9\n")
-    seen = ServerFiles(42, tree).read()
+    seen = ServerFiles((42,), tree).read()
     assert (seen["throttled_ns"], seen["memory_bytes"], seen["memory_limit_bytes"]) == (77, 5, 9)
 
 
-def test_the_network_is_the_loopback_or_all_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_the_loopback_or_all_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     counters = {
         name: SimpleNamespace(bytes_recv=at, bytes_sent=10 * at) for name, at in (("lo", 100), ("e0", 5), ("e1", 7))
     }
     monkeypatch.setattr(psutil, "net_io_counters", lambda **_: counters)
-    assert proc.network(loopback=True, root=tmp_path) == {}  # no counters of TCP
-    write(tmp_path / "proc/net/snmp", "Ip: X\nIp: 1\nTcp: InSegs RetransSegs\nTcp: 9 4\n")
-    assert proc.network(True, tmp_path) == {"net_in_bytes": 100, "net_out_bytes": 1000, "retransmits": 4}
-    assert proc.network(False, tmp_path) == {"net_in_bytes": 12, "net_out_bytes": 120, "retransmits": 4}
+    assert proc.network(loopback=True) == {"net_in_bytes": 100, "net_out_bytes": 1000}
+    assert proc.network(loopback=False) == {"net_in_bytes": 12, "net_out_bytes": 120}
 
 
 def test_this_machines_network_counters_grow_only() -> None:
@@ -93,27 +100,60 @@ def test_this_machines_network_counters_grow_only() -> None:
 
 
 def test_what_cannot_be_read_is_missing_not_zero(tmp_path: Path) -> None:
-    assert ServerFiles(42, tmp_path).read() == {}
+    assert ServerFiles((42,), tmp_path).read() == {}
+
+
+def test_child_processes_count_and_keep_their_cpu_time_when_they_end(tree: Path) -> None:
+    write(tree / "proc/50/stat", "50 (child) S " + " ".join(["0"] * 10 + ["30", "10"] + ["0"] * 40))
+    files = ServerFiles((42, 50), tree)
+    before = files.read()["cpu_ticks"]
+    (tree / "proc/50/stat").unlink()
+    assert before > files.read()["cpu_ticks"] - 1e-9 >= 14 + 15
+    assert files.read()["cpu_ticks"] == before
 
 
 def test_a_listener_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
-            assert proc.find_listener(port) == os.getpid()
-            assert proc.find_listener(client.getsockname()[1]) is None  # connected, but not listening
+            assert trees.listeners(port) == (os.getpid(),)
+            assert trees.listeners(client.getsockname()[1]) == ()  # connected, but not listening
+            assert trees.strangers(port, ()) == 1
+            assert trees.strangers(port, (os.getpid(),)) == 0
 
 
-def test_of_several_listeners_the_oldest_counts_and_those_of_other_users_do_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_listeners_count_and_those_of_other_users_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def listener(pid: int | None, port: int, status: str = psutil.CONN_LISTEN) -> SimpleNamespace:
         return SimpleNamespace(pid=pid, status=status, laddr=SimpleNamespace(port=port))
 
     found = [listener(None, 80), listener(9, 80), listener(7, 80), listener(1, 81), listener(2, 80, "ESTABLISHED")]
     monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
-    assert proc.find_listener(80) == 7
-    assert proc.find_listener(82) is None
+    assert trees.listeners(80) == (7, 9)
+    assert trees.listeners(82) == ()
+
+
+def test_workers_beside_the_listener_belong_to_the_server() -> None:
+    """A parent that does not listen, one child that does, and one that computes: all three are the server."""
+    code = (
+        "import os, socket, subprocess, sys\n"
+        "child = 'import socket, sys; s = socket.create_server((\"127.0.0.1\", 0)); '\n"
+        "child += 'print(s.getsockname()[1], flush=True); sys.stdin.read()'\n"
+        "worker = 'import sys; sys.stdin.read()'\n"
+        "both = [subprocess.Popen([sys.executable, '-c', one], stdin=subprocess.PIPE) for one in (child, worker)]\n"
+        "print(*(one.pid for one in both), os.getpid(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        lines = sorted((parent.stdout.readline().split() for _ in range(2)), key=len)
+        (port,), pids = lines[0], [int(one) for one in lines[1]]
+        found = trees.listeners(int(port))
+        assert found == (pids[0],)
+        assert set(trees.with_children(trees.roots(found))) == set(pids)
+        parent.stdin.close()
 
 
 def test_this_machine_is_known_by_its_addresses() -> None:
@@ -180,4 +220,4 @@ def test_nothing_seen_is_a_host_without_figures() -> None:
 def test_a_look_at_a_server_that_is_gone_has_the_time_only() -> None:
     client = scrape.Client("127.0.0.1", 1, tls=False)
     seen = scrape.look(client, None, with_metrics=True).keys()
-    assert seen - {"net_in_bytes", "net_out_bytes", "retransmits"} == {"t_ns"}
+    assert seen - {"net_in_bytes", "net_out_bytes", "bench_ticks"} == {"t_ns"}

@@ -24,7 +24,7 @@ from tests.unit.bench.planted_record import COMMAND, RATE_PER_S, planted_record
 DURATION_S = 20.0
 ROWS = planted.simulate(1, RATE_PER_S, DURATION_S + 2, planted.FAULTS[0])
 RECORD = planted_record(ROWS)
-INVALID = Validity(False, ("the generator was <late>",), 0.5, 1.0, 9.0, 0.99, 40, 3)
+INVALID = Validity(False, ("the generator was <late>",), 0.5, 1.0, 9.0, 0.99, 40, 3, fatal=True)
 
 
 def run_of(found: RunRecord, rows: planted.Columns = ROWS) -> source.Run:
@@ -39,7 +39,9 @@ def shown() -> str:
 def test_a_page_has_every_section_and_is_small(shown: str) -> None:
     for words in (
         "Where the time went",
-        "Causes and evidence",
+        "All evidence, by resource",
+        "because",
+        "prove",
         "What the tail adds",
         "Latency by percentile",
         "Latency over time",
@@ -97,7 +99,13 @@ def test_an_invalid_run_shows_health_and_no_latency() -> None:
     assert "the generator was &lt;late&gt;" in found
     assert "Send lag of the generator" in found
     assert "Requests in flight" in found
-    for words in ("Latency by percentile", "Latency over time", "What the tail adds", "Causes and evidence", "p99\n"):
+    for words in (
+        "Latency by percentile",
+        "Latency over time",
+        "What the tail adds",
+        "All evidence, by resource",
+        "p99\n",
+    ):
         assert words not in found, words
 
 

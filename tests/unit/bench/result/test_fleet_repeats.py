@@ -36,7 +36,7 @@ def test_shares_merge_into_the_whole_schedule() -> None:
     assert run.exhausted
     assert run.failures["429"].detail == b"first"
     # One overloaded share is enough: its requests were late, whatever the others did.
-    assert validity.judge(run, run.columns, 0, 10).generator_bound
+    assert validity.judge(run, run.columns, 0).generator_bound
 
 
 def test_callers_are_dealt_out_whole() -> None:
@@ -61,7 +61,7 @@ def test_repeats_lie_one_after_another_and_keep_their_own_warm_ups() -> None:
 def test_one_invalid_repeat_makes_all_invalid_and_is_named() -> None:
     plan = schedule.build("poisson", 100, 3, 1)
     good, bad = part_of(plan), part_of(plan, cpu=0.95)
-    each = [validity.judge(replace(one, cap_hits=0), one.columns, 0, 64) for one in (good, bad)]
+    each = [validity.judge(replace(one, cap_hits=0), one.columns, 0) for one in (good, bad)]
     verdict = validity.worst(each)
     assert not verdict.ok
     assert verdict.generator_cpu == 0.95

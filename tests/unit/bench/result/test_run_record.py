@@ -86,7 +86,6 @@ def test_a_healthy_run_is_valid_and_complete() -> None:
     ("changes", "words"),
     [
         ({"generator_cpu": 0.81}, "81%"),
-        ({"cap_hits": 3}, "all 64 connections were in use 3 times"),
         ({"exhausted": True}, "file descriptors"),
     ],
 )
@@ -102,11 +101,63 @@ def test_an_overloaded_generator_invalidates_the_run(changes: dict[str, Any], wo
     assert "p50" not in shown.split("Generator")[0]
 
 
-def test_a_late_generator_invalidates_the_run() -> None:
+def late_at_the_tail(lag_ns: int, tail_ns: int) -> record.RunRecord:
+    """A run in which one request in fifty takes ``tail_ns``, of which the generator was late for ``lag_ns``."""
     raw = healthy()
-    raw.columns["picked_ns"][::50] += 1_500_000
+    for name in ("picked_ns", "send_ns", "sent_ns", "first_byte_ns"):
+        raw.columns[name][::50] += lag_ns
+    raw.columns["last_byte_ns"][::50] = raw.columns["due_ns"][::50] + tail_ns
+    return recorded(raw)
+
+
+def test_a_generator_that_is_late_at_the_tail_has_that_percentile_refused_and_no_other() -> None:
+    found = late_at_the_tail(lag_ns=17_000_000, tail_ns=100_000_000)
+    assert not found.validity.ok
+    assert found.validity.wide == ("p99",)
+    assert found.latency.corrected is not None
+    assert set(found.latency.corrected) == {"p50", "p90", "p95"}
+    assert set(found.latency.untrusted or {}) == {"p99"}
+    assert (found.latency.uncorrected or {})["p99"].value_ms is not None  # the other end of the bracket
+    shown = text_of(found)
+    assert "refused: the generator was late for 17.01 ms of it" in shown
+    assert "p50" in shown
+
+
+def test_a_small_lag_within_a_long_tail_is_harmless() -> None:
+    found = late_at_the_tail(lag_ns=3_000_000, tail_ns=100_000_000)
+    assert found.validity.ok
+    assert found.validity.lags_ms["p99"] == pytest.approx(3.0, rel=0.01)
+    assert found.latency.untrusted is None
+
+
+def test_a_server_that_cannot_keep_up_makes_a_valid_run() -> None:
+    raw = healthy(cap_hits=300)
+    late_ns = (raw.columns["due_ns"] * 0.3).astype(np.int64)
+    for name in ("send_ns", "sent_ns", "first_byte_ns", "last_byte_ns"):
+        raw.columns[name] += late_ns
     found = recorded(raw)
-    assert any("send lag p99 1.5" in reason for reason in found.validity.reasons)
+    assert found.validity.ok, found.validity.reasons
+    assert found.throughput.goodput_per_s < 0.9 * (found.throughput.offered_per_s or 0)
+    assert found.verdict is None or found.verdict.causes
+
+
+def test_callers_without_a_core_to_run_on_invalidate_a_closed_loop() -> None:
+    raw = replace(healthy(), scheduled_ns=np.empty(0, dtype=np.int64), run_delay=0.3)
+    state = validity.judge(raw, raw.columns, 0)
+    assert state.fatal
+    assert "had no core 30%" in state.reasons[0]
+    assert validity.judge(replace(raw, run_delay=0.02), raw.columns, 0).ok
+
+
+def test_silence_counts_in_the_rate() -> None:
+    """A server that answered nothing in the second half of the run has half the goodput."""
+    raw = healthy()
+    silent = raw.columns["due_ns"] > 6e9
+    raw.columns["outcome"][silent] = Outcome.TIMEOUT
+    raw.columns["last_byte_ns"][silent] = raw.columns["due_ns"][silent] + 1_000_000_000
+    found = recorded(replace(raw, failures={"timeout": Failure(0, b"")}))
+    measured_s = found.window.seconds
+    assert found.throughput.goodput_per_s == pytest.approx(500 * 4 / measured_s, rel=0.08)
 
 
 def test_lag_is_forgiven_beside_a_slow_server() -> None:
@@ -206,7 +257,7 @@ def test_the_card_shows_the_figures_the_stages_and_how_to_repeat_them() -> None:
         "p50",
         "p99",
         "compute",
-        "network and unexplained",
+        "network, event loop and unexplained",
         "Requests by batch size: 4",
         "python -m bench run ...",
     ):

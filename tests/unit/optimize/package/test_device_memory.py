@@ -11,7 +11,8 @@ SHARED, WEIGHTS = 500, 100
 
 
 def test_a_shape_takes_what_remains_without_weights_and_what_the_process_shares() -> None:
-    used, opened = 7, list[tuple[int, int]]()
+    used = 7
+    opened: list[tuple[int, int]] = []
 
     def load(rows: int, length: int) -> Callable[[], None]:
         nonlocal used

@@ -54,7 +54,8 @@ def made(root: Path, fake: FakeTensorRT, config: BuildConfig | None = None) -> P
     root.mkdir()
     network(root / "model.onnx", 2.0)
     engine_from_onnx.make(fake.module, root, (1, 8), (), config or BuildConfig())
-    np.savez(root / artifact.SAMPLES, allow_pickle=False, **{"input:x": X, "output:y": 2 * X})
+    arrays: dict[str, Any] = {"input:x": X, "output:y": 2 * X}
+    np.savez(root / artifact.SAMPLES, **arrays)
     version = fake.module.__version__
     device = DeviceTarget(TENSORRT, fake.sm, 75, 580, {"fake_trt": version}, {}, 1)
     shapes = ClosedShapes((1, 8))

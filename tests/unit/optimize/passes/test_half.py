@@ -137,6 +137,32 @@ def test_bfloat16_needs_no_islands_for_large_values(tmp_path: Path) -> None:
     assert set(types_of_products(record.path).values()) == {TensorProto.BFLOAT16}
 
 
+def test_bfloat16_leaves_operators_without_a_kernel_in_float32(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w1", "a"), node("Clip", "a low", "b"), node("MatMul", "b w2", "y")]
+    constants = {"w1": matrix(1), "w2": matrix(2), "low": np.array(-0.5)}
+    source = chain(tmp_path / "clip.onnx", nodes, constants)
+    kept = cast(source, tmp_path / "bfloat16", to="bfloat16")
+    assert kept.applied["float32_because"] == "Clip Clip_b: ONNX Runtime has no bfloat16 kernel for it"
+    assert types_of_products(kept.path)["Clip_b"] == TensorProto.FLOAT
+    assert cast(source, tmp_path / "float16").applied["float32_nodes"] == 0
+
+
+@pytest.mark.parametrize(("extra", "islands"), [((), 0), (("mean",), 1)])
+def test_statistics_of_a_normalisation_stay_in_float32(tmp_path: Path, extra: tuple[str, ...], islands: int) -> None:
+    norm = node("SkipLayerNormalization", "a x scale", "b", domain="com.microsoft")
+    norm.output.extend(["mean", "deviation"])
+    constants = {"w1": matrix(1), "scale": np.ones(16)}
+    source = chain(
+        tmp_path / "norm.onnx", [node("MatMul", "x w1", "a"), norm, node("Relu", "b", "y")], constants, extra
+    )
+    model = onnx.load(source)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, source)
+    record = cast(source, tmp_path / "work")
+    assert record.applied["float32_nodes"] == islands
+    assert sqnr_db(outputs(record.path, ROWS, 8, 1), outputs(source, ROWS, 8, 1)) > 50
+
+
 def test_operators_without_a_bfloat16_kernel_on_cuda_stay_in_float32(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x w1", "a"), node("LeakyRelu", "a", "b"), node("MatMul", "b w2", "y")]
     source = chain(tmp_path / "leaky.onnx", nodes, {"w1": matrix(1), "w2": matrix(2)})

@@ -356,3 +356,22 @@ def test_half_precision_is_judged_by_its_twin_and_measured_as_it_is() -> None:
     broken = TwinBuilder({"half": RIGHT, "hidden": ModelFailed("it does not run")}, {"half": 1.0})
     found = search(Path("float32"), [row], broken, rule, lambda _: None)
     assert outcome(found, "half").reason == "failed: it does not run"
+
+
+def test_the_answers_of_a_gpu_are_judged_and_the_twin_is_the_forecast() -> None:
+    @dataclass
+    class OnGpu(FakeBuilder):
+        def build(self, candidate: Candidate, keep_float: tuple[str, ...] = ()) -> PassRecord:
+            return PassRecord(Path("measured"), {}, forecast=Path(candidate.name))
+
+    rule = Rule(METRICS["accuracy"], allowance("1%"), "throughput", LABELS, seed=0)
+    noisy = RIGHT + np.float32(0.1)
+    row = Candidate("half", ("none",), "")
+    found = search(
+        Path("float32"), [row], OnGpu({"half": noisy, "measured": RIGHT}, {"half": 1.0}), rule, lambda _: None
+    )
+    assert found.chosen.name == "half"
+    assert found.chosen.sqnr_db == np.inf
+    assert found.chosen.forecast_db == pytest.approx(10.0, abs=0.1)
+    failing = OnGpu({"half": ModelFailed("no"), "measured": RIGHT}, {"half": 1.0})
+    assert search(Path("float32"), [row], failing, rule, lambda _: None).chosen.forecast_db is None

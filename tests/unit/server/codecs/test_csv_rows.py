@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.codecs.csv_rows import check_widths, read_rows, text_of
+from server.codecs import csv_rows
+from server.codecs.csv_rows import blocks, check_widths, read_rows, text_of
 from server.errors import MalformedInput
 
 CELLS = st.text(st.sampled_from("ab1.5 ,\"'\n\r\té€\ufeff"), max_size=6)
@@ -76,3 +77,21 @@ def test_bytes_are_read_in_their_charset() -> None:
     for body, charset in ((b"\xff", "utf-8"), (b"\xe9", "ascii"), (b"a", "klingon")):
         with pytest.raises(MalformedInput):
             text_of(body, charset)
+
+
+def test_a_large_text_is_read_in_blocks_of_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "BLOCK", 10)
+    text = "".join(f"{row},{row}\r\n" for row in range(100))
+    parts = list(blocks(text))
+    assert len(parts) > 10
+    assert [cells for _, block in parts for cells in read_rows(block)] == read_rows(text)
+    assert all(read_rows(block)[0] == [str(first), str(first)] for first, block in parts)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_blank_row_is_found_where_blocks_meet(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    monkeypatch.setattr(csv_rows, "BLOCK", 5)
+    lines = [str(row) for row in range(9)]
+    lines.insert(place, "")
+    with pytest.raises(MalformedInput, match=f"row {place} is empty"):
+        [read_rows(block, first) for first, block in blocks("\n".join(lines) + "\n")]

@@ -7,13 +7,14 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.codecs import record_message, recordio_protobuf
 from server.codecs.record_message import Value, read_record, write_record
 from server.codecs.recordio import MAGIC, read_frames, write_frames
 from server.codecs.recordio_protobuf import RecordIOProtobuf
-from server.errors import MalformedInput, NotAcceptable
+from server.errors import BodyTooLarge, MalformedInput, NotAcceptable
 from server.request import Head, Payload
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
@@ -219,3 +220,35 @@ def test_the_expanded_size_is_that_of_dense_rows() -> None:
     assert RecordIOProtobuf(5_000_000).expanded_bytes(body, wide) == 5_000_000
     free = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, -1)),), SPEC.outputs)
     assert RecordIOProtobuf(5_000_000).expanded_bytes(body, free) == 5_000_000
+
+
+def packed(numbers: list[int]) -> bytes:
+    """Numbers as varints, by the definition of the format."""
+    out = bytearray()
+    for number in numbers:
+        while number > 0x7F:
+            out.append(number & 0x7F | 0x80)
+            number >>= 7
+        out.append(number)
+    return bytes(out)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 300), st.integers(0, (1 << 64) - 1)), max_size=30))
+def test_packed_numbers_read_back(numbers: list[int]) -> None:
+    assert record_message._varints(memoryview(packed(numbers)), 0).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("data", "place"), [(b"\x80", 0), (b"\x01\x80", 1), (b"\x01" + b"\xff" * 10 + b"\x01", 1), (b"\xff" * 20, 0)]
+)
+def test_a_packed_number_that_does_not_end_is_refused(data: bytes, place: int) -> None:
+    with pytest.raises(MalformedInput, match=f"does not end at byte {100 + place} "):
+        record_message._varints(memoryview(data), 100)
+
+
+def test_too_many_records_are_refused_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordio_protobuf, "_MAX_RECORDS", 2)
+    assert CODEC.decode(framed(DENSE) * 2, HEAD, {}, SPEC).rows == 2
+    with pytest.raises(BodyTooLarge, match="more than 2 records"):
+        CODEC.decode(framed(b"\xff") * 3, HEAD, {}, SPEC)

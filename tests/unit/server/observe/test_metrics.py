@@ -117,7 +117,7 @@ def test_bounds_rise() -> None:
 
 def scrape(metrics: Metrics) -> Samples:
     samples: Samples = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in samples, "a series is there twice"
@@ -157,7 +157,7 @@ def test_readiness_is_asked_at_each_scrape() -> None:
 
 def test_every_family_of_ours_has_our_prefix_and_help(metrics: Metrics) -> None:
     add(metrics, "m").answers["ok"] += 1
-    families = list(text_string_to_metric_families(metrics.exposition().decode()))
+    families = list(text_string_to_metric_families(metrics.text().decode()))
     ours = [family for family in families if not family.name.startswith("process_")]
     assert ours
     for family in ours:
@@ -311,7 +311,7 @@ def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
     model.steps = [StepMetrics("encode")]
     metrics.further += [Cores(2).families, Collections().families, LoopLag(FakeLoop()).families]
     text = (Path(__file__).parents[4] / "docs" / "operations.md").read_text(encoding="utf-8")
-    families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
+    families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     ours = {name for name in families if name.startswith("slipway_")}
     assert len(ours) > 30
     assert sorted(name for name in ours if name not in text) == []
@@ -329,7 +329,7 @@ def test_one_model_that_cannot_be_read_does_not_fail_the_scrape() -> None:
     for one in (broken, good):
         metrics.add(one)
     metrics.further.append(lambda: iter([fail()]))
-    text = metrics.exposition().decode()
+    text = metrics.text().decode()
     assert 'slipway_queue_rows{model="good",version="1"} 7.0' in text
     assert 'slipway_load_seconds{model="good",version="1"}' in text
 
@@ -347,7 +347,7 @@ def test_runs_on_gpus_are_shown_by_how_they_ran_and_by_step() -> None:
     on_gpu.device = lambda: counts
     metrics.add(on_gpu)
     metrics.add(on_cpu)
-    text = metrics.exposition().decode()
+    text = metrics.text().decode()
     assert 'slipway_device_runs_total{how="replay",model="a",version="1"} 2.0' in text
     assert 'slipway_device_runs_total{how="open",model="a",version="1"} 4.0' in text
     assert 'slipway_device_step_seconds_total{model="a",step="compute",version="1"} 2.0' in text

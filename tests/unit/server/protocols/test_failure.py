@@ -38,6 +38,7 @@ CONTRACT: dict[str, tuple[int, bool]] = {
     "not_ready": (503, True),
     "device_lost": (503, True),
     "deadline_exceeded": (504, True),
+    "load_timed_out": (504, False),
     "out_of_memory": (507, True),
     "broken_artifact": (422, False),
     "no_such_artifact": (404, False),

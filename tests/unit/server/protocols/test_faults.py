@@ -79,7 +79,7 @@ class Model:
         self.metrics = ModelMetrics("m", "1")
         self.cache = ResponseCache(1_000_000, lambda: 0) if cached else None
         self.watch: Callable[[InferRequest], None] | None = None
-        self.deadline_ns = 0
+        self.deadline_ns, self.max_rows = 0, 1_000_000
         self.instances, self.max_batch_size = 1, 4
         self.independent = True
         self.queue = BatchQueue(4, [(1, 1e6), (4, 1e6)])
@@ -99,7 +99,7 @@ class Model:
 
     def assert_nothing_held(self) -> None:
         waiting = self.queue.waiting
-        assert (waiting.rows, waiting.bytes, self.queue.running.batches()) == (0, 0, [])
+        assert (waiting.rows, waiting.bytes, self.queue.running.requests()) == (0, 0, [])
         if self.cache is not None:
             assert self.cache._flying == {}
 
@@ -262,7 +262,7 @@ def test_a_fault_beside_the_event_loop_ends_in_one_response(
 def test_a_thread_that_cannot_be_started_ends_in_one_response(offloaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "LARGE_BYTES", 0)
     faults = Faults(RuntimeError("can't start new thread"), {2} if offloaded else {1})
-    monkeypatch.setattr(inference, "on_thread", faults.around(offload.on_thread))
+    monkeypatch.setattr(inference, "elsewhere", faults.around(offload.elsewhere))
 
     async def scenario() -> None:
         one = Stack(cached=False)
@@ -359,7 +359,7 @@ class Script:
         self.name, self.version = "m", "1"
         self.metrics = ModelMetrics("m", "1")
         self.watch = None
-        self.deadline_ns = 0
+        self.deadline_ns, self.max_rows = 0, 1_000_000
         self.queue = BatchQueue(1, [(1, 1e6)], instances=2)
         self.scheduler = Scheduler(
             *(self.queue, self.run, loop),
@@ -436,7 +436,7 @@ def test_a_fault_around_a_script_ends_in_an_error_or_a_broken_connection(
                 await settled([last])
                 assert last.response().body == wanted
             assert await loop.run_in_executor(None, script.scheduler.stop, PATIENCE_S)
-            assert (script.queue.waiting.rows, script.queue.running.batches()) == (0, [])
+            assert (script.queue.waiting.rows, script.queue.running.requests()) == (0, [])
         finally:
             setattr(owner, name, original)
 

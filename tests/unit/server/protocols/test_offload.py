@@ -17,6 +17,7 @@ from server.protocols.inference import infer
 from server.protocols.offload import LARGE_BYTES
 from server.protocols.sagemaker.row_stream import stream_rows
 from server.request import Head, InferRequest, Payload
+from server.tensors import ModelSpec
 from tests.fakes import FakeResponder
 
 HEAD = Head(b"POST", b"/invocations", [])
@@ -26,6 +27,8 @@ PATIENCE_S = 30
 
 class Codec:
     """Blocks where it is told to, until the event loop has done something else."""
+
+    interpreted = True
 
     def __init__(self, blocks: str) -> None:
         self.blocks = blocks
@@ -58,7 +61,7 @@ class Model:
         self.values = values
         self.metrics = ModelMetrics("m", "1")
         self.deadline_ns, self.cache, self.watch = 0, None, None
-        self.spec: Any = None
+        self.spec, self.max_rows = ModelSpec((), ()), 10
         self.name, self.version = "m", "1"
         self.instances, self.max_batch_size = 1, 8
         self.submitted = 0

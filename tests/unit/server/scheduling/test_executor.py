@@ -183,3 +183,18 @@ def test_a_batch_is_formed_when_the_turn_has_come_and_not_before() -> None:
     neighbour.give_back(held)
     assert pulled.get(timeout=10) == (2, QUANTUM_NS)
     assert executor.stop(10)
+
+
+@pytest.mark.parametrize(("error", "level"), [(UnprocessableInput("NaN"), "INFO"), (ModelFailed("poison"), "ERROR")])
+def test_a_fault_of_the_request_is_not_logged_as_one_of_the_model(
+    caplog: pytest.LogCaptureFixture, error: Exception, level: str
+) -> None:
+    def model(_arrays: tuple[Array, ...]) -> list[Array]:
+        raise error from ValueError("its cause")
+
+    with caplog.at_level("INFO", logger="slipway.executor"):
+        failures = run(batch_of(one_row(1)), model)
+    assert [failure for _, failure in failures] == [error]
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert f"code={type(error).code}" in record.getMessage()  # type: ignore[attr-defined]

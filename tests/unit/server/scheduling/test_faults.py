@@ -84,7 +84,7 @@ class Inline:
 
     def assert_nothing_held(self) -> None:
         queue = self.queue
-        assert (queue.waiting.rows, queue.waiting.bytes, queue.running.batches()) == (0, 0, [])
+        assert (queue.waiting.rows, queue.waiting.bytes, queue.running.requests()) == (0, 0, [])
         assert queue.running.idle == 1
         assert self.scheduler._waking <= 0
 
@@ -277,7 +277,7 @@ async def test_a_fault_on_a_thread_fails_some_requests_and_the_thread_goes_on(po
         responses.assert_once_each([*admitted, last])
         assert await loop.run_in_executor(None, scheduler.stop, 30)
         assert faults.raised
-        assert (queue.waiting.rows, queue.waiting.bytes, queue.running.batches()) == (0, 0, [])
+        assert (queue.waiting.rows, queue.waiting.bytes, queue.running.requests()) == (0, 0, [])
     finally:
         setattr(owner, name, original)
 

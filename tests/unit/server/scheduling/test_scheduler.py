@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded
 from server.models.load.warmup import _unmeasured
 from server.request import NEVER, InferRequest
+from server.scheduling.admission import LAG_WEIGHT
 from server.scheduling.batch import Batch
-from server.scheduling.completion import LAG_WEIGHT, join_part
+from server.scheduling.completion import join_part
 from server.scheduling.executor import Work
 from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
@@ -512,3 +513,43 @@ def test_a_model_of_which_nothing_is_known_still_batches() -> None:
     batch = queue.pull(0)
     assert batch is not None
     assert batch.rows == 8
+
+
+def test_a_request_whose_deadline_passes_while_it_runs_ends_then_and_its_run_goes_on() -> None:
+    """Its instance stays busy in the eyes of admission, its result is dropped, and its time is learnt."""
+    loop, begun, let_go = FakeLoop(), threading.Event(), threading.Event()
+    ended: list[InferRequest] = []
+
+    def model(arrays: tuple[Array, ...]) -> list[Array]:
+        begun.set()
+        assert let_go.wait(30)
+        return [arrays[0]]
+
+    scheduler = Scheduler(
+        BatchQueue(1, [(1, 200.0 * MS)]),
+        model,
+        cast(Any, loop),
+        instances=1,
+        inline=False,
+        max_queue_ns=1_000 * MS,
+        on_batch=lambda _batch, _failed: None,
+        clock=loop.clock,
+    )
+    array = np.zeros((1, 2), np.float32)
+    request = InferRequest((array,), 1, ended.append, deadline_ns=loop.now_ns + 300 * MS)
+    scheduler.submit(request)
+    assert begun.wait(30)
+    loop.advance(299 * MS)
+    assert ended == []
+    loop.advance(1 * MS)
+    assert ended == [request]
+    assert isinstance(request.error, DeadlineExceeded)
+    assert not scheduler.idle
+    assert scheduler.backlog_ns() == 100 * MS
+    loop.now_ns += 700 * MS
+    let_go.set()
+    assert scheduler.stop()
+    loop.turn()
+    assert ended == [request]
+    assert request.outputs is None
+    assert scheduler.cost_points()[0][2] > 200 * MS

@@ -111,7 +111,7 @@ def test_clients_that_never_read_are_given_up() -> None:
 
 def test_the_callers_deadline_holds_for_the_whole_response() -> None:
     run, client = Run(9), Client()
-    _, responses = sent(run, client, ends_ns=1)
+    _, responses = sent(run, client, deadline_ns=1)
     assert isinstance(responses[0].error, DeadlineExceeded)
 
 

@@ -68,7 +68,7 @@ def test_a_folder_with_a_hand_written_file_is_a_model_named_after_the_folder(
         assert answer.outputs is not None
         assert answer.outputs[0].tolist() == [[12.0] * 4]
         assert (model.name, model.version) == ("chain", "1")
-        text = metrics.exposition().decode()
+        text = metrics.text().decode()
         assert 'slipway_step_batch_rows_count{model="chain",step="second",version="1"} 1.0' in text
 
     loaded(folder(tmp_path / "chain"), use, settings)

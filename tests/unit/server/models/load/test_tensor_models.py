@@ -275,7 +275,7 @@ class TestUnload:
 
         session = asyncio.run(go())  # which also ends the threads that load and unload
         gc.collect()
-        assert metrics.exposition()
+        assert metrics.text()
         assert models.all() == []
         assert session() is None
 
@@ -306,4 +306,4 @@ async def load_only(models: Models, path: Path) -> None:
 
 def ours(metrics: Metrics) -> list[str]:
     """The lines of the exposition that are not about the process."""
-    return [line for line in metrics.exposition().decode().splitlines() if "process_" not in line]
+    return [line for line in metrics.text().decode().splitlines() if "process_" not in line]

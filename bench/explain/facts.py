@@ -1,0 +1,256 @@
+"""The facts of one run that the rules of the verdict read: figures in plain units, None where one is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..load.burst import Burst
+from ..load.measurements import Outcome
+from . import stalls
+from .observations import Columns, Observations
+from .stages import Account, between
+from .stalls import Stalls
+
+COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
+COLD_REQUESTS = 50
+"""The most requests at the start of a load that can be slow for a cold start."""
+MIN_PER_PAYLOAD = 10
+MIN_REQUESTS = 10
+GROWING = 1.5
+"""Latency of the last third of a run over the first third, from which on a backlog was growing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the load was, and what became of it.
+
+    ``offered_per_s``: None for a closed loop. ``answered_per_s``: successes. ``shed_share``: refused with 429 or 503.
+    ``failed_share``: failures for other reasons than load. ``connections``: opened for ``requests`` beyond those that
+    were needed at once. ``run_delay``: the share of the time in which the generator waited
+    for a core. ``generator_cpu``: share of one core. ``json_ms``: time that Python's json needs here to read the body
+    and to write a response of its size.
+    """
+
+    offered_per_s: float | None
+    answered_per_s: float
+    failed_share: float
+    shed_share: float
+    requests: int
+    connections: int
+    run_delay: float | None
+    generator_cpu: float
+    resent: int | None
+    json_ms: float | None
+    body_bytes: float
+    payloads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """Slow requests at the start of the load: ``count`` of them, the slowest of ``slowest_ms``, others ``later_ms``.
+
+    ``tail_share``: the share of the requests around p99 that they are. ``measured``: some lie in the measured time.
+    """
+
+    count: int
+    slowest_ms: float
+    later_ms: float
+    tail_share: float
+    measured: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Means over the measured time of the server and its machine, in the units of ``timeline.SERIES``."""
+
+    here: bool
+    cores: float | None = None
+    quota_cores: float | None = None
+    server_cores: float | None = None
+    busiest_thread: float | None = None
+    other_cores: float | None = None
+    run_delay: float | None = None
+    throttled: float | None = None
+    steal: float | None = None
+    major_faults: float | None = None
+    rss_bytes: float | None = None
+    own_bytes: float | None = None
+    memory_limit_bytes: float | None = None
+    memory_bytes_per_s: float | None = None
+    strangers: float | None = None
+    gc_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the server says of its model. ``requests_share``: our requests as a share of all that it answered.
+
+    ``waste``: share of padding in what was computed. ``weights_ms``: time to read the files once from memory.
+    """
+
+    utilisation: float | None = None
+    instances: int | None = None
+    threads: int | None = None
+    waste: float | None = None
+    weights_ms: float | None = None
+    file_bytes: float | None = None
+    requests_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the rules read.
+
+    ``p50_ms``, ``p99_ms``: mean latency around the percentile; ``typical`` and ``slow``: its terms. Without stage times
+    of the server (``with_server`` False) only the terms of the client are known. ``slowest_part``: the percentile of
+    ``slow``, lower than 99 in a short run. ``growing``: latency of the last third of the run over the first third.
+    ``input_ms``: latency that the payloads of the requests around p99 take more than a typical payload.
+    """
+
+    p50_ms: float
+    p99_ms: float
+    typical: Mapping[str, float]
+    slow: Mapping[str, float]
+    with_server: bool
+    load: Load
+    host: Host = field(default_factory=lambda: Host(here=False))
+    model: Model = field(default_factory=Model)
+    burst: Burst | None = None
+    stalls: Stalls | None = None
+    cold: Cold | None = None
+    growing: float = 1.0
+    input_ms: float = 0.0
+    quick_ms: float = 0.0
+
+    @property
+    def alone_ms(self) -> float:
+        """The latency of a request without another one: of the probe, else of the quickest tenth of the run."""
+        return self.burst.alone_ms if self.burst is not None else self.quick_ms
+
+
+def gather(
+    columns: Columns, window: Columns, observed: Observations, load: Load, burst: Burst | None, ours_per_s: float
+) -> Facts | None:
+    """The facts of a run; None with too few successes. ``columns``: all rows, ``window``: the measured ones."""
+    account = observed.account
+    if len(account.total_ns) < MIN_REQUESTS:
+        return None
+    bands = observed.bands
+    typical = bands.get("p50") or between(account, 0.25, 0.75)
+    slow = next((bands[name] for name in ("p99", "p95", "p90") if name in bands), None) or between(account, 0.75, 1.0)
+    if slow is None or typical is None:
+        return None
+    count = len(account.total_ns)
+    tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
+    input_ms, long = _of_payloads(window, tail)
+    return Facts(
+        p50_ms=typical.total_ms,
+        p99_ms=slow.total_ms,
+        typical=typical.terms_ms,
+        slow=slow.terms_ms,
+        with_server=account.with_server,
+        load=load,
+        host=_host(observed),
+        model=_model(observed, ours_per_s),
+        burst=burst,
+        stalls=stalls.find(window, account, tail, long),
+        cold=_cold(columns, account, tail),
+        growing=_growing(account),
+        input_ms=input_ms,
+        quick_ms=float(np.quantile(account.total_ns, 0.1)) / 1e6,
+    )
+
+
+def _growing(account: Account) -> float:
+    thirds = np.array_split(account.total_ns, 3)
+    medians = [float(np.median(one)) for one in thirds if len(one)]
+    if len(medians) < 3 or not medians[0] < medians[1] < medians[2]:
+        return 1.0
+    return medians[2] / max(medians[0], 1.0)
+
+
+def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | None:
+    """Slow requests at the start of the load, warm-up included."""
+    ok = columns["outcome"] == Outcome.OK
+    latency_ms = ((columns["last_byte_ns"] - columns["due_ns"])[ok]) / 1e6
+    due = columns["due_ns"][ok]
+    if len(latency_ms) < 3 * MIN_PER_PAYLOAD:
+        return None
+    later_ms = float(np.median(latency_ms[len(latency_ms) // 2 :]))
+    limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
+    slow = latency_ms > limit_ms
+    # The slow ones must be the first ones, and all others as fast as later ones.
+    count = int(np.argmin(slow)) if not slow.all() else len(slow)
+    if not count or count > max(COLD_REQUESTS, len(slow) // 10):
+        return None
+    end_ns = int(due[count - 1])
+    share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
+    measured = len(account.due_ns) > 0 and end_ns >= int(account.due_ns[0])
+    return Cold(count, float(latency_ms[:count].max()), later_ms, share, measured)
+
+
+def _of_payloads(window: Columns, tail: NDArray[np.intp]) -> tuple[float, frozenset[int]]:
+    """The latency that the payloads around the tail take more than a typical one; and the payloads that take twice
+    as long as the typical one."""
+    ok = window["outcome"] == Outcome.OK
+    payload = window["payload"][ok]
+    latency_ms = (window["last_byte_ns"] - window["due_ns"])[ok] / 1e6
+    kinds = [kind for kind in np.unique(payload).tolist() if int((payload == kind).sum()) >= MIN_PER_PAYLOAD]
+    if len(kinds) < 2 or not len(tail) or len(payload) <= int(tail.max()):
+        return 0.0, frozenset()
+    # The quicker half of each payload's requests: those that waited least for others.
+    own_ms = {kind: float(np.quantile(latency_ms[payload == kind], 0.25)) for kind in kinds}
+    usual_ms = float(np.median(list(own_ms.values())))
+    least_ms = min(own_ms.values())
+    more = [max(own_ms.get(kind, usual_ms) - least_ms, 0.0) for kind in payload[tail].tolist()]
+    return float(np.mean(more)), frozenset(kind for kind, ms in own_ms.items() if ms > 2 * least_ms)
+
+
+def _host(observed: Observations) -> Host:
+    timeline = observed.timeline
+    if timeline is None:
+        return Host(here=False)
+    mean = observed.mean
+    return Host(
+        here=timeline.pid is not None,
+        cores=observed.cores,
+        quota_cores=timeline.quota_cores,
+        server_cores=mean("server_cpu_cores"),
+        busiest_thread=mean("busiest_thread"),
+        other_cores=mean("other_cores"),
+        run_delay=mean("run_delay"),
+        throttled=mean("throttled"),
+        steal=mean("steal"),
+        major_faults=mean("major_faults"),
+        rss_bytes=mean("rss_bytes"),
+        own_bytes=mean("own_bytes"),
+        memory_limit_bytes=timeline.memory_limit_bytes,
+        memory_bytes_per_s=observed.memory.bytes_per_s if observed.memory is not None else None,
+        strangers=mean("strangers"),
+        gc_share=mean("gc_share"),
+    )
+
+
+def _model(observed: Observations, ours_per_s: float) -> Model:
+    timeline = observed.timeline
+    if timeline is None or not timeline.works:
+        return Model()
+    main = max(timeline.works, key=lambda one: (one.busy or 0.0, one.runs))
+    totals = timeline.totals
+    share = None
+    if totals is not None and totals.requests > 0 and totals.seconds > 0:
+        share = min(ours_per_s * totals.seconds / totals.requests, 1.0)
+    bandwidth = observed.memory.bytes_per_s if observed.memory is not None else None
+    return Model(
+        utilisation=main.utilisation,
+        instances=main.instances,
+        threads=main.threads,
+        waste=main.waste,
+        weights_ms=main.file_bytes / bandwidth * 1e3 if main.file_bytes and bandwidth else None,
+        file_bytes=main.file_bytes,
+        requests_share=share,
+    )

@@ -1,0 +1,178 @@
+"""Interventions: the experiment that changes the latency if a cause is true, and what its outcome says of the cause.
+
+Nothing is sent or changed here; ``experiments.confirm`` does that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .changes import Change
+from .ratio import Ratio
+from .verdict import P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause
+
+LEAST_EFFECT = math.log(1.1)
+"""A forecast effect below a tenth cannot be told from chance in a few blocks."""
+PLACEBO_SHARE = 0.5
+"""A placebo may move the percentile by this share of the effect at most."""
+ONE_AT_A_TIME = 4
+"""Callers of a closed loop, against one: a server that works on one request at a time takes four times as long."""
+SERIAL_RATIO = (0.2, 0.45)
+EXTRA_SHARE = 0.5
+"""Injected time in a run, as a share of the time of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What can be changed in the run that is explained.
+
+    ``rate_per_s``: of an open loop, else None. ``rows``: of a generated body, 0 for bodies from files. ``binary``: they
+    hold binary tensors. ``payloads``: their number.
+    ``timer_us``: the server's batch timer, and ``run_us`` the time of a run, None if unknown. ``slows``: the server
+    slows its stages down on request. ``p99_ms``: as measured.
+    """
+
+    rate_per_s: float | None
+    rows: int
+    binary: bool
+    payloads: int
+    timer_us: int | None
+    run_us: float | None
+    slows: bool
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment.
+
+    ``words``: what is changed. ``load``: the key of a change of the load, ``stage`` and ``extra_us``: of one of the
+    server; ``rival``: the stage that gets the same time as a placebo, empty if the placebo is no change at all.
+    ``change``: the same in the words of a forecast, None if it cannot be simulated. ``removes``: the share of the
+    cause that the experiment takes away, for a forecast from the verdict's gain. ``expected``: a forecast of its own.
+    ``percentile``: None for the highest that a block has responses enough for.
+    """
+
+    cause: str
+    words: str
+    load: str = ""
+    stage: str = ""
+    extra_us: int = 0
+    rival: str = ""
+    change: Change | None = None
+    removes: tuple[float, float] = (1.0, 1.0)
+    expected: tuple[float, float] | None = None
+    percentile: str | None = field(default=None)
+
+
+def experiment(cause: str, subject: Subject) -> Experiment | None:
+    """The experiment for a cause; None if what it would change cannot be changed from here."""
+    make = _EXPERIMENTS.get(cause)
+    return make(subject) if make is not None else None
+
+
+def expected(one: Experiment, cause: Cause, p99_ms: float) -> Ratio | None:
+    """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size."""
+    if one.expected is not None:
+        low, high = one.expected
+        return Ratio(math.sqrt(low * high), low, high)
+    if one.rival:
+        return None  # more time is added, and the gain says what less would bring
+    gain = cause.gain
+    if gain.unit != P99_MS or gain.low is None or gain.high is None or p99_ms <= 0:
+        return None
+    least, most = one.removes
+    low = max(1 - most * gain.high / p99_ms, 0.01)
+    high = max(1 - least * gain.low / p99_ms, low)
+    return Ratio(math.sqrt(low * high), low, high)
+
+
+def judge(seen: Ratio, placebo: Ratio, told: Ratio | None) -> tuple[str | None, str]:
+    """The confidence in a cause after its experiment, and why. None leaves the confidence as it was.
+
+    Proven needs three things: the interval of the effect excludes none; the effect lies within the forecast's interval,
+    which excludes none too; and it is larger than that of the placebo.
+    """
+    text = f"p99 became {_words(seen)} of what it was"
+    if told is None:
+        return None, f"{text}; no forecast says how much that should be"
+    least = min(abs(math.log(told.low)), abs(math.log(told.high)))
+    if (told.low - 1) * (told.high - 1) <= 0 or least < LEAST_EFFECT:
+        return None, f"{text}; the forecast ({_words(told)}) is too near to no effect for a proof"
+    effect = min(abs(math.log(seen.low)), abs(math.log(seen.high)))
+    same_way = (seen.low - 1) * (seen.high - 1) > 0 and (seen.value - 1) * (told.value - 1) > 0
+    within = told.low <= seen.value <= told.high
+    moved = abs(math.log(placebo.value))
+    if same_way and within and moved < effect and moved <= PLACEBO_SHARE * abs(math.log(seen.value)):
+        return PROVEN, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
+    if (told.high < 1 and seen.low > told.high) or (told.low > 1 and seen.high < told.low):
+        return RULED_OUT, f"{text}, and {_words(told)} was forecast if this were the cause"
+    return UNDECIDED, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
+
+
+def _words(one: Ratio) -> str:
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _capacity(subject: Subject) -> Experiment | None:
+    if subject.rate_per_s is None:
+        return None
+    return Experiment("capacity", "half the rate", "half_rate", change=Change(rate=0.5), removes=(0.5, 1.0))
+
+
+def _serial(_subject: Subject) -> Experiment:
+    return Experiment(
+        "serial", f"one caller instead of {ONE_AT_A_TIME}", "one_caller", expected=SERIAL_RATIO, percentile="p50"
+    )
+
+
+def _timer(subject: Subject) -> Experiment | None:
+    if not subject.slows or not subject.timer_us:
+        return None
+    return Experiment(
+        *("batch_timer", "no batch timer"), stage="queue_timer", extra_us=-subject.timer_us,
+        change=Change(max_queue_delay_us=0),
+    )  # fmt: skip
+
+
+def _codec(subject: Subject) -> Experiment | None:
+    if subject.binary or not subject.rows:
+        return None
+    return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
+
+
+def _bandwidth(subject: Subject) -> Experiment | None:
+    if subject.rows < 2:
+        return None
+    return Experiment("bandwidth", "half the rows in each body", "half_rows", removes=(0.3, 0.8))
+
+
+def _input_size(subject: Subject) -> Experiment | None:
+    return Experiment("input_size", "the smallest body alone", "smallest") if subject.payloads > 1 else None
+
+
+def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
+    def make(subject: Subject) -> Experiment | None:
+        if not subject.slows or not subject.run_us:
+            return None
+        extra_us = max(round(EXTRA_SHARE * subject.run_us), 1)
+        return Experiment(
+            *(cause, f"{extra_us} us more in each run"), stage="compute", extra_us=extra_us, rival="encode",
+            change=Change(extra_us=extra_us),
+        )  # fmt: skip
+
+    return make
+
+
+_EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
+    "capacity": _capacity,
+    "serial": _serial,
+    "batch_timer": _timer,
+    "codec": _codec,
+    "bandwidth": _bandwidth,
+    "input_size": _input_size,
+    "hardware": _compute("hardware"),
+    "model_size": _compute("model_size"),
+}

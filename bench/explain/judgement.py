@@ -1,0 +1,107 @@
+"""The judgement: the verdict on a run from its facts. Pure; the rules are in ``rules``."""
+
+from __future__ import annotations
+
+import shlex
+
+from . import rules
+from .facts import Facts
+from .rules import Finding
+from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict
+
+LIKELY_SHARE = 0.2
+"""A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
+SMALL_SHARE = 0.08
+REMEDIES = {
+    "capacity": "Lower the rate, or add an instance, a server or cores.",
+    "serial": "Give the server a second worker or instance, or hold the lock for a shorter time.",
+    "batch_timer": "Shorten the time for which the server waits for a batch (max_queue_delay_us in Slipway).",
+    "codec": "Send and request binary bodies instead of JSON, or smaller ones.",
+    "bandwidth": "Send smaller bodies (binary, compressed, fewer rows), or use a faster link.",
+    "network_latency": "Move client and server closer together, or take out the proxy between them.",
+    "model_size": "Make the model smaller (int8, float16, pruning), or give it more memory.",
+    "hardware": "Make the model cheaper (quantization, a smaller network), or use faster cores or an accelerator.",
+    "cpu_quota": "Raise the CPU limit of the server's container, or lower its threads to the limit.",
+    "neighbour": "Move the other programs away, or reserve cores for the server.",
+    "stall": "Find what stops the server: garbage collection, a blocking call on its event loop, a frozen host.",
+    "threads": "Set the computing threads to the number of cores (OMP_NUM_THREADS, intra-op threads).",
+    "padding": "Group inputs by length (buckets), or make batches of similar lengths.",
+    "input_size": "Limit or split long inputs, or serve them apart from short ones.",
+    "cold_start": "Send warm-up requests, or load the model, before the server reports that it is ready.",
+    "connections": "Keep connections open (HTTP keep-alive) at the server and every proxy.",
+    "other_traffic": "Measure without the other client, or count its requests in the capacity.",
+    "generator": "Give the generator a core of its own, lower the rate, or pass --processes 2.",
+    NONE: "Nothing is wrong that this run can show. To find the limit: bench slo.",
+}
+
+
+def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdict:
+    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one."""
+    if facts is None:
+        text = "Too few requests succeeded for a verdict."
+        do = "Look at the errors first, or run longer."
+        return Verdict((Cause(NONE, UNDECIDED, (text,), do, Gain(None, None), command),))
+    found = sorted(rules.findings(facts).values(), key=lambda one: -one.high_ms)
+    causes = [_cause(one, facts, command, record) for one in found]
+    strong = [one for one in causes if one.confidence == LIKELY]
+    weak = [one for one in causes if one.confidence != LIKELY]
+    ordered = strong if strong else [_none(facts, command), *weak]
+    ordered += weak if strong else []
+    return Verdict(tuple(ordered[:3]), _ruled_out(facts, {one.name for one in found}))
+
+
+def _cause(one: Finding, facts: Facts, command: str, record: str | None) -> Cause:
+    share = one.high_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+    # These two are seen directly, and cost time at places that a p99 need not show.
+    certain = one.name in ("connections", "cold_start")
+    confidence = LIKELY if share >= LIKELY_SHARE or certain else UNDECIDED
+    gain = Gain(round(one.low_ms, 3), round(min(one.high_ms, facts.p99_ms), 3), P99_MS)
+    if one.name == "cold_start" and one.high_ms > facts.p99_ms:
+        gain = Gain(round(one.low_ms, 3), round(one.high_ms, 3), "ms of the slowest request")
+    return Cause(one.name, confidence, one.evidence, REMEDIES[one.name], gain, _prove(one.name, facts, command, record))
+
+
+def _none(facts: Facts, command: str) -> Cause:
+    evidence = [f"a typical request takes {facts.p50_ms:,.2f} ms, a slow one {facts.p99_ms:,.2f} ms"]
+    burst = facts.burst
+    if burst is not None and burst.cpu_ms is not None and burst.cpu_ms < 0.3 * burst.alone_ms:
+        waits_ms = burst.alone_ms - burst.cpu_ms - (burst.floor_ms or 0.0)
+        if waits_ms >= rules.NORMAL_MS:
+            evidence.append(
+                f"{waits_ms:,.1f} ms of that it waits without computing, for every request by itself: "
+                "a sleep, or a call of another service"
+            )
+    return Cause(NONE, LIKELY, tuple(evidence), REMEDIES[NONE], Gain(0.0, 0.0), command)
+
+
+def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
+    if name in ("capacity", "serial") and facts.load.offered_per_s is not None:
+        half = _with_option(command, "--rate", f"{facts.load.offered_per_s / 2:.3g}")
+        if half is not None:
+            return half
+    return f"python -m bench explain {shlex.quote(record or 'RECORD.json')} --confirm"
+
+
+def _with_option(command: str, name: str, value: str) -> str | None:
+    """The command with another value of an option; None if it does not have the option."""
+    words = shlex.split(command)
+    if name not in words[:-1]:
+        return None
+    words[words.index(name) + 1] = value
+    return shlex.join(words)
+
+
+def _ruled_out(facts: Facts, found: set[str]) -> tuple[str, ...]:
+    """Causes that the run speaks against with figures, not those about which it says nothing."""
+    host, burst = facts.host, facts.burst
+    checks = {
+        "generator": facts.slow["send_lag"] < 0.03 * facts.p99_ms,
+        "cpu_quota": host.throttled is not None and host.throttled < 0.001,
+        "neighbour": host.run_delay is not None
+        and host.server_cores is not None
+        and host.run_delay < 0.05 * (host.run_delay + host.server_cores + 1e-9),
+        "connections": facts.load.connections < 0.1 * facts.load.requests,
+        "network_latency": burst is not None and burst.floor_ms is not None and burst.floor_ms < 0.1 * facts.alone_ms,
+        "stall": facts.stalls is None,
+    }
+    return tuple(name for name, against in checks.items() if against and name not in found)

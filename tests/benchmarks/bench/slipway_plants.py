@@ -1,0 +1,98 @@
+"""Plants on Slipway itself: its own server with a small ONNX model or a script, and one fault each."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = """\
+import threading, time
+LOCK = threading.Lock()
+def model_fn(folder): return None
+def input_fn(body, kind):
+    import json
+    return json.loads(body)["values"]
+def predict_fn(values, model):
+    {work}
+    return [float(sum(values))]
+"""
+PATIENCE_S = 60.0
+
+
+def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
+    """A model.onnx of dense layers: float32 [rows, inputs] to [rows, 1]."""
+    random = np.random.default_rng(0)
+    sizes = [inputs, *[hidden] * layers, 1]
+    nodes, weights, last = [], [], "x"
+    for at, (rows, columns) in enumerate(itertools.pairwise(sizes)):
+        values = (random.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"w{at}"))
+        into = "y" if at == len(sizes) - 2 else f"h{at}"
+        nodes.append(helper.make_node("MatMul", [last, f"w{at}"], [into]))
+        last = into
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size])
+        for name, size in (("x", inputs), ("y", 1))
+    ]
+    graph = helper.make_graph(nodes, "planted", ends[:1], ends[1:], weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
+
+
+def script(folder: Path, work: str) -> None:
+    """A script whose prediction does ``work``, one statement."""
+    code = folder / "code"
+    code.mkdir(parents=True, exist_ok=True)
+    (code / "inference.py").write_text(SCRIPT.format(work=work))
+
+
+@contextmanager
+def served(folder: Path, options: tuple[str, ...]) -> Iterator[str]:
+    """The address of ``serve.py`` with this model, when it is ready."""
+    command = [sys.executable, "serve.py", "--port", "0", "--host", "127.0.0.1", "--model", str(folder), *options]
+    log = folder / "log.txt"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file) as process,
+    ):
+        try:
+            end_s = time.monotonic() + PATIENCE_S
+            while True:
+                found = re.search(r"listening on (http://\S+:\d+)", log.read_text(errors="replace"))
+                if found is not None:
+                    break
+                if process.poll() is not None or time.monotonic() > end_s:
+                    raise RuntimeError(log.read_text(errors="replace"))
+                time.sleep(0.05)
+            _until_ready(found[1], end_s)
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+
+
+def _until_ready(url: str, end_s: float) -> None:
+    import urllib.request
+
+    while time.monotonic() < end_s:
+        try:
+            with urllib.request.urlopen(f"{url}/ping", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"{url} did not become ready")

@@ -1,0 +1,56 @@
+"""A proxy that limits the bytes per second of each direction, or delays every piece.
+
+    python -m tests.benchmarks.bench.slow_proxy URL rate|delay VALUE
+
+prints its port, and forwards connections to the URL until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+PIECE = 8_192
+
+
+class Way:
+    """One direction through the proxy, shared by all connections, as a link is."""
+
+    def __init__(self, kind: str, value: float) -> None:
+        self._kind, self._value = kind, value
+        self._free_s = 0.0
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            while data := await reader.read(PIECE):
+                if self._kind == "delay":
+                    await asyncio.sleep(self._value)
+                else:
+                    self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
+                    await asyncio.sleep(self._free_s - loop.time())
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def serve(url: str, kind: str, value: float) -> None:
+    """Forward until standard input ends."""
+    parts = urlsplit(url)
+    ways = Way(kind, value), Way(kind, value)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
+        await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -1,0 +1,125 @@
+"""Interventions: which experiment a cause gets, and that only what its outcome shows is called proven."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from bench.experiments import confirm
+from bench.experiments.compare import ratio_of_pairs
+from bench.explain import interventions
+from bench.explain.changes import Change
+from bench.explain.interventions import Subject
+from bench.explain.ratio import Ratio
+from bench.explain.verdict import LIKELY, P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain
+
+SUBJECT = Subject(
+    rate_per_s=300.0, rows=4, binary=False, payloads=8, timer_us=2_000, run_us=4_000.0, slows=True, p99_ms=40.0
+)
+SAME = Ratio(1.0, 0.95, 1.05)
+HALF = Ratio(0.5, 0.4, 0.62)
+
+
+@pytest.mark.parametrize(
+    ("cause", "change"),
+    [
+        ("capacity", Change(rate=0.5)),
+        ("serial", None),
+        ("batch_timer", Change(max_queue_delay_us=0)),
+        ("codec", None),
+        ("bandwidth", None),
+        ("input_size", None),
+        ("hardware", Change(extra_us=2_000)),
+        ("model_size", Change(extra_us=2_000)),
+    ],
+)
+def test_each_cause_has_the_experiment_that_tells_it(cause: str, change: Change | None) -> None:
+    found = interventions.experiment(cause, SUBJECT)
+    assert found is not None
+    assert (found.cause, found.change) == (cause, change)
+
+
+@pytest.mark.parametrize(
+    "cause", ["neighbour", "cpu_quota", "stall", "cold_start", "generator", "other_traffic", "none"]
+)
+def test_what_cannot_be_changed_from_here_has_none(cause: str) -> None:
+    assert interventions.experiment(cause, SUBJECT) is None
+
+
+@pytest.mark.parametrize("cause", ["capacity", "batch_timer", "codec", "bandwidth", "input_size", "hardware"])
+def test_an_experiment_needs_what_it_changes(cause: str) -> None:
+    closed = Subject(None, 0, binary=True, payloads=1, timer_us=None, run_us=None, slows=False, p99_ms=40.0)
+    assert interventions.experiment(cause, closed) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "placebo", "told", "confidence"),
+    [
+        (HALF, SAME, Ratio(0.55, 0.4, 0.7), PROVEN),
+        (HALF, SAME, None, None),
+        (HALF, SAME, Ratio(0.95, 0.85, 1.1), None),  # the forecast does not exclude no effect
+        (HALF, SAME, Ratio(0.93, 0.92, 0.95), None),  # an effect too small for a few blocks
+        (HALF, HALF, Ratio(0.55, 0.4, 0.7), UNDECIDED),  # the placebo does as much
+        (HALF, Ratio(0.65, 0.5, 0.8), Ratio(0.55, 0.4, 0.7), UNDECIDED),
+        (Ratio(0.5, 0.2, 1.2), SAME, Ratio(0.55, 0.4, 0.7), UNDECIDED),  # may be chance
+        (Ratio(0.2, 0.15, 0.25), SAME, Ratio(0.55, 0.4, 0.7), UNDECIDED),  # more than this cause explains
+        (SAME, SAME, Ratio(0.55, 0.4, 0.7), RULED_OUT),
+        (Ratio(1.5, 1.3, 1.7), SAME, Ratio(1.5, 1.2, 1.9), PROVEN),
+        (SAME, SAME, Ratio(1.5, 1.2, 1.9), RULED_OUT),
+        (HALF, SAME, Ratio(1.5, 1.2, 1.9), RULED_OUT),
+    ],
+)
+def test_a_proof_needs_an_effect_a_forecast_and_a_weaker_placebo(
+    seen: Ratio, placebo: Ratio, told: Ratio | None, confidence: str | None
+) -> None:
+    assert interventions.judge(seen, placebo, told)[0] == confidence
+
+
+def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: float) -> str | None:
+    """One confirmation whose blocks scatter by ``scatter`` and whose experiment really multiplies by ``effect``."""
+
+    def blocks_ms(times: float) -> Sequence[float]:
+        return [float(ms) for ms in times * 20 * np.exp(random.normal(0, scatter, confirm.ROUNDS))]
+
+    old, new, placebo = blocks_ms(1.0), blocks_ms(effect), blocks_ms(1.0)
+    ratios = [confirm.wide(Ratio(*ratio_of_pairs(old, other)), confirm.ROUNDS) for other in (new, placebo)]
+    return interventions.judge(ratios[0], ratios[1], told)[0]
+
+
+@pytest.mark.parametrize("scatter", [0.03, 0.1, 0.25])
+@pytest.mark.parametrize("told", [Ratio(0.5, 0.35, 0.7), Ratio(0.8, 0.7, 0.9), Ratio(1.4, 1.15, 1.7)])
+def test_no_experiment_without_an_effect_is_a_proof(told: Ratio, scatter: float) -> None:
+    """A/A: 200 confirmations of a change that changes nothing."""
+    random = np.random.default_rng(13)
+    assert PROVEN not in [decide(random, 1.0, told, scatter) for _ in range(200)]
+
+
+def test_a_true_effect_is_proven_on_a_quiet_machine() -> None:
+    random = np.random.default_rng(13)
+    found = [decide(random, 0.5, Ratio(0.5, 0.35, 0.7), 0.06) for _ in range(100)]
+    assert found.count(PROVEN) >= 95
+
+
+def cause(name: str, low: float | None = 10.0, high: float | None = 20.0, unit: str = P99_MS) -> Cause:
+    return Cause(name, LIKELY, ("because",), "do", Gain(low, high, unit), "prove")
+
+
+def test_the_gain_of_the_verdict_is_a_forecast_where_nothing_can_be_simulated() -> None:
+    codec = interventions.experiment("codec", SUBJECT)
+    assert codec is not None
+    found = interventions.expected(codec, cause("codec"), 40.0)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((0.5, 0.85))
+    assert interventions.expected(codec, cause("codec", None, None), 40.0) is None
+    assert interventions.expected(codec, cause("codec", unit="s"), 40.0) is None
+    slower = interventions.experiment("hardware", SUBJECT)
+    assert slower is not None
+    assert interventions.expected(slower, cause("hardware"), 40.0) is None
+    serial = interventions.experiment("serial", SUBJECT)
+    assert serial is not None
+    own = interventions.expected(serial, cause("serial", None, None), 40.0)
+    assert own is not None
+    assert own.value == pytest.approx(math.sqrt(0.2 * 0.45))

@@ -1,0 +1,158 @@
+"""The burst probe: simulated servers that take turns are told apart, and real sockets are read to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from bench.explain import turns
+from bench.load import burst, target, wire
+from bench.load.burst import Burst
+from bench.load.exchange import Answer
+from bench.load.payload import JSON, Payload
+from bench.load.server_timing import CARRIERS
+
+EACH_MS, FLOOR_MS = 20.0, 0.5
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+def one_by_one(at_ms: list[float]) -> list[float]:
+    """The ends of requests that a server works on one at a time."""
+    free, ends = 0.0, []
+    for at in at_ms:
+        free = max(free, at) + EACH_MS
+        ends.append(free)
+    return ends
+
+
+def at_once(at_ms: list[float]) -> list[float]:
+    """The ends of requests that do not wait for each other."""
+    return [at + EACH_MS for at in at_ms]
+
+
+def in_batches(at_ms: list[float]) -> list[float]:
+    """The ends of requests that join the batch of the first one until its timer ends."""
+    ends: list[float] = []
+    due = -1.0
+    for at in at_ms:
+        due = due if at <= due else at + EACH_MS
+        ends.append(due)
+    return ends
+
+
+class FakeProber(burst.Prober):
+    """Answers by a rule, in virtual time."""
+
+    def __init__(self, rule: Callable[[list[float]], list[float]]) -> None:
+        super().__init__(target.parse("http://127.0.0.1:1/predict"), 5.0)
+        self._rule = rule
+
+    def send(self, wires: Sequence[bytes], gap_ms: float = 0.0, fresh: bool = False) -> list[Answer]:
+        self.connects_ms.append(0.2)
+        self.sent += len(wires)
+        if wires[0].startswith(b"GET"):
+            return [Answer(404, FLOOR_MS, 0.0, 0, kept=True)]
+        at_ms = [number * gap_ms for number in range(len(wires))]
+        ends = self._rule(at_ms)
+        return [Answer(200, end - at, 0.0, 2, kept=True) for at, end in zip(at_ms, ends, strict=True)]
+
+
+def simulated(rule: Callable[[list[float]], list[float]]) -> Burst:
+    place = target.parse("http://127.0.0.1:1/predict")
+    rendered = wire.render(place, Payload("p", JSON, b'{"values": [1]}'), CARRIERS["none"])
+    found = burst._probe(FakeProber(rule), place, rendered, lambda: None, lambda _s: None)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def serving(close: bool = False, answer: bytes = ANSWER) -> Iterator[str]:
+    """A server in a thread that answers every POST with ``answer``, and every GET with 404."""
+    started: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
+
+    async def serve() -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while head := await reader.readuntil(b"\r\n\r\n"):
+                    lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+                    if lengths:
+                        await reader.readexactly(int(lengths[0][15:]))
+                    writer.write(answer if head.startswith(b"POST") else MISSING)
+                    if close:
+                        break
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            writer.close()
+
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with server:
+            started.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(ended.set)))
+            await ended.wait()
+        await asyncio.sleep(0)  # the handlers see that their clients left
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port, end = started.get()
+    try:
+        yield f"http://127.0.0.1:{port}/predict"
+    finally:
+        end()
+        thread.join()
+
+
+def probed(url: str, body: bytes = b'{"values": [1]}') -> Burst | None:
+    place = target.parse(url)
+    rendered = wire.render(place, Payload("p", JSON, body), CARRIERS["none"])
+    return burst.probe(place, rendered, 5.0, quiet=lambda _s: None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "serial", "timer"), [(one_by_one, True, False), (at_once, False, False), (in_batches, False, True)]
+)
+def test_a_server_shows_how_it_takes_turns(
+    rule: Callable[[list[float]], list[float]], serial: bool, timer: bool
+) -> None:
+    found = simulated(rule)
+    seen = turns.of(found, 15)
+    assert seen is not None
+    assert (seen.serial >= turns.SERIAL_FROM) == serial
+    assert (seen.timer_ms > 0) == timer
+    assert found.alone_ms == EACH_MS
+    assert found.floor_ms == FLOOR_MS  # a 404 is an answer that needs no model
+    assert found.padded_ms == EACH_MS
+    assert found.cpu_ms is None  # nobody told the probe of the server's processes
+
+
+def test_a_server_that_closes_every_connection_is_probed_too() -> None:
+    with serving(close=True) as url:
+        found = probed(url)
+    assert found is not None
+    assert found.failed == 0
+    assert all(len(one.ends_ms) == one.size for one in found.together)
+
+
+def test_a_server_that_refuses_or_is_gone_gives_nothing() -> None:
+    with serving(answer=b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n") as url:
+        assert probed(url) is None
+    assert probed("http://127.0.0.1:1/predict") is None
+
+
+def test_only_a_json_body_gets_white_space() -> None:
+    place = target.parse("http://127.0.0.1:1/predict")
+    body = b'{"values": [1]}'
+    rendered = wire.render(place, Payload("p", JSON, body), CARRIERS["none"])
+    padded = burst._padding(rendered, rendered.numbered(0))
+    assert padded is not None
+    head, _, sent = padded.partition(b"\r\n\r\n")
+    assert sent.rstrip() == body
+    assert f"Content-Length: {len(sent)}".encode() in head
+    binary = wire.render(place, Payload("p", "application/x-npy", body), CARRIERS["none"])
+    assert burst._padding(binary, binary.numbered(0)) is None
