@@ -23,6 +23,7 @@ NOT_APPLICABLE = {
     *((model, "cuda_fused_float16") for model in ("digits", "resnet50", "lstm")),  # nothing to fuse
     *((model, "cuda_bfloat16") for model in ("digits", "resnet50")),  # no kernel for MaxPool of opset 22
 }
+pytestmark = pytest.mark.timeout(400)  # the first test of a model exports it
 EVERY = pytest.mark.parametrize(("model", "candidate"), [(m, c) for m in models.MODELS for c in ON_CUDA])
 
 

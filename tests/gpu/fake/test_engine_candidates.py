@@ -31,6 +31,7 @@ NOT_APPLICABLE: set[tuple[str, str]] = {
 }
 
 pytestmark = [
+    pytest.mark.timeout(400),  # the first test of a model exports it
     pytest.mark.skipif(importlib.util.find_spec(MODULE) is None, reason="TensorRT-RTX cannot be had here"),
     pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning"),
 ]
