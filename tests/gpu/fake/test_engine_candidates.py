@@ -19,7 +19,7 @@ from .figures import Figures
 
 MODULE = "tensorrt_rtx_bindings"
 SM = 89
-MOST_BYTES = {"digits": 8 << 20, "resnet50": 120 << 20, "minilm": 120 << 20, "lstm": 8 << 20}
+MOST_BYTES = {"digits": 8 << 20, "resnet50": 120 << 20, "minilm": 120 << 20, "lstm": 24 << 20}
 """Of an engine: its weights in half precision, kernels, and room for another version of the builder."""
 
 SHARE_OF_TYPE = 0.5
@@ -69,7 +69,11 @@ def test_the_real_builder_builds_it(workshop: Workshop, figures: Figures, model:
     assert 0 < len(made.plan) < MOST_BYTES[model]
     types = made.layers
     wanted = "BF16" if candidate == "tensorrt_bfloat16" else "HALF"
-    assert types.get(wanted, 0) > SHARE_OF_TYPE * (types.get(wanted, 0) + types.get("FLOAT", 0)), types
+    assert types.get(wanted, 0) > 0, types
+    # An LSTM stays in float32 in bfloat16, and its loop is most of the layers.
+    assert (model, wanted) == ("lstm", "BF16") or types.get(wanted, 0) > SHARE_OF_TYPE * (
+        types.get(wanted, 0) + types.get("FLOAT", 0)
+    ), types
     low = {"tensorrt_int8": "INT8", "tensorrt_int8_entropy": "INT8", "tensorrt_fp8": "FP8"}.get(candidate)
     if low:
         assert types.get(low, 0) > 0, types
