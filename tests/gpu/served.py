@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +97,18 @@ def artifact(place: Place, network: Network, name: str = "") -> Path:
         for node, one in zip(session.get_outputs(), outputs, strict=True)
     )
     sizes = rows_of(place)
-    write(
-        root,
-        Manifest(
-            name=name,
-            version="1",
-            backend="onnxruntime_cuda" if place.on_gpu else "onnxruntime",
-            model="model.onnx",
-            spec=ModelSpec(inputs, results),
-            batching=Batching(sizes, 1, 1, independent=True),
-            device=DeviceTarget("cuda", least_sm=70) if place.on_gpu else DeviceTarget(),
-            shapes=ClosedShapes(sizes) if place.on_gpu else None,
-        ),
+    manifest = Manifest(
+        name=name,
+        version="1",
+        backend="onnxruntime",
+        model="model.onnx",
+        spec=ModelSpec(inputs, results),
+        batching=Batching(sizes, 1, 1, independent=True),
     )
+    if place.on_gpu:
+        target, shapes = DeviceTarget("cuda", least_sm=70), ClosedShapes(sizes)
+        manifest = replace(manifest, backend="onnxruntime_cuda", device=target, shapes=shapes)
+    write(root, manifest)
     return root
 
 
