@@ -200,7 +200,10 @@ class _Caster:
     def _retype(self, node: onnx_ir.Node) -> None:
         for value in node.outputs:
             if value in self._floats:
-                value.type = self._ir.TensorType(self._type)
+                # The type of an output that nothing reads is the operator's affair: the mean of a fused normalisation
+                # is float32 beside a result in half precision.
+                read = bool(value.uses()) or value in self._graph.outputs
+                value.type = self._ir.TensorType(self._type) if read else None
         if node.op_type == "Cast" and node.outputs[0] in self._floats:
             node.attributes["to"] = self._ir.AttrInt64("to", int(self._type))
         if node.op_type == "Constant":

@@ -23,6 +23,8 @@ from bench.result import record
 from tests.unit.bench.stub_server import TROUBLES
 
 ROOT = Path(__file__).resolve().parents[2]
+QUIET = ("series", "validity", "latency", "client")
+"""Parts of a record that depend on how quiet the machine was, and on what the kernel tells of a process."""
 SAME = ("index", "due_ns", "outcome", "status", "bytes_in", "bytes_out", "payload", "batch", "repeat")
 
 
@@ -118,7 +120,7 @@ def test_one_record_from_either_engine(server: str, tmp_path: Path) -> None:
 def _shape(found: object) -> object:
     """Names and kinds, without values; what depends on how quiet the machine was is left out."""
     if isinstance(found, dict):
-        return {name: _shape(value) for name, value in found.items() if name not in ("series", "validity", "latency")}
+        return {name: _shape(value) for name, value in found.items() if name not in QUIET}
     if isinstance(found, list):
         return "list"
     return "number" if isinstance(found, int | float) else "text" if found is not None else None

@@ -16,7 +16,7 @@ from torch import nn
 
 from examples.digits.model import DigitsNet
 from optimize.sources import baseline
-from tests.onnx_graphs import FLOAT, graph, node
+from tests.onnx_graphs import FLOAT, Value, graph, node
 
 Rows = Mapping[str, np.ndarray[Any, Any]]
 CACHE = Path(__file__).parents[3] / "build" / "gpu-fake"
@@ -41,8 +41,13 @@ class Encoder(nn.Module):
         from transformers import BertConfig, BertModel
 
         super().__init__()
-        sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-        config = BertConfig(**sizes, attn_implementation="eager")
+        sizes: dict[str, Any] = {
+            "hidden_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "intermediate_size": 1536,
+        }
+        config = BertConfig(**sizes | {"attn_implementation": "eager"})
         self.bert = BertModel(config, add_pooling_layer=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
@@ -123,7 +128,7 @@ def resnet50(model: Model) -> onnx.ModelProto:
     weights["head_w"] = (random.standard_normal((2048, 1000)) / 2048**0.5).astype(np.float32)
     weights["head_b"] = np.zeros(1000, np.float32)
     nodes.append(node("Gemm", "mean head_w head_b", "answer", name="head"))
-    inputs = [("pixels", FLOAT, ["batch", 3, 224, 224])]
+    inputs: list[Value] = [("pixels", FLOAT, ["batch", 3, 224, 224])]
     return graph(nodes, inputs, [("answer", FLOAT, ["batch", 1000])], weights)
 
 

@@ -125,7 +125,8 @@ def test_no_rows_are_no_rows_and_do_not_reach_the_device() -> None:
     opened = session(device)
     copies = device.copies
     (answer,) = opened.run([rows_of(0)])
-    assert (answer.shape, answer.dtype) == ((0, 3), np.float32)
+    assert answer.shape == (0, 3)
+    assert answer.dtype == np.float32
     assert device.copies == copies
 
 

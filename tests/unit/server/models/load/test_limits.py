@@ -29,6 +29,7 @@ def test_every_unit_is_converted_once() -> None:
             cache_mb=7.5,
             script_timeout_s=8.5,
             script_worker_mb=9.5,
+            max_rows=11,
         )
     )
     assert limits == SchedulingLimits(
@@ -42,6 +43,7 @@ def test_every_unit_is_converted_once() -> None:
         cache_bytes=7_500_000,
         script_timeout_ns=8_500_000_000,
         script_worker_bytes=9_500_000,
+        max_rows=11,
     )
 
 
