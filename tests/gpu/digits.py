@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -88,14 +89,25 @@ def _half(path: Path, images: Any, work: Path) -> Path:
 
 def optimized(place: Place, record: Record) -> None:
     """One command finds the fastest variant for this GPU, and the server answers with it what the model answers."""
+    _optimized(place, record, "cuda" if place.on_gpu else "cpu")
+
+
+def tensorrt(place: Place, record: Record) -> None:
+    """The same with an engine, where TensorRT is installed."""
+    if importlib.util.find_spec("tensorrt") is None:
+        raise NotRun("TensorRT is not installed")
+    _optimized(place, record, "tensorrt")
+
+
+def _optimized(place: Place, record: Record, target: str) -> None:
     if not place.computes:
         raise NotRun("candidates are judged by their values, which the fake does not compute")
-    root = place.work / "digits-artifact"
+    root = place.work / f"digits-artifact-{target}"
     files = {name: str(place.work / f"digits{name}") for name in (".safetensors", "-eval.npz", "-calibration.npz")}
     command = [
         *(sys.executable, "-m", "optimize", "examples.digits.model:build", "--weights", files[".safetensors"]),
         *("--eval", files["-eval.npz"], "--calibration", files["-calibration.npz"], "--output", str(root), "--force"),
-        *("--target", "cuda" if place.on_gpu else "cpu", "--budget", "60s"),
+        *("--target", target, "--budget", "60s"),
     ]
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
@@ -108,7 +120,7 @@ def optimized(place: Place, record: Record) -> None:
     manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     record.fact("device of the artifact", manifest.get("device", "cpu"))
     kind = manifest.get("device", {}).get("kind", "cpu")
-    record.check("the artifact is for this device", kind == ("cuda" if place.on_gpu else "cpu"), kind)
+    record.check("the artifact is for this device", kind == target, kind)
     with np.load(files["-eval.npz"]) as rows:
         image, labels = rows["image"][:64], rows["labels"][:64]
     with serving(place, root) as server:

@@ -176,15 +176,3 @@ def inductor(place: Place, record: Record) -> None:
         record.figure(f"{network.name} batch {batch}: graph", batch / took, "rows/s")
         again = sessions.signal_to_noise_db([outputs[0].float().cpu().numpy()], [held[0].float().cpu().numpy()])
         record.check(f"{network.name}: the graph agrees", again > 60, f"{again:.0f} dB")
-
-
-def tensorrt(place: Place, record: Record) -> None:
-    """An engine of ResNet-50 in half precision, where TensorRT is installed."""
-    import importlib
-
-    try:
-        library = importlib.import_module("tensorrt")
-    except ImportError as error:
-        raise NotRun("TensorRT is not installed") from error
-    record.fact("tensorrt", library.__version__)
-    raise NotRun(f"TensorRT {library.__version__} imports; optimize's engines are tested by make test-gpu-fake")

@@ -61,7 +61,7 @@ STAGES = (
     Stage("search", "tests.gpu.rates:search", 60, ("networks",)),
     Stage("memory_error", "tests.gpu.faults:out_of_memory", 45),
     Stage("lost_device", "tests.gpu.faults:lost_device", 45),
-    Stage("tensorrt", "tests.gpu.rates:tensorrt", 30, ("networks",), optional=True),
+    Stage("tensorrt", "tests.gpu.digits:tensorrt", 120, ("digits",), optional=True),
 )
 
 
