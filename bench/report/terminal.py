@@ -20,7 +20,8 @@ from ..result.objective import Objective
 from ..result.record import ObjectiveRecord, RunRecord
 from ..result.statistics import Percentile
 
-BAR_WIDTH = 56
+BAR_WIDTH = 52
+"""Columns of a bar; with its percentile and a total of tens of seconds it fits a card of 80 columns."""
 # Each term has a sign and a colour, because the bars must be readable without colour.
 SIGNS = {
     "send_lag": ("!", "red"),
