@@ -48,7 +48,7 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. An error that the user can fix is one line on standard error."""
     given = with_command(list(sys.argv[1:] if arguments is None else arguments))
-    asked = _parser().parse_args(given)
+    asked = parser().parse_args(given)
     try:
         status: int = asked.execute(asked, given)
     except Unusable as error:
@@ -66,12 +66,13 @@ def with_command(given: list[str]) -> list[str]:
     return ["run", *given] if named and any(sign in given[0] for sign in ":/.") else given
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    found = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
+    subparsers = found.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(subparsers)
-    return parser
+    return found
 
 
 if __name__ == "__main__":

@@ -276,9 +276,11 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
-def check_output(path: Path | None) -> None:
-    """Check the name of the output file before the load. Raises Unusable."""
+def check_output(path: Path | None, record: Path | None = None) -> None:
+    """Check the name of the output file before the load. ``record``: a file that must stay. Raises Unusable."""
     check_directory(path)
+    if path is not None and record is not None and path.resolve() == record.resolve():
+        raise Unusable(f"--output {str(path)!r} would overwrite the record: write to another file")
     if path is not None and path.suffix in (".npz", ".html"):
         raise Unusable(
             "--output names the JSON file, and its raw rows (.npz) and page (.html) get the same name: pass FILE.json"

@@ -41,11 +41,11 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
+    arguments.check_output(asked.output, asked.record)
     try:
         base = forecasting.measured(*record.read(asked.record))
         others = [forecasting.measured(*record.read(one)) for one in asked.also]
-        found = advice.advise(asked.record, base, others, asked.artifact, asked.price)
+        found = advice.advise(asked.record, base, others, asked.artifact, asked.price, asked.also)
     except NoForecast as why:
         arguments.say(f"no forecast: {why}")
         return INVALID

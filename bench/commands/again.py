@@ -31,7 +31,7 @@ def config(
     asked = _parsed(given[len(PREFIX) :])
     asked.binary = asked.binary or binary
     asked.rate, asked.users, asked.preset = found.load.rate_per_s, found.load.users, None
-    asked.arrivals = found.load.arrivals if _has_rate(found) else asked.arrivals
+    asked.arrivals = found.load.arrivals
     if rows is not None:
         asked.payload = [f"{payload_set.GENERATE}@{rows}"]
     asked.objective, asked.duration, asked.warmup = None, block_s, warmup_s
@@ -56,11 +56,13 @@ def _has_rate(found: RunRecord) -> bool:
 
 
 def _parsed(given: list[str]) -> argparse.Namespace:
-    from . import run  # which offers --confirm, and so imports this module
+    from . import record, run  # which offer --confirm, and so import this module
 
     parser = argparse.ArgumentParser(exit_on_error=False)
-    run.add(parser.add_subparsers())
+    commands = parser.add_subparsers()
+    run.add(commands)
+    record.add_replay(commands)
     try:
-        return parser.parse_args(given if given[:1] == ["run"] else ["run", *given])
+        return parser.parse_args(given if given[:1] in (["run"], ["replay"]) else ["run", *given])
     except (argparse.ArgumentError, SystemExit) as error:
         raise Unusable(f"the command of the record cannot be repeated: {error}") from error

@@ -20,6 +20,7 @@ from ..explain.forecast import Measured
 from ..explain.interventions import Subject
 from ..explain.verdict import Verdict
 from ..explain.workload import NoForecast
+from ..load import probe
 from ..report import page
 from ..result import record
 from ..result.record import RunRecord
@@ -79,6 +80,8 @@ def confirmed(found: RunRecord, columns: Columns) -> RunRecord:
 
 def _trial(found: RunRecord, columns: Columns) -> Trial:
     config = again.config(found, confirm.BLOCK_S, warmup_s=confirm.WARMUP_S)
+    if config.endpoint is None:
+        probe.reach(config.target)
     measured: Measured | None = None
     try:
         measured = forecasting.measured(found, columns)

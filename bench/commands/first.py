@@ -18,7 +18,7 @@ from ..load import calibration, probe
 from ..report import terminal
 from ..result import record
 from ..result.repeats import Columns
-from . import files
+from . import explain, files
 
 RUNGS = 6
 RUNG_S = 4.0
@@ -58,6 +58,8 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     best, columns = _best(kept)
     if with_burst and not early:
         best = judged(replace(best, burst=burst_of(config)), columns)
+    if asked.confirm and not early:
+        best = explain.confirmed(best, columns)
     if arguments.prints_json(asked):
         sys.stdout.write(sweep.to_json({"sweep": found, "run": best}).decode())
         for reason in best.validity.reasons:

@@ -10,7 +10,7 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
 from ..load import access_log, trace
-from . import run
+from . import explain, run
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -19,16 +19,18 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.add_argument("--path", metavar="PREFIX", help="only requests whose path begins so")
     command.add_argument("--output", type=Path, required=True, metavar="FILE.trace")
     command.set_defaults(execute=record)
-    _add_replay(commands)
+    add_replay(commands)
 
 
-def _add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+def add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
+    """Add ``bench replay``."""
     command = commands.add_parser("replay", help="send a trace's arrivals again")
     command.add_argument("trace", type=Path, metavar="TRACE")
     arguments.add_request(command)
     command.add_argument("--speed", type=arguments.positive, default=1.0, metavar="X", help="2: twice as fast")
     arguments.add_conditions(command, arguments.DEFAULT_DURATION_S, 0.0)
     arguments.add_verdict(command)
+    explain.add_confirm(command)
     arguments.add_output(command, arguments.RUN_OUTPUT, card=True)
     command.set_defaults(execute=replay)
 

@@ -48,7 +48,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
+    arguments.check_output(asked.output, asked.record)
     change = whatif.change_of(asked)
     found, columns = record.read(asked.record)
     try:

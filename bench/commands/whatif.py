@@ -90,7 +90,7 @@ def change_of(asked: argparse.Namespace) -> Change:
 
 
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
+    arguments.check_output(asked.output, asked.record)
     change = change_of(asked)
     try:
         found = forecasting.of_file(asked.record, change, asked.also)

@@ -39,9 +39,19 @@ class Advice:
 
 
 def advise(
-    path: Path, base: Measured, others: Sequence[Measured], artifact: Path | None, price_per_hour: float | None
+    path: Path,
+    base: Measured,
+    others: Sequence[Measured],
+    artifact: Path | None,
+    price_per_hour: float | None,
+    also: Sequence[Path] = (),
 ) -> Advice:
-    """The advice on the record at ``path``. Raises NoForecast if not even the run itself can be simulated."""
+    """The advice on the record at ``path``. ``also``: the files of ``others``, for the commands that try a change.
+
+    Raises NoForecast if not even the run itself can be simulated.
+    """
+    known = [word for one in also for word in ("--also", str(one))]
+    verify = shlex.join(["python", "-m", "bench", "verify", str(path), *known])
     as_it_is = forecasting.of_measured(path, base, Change(), others)
     p99_ms = as_it_is.predictions["p99"].base_ms
     rate_per_s = base.workload.rate_per_s
@@ -54,8 +64,10 @@ def advise(
             refused[words] = str(why)
             continue
         if found.predictions["p99"].ratio <= 1 - LEAST_GAIN:
-            verify = shlex.join(["python", "-m", "bench", "verify", str(path)]) + " " + " ".join(change.flags)
-            options.append(Option(words, found, servers, _per_million(price_per_hour, servers, rate_per_s), verify))
+            flags = "".join(f" {one}" for one in change.flags(artifact))
+            options.append(
+                Option(words, found, servers, _per_million(price_per_hour, servers, rate_per_s), verify + flags)
+            )
     options.sort(key=lambda one: (round(one.forecast.predictions["p99"].ms, 1), one.servers))
     return Advice(p99_ms, _per_million(price_per_hour, 1, rate_per_s), tuple(options), refused)
 

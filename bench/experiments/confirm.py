@@ -74,6 +74,7 @@ def confirm(
     for cause in found.causes:
         one = interventions.experiment(cause.name, trial.subject)
         if one is None:
+            say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
             continue
         say(f"{cause.name}: {one.words}, {ROUNDS} rounds of {BLOCK_S:g} s")
         try:
@@ -89,13 +90,13 @@ def confirm(
         tried.append(cause.name)
         if confidence == PROVEN or len(tried) == MOST_EXPERIMENTS:
             break
-    ranked = verdict.rank(causes or [_nothing_left(found)], ruled_out)
+    ranked = verdict.rank(causes or [_nothing_left(found, trial.config.command)], ruled_out)
     return replace(ranked, tried=tuple(tried))
 
 
-def _nothing_left(found: Verdict) -> Cause:
+def _nothing_left(found: Verdict, command: str) -> Cause:
     text = f"the experiment ruled out {', '.join(cause.name for cause in found.causes)}"
-    return Cause(NONE, LIKELY, (text,), "Nothing is proven. Measure again for longer.", Gain(None, None), "")
+    return Cause(NONE, LIKELY, (text,), "Nothing is proven. Measure again for longer.", Gain(None, None), command)
 
 
 def _try(

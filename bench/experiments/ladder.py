@@ -21,6 +21,7 @@ class Rung:
 
     ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run; a percentile
     that is refused is missing. ``errors``: the most frequent failure with its first message; empty without one.
+    ``offered_per_s``: the rate of the arrivals that were drawn, which in a short run is not the asked ``rate_per_s``.
     """
 
     rate_per_s: float | None
@@ -34,6 +35,7 @@ class Rung:
     generator: bool
     reasons: tuple[str, ...]
     errors: str = ""
+    offered_per_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ class Rung:
 
     @property
     def saturated(self) -> bool:
-        offered = self.rate_per_s
+        offered = self.offered_per_s if self.offered_per_s is not None else self.rate_per_s
         return offered is not None and self.goodput_per_s < KEPT_UP * offered
 
 
@@ -63,6 +65,7 @@ def rung(record: RunRecord) -> Rung:
         generator=record.validity.generator_bound,
         reasons=record.validity.reasons,
         errors=_most_frequent(record),
+        offered_per_s=record.throughput.offered_per_s if record.load.mode == "open" else None,
     )
 
 

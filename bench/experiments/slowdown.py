@@ -42,10 +42,15 @@ def slowed(target: Target, what: Slower, seconds: float) -> Iterator[None]:
 def can_slow(target: Target) -> bool:
     """Whether the server slows its stages down on request."""
     try:
-        _ask(target, "GET", None)
+        check(target)
     except Unusable:
         return False
     return True
+
+
+def check(target: Target) -> None:
+    """Raises Unusable, with the reason, unless the server slows its stages down on request."""
+    _ask(target, "GET", None)
 
 
 def _ask(target: Target, method: str, body: dict[str, Any] | None) -> None:
@@ -61,4 +66,17 @@ def _ask(target: Target, method: str, body: dict[str, Any] | None) -> None:
     finally:
         connection.close()
     if response.status != 200:
-        raise Unusable(f"{target.root} does not slow a stage down ({response.status} {answer[:200]})")
+        said = " ".join(answer.split())[:200]  # one line, also of a page
+        raise Unusable(f"{target.root} does not slow a stage down ({response.status} {said})")
+    # Some servers answer every path with 200 and a page of theirs.
+    if not _tells(answer, None if body is None else body["stage"]):
+        raise Unusable(f"{target.root} does not slow a stage down: {PATH} answers something else. Is it Slipway?")
+
+
+def _tells(answer: str, stage: str | None) -> bool:
+    """Whether an answer of the route names ``stage``, or any stage or none for None."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "stage" in found and stage in (None, found["stage"])

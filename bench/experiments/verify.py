@@ -19,7 +19,7 @@ from ..result.verifications import SLOWDOWN, Verification
 from . import blocks
 from .blocks import Variant
 from .config import RunConfig
-from .slowdown import Slower, slowed
+from .slowdown import Slower, check, slowed
 
 SPARE_S = 30.0
 """A slowdown ends by itself that long after its block should have ended."""
@@ -36,7 +36,8 @@ class Other:
 def variants(config: RunConfig, change: Change, other: Other, timer_us: int | None) -> dict[str, Variant]:
     """The load as it was (``old``), and with the change (``new``).
 
-    ``timer_us``: the server's batch timer, if it is known. Raises Unusable if the change needs a server of its own.
+    ``timer_us``: the server's batch timer, if it is known. Raises Unusable if the change needs a server of its own, or
+    one that slows its stages down.
     """
     new = config if config.rate_per_s is None else replace(config, rate_per_s=config.rate_per_s * change.rate)
     if change.binary:
@@ -66,6 +67,7 @@ def _changed(config: RunConfig, change: Change, timer_us: int | None) -> Callabl
         raise Unusable("one stage can be changed at a time: verify the timer and the slowdown one after the other")
     if not what:
         return contextlib.nullcontext
+    check(config.target)
     return functools.partial(slowed, config.target, what[0], config.total_s + SPARE_S)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 SETTINGS = {
@@ -71,12 +74,12 @@ class Change:
             **given,
         )
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The flags of ``bench whatif`` that describe the change."""
+    def flags(self, artifact: Path | None = None) -> tuple[str, ...]:
+        """The flags of ``bench whatif`` that describe the change. ``artifact``: the folder of ``candidate``."""
+        folder = shlex.quote(str(artifact)) if artifact is not None else "FOLDER"
         found = [f"--set {name}={getattr(self, name):g}" for name in SETTINGS if getattr(self, name) is not None]
         found += [f"--rate x{self.rate:g}"] if self.rate != 1.0 else []
-        found += [f"--candidate {self.candidate.partition(' ')[0]} --artifact FOLDER"] if self.candidate else []
+        found += [f"--candidate {self.candidate.partition(' ')[0]} --artifact {folder}"] if self.candidate else []
         found += [f"--compute x{self.compute:g}"] if self.compute != 1.0 and not self.candidate else []
         found += [f"--extra-us {self.extra_us}"] if self.extra_us else []
         found += ["--payload binary"] if self.binary else []
@@ -114,6 +117,8 @@ def parse(
         try:
             number = SETTINGS[name](value)
         except ValueError:
+            number = -1
+        if not math.isfinite(number):
             number = -1
         if not equals or number < (1 if name in ("instances", "threads", "max_batch_size") else 0):
             raise ValueError(f"cannot read --set {text!r}: write for example --set {name}=2")

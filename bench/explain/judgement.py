@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from collections.abc import Sequence
 
 from . import rules
 from .facts import Facts
 from .rules import Finding
-from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict
+from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
 
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
@@ -75,20 +77,34 @@ def _none(facts: Facts, command: str) -> Cause:
 
 
 def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
-    if name in ("capacity", "serial") and facts.load.offered_per_s is not None:
-        half = _with_option(command, "--rate", f"{facts.load.offered_per_s / 2:.3g}")
-        if half is not None:
-            return half
-    return f"python -m bench explain {shlex.quote(record or 'RECORD.json')} --confirm"
-
-
-def _with_option(command: str, name: str, value: str) -> str | None:
-    """The command with another value of an option; None if it does not have the option."""
+    """The command that tests a cause. Without a file of the result it is the run itself with ``--confirm``."""
     words = shlex.split(command)
-    if name not in words[:-1]:
-        return None
-    words[words.index(name) + 1] = value
-    return shlex.join(words)
+    record = record or _option(words, "--output")
+    if name in ("capacity", "serial") and facts.load.offered_per_s is not None and "--rate" in words[:-1]:
+        half = three_digits(facts.load.offered_per_s / 2, grouping="")
+        again = _without_files(words)
+        again[again.index("--rate") + 1] = half
+        return shlex.join(again)
+    if record is not None:
+        return f"python -m bench explain {shlex.quote(record)} --confirm"
+    return shlex.join([*words, *([] if "--confirm" in words else ["--confirm"])])
+
+
+def _option(words: Sequence[str], name: str) -> str | None:
+    """The value of an option in a command line; None if it is not given."""
+    for word, following in itertools.zip_longest(words, words[1:]):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _without_files(words: Sequence[str]) -> list[str]:
+    """The command line without the files that it writes: those of the judged run are kept for the comparison."""
+    options = ("--output", "--junit")
+    named = {at + more for at, word in enumerate(words) for more in (0, 1) if word in options}
+    return [word for at, word in enumerate(words) if at not in named and word.partition("=")[0] not in options]
 
 
 def _ruled_out(facts: Facts, found: set[str]) -> tuple[str, ...]:

@@ -140,7 +140,8 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         return None
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
     text = (
-        f"{found.count} times the server answered nothing while requests waited, for up to {found.longest_ms:,.0f} ms; "
+        f"{found.count} {'time' if found.count == 1 else 'times'} the server answered nothing while requests waited, "
+        f"for up to {found.longest_ms:,.0f} ms; "
         f"{found.tail_share:.0%} of the slow requests waited then"
     )
     evidence = [text]

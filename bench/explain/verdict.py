@@ -74,7 +74,12 @@ def gain_in_words(gain: Gain) -> str:
     """The gain as text: ``12 to 40 ms of p99``; ``not known`` without figures."""
     if gain.high is None:
         return "not known"
-    return f"{gain.low or 0.0:,.3g} to {gain.high:,.3g} {gain.unit}"
+    return f"{three_digits(gain.low or 0.0)} to {three_digits(gain.high)} {gain.unit}"
+
+
+def three_digits(value: float, grouping: str = ",") -> str:
+    """A number with three significant digits, and without an exponent below 10 billions."""
+    return f"{float(f'{value:.3g}'):{grouping}.10g}"
 
 
 CONFIDENCE_WORDS = {PROVEN: "proven", LIKELY: "likely", UNDECIDED: "undecided", RULED_OUT: "ruled out"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 BITS_PER_MBIT = 1e6
+SYSFS = Path("/sys/class/net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +25,34 @@ class Link:
         return self.mbit_per_s * BITS_PER_MBIT / 8
 
 
-def find(host: str, asked_mbit: float | None) -> Link | None:
+def find(host: str, asked_mbit: float | None, sysfs: Path = SYSFS) -> Link | None:
     """``asked_mbit`` if it is given, else the rate of the interface on the way to ``host``.
 
-    None for the loopback, which has no rate, and for interfaces without a known rate (most virtual ones).
+    None for the loopback, and for interfaces without a rate or without hardware.
     """
     if asked_mbit is not None:
         return Link(asked_mbit, "--link-mbit")
     name = _interface(_own_address(host))
     stats = psutil.net_if_stats().get(name) if name is not None else None
-    # psutil writes 0 where the kernel knows no rate.
-    return Link(stats.speed, f"what the interface {name} says") if stats is not None and stats.speed > 0 else None
+    return of_interface(name, stats.speed, sysfs) if name is not None and stats is not None else None
+
+
+def of_interface(name: str, mbit_per_s: float, sysfs: Path = SYSFS) -> Link | None:
+    """The link of an interface that says ``mbit_per_s``; 0 or less where the kernel knows no rate.
+
+    None for a virtual interface (veth, bridge, tunnel): its rate is a constant in the kernel, and limits nothing. A
+    bond or a VLAN has a rate if all interfaces below it have hardware. Without sysfs (not Linux) the rate is believed.
+    """
+    if mbit_per_s <= 0 or (sysfs.is_dir() and not _has_hardware(sysfs / name)):
+        return None
+    return Link(mbit_per_s, f"what the interface {name} says")
+
+
+def _has_hardware(interface: Path) -> bool:
+    if (interface / "device").exists():
+        return True
+    below = [one.name.removeprefix("lower_") for one in interface.glob("lower_*")]
+    return bool(below) and all(_has_hardware(interface.with_name(name)) for name in below)
 
 
 def _own_address(host: str) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..result.statistics import min_samples
 from .events import Event
 from .source import Run, by_load
-from .svg import Chart, Scale, figure, linear_ticks, log_ticks, number
+from .svg import Chart, Scale, figure, in_two_widths, linear_ticks, log_ticks, number
 
 PERCENTILES = ("p50", "p90", "p99")
 CURVE_POINTS = 120
@@ -138,9 +138,28 @@ def heat_map(run: Run, events: Sequence[Event]) -> str:
     counts, _, _ = np.histogram2d(
         due_s, latency_ms, bins=(np.linspace(run.start_s, run.end_s, HEAT_COLUMNS + 1), edges)
     )
-    chart = Chart("Latency over time", width=1080, height=300, top=34)
+    caption = "Each column is a slice of the run. A darker cell holds more of its requests. "
+    caption += (
+        f"Marked above: {len(events)} event{'s' if len(events) > 1 else ''}." if events else "No event was found."
+    )
+    drawing = in_two_widths(lambda width: _heat_chart(run, events, counts, edges, width))
+    return figure("Latency over time", drawing, caption, wide=True)
+
+
+def _heat_chart(
+    run: Run, events: Sequence[Event], counts: NDArray[np.float64], edges: NDArray[np.float64], width_px: int
+) -> Chart:
+    """``counts`` [columns, rows]: the requests of each cell; ``edges`` [rows + 1]: of the rows, in ms."""
+    chart = Chart("Latency over time", width_px, height=300, top=34)
+    low, high = float(edges[0]), float(edges[-1])
     x, y = chart.x(run.start_s, run.end_s), chart.y(low, high, log=True)
-    chart.axes(x, y, _named(linear_ticks(x.low, x.high, 10)), _named(log_ticks(low, high)), ("s after the start", "ms"))
+    chart.axes(
+        x,
+        y,
+        _named(linear_ticks(x.low, x.high, width_px // 100)),
+        _named(log_ticks(low, high)),
+        ("s after the start", "ms"),
+    )
     _cells(chart, counts)
     for event in events:
         at = x(event.at_s)
@@ -149,11 +168,7 @@ def heat_map(run: Run, events: Sequence[Event]) -> str:
     tips = [_slice_tip(column, edges, at, run) for at, column in enumerate(counts)]
     width = (x.stop - x.start) / HEAT_COLUMNS
     chart.columns([x.start + (at + 0.5) * width for at in range(HEAT_COLUMNS)], tips)
-    caption = "Each column is a slice of the run. A darker cell holds more of its requests. "
-    caption += (
-        f"Marked above: {len(events)} event{'s' if len(events) > 1 else ''}." if events else "No event was found."
-    )
-    return figure("Latency over time", chart.draw(), caption, wide=True)
+    return chart
 
 
 def _cells(chart: Chart, counts: NDArray[np.float64]) -> None:

@@ -25,7 +25,7 @@ Columns = dict[str, NDArray[np.int64]]
 class Run:
     """One run of a report. ``name``: of its file. ``rows``: all rows of the run; ``window``: the measured ones.
 
-    ``log``: the verifications of its forecasts, the oldest first.
+    ``log``: the verifications of its forecasts, the oldest first. ``path``: of the record's file; None in memory.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Run:
     rows: Columns
     window: Columns
     log: tuple[Verification, ...] = field(default=())
+    path: Path | None = None
 
     @property
     def start_s(self) -> float:
@@ -76,7 +77,7 @@ class Run:
 
 def read(path: Path) -> Run:
     """The run of a record file. Raises Unusable if the file is not a record."""
-    return replace(of(path.name, *record.read(path)), log=tuple(verifications.read(path)))
+    return replace(of(path.name, *record.read(path)), log=tuple(verifications.read(path)), path=path)
 
 
 def of(name: str, found: RunRecord, rows: Columns) -> Run:
@@ -95,8 +96,7 @@ def judged(run: Run) -> Verdict:
     """The verdict: that of the record after experiments, else by today's rules as the explanation is."""
     if run.record.verdict is not None and run.record.verdict.tried:
         return run.record.verdict
-    path = run.name if run.name.endswith(".json") else None
-    return reasons.verdict_of(run.record, run.rows, run.window, path)
+    return reasons.verdict_of(run.record, run.rows, run.window, str(run.path) if run.path is not None else None)
 
 
 def by_load(runs: Sequence[Run]) -> list[Run]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 Point = tuple[float, float]
 """A position in pixels, from the top left corner of the chart."""
+BROAD, SLIM = 1080, 520
+"""Widths of a figure that takes a whole row of the page, in pixels: the page is wide, or it is a telephone's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,12 @@ def figure(
         + (f"<figcaption>{escape(caption)}</figcaption>" if caption else "")
         + "</figure>"
     )
+
+
+def in_two_widths(draw: Callable[[int], Chart]) -> str:
+    """The drawing of a wide figure: for a wide page, and for a narrow one. ``draw`` gets the width in pixels."""
+    forms = (("broad", BROAD), ("slim", SLIM))
+    return "".join(f'<div class="{kind}">{draw(width).draw()}</div>' for kind, width in forms)
 
 
 def stylesheet() -> str:

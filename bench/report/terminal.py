@@ -20,7 +20,8 @@ from ..result.objective import Objective
 from ..result.record import ObjectiveRecord, RunRecord
 from ..result.statistics import Percentile
 
-BAR_WIDTH = 56
+BAR_WIDTH = 52
+"""Columns of a bar; with its percentile and a total of tens of seconds it fits a card of 80 columns."""
 # Each term has a sign and a colour, because the bars must be readable without colour.
 SIGNS = {
     "send_lag": ("!", "red"),
@@ -61,11 +62,10 @@ def show(record: RunRecord, console: Console) -> None:
     if record.latency.corrected is not None:
         parts += [Text(), _latency(record), Text(), _stages(record), Text(), Text(record.sentence, style="bold")]
         parts += [Text(f"Audit failed: {one}", style="bold red") for one in _broken_audits(record.explanation)]
-    parts += [
-        Text(),
-        Text(f"Generator  {_health(record)}", style="dim"),
-        Text(f"Again      {record.command}", style="dim"),
-    ]
+    end = Table.grid(padding=(0, 2))
+    end.add_row("Generator", Text(_health(record)), style="dim")
+    end.add_row("Again", Text(record.command), style="dim")
+    parts += [Text(), end]
     state, style = ("valid", "green") if record.validity.ok else ("INVALID", "red")
     if record.validity.reasons and not record.validity.fatal:
         state = "INVALID IN PART"
@@ -200,10 +200,12 @@ def verdict_of(found: Verdict) -> RenderableType:
         grid.add_row("gain", Text(verdict.gain_in_words(first.gain)))
         grid.add_row("prove", Text(first.prove))
     lines: list[RenderableType] = [head, grid]
+    also = Table.grid(padding=(0, 2))
+    also.add_column(min_width=len("because"))
     for one in others:
         gain = f", {verdict.gain_in_words(one.gain)}" if one.name != verdict.NONE else ""
-        lines.append(Text(f"Also     {verdict.sentence(one)}{gain}", style="dim"))
-    return Group(*lines)
+        also.add_row("Also", Text(f"{verdict.sentence(one)}{gain}"), style="dim")
+    return Group(*lines, *([also] if others else []))
 
 
 def _broken_audits(found: Explanation | None) -> list[str]:
@@ -278,17 +280,19 @@ def _stage_facts(record: RunRecord) -> list[str]:
 
 def _invalid(record: RunRecord) -> RenderableType:
     what = "its latency is not reliable, and not shown" if record.validity.fatal else "a part of it is refused"
-    lines = [Text(f"This run is invalid: {what}.", style="bold red")]
-    return Group(*lines, *(Text(f"  - {reason}", style="red") for reason in record.validity.reasons))
+    grid = Table.grid(padding=(0, 1))
+    for reason in record.validity.reasons:
+        grid.add_row("  -", Text(reason), style="red")
+    return Group(Text(f"This run is invalid: {what}.", style="bold red"), grid)
 
 
 def _errors(record: RunRecord) -> RenderableType:
-    lines = [Text("Errors", style="bold red")]
+    grid = Table.grid(padding=(0, 1))
     for one in record.errors:
         words = f"{one.code}: {one.message}" if one.code else one.message
         first = f"; first, request {one.first_index}: {words}" if words else ""
-        lines.append(Text(f"  {one.kind}: {one.count:,} ({one.share:.1%}){first}"))
-    return Group(*lines)
+        grid.add_row("  -", Text(f"{one.kind}: {one.count:,} ({one.share:.1%}){first}"))
+    return Group(Text("Errors", style="bold red"), grid)
 
 
 def _health(record: RunRecord) -> str:

@@ -47,7 +47,7 @@ def verdict(found: Verdict) -> str:
         rows.append(("gain", gain_in_words(first.gain)))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     if first.name != NONE:
-        items += f"<dt>prove</dt><dd><code>{escape(first.prove)}</code></dd>"
+        items += f"<dt>prove</dt><dd><code>{_unbroken(first.prove)}</code></dd>"
     also = "".join(f"<li>{escape(sentence(one))}</li>" for one in others)
     return (
         f'<h1>{escape(TITLES[first.name])} <span class="confidence {first.confidence}">{state}</span></h1>'
@@ -208,9 +208,13 @@ def _bandwidth(run: Run) -> str:
 
 def command(run: Run) -> str:
     """The command line of the run, with a button that copies it."""
-    # A browser breaks a line after any hyphen, and would separate options from their dashes.
-    words = " ".join(f"<span>{escape(word)}</span>" for word in run.record.command.split(" "))
+    words = _unbroken(run.record.command)
     return f'<pre id="command">{words}</pre><button type="button" id="copy">copy</button>'
+
+
+def _unbroken(line: str) -> str:
+    """A command line of whole words: a browser breaks a line after any hyphen, also after the dashes of an option."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
 
 
 def runs_table(found: Sequence[Run]) -> str:

@@ -292,7 +292,9 @@ def read(path: Path) -> tuple[RunRecord, dict[str, NDArray[np.int64]]]:
         text = path.read_bytes()
         found = orjson.loads(text)
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise Unusable(f"{str(path)!r} is not a result of this version of bench: its schema is not {SCHEMA}")
+            raise Unusable(
+                f"{str(path)!r} is not a result of this version of bench: its schema is not {SCHEMA}; measure again"
+            )
         record = RunRecord.from_json(text)
         with np.load(path.with_name(record.raw or raw_path(path).name), allow_pickle=False) as rows:
             return record, {name: rows[name] for name in COLUMNS}
@@ -302,4 +304,5 @@ def read(path: Path) -> tuple[RunRecord, dict[str, NDArray[np.int64]]]:
 
 def _first_line(error: Exception) -> str:
     """The start of a message: a validation error has a line per field."""
-    return "; ".join(line.strip() for line in str(error).splitlines()[:3])
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return "; ".join(line.strip() for line in text.splitlines()[:3])

@@ -62,7 +62,7 @@ def test_every_page_is_in_the_index() -> None:
 
 PARSERS: dict[str, Callable[[list[str]], Any]] = {
     "-m optimize": options.parse,
-    "-m bench": lambda given: bench.__main__._parser().parse_args(given),
+    "-m bench": lambda given: bench.__main__.parser().parse_args(given),
     "-m container.local": lambda given: arguments.parser().parse_args(given),
     "serve.py": lambda given: reader.read(given, {}),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.errors import Unusable
@@ -29,6 +31,13 @@ def test_rates_are_read(text: str, found: tuple[float, ...]) -> None:
 def test_what_are_no_rates_is_refused(text: str) -> None:
     with pytest.raises(Unusable, match="cannot read"):
         ladder.rates(text)
+
+
+def test_few_arrivals_by_chance_are_no_saturation() -> None:
+    """20 requests are asked for, 16 arrivals are drawn, and all are answered."""
+    drawn = ladder.Rung(5.0, None, 1, 4.0, 4.0, 0.0, 16, None, generator=False, reasons=(), offered_per_s=4.0)
+    assert not drawn.saturated
+    assert replace(drawn, goodput_per_s=3.0).saturated
 
 
 def test_a_ladder_ends_at_the_first_saturated_rung() -> None:

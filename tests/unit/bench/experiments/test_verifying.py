@@ -20,20 +20,19 @@ from bench.errors import Unusable
 from bench.experiments import blocks, forecasting, verify
 from bench.experiments.blocks import Variant
 from bench.experiments.config import RunConfig
-from bench.explain import forecast
 from bench.explain.changes import Change
 from bench.explain.ratio import Ratio
 from bench.explain.verdict import PROVEN, Cause, Gain, Verdict
 from bench.explain.workload import NoForecast
-from bench.observe.timeline import ServerTimeline
+from bench.load import trace
+from bench.load.trace import Arrival
 from bench.result import record, verifications
 from bench.result.record import RunRecord
 from bench.result.verifications import Verification
-from tests.unit.bench.planted_record import CONFIG, planted_record
-from tests.unit.bench.simulated_server import World
+from tests.unit.bench.experiments.conftest import RATE
+from tests.unit.bench.planted_record import CONFIG
 
-RATE, SECONDS = 250.0, 4.0
-WORLD = World()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def latency(p50_ms: float, p99_ms: float) -> Any:
@@ -137,23 +136,6 @@ def test_the_log_is_kept_beside_the_record(tmp_path: Path) -> None:
     verifications.path_of(path).write_text("{}")
     with pytest.raises(Unusable, match="cannot read the log"):
         verifications.read(path)
-
-
-@pytest.fixture(scope="module")
-def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The record of a load on the simulated server."""
-    path = tmp_path_factory.mktemp("forecast") / "run.json"
-    rows = WORLD.columns(RATE, SECONDS, 1)
-    config = replace(CONFIG, rate_per_s=RATE, duration_s=SECONDS, warmup_s=0.0)
-    told = ServerTimeline(None, (), {}, {}, None, None, 0, None, (), WORLD.works())
-    record.write(path, replace(planted_record(rows, config), host=told), rows)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "SEEDS", 1)
-    monkeypatch.setattr(forecast, "RESAMPLED_REQUESTS", 200)
 
 
 def test_whatif_prints_a_forecast_as_ratios_to_what_was_measured(
@@ -270,6 +252,18 @@ def test_the_load_of_a_record_is_made_again_from_its_command(run_file: Path, tmp
     body.write_text("[]")
     with pytest.raises(Unusable, match="not that of the record"):
         again.config(found, 3.0)
-    for command in ("locust -f x", "python -m bench replay a.trace http://127.0.0.1:1"):
+    for command in ("locust -f x", "python -m bench sweep http://127.0.0.1:1"):
         with pytest.raises(Unusable, match="repeated"):
             again.config(replace(found, command=command), 3.0)
+
+
+def test_the_load_of_a_replay_is_made_again_from_its_trace(run_file: Path, tmp_path: Path) -> None:
+    body, path = tmp_path / "body.json", tmp_path / "a.trace"
+    body.write_text("{}")
+    trace.write(path, trace.make("a.log", [Arrival(0.0), Arrival(0.5), Arrival(1.0)]))
+    found, _ = record.read(run_file)
+    payload = record.PayloadRecord("", "", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2)
+    load = dataclasses.replace(found.load, payload=payload, arrivals=f"trace:{path}@2", rate_per_s=6.0)
+    command = f"python -m bench replay {path} http://127.0.0.1:1 --speed 2 --payload {body}"
+    made = again.config(replace(found, command=command, load=load), 3.0)
+    assert (made.arrivals, made.rate_per_s) == (f"trace:{path}@2", None)

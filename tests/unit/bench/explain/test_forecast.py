@@ -200,7 +200,7 @@ def test_flags_become_a_change_and_back() -> None:
     )
     assert found.kind == "several"
     assert Change(rate=2).kind == "rate"
-    assert " ".join(found.flags).startswith("--set instances=2 --set max_queue_delay_us=0 --rate x2")
+    assert " ".join(found.flags()).startswith("--set instances=2 --set max_queue_delay_us=0 --rate x2")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench.__main__ import main
 from bench.load.measurements import Outcome
 from bench.report import checks, events, junit, page, runs, source, terminal
-from bench.report.svg import Chart, linear_ticks, log_ticks, number
+from bench.report.svg import Chart, linear_ticks, log_ticks, number, stylesheet
 from bench.result import record
 from bench.result.record import ObjectiveRecord, RunRecord
 from bench.result.validity import Validity
@@ -86,6 +88,47 @@ def test_a_page_is_well_formed(shown: str) -> None:
     for drawing in re.findall(r"<svg.*?</svg>", shown, re.DOTALL):
         ET.fromstring(drawing)
     assert "nan" not in re.sub(r"<script>.*</script>|<style>.*</style>", "", shown, flags=re.DOTALL).lower().split()
+
+
+PHONE_TEXT_PX, PHONE_SIGN_PX = 17, 9
+"""Text of charts on a page of a telephone, and the width of its widest usual sign, in pixels of the drawing."""
+
+
+def test_on_a_telephone_no_chart_is_wide_and_no_label_is_cut(shown: str) -> None:
+    """A drawing of 520 px is shown at two thirds of that there, so that its text has 11 px."""
+    narrow = re.sub(r'<div class="broad">.*?</div>', "", shown, flags=re.DOTALL)
+    assert len(re.findall(r'<div class="slim">', narrow)) == len(re.findall(r"<figure class=wide>", shown)) > 0
+    drawings = [ET.fromstring(one) for one in re.findall(r"<svg.*?</svg>", narrow, re.DOTALL)]
+    assert {one.attrib["viewBox"].split()[2] for one in drawings} == {"520"}
+    for drawing in drawings:
+        for text in drawing.iter("text"):
+            if text.attrib.get("text-anchor") == "end":
+                assert float(text.attrib["x"]) - PHONE_SIGN_PX * len(text.text or "") > -20, text.text
+    rules = stylesheet()
+    assert f"font-size: {PHONE_TEXT_PX}px" in rules[rules.index("@media screen and (max-width: 34rem)") :]
+
+
+def test_what_a_telephone_changes_comes_after_what_it_changes() -> None:
+    """Of two rules of equal weight the later one holds."""
+    general, phone = stylesheet().split("@media screen and (max-width: 34rem)")
+    changed = re.findall(r"(?:^|[};])\s*([^{}@/;]+?)\s*\{", phone.split("@media print")[0])
+    for selector in ("dl", "body", ".slim", ".causes"):
+        assert selector in [one.strip() for one in changed]
+        assert re.search(rf"(^|[\s}}]){re.escape(selector)} {{", general), selector
+
+
+@pytest.mark.parametrize("columns", [80, 132])
+def test_a_card_fits_its_terminal_and_hangs_what_wraps(columns: int) -> None:
+    reason = "the generator was late by 1.07 ms for the requests around p90: other programs use this machine, or more"
+    found = replace(RECORD, validity=replace(INVALID, reasons=(reason,), fatal=False))
+    console = Console(width=columns, file=io.StringIO(), record=True)
+    terminal.show(found, console)
+    lines = console.export_text().splitlines()
+    assert max(len(line) for line in lines) == columns
+    (first,) = (at for at, line in enumerate(lines) if "- the generator was late by" in line)
+    if columns == 80:
+        assert lines[first + 1].startswith("│      ")  # under the first word, not under the dash
+        assert lines[first + 1][7] != " "
 
 
 def test_values_are_shown_on_hover(shown: str) -> None:
