@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from ..errors import ClientGone, DeadlineExceeded, SlipwayError
 from ..request import NEVER, InferRequest
+from .contention_estimate import AloneRuns
 from .cost import CostTable
 
 SWEEP_NS = 10_000_000
@@ -27,16 +28,17 @@ class Bucket:
     """Waiting requests of one shape in deadline order, and the measured cost of a run of that shape.
 
     ``size`` is the largest length of the padded axis that belongs here; 0 where nothing is padded. ``largest`` is the
-    most rows for which the device has memory, as learnt. ``rows`` counts the rows that wait. A heap entry is (order,
-    sequence number, arrival in nanoseconds, request).
+    most rows for which the device has memory, as learnt. ``rows`` counts the rows that wait. ``alone``: the runs that
+    no other run of the model slowed down. A heap entry is (order, sequence number, arrival in nanoseconds, request).
     """
 
-    __slots__ = ("cost", "heap", "largest", "rows", "shape", "size")
+    __slots__ = ("alone", "cost", "heap", "largest", "rows", "shape", "size")
 
     def __init__(self, shape: Hashable, size: int, cost: CostTable) -> None:
         self.shape = shape
         self.size = size
         self.cost = cost
+        self.alone: AloneRuns = {}
         self.heap: list[tuple[int, int, int, InferRequest]] = []
         self.rows = 0
         self.largest = cost.max_batch_size

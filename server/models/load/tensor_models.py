@@ -189,7 +189,8 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         closed_rows(model.session),
     )
     max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
-    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline, crowding)
+    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline)
+    metrics.contention = lambda: queue.running.contention
     run, on_batch, slowdown = model.session.run, metrics.record_run, build.context.slowdown
     if slowdown is not None:
         slowdown.hold(queue)
