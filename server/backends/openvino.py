@@ -14,6 +14,10 @@ from ..errors import BadSetting, BrokenArtifact, ModelFailed
 from ..tensors import BY_NUMPY, Array, ModelSpec, TensorSpec
 from . import BackendOptions
 
+CORE = ov.Core()
+"""The one core of the process. It is never freed: its CPU plugin replaces the alternate signal stack of the thread that
+compiles the first model, and frees that stack at its own end. The next signal would end the process."""
+
 PRECISION = ("slipway", "precision")
 """Path of the model file's property that holds its evaluated precision: ``f32`` or ``bf16``."""
 
@@ -66,15 +70,14 @@ def load(path: Path, options: BackendOptions) -> OpenVinoSession:
     if options.device != "cpu":
         raise BadSetting(f"the openvino backend runs on the CPU, not on {options.device!r}; use --device cpu")
     try:
-        core = ov.Core()
-        model = core.read_model(path)
+        model = CORE.read_model(path)
         settings = {
             "INFERENCE_PRECISION_HINT": _precision(model),
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        return OpenVinoSession(core.compile_model(model, "CPU", settings))
+        return OpenVinoSession(CORE.compile_model(model, "CPU", settings))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise BrokenArtifact(f"OpenVINO {ov.__version__} cannot load {path.name}: {reason}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from optimize.passes import PassJob, openvino_from_onnx
 from server.backends import BackendOptions, loader
 from server.errors import BrokenArtifact, ModelFailed
 
+ROOT = Path(__file__).resolve().parents[4]
 MACHINE = Hardware("Abacus 3", "x86_64", (), 2)
 ROWS = Dataset({"x": np.random.default_rng(0).normal(size=(24, 64)).astype(np.float32)}, None, "")
 
@@ -80,3 +83,27 @@ def test_a_file_that_it_cannot_read_is_broken(tmp_path: Path) -> None:
     path.write_text("nothing")
     with pytest.raises(BrokenArtifact, match=r"cannot load model\.xml"):
         loader("openvino")(path, BackendOptions(1))
+
+
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from server.backends import BackendOptions, loader
+
+received = []
+signal.signal(signal.SIGINT, lambda *_: received.append(True))
+for _ in range(2):
+    one, other = (loader("openvino")(Path(sys.argv[1]), BackendOptions()) for _ in range(2))
+    one.close()
+    other.close()
+    del one, other
+os.kill(os.getpid(), signal.SIGINT)
+assert received
+"""
+
+
+def test_a_signal_after_the_end_of_all_sessions_does_not_end_the_process(reference: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(reference)], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
