@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -101,12 +102,18 @@ def test_the_loop_goes_on_between_the_entries_of_many_models(kind: str) -> None:
     assert a_turn <= 2 * IN_A_TURN  # whether a version is ready, and its row
 
 
+def _ask(
+    index: Callable[[Head, bytes, FakeResponder], None], head: Head, _: Head, body: bytes, to: FakeResponder
+) -> None:
+    index(head, body, to)
+
+
 def test_a_page_names_the_next_one_only_where_there_is_one() -> None:
     index = multi_model_index(FakeRegistry(250))
     pages = []
     for query in ("limit=100", "limit=100&next_page_token=100", "limit=100&next_page_token=200"):
         one = ColdHead(b"GET", b"/models", [], 0, query.encode())
-        pages.append(answered(lambda _head, body, responder, one=one: index(one, body, responder), lambda: None))
+        pages.append(answered(partial(_ask, index, one), lambda: None))
     assert [len(page["models"]) for page in pages] == [100, 100, 50]
     assert [page.get("nextPageToken") for page in pages] == ["100", "200", None]
 
