@@ -26,10 +26,14 @@ class RunningBatches:
         self._instances = instances
         self._estimate = ContentionEstimate(instances, contention)
         self._running: dict[Batch, tuple[int, float, int, int]] = {}  # predicted end, slowdown, begin, area at begin
+        self.several = instances > 1
+        """Whether there are other instances that a run could slow down."""
         self._area_ns = 0  # the number of running batches, integrated over time
         self._counted_ns = 0  # up to when
         self.idle = instances
         """Instances that run nothing."""
+        self.row_share = self._estimate.ratio / instances
+        """The share of a row's time for which the next row waits."""
         self.retry_ns = NEVER
         """When a candidate that :meth:`delays` held back should be tried again if no run ends before; reset by the
         queue before it chooses."""
@@ -39,36 +43,30 @@ class RunningBatches:
         """How many times longer a run takes while all instances run, as learnt."""
         return self._estimate.ratio
 
-    @property
-    def contended(self) -> bool:
-        return self._estimate.ratio != 1.0
-
-    @property
-    def row_share(self) -> float:
-        """The share of a row's time for which the next row waits."""
-        return self._estimate.ratio / self._instances
-
     def next_slowdown(self) -> float:
         """How many times longer than alone the next run takes beside those that run now."""
-        if not self.contended:
+        if self._estimate.ratio == 1.0:
             return 1.0
         return self._slowdown(min(len(self._running) + 1, self._instances))
 
     def start(self, batch: Batch, now_ns: int, run_ns: int, slowdown: float) -> None:
         """A batch starts, which would take ``run_ns`` nanoseconds alone."""
-        self._count(now_ns)
+        if self.several:
+            self._count(now_ns)
         self._running[batch] = (now_ns + int(run_ns * slowdown), slowdown, now_ns, self._area_ns)
         self.idle -= 1
 
     def end(self, batch: Batch) -> float:
         """A batch has run. Returns the slowdown that was assumed for it, and learns from the one that it had."""
-        self._count(batch.computed_ns)
+        if self.several:
+            self._count(batch.computed_ns)
         _, slowdown, begun_ns, area_ns = self._running.pop(batch)
         self.idle += 1
         took_ns = batch.computed_ns - begun_ns
-        if self._instances > 1 and batch.bucket is not None and batch.outputs and took_ns > 0:
+        if self.several and batch.bucket is not None and batch.outputs and took_ns > 0:
             busy = (self._area_ns - area_ns) / took_ns
             self._estimate.learn(batch.bucket.alone, batch.rows, took_ns, busy, batch.computed_ns)
+            self.row_share = self._estimate.ratio / self._instances
         return slowdown
 
     @property
@@ -99,7 +97,7 @@ class RunningBatches:
 
     def waits(self, now_ns: int) -> bool:
         """Whether an idle instance waits because a run alone should be measured."""
-        if self._instances == 1 or not self._running:
+        if not self._running:
             return False
         until_ns = self._estimate.alone_until_ns(max([one[0] - one[2] for one in self._running.values()]), now_ns)
         if until_ns:
@@ -138,6 +136,6 @@ class RunningBatches:
 
     def _count(self, now_ns: int) -> None:
         """Add the time since the last change of the number of running batches to the integral."""
-        if self._instances > 1 and now_ns > self._counted_ns:
+        if now_ns > self._counted_ns:
             self._area_ns += len(self._running) * (now_ns - self._counted_ns)
             self._counted_ns = now_ns

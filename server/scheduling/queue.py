@@ -60,8 +60,8 @@ class BatchQueue:
         ``limit_ns``: the most nanoseconds that the batch should take; a single row may take longer.
         """
         slowdown = 1.0
-        self.running.retry_ns = NEVER
-        if self.running.count:  # on other instances
+        if self.running.several:
+            self.running.retry_ns = NEVER
             if self.running.waits(now_ns):
                 return None
             slowdown = self.running.next_slowdown()
