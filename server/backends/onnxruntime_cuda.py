@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnxruntime as ort
 
 from ..errors import BadSetting, BrokenArtifact, ModelFailed
 from ..tensors import BF16, Array, ModelSpec
-from . import BackendOptions, Session
+from . import BackendOptions, Session, tensorrt_provider
 from .cuda import CudaDevice
 from .device_session import DeviceSession, faults_of, open_axes
 from .lanes import DeviceTensor, Launch, Shape
@@ -55,6 +56,17 @@ SHAPE_OPERATORS = frozenset(
 
 HEADROOM = 0.9
 """The share of free device memory that a model may take unless told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Whether TF32 is used, the search of convolutions, whether graphs are captured, and whether TensorRT may compute
+    in half precision where the graph says float32."""
+
+    tf32: bool = False
+    search: str = SEARCHES[0]
+    graphs: bool = True
+    fp16: bool = False
 
 
 class OrtProgram:
@@ -158,7 +170,7 @@ def load(path: Path, options: BackendOptions) -> Session:
         if reason:
             log.warning("the shapes of the model are open reason=%r; every new one is slow the first time", reason)
             return OpenShapes(programs[0])
-        graphs = options.device == "cuda" and tuning(options)[2]
+        graphs = options.device == "cuda" and tuning(options).graphs
         return DeviceSession(programs, options.shapes, options.padding, lanes=options.lanes, graphs=graphs)
     except BaseException:
         for one in programs:
@@ -171,19 +183,22 @@ def on_device(path: Path, options: BackendOptions, ordinal: int, stream: int, li
     wanted = PROVIDERS[options.device]
     settings = session_options(options)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    tf32, search, graphs = tuning(options)
+    tuned = tuning(options)
     cuda = {
         "device_id": str(ordinal),
-        "use_tf32": str(int(tf32)),
-        "cudnn_conv_algo_search": search,
+        "use_tf32": str(int(tuned.tf32)),
+        "cudnn_conv_algo_search": tuned.search,
         "gpu_mem_limit": str(limit),
         "arena_extend_strategy": "kSameAsRequested",
         "user_compute_stream": str(stream),
         # With graphs enabled the runtime keeps what its kernels read on the host; captures are the session's own.
-        "enable_cuda_graph": str(int(graphs and options.device == "cuda")),
+        "enable_cuda_graph": str(int(tuned.graphs and options.device == "cuda")),
     }
-    tensorrt = {"device_id": str(ordinal), "user_compute_stream": str(stream)}
-    by_name = {CUDA: cuda, TENSORRT: tensorrt, HOST: {}}
+    by_name: dict[str, dict[str, str]] = {CUDA: cuda, HOST: {}}
+    if options.device == "tensorrt":
+        made_from = {**tensorrt_provider.profile(options), "fp16": str(tuned.fp16), "onnxruntime": ort.__version__}
+        folder = tensorrt_provider.engine_folder(path, made_from)
+        by_name[TENSORRT] = tensorrt_provider.provider_options(options, ordinal, stream, tuned.fp16, folder)
     providers = [(name, by_name[name]) for name in wanted]
     try:
         session = opened(path, settings, providers)
@@ -235,11 +250,14 @@ def require_provider(device: str, built_with: Sequence[str]) -> None:
         )
 
 
-def tuning(options: BackendOptions) -> tuple[bool, str, bool]:
-    """Whether TF32 is used, the search of convolutions, and whether graphs are captured. Raises BrokenArtifact."""
+def tuning(options: BackendOptions) -> Tuning:
+    """The options of the device in the manifest. Raises BrokenArtifact for a wrong one."""
     given = Options(options.target.options, "onnxruntime_cuda")
-    found = given.flag("tf32", False), given.choice("cudnn_conv_algo_search", SEARCHES), given.flag("graphs", True)
+    search = given.choice("cudnn_conv_algo_search", SEARCHES)
+    found = Tuning(given.flag("tf32", False), search, given.flag("graphs", True), given.flag("fp16", False))
     given.finish()
+    if found.fp16 and options.device != "tensorrt":
+        raise BrokenArtifact("the option 'fp16' is for the device tensorrt; for CUDA, optimize to a float16 graph")
     return found
 
 

@@ -10,15 +10,12 @@ from ..models.load.placement import device_of, installed, needed_bytes, target_o
 from ..settings.options import Settings, flag
 from ..system import gpu
 from ..system.gpu import NEWEST_AMI, Gpu, Gpus
-from ..target import CPU
+from ..target import CPU, LEAST_DRIVERS
 from .findings import Finding, ok, stop, warn
 from .host import megabytes
 
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES that hide every GPU."""
-
-LEAST_DRIVER = {13: 580, 12: 525}
-"""The oldest major version of the driver by the major version of the CUDA runtime."""
 
 KERNELS = (75, 80, 86, 89, 90, 120)
 """Compute capabilities for which onnxruntime-gpu has kernels. A GPU runs those of its generation that are not newer."""
@@ -89,11 +86,11 @@ def _runtime(
     cuda: int,
 ) -> Iterator[Finding]:
     """The driver against the installed CUDA, and each model against driver, GPU and packages."""
-    least = LEAST_DRIVER.get(cuda, 0)
+    least = LEAST_DRIVERS.get(cuda, 0)
     if not cuda:
         yield stop("driver", "the CUDA runtime (libcudart) is not installed", "use the GPU image")
     elif host.driver_major < least:
-        older = "use the image for CUDA 12, or " if host.driver_major >= LEAST_DRIVER[12] else ""
+        older = "use the image for CUDA 12, or " if host.driver_major >= LEAST_DRIVERS[12] else ""
         advice = f"{older}update the driver; on SageMaker: InferenceAmiVersion {NEWEST_AMI}"
         yield stop("driver", f"CUDA {cuda} needs a driver of {least} or newer, and {host.driver} is installed", advice)
     else:

@@ -18,6 +18,7 @@ from ..models.probation import Probation
 from ..models.traffic import Arm, Canary, Rules, Shadow
 from ..models.versions import State, Version, Versions
 from ..protocols.guard import Guard
+from ..protocols.listing import IN_A_TURN
 from ..request import Head
 from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Injected, Slowdown
 from .error_document import ERRORS
@@ -159,9 +160,6 @@ class ModelDocument(BaseModel):
 
 
 MODELS = TypeAdapter(list[ModelDocument])
-
-IN_A_TURN = 20
-"""Models that a listing reads in one turn of the event loop."""
 
 
 def router(models: Models, guard: Guard) -> APIRouter:

@@ -15,18 +15,20 @@ class Choices:
 
     ``max_batch_size`` rows at most run together, and wait ``max_queue_delay_ns`` for others while an instance is idle.
     A request with a longer predicted wait than ``max_queue_ns`` is refused. ``inline``: runs take place on the event
-    loop. ``contention``: how many times longer a run takes while all instances run, as measured at load.
+    loop.
     """
 
     max_batch_size: int
     max_queue_delay_ns: int
     max_queue_ns: int
     inline: bool
-    contention: float = 1.0
 
 
-def families(choices: Iterable[tuple[Sequence[str], Choices]]) -> Iterator[Any]:
-    """The metric families of all models, each given with the values of the labels model and version."""
+def families(choices: Iterable[tuple[Sequence[str], Choices, float]]) -> Iterator[Any]:
+    """The metric families of all models, each given with the values of the labels model and version.
+
+    The number: how many times longer a run takes while all instances run, as learnt up to now.
+    """
     rows, delay, wait, inline, contention = (
         GaugeMetricFamily(name, text, labels=["model", "version"])
         for name, text in (
@@ -37,10 +39,10 @@ def families(choices: Iterable[tuple[Sequence[str], Choices]]) -> Iterator[Any]:
             ("slipway_contention_ratio", "Time of a run while all instances run, over its time alone"),
         )
     )
-    for labels, one in choices:
+    for labels, one, ratio in choices:
         rows.add_metric(labels, one.max_batch_size)
         delay.add_metric(labels, one.max_queue_delay_ns / 1e9)
         wait.add_metric(labels, one.max_queue_ns / 1e9)
         inline.add_metric(labels, float(one.inline))
-        contention.add_metric(labels, one.contention)
+        contention.add_metric(labels, ratio)
     yield from (rows, delay, wait, inline, contention)

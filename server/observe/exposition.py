@@ -81,7 +81,8 @@ class Exposition(Collector):
         yield from steps.families((one.labels, step) for one in self._models for step in one.steps)
         plain = [(one.labels, one.work) for one in self._models if not one.steps]
         yield from run_counters.families("slipway_", ("model", "version"), plain)
-        yield from choices.families((one.labels, one.choices) for one in self._models if one.choices is not None)
+        chosen = [(one.labels, one.choices, one.contention()) for one in self._models if one.choices is not None]
+        yield from choices.families(chosen)
         yield from self._scripts()
         on_gpus = [(one.labels, one.device()) for one in self._models if one.device is not None]
         yield from device_metrics.families(on_gpus) if on_gpus else ()

@@ -118,6 +118,7 @@ class ModelMetrics:
         self.work = RunCounters()
         self.choices: Choices | None = None
         """Of a model with one queue; None for a pipeline."""
+        self.contention: Callable[[], float] = lambda: 1.0
         self.file_bytes = 0
         self.waiting_rows: Callable[[], int] = lambda: 0
         self.backlog_ns: Callable[[], int] = lambda: 0
@@ -150,6 +151,7 @@ class ModelMetrics:
         one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()
         one.work = copy.copy(self.work)
         one.waiting_rows = _constant(self.waiting_rows())
+        one.contention = _constant(self.contention())
         one.backlog_ns = _constant(self.backlog_ns())
         one.cache_bytes = _constant(self.cache_bytes())
         one.costs = _constant(self.costs())

@@ -6,22 +6,20 @@ format is sent again to scrapes within a second.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from ..errors import SlipwayError
-from ..observe.metrics import CONTENT_TYPE, Metrics, ModelMetrics
+from ..observe.metrics import CONTENT_TYPE, Metrics
 from ..request import Head
 from . import Responder, Route
 from .failure import send_failure
+from .listing import collect
 from .offload import on_thread
 
 log = logging.getLogger("slipway.metrics")
-
-COPIED = 20
-"""Models whose figures are copied in one turn of the event loop, which takes about a millisecond."""
 
 KEPT_S = 1.0
 KEPT_BYTES = 100_000
@@ -53,17 +51,14 @@ class Scrapes:
     def _begin(self) -> None:
         self._making = True
         self._asking, self._waiting = self._waiting, []
-        self._copy(self._metrics.copies(), [])
+        collect(self._metrics.copies(), self._copied)
 
-    def _copy(self, left: Iterator[ModelMetrics | None], copies: list[ModelMetrics | None]) -> None:
-        """Copy the figures of some models; the others follow in later turns of the event loop."""
+    def _copied(self, copies: Any) -> None:
         try:
-            for one in left:
-                copies.append(one)
-                if len(copies) % COPIED == 0:
-                    asyncio.get_running_loop().call_soon(self._copy, left, copies)
-                    return
-            on_thread(self._metrics.exposition(copies).text, self._made)
+            if isinstance(copies, BaseException):
+                self._made(copies)
+            else:
+                on_thread(self._metrics.exposition(copies).text, self._made)
         except Exception as error:  # noqa: BLE001 - logged there
             self._made(error)
 

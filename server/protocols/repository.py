@@ -13,10 +13,11 @@ from ..models.follower import Follower
 from ..models.names import shown
 from ..models.versions import State
 from ..request import Head
-from . import JSON, Handler, Responder, Route
+from . import Handler, Responder, Route
 from .background import Background
 from .failure import send_failure
 from .guard import Guard
+from .listing import send_listing
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
@@ -57,13 +58,13 @@ class Repository:
         except SlipwayError as error:
             send_failure(error, head, responder)
             return
-        rows = [
+        rows = (
             {"name": versions.name, "version": one.version, "state": one.state.value, "reason": shown(one.reason)}
             for versions in self._models.known()
             for one in versions.rows()
             if one.state is State.READY or not only_ready
-        ]
-        responder.send(200, JSON, orjson.dumps(rows))
+        )
+        send_listing(rows, orjson.dumps, head, responder)
 
     def _load(self, path: dict[str, str]) -> Handler:
         return self._answering(lambda: self._follower.load_newest(path["name"]))

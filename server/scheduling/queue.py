@@ -60,8 +60,10 @@ class BatchQueue:
         ``limit_ns``: the most nanoseconds that the batch should take; a single row may take longer.
         """
         slowdown = 1.0
-        if self.running.contended:
+        if self.running.several:
             self.running.retry_ns = NEVER
+            if self.running.waits(now_ns):
+                return None
             slowdown = self.running.next_slowdown()
         while (bucket := self.waiting.most_urgent()) is not None:
             if self.waiting.evict_head(bucket, now_ns):

@@ -11,13 +11,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from ..errors import ClientGone, DeadlineExceeded, SlipwayError
 from ..request import NEVER, InferRequest
+from .contention_estimate import AloneRuns
 from .cost import CostTable
 
 SWEEP_NS = 10_000_000
 """Least time between two searches for expired requests."""
 
 KEPT_BUCKETS = 256
-"""Shapes whose measured costs are remembered while no request of that shape waits."""
+"""New shapes until those of which no request waits are forgotten, with their measured costs: at most so many shapes
+are kept beside those that wait, and each new shape pays for a small share of the search."""
 
 Seeds = Iterable[tuple[int, float]]
 """(rows, nanoseconds) of runs that were measured before the first request."""
@@ -27,16 +29,17 @@ class Bucket:
     """Waiting requests of one shape in deadline order, and the measured cost of a run of that shape.
 
     ``size`` is the largest length of the padded axis that belongs here; 0 where nothing is padded. ``largest`` is the
-    most rows for which the device has memory, as learnt. ``rows`` counts the rows that wait. A heap entry is (order,
-    sequence number, arrival in nanoseconds, request).
+    most rows for which the device has memory, as learnt. ``rows`` counts the rows that wait. ``alone``: the runs that
+    no other run of the model slowed down. A heap entry is (order, sequence number, arrival in nanoseconds, request).
     """
 
-    __slots__ = ("cost", "heap", "largest", "rows", "shape", "size")
+    __slots__ = ("alone", "cost", "heap", "largest", "rows", "shape", "size")
 
     def __init__(self, shape: Hashable, size: int, cost: CostTable) -> None:
         self.shape = shape
         self.size = size
         self.cost = cost
+        self.alone: AloneRuns = {}
         self.heap: list[tuple[int, int, int, InferRequest]] = []
         self.rows = 0
         self.largest = cost.max_batch_size
@@ -55,6 +58,7 @@ class WaitingRequests:
         self._closed = tuple(closed)
         self._sizes = {size: list(own) for size, own in sorted(sizes.items())}
         self._sequence = 0
+        self._fresh = 0  # shapes that are new since the last search for idle ones
         self._evicted: list[InferRequest] = []
         self.buckets: dict[Hashable, Bucket] = {}
         self.bytes = 0
@@ -74,11 +78,17 @@ class WaitingRequests:
         size = next((size for size in self._sizes if size >= length), length) if length else 0
         bucket = self.buckets.get((shape, size))
         if bucket is None:
-            if len(self.buckets) >= KEPT_BUCKETS:
-                self.buckets = {key: one for key, one in self.buckets.items() if one.heap}
+            if self._fresh >= KEPT_BUCKETS:
+                self._forget_idle()
+            self._fresh += 1
             cost = CostTable(self._max_batch_size, self._sizes.get(size) or self._seeds, self._closed)
             bucket = self.buckets[shape, size] = Bucket(shape, size, cost)
         return bucket
+
+    def _forget_idle(self) -> None:
+        """Forget the shapes of which no request waits."""
+        self._fresh = 0
+        self.buckets = {key: one for key, one in self.buckets.items() if one.heap}
 
     def most_urgent(self) -> Bucket | None:
         """The bucket whose head runs first; None when no request waits."""

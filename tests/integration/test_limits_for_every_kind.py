@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,19 @@ from tests.integration.server_process import (
 
 RUN_MS = 300
 ROW = [1.0, 2.0, 3.0, 4.0]
-SCRIPT = f"""
+SCRIPT = """
 import json, time
 def model_fn(model_dir): return None
 def predict_fn(x, model):
-    time.sleep({RUN_MS / 1e3})
+    time.sleep(RUN_S)
     return x
+"""
+SCRIPT_OF_BATCHES = """
+import time
+def model_fn(model_dir): return None
+def predict_batch_fn(inputs, model):
+    time.sleep(RUN_S)
+    return inputs
 """
 KINDS = ("model", "pipeline", "threads", "processes")
 FLAGS = (
@@ -37,18 +45,28 @@ FLAGS = (
 )
 
 
-def served_as(kind: str, root: Path) -> Path:
-    """A model of one run at a time, each of ``RUN_MS``."""
+WIDE = 100_000
+"""Numbers in a row for the limits in bytes: 0.4 MB as an array, 0.3 MB as JSON."""
+
+WIDE_RUN_MS = 150
+WIDE_FLAGS = (
+    *("--max-queue-mb", "1", "--max-queue-ms", str(100 * RUN_MS), "--cache-mb", "1"),
+    *("--inline-below-us", "0", "--max-batch-size", "1", "--instances", "1"),
+)
+
+
+def served_as(kind: str, root: Path, run_ms: int = RUN_MS, script: str = SCRIPT, **fields: Any) -> Path:
+    """A model of one run at a time, each of ``run_ms``; ``fields`` are those of the fake backend."""
     if kind == "model":
-        return sample_models.fake(root, wait_us=RUN_MS * 1_000, batch_sizes=(1,))
+        return sample_models.fake(root, wait_us=run_ms * 1_000, **fields)
     if kind == "pipeline":
         for name in ("first", "second"):
-            sample_models.fake(root / name, name=name, wait_us=RUN_MS * 500, batch_sizes=(1,))
+            sample_models.fake(root / name, name=name, wait_us=run_ms * 500, **fields)
         steps = [{"name": "first", "artifact": "first"}, {"name": "second", "artifact": "second", "inputs": {"x": "y"}}]
         (root / "pipeline.json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
         return root
     (root / "code").mkdir(parents=True)
-    (root / "code" / "inference.py").write_text(SCRIPT, encoding="utf-8")
+    (root / "code" / "inference.py").write_text(script.replace("RUN_S", str(run_ms / 1e3)), encoding="utf-8")
     return root
 
 
@@ -103,3 +121,40 @@ def test_a_refused_request_has_its_true_time_in_the_access_log(server: ServerPro
     assert any(" 429 " in line for line in lines)
     times_ms = [float(line.split(" bytes ")[1].split(" ms")[0]) for line in lines]
     assert all(0 < time_ms < 60_000 for time_ms in times_ms), lines
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of a kind, with limits in bytes; its artifacts declare batches of eight rows."""
+    directory = tmp_path_factory.mktemp(request.param)
+    workers = ("--script-workers", "1") if request.param == "processes" else ()
+    model = served_as(request.param, directory / "model", WIDE_RUN_MS, SCRIPT_OF_BATCHES, width=WIDE)
+    with server_process(directory, model, *WIDE_FLAGS, *workers) as process:
+        yield process.ready()
+
+
+def wide_row(value: int) -> list[int]:
+    return [value] * WIDE
+
+
+def test_the_bytes_that_wait_are_limited_and_batches_are_no_larger_than_told(wide: ServerProcess) -> None:
+    with ExitStack() as stack:
+        bodies = [post_bytes(json.dumps({"instances": [wide_row(at)]}).encode()) for at in range(8)]
+        answers = busy(wide, stack, bodies)
+    statuses = [one.status for one in answers]
+    assert set(statuses) == {200, 429}
+    assert 2 <= statuses.count(200) <= 5, statuses
+    assert all(b"MB of requests wait already" in one.body for one in answers if one.status == 429)
+    runs = {key: value for key, value in wide.samples().items() if "batch_rows" in key}
+    alone = sum(value for key, value in runs.items() if "le=1.0" in key)
+    assert alone == sum(value for key, value in runs.items() if "batch_rows_count" in key) >= 2, runs
+
+
+def test_answers_are_kept_or_the_log_says_why_not(wide: ServerProcess, request: pytest.FixtureRequest) -> None:
+    told = [wide.post("/invocations", {"instances": [wide_row(9)]}) for _ in range(2)]
+    assert [one.status for one in told] == [200, 200]
+    if request.node.callspec.params["wide"] in ("model", "pipeline"):
+        assert told[1].headers.get("x-slipway-cache") == "hit"
+    else:
+        assert "x-slipway-cache" not in told[1].headers
+        assert "setting has no effect model=model setting=cache_mb" in wide.log()

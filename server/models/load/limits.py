@@ -13,6 +13,7 @@ from ...request import NEVER
 from ...settings.options import Settings
 from ...system.cores import available_cores
 from ...target import CPU
+from ...tensors import ModelSpec
 from .placement import device_of, ordinals_of
 from .warmup import Seeds
 
@@ -103,6 +104,15 @@ def batching_for(manifest: Manifest, settings: Settings) -> Batching:
     if settings.max_batch_size:
         sizes = (*(size for size in sizes if size < settings.max_batch_size), settings.max_batch_size)
     return Batching(sizes, instances, threads)
+
+
+def bounded(spec: ModelSpec, independent: bool) -> bool:
+    """Whether the measured cost of a batch size holds for every request.
+
+    It does not for texts and images, for axes of any size besides that of the rows, and where a request is never cut.
+    """
+    fixed = all(one.dtype.itemsize and -1 not in one.shape[1:] for one in spec.inputs)
+    return fixed and (independent or all(-1 not in one.shape[:1] for one in spec.inputs))
 
 
 def inline_within(seeds: Seeds, max_batch_size: int, instances: int, inline_below_ns: int) -> tuple[bool, int]:

@@ -32,7 +32,7 @@ from .. import repository
 from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
-from .limits import batching_for, inline_within
+from .limits import batching_for, bounded, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
 from .tensor_models import closed_rows, joined_by, padding_of, require_declared_spec
@@ -209,8 +209,7 @@ def _warm_one(build: Build, one: OpenStep, inputs: tuple[int, ...], sample: list
     batching = _batching(one, sample, context)
     max_batch_size, seeds = warm_up(one.session, one.artifact, batching, sample)
     inline = False
-    if all(spec.dtype.itemsize for spec in one.session.spec.inputs):
-        # The cost of a text or an image depends on its size, and the event loop would wait for it.
+    if bounded(one.session.spec, independent=True):  # the rows of a step may always be cut
         inline, max_batch_size = inline_within(
             seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
         )

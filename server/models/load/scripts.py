@@ -36,6 +36,8 @@ def build(build: Build, path: Path) -> ServedModel:
     config = _config(artifact, path, settings, instances)
     if settings.script_worker_mb and not settings.script_workers:
         log.warning("setting has no effect model=%s setting=script_worker_mb; set script_workers too", manifest.name)
+    if settings.cache_mb:
+        log.warning("setting has no effect model=%s setting=cache_mb; responses of scripts are not kept", manifest.name)
     metrics = ModelMetrics(manifest.name, manifest.version)
     runner, most_calls = _runner(build, config, metrics)
     session = ScriptSession(runner, limits.script_timeout_ns)

@@ -28,7 +28,7 @@ from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
-from .limits import batching_for, inline_within
+from .limits import batching_for, bounded, inline_within
 from .missing import with_declared_missing, with_missing
 from .placement import backend_options, device_of
 from .rows import rows_of, sizes_of, with_rows
@@ -123,9 +123,11 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
-    inline, max_batch_size = inline_within(
-        seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
-    )
+    inline = False
+    if bounded(session.spec, rows.independent):
+        inline, max_batch_size = inline_within(
+            seeds, max_batch_size, context.settings.instances, context.limits.inline_below_ns
+        )
     if inline:
         batching = replace(batching, instances=1)
     padding = padding_of(artifact.manifest, session.spec) if rows.independent else None
@@ -189,7 +191,8 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         closed_rows(model.session),
     )
     max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
-    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline, crowding)
+    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline)
+    metrics.contention = lambda: queue.running.contention
     run, on_batch, slowdown = model.session.run, metrics.record_run, build.context.slowdown
     if slowdown is not None:
         slowdown.hold(queue)

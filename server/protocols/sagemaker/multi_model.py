@@ -22,6 +22,7 @@ from .. import JSON, Handler, Responder, Route
 from ..background import Background
 from ..failure import send_failure
 from ..guard import Guard
+from ..listing import send_listing
 from .invocations import BODIES, SageMaker
 
 TAG = "SageMaker multi-model"
@@ -84,11 +85,14 @@ class MultiModel:
         except SlipwayError as error:
             send_failure(error, head, responder)
             return
-        loaded = sorted((one for one in self._models.known() if one.ready()), key=lambda one: one.name)
-        page: dict[str, Any] = {"models": [_row(one) for one in loaded[begin : begin + limit]]}
-        if begin + limit < len(loaded):
-            page["nextPageToken"] = str(begin + limit)
-        responder.send(200, JSON, orjson.dumps(page))
+        end = begin + limit
+
+        def page(loaded: list[dict[str, str]]) -> bytes:
+            more = {"nextPageToken": str(end)} if end < len(loaded) else {}
+            return orjson.dumps({"models": loaded[begin:end], **more})
+
+        by_name = sorted(self._models.known(), key=lambda one: one.name)
+        send_listing((_row(one) for one in by_name if one.ready()), page, head, responder)
 
     def load(self, head: Head, body: bytes, responder: Responder) -> None:
         """Load a model from a path; responds when it is warm."""

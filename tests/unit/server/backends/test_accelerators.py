@@ -53,6 +53,7 @@ def test_a_graph_for_processors_is_refused_before_the_runtime_is_asked(tmp_path:
         ({"tf32": 1}, "'tf32'"),
         ({"cudnn_conv_algo_search": "BEST"}, "'cudnn_conv_algo_search'"),
         ({"graph": True}, "'graph'"),
+        ({"fp16": True}, "'fp16' is for the device tensorrt"),
     ],
 )
 def test_options_of_the_device_are_checked(options: dict[str, Any], wrong: str) -> None:
@@ -61,7 +62,9 @@ def test_options_of_the_device_are_checked(options: dict[str, Any], wrong: str) 
 
 
 def test_tf32_is_off_unless_the_manifest_has_it() -> None:
-    assert onnxruntime_cuda.tuning(BackendOptions()) == (False, "HEURISTIC", True)
+    assert onnxruntime_cuda.tuning(BackendOptions()) == onnxruntime_cuda.Tuning(
+        tf32=False, search="HEURISTIC", graphs=True, fp16=False
+    )
 
 
 ON_HOST = """

@@ -11,7 +11,8 @@ import pytest
 from server.observe.exposition import Exposition
 from server.observe.metrics import Metrics, ModelMetrics
 from server.protocols import metrics as route
-from server.protocols.metrics import COPIED, Scrapes
+from server.protocols.listing import IN_A_TURN
+from server.protocols.metrics import Scrapes
 from server.request import Head
 from tests.fakes import FakeClock, FakeResponder
 
@@ -64,7 +65,7 @@ def test_the_loop_goes_on_between_the_copies_of_many_models(monkeypatch: pytest.
     seen: list[int] = []
 
     async def scenario() -> bytes:
-        clients = Clients(3 * COPIED)
+        clients = Clients(3 * IN_A_TURN)
         answered = clients.ask()
         while not answered.done():
             seen.append(len(copied))
@@ -72,8 +73,8 @@ def test_the_loop_goes_on_between_the_copies_of_many_models(monkeypatch: pytest.
         return answered.result()
 
     text = asyncio.run(scenario())
-    assert all(f'slipway_queue_rows{{model="m{number}"'.encode() in text for number in range(3 * COPIED))
-    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= COPIED
+    assert all(f'slipway_queue_rows{{model="m{number}"'.encode() in text for number in range(3 * IN_A_TURN))
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= IN_A_TURN
 
 
 def test_a_long_text_is_sent_again_within_a_second_and_a_short_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

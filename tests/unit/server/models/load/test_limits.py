@@ -9,8 +9,16 @@ import pytest
 
 from server.artifact import Batching
 from server.models.load import limits as module
-from server.models.load.limits import INLINE_LIMIT, USUAL_QUEUE_NS, SchedulingLimits, batching_for, inline_within
+from server.models.load.limits import (
+    INLINE_LIMIT,
+    USUAL_QUEUE_NS,
+    SchedulingLimits,
+    batching_for,
+    bounded,
+    inline_within,
+)
 from server.settings.options import Settings
+from server.tensors import BY_NAME, ModelSpec, TensorSpec
 from tests.fake_sessions import declared
 
 MS = 1_000_000
@@ -126,6 +134,23 @@ class TestInline:
 
     def test_nor_larger_than_the_model_takes(self) -> None:
         assert self.inline({1: 1000, 2: 1000, 4: 1000}, largest=1) == (True, 1)
+
+    @pytest.mark.parametrize(
+        ("dtype", "shape", "independent", "holds"),
+        [
+            pytest.param("FP32", (-1, 4), True, True, id="rows of one size"),
+            pytest.param("FP32", (4, 4), False, True, id="one size"),
+            pytest.param("FP32", (-1, 4), False, False, id="requests that are never cut"),
+            pytest.param("FP32", (-1, -1), True, False, id="an axis of any size"),
+            pytest.param("BYTES", (-1,), True, False, id="texts and images"),
+        ],
+    )
+    def test_a_cost_that_depends_on_more_than_the_rows_has_no_bound(
+        self, dtype: str, shape: tuple[int, ...], independent: bool, holds: bool
+    ) -> None:
+        small = TensorSpec("a", BY_NAME["FP32"], (-1 if shape[0] == -1 else 4, 1))
+        spec = ModelSpec((small, TensorSpec("x", BY_NAME[dtype], shape)), ())
+        assert bounded(spec, independent) is holds
 
     def test_inline_can_be_switched_off(self) -> None:
         assert inline_within([(1, 1.0)], 8, 0, 0) == (False, 8)
