@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from starlette.routing import BaseRoute
 
 from ..errors import Forbidden
 from ..models import LoadOptions, Models
@@ -162,19 +163,20 @@ class ModelDocument(BaseModel):
 MODELS = TypeAdapter(list[ModelDocument])
 
 
-def router(models: Models, guard: Guard) -> APIRouter:
+def routes(models: Models, guard: Guard) -> list[BaseRoute]:
     """All routes under ``/admin``, for requests that pass the guard."""
 
     async def check(request: Request) -> None:
         guard.check(Head(b"", b"", list(request.scope["headers"])))
 
-    routes = APIRouter(prefix="/admin", tags=["Admin"], dependencies=[Depends(check)], responses=ERRORS)
-    of_models = APIRouter(prefix="/models")
+    of_models, of_stages = (
+        APIRouter(prefix=prefix, tags=["Admin"], dependencies=[Depends(check)], responses=ERRORS)
+        for prefix in ("/admin/models", "/admin")
+    )
     _add_loading(of_models, models)
     _add_releases(of_models, models)
-    routes.include_router(of_models)
-    _add_slowdown(routes, models.slowdown)
-    return routes
+    _add_slowdown(of_stages, models.slowdown)
+    return [*of_models.routes, *of_stages.routes]
 
 
 def _add_slowdown(routes: APIRouter, slowdown: Slowdown | None) -> None:

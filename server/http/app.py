@@ -75,7 +75,7 @@ def build(
         if "GET" in route.methods:
             app.add_api_route(route.path, _endpoint(route, max_body_bytes), methods=["HEAD"], include_in_schema=False)
     if models is not None and guard is not None:
-        app.router.routes += admin.router(models, guard).routes  # an included router does not show its methods
+        app.router.routes += admin.routes(models, guard)  # an included router does not show its methods
     app.add_exception_handler(SlipwayError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

@@ -163,7 +163,9 @@ def test_a_deadline_ends_the_wait_of_its_client_and_neither_the_thread_nor_the_p
     codes = [server.post("/invocations", "nap", {"X-Request-Deadline-Ms": "100"}).code for _ in range(3)]
     assert codes[0] == "deadline_exceeded"
     assert set(codes) <= {"deadline_exceeded", "overloaded"}, "the next ones know that it is busy"
-    assert {server.post("/invocations", "pid").json() for _ in range(4)} == pids
+    answered: set[int] = set()
+    eventually(lambda: answered.add(server.post("/invocations", "pid").json()) or answered >= pids, "all serve again")
+    assert answered == pids
     assert incidents(server) == before
 
 

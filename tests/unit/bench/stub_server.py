@@ -53,6 +53,7 @@ TROUBLES = (
     Reply(close=True),
     Reply(hang=True),
     Reply(b"no HTTP at all\r\n\r\n"),
+    http(body=b"<html>sign in</html>", Content_Type="text/html"),
     http(Connection="close", Server_Timing=TIMING),
 )
 """What /troubled/NUMBER answers, by turns."""

@@ -12,12 +12,12 @@ from onnx import helper, numpy_helper
 from optimize.errors import PassFailed
 from optimize.evaluation import evaluate, neighbours
 from optimize.evaluation.dataset import Dataset
-from optimize.hardware import Hardware
+from optimize.hardware import detect
 from optimize.passes import PASSES, PassJob
 from optimize.passes.row_scales_from_dynamic import rewrite
 from server.tensors import Array
 
-MACHINE = Hardware("any", "x86_64", ("avx512_vnni",), 1)
+MACHINE = detect()
 RNG = np.random.default_rng(0)
 
 

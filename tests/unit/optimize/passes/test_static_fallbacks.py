@@ -13,11 +13,11 @@ from optimize import passes
 from optimize.errors import BadInput, PassFailed
 from optimize.evaluation import evaluate, segments
 from optimize.evaluation.dataset import Dataset
-from optimize.hardware import Hardware
+from optimize.hardware import detect
 from optimize.passes import PASSES, PassJob, static_qdq_from_float32
 from server.tensors import Array
 
-MACHINE = Hardware("any", "x86_64", ("avx512_vnni",), 1)
+MACHINE = detect()
 RNG = np.random.default_rng(0)
 
 

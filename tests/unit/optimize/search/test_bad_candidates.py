@@ -14,7 +14,7 @@ from optimize import passes
 from optimize.evaluation.dataset import Dataset
 from optimize.evaluation.evaluate import allowance, outputs
 from optimize.evaluation.metrics import METRICS
-from optimize.hardware import Hardware
+from optimize.hardware import detect
 from optimize.passes import PassJob, PassRecord
 from optimize.search import sensitivity
 from optimize.search.candidates import STATIC, Candidate
@@ -24,7 +24,7 @@ from optimize.search.sensitivity import Sensitivity
 from optimize.search.timing import Cell, Timing
 from server.tensors import Array
 
-MACHINE = Hardware("Abacus 3", "x86_64", ("avx2", "avx512_vnni"), 2)
+MACHINE = detect()
 WIDTH, CLASSES = 32, 8
 PLANTED = Candidate("planted", (STATIC,), "", {"calibrate": "minmax"})
 
