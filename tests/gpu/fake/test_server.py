@@ -88,7 +88,15 @@ def connection(lines: Queue[str]) -> HTTPConnection:
         if "listening on" in line:
             port = int(line.rpartition(":")[2])
         if "model ready" in line:
-            return HTTPConnection("127.0.0.1", port, timeout=30)
+            break
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    status = 0
+    while status != 200:  # the log tells of the model a moment before the server is ready
+        client.request("GET", "/ping")
+        answer = client.getresponse()
+        answer.read()
+        status = answer.status
+    return client
 
 
 def ask(client: HTTPConnection) -> tuple[int, bytes]:
