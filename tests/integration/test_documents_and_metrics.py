@@ -97,7 +97,8 @@ def test_stage_times_come_in_server_timing_when_asked_for(inline_server: ServerP
     stages = stages_of(answer.headers["server-timing"])
     assert list(stages) == IN_HEADERS
     assert all(duration >= 0 for duration in stages.values())
-    assert answer.headers["server-timing"].endswith('batch;desc="2"')
+    # One run of both rows, or two of one row if that was measured to be faster.
+    assert answer.headers["server-timing"].endswith(('batch;desc="1"', 'batch;desc="2"'))
     assert CUSTOM.lower() not in answer.headers
 
 

@@ -164,7 +164,12 @@ def test_a_deadline_ends_the_wait_of_its_client_and_neither_the_thread_nor_the_p
     assert codes[0] == "deadline_exceeded"
     assert set(codes) <= {"deadline_exceeded", "overloaded"}, "the next ones know that it is busy"
     answered: set[int] = set()
-    eventually(lambda: answered.add(server.post("/invocations", "pid").json()) or answered >= pids, "all serve again")
+
+    def all_answered() -> bool:
+        answered.add(server.post("/invocations", "pid").json())
+        return answered >= pids
+
+    eventually(all_answered, "all serve again")
     assert answered == pids
     assert incidents(server) == before
 

@@ -24,8 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_sound_l4(request: pytest.FixtureRequest) -> Iterator[None]:
+def _one_sound_l4(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Every test starts with counters at 0 and no planned fault, and leaves the default devices."""
+    monkeypatch.chdir(tmp_path_factory.getbasetemp())  # quantization leaves files in the working folder
     counters.reset()
     yield
     counters.fail(0)

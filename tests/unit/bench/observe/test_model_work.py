@@ -199,14 +199,16 @@ def test_without_counters_of_the_interface_the_load_itself_is_held_against_the_l
     assert found["nominal_use"][1] is None
 
 
-def test_the_link_is_what_was_asked_for_or_what_its_interface_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_link_is_what_was_asked_for_or_what_its_interface_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert link.find("127.0.0.1", 250.0) == Link(250.0, "--link-mbit")
     assert link.find("127.0.0.1", None) is None  # the loopback has no rate
     monkeypatch.setattr(link, "_own_address", lambda _host: "192.0.2.9")
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"e0": [SimpleNamespace(address="192.0.2.9")]})
     for speed, rate in ((10_000, Link(10_000, "what the interface e0 says")), (0, None)):
         monkeypatch.setattr(psutil, "net_if_stats", lambda speed=speed: {"e0": SimpleNamespace(speed=speed)})
-        assert link.find("far", None) == rate
+        assert link.find("far", None, tmp_path / "no sysfs") == rate
     monkeypatch.setattr(psutil, "net_if_stats", dict)
     assert link.find("far", None) is None
     assert Link(8, "x").bytes_per_s == 1e6
