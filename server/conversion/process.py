@@ -54,8 +54,10 @@ class ConversionProcess:
         """The result of ``function(*args)``, computed in the process. Function and arguments are pickled.
 
         Raises the error of ours that it raised, BodyTooLarge beyond the limit of memory, DeadlineExceeded when it takes
-        too long, OutOfMemory if the system killed the process, and SlipwayError for any other end.
+        too long, OutOfMemory if the system killed the process, and SlipwayError for any other end. A process that had
+        calls before may have ended for what these left in memory: the call is then made once more, in a new one.
         """
+        used = self._end is not None
         size = sum(len(one) for one in args if isinstance(one, bytes))
         limit_bytes = TIMES * max(size, LEAST_BYTES)
         try:
@@ -66,7 +68,10 @@ class ConversionProcess:
             self.close()
             raise DeadlineExceeded("reading or writing this body took too long; send less at a time") from late
         except Closed as lost:
-            raise self._lost() from lost
+            error = self._lost()
+            if used and not isinstance(error, OutOfMemory):
+                return self.call(function, *args)
+            raise error from lost
         except BaseException:
             self.close()  # a message may have been left half-way
             raise

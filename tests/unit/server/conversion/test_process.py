@@ -63,15 +63,18 @@ def test_an_unexpected_error_names_what_was_raised(process: ConversionProcess) -
         process.call(divmod, 1, 0)
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGKILL, OutOfMemory), (signal.SIGSEGV, SlipwayError)])
-def test_a_process_that_dies_fails_one_call_and_is_started_again(
-    process: ConversionProcess, number: signal.Signals, error: type[SlipwayError]
-) -> None:
+def test_a_process_that_the_system_kills_fails_one_call_and_is_started_again(process: ConversionProcess) -> None:
     assert process.call(divmod, 7, 2) == (3, 1)
     assert process.pid is not None
-    os.kill(process.pid, number)
-    with pytest.raises(error):
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(OutOfMemory):
         process.call(divmod, 7, 2)
+    assert process.call(divmod, 7, 2) == (3, 1)
+
+
+def test_a_call_that_ends_every_process_fails_and_the_next_one_does_not(process: ConversionProcess) -> None:
+    with pytest.raises(SlipwayError, match="could not be read"):
+        process.call(os._exit, 1)
     assert process.call(divmod, 7, 2) == (3, 1)
 
 
@@ -106,3 +109,16 @@ def test_a_message_keeps_bytes_arrays_and_empty_values() -> None:
         ours.close()
         with pytest.raises(message.Closed):
             message.receive(theirs)
+
+
+def _dies_in_this_process(pid: int) -> int:
+    if os.getpid() == pid:
+        os._exit(1)
+    return os.getpid()
+
+
+def test_a_used_process_that_dies_costs_no_answer(process: ConversionProcess) -> None:
+    process.call(abs, -1)
+    first = process.pid
+    assert first is not None
+    assert process.call(_dies_in_this_process, first) == process.pid != first
