@@ -16,6 +16,7 @@ from ..experiments import advice, forecasting, sweep
 from ..experiments.advice import Advice
 from ..explain.workload import NoForecast
 from ..result import record
+from . import whatif
 
 EPILOG = """\
 Changes of the server that cost nothing: timer, batch size, binary bodies, other instances and threads, other candidates
@@ -31,10 +32,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("record", type=Path, metavar="RECORD.json")
-    command.add_argument(
-        "--also", type=Path, action="append", default=[], metavar="RECORD.json", help="another run of this server"
-    )
-    command.add_argument("--artifact", type=Path, metavar="FOLDER", help="the artifact, for its other candidates")
+    whatif.add_measured(command)
     command.add_argument("--price", type=arguments.positive, metavar="P", help="price of a server per hour")
     arguments.add_output(command)
     command.set_defaults(execute=run)

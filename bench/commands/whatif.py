@@ -54,7 +54,14 @@ def add_change(command: argparse.ArgumentParser) -> None:
     command.add_argument("--payload", choices=("binary",), help="binary tensors instead of JSON")
     command.add_argument("--cache", type=float, metavar="0.3", help="the share of requests that a cache answers")
     command.add_argument("--candidate", metavar="NAME", help="another candidate of --artifact, such as int8")
-    command.add_argument("--artifact", type=Path, metavar="FOLDER", help="the artifact that is served")
+    add_measured(command)
+
+
+def add_measured(command: argparse.ArgumentParser) -> None:
+    """Add the flags that name what else was measured: the artifact's candidates, and other runs."""
+    command.add_argument(
+        "--artifact", type=Path, metavar="FOLDER", help="the served artifact, for its other candidates"
+    )
     command.add_argument(
         "--also",
         type=Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,3 +39,14 @@ class Feed:
     def _iterate(self) -> Iterator[dict[str, Array]]:
         for offset in range(0, self.rows, self._size):
             yield self._data.batch(self._size, offset)
+
+
+def method_of(name: str) -> Any:
+    """The quantizer's ``CalibrationMethod`` for ``minmax``, ``percentile`` or ``entropy``. Raises KeyError."""
+    from onnxruntime.quantization import CalibrationMethod
+
+    return {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }[name]

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import PassFailed
 from ..sandbox import captured_output
 from . import PassJob, PassRecord, contains, failed, nodes_that_make
-from .calibration import Feed
+from .calibration import Feed, method_of
 from .prepared import prepare
 from .ranges import observe
 
@@ -144,13 +144,8 @@ def _activations(job: PassJob) -> str:
 def _quantize(
     prepared: Path, target: Path, feed: Feed, applied: Mapping[str, str | int | bool], keep_float: Sequence[str]
 ) -> None:
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
-    }
     quantize_static(
         prepared,
         target,
@@ -161,7 +156,7 @@ def _quantize(
         reduce_range=applied["reduce_range"],
         activation_type=QuantType.QInt8 if applied["activations"] == "int8" else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        calibrate_method=methods[str(applied["calibrate"])],
+        calibrate_method=method_of(str(applied["calibrate"])),
         nodes_to_exclude=list(keep_float),
         extra_options={**OPTIONS, "QuantizeBias": bool(applied.get("quantize_bias", True))},
         # Ranges do not depend on the layers in float, so that repair calibrates once for all that it builds.

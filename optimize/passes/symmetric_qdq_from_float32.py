@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import PassFailed
 from ..sandbox import captured_output
 from . import PassJob, PassRecord, failed, nodes_that_make
-from .calibration import Feed
+from .calibration import Feed, method_of
 from .prepared import prepare
 
 if TYPE_CHECKING:
@@ -98,13 +98,8 @@ def check(model: onnx.ModelProto) -> int:
 
 
 def _quantize(prepared: Path, target: Path, feed: Feed, calibrate: str, excluded: list[str]) -> None:
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
-    }
     quantize_static(
         prepared,
         target,
@@ -114,7 +109,7 @@ def _quantize(prepared: Path, target: Path, feed: Feed, calibrate: str, excluded
         per_channel=True,
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
-        calibrate_method=methods[calibrate],
+        calibrate_method=method_of(calibrate),
         nodes_to_exclude=excluded,
         extra_options={
             "ActivationSymmetric": True,
