@@ -16,8 +16,8 @@ from .stages import Account, between
 from .stalls import Stalls
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
-COLD_REQUESTS = 50
-"""The most requests at the start of a load that can be slow for a cold start."""
+COLD_SPAN = 1.5
+"""Requests can be slow for a cold start if they come within so many times the slowest latency."""
 MIN_PER_PAYLOAD = 10
 MIN_REQUESTS = 10
 GROWING = 1.5
@@ -88,6 +88,8 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class Model:
     """What the server says of its model. ``requests_share``: our requests as a share of all that it answered.
+    ``cpu_share``: CPU time of the threads of runs, over the time of the runs. ``connections_share``: connections that
+    the server accepted, by its requests.
 
     ``waste``: share of padding in what was computed. ``weights_ms``: time to read the files once from memory.
     """
@@ -99,6 +101,8 @@ class Model:
     weights_ms: float | None = None
     file_bytes: float | None = None
     requests_share: float | None = None
+    cpu_share: float | None = None
+    connections_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ def gather(
     count = len(account.total_ns)
     tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
     input_ms, long = _of_payloads(window, tail)
+    pauses = observed.timeline.pauses if observed.timeline is not None else ()
     return Facts(
         p50_ms=typical.total_ms,
         p99_ms=slow.total_ms,
@@ -157,7 +162,7 @@ def gather(
         host=_host(observed),
         model=_model(observed, ours_per_s),
         burst=burst,
-        stalls=stalls.find(window, account, tail, long),
+        stalls=stalls.find(window, account, tail, long, pauses),
         cold=_cold(columns, account, tail),
         growing=_growing(account),
         input_ms=input_ms,
@@ -183,9 +188,11 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     later_ms = float(np.median(latency_ms[len(latency_ms) // 2 :]))
     limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
     slow = latency_ms > limit_ms
-    # The slow ones must be the first ones, and all others as fast as later ones.
+    # The slow ones must be the first ones: those that came while the first one waited, and while that queue was served.
     count = int(np.argmin(slow)) if not slow.all() else len(slow)
-    if not count or count > max(COLD_REQUESTS, len(slow) // 10):
+    if not count or count > len(slow) // 3:
+        return None
+    if (due[count - 1] - due[0]) / 1e6 > COLD_SPAN * float(latency_ms[:count].max()):
         return None
     end_ns = int(due[count - 1])
     share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
@@ -253,4 +260,8 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
         weights_ms=main.file_bytes / bandwidth * 1e3 if main.file_bytes and bandwidth else None,
         file_bytes=main.file_bytes,
         requests_share=share,
+        cpu_share=main.cpu_share,
+        connections_share=totals.connections / totals.requests
+        if totals is not None and totals.connections is not None and totals.requests > 0
+        else None,
     )

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from . import rules
 from .facts import Facts
-from .rules import Finding
+from .findings import NORMAL_MS, Finding
 from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
 
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
-SMALL_SHARE = 0.08
+TYPICAL_COUNTS = 0.9
 REMEDIES = {
     "capacity": "Lower the rate, or add an instance, a server or cores.",
     "serial": "Give the server a second worker or instance, or hold the lock for a shorter time.",
@@ -43,7 +43,7 @@ def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdi
         text = "Too few requests succeeded for a verdict."
         do = "Look at the errors first, or run longer."
         return Verdict((Cause(NONE, UNDECIDED, (text,), do, Gain(None, None), command),))
-    found = sorted(rules.findings(facts).values(), key=lambda one: -one.high_ms)
+    found = sorted(rules.findings(facts).values(), key=lambda one: -_weight(one, facts))
     causes = [_cause(one, facts, command, record) for one in found]
     strong = [one for one in causes if one.confidence == LIKELY]
     weak = [one for one in causes if one.confidence != LIKELY]
@@ -52,8 +52,16 @@ def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdi
     return Verdict(tuple(ordered[:3]), _ruled_out(facts, {one.name for one in found}))
 
 
+def _weight(one: Finding, facts: Facts) -> float:
+    """The share of p99 that a finding explains, or nearly the share of p50: noise in the tail hides no cause that the
+    server measures in every request."""
+    of_tail = one.high_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+    of_typical = one.typical_ms / facts.p50_ms if facts.p50_ms > 0 else 0.0
+    return max(of_tail, TYPICAL_COUNTS * of_typical)
+
+
 def _cause(one: Finding, facts: Facts, command: str, record: str | None) -> Cause:
-    share = one.high_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+    share = _weight(one, facts)
     # These two are seen directly, and cost time at places that a p99 need not show.
     certain = one.name in ("connections", "cold_start")
     confidence = LIKELY if share >= LIKELY_SHARE or certain else UNDECIDED
@@ -68,7 +76,7 @@ def _none(facts: Facts, command: str) -> Cause:
     burst = facts.burst
     if burst is not None and burst.cpu_ms is not None and burst.cpu_ms < 0.3 * burst.alone_ms:
         waits_ms = burst.alone_ms - burst.cpu_ms - (burst.floor_ms or 0.0)
-        if waits_ms >= rules.NORMAL_MS:
+        if waits_ms >= NORMAL_MS:
             evidence.append(
                 f"{waits_ms:,.1f} ms of that it waits without computing, for every request by itself: "
                 "a sleep, or a call of another service"

@@ -15,6 +15,8 @@ from ..load.server_timing import MISSING
 from .statistics import order_statistic, percentile_name
 
 MIN_SCHEDULE_KEPT = 0.99
+EDGE_SHARE, EDGE_REQUESTS = 0.05, 5
+"""The requests at each end of a run whose medians tell how much longer it took than it should."""
 MAX_LAG_MS = 0.25
 MAX_LAG_SHARE = 0.10
 """A percentile is refused if the generator was late by more than both, for the requests around it."""
@@ -121,8 +123,11 @@ def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: i
     expected = int((raw.scheduled_ns >= from_ns).sum()) if not raw.interrupted else len(due_ns)
     if not sent.any() or not expected:
         return 0.0
-    due_span = int(due_ns.max() - due_ns.min())
-    send_span = int(send_ns[sent].max() - send_ns[sent].min())
+    # Of the first and the last requests, not of single ones: one late request of a short run stretches no schedule.
+    sent_at = np.flatnonzero(sent)
+    some = max(int(EDGE_SHARE * len(sent_at)), EDGE_REQUESTS)
+    first, last = sent_at[:some], sent_at[-some:]
+    due_span, send_span = (float(np.median(at[last]) - np.median(at[first])) for at in (due_ns, send_ns))
     stretched = due_span / send_span if send_span > due_span else 1.0
     return float(sent.sum()) / expected * stretched
 

@@ -149,7 +149,7 @@ class ModelMetrics:
         one.stages = self.stages.copied()
         one.answers, one.batch_rows = self.answers.copy(), self.batch_rows.copy()
         one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()
-        one.work = copy.copy(self.work)
+        one.work = self.work.copied()
         one.waiting_rows = _constant(self.waiting_rows())
         one.contention = _constant(self.contention())
         one.backlog_ns = _constant(self.backlog_ns())

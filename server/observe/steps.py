@@ -43,7 +43,7 @@ class StepMetrics:
     def copied(self) -> StepMetrics:
         """A copy of this moment, which another thread may read."""
         one = copy.copy(self)
-        one.stages, one.batch_rows, one.work = self.stages.copied(), self.batch_rows.copy(), copy.copy(self.work)
+        one.stages, one.batch_rows, one.work = self.stages.copied(), self.batch_rows.copy(), self.work.copied()
         rows, costs = self.waiting_rows(), self.costs()
         one.waiting_rows, one.costs = lambda: rows, lambda: costs
         return one

@@ -195,6 +195,15 @@ def test_a_schedule_that_was_not_kept_invalidates_the_run() -> None:
     assert validity.schedule_kept(raw, unsent, 0) == pytest.approx(0.9, rel=1e-2)
 
 
+def test_one_late_request_at_the_end_of_a_short_run_stretches_no_schedule() -> None:
+    raw = healthy()
+    send_ns = raw.columns["send_ns"][:40].copy()
+    columns = {name: column[:40] for name, column in raw.columns.items()} | {"send_ns": send_ns}
+    short = replace(raw, columns=columns, scheduled_ns=raw.scheduled_ns[:40])
+    send_ns[-1] += int(0.5 * (send_ns[-1] - send_ns[0]))
+    assert validity.schedule_kept(short, columns, 0) == 1
+
+
 def test_an_interrupted_run_is_partial_and_held_to_what_was_due() -> None:
     raw = healthy()
     half = {name: column[: len(column) // 2] for name, column in raw.columns.items()}
