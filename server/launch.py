@@ -196,7 +196,7 @@ class Slipway:
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
         limits = LimitFamilies(self._hot.account, self._hot.connections)
-        self._metrics.further += process.watched(loop, available_cores())
+        self._metrics.further += process.watched(loop, available_cores(), self._slowdown is not None)
         self._metrics.further += [limits.families, self._models.loads.families]
         with contextlib.suppress(OSError):  # no driver, no GPU
             nvml = gpu.Nvml()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from . import rules
 from .facts import Facts
@@ -37,14 +37,20 @@ REMEDIES = {
 }
 
 
-def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdict:
-    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one."""
+def judge(
+    facts: Facts | None, command: str, record: str | None = None, testable: Collection[str] | None = None
+) -> Verdict:
+    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one.
+    ``testable``: the causes that an experiment can test; None if that is unknown."""
     if facts is None:
         text = "Too few requests succeeded for a verdict."
         do = "Look at the errors first, or run longer."
         return Verdict((Cause(NONE, UNDECIDED, (text,), do, Gain(None, None), command),))
     found = sorted(rules.findings(facts).values(), key=lambda one: -_weight(one, facts))
-    causes = [_cause(one, facts, command, record) for one in found]
+    causes = [
+        _cause(one, facts, _prove(one.name, facts, command, record, testable is None or one.name in testable))
+        for one in found
+    ]
     strong = [one for one in causes if one.confidence == LIKELY]
     weak = [one for one in causes if one.confidence != LIKELY]
     ordered = strong if strong else [_none(facts, command), *weak]
@@ -60,7 +66,7 @@ def _weight(one: Finding, facts: Facts) -> float:
     return max(of_tail, TYPICAL_COUNTS * of_typical)
 
 
-def _cause(one: Finding, facts: Facts, command: str, record: str | None) -> Cause:
+def _cause(one: Finding, facts: Facts, prove: str) -> Cause:
     share = _weight(one, facts)
     # These two are seen directly, and cost time at places that a p99 need not show.
     certain = one.name in ("connections", "cold_start")
@@ -68,7 +74,7 @@ def _cause(one: Finding, facts: Facts, command: str, record: str | None) -> Caus
     gain = Gain(round(one.low_ms, 3), round(min(one.high_ms, facts.p99_ms), 3), P99_MS)
     if one.name == "cold_start" and one.high_ms > facts.p99_ms:
         gain = Gain(round(one.low_ms, 3), round(one.high_ms, 3), "ms of the slowest request")
-    return Cause(one.name, confidence, one.evidence, REMEDIES[one.name], gain, _prove(one.name, facts, command, record))
+    return Cause(one.name, confidence, one.evidence, REMEDIES[one.name], gain, prove)
 
 
 def _none(facts: Facts, command: str) -> Cause:
@@ -84,8 +90,11 @@ def _none(facts: Facts, command: str) -> Cause:
     return Cause(NONE, LIKELY, tuple(evidence), REMEDIES[NONE], Gain(0.0, 0.0), command)
 
 
-def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
-    """The command that tests a cause. Without a file of the result it is the run itself with ``--confirm``."""
+def _prove(name: str, facts: Facts, command: str, record: str | None, testable: bool) -> str:
+    """The command that tests a cause. Without a file of the result it is the run itself with ``--confirm``.
+
+    For a cause that cannot be changed from here it is the run once more, to compare after the remedy.
+    """
     words = shlex.split(command)
     record = record or _option(words, "--output")
     if name in ("capacity", "serial") and facts.load.offered_per_s is not None and "--rate" in words[:-1]:
@@ -93,6 +102,8 @@ def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
         again = _without_files(words)
         again[again.index("--rate") + 1] = half
         return shlex.join(again)
+    if not testable:
+        return shlex.join(word for word in _without_files(words) if word != "--confirm")
     if record is not None:
         return f"python -m bench explain {shlex.quote(record)} --confirm"
     return shlex.join([*words, *([] if "--confirm" in words else ["--confirm"])])

@@ -47,7 +47,7 @@ WANTED = (
     *("slipway_step_seconds_count", "slipway_step_run_seconds_total", "slipway_step_cost_seconds"),
     *("slipway_max_batch_size", "slipway_max_queue_delay_seconds", "slipway_max_queue_seconds"),
     *("slipway_inline", "slipway_contention_ratio", "slipway_device_shared", "slipway_run_cpu", "slipway_last_pause"),
-    *("slipway_step_run_cpu", "slipway_accepted_connections_total"),
+    *("slipway_step_run_cpu", "slipway_accepted_connections_total", "slipway_slowdowns"),
     *("slipway_step_instances", "slipway_step_compute_threads", "slipway_step_padded_positions_total"),
 )
 _REPOSITORY = Path(__file__).resolve().parents[2]

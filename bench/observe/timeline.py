@@ -89,7 +89,7 @@ class ServerTimeline:
     the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
     figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
     server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if unknown.
-    ``pauses``: the newest one of each kind at each scrape.
+    ``pauses``: the newest one of each kind at each scrape. ``slows``: it slows its stages down on request.
     """
 
     pid: int | None
@@ -105,6 +105,7 @@ class ServerTimeline:
     cores: float | None = None
     quota_cores: float | None = None
     pauses: tuple[Pause, ...] = ()
+    slows: bool = False
 
     def values(self, name: str, spans: Sequence[Span]) -> list[float]:
         """The known values of a series in those spans; empty where the series is missing."""
@@ -143,6 +144,7 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
         cores=_sum(last, "slipway_cores"),
         quota_cores=next((look["quota_cores"] for look in reversed(looks) if "quota_cores" in look), None),
         pauses=_pauses(looks, t_s, samples),
+        slows=bool(_sum(last, "slipway_slowdowns")),
     )
 
 

@@ -75,6 +75,14 @@ def generators(parent: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def processes(port: int) -> tuple[int, ...]:
+    """All processes of the server that listens on a port of this machine, the one that listens first; empty if none
+    can be seen."""
+    found = listeners(port)
+    everything = with_children((*roots(found), *found))
+    return (*found[:1], *(pid for pid in everything if pid not in found[:1]))
+
+
 class Threads:
     """CPU time and run-queue delay of all threads of some processes, as counters that never shrink.
 

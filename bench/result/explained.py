@@ -22,7 +22,7 @@ def verdict_of(record: RunRecord, columns: Columns, window: Columns, path: str |
     """The verdict on a load. ``path``: of the record's file, for the commands that prove a cause."""
     observed = observations_of(record, window)
     known = facts.gather(columns, window, observed, _load(record), record.burst, record.throughput.goodput_per_s)
-    return judgement.judge(known, record.command, path)
+    return judgement.judge(known, record.command, path, record.testable)
 
 
 def _load(record: RunRecord) -> facts.Load:

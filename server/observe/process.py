@@ -141,10 +141,20 @@ class Cores:
         yield switches
 
 
-def watched(loop: Timers, cores: int) -> list[Callable[[], Iterator[Any]]]:
+class Switches:
+    """What was switched on at start, for whoever explains this process from outside."""
+
+    def __init__(self, slowdowns: bool) -> None:
+        self._slowdowns = slowdowns
+
+    def families(self) -> Iterator[Any]:
+        yield GaugeMetricFamily("slipway_slowdowns", "1 with --slowdowns, else 0", value=float(self._slowdowns))
+
+
+def watched(loop: Timers, cores: int, slowdowns: bool) -> list[Callable[[], Iterator[Any]]]:
     """What returns the families of this process, which is watched from now on. ``cores``: those that it may use."""
     pauses = Pauses()
     collections, lag = Collections(pauses=pauses), LoopLag(loop, pauses=pauses)
     collections.start()
     lag.start()
-    return [collections.families, lag.families, pauses.families, Cores(cores).families]
+    return [collections.families, lag.families, pauses.families, Cores(cores).families, Switches(slowdowns).families]

@@ -7,6 +7,8 @@ from ..findings import MIN_MS, Finding, Taken, View
 BUSY = 0.8
 STARVED = 0.25
 CHURN = 0.5
+NOISE_MS, MOST_NOISE = 5.0, 0.4
+"""A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
 COLD_MS = 500.0
 QUIET = 0.05
 """Cores that a server without other clients does not use while nothing is sent."""
@@ -25,7 +27,11 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     if starved >= 0.1:
         evidence.append(f"the generator was ready and waited for a core {starved:.0%} of the time")
     high_ms = max(lag_ms, starved * facts.p99_ms if starved >= STARVED or load.generator_cpu > BUSY else 0.0)
-    if high_ms < 0.1 * facts.p99_ms or "neighbour" in taken or "cpu_quota" in taken:
+    if (
+        high_ms < (0.1 if high_ms >= NOISE_MS else MOST_NOISE) * facts.p99_ms
+        or "neighbour" in taken
+        or "cpu_quota" in taken
+    ):
         return None
     return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))
 

@@ -10,6 +10,7 @@ of ``bench peers --install``.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from . import matrix
 from .servers import Environments
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench.plants", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="titles with one of these texts")
     parser.add_argument("--results", type=Path, metavar="FILE.jsonl", help="keep the results here")
@@ -29,11 +30,15 @@ def main() -> None:
     parser.add_argument("--records", type=Path, metavar="FOLDER", help="keep the records here")
     parser.add_argument("--judge", action="store_true", help="measure nothing, judge the kept records again")
     parser.add_argument("--cache", type=Path, default=Environments().cache, help="environments of other servers")
+    parser.add_argument("--seconds", type=float, default=Environments().run_s, help="of each load")
+    parser.add_argument("--short", action="store_true", help="a few plants alone; exits with 1 if two are wrong")
     asked = parser.parse_args()
     kept = Kept(asked.only, asked.results, asked.again)
-    found = matrix.table(kept, Environments(asked.cache), asked.records, asked.judge)
+    envs = Environments(asked.cache, asked.seconds)
+    found = matrix.short(envs) if asked.short else matrix.table(kept, envs, asked.records, asked.judge)
     Console().print(table("Faults planted on real servers: the causes that a run names first", found))
+    return int(asked.short and any(one.met is False for one in found[-1:]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

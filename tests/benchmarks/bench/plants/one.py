@@ -1,6 +1,6 @@
 """One plant: its server is started and loaded by ``bench run``, and the verdict's causes are printed as JSON.
 
-    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE
+    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS
 
 leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers.
 """
@@ -24,7 +24,6 @@ from .plant import Plant
 from .servers import Environments
 from .tuned import TUNED
 
-RUN_S = 12.0
 RECORD = "record.json"
 
 
@@ -33,8 +32,8 @@ def find(title: str) -> Plant:
     return {one.title: one for one in (*TUNED, *HELD_OUT)}[title]
 
 
-def run(plant: Plant, folder: Path, envs: Environments) -> Path:
-    """Load the planted server; the path of the record."""
+def run(plant: Plant, folder: Path, envs: Environments, lasts_s: float) -> Path:
+    """Load the planted server for so long; the path of the record."""
     output = folder / RECORD
     with ExitStack() as stack:
         url = servers.start(plant, folder, stack, envs)
@@ -42,7 +41,7 @@ def run(plant: Plant, folder: Path, envs: Environments) -> Path:
         with _outside(plant, url, bodies[0]) as seen:
             command = [sys.executable, "-m", "bench", "run", seen, "--payload", *map(str, bodies)]
             command += ["--users", str(plant.users)] if plant.users is not None else ["--rate", str(plant.rate)]
-            command += ["--duration", str(RUN_S), "--warmup", str(plant.warmup_s), "--json", "--output", str(output)]
+            command += ["--duration", str(lasts_s), "--warmup", str(plant.warmup_s), "--json", "--output", str(output)]
             done = subprocess.run([*command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False)
     if not output.exists():
         raise RuntimeError(done.stderr)
@@ -65,16 +64,16 @@ def _outside(plant: Plant, url: str, body: Path) -> Iterator[str]:
 def processes(url: str) -> tuple[int, ...]:
     """The processes of the server, the one that listens first."""
     port = int(url.removeprefix("http://").partition("/")[0].rpartition(":")[2])
-    while not (found := tree.listeners(port)):
+    while not (found := tree.processes(port)):
         time.sleep(0.05)  # the port is known before the server listens on it
-    everything = tree.with_children((*tree.roots(found), *found))
-    return (*found, *(pid for pid in everything if pid not in found))
+    return found
 
 
 def main() -> None:
-    title, folder, cache = sys.argv[1:]
+    title, folder, cache, lasts_s = sys.argv[1:]
     above_others()
-    record = json.loads(run(find(title), Path(folder), Environments(Path(cache))).read_text(encoding="utf-8"))
+    path = run(find(title), Path(folder), Environments(Path(cache)), float(lasts_s))
+    record = json.loads(path.read_text(encoding="utf-8"))
     verdict = record["verdict"]
     print(
         json.dumps({"causes": verdict["causes"], "ruled_out": verdict["ruled_out"], "valid": record["validity"]["ok"]})

@@ -29,9 +29,10 @@ PEERS = {LITSERVE: LITSERVE_PEER, MLSERVER: MLSERVER_PEER}
 
 @dataclass(frozen=True, slots=True)
 class Environments:
-    """``cache``: the folder with the environments of other servers, as for ``bench peers``."""
+    """``cache``: the folder with the environments of other servers, as for ``bench peers``. ``run_s``: of a load."""
 
     cache: Path = environments.DEFAULT_CACHE
+    run_s: float = 12.0
 
     def missing(self, server: str) -> str | None:
         """Why this server cannot be used; None if it can."""

@@ -104,3 +104,17 @@ TWO_AT_ONCE = (
     ),
 )  # fmt: skip
 TUNED = (*ON_FASTAPI, *ON_SLIPWAY, *ON_LITSERVE, *ON_MLSERVER, *TWO_AT_ONCE)
+SHORT = tuple(
+    one
+    for one in TUNED
+    if one.title
+    in (
+        "FastAPI: nothing",
+        "FastAPI: lock around a sleep",
+        "FastAPI: connections closed",
+        "FastAPI: cold start",
+        "Slipway: batch timer",
+        "Slipway: SIGSTOP",
+    )
+)
+"""For continuous integration: each is far from the limits of the rules."""

@@ -132,6 +132,23 @@ def test_all_listeners_count_and_those_of_other_users_do_not(monkeypatch: pytest
     assert trees.listeners(82) == ()
 
 
+def test_connections_of_others_are_those_that_bench_did_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(pid: int | None, local: int, remote: int) -> SimpleNamespace:
+        at, peer = (SimpleNamespace(ip="127.0.0.1", port=port) for port in (local, remote))
+        laddr, raddr = (at.ip, at.port), (peer.ip, peer.port)
+        make = type("Address", (tuple,), {"port": property(lambda self: self[1])})
+        return SimpleNamespace(pid=pid, laddr=make(laddr), raddr=make(raddr), status=psutil.CONN_ESTABLISHED)
+
+    def both(pid: int | None, local: int) -> list[SimpleNamespace]:
+        """A connection of a program of this machine: its own end, and that of the server."""
+        return [end(pid, local, 80), end(7, 80, local)]
+
+    found = [*both(1, 5_001), *both(1, 5_002), *both(9, 5_003), end(7, 80, 6_000), end(7, 81, 6_001)]
+    monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
+    assert trees.strangers(80, (1,)) == 2  # one of this machine, and one of another
+    assert trees.strangers(80, (1, 9)) == 1
+
+
 def test_workers_beside_the_listener_belong_to_the_server() -> None:
     """A parent that does not listen, one child that does, and one that computes: all three are the server."""
     code = (
