@@ -1,6 +1,6 @@
 """The figures that ``bench`` claims about itself, measured on this machine beside the value that each needs.
 
-    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report]
+    python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report] [verdict]
     python -m tests.benchmarks.bench forecast --results forecast.jsonl [--only "dense 512"]
     python -m tests.benchmarks.bench plants --results plants.jsonl [--only LitServe]
 
@@ -34,6 +34,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "intervals": statistics.intervals,
     "slo": statistics.capacity,
     "report": explanation.million_requests,
+    "verdict": explanation.verdict_cost,
 }
 IN_PARTS: dict[str, Callable[[Kept], list[Figure]]] = {
     "plants": lambda kept: matrix.table(kept, Environments()),
@@ -49,6 +50,7 @@ TITLES = {
     "intervals": "A simulated queue at 80 % load",
     "slo": f"slo on a simulated server, {queues.TRIAL_S:g} s a trial",
     "report": "A report of a million requests",
+    "verdict": "The record and the verdict of a run of a minute",
     "plants": "Faults planted on real servers: the causes that a run names",
     "forecast": "Changes on real servers: forecast and observed p99, as ratios to that before",
 }
