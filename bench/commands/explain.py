@@ -109,5 +109,5 @@ def lines(found: Verdict) -> list[str]:
         text += [f"     {one}" for one in cause.evidence]
         text.append(f"   do     {cause.do}")
         text.append(f"   gain   {verdict.gain_in_words(cause.gain)}")
-        text.append(f"   prove  {cause.prove}")
+        text.append(f"   {cause.prove_label}  {cause.prove}")
     return text + ([f"ruled out: {', '.join(found.ruled_out)}"] if found.ruled_out else [])

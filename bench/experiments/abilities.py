@@ -48,7 +48,7 @@ def of_record(found: RunRecord) -> Abilities:
         ahead=held.may_hold(held.PRIORITY, pids),
         unquota=held.may_hold(held.QUOTA, pids),
         copies=copies.can_copy(pids),
-        cores=found.env.cores,
+        cores=round((found.host.allowed_cores if found.host is not None else None) or found.env.cores),
         threads=(alone.threads or 0) if alone is not None else 0,
         instances=(alone.instances or 1) if alone is not None else 1,
         collects=_collects(found),

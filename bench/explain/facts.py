@@ -16,6 +16,8 @@ from .stages import Account, between
 from .stalls import Stalls
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
+MOST_COLD = 0.7
+"""Of the requests; the later ones must show that the server is quick."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
 MIN_PER_PAYLOAD = 10
@@ -185,12 +187,12 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     due = columns["due_ns"][ok]
     if len(latency_ms) < 3 * MIN_PER_PAYLOAD:
         return None
-    later_ms = float(np.median(latency_ms[len(latency_ms) // 2 :]))
+    later_ms = float(np.median(latency_ms[-(len(latency_ms) // 4) :]))
     limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
     slow = latency_ms > limit_ms
     # The slow ones must be the first ones: those that came while the first one waited, and while that queue was served.
     count = int(np.argmin(slow)) if not slow.all() else len(slow)
-    if not count or count > len(slow) // 3:
+    if not count or count > MOST_COLD * len(slow):
         return None
     if (due[count - 1] - due[0]) / 1e6 > COLD_SPAN * float(latency_ms[:count].max()):
         return None

@@ -90,6 +90,7 @@ class ServerTimeline:
     figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
     server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if unknown.
     ``pauses``: the newest one of each kind at each scrape. ``slows``: it slows its stages down on request.
+    ``allowed_cores``: cores on which its main process may run; None if unknown.
     """
 
     pid: int | None
@@ -106,6 +107,7 @@ class ServerTimeline:
     quota_cores: float | None = None
     pauses: tuple[Pause, ...] = ()
     slows: bool = False
+    allowed_cores: float | None = None
 
     def values(self, name: str, spans: Sequence[Span]) -> list[float]:
         """The known values of a series in those spans; empty where the series is missing."""
@@ -145,6 +147,7 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
         quota_cores=next((look["quota_cores"] for look in reversed(looks) if "quota_cores" in look), None),
         pauses=_pauses(looks, t_s, samples),
         slows=bool(_sum(last, "slipway_slowdowns")),
+        allowed_cores=next((look["allowed_cores"] for look in reversed(looks) if "allowed_cores" in look), None),
     )
 
 

@@ -52,6 +52,7 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "one input in twenty", ("input_size",), "length=0.000002", numbers=(*[100] * 19, 50_000), rate=12),
     Plant(SLIPWAY, "cold start of 4 s", ("cold_start",), "cold=4", rate=25, warmup_s=0.0),
     Plant(SLIPWAY, "8 threads", ("threads",), "base=0.001 threads=8", rate=5),
+    Plant(SLIPWAY, "compute threads", ("threads",), network=DEEP, serve=("--threads", "8"), rate=4, rows=8),
     Plant(SLIPWAY, "garbage, more", ("stall",), "base=0.001 garbage=4000000", rate=60),
 )  # fmt: skip
 ON_LITSERVE = (

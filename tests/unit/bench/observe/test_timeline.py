@@ -50,8 +50,9 @@ def tree(tmp_path: Path) -> Path:
     write(tmp_path / "sys/fs/cgroup/box/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 11\n")
     write(tmp_path / "sys/fs/cgroup/box/memory.current", "1000\n")
     write(tmp_path / "sys/fs/cgroup/box/memory.max", "max\n")
+    write(tmp_path / "proc/42/status", "Name:\ta\nCpus_allowed:\t0000,00000006\n")
     write(tmp_path / "proc/pressure/cpu", "some avg10=1.00 avg60=0 avg300=0 total=123\nfull total=0\n")
-    write(tmp_path / "proc/stat", "cpu 10 0 5 80 5 0 0 3 0 0\ncpu0 1 1\nprocs_running 4\n")
+    write(tmp_path / "proc/stat", "cpu 10 0 5 80 5 0 0 3 0 0\ncpu0 1 1\ncpu1 1 1\nprocs_running 4\n")
     return tmp_path
 
 
@@ -66,6 +67,8 @@ def test_the_kernels_files_are_read(tree: Path) -> None:
     assert seen["cpu_ticks"] == 14 + 15
     assert seen["threads"] == 2
     assert seen["rss_pages"] == 24
+    # Cores 1 and 2 are allowed, and core 2 is offline.
+    assert seen["allowed_cores"] == 1
     # From the first look on: of all threads, and of the busiest one.
     assert (seen["run_delay_ns"], seen["threads_cpu_ns"], seen["busiest_ns"]) == (900, 400, 300)
     assert seen["loop_delay_ns"] == 7000
