@@ -68,7 +68,18 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     if steal >= 0.05:
         evidence.append(f"other virtual machines took {steal:.0%} of the cores")
     share = max(share, steal)
-    return Finding("neighbour", 0.5 * share * facts.p99_ms, min(1.5 * share, 0.95) * facts.p99_ms, tuple(evidence))
+    whole_ms = max(facts.p99_ms - _waits_anyway_ms(seen), 0.0)
+    return Finding("neighbour", 0.5 * share * whole_ms, min(1.5 * share, 0.95) * whole_ms, tuple(evidence))
+
+
+def _waits_anyway_ms(seen: View) -> float:
+    """Time of a request in which the server needs no core: its batch timer, or what a request alone waits for."""
+    facts, burst = seen.facts, seen.facts.burst
+    if facts.with_server:
+        return facts.slow["queue_timer"]
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None:
+        return 0.0
+    return max(burst.alone_ms - burst.cpu_ms - burst.run_delay_ms, 0.0)
 
 
 def _waited_alone(seen: View) -> float:
