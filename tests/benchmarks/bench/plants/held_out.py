@@ -40,7 +40,7 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "script, overload", ("capacity",), "base=0 sort=0.02", rate=160),
     Plant(SLIPWAY, "lock of 40 ms", ("serial",), "base=0.001 lock=0.04", rate=18),
     Plant(SLIPWAY, "timer of 60 ms", ("batch_timer",), network=MIDDLE, serve=LONG_TIMER, rate=10),
-    Plant(SLIPWAY, "deep network", ("hardware", "model_size"), network=DEEP, rate=8, rows=8),
+    Plant(SLIPWAY, "deep network", ("hardware", "model_size"), network=DEEP, rate=8, rows=48),
     Plant(SLIPWAY, "script of 80 ms", ("hardware",), "base=0 sort=0.08", rate=4),
     Plant(SLIPWAY, "body of 120 kB", ("codec",), network=BROAD, rate=30, rows=2),
     Plant(SLIPWAY, "SIGSTOP of 150 ms", ("stall",), network=MIDDLE, rate=60, around=stopping(1.2, 0.15)),

@@ -164,8 +164,8 @@ def test_first_requests_are_timed_one_by_one_and_a_failure_is_an_error() -> None
         place = target.parse(url)
         rendered = wire.render(place, Payload("p", JSON, b"{}"), CARRIERS["none"])
         assert len(burst.one_by_one(place, rendered, 3, 5.0)) == 3
-    with serving(answer=b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n") as url:
-        with pytest.raises(Unusable, match="500"):
-            burst.one_by_one(target.parse(url), rendered, 3, 5.0)
+    failing = serving(answer=b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+    with failing as url, pytest.raises(Unusable, match="500"):
+        burst.one_by_one(target.parse(url), rendered, 3, 5.0)
     with pytest.raises(Unusable, match="does not answer"):
         burst.one_by_one(target.parse("http://127.0.0.1:1/predict"), rendered, 3, 5.0)
