@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,8 +21,14 @@ MOST_COLD = 0.7
 """Of the requests; the later ones must show that the server is quick."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
-MIN_PER_PAYLOAD = 10
+MIN_PER_KIND, MIN_PER_PAYLOAD = 4, 10
+"""Requests of one size, and of one of several bodies of the same size: more, because many bodies differ by chance."""
+SIZES_PER_DOUBLING = 2
 MIN_REQUESTS = 10
+MOST_SMALL = 30
+"""Fewer requests say nothing of a cold start."""
+CHANCE = 3.0
+"""Standard deviations of a count of requests that are no other client."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -185,7 +192,7 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     ok = columns["outcome"] == Outcome.OK
     latency_ms = ((columns["last_byte_ns"] - columns["due_ns"])[ok]) / 1e6
     due = columns["due_ns"][ok]
-    if len(latency_ms) < 3 * MIN_PER_PAYLOAD:
+    if len(latency_ms) < MOST_SMALL:
         return None
     later_ms = float(np.median(latency_ms[-(len(latency_ms) // 4) :]))
     limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
@@ -204,19 +211,29 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
 
 def _of_payloads(window: Columns, tail: NDArray[np.intp]) -> tuple[float, frozenset[int]]:
     """The latency that the payloads around the tail take more than a typical one; and the payloads that take twice
-    as long as the typical one."""
+    as long as the quickest.
+
+    Payloads of about one size count as one kind: of many bodies each is sent seldom.
+    """
     ok = window["outcome"] == Outcome.OK
     payload = window["payload"][ok]
     latency_ms = (window["last_byte_ns"] - window["due_ns"])[ok] / 1e6
-    kinds = [kind for kind in np.unique(payload).tolist() if int((payload == kind).sum()) >= MIN_PER_PAYLOAD]
-    if len(kinds) < 2 or not len(tail) or len(payload) <= int(tail.max()):
+    if not len(tail) or len(payload) <= int(tail.max()):
         return 0.0, frozenset()
-    # The quicker half of each payload's requests: those that waited least for others.
-    own_ms = {kind: float(np.quantile(latency_ms[payload == kind], 0.25)) for kind in kinds}
-    usual_ms = float(np.median(list(own_ms.values())))
+    kind = np.round(SIZES_PER_DOUBLING * np.log2(np.maximum(window["bytes_out"][ok], 1))).astype(np.int64)
+    least = MIN_PER_KIND
+    if len(np.unique(kind)) < 2:
+        kind, least = payload, MIN_PER_PAYLOAD
+    # The quicker half of each kind's requests: those that waited least for others.
+    counts = {one: int((kind == one).sum()) for one in np.unique(kind).tolist()}
+    own_ms = {one: float(np.quantile(latency_ms[kind == one], 0.25)) for one, count in counts.items() if count >= least}
+    if len(own_ms) < 2:
+        return 0.0, frozenset()
     least_ms = min(own_ms.values())
-    more = [max(own_ms.get(kind, usual_ms) - least_ms, 0.0) for kind in payload[tail].tolist()]
-    return float(np.mean(more)), frozenset(kind for kind, ms in own_ms.items() if ms > 2 * least_ms)
+    usual_ms = float(np.median([own_ms[one] for one in kind.tolist() if one in own_ms]))
+    more = [max(own_ms.get(one, usual_ms) - least_ms, 0.0) for one in kind[tail].tolist()]
+    slow = [one for one, ms in own_ms.items() if ms > 2 * least_ms]
+    return float(np.mean(more)), frozenset(payload[np.isin(kind, slow)].tolist())
 
 
 def _host(observed: Observations) -> Host:
@@ -252,7 +269,10 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
     totals = timeline.totals
     share = None
     if totals is not None and totals.requests > 0 and totals.seconds > 0:
-        share = min(ours_per_s * totals.seconds / totals.requests, 1.0)
+        ours = ours_per_s * totals.seconds
+        # Scrapes do not begin and end with the load, so that a few requests more are nobody's.
+        others = totals.requests - ours
+        share = min(ours / totals.requests, 1.0) if others > CHANCE * math.sqrt(totals.requests) else 1.0
     bandwidth = observed.memory.bytes_per_s if observed.memory is not None else None
     return Model(
         utilisation=main.utilisation,

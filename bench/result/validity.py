@@ -128,8 +128,10 @@ def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: i
     sent_at = np.flatnonzero(sent)
     some = max(int(EDGE_SHARE * len(sent_at)), EDGE_REQUESTS)
     first, last = sent_at[:some], sent_at[-some:]
-    due_span, send_span = (float(np.median(at[last]) - np.median(at[first])) for at in (due_ns, send_ns))
-    stretched = due_span / send_span if send_span > due_span else 1.0
+    # When the generator reached them: a wait for a connection is the server's.
+    spans = (float(np.median(at[last]) - np.median(at[first])) for at in (due_ns, columns["picked_ns"]))
+    due_span, picked_span = spans
+    stretched = due_span / picked_span if picked_span > due_span else 1.0
     return float(sent.sum()) / expected * stretched
 
 

@@ -30,8 +30,8 @@ ON_FASTAPI = (
     Plant(FASTAPI, "SIGSTOP of 150 ms", ("stall",), rate=60, around=stopping(1.2, 0.15)),
     Plant(FASTAPI, "quota of half a core", ("cpu_quota",), "spin=0.02", rate=18, around=quota(0.5)),
     Plant(FASTAPI, "2 burners", ("neighbour",), "base=0.008", rate=25, around=burners(2)),
-    Plant(FASTAPI, "link of 8 Mbit/s", ("bandwidth",), numbers=(6_000,), rate=5, link=SLOW_LINK),
-    Plant(FASTAPI, "netem delay", ("network_latency",), rate=15, link="netem delay 30ms"),
+    Plant(FASTAPI, "link of 8 Mbit per s", ("bandwidth",), numbers=(6_000,), rate=5, link=SLOW_LINK),
+    Plant(FASTAPI, "35 ms away", ("network_latency",), rate=15, around=proxied("delay", 0.035)),
     Plant(FASTAPI, "another client, more", ("other_traffic",), "base=0.002 lock=0.015", rate=10, other_rate=45.0),
 )  # fmt: skip
 ON_SLIPWAY = (
@@ -46,8 +46,8 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "SIGSTOP of 150 ms", ("stall",), network=MIDDLE, rate=60, around=stopping(1.2, 0.15)),
     Plant(SLIPWAY, "quota of a tenth", ("cpu_quota",), "base=0.008", rate=8, around=quota(0.1)),
     Plant(SLIPWAY, "3 burners", ("neighbour",), "base=0.008", rate=25, around=burners(3)),
-    Plant(SLIPWAY, "link of 8 Mbit/s", ("bandwidth",), network=BROAD, rate=4, link=SLOW_LINK),
-    Plant(SLIPWAY, "netem delay", ("network_latency",), network=MIDDLE, rate=15, link="netem delay 30ms"),
+    Plant(SLIPWAY, "link of 8 Mbit per s", ("bandwidth",), network=BROAD, rate=4, link=SLOW_LINK),
+    Plant(SLIPWAY, "35 ms away", ("network_latency",), network=MIDDLE, rate=15, around=proxied("delay", 0.035)),
     Plant(SLIPWAY, "another client, more", ("other_traffic",), "base=0.001 lock=0.02", rate=10, other_rate=35.0),
     Plant(SLIPWAY, "one input in twenty", ("input_size",), "length=0.000002", numbers=(*[100] * 19, 50_000), rate=12),
     Plant(SLIPWAY, "cold start of 4 s", ("cold_start",), "cold=4", rate=25, warmup_s=0.0),
@@ -66,7 +66,7 @@ ON_LITSERVE = (
     Plant(LITSERVE, "SIGSTOP of 250 ms", ("stall",), rate=20, around=stopping(1.5, 0.25)),
     Plant(LITSERVE, "quota of half a core", ("cpu_quota",), "spin=0.02", rate=12, around=quota(0.5)),
     Plant(LITSERVE, "2 burners", ("neighbour",), "base=0.008", rate=20, around=burners(2)),
-    Plant(LITSERVE, "netem delay", ("network_latency",), rate=12, link="netem delay 30ms"),
+    Plant(LITSERVE, "35 ms away", ("network_latency",), rate=12, around=proxied("delay", 0.035)),
     Plant(LITSERVE, "another client, more", ("other_traffic",), "base=0.001 sleep=0.015", rate=10, other_rate=40.0),
 )
 ON_MLSERVER = (
@@ -82,7 +82,7 @@ ON_MLSERVER = (
     Plant(MLSERVER, "SIGSTOP of 250 ms", ("stall",), rate=18, around=stopping(1.5, 0.25)),
     Plant(MLSERVER, "quota of half a core", ("cpu_quota",), "spin=0.02", rate=14, around=quota(0.5)),
     Plant(MLSERVER, "2 burners", ("neighbour",), "base=0.008", rate=20, around=burners(2)),
-    Plant(MLSERVER, "link of 8 Mbit/s", ("bandwidth",), numbers=(5_000,), rate=4, link=SLOW_LINK),
+    Plant(MLSERVER, "link of 8 Mbit per s", ("bandwidth",), numbers=(5_000,), rate=4, link=SLOW_LINK),
 )  # fmt: skip
 TWO_AT_ONCE = (
     Plant(
