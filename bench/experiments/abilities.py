@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..explain import interventions
 from ..explain.interventions import Subject
+from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
 from ..observe import held, tree
@@ -70,5 +71,6 @@ def generated_rows(found: RunRecord) -> int:
 
 
 def _collects(found: RunRecord) -> bool:
-    """Whether the server told of a pause of its garbage collector while it was loaded."""
-    return found.host is not None and any(one.kind == "gc" for one in found.host.pauses)
+    """Whether the server told of a pause of its garbage collector that was long enough for a stall."""
+    pauses = found.host.pauses if found.host is not None else ()
+    return any(one.kind == "gc" and one.lasted_s * 1e3 >= MIN_STALL_MS for one in pauses)
