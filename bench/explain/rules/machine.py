@@ -7,6 +7,8 @@ from ..findings import Finding, Taken, View
 RUN_DELAY = 0.25
 OTHERS = 0.25
 CROWDED = 1.25
+SLOWEST = 8
+"""Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
 FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
 
@@ -19,7 +21,7 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     of = f" (quota {quota:g} cores)" if quota is not None else ""
     text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
     whole_ms = max(facts.p99_ms - min(seen.work_ms, facts.p99_ms), 0.0)
-    return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, 5 * throttled), (text,))
+    return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, SLOWEST * throttled), (text,))
 
 
 def threads(seen: View, taken: Taken) -> Finding | None:

@@ -90,7 +90,7 @@ def capacity(seen: View, taken: Taken) -> Finding | None:
             host.server_cores / cores if host.server_cores is not None and cores else 0.0,
             host.busiest_thread if host.busiest_thread is not None else 0.0,
         )
-    if use < 0.6 or wait_ms < 0.25 * facts.p99_ms:
-        return None
+    if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or "cpu_quota" in taken:
+        return None  # a quota that stops the server is its capacity
     evidence.append(f"the server was busy {use:.0%} of the time at {load.answered_per_s:,.1f}/s, so that requests wait")
     return Finding("capacity", 0.4 * wait_ms, wait_ms, tuple(evidence))

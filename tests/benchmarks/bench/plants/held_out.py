@@ -7,7 +7,7 @@ from .plant import FASTAPI, LITSERVE, MLSERVER, SLIPWAY, Plant
 
 LONG_TIMER = ("--max-queue-delay-us", "60000")
 SLOW_LINK = "tbf rate 8mbit burst 8kb latency 800ms"
-MIDDLE, BROAD, DEEP = (128, 256, 3), (6_000, 64, 1), (512, 1_500, 10)
+MIDDLE, BROAD, DEEP = (128, 256, 3), (6_000, 64, 1), (256, 2_500, 10)
 """Dense networks: inputs, hidden size, layers."""
 
 ON_FASTAPI = (
@@ -40,7 +40,7 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "script, overload", ("capacity",), "base=0 sort=0.02", rate=160),
     Plant(SLIPWAY, "lock of 40 ms", ("serial",), "base=0.001 lock=0.04", rate=18),
     Plant(SLIPWAY, "timer of 60 ms", ("batch_timer",), network=MIDDLE, serve=LONG_TIMER, rate=10),
-    Plant(SLIPWAY, "deep network", ("hardware", "model_size"), network=DEEP, rate=8, rows=48),
+    Plant(SLIPWAY, "deep network", ("hardware", "model_size"), network=DEEP, rate=8, rows=4),
     Plant(SLIPWAY, "script of 80 ms", ("hardware",), "base=0 sort=0.08", rate=4),
     Plant(SLIPWAY, "body of 120 kB", ("codec",), network=BROAD, rate=30, rows=2),
     Plant(SLIPWAY, "SIGSTOP of 150 ms", ("stall",), network=MIDDLE, rate=60, around=stopping(1.2, 0.15)),
