@@ -19,7 +19,7 @@ from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
 from .blobs import read_blob, write_blob
 from .fitting import check_shape, decode_plan
-from .json_documents import dump, parse
+from .json_documents import are_large, dump, parse
 from .nested import NestedReader, may_hold_booleans, shown
 
 STYLE = "open_inference"
@@ -83,7 +83,7 @@ class OpenInference:
         if payload.request_id is not None:
             reply["id"] = payload.request_id
         reply["outputs"] = rows
-        text = dump(reply)
+        text = dump(reply, are_large(outputs))
         return _framed(text, blobs, phrasing.by_media_type) if blobs else (text, b"application/json", [])
 
 

@@ -11,13 +11,13 @@ from ..cache import digest
 from ..codecs import Codec, Encoded
 from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
-from ..ragged import held_bytes
+from ..ragged import held_bytes, size_of
 from ..request import Head, Headers, InferRequest, Payload
 from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
-from .failure import send_failure
-from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of, size_of
+from .failure import release, send_failure
+from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
 from .response_headers import requested_headers
 
@@ -228,6 +228,8 @@ def fail(request: InferRequest, exchange: Exchange) -> None:
     """Count and send the error of a request; nothing is sent to a client that has left."""
     error = request.error or ClientGone("the client closed the connection before its response was ready")
     exchange.model.metrics.answers[error.code] += 1
-    if not isinstance(error, ClientGone):
+    if isinstance(error, ClientGone):
+        release(error)
+    else:
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True
