@@ -54,7 +54,7 @@ def infer(
         request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
         _submit(request, exchange)
     except SlipwayError as error:
-        model.metrics.answers[error.code] += 1
+        model.metrics.fail(error.code, head.received_ns)
         send_failure(error, head, responder)
         return None
     if model.watch is not None:
@@ -103,7 +103,7 @@ def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Respo
     try:
         model.scheduler.foresee(header_deadline_ns(model, head))
     except SlipwayError as error:
-        model.metrics.answers[error.code] += 1
+        model.metrics.fail(error.code, head.received_ns)
         send_failure(error, head, responder)
         return True
     return False
@@ -217,6 +217,7 @@ def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: 
         headers = [*headers, *requested_headers(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
+        model.metrics.cached.add(request.rows, request.picked_ns - request.decoded_ns)
     exchange.responder.send(200, content_type, body, headers)
     request.answered = True
     metrics = model.metrics
@@ -227,7 +228,7 @@ def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: 
 def fail(request: InferRequest, exchange: Exchange) -> None:
     """Count and send the error of a request; nothing is sent to a client that has left."""
     error = request.error or ClientGone("the client closed the connection before its response was ready")
-    exchange.model.metrics.answers[error.code] += 1
+    exchange.model.metrics.fail(error.code, exchange.head.received_ns)
     if not isinstance(error, ClientGone):
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True

@@ -17,7 +17,7 @@ from server.models import Models
 from server.models.versions import State
 from server.protocols.guard import Guard
 from server.protocols.listing import IN_A_TURN, send_listing
-from server.protocols.repository import Repository
+from server.protocols.open_inference.repository import Repository
 from server.protocols.sagemaker.multi_model import MultiModel
 from server.request import ColdHead, Head
 from tests.fakes import FakeResponder

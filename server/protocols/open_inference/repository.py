@@ -7,17 +7,17 @@ from typing import Any
 
 import orjson
 
-from ..errors import MalformedInput, SlipwayError
-from ..models import Models
-from ..models.follower import Follower
-from ..models.names import shown
-from ..models.versions import State
-from ..request import Head
-from . import Handler, Responder, Route
-from .background import Background
-from .failure import send_failure
-from .guard import Guard
-from .listing import send_listing
+from ...errors import MalformedInput, SlipwayError
+from ...models import Models
+from ...models.follower import Follower
+from ...models.names import shown
+from ...models.versions import State
+from ...request import Head
+from .. import Handler, Responder, Route
+from ..background import Background
+from ..failure import send_failure
+from ..guard import Guard
+from ..listing import send_listing
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
