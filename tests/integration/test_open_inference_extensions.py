@@ -240,3 +240,26 @@ def test_statistics_of_cached_responses(serve: Serve, tmp_path: Path) -> None:
     assert (stats["cache_hit"]["count"], stats["cache_miss"]["count"], stats["compute_infer"]["count"]) == (2, 1, 1)
     assert server.get("/v2/models/m/config").json()["response_cache"] == {"enable": True}
     assert json.dumps(one)
+
+
+def index_of(server: ServerProcess, **body: Any) -> dict[tuple[str, str], tuple[str, str]]:
+    """State and reason by name and version."""
+    rows = server.post("/v2/repository/index", body).json()
+    return {(row["name"], row["version"]): (row["state"], row["reason"]) for row in rows}
+
+
+def test_the_index_lists_what_is_on_disk_and_not_loaded(serve: Serve, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    for version in "12":
+        sample_models.mlp(root / "m" / version / "model.onnx")
+    server = serve(root).ready()
+    sample_models.mlp(root / "new" / "1" / "model.onnx")
+    on_disk = ("UNAVAILABLE", "it is in the model folder and not loaded")
+    assert index_of(server) == {("m", "1"): on_disk, ("m", "2"): ("READY", ""), ("new", "1"): on_disk}
+    assert set(index_of(server, ready=True)) == {("m", "2")}
+    assert server.post("/v2/repository/models/new/load", {}).status == 200
+    assert server.post("/v2/repository/models/m/unload", {}).status == 200
+    index = index_of(server)
+    assert index["new", "1"] == ("READY", "")
+    assert index["m", "2"][0] == "UNAVAILABLE"
+    assert index["m", "1"] == on_disk
