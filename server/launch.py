@@ -41,8 +41,8 @@ from .protocols import Route
 from .protocols.compression import Expander
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
-from .protocols.open_inference import OpenInference
-from .protocols.repository import EXTENSION, Repository
+from .protocols.open_inference.repository import EXTENSION, Repository
+from .protocols.open_inference.routes import OpenInference
 from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
@@ -141,6 +141,7 @@ class Slipway:
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
         self._bound: dict[str, list[bytes]] = {}
+        self._fixed: frozenset[bytes] = frozenset()  # URLs in the hot table that belong to no model
         self._guard = admin_guard(settings)
         self._hot = HotPath(
             self._lifecycle,
@@ -229,7 +230,7 @@ class Slipway:
     def _build_routes(self) -> list[Route]:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
-        expander = Expander(max_body_bytes, self._metrics)
+        expander = Expander(max_body_bytes, self._metrics, self._hot.account)
         formats = codecs(
             min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
         )
@@ -263,6 +264,7 @@ class Slipway:
         for route in routes:
             if "{" not in route.path:
                 self._enter(route, {})
+        self._fixed = frozenset(self._hot.table)
         return routes
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
@@ -277,9 +279,13 @@ class Slipway:
                 entered += [self._enter(route, {"name": name, "version": version}) for version in references]
             elif "{" in route.path:
                 entered.append(self._enter(route, {"name": name}))
+        entered[:] = [path for path in entered if path not in self._fixed]
 
     def _enter(self, route: Route, values: dict[str, str]) -> bytes:
+        """Enter a route for a model, or of the server. Where both have one URL, that of the server stays."""
         path = route.path.format(**{key: quote(value, safe="") for key, value in values.items()}).encode()
+        if path in self._fixed:
+            return path
         self._hot.table.setdefault(path, {}).update({method.encode(): route.bind(values) for method in route.methods})
         return path
 
