@@ -48,6 +48,7 @@ from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
 from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
+from .protocols.v1 import V1
 from .settings import sagemaker
 from .settings.options import Settings, aliases
 from .settings.reader import environment, unreadable_aliases
@@ -251,17 +252,19 @@ class Slipway:
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
+        v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
         if self._slowdown is not None:
-            for codec in (*formats, open_inference.codec):
+            for codec in (*formats, open_inference.codec, v1.codec):
                 self._slowdown.codec(codec)
         routes = [
             *platform_routes,
             *open_inference.routes(),
+            *v1.routes(),
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]
         for route in routes:
-            if "{" not in route.path:
+            if route.hot and "{" not in route.path:
                 self._enter(route, {})
         return routes
 
@@ -271,10 +274,15 @@ class Slipway:
             self._hot.table.pop(path, None)
         if not references:
             return
+        labels = self._models.of(name).labels
         entered = self._bound[name] = []
         for route in self._routes:
+            if not route.hot:
+                continue
             if "{version}" in route.path:
                 entered += [self._enter(route, {"name": name, "version": version}) for version in references]
+            elif "{label}" in route.path:
+                entered += [self._enter(route, {"name": name, "label": label}) for label in labels]
             elif "{" in route.path:
                 entered.append(self._enter(route, {"name": name}))
 
