@@ -39,6 +39,7 @@ from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
 from .protocols.compression import Expander
+from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
 from .protocols.open_inference import OpenInference
@@ -253,13 +254,17 @@ class Slipway:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
         v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
+        embeddings = Embeddings(self._models, self._lifecycle, self._metrics, expander, VERSION)
         if self._slowdown is not None:
             for codec in (*formats, open_inference.codec, v1.codec):
                 self._slowdown.codec(codec)
+            for writer in embeddings.writers:
+                self._slowdown.writer(writer)
         routes = [
             *platform_routes,
             *open_inference.routes(),
             *v1.routes(),
+            *embeddings.routes(),
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]
