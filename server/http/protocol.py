@@ -152,8 +152,8 @@ class HotProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the parent always closes
         """The client has sent its last byte. Returns True if a response is due, which it may still read."""
-        if not (self._active or self._waiting):
-            return False
+        if not (self._active or self._waiting) or self.transport.get_extra_info("sslcontext") is not None:
+            return False  # a TLS connection has no half-closed state
         watch = HalfClosed(self.transport, self.loop, self._may_probe)
         if watch.has_left():
             return False

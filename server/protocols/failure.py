@@ -58,6 +58,8 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     elif isinstance(error, (errors.NotReady, errors.ServerFull)):
         headers.append((b"retry-after", b"1"))
+    elif isinstance(error, errors.Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     status, identity = status_of(error), request_id(head)
     # Retryable failures are frequent under load, and another version of HTTP is the client's error. The others need an
     # operator.

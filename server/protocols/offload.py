@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..codecs import Codec
+from ..codecs import Writer
 from ..conversion.process import ConversionProcess
 from ..tensors import TensorSpec
 
@@ -43,8 +43,8 @@ class Place(enum.Enum):
     PROCESS = enum.auto()
 
 
-def place_of(codec: Codec, size_bytes: int, tensors: Sequence[TensorSpec]) -> Place:
-    """The place for this codec, more than ``LARGE_BYTES`` and these inputs or outputs."""
+def place_of(codec: Writer, size_bytes: int, tensors: Sequence[TensorSpec]) -> Place:
+    """The place for this codec or writer, more than ``LARGE_BYTES`` and these inputs or outputs."""
     if codec.interpreted or any(one.dtype.numpy.kind == "O" for one in tensors):
         return Place.PROCESS if size_bytes > PROCESS_BYTES else Place.THREAD
     return Place.THREAD if size_bytes > BULK_BYTES else Place.LOOP
