@@ -17,8 +17,10 @@ R = TypeVar("R")
 class Run(Protocol):
     """The facts of a finished batch that are counted."""
 
+    picked_ns: int
     assembled_ns: int
     computed_ns: int
+    finished_ns: int
     length: int
     rows: int
 
