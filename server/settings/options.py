@@ -164,6 +164,9 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
         least=0,
     )
+    grpc_port: int = option(
+        -1, "port of the Open Inference Protocol over gRPC; 0 takes a free one, -1: no gRPC", group="http", least=-1
+    )
     backlog: int = option(2048, "connections that may wait to be accepted", group="http", least=1)
     max_body_mb: float = option(
         30.0,
