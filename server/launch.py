@@ -275,7 +275,7 @@ class Slipway:
     def _build_routes(self) -> list[Route]:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
-        expander = Expander(max_body_bytes, self._metrics)
+        expander = Expander(max_body_bytes, self._metrics, self._hot.account)
         formats = codecs(
             min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
         )

@@ -11,11 +11,12 @@ import numpy as np
 
 from ..codecs import Encoded
 from ..codecs.blobs import read_blob, write_blob
+from ..codecs.classification import best_classes, class_count
 from ..codecs.fitting import check_shape, decode_plan
 from ..codecs.nested import shown
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
-from ..tensors import RAW_BYTES, Array, DType, ModelSpec, TensorSpec, describe_shape
+from ..tensors import BY_NAME, RAW_BYTES, Array, DType, ModelSpec, TensorSpec, describe_shape
 from . import wire
 from .inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse
 
@@ -40,9 +41,11 @@ PACKED = frozenset(("BOOL", "FP32", "FP64"))
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """How to write the response: outputs as typed contents, or raw."""
+    """How to write the response: outputs as typed contents, or raw; the number of classes of each output, 0 for its
+    values, or nothing where no output has classes."""
 
     typed: bool
+    classes: tuple[int, ...] = ()
 
 
 class InferMessages:
@@ -80,18 +83,22 @@ class InferMessages:
 
     def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
         """Write a serialized ModelInferResponse. Raises NotAcceptable for a dtype that typed contents cannot hold."""
-        typed = isinstance(payload.notes, Phrasing) and payload.notes.typed
+        phrasing = payload.notes if isinstance(payload.notes, Phrasing) else Phrasing(typed=False)
         response = ModelInferResponse(model_name=name, model_version=version, id=payload.request_id or "")
         raw: list[bytes] = []
         for index in payload.wanted if payload.wanted is not None else range(len(outputs)):
             array, tensor = outputs[index], spec.outputs[index]
+            dtype = tensor.dtype
+            if phrasing.classes and phrasing.classes[index]:
+                array = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
+                dtype = BY_NAME["BYTES"]
             row = response.outputs.add()
-            row.name, row.datatype = tensor.name, tensor.dtype.name
+            row.name, row.datatype = tensor.name, dtype.name
             row.shape.extend(array.shape)
-            if typed:
-                _write_typed(array, tensor, row.contents)
+            if phrasing.typed:
+                _write_typed(array, tensor.name, dtype, row.contents)
             else:
-                raw.append(write_blob(array, tensor.dtype))
+                raw.append(write_blob(array, dtype))
         return wire.with_raw_outputs(response.SerializeToString(), raw), MEDIA_TYPE.encode(), []
 
 
@@ -155,11 +162,11 @@ def _strings(values: Sequence[bytes], shape: tuple[int, ...], tensor: TensorSpec
     return array.reshape(shape)
 
 
-def _write_typed(array: Array, tensor: TensorSpec, contents: InferTensorContents) -> None:
-    field = CONTENTS.get(tensor.dtype.name)
+def _write_typed(array: Array, name: str, dtype: DType, contents: InferTensorContents) -> None:
+    field = CONTENTS.get(dtype.name)
     if field is None:
-        raise NotAcceptable(f'output "{tensor.name}": {tensor.dtype.name} has no typed contents; ask for raw ones')
-    getattr(contents, field).extend(_elements(array, tensor.dtype))
+        raise NotAcceptable(f'output "{name}": {dtype.name} has no typed contents; ask for raw ones')
+    getattr(contents, field).extend(_elements(array, dtype))
 
 
 def _elements(array: Array, dtype: DType) -> list[Any]:
@@ -187,17 +194,16 @@ def _wanted(
         return None, Phrasing(default is False)
     index_of = {tensor.name: index for index, tensor in enumerate(spec.outputs)}
     wanted: list[int] = []
-    binary = []
+    binary, classes = [], [0] * len(spec.outputs)
     for row in message.outputs:
         index = index_of.get(row.name)
         if index is None or index in wanted:
             known = ", ".join(f'"{name}"' for name in index_of)
             raise MalformedInput(f"output {shown(row.name)} is unknown or asked for twice; the model has {known}")
         own = _values(row.parameters)
-        if own.get("classification"):
-            raise MalformedInput(f"output {shown(row.name)}: the classification extension is not supported")
+        classes[index] = class_count(own.get("classification"), spec.outputs[index])
         if "shared_memory_region" in own:
             raise MalformedInput(f"output {shown(row.name)}: shared memory is not supported")
         binary.append(own.get("binary_data", default))
         wanted.append(index)
-    return tuple(wanted), Phrasing(all(one is False for one in binary))
+    return tuple(wanted), Phrasing(all(one is False for one in binary), tuple(classes) if any(classes) else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter_ns
 
@@ -17,8 +17,9 @@ from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
 from .failure import send_failure
-from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of, size_of
+from .offload import LARGE_BYTES, Call, Place, elsewhere, on_thread, place_of, size_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
+from .response_encoding import SMALLEST_BYTES, compressed, encoding_for
 from .response_headers import requested_headers
 
 log = logging.getLogger("slipway.inference")
@@ -26,6 +27,9 @@ log = logging.getLogger("slipway.inference")
 NO_PAYLOAD = Payload((), 1)
 NO_PARAMETERS: Mapping[str, str] = {}
 CACHE = b"x-slipway-cache"
+
+Send = Callable[[InferRequest, Exchange, bytes, bytes, Headers], None]
+"""Sends a body with its content type and headers."""
 
 
 def infer(
@@ -192,12 +196,12 @@ def _encode(request: InferRequest, writer: Codec, outputs: Sequence[Array], call
     return encoded
 
 
-def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
+def _encoded(request: InferRequest, end: Encoded | BaseException, send: Send | None = None) -> None:
     """Send a response that was encoded on another thread, or the error of its encoding. Raises nothing."""
     exchange: Exchange = request.context
     if not isinstance(end, BaseException) and not request.abandoned:
         try:
-            _send(request, exchange, *end)
+            (send or _send)(request, exchange, *end)
         except Exception as error:  # noqa: BLE001 - logged there
             request.rescue(error)
         return
@@ -211,6 +215,17 @@ def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
 
 
 def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
+    """Send an encoded response; one that is large enough is compressed on another thread if the client accepts that."""
+    if len(body) >= SMALLEST_BYTES:
+        encoding = encoding_for(exchange.head)
+        if encoding:
+            work = partial(compressed, (body, content_type, headers), encoding)
+            on_thread(work, partial(_encoded, request, send=_deliver))
+            return
+    _deliver(request, exchange, body, content_type, headers)
+
+
+def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
     model, head = exchange.model, exchange.head
     encoded_ns = perf_counter_ns()
     if exchange.timing_header or exchange.echo:

@@ -32,6 +32,7 @@ from .. import repository
 from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .host import compare_host
+from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
@@ -166,7 +167,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
-        spec=wired.spec,
+        spec=with_labels(wired.spec, manifest.labels),
         artifact=build.artifact,
         session=StepSessions([one.step.session for one in steps]),
         scheduler=pipeline,

@@ -24,7 +24,9 @@ from .configuration import configuration
 from .metadata import describe
 from .statistics import statistics
 
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics"]
+EXTENSIONS = [
+    *("binary_tensor_data", "classification", "model_configuration", "parameters", "schedule_policy", "statistics")
+]
 """What the routes of this module provide beyond the protocol's core, in Triton's words."""
 TAG = "Open Inference Protocol"
 ROOT = "/v2/models/{name}"

@@ -261,3 +261,15 @@ def test_bytes_that_are_no_message_are_malformed(body: bytes, padding: int) -> N
     whole = ModelInferRequest(raw_input_contents=[bytes(padding)] if padding else []).SerializeToString() + body
     with pytest.raises(SlipwayError, match="not a well-formed ModelInferRequest"):
         CODEC.decode(whole, HEAD, {}, FLOATS)
+
+
+def test_the_best_classes_of_an_output_are_strings_of_each_row() -> None:
+    message = raw(1.0, 2.0)
+    message.outputs.add(name="y").parameters["classification"].int64_param = 1
+    message.outputs.add(name="z")
+    out = encode(decode(message), np.array([[0.5, 2.0]], np.float32), np.ones((1, 2), np.float16))
+    assert [(one.datatype, list(one.shape)) for one in out.outputs] == [("BYTES", [1, 1]), ("FP16", [1, 2])]
+    assert out.raw_output_contents[0][4:] == b"2.0:1"
+    message.outputs[0].parameters["classification"].int64_param = -1
+    with pytest.raises(MalformedInput, match="classification"):
+        decode(message)

@@ -66,8 +66,15 @@ class FakeRegistry:
         return list(self._models)
 
 
+class EmptyFolder:
+    """A follower of a folder without models."""
+
+    async def on_disk(self) -> list[Any]:
+        return []
+
+
 def repository_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return Repository(cast(Models, registry), cast(Any, None), Guard()).index
+    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), Guard()).index
 
 
 def multi_model_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
