@@ -56,13 +56,19 @@ def head_of(path: bytes, context: Any, begun_ns: int, method: bytes = b"POST") -
 
     The host is this machine: a listener on a loopback address has no other callers, and browsers have no way to it.
     """
-    headers: Headers = [(b"host", b"localhost")]
-    for name, value in context.invocation_metadata():
-        headers.append((name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace")))
+    headers: Headers = [(b"host", b"localhost"), *metadata_of(context)]
     left_s = context.time_remaining()
     if left_s is not None:
         headers.append((DEADLINE, b"%.3f" % max(left_s * 1e3, LEAST_MS)))
     return Head(method, path, headers, begun_ns, begun_ns)
+
+
+def metadata_of(context: Any) -> Headers:
+    """The metadata of a call as headers."""
+    return [
+        (name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
+        for name, value in context.invocation_metadata()
+    ]
 
 
 async def refuse(context: Any, reply: Reply) -> NoReturn:

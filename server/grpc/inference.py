@@ -106,8 +106,8 @@ class Inference:
             context.set_trailing_metadata(trailing(reply.headers))
         return reply.body
 
-    async def stream(self, context: Any) -> None:
-        """Requests to responses, in the order of the requests. An error is a response, and the stream goes on."""
+    async def stream(self, _: Any, context: Any) -> None:
+        """Requests, read from the context, to responses, in their order. An error is a response; the stream goes on."""
         waiting: asyncio.Queue[Running | None] = asyncio.Queue()
         room = asyncio.Semaphore(STREAMED)
         reading = asyncio.ensure_future(self._read(context, waiting, room))

@@ -10,13 +10,15 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..errors import BadSetting
+from ..errors import BadSetting, Unauthorized
 from ..http.limits import ProcessAccount
 from ..lifecycle import Lifecycle
 from ..models import Models
 from ..observe.metrics import Metrics
 from ..protocols import Route
-from .call import guarded
+from ..protocols.api_keys import ApiKeys
+from ..request import Head
+from .call import guarded, metadata_of
 from .control import REFUSED, Control
 from .health import SERVICE as HEALTH
 from .health import Health
@@ -25,6 +27,9 @@ from .inference import Inference
 log = logging.getLogger("slipway.grpc")
 
 SERVICE = "inference.GRPCInferenceService"
+
+OPEN = frozenset(("ServerLive", "ServerReady"))
+"""Calls that need no API key."""
 
 STREAMS = 1_024
 """Calls of one connection that are under way; further ones wait at the client."""
@@ -56,8 +61,13 @@ class Listener:
         account: ProcessAccount,
         routes: Sequence[Route],
         limits: Limits,
+        keys: ApiKeys | None = None,
     ) -> None:
-        """``routes``: those that answer all calls but inference. ``account``: received bytes of the whole server."""
+        """``routes``: those that answer all calls but inference. ``account``: received bytes of the whole server.
+
+        ``keys``: what calls need in their metadata, except for health and reflection; None: nothing.
+        """
+        self._keys = keys
         self.inference = Inference(models, lifecycle, metrics, account)
         self._health = Health(lifecycle, (SERVICE,))
         self._control = Control(routes)
@@ -87,9 +97,10 @@ class Listener:
 
     def _methods(self) -> Any:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
-        table = {name: unary(_guarded(call)) for name, call in self._control.handlers().items()}
-        table["ModelInfer"] = unary(_guarded(self.inference.unary))
-        table["ModelStreamInfer"] = stream(_guarded_stream(self.inference.stream))
+        calls = self._control.handlers()
+        table = {name: unary(_guarded(call, None if name in OPEN else self._keys)) for name, call in calls.items()}
+        table["ModelInfer"] = unary(_guarded(self.inference.unary, self._keys))
+        table["ModelStreamInfer"] = stream(_guarded(self.inference.stream, self._keys))
         return grpc.method_handlers_generic_handler(SERVICE, table)
 
     def _health_methods(self) -> Any:
@@ -118,18 +129,21 @@ class Refusals(grpc.GenericRpcHandler):  # type: ignore[misc]  # the class that 
         return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _guarded(call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _guarded(call: Callable[[Any, Any], Any], keys: ApiKeys | None = None) -> Callable[[Any, Any], Any]:
+    """The handler of a call, whose unexpected errors are hidden. With ``keys`` it needs one of them."""
+
     async def handle(body: Any, context: Any) -> Any:
         return await guarded(context, call(body, context))
 
-    return handle
+    async def handle_with_key(body: Any, context: Any) -> Any:
+        assert keys is not None
+        try:
+            keys.check(Head(b"POST", b"", metadata_of(context)))
+        except Unauthorized as error:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        return await guarded(context, call(body, context))
 
-
-def _guarded_stream(call: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    async def handle(_: Any, context: Any) -> Any:  # the requests are read from the context
-        return await guarded(context, call(context))
-
-    return handle
+    return handle if keys is None else handle_with_key
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:

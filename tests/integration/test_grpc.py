@@ -331,3 +331,24 @@ def test_many_threads_of_one_client(client: Client) -> None:
     for one in threads:
         one.join()
     assert not wrong
+
+
+def test_calls_need_a_key_where_the_routes_need_one(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("secret\n")
+    model = sample_models.mlp(tmp_path / "mlp.onnx")
+    server = serve(model, "--grpc-port", "0", "--api-keys-file", str(tmp_path / "keys")).ready()
+    with client_of(server) as client:
+        assert client.call("ServerReady").ready
+        for method in ("ModelInfer", "ModelMetadata", "RepositoryIndex"):
+            assert client.failure(method)[0] == "UNAUTHENTICATED"
+        with pytest.raises(grpc.RpcError) as caught:
+            list(client.stream([infer_request(X)]))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        for pair in (("x-api-key", "secret"), ("authorization", "Bearer secret")):
+            assert client.call("ModelInfer", infer_request(X), metadata=[pair]).outputs
+
+
+def test_a_port_without_tls_does_not_bypass_a_certificate(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.mlp(tmp_path / "mlp.onnx"), "--grpc-port", "0", "--tls-cert", str(tmp_path / "none"))
+    assert server.exit_code() == 1
+    assert "would bypass --tls-cert" in server.log()
