@@ -54,8 +54,8 @@ class Follower:
         new. Raises UnknownModel when the folder has no such model, and the errors of
         the load.
         """
-        found = [one for one in self._wanted(await self._scan()) if one.name == name]
-        wanted = [replace(one, overrides=overrides) for one in found]
+        newest = [one for one in self._wanted(await self._scan()) if one.name == name]
+        wanted = [replace(one, overrides=overrides) for one in newest]
         if not wanted:
             raise UnknownModel(f"the model folder of this server has no model {name!r}: copy it there first")
         for found in wanted:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
+from typing import Any
 
 from ...artifact import NO_OVERRIDES, Artifact, Manifest, Overrides
 from ...cache import ResponseCache
@@ -50,7 +51,7 @@ class LoadContext:
         """The context of one model whose load call changes settings; the devices stay shared."""
         if overrides == NO_OVERRIDES:
             return self
-        given = {
+        given: dict[str, Any] = {
             "max_batch_size": overrides.max_batch_size or None,
             "batching": "off" if overrides.max_batch_size == 0 else None,
             "instances": overrides.instances,
