@@ -20,7 +20,7 @@ from . import Encoded
 from .blobs import read_blob, write_blob
 from .classification import best_classes, class_count
 from .fitting import check_shape, decode_plan
-from .json_documents import dump, parse
+from .json_documents import are_large, dump, parse
 from .nested import NestedReader, may_hold_booleans, shown
 
 STYLE = "open_inference"
@@ -91,7 +91,7 @@ class OpenInference:
         if payload.request_id is not None:
             reply["id"] = payload.request_id
         reply["outputs"] = rows
-        text = dump(reply)
+        text = dump(reply, are_large(outputs))
         return _framed(text, blobs, phrasing.by_media_type) if blobs else (text, b"application/json", [])
 
 
