@@ -36,10 +36,10 @@ from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
 from .models.follower import Follower
+from .observe import process
 from .observe.device_metrics import gpu_families
 from .observe.logs import LogWriter
 from .observe.metrics import Metrics
-from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
 from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
@@ -287,11 +287,8 @@ class Slipway:
         self._server.should_exit = True
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
-        collections, lag = Collections(), LoopLag(loop)
-        collections.start()
-        lag.start()
         limits = LimitFamilies(self._hot.account, self._hot.connections)
-        self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
+        self._metrics.further += process.watched(loop, available_cores(), self._slowdown is not None)
         self._metrics.further += [limits.families, self._models.loads.families]
         with contextlib.suppress(OSError):  # no driver, no GPU
             nvml = gpu.Nvml()
