@@ -238,7 +238,7 @@ def test_the_base_handler_loads_torchscript(tmp_path: Path) -> None:
     layer = torch.nn.Linear(4, 2)
     expected = layer(torch.ones(1, 4)).tolist()
     with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated, and still what archives hold
-        torch.jit.save(torch.jit.trace(layer, torch.zeros(1, 4)), str(tmp_path / "traced.pt"))
+        torch.jit.trace(layer, torch.zeros(1, 4)).save(str(tmp_path / "traced.pt"))  # type: ignore[no-untyped-call]
         handler = base(tmp_path, {"serializedFile": "traced.pt"})
     assert handler.handle([[1.0] * 4], None) == expected
 

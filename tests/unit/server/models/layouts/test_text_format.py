@@ -106,7 +106,7 @@ class Writer:
         if name in ("inner", "inners"):
             if depth > 3:
                 return ""
-            colon, (begin, end) = self.random.choice(["", ":", " : "]), self.random.choice(["{}", "<>"])
+            colon, (begin, end) = self.random.choice(["", ":", " : "]), self.random.choice([("{", "}"), ("<", ">")])
             one = f"{begin}{self.message(depth + 1)}{self.space().replace(';', '')}{end}"
             return f"{name}{colon}{one}{self.random.choice(['', ',', ';'])}"
         value = {"text": self.text, "texts": self.text, "word": self.word, "flag": self.flag}.get(name, self.number)
@@ -144,7 +144,8 @@ def test_random_texts_have_protobufs_values() -> None:
 def test_damaged_texts_are_refused_as_protobuf_refuses_them() -> None:
     """What protobuf reads has the same values here, and what it refuses is refused, except for words without a name."""
     writer, refused = Writer(SEED + 1), 0
-    pool = [*"{}<>[]:;,\"'#\\-.0x9a \n\0é", "inner", "text", "flag: 1", "large: -5", "count: -1", "small: 99999999999"]
+    pool = list("{}<>[]:;,\"'#\\-.0x9a \n\0é")
+    pool += ["inner", "text", "flag: 1", "large: -5", "count: -1", "small: 99999999999"]
     for _ in range(3000):
         text = writer.message()
         at = writer.random.randint(0, len(text))
