@@ -153,7 +153,10 @@ class Follower:
         by_name: dict[str, list[Found]] = {}
         for one in scanned:
             by_name.setdefault(one.name, []).append(one)
-        return [one for group in by_name.values() for one in group[-self._settings.keep_versions :]]
+        keep = self._settings.keep_versions
+        return [
+            one for group in by_name.values() for one in group[-(keep if group[-1].most is None else group[-1].most) :]
+        ]
 
     async def _scan(self) -> list[Found]:
         return await self._models.loads.run(
