@@ -65,6 +65,7 @@ from .watched_files import WatchedFiles, watch
 
 if TYPE_CHECKING:
     from .grpc.listener import Listener
+    from .protocols.capture import Capture
 
 log = logging.getLogger("slipway")
 
@@ -181,6 +182,7 @@ class Slipway:
         self._bound: dict[str, list[bytes]] = {}
         self._fixed: frozenset[bytes] = frozenset()  # URLs in the hot table that belong to no model
         self._guard = admin_guard(settings)
+        self._capture = self._start_capture()
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)
@@ -225,6 +227,8 @@ class Slipway:
             if task is not None:
                 task.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
+        if self._capture is not None:
+            await asyncio.to_thread(self._capture.feed.close)
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
             log.info("stopped")
@@ -315,6 +319,14 @@ class Slipway:
         self._lifecycle.move(Phase.FAILED, "the model could not be loaded")
         self._server.should_exit = True
 
+    def _start_capture(self) -> Capture | None:
+        """Data capture, if it is on; else nothing of it is imported. Raises BadSetting."""
+        if not self._settings.capture_to:
+            return None
+        from .protocols.capture import capture_of
+
+        return capture_of(self._settings, self._models)
+
     def _build_routes(self) -> list[Route]:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
@@ -347,11 +359,12 @@ class Slipway:
                 self._slowdown.codec(codec)
             for writer in embeddings.writers:
                 self._slowdown.writer(writer)
+        inference = [*platform_routes, *open_inference.routes(), *v1.routes(), *embeddings.routes()]
+        if self._capture is not None:
+            self._metrics.further.append(self._capture.feed.families)
+            inference = [self._capture.route(one) if one.infers else one for one in inference]
         routes = [
-            *platform_routes,
-            *open_inference.routes(),
-            *v1.routes(),
-            *embeddings.routes(),
+            *inference,
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]

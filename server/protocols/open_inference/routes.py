@@ -10,13 +10,14 @@ from typing import Any
 import orjson
 
 from ...codecs.open_inference import OpenInference as Codec
+from ...content_encoding import is_compressed
 from ...errors import NotReady, SlipwayError
 from ...lifecycle import Lifecycle, Phase
 from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
-from ..compression import Expander, is_compressed
+from ..compression import Expander
 from ..failure import send_failure
 from ..inference import infer, require_tensors
 from ..listing import send_listing
@@ -80,7 +81,7 @@ class OpenInference:
             Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models are ready, else 503", TAG),
             Route(STATISTICS, get, lambda _: self.statistics, "Requests, runs and their times of all models", TAG),
             *(
-                Route(root + tail, methods, bind, text, TAG, request_body=body)
+                Route(root + tail, methods, bind, text, TAG, request_body=body, infers=tail == "/infer")
                 for root in (ROOT, VERSIONED)
                 for tail, methods, bind, text, body in both
             ),

@@ -73,7 +73,7 @@ class MultiModel:
                 "Unload; responds when the memory is freed",
                 TAG,
             ),
-            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES),
+            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES, infers=True),
         ]
 
     def index(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
