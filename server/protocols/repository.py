@@ -9,7 +9,7 @@ import orjson
 
 from ..errors import MalformedInput, SlipwayError
 from ..models import Models
-from ..models.follower import Follower
+from ..models.changes import Changes
 from ..models.names import shown
 from ..models.versions import State
 from ..request import Head
@@ -29,9 +29,9 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 class Repository:
     """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
-    def __init__(self, models: Models, follower: Follower, guard: Guard) -> None:
+    def __init__(self, models: Models, changes: Changes, guard: Guard) -> None:
         self._models = models
-        self._follower = follower
+        self._changes = changes
         self._guard = guard
         self._background = Background()
 
@@ -67,12 +67,12 @@ class Repository:
         send_listing(rows, orjson.dumps, head, responder)
 
     def _load(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda: self._follower.load_newest(path["name"]))
+        return self._answering(lambda: self._changes.make("load_newest", name=path["name"]))
 
     def _unload(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda: self._models.unload(path["name"]))
+        return self._answering(lambda: self._changes.make("unload", name=path["name"]))
 
-    def _answering(self, work: Callable[[], Awaitable[None]]) -> Handler:
+    def _answering(self, work: Callable[[], Awaitable[object]]) -> Handler:
         """A handler that responds when ``work`` is done. The work continues if the client leaves."""
 
         def handle(head: Head, body: bytes, responder: Responder) -> None:

@@ -97,8 +97,8 @@ def batching_for(manifest: Manifest, settings: Settings) -> Batching:
         least = GPU_INSTANCES * len(ordinals_of(settings))
         instances, threads = settings.instances or max(declared.instances, least), settings.threads or 1
     else:
-        instances = settings.instances or declared.instances
-        fitting = max(available_cores() // instances, 1)
+        instances = settings.instances or max(declared.instances // settings.processes, 1)
+        fitting = max(available_cores(processes=settings.processes) // instances, 1)
         threads = settings.threads or (min(declared.threads, fitting) if manifest.batching else fitting)
     sizes = declared.batch_sizes
     if settings.max_batch_size:

@@ -93,7 +93,7 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         attribute=program_of(settings)[1],
         onnx_model=artifact.manifest.backend != SCRIPT,
         shims=settings.script_shims,
-        threads=settings.threads or max(available_cores() // instances, 1),
+        threads=settings.threads or max(available_cores(processes=settings.processes) // instances, 1),
         batch_size=settings.max_batch_size,
         installed=check_requirements(path.parent, settings.script_install),
         device=device_of(artifact.manifest, settings),

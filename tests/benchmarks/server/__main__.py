@@ -36,6 +36,7 @@ from tests.benchmarks.server.processes import (
     wrk,
     wrk_script,
 )
+from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
@@ -183,6 +184,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "disconnects": disconnects,
     "cycles": cycles,
     "attacks": attacks,
+    "replicas": replicas,
     "soak": soak,
 }
 """Scenarios with real servers: a number of rounds, each some seconds long."""
@@ -191,7 +193,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
         *("hot", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "soak"),
+        *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "replicas", "soak"),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")

@@ -71,7 +71,7 @@ def repository_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeRespo
 
 
 def multi_model_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return MultiModel(cast(Models, registry), cast(Any, None), Guard()).index
+    return MultiModel(cast(Models, registry), cast(Any, None), cast(Any, None), Guard()).index
 
 
 INDEXES = {"repository": repository_index, "multi-model": multi_model_index}

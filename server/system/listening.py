@@ -1,0 +1,62 @@
+"""Listening sockets: one for one process, or one for each of several processes that share a port.
+
+The kernel spreads new connections over the sockets that share a port by a hash of both addresses (SO_REUSEPORT). A
+socket whose process has ended gets no more of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from ..errors import BadSetting
+
+SHARE = getattr(socket, "SO_REUSEPORT", None)
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
+    """A listening socket; ``::`` takes IPv4 too. Raises BadSetting when the address is taken or is not of this host."""
+    with _bound(host, port) as sock:
+        sock.listen(backlog)
+        yield sock
+
+
+@contextlib.contextmanager
+def reserve(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket that gets no connections. It keeps the port for :func:`share`, and from every other server.
+
+    Raises BadSetting as :func:`listen` does, and on systems where processes cannot share a port.
+    """
+    if SHARE is None:
+        raise BadSetting("this system cannot share a port among processes; use --processes 1")
+    with _bound(host, port) as sock:
+        # Set after bind: before it, a second server would share the port instead of being refused.
+        sock.setsockopt(socket.SOL_SOCKET, SHARE, 1)
+        yield sock
+
+
+@contextlib.contextmanager
+def share(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket of one process at a reserved port. It gets its part of the connections once it listens."""
+    with _bound(host, port, shared=True) as sock:
+        yield sock
+
+
+def _bound(host: str, port: int, shared: bool = False) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared and SHARE is not None:
+            sock.setsockopt(socket.SOL_SOCKET, SHARE, 1)
+        if sock.family == socket.AF_INET6:
+            both = host == "::" and socket.has_dualstack_ipv6()
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise BadSetting(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from error
+    return sock
