@@ -11,16 +11,13 @@ from pathlib import Path
 
 from ..codecs import media
 from ..errors import BodyTooLarge, SlipwayError
-from ..ragged import held_bytes
+from ..ragged import OBJECT_BYTES, held_bytes
 from ..request import Payload
 from ..system import orphans
 from .message import Closed, receive, send
 
 KEPT = 8
 """The share of the memory of a conversion that its result may have is one divided by this."""
-
-OBJECT_BYTES = 64
-"""Memory of a short string and of its reference."""
 
 
 def main(descriptor: int) -> int:

@@ -84,6 +84,9 @@ class TestOneServer:
         assert sum(open_now) == samples["slipway_connections"] == CLIENTS + 1
         for counter in ("slipway_requests_total{outcome=ok}", "slipway_request_seconds_count"):
             assert samples[counter] - before.get(counter, 0) == CLIENTS
+        stats = pair.get("/v2/models/m/stats").json()["model_stats"][0]
+        assert stats["inference_stats"]["success"]["count"] == samples["slipway_requests_total{outcome=ok}"]
+        assert stats["batch_stats"][0]["compute_infer"]["count"] == stats["execution_count"] >= CLIENTS
         assert samples["slipway_ready"] == 1
         assert samples["slipway_replica_up{replica=0}"] == samples["slipway_replica_up{replica=1}"] == 1
         for client in clients:
