@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import uvicorn
@@ -70,6 +70,9 @@ from .system.cores import available_cores
 from .system.descriptors import connections_allowed
 from .system.listening import listen, share
 from .watched_files import WatchedFiles, watch
+
+if TYPE_CHECKING:
+    from .grpc.listener import Listener
 
 log = logging.getLogger("slipway")
 
@@ -156,6 +159,13 @@ def receive_limit(settings: Settings) -> int:
     return max(limit, least)
 
 
+def grpc_missing(error: ImportError) -> str:
+    """What is to be done where the listener for gRPC cannot be imported."""
+    if (error.name or "").endswith("inference_pb2"):
+        return "--grpc-port needs server/grpc/inference_pb2.py, which is generated: run make .venv/.all"
+    return f"--grpc-port needs the package {error.name}: install the requirements of the extra grpc"
+
+
 def refuse_on_platform(settings: Settings) -> None:
     """Raises BadSetting for API keys and TLS on SageMaker, whose platform sends no key and speaks plain HTTP."""
     wanted = [name for name in ("api_keys_file", "tls_cert") if getattr(settings, name)]
@@ -168,6 +178,8 @@ def refuse_on_platform(settings: Settings) -> None:
 
 def certificates(settings: Settings) -> Certificates | None:
     """The certificate of the settings. Raises BadSetting if it cannot be used."""
+    if settings.tls_cert and settings.grpc_port >= 0:
+        raise BadSetting("--grpc-port has no TLS and would bypass --tls-cert; leave one of them out")
     if settings.tls_cert:
         return Certificates(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
     if settings.tls_key:
@@ -224,6 +236,8 @@ class Slipway:
         )
         self._routes = self._build_routes()
         self._server = Server(self._config(), self._hot, self._terminate, self._check)
+        self._grpc: Listener | None = None
+        self._grpc_end: asyncio.Future[None] | None = None
         self._code = STOPPED
         self._lost = ""
         if member is not None:
@@ -232,10 +246,15 @@ class Slipway:
     async def run(self, sock: socket.socket) -> int:
         """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
         self._watch_itself(asyncio.get_running_loop())
+        first = self._member is None or self._member.first
+        if first:
+            await self._listen_for_grpc()
         loading = asyncio.ensure_future(self._load())
         if self._member is not None and not await self._joined(self._member, sock, loading):
             return self._code
-        if self._member is None or self._member.first:
+        if not first:
+            await self._listen_for_grpc()
+        else:
             host, port = sock.getsockname()[:2]
             scheme = "http" if self._certificates is None else "https"
             log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
@@ -243,6 +262,9 @@ class Slipway:
         await self._server.serve(sockets=[sock])
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
+        self._stop_grpc()
+        if self._grpc_end is not None:
+            await self._grpc_end
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
@@ -257,6 +279,39 @@ class Slipway:
             leave(self._code)
         return self._code
 
+    async def _listen_for_grpc(self) -> None:
+        """Listen on the port for gRPC, if there is to be one. Raises BadSetting where that is impossible."""
+        settings = self._settings
+        if settings.grpc_port < 0:
+            return
+        try:
+            from .grpc.listener import Limits, Listener
+        except ImportError as error:
+            raise BadSetting(grpc_missing(error)) from error
+        limits = Limits(
+            max_message_bytes=int(settings.max_body_mb * 1e6) or -1,
+            max_head_bytes=self._hot.max_head_bytes,
+            max_connections=self._hot.connections.limit,
+            keep_alive_s=settings.keep_alive_s,
+            shared_port=self._member is not None,
+        )
+        listener = Listener(
+            self._models, self._lifecycle, self._metrics, self._hot.account, self._routes, limits, self._keys
+        )
+        if self._slowdown is not None:
+            for codec in listener.inference.codecs:
+                self._slowdown.codec(codec)
+        port = await listener.start(settings.host, settings.grpc_port)
+        self._lifecycle.on_change = listener.refresh
+        self._grpc = listener
+        if self._member is None or self._member.first:
+            log.info("listening on grpc://%s:%d", f"[{settings.host}]" if ":" in settings.host else settings.host, port)
+
+    def _stop_grpc(self) -> None:
+        """Begin the end of the listener for gRPC, once."""
+        if self._grpc is not None and self._grpc_end is None:
+            self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
+
     def _watched(self) -> list[WatchedFiles]:
         """The files that are read again when they change."""
         watched = []
@@ -268,7 +323,7 @@ class Slipway:
 
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
-        self._lifecycle.stalled = self._models.stalled()
+        self._lifecycle.stall(self._models.stalled())
         self._report()
 
     def _report(self) -> None:
@@ -312,7 +367,7 @@ class Slipway:
             return state_of(self._models, self._follower)
 
         def hold(reason: str) -> None:
-            self._lifecycle.held = reason
+            self._lifecycle.hold(reason)
 
         member.answers.update(
             apply=apply,
@@ -489,6 +544,7 @@ class Slipway:
     def _stop(self) -> None:
         """End the server. The callers of loads get their answer now: their connections would hold up the end."""
         self._models.loads.stop()
+        self._stop_grpc()
         self._server.should_exit = True
 
 

@@ -20,7 +20,7 @@ from .. import fatal
 from ..errors import BadSetting, ModelFailed, SlipwayError
 from ..observe.logs import LOG_FORMAT, LogWriter
 from ..settings import sagemaker
-from ..settings.options import Settings, aliases
+from ..settings.options import Settings, aliases, flag
 from ..settings.reader import environment, unreadable_aliases
 from ..system import orphans
 from ..system.cores import available_cores
@@ -56,9 +56,13 @@ def supervise(settings: Settings) -> int:
         log.log(level, line)
     try:
         count = count_of(settings)
-        with reserve(settings.host, settings.port) as sock:
-            port = sock.getsockname()[1]
-            return asyncio.run(Supervisor(dataclasses.replace(settings, port=port, processes=count)).run())
+        with contextlib.ExitStack() as stack:
+            ports = {name: getattr(settings, name) for name in ("port", "grpc_port")}
+            for name, port in ports.items():
+                if port >= 0:
+                    sock = stack.enter_context(reserve(settings.host, port, flag(name)))
+                    ports[name] = sock.getsockname()[1]
+            return asyncio.run(Supervisor(dataclasses.replace(settings, **ports, processes=count)).run())
     except SlipwayError as error:
         log.critical("%s", fatal.line(error))
         return FAILED

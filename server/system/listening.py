@@ -24,14 +24,15 @@ def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def reserve(host: str, port: int) -> Iterator[socket.socket]:
+def reserve(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]:
     """A bound socket that gets no connections. It keeps the port for :func:`share`, and from every other server.
 
-    Raises BadSetting as :func:`listen` does, and on systems where processes cannot share a port.
+    ``flag``: the option that the port comes from. Raises BadSetting as :func:`listen` does, and on systems where
+    processes cannot share a port.
     """
     if SHARE is None:
         raise BadSetting("this system cannot share a port among processes; use --processes 1")
-    with _bound(host, port) as sock:
+    with _bound(host, port, flag=flag) as sock:
         # Set after bind: before it, a second server would share the port instead of being refused.
         sock.setsockopt(socket.SOL_SOCKET, SHARE, 1)
         yield sock
@@ -44,7 +45,7 @@ def share(host: str, port: int) -> Iterator[socket.socket]:
         yield sock
 
 
-def _bound(host: str, port: int, shared: bool = False) -> socket.socket:
+def _bound(host: str, port: int, shared: bool = False, flag: str = "--port") -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,6 +58,6 @@ def _bound(host: str, port: int, shared: bool = False) -> socket.socket:
     except OSError as error:
         sock.close()
         raise BadSetting(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another {flag} or --host"
         ) from error
     return sock

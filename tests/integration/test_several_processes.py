@@ -6,12 +6,16 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from server.grpc import inference_pb2 as messages
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
+from tests.integration.grpc_client import client_of, infer_request, output_of
 from tests.integration.server_process import (
     ServerProcess,
     eventually,
@@ -67,7 +71,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     directory = tmp_path_factory.mktemp("pair")
     for version in ("1", "2"):
         sample_models.fake(directory / version, name="m", version=version)
-    with server_process(directory, directory / "1", *TWO, "--slowdowns") as server:
+    with server_process(directory, directory / "1", *TWO, "--slowdowns", "--grpc-port", "0") as server:
         yield server.ready()
 
 
@@ -121,6 +125,23 @@ class TestOneServer:
         assert {pair.get("/v2/models/m").status for _ in range(CLIENTS)} == {404}
         assert pair.post("/v2/repository/models/m/load", {}).status == 200
         assert versions_that_answer(pair) == {"1"}
+
+    def test_calls_over_grpc_are_spread_counted_and_changed_together(self, pair: ServerProcess) -> None:
+        own = {"options": [("grpc.use_local_subchannel_pool", 1)]}  # a connection for each channel
+        before = pair.samples()
+        row = np.array([ROW], np.float32)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(client_of(pair, **own)) for _ in range(CLIENTS)]
+            for client in clients:
+                assert output_of(client.call("ModelInfer", infer_request(row, "m"))).tolist() == [[2.0, 4.0, 6.0, 8.0]]
+            ok = "slipway_requests_total{outcome=ok}"
+            assert pair.samples()[ok] - before[ok] == CLIENTS
+            name = {"model_name": "m"}
+            clients[0].call("RepositoryModelUnload", messages.RepositoryModelUnloadRequest(**name))
+            assert {one.failure("ModelInfer", infer_request(row, "m"))[0] for one in clients} == {"NOT_FOUND"}
+            clients[1].call("RepositoryModelLoad", messages.RepositoryModelLoadRequest(**name))
+            for client in clients:
+                client.call("ModelInfer", infer_request(row, "m"))
 
     def test_a_change_that_fails_changes_no_process(self, pair: ServerProcess, tmp_path: Path) -> None:
         before = answers(pair, "/v2/models/m")
