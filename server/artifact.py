@@ -188,11 +188,27 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a load call changes for one model, above settings and manifest. None: nothing.
+
+    ``max_batch_size`` 0: one request a run, as it is.
+    """
+
+    max_batch_size: int | None = None
+    instances: int | None = None
+    max_queue_delay_us: int | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
     ``script``: path of the user's script that serves the model, or None. ``max_batch_size``: what a ``config.pbtxt``
-    beside the model says, 0 for a model without a batch axis; None where there is no such file.
+    beside the model says, 0 for a model without a batch axis; None where there is no such file. ``overrides``: what the
+    load call says.
     """
 
     root: Path
@@ -200,6 +216,7 @@ class Artifact:
     declared: bool = True
     script: Path | None = None
     max_batch_size: int | None = None
+    overrides: Overrides = NO_OVERRIDES
 
     @property
     def model_path(self) -> Path:

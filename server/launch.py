@@ -39,10 +39,10 @@ from .models.changes import Changes
 from .models.description import describe
 from .models.follower import Follower
 from .models.state import follow, state_of
+from .observe import process
 from .observe.device_metrics import gpu_families
 from .observe.logs import LOG_FORMAT, LogWriter
 from .observe.metrics import Metrics
-from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
 from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
@@ -392,11 +392,8 @@ class Slipway:
         self._server.should_exit = True
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
-        collections, lag = Collections(), LoopLag(loop)
-        collections.start()
-        lag.start()
         limits = LimitFamilies(self._hot.account, self._hot.connections)
-        self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
+        self._metrics.further += process.watched(loop, available_cores(), self._slowdown is not None)
         self._metrics.further += [limits.families, self._models.loads.families]
         with contextlib.suppress(OSError):  # no driver, no GPU
             nvml = gpu.Nvml()

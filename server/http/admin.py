@@ -83,7 +83,7 @@ class ShadowBody(Strict):
 class SlowdownBody(Strict):
     """Extra time in one stage of every request, for some seconds."""
 
-    stage: str = Field(description="decode, queue_timer, compute, scatter or encode")
+    stage: str = Field(description="decode, queue_timer, compute, scatter or encode; gc: no garbage collection")
     extra_us: int = Field(ge=-MAX_EXTRA_US, le=MAX_EXTRA_US, description="below 0: a shorter queue_timer")
     seconds: float = Field(default=30.0, gt=0, le=MAX_SECONDS, description="then the stage is as it was")
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from ..artifact import Overrides
 from ..errors import Forbidden, SlipwayError
 from ..slowdown import Injected, Slowdown
 from .follower import Follower
@@ -38,7 +39,7 @@ class Changes:
         releases = models.releases
         self._table: dict[str, Callable[..., Any]] = {
             "load": self._load,
-            "load_newest": follower.load_newest,
+            "load_newest": self._load_newest,
             "unload": self._unload,
             "label": releases.label,
             "unlabel": releases.unlabel,
@@ -97,6 +98,9 @@ class Changes:
             if forget:
                 self._models.forget(name)
             raise
+
+    async def _load_newest(self, name: str, overrides: Values | None = None) -> None:
+        await self._follower.load_newest(name, Overrides(**(overrides or {})))
 
     async def _unload(self, name: str, version: str | None = None, forget: bool = False) -> None:
         await self._models.unload(name, version)

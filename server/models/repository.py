@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import artifact as artifacts
-from ..artifact import Artifact, Manifest
+from ..artifact import NO_OVERRIDES, Artifact, Manifest, Overrides
 from ..errors import BrokenArtifact, NoSuchArtifact
 from ..settings.options import Settings
 from ..tensors import ModelSpec
@@ -39,13 +39,17 @@ BATCH_SIZE = re.compile(r"^[^#\n]*?\bmax_batch_size\s*:\s*(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it."""
+    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it.
+
+    ``overrides``: of the call that loads it.
+    """
 
     path: Path
     name: str
     version: str
     stamp: Stamp = ()
     given: Path | None = None
+    overrides: Overrides = NO_OVERRIDES
 
 
 def scan(root: Path, settings: Settings) -> list[Found]:
@@ -130,7 +134,8 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
 def open_found(found: Found, settings: Settings) -> Artifact:
     """The artifact, under the name and version that it is served as."""
     artifact = open_artifact(found.path, settings)
-    return replace(artifact, manifest=replace(artifact.manifest, name=found.name, version=found.version))
+    manifest = replace(artifact.manifest, name=found.name, version=found.version)
+    return replace(artifact, manifest=manifest, overrides=found.overrides)
 
 
 def is_artifact(path: Path, settings: Settings) -> bool:

@@ -7,9 +7,11 @@ such as a canary's answers, are each process's own.
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..artifact import Overrides
 from .follower import Follower
 from .registry import LoadOptions, Models
 from .repository import Found
@@ -95,19 +97,21 @@ def _place(found: Found) -> Document:
         "path": str(found.path),
         "given": None if found.given is None else str(found.given),
         "stamp": [list(row) for row in found.stamp],
+        "overrides": asdict(found.overrides),
     }
 
 
 def _found(name: str, row: Document) -> Found:
     stamp = tuple((str(file), int(size), int(changed)) for file, size, changed in row["stamp"])
-    return Found(Path(row["path"]), name, row["version"], stamp, None if row["given"] is None else Path(row["given"]))
+    given = None if row["given"] is None else Path(row["given"])
+    return Found(Path(row["path"]), name, row["version"], stamp, given, Overrides(**row["overrides"]))
 
 
 async def _load(models: Models, follower: Follower, name: str, row: Document) -> None:
     """Load a version unless this very load of it is there."""
     found = _found(name, row)
     here = models.version(name, found.version)
-    if here is None or here.load != row["load"] or here.found.path != found.path:
+    if here is None or (here.load, here.found) != (row["load"], found):
         options = LoadOptions(pinned=row["pinned"], activate=False, reload=True, load=row["load"])
         await models.load_found(found, options)
     if row["followed"]:

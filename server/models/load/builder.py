@@ -47,7 +47,7 @@ class Loader:
 
     def _build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         begun_ns = perf_counter_ns()
-        build = Build(artifact, loop, self._context)
+        build = Build(artifact, loop, self._context.changed(artifact.overrides))
         if artifact.manifest.pipeline is not None:
             compare_host(artifact.manifest)
             model = pipelines.build(build)

@@ -272,7 +272,7 @@ def _schedule(
         BatchQueue(
             *(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths), closed=closed_rows(one.session)
         ),
-        one.session.run,
+        one.session.run if isinstance(one.session, DeviceSession) else step_metrics.work.measured(one.session.run),
         build.loop,
         instances=warm.instances,
         inline=warm.inline,

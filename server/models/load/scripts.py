@@ -123,6 +123,6 @@ def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
     script = LoadedScript(artifact, config)
-    threads = ThreadPool(script, name)
+    threads = ThreadPool(script, name, metrics.work.measured(script.run))
     metrics.script = lambda: {"given_up": threads.lost}
     return threads, script.most_calls

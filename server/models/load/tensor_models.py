@@ -18,7 +18,7 @@ from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
 from ...scheduling.queue import BatchQueue
-from ...scheduling.run import Join
+from ...scheduling.run import Join, RunModel
 from ...scheduling.scheduler import Scheduler
 from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
@@ -193,9 +193,15 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         closed_rows(model.session),
     )
     max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
-    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline)
+    turns = None if model.inline else build.context.turns(build.artifact.manifest, batching.threads)
+    metrics.choices = Choices(
+        model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline, shared=turns is not None
+    )
     metrics.contention = lambda: queue.running.contention
-    run, on_batch, slowdown = model.session.run, metrics.record_run, build.context.slowdown
+    run: RunModel = model.session.run
+    on_batch, slowdown = metrics.record_run, build.context.slowdown
+    if not isinstance(model.session, DeviceSession):
+        run = metrics.work.measured(run)
     if slowdown is not None:
         slowdown.hold(queue)
         run, on_batch = slowdown.around(COMPUTE, run), slowdown.around(SCATTER, on_batch)
@@ -210,7 +216,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
         join=joined_by(model.session),
-        turns=None if model.inline else build.context.turns(build.artifact.manifest, batching.threads),
+        turns=turns,
         on_batch=on_batch,
         on_device_lost=build.context.on_device_lost,
         stall_ns=limits.stall_ns,

@@ -73,7 +73,7 @@ def change(random_: random.Random, root: Path) -> tuple[str, dict[str, object]]:
         *[("load", load)] * 4,
         ("unload", dict(one)),
         ("unload", {"name": name, "forget": random_.random() < 0.5}),
-        ("load_newest", {"name": name}),
+        ("load_newest", {"name": name, "overrides": {"instances": random_.choice((None, 2))}}),
         ("label", {**one, "label": random_.choice(LABELS)}),
         ("unlabel", {"name": name, "label": random_.choice(LABELS)}),
         ("promote", dict(one)),
