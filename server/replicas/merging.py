@@ -17,6 +17,7 @@ ADDED = ("counter", "histogram", "summary")
 ADDED_GAUGES = frozenset(
     (
         *("slipway_queue_rows", "slipway_instances", "slipway_compute_threads", "slipway_step_instances"),
+        "slipway_step_queue_rows",
         *("slipway_step_compute_threads", "slipway_model_memory_bytes", "slipway_cache_bytes", "slipway_connections"),
         *("slipway_received_bytes", "slipway_received_peak_bytes", "slipway_script_worker_memory_bytes"),
         *("slipway_hanging_loads", "slipway_python_threads"),

@@ -136,10 +136,9 @@ class TestOneServer:
                 assert output_of(client.call("ModelInfer", infer_request(row, "m"))).tolist() == [[2.0, 4.0, 6.0, 8.0]]
             ok = "slipway_requests_total{outcome=ok}"
             assert pair.samples()[ok] - before[ok] == CLIENTS
-            name = {"model_name": "m"}
-            clients[0].call("RepositoryModelUnload", messages.RepositoryModelUnloadRequest(**name))
+            clients[0].call("RepositoryModelUnload", messages.RepositoryModelUnloadRequest(model_name="m"))
             assert {one.failure("ModelInfer", infer_request(row, "m"))[0] for one in clients} == {"NOT_FOUND"}
-            clients[1].call("RepositoryModelLoad", messages.RepositoryModelLoadRequest(**name))
+            clients[1].call("RepositoryModelLoad", messages.RepositoryModelLoadRequest(model_name="m"))
             for client in clients:
                 client.call("ModelInfer", infer_request(row, "m"))
 
