@@ -68,7 +68,7 @@ from .slowdown import Slowdown
 from .system import gpu, memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
-from .system.listening import listen, share
+from .system.listening import listen, often_accepted, share
 from .watched_files import WatchedFiles, watch
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Slipway:
             scheme = "http" if self._certificates is None else "https"
             log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
         self._watching = asyncio.ensure_future(watch(self._watched()))
-        await self._server.serve(sockets=[sock])
+        await self._server.serve(sockets=often_accepted(sock))
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
         self._stop_grpc()

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from ..errors import BadSetting
 
 SHARE = getattr(socket, "SO_REUSEPORT", None)
+ACCEPTS = 16
+"""Connections that one turn of the event loop accepts."""
 
 
 @contextlib.contextmanager
@@ -43,6 +45,15 @@ def share(host: str, port: int) -> Iterator[socket.socket]:
     """A bound socket of one process at a reserved port. It gets its part of the connections once it listens."""
     with _bound(host, port, shared=True) as sock:
         yield sock
+
+
+def often_accepted(sock: socket.socket) -> list[socket.socket]:
+    """A socket and duplicates of it, for an event loop to listen on. The caller closes the duplicates.
+
+    libuv accepts one connection for each descriptor in a turn. With one descriptor a thousand new connections wait for
+    a thousand turns, which are long while other connections are busy.
+    """
+    return [sock, *(sock.dup() for _ in range(ACCEPTS - 1))]
 
 
 def _bound(host: str, port: int, shared: bool = False, flag: str = "--port") -> socket.socket:
