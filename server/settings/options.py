@@ -27,9 +27,10 @@ def option(
     aliases: tuple[Alias, ...] = (),
     choices: tuple[str, ...] = (),
     least: float | None = None,
+    zero: str = "",
 ) -> Any:
-    """Declare one option; its type is the default's."""
-    metadata = {"text": text, "group": group, "aliases": aliases, "choices": choices, "least": least}
+    """Declare one option; its type is the default's. ``zero``: a word that stands for 0."""
+    metadata = {"text": text, "group": group, "aliases": aliases, "choices": choices, "least": least, "zero": zero}
     return field(default=default, metadata=metadata)
 
 
@@ -163,6 +164,14 @@ class Settings:
         group="http",
         aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
         least=0,
+    )
+    processes: int = option(
+        1,
+        "replicas of the server behind one port, each with an event loop and models of its own; 0, or auto: one for "
+        "each core",
+        group="http",
+        least=0,
+        zero="auto",
     )
     grpc_port: int = option(
         -1, "port of the Open Inference Protocol over gRPC; 0 takes a free one, -1: no gRPC", group="http", least=-1

@@ -108,8 +108,8 @@ def batching_for(manifest: Manifest, settings: Settings, declaration: Declaratio
         least = GPU_INSTANCES * len(ordinals_of(settings))
         instances, threads = settings.instances or max(declared.instances, least), settings.threads or 1
     else:
-        instances = settings.instances or declared.instances
-        fitting = max(available_cores() // instances, 1)
+        instances = settings.instances or max(declared.instances // settings.processes, 1)
+        fitting = max(available_cores(processes=settings.processes) // instances, 1)
         bounded = manifest.batching is not None or declaration.threads > 0
         threads = settings.threads or (min(declared.threads, fitting) if bounded else fitting)
     sizes = declared.batch_sizes

@@ -99,7 +99,7 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         attribute=program_of(settings)[1] if handler is None else handler.attribute,
         onnx_model=artifact.manifest.backend != SCRIPT,
         shims=settings.script_shims,
-        threads=settings.threads or max(available_cores() // instances, 1),
+        threads=settings.threads or max(available_cores(processes=settings.processes) // instances, 1),
         batch_size=settings.max_batch_size or (0 if handler is None else handler.batch_size),
         installed=check_requirements(path.parent, settings.script_install, requirements) if requirements else "",
         archive=handler is not None,

@@ -75,6 +75,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
     manifest, settings, limits = build.artifact.manifest, build.context.settings, build.context.limits
     device, batching = device_of(manifest, settings), batching_for(manifest, settings, build.artifact.declaration)
     load = loader(backend_for(manifest.backend, device))
+    cores = available_cores(processes=settings.processes)
 
     def opened(threads: int) -> Session:
         options = backend_options(manifest, settings, replace(batching, threads=threads))
@@ -87,7 +88,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
         sample = sample_of(session, build.artifact)
         declared = manifest.batching is not None or build.artifact.declaration.instances
         decided = device != CPU or declared or settings.instances or settings.threads
-        if decided or not limits.tune_ns or available_cores() == 1:
+        if decided or not limits.tune_ns or cores == 1:
             return session, sample, batching
         row_ns = time_row(session, sample)
     except BaseException:
@@ -95,7 +96,7 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
         raise
     if row_ns is None or row_ns <= limits.inline_below_ns:
         return session, sample, batching
-    config = TuningConfig(opened, opening_ns, available_cores(), limits.tune_ns, batchable=session.spec.batchable)
+    config = TuningConfig(opened, opening_ns, cores, limits.tune_ns, batchable=session.spec.batchable)
     tuned = tune(session, partial(resized, session.spec, sample), row_ns, config)
     return tuned.session, sample, replace(batching, instances=tuned.instances, threads=tuned.threads)
 
@@ -188,7 +189,7 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
 
 def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Scheduler:
     name, limits, batching = build.artifact.manifest.name, build.context.limits, model.batching
-    crowding, declaration = _contention(model, batching), build.artifact.declaration
+    crowding, declaration = _contention(model, batching, build.context.settings.processes), build.artifact.declaration
     delay_ns = limits.delay_ns(declaration)
     queue = BatchQueue(
         model.max_batch_size,
@@ -245,9 +246,10 @@ def joined_by(session: Session) -> Join | None:
     return session.join if isinstance(session, DeviceSession) and session.joins else None
 
 
-def _contention(model: WarmModel, batching: Batching) -> float:
+def _contention(model: WarmModel, batching: Batching, processes: int) -> float:
     """The slowdown of a run while all instances run, where they share cores; 1 where each has its own."""
-    apart = batching.instances * batching.threads <= available_cores() and not isinstance(model.session, DeviceSession)
+    fitting = batching.instances * batching.threads <= available_cores(processes=processes)
+    apart = fitting and not isinstance(model.session, DeviceSession)
     if batching.instances == 1 or apart:
         return 1.0
     return contention(model.session.run, model.row, batching.instances)

@@ -38,6 +38,7 @@ from tests.benchmarks.server.processes import (
     wrk,
     wrk_script,
 )
+from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
@@ -187,6 +188,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "cycles": cycles,
     "attacks": attacks,
     "capture": capture,
+    "replicas": replicas,
     "soak": soak,
 }
 """Scenarios with real servers: a number of rounds, each some seconds long."""
@@ -195,7 +197,18 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
         *("hot", "grpc", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "soak", "capture"),
+        *(
+            "lengths",
+            "fairness",
+            "overload",
+            "disconnects",
+            "script",
+            "cycles",
+            "attacks",
+            "replicas",
+            "soak",
+            "capture",
+        ),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")

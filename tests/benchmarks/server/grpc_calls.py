@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from server.grpc.inference_pb2 import ModelInferRequest
 
 from bench.peers import networks
+from server.grpc.inference_pb2 import ModelInferRequest
 from tests.benchmarks.server.processes import LOAD_CORE, ROOT, Unmeasurable, free_port, served, slipway, wrk, wrk_script
 
 CONNECTIONS = 32

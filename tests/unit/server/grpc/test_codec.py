@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from server.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 
 from server.errors import MalformedInput, NotAcceptable, SlipwayError, UnprocessableInput
 from server.grpc.codec import CONTENTS, InferMessages
+from server.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from server.request import Head, Payload
 from server.tensors import BF16, BY_NAME, RAW_BYTES, Array, DType, ModelSpec, TensorSpec
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 
 from server.errors import MalformedInput
 from server.grpc import wire
+from server.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 
 REQUESTS = st.builds(
     lambda name, version, identity, raw, inputs: ModelInferRequest(
