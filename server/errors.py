@@ -75,7 +75,7 @@ class UnsupportedVersion(SlipwayError):
 
 
 class Unauthorized(SlipwayError):
-    """The request lacks the token of the admin routes."""
+    """The request lacks an API key, or the token of the admin routes."""
 
     code = "unauthorized"
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -25,7 +26,9 @@ import uvloop
 from . import VERSION, fatal
 from .codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
 from .errors import BadSetting, DeviceLost, SlipwayError
+from .http.certificates import Certificates
 from .http.hot import HotPath
+from .http.keyed_app import KeyedApp
 from .http.late_app import LateApp
 from .http.limit_metrics import LimitFamilies
 from .http.limits import Connections, ProcessAccount
@@ -38,23 +41,27 @@ from .observe.logs import LogWriter
 from .observe.metrics import Metrics
 from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
+from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
+from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
-from .protocols.open_inference import OpenInference
-from .protocols.repository import EXTENSION, Repository
+from .protocols.open_inference.repository import EXTENSION, Repository
+from .protocols.open_inference.routes import OpenInference
 from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
 from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
+from .protocols.v1 import V1
 from .settings import sagemaker
-from .settings.options import Settings, aliases
+from .settings.options import Settings, aliases, flag
 from .settings.reader import environment, unreadable_aliases
 from .slowdown import Slowdown
 from .system import gpu, memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
+from .watched_files import WatchedFiles, watch
 
 log = logging.getLogger("slipway")
 
@@ -120,6 +127,25 @@ def receive_limit(settings: Settings) -> int:
     return max(limit, least)
 
 
+def refuse_on_platform(settings: Settings) -> None:
+    """Raises BadSetting for API keys and TLS on SageMaker, whose platform sends no key and speaks plain HTTP."""
+    wanted = [name for name in ("api_keys_file", "tls_cert") if getattr(settings, name)]
+    if wanted and sagemaker.is_platform(environment()):
+        raise BadSetting(
+            f"{flag(wanted[0])} cannot be used on SageMaker, which authenticates its clients itself; leave it out (a "
+            "SAGEMAKER_* variable is set)"
+        )
+
+
+def certificates(settings: Settings) -> Certificates | None:
+    """The certificate of the settings. Raises BadSetting if it cannot be used."""
+    if settings.tls_cert:
+        return Certificates(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
+    if settings.tls_key:
+        raise BadSetting("--tls-key needs --tls-cert, the certificate of the key")
+    return None
+
+
 def later(delay_s: float, call: Callable[[], None]) -> None:
     """Call later on the running event loop."""
     asyncio.get_running_loop().call_later(delay_s, call)
@@ -141,7 +167,12 @@ class Slipway:
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
         self._bound: dict[str, list[bytes]] = {}
+        self._fixed: frozenset[bytes] = frozenset()  # URLs in the hot table that belong to no model
         self._guard = admin_guard(settings)
+        refuse_on_platform(settings)
+        self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
+        self._certificates = certificates(settings)
+        self._watching: asyncio.Future[None] | None = None
         self._hot = HotPath(
             self._lifecycle,
             max_body_bytes=int(settings.max_body_mb * 1e6) or UNLIMITED,
@@ -163,15 +194,18 @@ class Slipway:
         self._watch_itself(asyncio.get_running_loop())
         loading = asyncio.ensure_future(self._load())
         host, port = sock.getsockname()[:2]
-        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        scheme = "http" if self._certificates is None else "https"
+        log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        self._watching = asyncio.ensure_future(watch(self._watched()))
         await self._server.serve(sockets=[sock])
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
-        if self._following is not None:
-            self._following.cancel()
+        for task in (self._following, self._watching):
+            if task is not None:
+                task.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
@@ -179,6 +213,15 @@ class Slipway:
         if running or self._models.loads.hanging:
             leave(self._code)
         return self._code
+
+    def _watched(self) -> list[WatchedFiles]:
+        """The files that are read again when they change."""
+        watched = []
+        if self._keys is not None:
+            watched.append(WatchedFiles("API keys", [Path(self._settings.api_keys_file)], self._keys.read))
+        if self._certificates is not None:
+            watched.append(WatchedFiles("certificate", self._certificates.paths, self._certificates.read))
+        return watched
 
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
@@ -229,7 +272,7 @@ class Slipway:
     def _build_routes(self) -> list[Route]:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
-        expander = Expander(max_body_bytes, self._metrics)
+        expander = Expander(max_body_bytes, self._metrics, self._hot.account)
         formats = codecs(
             min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
         )
@@ -251,18 +294,25 @@ class Slipway:
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
+        v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
+        embeddings = Embeddings(self._models, self._lifecycle, self._metrics, expander, VERSION)
         if self._slowdown is not None:
-            for codec in (*formats, open_inference.codec):
+            for codec in (*formats, open_inference.codec, v1.codec):
                 self._slowdown.codec(codec)
+            for writer in embeddings.writers:
+                self._slowdown.writer(writer)
         routes = [
             *platform_routes,
             *open_inference.routes(),
+            *v1.routes(),
+            *embeddings.routes(),
             metrics_route(self._metrics),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]
         for route in routes:
-            if "{" not in route.path:
+            if route.hot and "{" not in route.path:
                 self._enter(route, {})
+        self._fixed = frozenset(self._hot.table)
         return routes
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
@@ -271,21 +321,38 @@ class Slipway:
             self._hot.table.pop(path, None)
         if not references:
             return
+        labels = self._models.of(name).labels
         entered = self._bound[name] = []
         for route in self._routes:
+            if not route.hot:
+                continue
             if "{version}" in route.path:
                 entered += [self._enter(route, {"name": name, "version": version}) for version in references]
+            elif "{label}" in route.path:
+                entered += [self._enter(route, {"name": name, "label": label}) for label in labels]
             elif "{" in route.path:
                 entered.append(self._enter(route, {"name": name}))
+        entered[:] = [path for path in entered if path not in self._fixed]
 
     def _enter(self, route: Route, values: dict[str, str]) -> bytes:
+        """Enter a route for a model, or of the server. Where both have one URL, that of the server stays."""
         path = route.path.format(**{key: quote(value, safe="") for key, value in values.items()}).encode()
-        self._hot.table.setdefault(path, {}).update({method.encode(): route.bind(values) for method in route.methods})
+        if path in self._fixed:
+            return path
+        handler = route.bind(values)
+        if self._keys is not None and route.path not in OPEN:
+            handler = self._keys.around(handler)
+        self._hot.table.setdefault(path, {}).update({method.encode(): handler for method in route.methods})
         return path
 
     def _config(self) -> uvicorn.Config:
+        app: Any = LateApp(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._guard)
+        if self._keys is not None:
+            app = KeyedApp(app, self._keys)
+        tls = self._certificates
         return uvicorn.Config(
-            LateApp(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._guard),
+            app,
+            ssl_context_factory=None if tls is None else lambda _config, _usual: tls.context,
             http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",

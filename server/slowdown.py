@@ -109,6 +109,10 @@ class Slowdown:
         for stage in (DECODE, ENCODE):
             setattr(codec, stage, self.around(stage, getattr(codec, stage)))
 
+    def writer(self, writer: object) -> None:
+        """Let ``encode`` reach this writer, which belongs to one server."""
+        setattr(writer, ENCODE, self.around(ENCODE, getattr(writer, ENCODE)))
+
 
 def pause(lasts_ns: int) -> None:
     """Spend this time: asleep, and then looking at the clock."""

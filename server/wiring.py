@@ -18,7 +18,7 @@ REQUEST = "request"
 
 STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 STEP_KEYS = ("name", "backend", "artifact", "file", "inputs", "batch_sizes", "instances", "threads")
-PIPELINE_KEYS = ("name", "version", "task", "steps", "outputs")
+PIPELINE_KEYS = ("name", "version", "task", "steps", "outputs", "dimensions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,22 @@ class StepDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Steps in the order in which a request passes them; ``outputs`` are values, by default the last step's."""
+    """Steps in the order in which a request passes them; ``outputs`` are values, by default the last step's.
+
+    ``dimensions``: the sizes to which the vectors of this model may be cut, as its training allows (Matryoshka).
+    """
 
     steps: tuple[StepDeclaration, ...]
     outputs: tuple[str, ...] = ()
     name: str = ""
     version: str = ""
     task: str = ""
+    dimensions: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {"steps": [step.to_json() for step in self.steps]}
+        if self.dimensions:
+            body["dimensions"] = list(self.dimensions)
         return {**body, "outputs": list(self.outputs)} if self.outputs else body
 
     @classmethod
@@ -74,7 +80,8 @@ class Pipeline:
             if names.count(name) > 1:
                 raise BrokenArtifact(f"{where}: two steps are named {name!r}")
         texts = {key: _text(body, key, where) for key in ("name", "version", "task")}
-        return cls(steps, tuple(_texts(body.get("outputs", []), "outputs", where)), **texts)
+        outputs = tuple(_texts(body.get("outputs", []), "outputs", where))
+        return cls(steps, outputs, **texts, dimensions=_sizes(body, "dimensions", where))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +192,13 @@ def _step(row: Any, index: int, where: str) -> StepDeclaration:
     inputs = row.get("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
         raise BrokenArtifact(f"{here}: 'inputs' must be an object: the step's name of an input to the value that it is")
-    sizes = row.get("batch_sizes", [])
-    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
-        raise BrokenArtifact(f"{here}: 'batch_sizes' must be a list of whole numbers, 1 or more")
     return StepDeclaration(
         name=row["name"],
         backend=_text(row, "backend", here),
         artifact=inside(_text(row, "artifact", here), here),
         file=inside(_text(row, "file", here), here),
         inputs=inputs,
-        batch_sizes=tuple(sorted(set(sizes))),
+        batch_sizes=_sizes(row, "batch_sizes", here),
         instances=_count(row, "instances", here),
         threads=_count(row, "threads", here),
         options={key: value for key, value in row.items() if key not in STEP_KEYS},
@@ -220,6 +224,14 @@ def _texts(value: Any, key: str, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise BrokenArtifact(f"{where}: {key!r} must be a list of texts, got {repr(value)[:80]}")
     return value
+
+
+def _sizes(row: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+    """Whole numbers from the smallest to the largest, each once."""
+    sizes = row.get(key, [])
+    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+        raise BrokenArtifact(f"{where}: {key!r} must be a list of whole numbers, 1 or more")
+    return tuple(sorted(set(sizes)))
 
 
 def _count(row: Mapping[str, Any], key: str, where: str) -> int:

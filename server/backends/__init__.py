@@ -80,6 +80,21 @@ class StepSession(Session, Protocol):
         ...
 
 
+class Tokenizing(Protocol):
+    """A session that tokenizes. ``max_length``: tokens of a text; further ones are cut."""
+
+    @property
+    def max_length(self) -> int: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[tuple[Array, int]]:
+        """Each text in the form that the session passes on as it is, and its number of tokens before it was cut."""
+        ...
+
+    def of_ids(self, ids: Array) -> Array:
+        """The same form for token ids (int64), cut. Raises MalformedInput for an unknown id."""
+        ...
+
+
 Loader = Callable[[Path, BackendOptions], Session]
 
 BACKENDS: dict[str, str] = {

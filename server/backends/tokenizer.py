@@ -1,5 +1,8 @@
 """Texts to tokens, with a ``tokenizer.json`` of Hugging Face's library.
 
+A tokenized text is an int64 array [3, tokens]: ids, attention mask, type ids. The step passes it on as it is, so that
+a caller that has counted the tokens of a text does not pay for them twice.
+
 Options: ``max_length`` (longer texts are cut; default: the file's own limit, else 512), ``special_tokens`` (true).
 """
 
@@ -13,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..artifact import VariableAxis
-from ..errors import BrokenArtifact, ModelFailed, UnprocessableInput
+from ..errors import BrokenArtifact, MalformedInput, ModelFailed, NotReady, UnprocessableInput
 from ..ragged import ragged
 from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec
 from . import BackendOptions
@@ -28,9 +31,9 @@ SENTENCE = "What a person asks a machine is seldom longer than one sentence of s
 
 
 class TokenizerSession:
-    """BYTES [any] to three ragged INT64 [any, any], without padding."""
+    """BYTES [any] to three ragged INT64 [any, any], without padding. ``max_length``: tokens of a text, which is cut."""
 
-    __slots__ = ("_special_tokens", "_tokenizer", "padding", "sample", "spec")
+    __slots__ = ("_special_tokens", "_tokenizer", "_vocabulary", "max_length", "padding", "sample", "spec")
 
     def __init__(self, tokenizer: Any, special_tokens: bool) -> None:
         self.spec = SPEC
@@ -38,6 +41,8 @@ class TokenizerSession:
         self.sample: list[Array] = [np.array([SENTENCE], object)]
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens
+        self._vocabulary = max(tokenizer.get_vocab().values(), default=-1) + 1
+        self.max_length: int = tokenizer.truncation["max_length"]
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
         tokenizer = self._tokenizer
@@ -45,17 +50,41 @@ class TokenizerSession:
             raise ModelFailed("this model has been unloaded")
         if len(batch) != 1 or batch[0].ndim != 1 or batch[0].dtype.kind != "O":
             raise UnprocessableInput("the tokenizer takes one list of texts")
-        texts = [_text(value) for value in batch[0]]
+        values = batch[0].tolist()
+        known = [value if isinstance(value, np.ndarray) else None for value in values]
+        texts = [_text(value) for value, one in zip(values, known, strict=True) if one is None]
+        found = iter(self._encode(tokenizer, texts))
+        rows = [_tokenized(next(found)) if one is None else one for one in known]
+        return [ragged([row[index] for row in rows]) for index in range(3)]
+
+    def tokenize(self, texts: Sequence[str]) -> list[tuple[Array, int]]:
+        """Each text tokenized and cut, and its number of tokens before it was cut. Any thread may call it.
+
+        Raises NotReady once the model is being unloaded.
+        """
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            raise NotReady("the model is being unloaded")
+        added = tokenizer.num_special_tokens_to_add(False) if self._special_tokens else 0
+        found = self._encode(tokenizer, [_text(one) for one in texts])
+        return [
+            (_tokenized(one), len(one.ids) + sum(len(rest.ids) - added for rest in one.overflowing)) for one in found
+        ]
+
+    def of_ids(self, ids: Array) -> Array:
+        """The tokenized text of these ids (int64), cut; nothing is added. Raises MalformedInput for an unknown id."""
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self._vocabulary:
+            wrong = next(int(one) for one in ids if not 0 <= one < self._vocabulary)
+            raise MalformedInput(f"token {wrong} is not in the vocabulary, which has {self._vocabulary} tokens")
+        ids = ids[: self.max_length]
+        return np.stack([ids, np.ones_like(ids), np.zeros_like(ids)])
+
+    def _encode(self, tokenizer: Any, texts: list[str]) -> Any:
         try:
             # The library releases the interpreter here and uses threads of its own.
-            found = tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens)
+            return tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens) if texts else []
         except Exception as error:
             raise ModelFailed("the tokenizer failed on these texts; the server's log has the details") from error
-        return [
-            ragged([np.array(one.ids, np.int64) for one in found]),
-            ragged([np.array(one.attention_mask, np.int64) for one in found]),
-            ragged([np.array(one.type_ids, np.int64) for one in found]),
-        ]
 
     def close(self) -> None:
         self._tokenizer = None
@@ -80,6 +109,10 @@ def load(path: Path, options: BackendOptions) -> TokenizerSession:
     session = TokenizerSession(tokenizer, asked.flag("special_tokens", True))
     asked.finish()
     return session
+
+
+def _tokenized(one: Any) -> Array:
+    return np.array((one.ids, one.attention_mask, one.type_ids), np.int64)
 
 
 def _text(value: object) -> str:

@@ -17,14 +17,26 @@ Encoded = tuple[bytes, bytes, Headers]
 """Body, content type, and further headers (usually none)."""
 
 
-class Codec(Protocol):
-    """One format. A codec has no state; one instance serves all requests."""
-
-    media_types: tuple[str, ...]
-    """The media types that it reads and writes, lower case, without parameters; it writes the first one by default."""
+class Writer(Protocol):
+    """One format of responses. A writer has no state; one instance serves all requests."""
 
     interpreted: bool
     """Whether values are handled one at a time, in the interpreter. Else whole arrays are copied."""
+
+    def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
+        """Write all outputs, in the order of ``spec.outputs``; ``payload.wanted`` selects some of them.
+
+        ``payload`` is the decoded request; another codec may have read it. Raises NotAcceptable if the format cannot
+        hold these outputs.
+        """
+        ...
+
+
+class Codec(Writer, Protocol):
+    """One format of requests and responses."""
+
+    media_types: tuple[str, ...]
+    """The media types that it reads and writes, lower case, without parameters; it writes the first one by default."""
 
     def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:
         """An estimate of the bytes that decoding handles: more than the body's for a compressed or sparse format."""
@@ -34,13 +46,5 @@ class Codec(Protocol):
         """Read a body. ``parameters`` are those of the media type (``charset``, ``json-header-size``).
 
         Raises MalformedInput (400) or UnprocessableInput (422).
-        """
-        ...
-
-    def encode(self, outputs: Sequence[Array], payload: Payload, spec: ModelSpec, name: str, version: str) -> Encoded:
-        """Write all outputs, in the order of ``spec.outputs``; ``payload.wanted`` selects some of them.
-
-        ``payload`` is the decoded request; another codec may have read it. Raises NotAcceptable if the format cannot
-        hold these outputs.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from time import perf_counter_ns
@@ -20,6 +21,7 @@ from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
 from ..protocols.guard import Guard
+from ..protocols.open_inference.absent import absent
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
@@ -172,7 +174,10 @@ def _response(status: int, content_type: bytes, body: bytes, headers: Headers) -
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    """404 and 405 of routes that do not exist, in the shape of our other errors."""
+    """404, 405 and 501 of routes that do not exist, in the shape of our other errors."""
+    sentence = absent(request.url.path)
+    if sentence:
+        return _error(request, 501, sentence, "not_supported", None)
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     text = {
         404: f"no route {request.url.path[:200]}; /docs lists the routes",
@@ -216,5 +221,5 @@ def _error(request: Request, status: int, text: str, code: str, headers: Any) ->
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    names = re.findall(r"{(\w+)}", path)
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]

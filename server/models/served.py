@@ -16,6 +16,7 @@ from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
 from ..system.memory import trim
 from ..tensors import ModelSpec
+from .embedder import Embedder
 
 log = logging.getLogger("slipway.models")
 
@@ -37,6 +38,7 @@ class ServedModel:
     the reason in ``batching_reason``.
     ``cache`` belongs to this version alone, so that a new version begins with an empty one.
     ``choose``: set while a part of the requests for the model's name goes to another version.
+    ``embedder``: what the routes for embeddings need, of a pipeline that gives vectors for texts.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
     ``watch``: called with every admitted request while this version is compared with another one.
@@ -61,6 +63,7 @@ class ServedModel:
     scripted: bool = False
     watch: Callable[[InferRequest], None] | None = None
     batching_reason: str = ""
+    embedder: Embedder | None = None
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""

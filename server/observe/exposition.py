@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from . import choices, device_metrics, run_counters, steps
+from . import batch_times, choices, device_metrics, run_counters, steps
 from .histograms import rows_buckets, seconds_buckets
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Exposition(Collector):
         )
         for one in self._models:
             with entry(one.labels):
-                sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
+                sizes.add_metric(one.labels, *rows_buckets(batch_times.runs_by_rows(one.batches)))
         yield sizes
         failed = CounterMetricFamily(
             "slipway_failed_slices",

@@ -23,9 +23,10 @@ Handler = Callable[[Head, bytes, Responder], InferRequest | None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A URL and its handler. ``path`` may hold ``{name}`` and ``{version}``; ``bind`` gets their values as text.
+    """A URL and its handler. ``path`` may hold ``{name}``, ``{version}`` and ``{label}``; ``bind`` gets their values as
+    text.
 
-    ``summary``, ``description`` and ``request_body`` appear in the OpenAPI document.
+    ``summary``, ``description`` and ``request_body`` appear in the OpenAPI document. ``hot``: also served below ASGI.
     """
 
     path: str
@@ -35,3 +36,4 @@ class Route:
     tag: str
     description: str = ""
     request_body: dict[str, Any] | None = None
+    hot: bool = True

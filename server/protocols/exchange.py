@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..codecs import Codec
+from ..codecs import Writer
 from ..models import ServedModel
 from ..request import Head, Payload
 from . import Responder
 
 
 class Exchange:
-    """Model, head, responder and decoded payload of a request, and the codec that writes its response.
+    """Model, head, responder and decoded payload of a request, and the writer of its response.
 
     ``timing_header`` names the response header that carries stage times, empty for none. ``echo`` holds the custom
     attributes that the client wants back, empty for none.
@@ -18,7 +18,7 @@ class Exchange:
     __slots__ = ("echo", "head", "model", "payload", "responder", "timing_header", "writer")
 
     def __init__(
-        self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Codec | None = None
+        self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Writer | None = None
     ) -> None:
         self.model = model
         self.head = head

@@ -101,7 +101,7 @@ def admin_guard(settings: Settings) -> Guard | None:
 
 def platform_guard(settings: Settings) -> Guard:
     """The guard of the multi-model routes: on the platform only the platform reaches them."""
-    if any(name.startswith(sagemaker.PREFIX) for name in environment()):
+    if sagemaker.is_platform(environment()):
         return Guard()
     if not is_loopback(settings.host):
         log.warning("multi-model routes are open to every client of host=%s; use a firewall", settings.host)

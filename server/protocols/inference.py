@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter_ns
 
 from ..cache import digest
-from ..codecs import Codec, Encoded
+from ..codecs import Codec, Encoded, Writer
 from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
-from ..ragged import held_bytes
+from ..ragged import held_bytes, size_of
 from ..request import Head, Headers, InferRequest, Payload
 from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
-from .failure import send_failure
-from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of, size_of
+from .failure import release, send_failure
+from .offload import LARGE_BYTES, Call, Place, elsewhere, on_thread, place_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
+from .response_encoding import SMALLEST_BYTES, compressed, encoding_for
 from .response_headers import requested_headers
 
 log = logging.getLogger("slipway.inference")
@@ -26,6 +27,9 @@ log = logging.getLogger("slipway.inference")
 NO_PAYLOAD = Payload((), 1)
 NO_PARAMETERS: Mapping[str, str] = {}
 CACHE = b"x-slipway-cache"
+
+Send = Callable[[InferRequest, Exchange, bytes, bytes, Headers], None]
+"""Sends a body with its content type and headers."""
 
 
 def infer(
@@ -38,28 +42,37 @@ def infer(
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
-    if model.scheduler.refusing and _refused_early(model, head, body, responder):
+    if model.scheduler.refusing and refused_early(model, head, body, responder):
         return None
     size_bytes = reader.expanded_bytes(body, model.spec)
     if size_bytes > LARGE_BYTES:
         place = place_of(reader, size_bytes, model.spec.inputs)
         if place is not Place.LOOP:
+            request = InferRequest((), 1, finish)
             exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
-            request = InferRequest((), 1, _finish, exchange)
-            elsewhere(place, partial(_decode, request, reader, body, parameters), partial(_decoded, request))
+            infer_apart(request, exchange, place, lambda call: call(reader.decode, body, head, parameters, model.spec))
             return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, responder, payload, writer)
-        request = InferRequest(payload.arrays, payload.rows, _finish, exchange)
+        request = InferRequest(payload.arrays, payload.rows, finish, exchange)
         _submit(request, exchange)
     except SlipwayError as error:
-        model.metrics.answers[error.code] += 1
+        model.metrics.fail(error.code, head.received_ns)
         send_failure(error, head, responder)
         return None
     if model.watch is not None:
         watch(model, request)
     return request
+
+
+def infer_apart(request: InferRequest, exchange: Exchange, place: Place, decode: Callable[[Call], Payload]) -> None:
+    """Decode on another thread, then submit. ``request`` has no arrays yet, and ends in :func:`finish`.
+
+    ``decode`` gets a function that makes a call at ``place``.
+    """
+    request.context = exchange
+    elsewhere(place, partial(_decode, request, decode), partial(_decoded, request))
 
 
 def watch(model: ServedModel, request: InferRequest) -> None:
@@ -93,7 +106,7 @@ def too_many_rows(rows: int, max_rows: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request has {rows} rows, the limit of --max-rows is {max_rows}; send several requests")
 
 
-def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:
+def refused_early(model: ServedModel, head: Head, body: bytes, responder: Responder) -> bool:
     """Refuse a request for load before its body is decoded. Returns True if it was refused.
 
     A body that may hold a deadline of its own, and a model with a response cache, are never refused early.
@@ -103,14 +116,14 @@ def _refused_early(model: ServedModel, head: Head, body: bytes, responder: Respo
     try:
         model.scheduler.foresee(header_deadline_ns(model, head))
     except SlipwayError as error:
-        model.metrics.answers[error.code] += 1
+        model.metrics.fail(error.code, head.received_ns)
         send_failure(error, head, responder)
         return True
     return False
 
 
-def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mapping[str, str], call: Call) -> Payload:
-    """Decode a large body on another thread, and compute there what the event loop would need long for.
+def _decode(request: InferRequest, decode: Callable[[Call], Payload], call: Call) -> Payload:
+    """Decode a body on another thread, and compute there what the event loop would need long for.
 
     Raises ClientGone without decoding if the client has left.
     """
@@ -118,7 +131,7 @@ def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mappi
     model = exchange.model
     if request.abandoned:
         raise ClientGone("the client closed the connection before its body was decoded")
-    payload: Payload = call(reader.decode, body, exchange.head, parameters, model.spec)
+    payload = decode(call)
     request.object_bytes = held_bytes([array for array in payload.arrays if array.dtype.kind == "O"])
     if model.cache is not None:
         request.digest = digest(payload.arrays)
@@ -126,7 +139,7 @@ def _decode(request: InferRequest, reader: Codec, body: bytes, parameters: Mappi
 
 
 def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
-    """Continue a large request after its body was decoded on another thread, or failed to decode."""
+    """Continue a request after its body was decoded on another thread, or failed to decode."""
     exchange: Exchange = request.context
     model = exchange.model
     try:
@@ -157,7 +170,7 @@ def require_tensors(model: ServedModel) -> None:
         )
 
 
-def _finish(request: InferRequest) -> None:
+def finish(request: InferRequest) -> None:
     """Encode and send the outputs, or the error. Called when the request has ended."""
     exchange: Exchange = request.context
     model = exchange.model
@@ -181,7 +194,7 @@ def _finish(request: InferRequest) -> None:
     _send(request, exchange, *encoded)
 
 
-def _encode(request: InferRequest, writer: Codec, outputs: Sequence[Array], call: Call) -> Encoded:
+def _encode(request: InferRequest, writer: Writer, outputs: Sequence[Array], call: Call) -> Encoded:
     """Encode large outputs on another thread. Raises ClientGone without encoding if the client has left."""
     exchange: Exchange = request.context
     model, asked = exchange.model, exchange.payload
@@ -192,12 +205,12 @@ def _encode(request: InferRequest, writer: Codec, outputs: Sequence[Array], call
     return encoded
 
 
-def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
+def _encoded(request: InferRequest, end: Encoded | BaseException, send: Send | None = None) -> None:
     """Send a response that was encoded on another thread, or the error of its encoding. Raises nothing."""
     exchange: Exchange = request.context
     if not isinstance(end, BaseException) and not request.abandoned:
         try:
-            _send(request, exchange, *end)
+            (send or _send)(request, exchange, *end)
         except Exception as error:  # noqa: BLE001 - logged there
             request.rescue(error)
         return
@@ -211,12 +224,24 @@ def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
 
 
 def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
+    """Send an encoded response; one that is large enough is compressed on another thread if the client accepts that."""
+    if len(body) >= SMALLEST_BYTES:
+        encoding = encoding_for(exchange.head)
+        if encoding:
+            work = partial(compressed, (body, content_type, headers), encoding)
+            on_thread(work, partial(_encoded, request, send=_deliver))
+            return
+    _deliver(request, exchange, body, content_type, headers)
+
+
+def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
     model, head = exchange.model, exchange.head
     encoded_ns = perf_counter_ns()
     if exchange.timing_header or exchange.echo:
         headers = [*headers, *requested_headers(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
+        model.metrics.cached.add(request.rows, request.picked_ns - request.decoded_ns)
     exchange.responder.send(200, content_type, body, headers)
     request.answered = True
     metrics = model.metrics
@@ -227,7 +252,9 @@ def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: 
 def fail(request: InferRequest, exchange: Exchange) -> None:
     """Count and send the error of a request; nothing is sent to a client that has left."""
     error = request.error or ClientGone("the client closed the connection before its response was ready")
-    exchange.model.metrics.answers[error.code] += 1
-    if not isinstance(error, ClientGone):
+    exchange.model.metrics.fail(error.code, exchange.head.received_ns)
+    if isinstance(error, ClientGone):
+        release(error)
+    else:
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True

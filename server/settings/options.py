@@ -164,6 +164,20 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
         least=0,
     )
+    api_keys_file: str = option(
+        "",
+        "file with one API key a line; requests need one in Authorization: Bearer or X-API-Key, except for health; "
+        "read again when it changes; empty: no keys; not on SageMaker, which authenticates its clients itself",
+        group="http",
+    )
+    tls_cert: str = option(
+        "",
+        "PEM file with the certificate chain for TLS, read again when it changes; empty: no TLS; not on SageMaker",
+        group="http",
+    )
+    tls_key: str = option(
+        "", "PEM file with the key of --tls-cert, without a password; empty: that file holds it", group="http"
+    )
     backlog: int = option(2048, "connections that may wait to be accepted", group="http", least=1)
     max_body_mb: float = option(
         30.0,

@@ -115,6 +115,11 @@ NOT_SETTINGS = {
 """Variables of the platform that set no option."""
 
 
+def is_platform(environ: Mapping[str, str]) -> bool:
+    """Whether the platform has started this process, by its variables."""
+    return any(name.startswith(PREFIX) for name in environ)
+
+
 def explain(
     environ: Mapping[str, str],
     aliases: Mapping[str, tuple[Alias, str]],

@@ -10,7 +10,7 @@ import pytest
 
 from tests.container.locks import CONSTRAINTS, CPU, GPU, GPU_CUDA12, ROOT, versions
 
-SPEC = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)$")
+SPEC = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;]+)(?:;.*)?$")
 FILES = pytest.mark.parametrize("path", [CPU, GPU, GPU_CUDA12], ids=lambda path: path.name)
 
 

@@ -47,6 +47,7 @@ BINARY_HEAD = json.dumps(
 ).encode()
 OIP = "/v2/models/fake"
 INFER = OIP + "/infer"
+V1 = "/v1/models/fake"
 
 
 def encoded(codec: Npy | Npz) -> bytes:
@@ -78,6 +79,14 @@ CASES: dict[str, Case] = {
     "npz": ("POST", "/invocations", encoded(Npz()), dict.fromkeys(("Content-Type", "Accept"), "application/x-npz")),
     "open inference on invocations": ("POST", "/invocations", tensor(), JSON),
     "infer": ("POST", INFER, tensor(), JSON),
+    "V1 status": ("GET", V1, None, {}),
+    "V1 status of a version": ("GET", V1 + "/versions/1", None, {}),
+    "V1 metadata": ("GET", V1 + "/metadata", None, {}),
+    "V1 list": ("GET", "/v1/models", None, {}),
+    "V1 rows": ("POST", V1 + ":predict", instances(ROW, ROW), JSON),
+    "V1 columns of a version": ("POST", V1 + "/versions/1:predict", json.dumps({"inputs": [ROW]}).encode(), JSON),
+    "V1 malformed": ("POST", V1 + ":predict", instances([1.0]), JSON),
+    "V1 unknown model": ("POST", "/v1/models/none:predict", instances(ROW), JSON),
     "infer of a version": ("POST", OIP + "/versions/1/infer", tensor(), {}),
     "infer in binary": (
         "POST", INFER, BINARY_HEAD + X.tobytes(), {"Inference-Header-Content-Length": str(len(BINARY_HEAD)), **OCTETS},

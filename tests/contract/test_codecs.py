@@ -27,6 +27,7 @@ from server.codecs.numpy import Npy, Npz
 from server.codecs.open_inference import OpenInference
 from server.codecs.recordio_protobuf import RecordIOProtobuf
 from server.codecs.single_values import Bytes, Text
+from server.codecs.v1 import V1Json
 from server.errors import MalformedInput, NotAcceptable, UnprocessableInput
 from server.request import Head, Headers, Payload
 from server.tensors import BY_NAME, DTYPES, Array, ModelSpec, TensorSpec
@@ -280,6 +281,7 @@ FORMATS = [
     Format("oip_binary", OpenInference(), oip_binary_send, oip_receive),
     Format("oip_by_json_codec", Json(), oip_json_send, oip_receive),
     Format("json_of_python", Json(), python_json_send, json_receive),
+    Format("v1", V1Json(), python_json_send, json_receive),
 ]
 SINGLE = {Text, Bytes}
 """Whole bodies that are one value: tests/unit/server/codecs/test_single_values.py."""

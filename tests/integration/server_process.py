@@ -88,7 +88,7 @@ class ServerProcess:
         def found() -> re.Match[str] | None:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()}")
-            return re.search(r"listening on http://\S+:(\d+)", self.log())
+            return re.search(r"listening on https?://\S+:(\d+)", self.log())
 
         self.port = int(eventually(found, "the server listens")[1])
         return self

@@ -29,6 +29,9 @@ KEYS = [
     "instances",
     "inputs",
     "percent",
+    "input",
+    "model",
+    "dimensions",
     "rules",
 ]
 HEADERS = {

@@ -29,9 +29,12 @@ from ...scheduling.step import Step, rectangular
 from ...tensors import Array, ModelSpec
 from ...wiring import PIPELINE, StepDeclaration, Wiring
 from .. import repository
+from ..embedder import Embedder
 from ..served import ServedModel
 from .context import Build, LoadContext, connect
+from .embedders import embedder_of
 from .host import compare_host
+from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
@@ -93,7 +96,9 @@ def build(build: Build) -> ServedModel:
         opened.extend(_open(artifact, step, build.context) for step in declared.steps)
         wired = wiring.wire(declared, [one.session.spec for one in opened])
         _compare_spec(artifact, wired.spec)
-        return _serve(build, _warm_up(build, opened, wired), wired)
+        steps, values = _warm_up(build, opened, wired)
+        embedder = embedder_of(artifact, [one.session for one in opened], wired, values)
+        return _serve(build, steps, wired, embedder)
     except BaseException:
         StepSessions([one.session for one in opened]).close()
         raise
@@ -141,7 +146,7 @@ def _open_backend(artifact: Artifact, step: StepDeclaration) -> OpenStep:
     return OpenStep(step, Artifact(artifact.root, replace(manifest, padding=padding)), session, batching, own=False)
 
 
-def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedModel:
+def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring, embedder: Embedder | None) -> ServedModel:
     manifest, limits = build.artifact.manifest, build.context.limits
     metrics = ModelMetrics(manifest.name, manifest.version)
     metrics.steps = recorded = [StepMetrics(one.step.name) for one in steps]
@@ -166,7 +171,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
-        spec=wired.spec,
+        spec=with_labels(wired.spec, manifest.labels),
         artifact=build.artifact,
         session=StepSessions([one.step.session for one in steps]),
         scheduler=pipeline,
@@ -178,11 +183,12 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring) -> ServedMode
         cache=build.context.cache(metrics),
         deadline_ns=limits.deadline_ns,
         max_rows=limits.max_rows,
+        embedder=embedder,
     )
 
 
-def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> list[WarmStep]:
-    """Run every batch size of every step, with rows that have come through the steps before it."""
+def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> tuple[list[WarmStep], list[Array]]:
+    """Run every batch size of every step, with rows that have come through the steps before it; these values too."""
     artifact, first = build.artifact, opened[0]
     values: list[Array] = stored_samples(wired.spec, artifact) or list(getattr(first.session, "sample", ()))
     values = values or sample_of(first.session, first.artifact)
@@ -194,7 +200,7 @@ def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> list[Wa
             values = [*values, *_through(one.session, sample, steps[-1].max_batch_size)]
         except BrokenArtifact as error:
             raise BrokenArtifact(f"step {one.name!r}: {error}") from error
-    return steps
+    return steps, values
 
 
 def _through(session: Session, sample: list[Array], most: int) -> list[Array]:

@@ -53,7 +53,7 @@ def stream_rows(
             if not isinstance(error, SlipwayError):
                 log.error("starting a stream of rows failed model=%s", model.name, exc_info=error)
                 error = SlipwayError("the server failed on this request; its log has the details")
-            model.metrics.answers[error.code] += 1
+            model.metrics.fail(error.code, head.received_ns)
             if not isinstance(error, ClientGone):
                 send_failure(error, head, responder)
             return None
@@ -200,6 +200,8 @@ class RowStream:
                 self._outlet = begin(self._head, self._responder, 200, content_type, self)
                 head = self._head
                 model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+            else:
+                model.metrics.streamed_rows += request.rows
             self._outlet.write(lines)
             self._sent += request.rows
         if not self._over and self._sent == self._payload.rows:
@@ -224,7 +226,10 @@ class RowStream:
         if self._over:
             return
         self._over = True
-        self._model.metrics.answers[outcome] += 1
+        if outcome == "ok":
+            self._model.metrics.answers["ok"] += 1
+        else:
+            self._model.metrics.fail(outcome, self._head.received_ns)
         self._ready.clear()
         for request in self._running.values():
             request.abandoned = True

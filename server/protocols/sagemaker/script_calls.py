@@ -58,7 +58,7 @@ class ScriptCalls:
             call.sink = None
             if not isinstance(error, SlipwayError):
                 raise
-            model.metrics.answers[error.code] += 1
+            model.metrics.fail(error.code, head.received_ns)
             send_failure(error, head, responder)
             return None
         if model.watch is not None:

@@ -96,9 +96,9 @@ class ScriptStream:
     def finish(self, error: SlipwayError | None) -> None:
         """End the response after the run, or at its deadline, with the error if there is one."""
         self._changed.set()  # a run that waits for the client may drop what is left
-        metrics = self._exchange.model.metrics
+        metrics, head = self._exchange.model.metrics, self._exchange.head
         if self._client_left:
-            metrics.answers[ClientGone.code] += 1
+            metrics.fail(ClientGone.code, head.received_ns)
         elif self._outlet is None:  # nothing was sent: the client left before, or the beginning failed
             error = error or self._fault
             if error is None and not self._request.abandoned:
@@ -108,13 +108,12 @@ class ScriptStream:
         elif error is not None or self._fault is not None:
             error = error or self._fault
             assert error is not None
-            metrics.answers[error.code] += 1
+            metrics.fail(error.code, head.received_ns)
             self._outlet.fail(error)
         else:
             encoded_ns = perf_counter_ns()
             self._outlet.end()
             metrics.answers["ok" if self.status < 500 else "script_error"] += 1
-            head = self._exchange.head
             metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
 
     def _post(self, call: Callable[..., None], *args: Any) -> None:

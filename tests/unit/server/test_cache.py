@@ -222,3 +222,15 @@ def test_every_request_ends_in_exactly_one_answer(plan: list[tuple[int, str]]) -
     for request in asked:
         assert request.error is not None or value_of(request) == 2 * float(request.arrays[0][0, 0])
     assert model.cache.bytes <= 24
+
+
+def test_long_arrays_within_an_array_have_digests_of_their_own() -> None:
+    """The text of a long array leaves values out; a tokenized text may have thousands of tokens."""
+    digests = set()
+    for value in (1, 2):
+        row = np.zeros((3, 5_000), np.int64)
+        row[0, 2_500] = value
+        texts = np.empty(1, object)
+        texts[0] = row
+        digests.add(digest((texts,)))
+    assert len(digests) == 2
