@@ -155,7 +155,7 @@ class FakeAccount:
         variants = asked["ProductionVariants"]
         if all("ModelName" in variant for variant in variants):
             return None
-        made = FakeEndpointConfig(ACCOUNT, REGION, name, variants, {}, {}, asked["Tags"], "")
+        made = FakeEndpointConfig(ACCOUNT, REGION, name, variants, {}, {}, asked["Tags"], "")  # type: ignore[abstract]
         self.backend.endpoint_configs[name] = made
         return _ok({"EndpointConfigArn": made.endpoint_config_arn})
 

@@ -143,8 +143,8 @@ def _registry(description: Description) -> Iterator[Statement]:
 
 def _role(description: Description) -> Iterator[Statement]:
     where = f"arn:{_partition(description)}:s3:::{description.bucket}"
-    folders = (resources.prefix(description), resources.registry_prefix(description))
-    yield _allow("Model", ["s3:GetObject"], [f"{where}/{folder}*" for folder in folders])
+    models = (resources.prefix(description), resources.registry_prefix(description))
+    yield _allow("Model", ["s3:GetObject"], [f"{where}/{folder}*" for folder in models])
     yield _allow("ModelFolder", ["s3:ListBucket"], [where])
     image = ECR.match(description.image or "")
     if image is not None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import evidence, model_source, service_model
-from ..calls import BODY, Call
+from ..calls import BODY, DIGEST_CHARACTERS, Call
 from ..description import Description
 from ..errors import InvalidDescription, NotThere
 from ..model_source import ModelFile
 from ..order import Order
 from . import resources
-from .resources import DIGEST_CHARACTERS
 from .services import Missing, Services
 
 APPROVED, REJECTED, PENDING = "Approved", "Rejected", "PendingManualApproval"

@@ -6,14 +6,12 @@ names, so a resource that exists under its name needs no comparison, and a run t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..calls import BODY, Call
+from ..calls import BODY, DIGEST_CHARACTERS, Call, digest_of
 from ..description import Description
 from ..model_source import ARCHIVE_ENDING, ModelFile, ModelSource
 
@@ -26,7 +24,6 @@ SHADOW = "Shadow"
 POLICY = "slipway-invocations"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 COPIES_DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
-DIGEST_CHARACTERS = 10
 CSV_TYPES, JSON_TYPES = ["text/csv"], ["application/json", "application/jsonlines"]
 
 
@@ -37,12 +34,6 @@ class Upload:
     bucket: str
     key: str
     put: Call
-
-
-def digest_of(content: Any) -> str:
-    """A short digest of a JSON value, independent of the order of its keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def tags(description: Description) -> list[dict[str, str]]:

@@ -113,8 +113,9 @@ def test_the_policy_permits_exactly_the_calls_that_are_made(
     assert deploy("up", artifact, *BASE, *flags, observe=made.append).code == 0
     for command in ("update", "register"):
         deploy(command, other_artifact, *BASE, *flags, observe=made.append)
-    for command in (("approve",), ("status",), ("logs",), ("invoke", "--body", str(tmp_path / "body")), ("rollback",)):
-        deploy(command[0], "digits", *command[1:], observe=made.append)
+    for command in ("approve", "status", "logs", "rollback"):
+        deploy(command, "digits", observe=made.append)
+    deploy("invoke", "digits", "--body", tmp_path / "body", observe=made.append)
     if "--serverless" not in flags:
         deploy("canary", artifact, *BASE, *flags, observe=made.append)
         deploy("cost", artifact, *BASE, *flags, observe=made.append)

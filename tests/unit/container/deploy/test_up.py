@@ -16,7 +16,7 @@ from tests.unit.container.deploy.conftest import BASE, Deploy
 
 INSTANCES = (*BASE, "--instance-type", "ml.c5.large")
 SCALING = ("--max-instances", "3", "--scaling-target", "1000")
-EMPTY = {
+EMPTY: dict[str, object] = {
     "models": [],
     "configs": [],
     "endpoints": {},
