@@ -350,9 +350,6 @@ def test_two_servers_are_compared_in_turn_and_the_gate_decides(body: str, tmp_pa
         assert "gate p50:+5% failed" in gated.stderr
         assert [line.split()[5] for line in gated.stderr.splitlines()[:3]] == ["A", "B", "A"]  # who went first
         assert [case.get("name") for case in ET.parse(junit).iter("testcase") if case.find("failure") is not None]
-        turned = bench("compare", slow, fast, *load, "--gate", "p50:+5%")
-        assert turned.returncode == 0, turned.stderr
-        assert "faster" in json.loads(turned.stdout)["verdict"]
 
 
 def test_an_interrupted_comparison_keeps_the_pairs_until_then(

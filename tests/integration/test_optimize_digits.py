@@ -14,6 +14,7 @@ import pytest
 
 from server import artifact
 from server.backends import BackendOptions, loader
+from tests.integration import sample_models
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,8 +118,17 @@ def test_a_second_run_needs_force(trained: Path, optimized: Path) -> None:
     assert "--force" in result.stderr
 
 
-def test_an_interrupted_search_leaves_nothing(trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", *arguments(trained, tmp_path / "artifact")]
+def test_an_interrupted_search_leaves_nothing(tmp_path: Path) -> None:
+    # An ONNX file reaches the search without the export of torch; many rounds keep the search going until the signal.
+    model, data, output = (
+        sample_models.mlp(tmp_path / "mlp.onnx"),
+        tmp_path / "eval.npz",
+        tmp_path / "artifacts" / "mlp",
+    )
+    np.savez(data, x=np.random.default_rng(0).normal(size=(200, sample_models.MLP_FEATURES)).astype(np.float32))
+    output.parent.mkdir()
+    given = ["optimize", str(model), "--eval", str(data), "--metric", "cosine", "--output", str(output)]
+    command = [sys.executable, "-m", *given, "--candidates", "dynamic_int8,static_int8", "--rounds", "200"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -128,4 +138,4 @@ def test_an_interrupted_search_leaves_nothing(trained: Path, tmp_path: Path) -> 
         error = process.stderr.read()
     assert process.returncode == 130
     assert error == "interrupted: nothing was written\n"
-    assert list(tmp_path.iterdir()) == []
+    assert list(output.parent.iterdir()) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optimize.package import verify
 from server import artifact
 from server.artifact import Manifest, VariableAxis
 from server.backends import BackendOptions, loader
@@ -40,10 +41,8 @@ def run(*arguments: str) -> None:
 def optimized(source: Path, data: Path, *more: str) -> Manifest:
     output = data.parent / "artifact"
     run("-m", "optimize", str(source), "--eval", str(data), *QUICK, *more, "--max-drop", "5%", "--output", str(output))
-    run("-m", "optimize", "verify", str(output))
-    found = artifact.read(output)
-    artifact.verify(found)
-    return found.manifest
+    verify.verify(output)
+    return artifact.read(output).manifest
 
 
 def test_a_text_model_is_served_at_any_length_and_may_be_padded(tmp_path: Path) -> None:

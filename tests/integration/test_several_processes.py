@@ -171,7 +171,8 @@ def test_a_killed_process_loses_its_own_requests_and_its_successor_is_like_the_o
     assert server.samples()["slipway_queue_rows"] > 0
     os.kill(replicas_of(server)[1], signal.SIGKILL)
     outcomes = [outcome(client) for client in clients]
-    assert outcomes.count("lost") in (mine, mine - 1)  # one of its connections may have been the scrape's
+    # One of its connections may have been the scrape's, and it may have answered some requests before its end.
+    assert 0 < outcomes.count("lost") <= mine
     assert outcomes.count("answered") == CLIENTS - outcomes.count("lost") > 0
     assert server.get("/ping").status == 200
     eventually(lambda: server.samples()["slipway_replica_up{replica=1}"] == 1, "it was started again")
