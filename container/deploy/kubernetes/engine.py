@@ -27,7 +27,8 @@ def plan(order: Order) -> int:
     description = order.description
     objects.check(description)
     plain = objects.files(description, order.facts)
-    for_kserve = kserve.files(description, order.facts)
+    needed = {name: one for name, one in plain.items() if name in objects.BOTH}
+    for_kserve = {**needed, **kserve.files(description, order.facts)}
     if order.out is not None:
         written = [*_written(order.out, plain), *_written(order.out / KSERVE, for_kserve)]
         if not order.json:

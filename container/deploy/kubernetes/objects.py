@@ -21,6 +21,8 @@ REVISIONS = 3
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 ANNOTATION = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 ROLE = "eks.amazonaws.com/role-arn"
+BOTH = ("claim.yaml", "account.yaml")
+"""Files that a deployment by KServe needs too."""
 REFUSED = ("serverless", "asynchronous", "multi_model", "inference_component", "capture", "subnets")
 """Settings of SageMaker that would change what is served."""
 

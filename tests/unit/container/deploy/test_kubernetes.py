@@ -75,7 +75,9 @@ def test_the_schemas_refuse_an_unknown_field(deploy: Deploy, artifact: Path) -> 
 
 @pytest.mark.parametrize("stored", STORES)
 def test_the_objects_of_kserve(stored: str, deploy: Deploy, artifact: Path) -> None:
-    runtime, service = planned(deploy, artifact, *SCALED, *STORES[stored])["kserve"]
+    *before, runtime, service = planned(deploy, artifact, *SCALED, *STORES[stored])["kserve"]
+    stores = {"claim": ["PersistentVolumeClaim"], "archive": ["ServiceAccount"], "bucket": ["ServiceAccount"]}
+    assert [one["kind"] for one in before] == stores.get(stored, [])
     assert (runtime["apiVersion"], runtime["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
     assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
     spec, predictor = runtime["spec"], service["spec"]["predictor"]
