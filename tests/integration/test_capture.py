@@ -122,3 +122,12 @@ def test_a_place_that_cannot_be_written_to_ends_the_start_with_one_line(serve: S
     server = serve(sample_models.mlp(tmp_path / "mlp.onnx"), "--capture-to", str(tmp_path / "file"))
     assert server.exit_code() == 1
     assert "name a folder" in server.log().splitlines()[-1]
+
+
+def test_every_process_of_a_server_records_its_requests(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--processes", "2", "--capture-to", str(to)).ready()
+    for _ in range(20):
+        assert server.post("/invocations", {"instances": [ROW]}).status == 200
+    assert server.stop() == 0
+    assert len(records(to)) == 20

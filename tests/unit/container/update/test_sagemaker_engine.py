@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from container.deploy.arguments import parser
 from container.update import judge
 from container.update.errors import StepFailed, Unreachable, UpdateError
 from container.update.sagemaker_engine import NOT_THERE, SageMakerEngine
@@ -24,6 +25,7 @@ class Deploy:
         self.fails: dict[str, tuple[int, str]] = {}
 
     def __call__(self, arguments: Sequence[str]) -> tuple[int, str, str]:
+        parser().parse_args(arguments)  # of container.deploy itself: it ends the process on a wrong command line
         command, *rest = arguments
         assert rest[-1] == "--json" or command not in ("status", "plan")
         assert rest[rest.index("--name") :][:4] == ["--name", "m", "--region", "eu-west-1"]
