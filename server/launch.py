@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import uvicorn
@@ -63,6 +63,9 @@ from .system.cores import available_cores
 from .system.descriptors import connections_allowed
 from .watched_files import WatchedFiles, watch
 
+if TYPE_CHECKING:
+    from .observe.tracing import Tracing
+
 log = logging.getLogger("slipway")
 
 UNLIMITED = 1 << 62
@@ -77,7 +80,7 @@ CLOSE_S = 2.0
 
 def launch(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. The last line of the log is the first fatal cause."""
-    writer = LogWriter(sys.stderr.fileno())
+    writer = LogWriter(sys.stderr.fileno(), structured=settings.log_format == "json")
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[writer])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
@@ -146,6 +149,17 @@ def certificates(settings: Settings) -> Certificates | None:
     return None
 
 
+def tracing(settings: Settings) -> Tracing | None:
+    """The tracing of the settings. Raises BadSetting without the extra, or for an unknown exporter."""
+    if not settings.tracing:
+        return None
+    try:
+        from .observe.tracing import Tracing, provider_of
+    except ModuleNotFoundError as error:
+        raise BadSetting(f"--tracing needs the package {error.name}: install the extra 'tracing'") from error
+    return Tracing(provider_of(environment()))
+
+
 def later(delay_s: float, call: Callable[[], None]) -> None:
     """Call later on the running event loop."""
     asyncio.get_running_loop().call_later(delay_s, call)
@@ -166,6 +180,10 @@ class Slipway:
         self._models.on_device_lost = self._device_lost
         self._follower = Follower(self._models, settings)
         self._following: asyncio.Future[None] | None = None
+        self._tracing = tracing(settings)
+        if self._tracing is not None:
+            self._models.trace = self._tracing.record
+            self._metrics.further.append(self._tracing.families)
         self._bound: dict[str, list[bytes]] = {}
         self._guard = admin_guard(settings)
         refuse_on_platform(settings)
@@ -195,6 +213,8 @@ class Slipway:
         host, port = sock.getsockname()[:2]
         scheme = "http" if self._certificates is None else "https"
         log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        if self._tracing is not None:
+            self._tracing.start()
         self._watching = asyncio.ensure_future(watch(self._watched()))
         await self._server.serve(sockets=[sock])
         if self._lost:
@@ -207,6 +227,8 @@ class Slipway:
                 task.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
         self._lifecycle.move(Phase.STOPPED)
+        if self._tracing is not None:
+            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(self._tracing.close))], timeout=CLOSE_S)
         if self._code == STOPPED:
             log.info("stopped")
         if running or self._models.loads.hanging:

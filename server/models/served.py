@@ -24,6 +24,11 @@ DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
 
 
+Trace = Callable[[ModelMetrics, Head, "InferRequest | None", str, int, int, int], None]
+"""Metrics of the model, head, request (None if it was refused before it had tensors), outcome, status, and when its
+response was encoded (0 for an error) and sent."""
+
+
 class Closable(Protocol):
     """Memory that a model holds: one backend session, or the sessions of several steps."""
 
@@ -41,6 +46,7 @@ class ServedModel:
     ``embedder``: what the routes for embeddings need, of a pipeline that gives vectors for texts.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
+    ``trace``: called with every request that has its response, where requests are traced.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
 
@@ -64,6 +70,7 @@ class ServedModel:
     watch: Callable[[InferRequest], None] | None = None
     batching_reason: str = ""
     embedder: Embedder | None = None
+    trace: Trace | None = None
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""

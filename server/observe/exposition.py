@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
 from . import choices, device_metrics, run_counters, steps
@@ -49,13 +50,18 @@ class Exposition(Collector):
         self._refused = refused
         self._models = models
         self._further = further
+        self._exemplars = False
 
-    def text(self) -> bytes:
-        """The Prometheus text format. May run on any thread."""
+    def text(self, openmetrics: bool = False) -> bytes:
+        """The Prometheus text format, or OpenMetrics, which has exemplars. May run on any thread, one at a time."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         ProcessCollector(registry=registry)
-        return generate_latest(registry)
+        self._exemplars = openmetrics
+        if not openmetrics:
+            return generate_latest(registry)
+        text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+        return text
 
     def describe(self) -> Sequence[Any]:
         """Empty: else the registry would collect everything once more to learn the names."""
@@ -111,8 +117,10 @@ class Exposition(Collector):
         )
         for one in self._models:
             with entry(one.labels):
-                for stage, counts, total_s in one.stages.histograms():
-                    buckets = seconds_buckets(counts)
+                for series, (stage, counts, total_s) in enumerate(one.stages.histograms()):
+                    buckets: list[Any] = seconds_buckets(counts)
+                    if self._exemplars:
+                        buckets = one.exemplars.beside(series, buckets)
                     if stage == "total":
                         totals.add_metric(one.labels, buckets, total_s)
                     else:
