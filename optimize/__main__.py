@@ -14,6 +14,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from server import archive
 from server.errors import SlipwayError
 from server.system import gpu
 
@@ -145,8 +146,6 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def _package(arguments: Sequence[str], console: Console) -> int:
-    from .package import archive
-
     parser = OneLineParser(prog="python -m optimize package")
     parser.add_argument("directory", type=Path, metavar="DIR", help="an artifact")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {archive.NAME} next to the directory")
@@ -155,7 +154,9 @@ def _package(arguments: Sequence[str], console: Console) -> int:
     if not given.directory.is_dir():
         raise BadInput(f"{given.directory} is not a directory")
     target = given.output or given.directory.resolve().with_name(archive.NAME)
-    written = archive.write(given.directory, target, force=given.force)
+    if target.exists() and not given.force:
+        raise BadInput(f"{target} exists: --force replaces it")
+    written = archive.write(given.directory, target)
     console.print(f"{written}: {written.stat().st_size:,} bytes", markup=False, soft_wrap=True)
     return 0
 

@@ -44,10 +44,13 @@ class ResponseCache:
         self._kept: OrderedDict[bytes, tuple[int, list[Array]]] = OrderedDict()
         self._flying: dict[bytes, tuple[tuple[Array, ...], list[InferRequest]]] = {}
         self.bytes = 0
+        self.miss_ns = 0
+        """Time of look-ups that found nothing."""
         self.outcomes: Counter[str] = Counter()
 
     def submit(self, request: InferRequest, submit: Submit) -> None:
         """Answer from memory, join a request that is being computed, or submit. Raises the errors of ``submit``."""
+        begun_ns = self._clock()
         key = request.digest or digest(request.arrays)
         kept = self._kept.get(key)
         if kept is not None:
@@ -58,6 +61,7 @@ class ResponseCache:
             request.arrays = arrays  # equal; its own are freed while it waits
             followers.append(request)
         else:
+            self.miss_ns += self._clock() - begun_ns
             self._lead(key, request, submit, [])
             self.outcomes[MISS] += 1
 

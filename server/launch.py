@@ -46,8 +46,8 @@ from .protocols.compression import Expander
 from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
-from .protocols.open_inference import OpenInference
-from .protocols.repository import EXTENSION, Repository
+from .protocols.open_inference.repository import EXTENSION, Repository
+from .protocols.open_inference.routes import OpenInference
 from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
@@ -64,6 +64,7 @@ from .system.descriptors import connections_allowed
 from .watched_files import WatchedFiles, watch
 
 if TYPE_CHECKING:
+    from .grpc.listener import Listener
     from .observe.tracing import Tracing
 
 log = logging.getLogger("slipway")
@@ -130,6 +131,13 @@ def receive_limit(settings: Settings) -> int:
     return max(limit, least)
 
 
+def grpc_missing(error: ImportError) -> str:
+    """What is to be done where the listener for gRPC cannot be imported."""
+    if (error.name or "").endswith("inference_pb2"):
+        return "--grpc-port needs server/grpc/inference_pb2.py, which is generated: run make .venv/.all"
+    return f"--grpc-port needs the package {error.name}: install the requirements of the extra grpc"
+
+
 def refuse_on_platform(settings: Settings) -> None:
     """Raises BadSetting for API keys and TLS on SageMaker, whose platform sends no key and speaks plain HTTP."""
     wanted = [name for name in ("api_keys_file", "tls_cert") if getattr(settings, name)]
@@ -142,6 +150,8 @@ def refuse_on_platform(settings: Settings) -> None:
 
 def certificates(settings: Settings) -> Certificates | None:
     """The certificate of the settings. Raises BadSetting if it cannot be used."""
+    if settings.tls_cert and settings.grpc_port >= 0:
+        raise BadSetting("--grpc-port has no TLS and would bypass --tls-cert; leave one of them out")
     if settings.tls_cert:
         return Certificates(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
     if settings.tls_key:
@@ -185,6 +195,7 @@ class Slipway:
             self._models.trace = self._tracing.record
             self._metrics.further.append(self._tracing.families)
         self._bound: dict[str, list[bytes]] = {}
+        self._fixed: frozenset[bytes] = frozenset()  # URLs in the hot table that belong to no model
         self._guard = admin_guard(settings)
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
@@ -203,12 +214,15 @@ class Slipway:
         )
         self._routes = self._build_routes()
         self._server = Server(self._config(), self._hot, self._terminate, self._check)
+        self._grpc: Listener | None = None
+        self._grpc_end: asyncio.Future[None] | None = None
         self._code = STOPPED
         self._lost = ""
 
     async def run(self, sock: socket.socket) -> int:
         """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
         self._watch_itself(asyncio.get_running_loop())
+        await self._listen_for_grpc()
         loading = asyncio.ensure_future(self._load())
         host, port = sock.getsockname()[:2]
         scheme = "http" if self._certificates is None else "https"
@@ -219,6 +233,9 @@ class Slipway:
         await self._server.serve(sockets=[sock])
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
+        self._stop_grpc()
+        if self._grpc_end is not None:
+            await self._grpc_end
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
@@ -235,6 +252,37 @@ class Slipway:
             leave(self._code)
         return self._code
 
+    async def _listen_for_grpc(self) -> None:
+        """Listen on the port for gRPC, if there is to be one. Raises BadSetting where that is impossible."""
+        settings = self._settings
+        if settings.grpc_port < 0:
+            return
+        try:
+            from .grpc.listener import Limits, Listener
+        except ImportError as error:
+            raise BadSetting(grpc_missing(error)) from error
+        limits = Limits(
+            max_message_bytes=int(settings.max_body_mb * 1e6) or -1,
+            max_head_bytes=self._hot.max_head_bytes,
+            max_connections=self._hot.connections.limit,
+            keep_alive_s=settings.keep_alive_s,
+        )
+        listener = Listener(
+            self._models, self._lifecycle, self._metrics, self._hot.account, self._routes, limits, self._keys
+        )
+        if self._slowdown is not None:
+            for codec in listener.inference.codecs:
+                self._slowdown.codec(codec)
+        port = await listener.start(settings.host, settings.grpc_port)
+        self._lifecycle.on_change = listener.refresh
+        self._grpc = listener
+        log.info("listening on grpc://%s:%d", f"[{settings.host}]" if ":" in settings.host else settings.host, port)
+
+    def _stop_grpc(self) -> None:
+        """Begin the end of the listener for gRPC, once."""
+        if self._grpc is not None and self._grpc_end is None:
+            self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
+
     def _watched(self) -> list[WatchedFiles]:
         """The files that are read again when they change."""
         watched = []
@@ -246,7 +294,7 @@ class Slipway:
 
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
-        self._lifecycle.stalled = self._models.stalled()
+        self._lifecycle.stall(self._models.stalled())
 
     def _device_lost(self, reason: str) -> None:
         """A GPU cannot be used by this process any more: answer all requests, and end with a failure."""
@@ -293,7 +341,7 @@ class Slipway:
     def _build_routes(self) -> list[Route]:
         settings = self._settings
         max_body_bytes = self._hot.max_body_bytes
-        expander = Expander(max_body_bytes, self._metrics)
+        expander = Expander(max_body_bytes, self._metrics, self._hot.account)
         formats = codecs(
             min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
         )
@@ -333,6 +381,7 @@ class Slipway:
         for route in routes:
             if route.hot and "{" not in route.path:
                 self._enter(route, {})
+        self._fixed = frozenset(self._hot.table)
         return routes
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
@@ -352,9 +401,13 @@ class Slipway:
                 entered += [self._enter(route, {"name": name, "label": label}) for label in labels]
             elif "{" in route.path:
                 entered.append(self._enter(route, {"name": name}))
+        entered[:] = [path for path in entered if path not in self._fixed]
 
     def _enter(self, route: Route, values: dict[str, str]) -> bytes:
+        """Enter a route for a model, or of the server. Where both have one URL, that of the server stays."""
         path = route.path.format(**{key: quote(value, safe="") for key, value in values.items()}).encode()
+        if path in self._fixed:
+            return path
         handler = route.bind(values)
         if self._keys is not None and route.path not in OPEN:
             handler = self._keys.around(handler)
@@ -393,6 +446,7 @@ class Slipway:
     def _stop(self) -> None:
         """End the server. The callers of loads get their answer now: their connections would hold up the end."""
         self._models.loads.stop()
+        self._stop_grpc()
         self._server.should_exit = True
 
 

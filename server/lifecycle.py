@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from .errors import NotReady
 
@@ -32,6 +33,8 @@ class Lifecycle:
         self.reason = ""
         self.stalled = ""
         """Which models make no progress, and why; empty when all do. Then a server in READY is not ready."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each change."""
 
     @property
     def ready(self) -> bool:
@@ -43,6 +46,13 @@ class Lifecycle:
         if phase in ALLOWED[self.phase]:
             self.phase = phase
             self.reason = reason
+            self.on_change()
+
+    def stall(self, reason: str) -> None:
+        """Say which models make no progress, and why; empty when all do."""
+        if reason != self.stalled:
+            self.stalled = reason
+            self.on_change()
 
     def require_ready(self) -> None:
         """Raises NotReady with the reason unless /ping says 200."""

@@ -13,6 +13,12 @@ import numpy as np
 from .errors import UnprocessableInput
 from .tensors import Array, TensorSpec
 
+OBJECT_BYTES = 64
+"""Usual memory of a short string with its reference."""
+
+COUNTED = 1_000
+"""Objects whose sizes are added up; the size of more is estimated."""
+
 
 def ragged(rows: Sequence[Array]) -> Array:
     """An object array [rows] that holds these arrays."""
@@ -62,3 +68,10 @@ def held_bytes(arrays: Sequence[Array]) -> int:
         for one in array.flat:
             total += one.nbytes if isinstance(one, np.ndarray) else len(one)
     return total
+
+
+def size_of(arrays: Sequence[Array]) -> int:
+    """The same, estimated where there are many objects."""
+    return sum(
+        OBJECT_BYTES * one.size if one.dtype.kind == "O" and one.size > COUNTED else held_bytes([one]) for one in arrays
+    )

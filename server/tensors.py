@@ -82,7 +82,8 @@ class TensorSpec:
 
     ``axes``: the symbolic name of each axis, empty where it has none; two axes of one name have one size.
     ``missing``: NaN is accepted as a value of this input. ``infinite``: infinity is accepted, as in an additive mask.
-    These three do not count when two specs are compared.
+    ``labels``: of an output, the names of its values in a row.
+    These four do not count when two specs are compared.
     """
 
     name: str
@@ -91,6 +92,7 @@ class TensorSpec:
     axes: tuple[str, ...] = field(default=(), compare=False)
     missing: bool = field(default=False, compare=False)
     infinite: bool = field(default=False, compare=False)
+    labels: tuple[str, ...] = field(default=(), compare=False)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape fits, variable axes taking any size."""

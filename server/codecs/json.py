@@ -11,7 +11,7 @@ from ..tensors import Array, ModelSpec
 from . import Encoded
 from .conventions import BARE, COLUMNS, INSTANCES, read_convention
 from .fitting import check_values, decode_plan
-from .json_documents import dump, parse
+from .json_documents import are_large, dump, parse
 from .nested import may_hold_booleans
 from .open_inference import STYLE as OPEN_INFERENCE
 from .open_inference import OpenInference, is_open_inference, read_inputs
@@ -69,7 +69,7 @@ class Json:
             reply = {"outputs": reply}
         elif style != BARE:
             reply = {"predictions": reply}
-        return dump(reply), _CONTENT_TYPE, []
+        return dump(reply, are_large(outputs)), _CONTENT_TYPE, []
 
 
 def _by_name(outputs: Sequence[Array], payload: Payload, spec: ModelSpec) -> Any:

@@ -7,15 +7,22 @@ tools write, are read all the same; in responses NaN and infinity are ``null``.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import orjson
 
 from ..errors import MalformedInput, NotAcceptable
+from ..tensors import Array
 from .expansion import check_json
 
 BOM = b"\xef\xbb\xbf"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+PIECE = 65_536
+"""Elements of an array that are written at a time. orjson reserves up to 100 bytes for an element, and ends the process
+where it gets no memory."""
 
 
 def parse(body: bytes | memoryview) -> tuple[Any, bool]:
@@ -35,12 +42,43 @@ def parse(body: bytes | memoryview) -> tuple[Any, bool]:
         raise _malformed(raw, error) from error
 
 
-def dump(document: Any) -> bytes:
-    """The JSON text of a document that may hold arrays. Raises NotAcceptable for values that JSON cannot hold."""
+def dump(document: Any, large: bool = False) -> bytes:
+    """The JSON text of a document that may hold arrays; ``large``: some of them by :func:`are_large`.
+
+    Raises NotAcceptable for values that JSON cannot hold."""
     try:
+        if large:
+            return orjson.dumps(document, default=_in_pieces)
         return orjson.dumps(document, default=_plain, option=_NUMPY)
     except orjson.JSONEncodeError as error:
         raise NotAcceptable("an output holds bytes that are not text; ask for application/x-npz") from error
+
+
+def are_large(arrays: Iterable[Array]) -> bool:
+    """Whether one of these arrays has more than ``PIECE`` elements."""
+    return any(one.size > PIECE for one in arrays)
+
+
+def _in_pieces(value: Any) -> Any:
+    if not isinstance(value, (np.ndarray, np.generic)):
+        raise TypeError
+    array = np.asarray(value)
+    return array.tolist() if array.ndim == 0 else orjson.Fragment(b"".join(_pieces(array)))
+
+
+def _pieces(array: Array) -> Iterator[bytes]:
+    """The text of an array with at least one axis, in pieces of about ``PIECE`` elements."""
+    row = array[:1].size
+    if row > PIECE:
+        for index, one in enumerate(array):
+            yield b"," if index else b"["
+            yield from _pieces(one)
+    else:
+        rows = PIECE // max(row, 1)
+        for begin in range(0, len(array), rows):
+            yield b"," if begin else b"["
+            yield orjson.dumps(array[begin : begin + rows], default=_plain, option=_NUMPY)[1:-1]
+    yield b"]" if len(array) else b"[]"
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from . import Encoded
 from .conventions import INSTANCES, read_rows
 from .expansion import check_json
 from .fitting import DecodePlan, decode_plan
-from .json_documents import BOM, dump, parse
+from .json_documents import BOM, are_large, dump, parse
 from .nested import depth, may_hold_booleans
 
 _CONTENT_TYPE = b"application/jsonlines"
@@ -58,7 +58,7 @@ class JsonLines:
         names = [spec.outputs[index].name for index in chosen]
         if not spec.batchable:
             line = arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
-            return dump(line) + b"\n", _CONTENT_TYPE, []
+            return dump(line, are_large(arrays)) + b"\n", _CONTENT_TYPE, []
         if any(array.shape[:1] != (payload.rows,) for array in arrays):
             raise NotAcceptable(
                 "JSON lines need one row of output for each row of input, which this model does not give; "
@@ -67,7 +67,8 @@ class JsonLines:
         if len(arrays) == 1:
             return _lines(arrays[0]), _CONTENT_TYPE, []
         rows = ({name: array[row] for name, array in zip(names, arrays, strict=True)} for row in range(payload.rows))
-        return b"".join([dump(row) + b"\n" for row in rows]), _CONTENT_TYPE, []
+        large = are_large(arrays)
+        return b"".join([dump(row, large) + b"\n" for row in rows]), _CONTENT_TYPE, []
 
 
 def _parse(body: bytes) -> tuple[list[Any], bool]:
@@ -105,8 +106,9 @@ def _is_whole(row: Any, plan: DecodePlan) -> bool:
 
 def _lines(array: Array) -> bytes:
     if array.dtype.kind == "O" or not array.size:
-        return b"".join([dump(row) + b"\n" for row in array])
+        large = are_large([array])
+        return b"".join([dump(row, large) + b"\n" for row in array])
     # One JSON text, with line breaks between the rows: numbers hold no brackets, so the replacement is safe.
-    text = dump(np.ascontiguousarray(array))[1:-1]
+    text = dump(np.ascontiguousarray(array), are_large([array]))[1:-1]
     close, begin = b"]" * (array.ndim - 1), b"[" * (array.ndim - 1)
     return text.replace(close + b"," + begin, close + b"\n" + begin) + b"\n"

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +30,8 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_RANK = 32
 _LISTED_BYTES = 65_536
 _MAX_MEMBERS = 1_000
+_LISTED_MEMBER = b"PK\x01\x02"
+_PIECE_BYTES = 1_000_000
 _LAST_CHARACTER, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 _MAX_REMEMBERED = 256
 
@@ -117,11 +119,12 @@ class Npz:
 def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> dict[str, bytes]:
     """The npy files of an npz archive by name. Raises MalformedInput, also if they expand beyond the limit together."""
     members: dict[str, bytes] = {}
+    # Listing many members takes long and makes many objects. Each has this signature in the list at the end.
+    if body.count(_LISTED_MEMBER) > _MAX_MEMBERS:
+        raise MalformedInput(f"the archive has more than {_MAX_MEMBERS} members")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             entries = archive.infolist()
-            if len(entries) > _MAX_MEMBERS:
-                raise MalformedInput(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}")
             if sum(entry.file_size for entry in entries) > max_expanded_bytes:
                 raise MalformedInput(f"the archive expands beyond {max_expanded_bytes} bytes")
             for entry in entries:
@@ -131,11 +134,19 @@ def read_members(body: bytes, max_expanded_bytes: int = _MAX_EXPANDED_BYTES) -> 
                 if entry.compress_type not in _COMPRESSIONS:
                     raise MalformedInput(f"input {shown(name)} is compressed by a method that numpy never uses")
                 with archive.open(entry) as member:
-                    # The declared size may be wrong; without a limit here a member would be expanded in full.
-                    members[name] = member.read(entry.file_size)
+                    members[name] = _content(member, entry.file_size)
     except _BROKEN_ZIP as error:
         raise MalformedInput("the body is not a readable npz archive; write it with numpy.savez") from error
     return members
+
+
+def _content(member: IO[bytes], size: int) -> bytes:
+    """The first ``size`` bytes of a member: the declared size may be wrong. Read in pieces, since the copy of a large
+    one holds the interpreter."""
+    content = io.BytesIO()
+    while piece := member.read(min(_PIECE_BYTES, size - content.tell())):
+        content.write(piece)
+    return content.getvalue()
 
 
 def read_array(data: bytes) -> Array:

@@ -18,8 +18,9 @@ from ..request import Head, Headers, Payload
 from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
 from .blobs import read_blob, write_blob
+from .classification import best_classes, class_count
 from .fitting import check_shape, decode_plan
-from .json_documents import dump, parse
+from .json_documents import are_large, dump, parse
 from .nested import NestedReader, may_hold_booleans, shown
 
 STYLE = "open_inference"
@@ -31,10 +32,14 @@ _NO_BLOBS = memoryview(b"")
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """How to write the response: which outputs as blobs, and whether the media type carries the length of the JSON."""
+    """How to write the response: which outputs as blobs, and whether the media type carries the length of the JSON.
+
+    ``classes``: for each output the number of best classes to give in its place, 0 for none; empty for none at all.
+    """
 
     binary: tuple[bool, ...]
     by_media_type: bool
+    classes: tuple[int, ...] = ()
 
 
 class OpenInference:
@@ -73,6 +78,9 @@ class OpenInference:
         for index in payload.wanted if payload.wanted is not None else range(len(outputs)):
             array, tensor = outputs[index], spec.outputs[index]
             row: dict[str, Any] = {"name": tensor.name, "datatype": tensor.dtype.name, "shape": array.shape}
+            if phrasing.classes and phrasing.classes[index]:
+                array = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
+                row |= {"datatype": "BYTES", "shape": array.shape}
             if phrasing.binary[index]:
                 blobs.append(write_blob(array, tensor.dtype))
                 row["parameters"] = {"binary_data_size": len(blobs[-1])}
@@ -83,7 +91,7 @@ class OpenInference:
         if payload.request_id is not None:
             reply["id"] = payload.request_id
         reply["outputs"] = rows
-        text = dump(reply)
+        text = dump(reply, are_large(outputs))
         return _framed(text, blobs, phrasing.by_media_type) if blobs else (text, b"application/json", [])
 
 
@@ -140,8 +148,10 @@ def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, bo
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
         raise MalformedInput(f'input "{tensor.name}": shape must be a list of sizes, got {shown(shape)}')
     check_shape(tuple(shape), tensor)
-    size = _object(row, "parameters").get("binary_data_size")
+    parameters = _object(row, "parameters")
+    size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in row):
+        _require_no_region(parameters, f'input "{tensor.name}"')
         raise MalformedInput(f'input "{tensor.name}" needs either "data" or the parameter binary_data_size')
     if size is None:
         return _read_data(row["data"], tuple(shape), reader, booleans), 0
@@ -195,7 +205,7 @@ def _wanted(
     document: dict[str, Any], parameters: Mapping[str, Any], spec: ModelSpec, by_media_type: bool
 ) -> tuple[tuple[int, ...] | None, Phrasing]:
     default = parameters.get("binary_data_output", False) is True
-    binary = [default] * len(spec.outputs)
+    binary, classes = [default] * len(spec.outputs), [0] * len(spec.outputs)
     asked = document.get("outputs")
     if asked is None or asked == []:
         return None, Phrasing(tuple(binary), by_media_type)
@@ -210,11 +220,17 @@ def _wanted(
             known = ", ".join(f'"{name}"' for name in index_of)
             raise MalformedInput(f"output {shown(name)} is unknown or asked for twice; the model has {known}")
         own = _object(row, "parameters")
-        if own.get("classification"):
-            raise MalformedInput(f"output {shown(name)}: the classification extension is not supported")
+        _require_no_region(own, f"output {shown(name)}")
         binary[index] = own.get("binary_data", default) is True
+        classes[index] = class_count(own.get("classification"), spec.outputs[index])
         wanted.append(index)
-    return tuple(wanted), Phrasing(tuple(binary), by_media_type)
+    return tuple(wanted), Phrasing(tuple(binary), by_media_type, tuple(classes) if any(classes) else ())
+
+
+def _require_no_region(parameters: Mapping[str, Any], what: str) -> None:
+    """Raises MalformedInput for a tensor in shared memory."""
+    if "shared_memory_region" in parameters:
+        raise MalformedInput(f"{what} names a region of shared memory, which this server does not have; use the body")
 
 
 def _json_data(array: Array, tensor: TensorSpec) -> Any:

@@ -14,6 +14,7 @@ from ..errors import MalformedInput
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 _HEAD = struct.Struct("<II")
+HEAD_BYTES = _HEAD.size
 _LENGTH_BITS = 29
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 WHOLE, FIRST, MIDDLE, LAST = range(4)

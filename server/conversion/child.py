@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..codecs import media
 from ..errors import BodyTooLarge, SlipwayError
-from ..ragged import held_bytes
+from ..ragged import OBJECT_BYTES, held_bytes
 from ..request import Payload
 from .message import Closed, receive, send
 
@@ -19,9 +19,6 @@ PR_SET_PDEATHSIG = 1
 
 KEPT = 8
 """The share of the memory of a conversion that its result may have is one divided by this."""
-
-OBJECT_BYTES = 64
-"""Memory of a short string and of its reference."""
 
 
 def main(descriptor: int) -> int:

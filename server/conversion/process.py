@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeadlineExceeded, OutOfMemory, SlipwayError
+import numpy as np
+
+from ..errors import BodyTooLarge, DeadlineExceeded, OutOfMemory, SlipwayError
+from ..ragged import size_of
 from .message import Closed, receive, send
 
 log = logging.getLogger("slipway.conversion")
@@ -34,7 +38,10 @@ LEAST_BYTES = 32_000_000
 TIMEOUT_S = 120.0
 """Time that one conversion may take. The largest bodies take some seconds."""
 
-KILLED_FOR_MEMORY = -9
+KILLED_FOR_MEMORY = -signal.SIGKILL
+
+NATIVE_ENDS = (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
+"""Ends of a process by a library that asked for memory, got none, and did not look."""
 
 
 class ConversionProcess:
@@ -54,11 +61,12 @@ class ConversionProcess:
         """The result of ``function(*args)``, computed in the process. Function and arguments are pickled.
 
         Raises the error of ours that it raised, BodyTooLarge beyond the limit of memory, DeadlineExceeded when it takes
-        too long, OutOfMemory if the system killed the process, and SlipwayError for any other end. A process that had
+        too long, OutOfMemory if the system killed the process, BodyTooLarge if native code ended it, and SlipwayError
+        for any other end. A process that had
         calls before may have ended for what these left in memory: the call is then made once more, in a new one.
         """
         used = self._end is not None
-        size = sum(len(one) for one in args if isinstance(one, bytes))
+        size = sum(_size(one) for one in args)
         limit_bytes = TIMES * max(size, LEAST_BYTES)
         try:
             end = self._start()
@@ -118,4 +126,13 @@ class ConversionProcess:
         log.error("the conversion process ended code=%s", code)
         if code == KILLED_FOR_MEMORY:
             return OutOfMemory("not enough memory to read or write this body; send less at a time")
+        if code in NATIVE_ENDS:
+            return BodyTooLarge("reading or writing this body needs more memory than there is; send less at a time")
         return SlipwayError("the body could not be read or written; the server's log has the details")
+
+
+def _size(value: Any) -> int:
+    """Bytes of one argument: of a body, or of the arrays of a list."""
+    if isinstance(value, bytes):
+        return len(value)
+    return size_of(value) if isinstance(value, list) and value and isinstance(value[0], np.ndarray) else 0

@@ -33,12 +33,17 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:.0f} MB"
 
 
+def needed_bytes(weight_bytes: int) -> int:
+    """Memory in bytes at the peak of the load of models whose files have ``weight_bytes`` in all."""
+    return SERVER_BYTES + (Budget.needed_bytes(weight_bytes) if weight_bytes else 0)
+
+
 def memory(weight_bytes: int, root: Path) -> Finding:
     """Whether models whose files have ``weight_bytes`` in all fit into the memory of this process."""
     limit = cgroup.of(root=root).memory_limit_bytes()
     free = _free_bytes(root)
     bound = min((one for one in (limit, free) if one is not None), default=None)
-    need = SERVER_BYTES + (Budget.needed_bytes(weight_bytes) if weight_bytes else 0)
+    need = needed_bytes(weight_bytes)
     whose = f"limit {megabytes(limit)}" if limit is not None and limit == bound else "no limit"
     if free is not None and limit != bound:
         whose = f"{megabytes(free)} free, {'no limit' if limit is None else f'limit {megabytes(limit)}'}"

@@ -21,6 +21,7 @@ from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
 from ..protocols.guard import Guard
+from ..protocols.open_inference.absent import absent
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
@@ -173,7 +174,10 @@ def _response(status: int, content_type: bytes, body: bytes, headers: Headers) -
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    """404 and 405 of routes that do not exist, in the shape of our other errors."""
+    """404, 405 and 501 of routes that do not exist, in the shape of our other errors."""
+    sentence = absent(request.url.path)
+    if sentence:
+        return _error(request, 501, sentence, "not_supported", None)
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     text = {
         404: f"no route {request.url.path[:200]}; /docs lists the routes",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from io import BytesIO
 from time import perf_counter_ns
 from typing import Any
 
@@ -51,6 +52,9 @@ LEAST_BYTES_PER_S = 500
 UNWRITABLE = b'{"error":"the server failed to write the response; its log has the details","code":"internal"}'
 """The body where even an error could not be written."""
 
+JOINED_BYTES = 1_000_000
+"""Size of a body from which its chunks are joined as they arrive."""
+
 JOINED_CHUNKS = 1_024
 """Parts of a body that are kept apart; more are joined, because each costs far more than a few bytes."""
 
@@ -87,7 +91,7 @@ class HotProtocol(HttpToolsProtocol):
         self._hosted = False
         self._chunked = False
         self._chunks: list[bytes] = []
-        self._joined = bytearray()  # the body before these chunks, if it came in very many
+        self._joined: BytesIO | None = None  # the body before these chunks, if it is large or came in very many
         self._timed_size = 0  # size of the body when the read timer was started
         self._begun_ns = self._last_ns
         # Response that is being prepared or sent
@@ -244,11 +248,12 @@ class HotProtocol(HttpToolsProtocol):
                 super().on_message_complete()
             return
         chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if self._joined:
-            self._joined += body
-            body, self._joined = bytes(self._joined), bytearray()
-        self._chunks = []
+        if self._joined is not None:
+            self._join()
+            body, self._joined = self._joined.getvalue(), None  # without a copy: nobody else has the file
+        else:
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._chunks = []
         fields = self._fields
         assert fields is not None
         head = Head(self.parser.get_method(), self.url, fields, self._begun_ns, perf_counter_ns())
@@ -449,7 +454,7 @@ class HotProtocol(HttpToolsProtocol):
         """Drop the pipelined requests and the unfinished one of a connection that ends."""
         self._waiting.clear()
         self._chunks = []
-        self._joined = bytearray()
+        self._joined = None
         self._account.waiting_bytes = self._account.active_bytes = self._account.size = 0
         self._account.hold(receiving=False)
 
@@ -495,14 +500,21 @@ class HotProtocol(HttpToolsProtocol):
         if error is not None:
             self._refuse(error)
             return
-        if len(self._chunks) > JOINED_CHUNKS:
-            self._joined += b"".join(self._chunks)
-            self._chunks = []
+        if account.size > JOINED_BYTES or len(self._chunks) > JOINED_CHUNKS:
+            self._join()
         if self._active and account.size + account.waiting_bytes > PIPELINED_BYTES:
             self.flow.pause_reading()  # a request behind a slow one is not read in full
         account.hold(receiving=True)
         if self._read_timer is None:
             self._time_reading()
+
+    def _join(self) -> None:
+        """Append the chunks to the joined body. The copy of a large body is made while it arrives: at its end it would
+        hold the event loop for long."""
+        if self._joined is None:
+            self._joined = BytesIO()
+        self._joined.writelines(self._chunks)
+        self._chunks = []
 
     def _check_field(self, name: bytes, value: bytes) -> None:
         """Refuse a field that makes the end or the host of a request ambiguous (RFC 9112, 3.2 and 6.1)."""
@@ -568,7 +580,7 @@ class HotProtocol(HttpToolsProtocol):
         self._hot.refused[error.code] += 1
         self._handler = None
         self._chunks = []
-        self._joined = bytearray()
+        self._joined = None
         self._account.size = 0
         self._account.hold(receiving=False)
         self._forsake_cold()

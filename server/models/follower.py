@@ -35,6 +35,7 @@ class Follower:
         self._mine: set[Key] = set()
         self._settled: dict[Key, Stamp] = {}
         self._loading: set[asyncio.Future[None]] = set()
+        self._looking: asyncio.Future[list[Found]] | None = None
 
     async def load_all(self) -> None:
         """Load all models of the folder, pinned. Raises the first error, so that a broken model stops the start."""
@@ -57,6 +58,21 @@ class Follower:
             if self._is_stale(found):
                 await self._load(found)
         await self._retire(wanted)
+
+    async def on_disk(self) -> list[Found]:
+        """All versions in the folder, loaded or not; none where it cannot be read, or the platform names the models.
+
+        Calls at the same time share one look.
+        """
+        if self._settings.multi_model:
+            return []
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._scan())
+        try:
+            return await asyncio.shield(self._looking)
+        except SlipwayError as error:
+            log.warning("reading the model folder failed path=%s error=%r", self._root, str(error))
+            return []
 
     async def refresh(self) -> None:
         """Load the versions that are new or changed since the last poll, and unload those whose files are gone.

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from . import choices, device_metrics, run_counters, steps
+from . import batch_times, choices, device_metrics, run_counters, steps
 from .histograms import rows_buckets, seconds_buckets
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Exposition(Collector):
         )
         for one in self._models:
             with entry(one.labels):
-                sizes.add_metric(one.labels, *rows_buckets(one.batch_rows))
+                sizes.add_metric(one.labels, *rows_buckets(batch_times.runs_by_rows(one.batches)))
         yield sizes
         failed = CounterMetricFamily(
             "slipway_failed_slices",

@@ -56,6 +56,11 @@ class Histograms:
         self._fold()
         return np.cumsum(self._counts[index]).tolist(), float(self._sums_ns[index]) / 1e9
 
+    def total(self, index: int) -> tuple[int, int]:
+        """Number of durations of one series, and their sum in nanoseconds."""
+        self._fold()
+        return int(self._counts[index].sum()), int(self._sums_ns[index])
+
     def _fold(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, array("q")

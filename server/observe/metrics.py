@@ -1,7 +1,7 @@
 """The metrics of models and of the server: counted on the hot path, copied at a scrape.
 
-A request adds its ten time stamps to a flat buffer of integers. numpy counts the buffer into histograms, a few hundred
-requests at a time or at a scrape. A request costs no look-up, no lock and no formatting.
+A request adds its rows and its ten time stamps to a flat buffer of integers. numpy counts the buffer into histograms,
+a few hundred requests at a time or at a scrape. A request costs no look-up, no lock and no formatting.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import copy
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..request import STAGES, InferRequest
+from . import batch_times
+from .batch_times import Batches
 from .choices import Choices
 from .exemplars import Exemplars
 from .exposition import Exposition, entry
@@ -28,7 +32,34 @@ T = TypeVar("T")
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 STAMPS = 10
+VALUES = 1 + STAMPS
+"""Integers of a request in the buffer: its rows, then its time stamps."""
+
 PENDING_REQUESTS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """Successful requests, their rows, and the nanoseconds that they spent in each stage together."""
+
+    requests: int
+    rows: int
+    ns: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Cached:
+    """Responses from the cache: requests, rows, and the nanoseconds from their submission to their outputs."""
+
+    requests: int = 0
+    rows: int = 0
+    ns: int = 0
+
+    def add(self, rows: int, ns: int) -> None:
+        """Count one response."""
+        self.requests += 1
+        self.rows += rows
+        self.ns += ns
 
 
 class StageClock:
@@ -38,6 +69,7 @@ class StageClock:
         self._pending = array("q")
         self._histograms = Histograms(len(STAGES) + 1)
         self._last_ns = 0
+        self._rows = 0
 
     @property
     def last_ns(self) -> int:
@@ -45,9 +77,10 @@ class StageClock:
         return self._pending[-1] if self._pending else self._last_ns
 
     def record(self, request: InferRequest, begun_ns: int, received_ns: int, encoded_ns: int, sent_ns: int) -> None:
-        """Record the time stamps of one request."""
+        """Record the rows and the time stamps of one request."""
         self._pending.extend(
             (
+                request.rows,
                 begun_ns,
                 received_ns,
                 request.decoded_ns,
@@ -60,7 +93,7 @@ class StageClock:
                 sent_ns,
             )
         )
-        if len(self._pending) >= STAMPS * PENDING_REQUESTS:
+        if len(self._pending) >= VALUES * PENDING_REQUESTS:
             self._fold()
 
     def histograms(self) -> Iterator[tuple[str, list[int], float]]:
@@ -69,20 +102,27 @@ class StageClock:
         for index, stage in enumerate((*STAGES, "total")):
             yield stage, *self._histograms.cumulative(index)
 
+    def totals(self) -> StageTotals:
+        """Requests, rows and times up to now."""
+        self._fold()
+        spent = {stage: self._histograms.total(index) for index, stage in enumerate(STAGES)}
+        return StageTotals(spent[STAGES[0]][0], self._rows, {stage: ns for stage, (_, ns) in spent.items()})
+
     def copied(self) -> StageClock:
         """A copy of the counts up to now."""
         self._fold()
         clock = StageClock()
-        clock._histograms = self._histograms.copied()
+        clock._histograms, clock._rows = self._histograms.copied(), self._rows
         return clock
 
     def _fold(self) -> None:
         if not self._pending:
             return
-        durations = stage_durations_ns(np.frombuffer(self._pending, np.int64).reshape(-1, STAMPS))
+        values = np.frombuffer(self._pending, np.int64).reshape(-1, VALUES)
+        self._histograms.add(stage_durations_ns(values[:, 1:]))
+        self._rows += int(values[:, 0].sum())
         self._last_ns = self._pending[-1]
         self._pending = array("q")
-        self._histograms.add(durations)
 
 
 def stage_durations_ns(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,7 +155,7 @@ class ModelMetrics:
         self.labels = (model, version)
         self.stages = StageClock()
         self.answers: Counter[str] = Counter()
-        self.batch_rows: Counter[int] = Counter()
+        self.batches: Batches = {}
         self.failed_slices = 0
         self.work = RunCounters()
         self.choices: Choices | None = None
@@ -128,6 +168,13 @@ class ModelMetrics:
         self.memory_bytes = 0
         self.cache_outcomes: Counter[str] = Counter()
         self.cache_bytes: Callable[[], int] = lambda: 0
+        self.cache_miss_ns: Callable[[], int] = lambda: 0
+        """Time of look-ups that found nothing."""
+        self.cached = Cached()
+        self.failed_ns = 0
+        """Time from the last byte of failed requests to their error."""
+        self.streamed_rows = 0
+        """Rows of streams behind their first part, which alone counts as a request."""
         self.shadowed: Counter[str] = Counter()
         """Requests copied to this version as a shadow, by outcome: same, different, failed, skipped."""
         self.script: Callable[[], Mapping[str, int]] = dict
@@ -143,22 +190,29 @@ class ModelMetrics:
 
     def record_run(self, run: Run, failed_slices: int) -> None:
         """Count one run of a batch, and the slices of it that failed."""
-        self.batch_rows[run.rows] += 1
+        batch_times.record(self.batches, run)
         self.failed_slices += failed_slices
         self.work.record(run)
+
+    def fail(self, code: str, received_ns: int) -> None:
+        """Count a request, received at ``received_ns``, that ends now with the error of this code."""
+        self.answers[code] += 1
+        self.failed_ns += perf_counter_ns() - received_ns
 
     def copied(self) -> ModelMetrics:
         """A copy of this moment, which another thread may read. Its callables return what they return now."""
         one = copy.copy(self)
         one.stages = self.stages.copied()
         one.exemplars = self.exemplars.copied()
-        one.answers, one.batch_rows = self.answers.copy(), self.batch_rows.copy()
+        one.answers, one.batches = self.answers.copy(), batch_times.copied(self.batches)
+        one.cached = copy.copy(self.cached)
         one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()
         one.work = copy.copy(self.work)
         one.waiting_rows = _constant(self.waiting_rows())
         one.contention = _constant(self.contention())
         one.backlog_ns = _constant(self.backlog_ns())
         one.cache_bytes = _constant(self.cache_bytes())
+        one.cache_miss_ns = _constant(self.cache_miss_ns())
         one.costs = _constant(self.costs())
         one.script = _constant(dict(self.script()))
         one.worker_bytes = None if self.worker_bytes is None else _constant(self.worker_bytes())

@@ -11,8 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 class Run(Protocol):
     """The facts of a finished batch that are counted."""
 
+    picked_ns: int
     assembled_ns: int
     computed_ns: int
+    finished_ns: int
     length: int
     rows: int
 

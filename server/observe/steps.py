@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from ..request import StepTimes
-from . import run_counters
+from . import batch_times, run_counters
+from .batch_times import Batches
 from .histograms import Histograms, rows_buckets, seconds_buckets
 from .run_counters import Run, RunCounters
 
@@ -24,7 +24,7 @@ class StepMetrics:
     def __init__(self, name: str) -> None:
         self.name = name
         self.stages = Histograms(len(STAGES))
-        self.batch_rows: Counter[int] = Counter()
+        self.batches: Batches = {}
         self.failed_slices = 0
         self.work = RunCounters()
         self.waiting_rows: Callable[[], int] = lambda: 0
@@ -36,14 +36,15 @@ class StepMetrics:
 
     def record_run(self, run: Run, failed_slices: int) -> None:
         """Count one run of a batch, and the slices of it that failed."""
-        self.batch_rows[run.rows] += 1
+        batch_times.record(self.batches, run)
         self.failed_slices += failed_slices
         self.work.record(run)
 
     def copied(self) -> StepMetrics:
         """A copy of this moment, which another thread may read."""
         one = copy.copy(self)
-        one.stages, one.batch_rows, one.work = self.stages.copied(), self.batch_rows.copy(), copy.copy(self.work)
+        one.stages, one.work = self.stages.copied(), copy.copy(self.work)
+        one.batches = batch_times.copied(self.batches)
         rows, costs = self.waiting_rows(), self.costs()
         one.waiting_rows, one.costs = lambda: rows, lambda: costs
         return one
@@ -74,7 +75,7 @@ def families(steps: Iterable[tuple[tuple[str, str], StepMetrics]]) -> Iterator[A
         for index, stage in enumerate(STAGES):
             counts, total_s = step.stages.cumulative(index)
             stages.add_metric([*labels, stage], seconds_buckets(counts), total_s)
-        rows.add_metric(labels, *rows_buckets(step.batch_rows))
+        rows.add_metric(labels, *rows_buckets(batch_times.runs_by_rows(step.batches)))
         failed.add_metric(labels, step.failed_slices)
         waiting.add_metric(labels, step.waiting_rows())
         for length, size, cost_ns in step.costs():

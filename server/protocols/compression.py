@@ -1,35 +1,85 @@
-"""Compressed request bodies: ``Content-Encoding`` gzip and deflate, expanded up to the limit of a body."""
+"""Compressed request bodies: ``Content-Encoding`` gzip, deflate and zstd, expanded up to the limit of a body."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import zlib
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
-from ..errors import BodyTooLarge, MalformedInput, SlipwayError, UnsupportedMedia
+from ..errors import BodyTooLarge, MalformedInput, ServerFull, SlipwayError, UnsupportedMedia
 from ..observe.metrics import Metrics
-from ..request import Head
+from ..request import Head, InferRequest
 from . import Handler, Responder
 from .failure import send_failure
 from .offload import on_thread
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 log = logging.getLogger("slipway.inference")
 
 FIRST_PIECE, LARGEST_PIECE = 256, 1 << 20
-"""Bytes that are given to zlib at a time. It copies what it does not use: the members of a body may be tiny."""
+"""Bytes that are given to a stream at a time. It copies what it does not use: the members of a body may be tiny."""
 
 GZIP_OR_ZLIB, RAW = 47, -15
 """Window sizes of zlib: 32 + 15 detects the header of gzip or zlib, a negative one has no header."""
-ENCODINGS = {b"gzip": (GZIP_OR_ZLIB,), b"x-gzip": (GZIP_OR_ZLIB,), b"deflate": (GZIP_OR_ZLIB, RAW)}
-"""Some clients send ``deflate`` without the header of zlib that RFC 9110 requires."""
+
+WINDOW_LOG = 23
+"""Zstandard in HTTP has a window of at most 8 MB (RFC 9659): its sender decides how much memory the receiver needs."""
+
+
+class Stream(Protocol):
+    """One compressed member that is expanded."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _zstd() -> Stream:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+
+
+_GZIP, _RAW = partial(zlib.decompressobj, GZIP_OR_ZLIB), partial(zlib.decompressobj, RAW)
+ENCODINGS: dict[bytes, tuple[Callable[[], Stream], ...]] = {
+    b"gzip": (_GZIP,),
+    b"x-gzip": (_GZIP,),
+    b"deflate": (_GZIP, _RAW),
+    b"zstd": (_zstd,),
+}
+"""The streams that read each encoding; the first that can is used.
+
+Some clients send ``deflate`` without the header of zlib that RFC 9110 requires.
+"""
+
+
+class Account(Protocol):
+    """The received bytes that the process holds, and their limit."""
+
+    def move(self, change_bytes: int) -> None: ...
+
+    def full(self, more_bytes: int) -> bool: ...
 
 
 class Expander:
-    """Expands compressed bodies on another thread, and passes them to their handler."""
+    """Expands compressed bodies on another thread, and passes them to their handler.
 
-    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
+    An expanded body counts as received until its request has ended.
+    """
+
+    def __init__(self, max_bytes: int, metrics: Metrics, account: Account) -> None:
         self._max_bytes = max_bytes
         self._metrics = metrics
+        self._account = account
 
     def pass_on(self, handler: Handler, head: Head, body: bytes, encoding: bytes, responder: Responder) -> None:
         """Call the handler with the expanded body, and without the header; or send an error."""
@@ -38,8 +88,10 @@ class Expander:
             try:
                 if isinstance(end, BaseException):
                     raise end
+                if self._account.full(len(end)):
+                    raise ServerFull("the server holds as many received bytes as it may; retry later")
                 head.headers = [pair for pair in head.headers if pair[0] != b"content-encoding"]
-                handler(head, end, responder)
+                self._hold(handler(head, end, responder), len(end))
             except SlipwayError as error:
                 self._metrics.refused[error.code] += 1
                 send_failure(error, head, responder)
@@ -48,6 +100,19 @@ class Expander:
                 send_failure(SlipwayError("the request failed; the server's log has the details"), head, responder)
 
         on_thread(partial(expand, body, encoding, self._max_bytes), then)
+
+    def _hold(self, pending: InferRequest | None, size_bytes: int) -> None:
+        """Count an expanded body until its request has ended."""
+        if pending is None or pending.ended:
+            return
+        done, account = pending.done, self._account
+        account.move(size_bytes)
+
+        def release(request: InferRequest) -> None:
+            account.move(-size_bytes)
+            done(request)
+
+        pending.done = release
 
 
 def is_compressed(encoding: bytes | None) -> bool:
@@ -60,21 +125,23 @@ def expand(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     name = encoding.strip().lower()
     if name not in ENCODINGS:
         shown = encoding.decode("latin-1")[:40]
-        raise UnsupportedMedia(f"Content-Encoding {shown!r} is not supported; send gzip, deflate, or the plain body")
-    fault: zlib.error | None = None
-    for window in ENCODINGS[name]:
+        raise UnsupportedMedia(
+            f"Content-Encoding {shown!r} is not supported; send gzip, deflate or zstd, or the plain body"
+        )
+    fault: Exception | None = None
+    for begin in ENCODINGS[name]:
         try:
-            return _inflate(body, window, max_bytes)
-        except zlib.error as error:
+            return _members(body, begin, max_bytes)
+        except (zlib.error, zstd.ZstdError) as error:
             fault = fault or error
     raise MalformedInput(f"the body is not {name.decode()}: {fault}") from fault
 
 
-def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
-    """All members of a compressed body. Raises zlib.error, MalformedInput if it is cut off, or BodyTooLarge."""
+def _members(body: bytes, begin: Callable[[], Stream], max_bytes: int) -> bytes:
+    """All members of a compressed body. Raises the stream's error, MalformedInput if it is cut off, or BodyTooLarge."""
     expanded, at = bytearray(), 0
     while at < len(body):
-        stream = zlib.decompressobj(window)
+        stream = begin()
         size = FIRST_PIECE
         while not stream.eof:
             piece = body[at : at + size]

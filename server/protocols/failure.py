@@ -68,6 +68,20 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
         model = f" target_model={target[:LONGEST_ID].decode('latin-1')!r}" if target else ""
         log.warning("request failed id=%s%s status=%d code=%s: %s", ascii(identity), model, status, error.code, error)
     responder.send(status, JSON, body_of(error, identity), headers)
+    release(error)
+
+
+def release(error: BaseException) -> None:
+    """Let go of the frames that an ended error has passed: they hold the body of the request, and often the error
+    itself, which would keep all of it until the garbage collector's next full run."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            one.__traceback__ = None
+            waiting += (one.__cause__, one.__context__)
 
 
 def status_of(error: SlipwayError) -> int:

@@ -11,14 +11,15 @@ from ..cache import digest
 from ..codecs import Codec, Encoded, Writer
 from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
 from ..models import ServedModel
-from ..ragged import held_bytes
+from ..ragged import held_bytes, size_of
 from ..request import Head, Headers, InferRequest, Payload
 from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
-from .failure import send_failure, status_of
-from .offload import LARGE_BYTES, Call, Place, elsewhere, place_of, size_of
+from .failure import release, send_failure, status_of
+from .offload import LARGE_BYTES, Call, Place, elsewhere, on_thread, place_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
+from .response_encoding import SMALLEST_BYTES, compressed, encoding_for
 from .response_headers import requested_headers
 
 log = logging.getLogger("slipway.inference")
@@ -26,6 +27,9 @@ log = logging.getLogger("slipway.inference")
 NO_PAYLOAD = Payload((), 1)
 NO_PARAMETERS: Mapping[str, str] = {}
 CACHE = b"x-slipway-cache"
+
+Send = Callable[[InferRequest, Exchange, bytes, bytes, Headers], None]
+"""Sends a body with its content type and headers."""
 
 
 def infer(
@@ -63,7 +67,7 @@ def infer(
 
 def refuse(model: ServedModel, error: SlipwayError, head: Head, responder: Responder) -> None:
     """Count and send the error of a request that was not admitted; nothing is sent to a client that has left."""
-    model.metrics.answers[error.code] += 1
+    model.metrics.fail(error.code, head.received_ns)
     if not isinstance(error, ClientGone):
         send_failure(error, head, responder)
     if model.trace is not None:
@@ -208,12 +212,12 @@ def _encode(request: InferRequest, writer: Writer, outputs: Sequence[Array], cal
     return encoded
 
 
-def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
+def _encoded(request: InferRequest, end: Encoded | BaseException, send: Send | None = None) -> None:
     """Send a response that was encoded on another thread, or the error of its encoding. Raises nothing."""
     exchange: Exchange = request.context
     if not isinstance(end, BaseException) and not request.abandoned:
         try:
-            _send(request, exchange, *end)
+            (send or _send)(request, exchange, *end)
         except Exception as error:  # noqa: BLE001 - logged there
             request.rescue(error)
         return
@@ -227,12 +231,24 @@ def _encoded(request: InferRequest, end: Encoded | BaseException) -> None:
 
 
 def _send(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
+    """Send an encoded response; one that is large enough is compressed on another thread if the client accepts that."""
+    if len(body) >= SMALLEST_BYTES:
+        encoding = encoding_for(exchange.head)
+        if encoding:
+            work = partial(compressed, (body, content_type, headers), encoding)
+            on_thread(work, partial(_encoded, request, send=_deliver))
+            return
+    _deliver(request, exchange, body, content_type, headers)
+
+
+def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
     model, head = exchange.model, exchange.head
     encoded_ns = perf_counter_ns()
     if exchange.timing_header or exchange.echo:
         headers = [*headers, *requested_headers(request, head, encoded_ns, exchange)]
     if request.cached:
         headers = [*headers, (CACHE, request.cached.encode())]
+        model.metrics.cached.add(request.rows, request.picked_ns - request.decoded_ns)
     exchange.responder.send(200, content_type, body, headers)
     request.answered = True
     metrics = model.metrics
@@ -247,8 +263,10 @@ def fail(request: InferRequest, exchange: Exchange) -> None:
     """Count and send the error of a request; nothing is sent to a client that has left."""
     error = request.error or ClientGone("the client closed the connection before its response was ready")
     model = exchange.model
-    model.metrics.answers[error.code] += 1
-    if not isinstance(error, ClientGone):
+    model.metrics.fail(error.code, exchange.head.received_ns)
+    if isinstance(error, ClientGone):
+        release(error)
+    else:
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True
     if model.trace is not None:

@@ -15,8 +15,7 @@ from typing import Any
 
 from ..codecs import Writer
 from ..conversion.process import ConversionProcess
-from ..ragged import held_bytes
-from ..tensors import Array, TensorSpec
+from ..tensors import TensorSpec
 
 LARGE_BYTES = 65_536
 """Up to this size everything is done on the event loop. The slowest codec needs about 10 ms for as much."""
@@ -30,12 +29,6 @@ interpreter for about 15 ms."""
 
 IDLE_S = 60.0
 """Time without work after which the process is ended, to give its memory back."""
-
-OBJECT_BYTES = 64
-"""Usual size of a string with its reference."""
-
-COUNTED = 1_000
-"""Strings whose sizes are added up; the size of more is estimated."""
 
 Call = Callable[..., Any]
 Work = Callable[[Call], Any]
@@ -55,18 +48,6 @@ def place_of(codec: Writer, size_bytes: int, tensors: Sequence[TensorSpec]) -> P
     if codec.interpreted or any(one.dtype.numpy.kind == "O" for one in tensors):
         return Place.PROCESS if size_bytes > PROCESS_BYTES else Place.THREAD
     return Place.THREAD if size_bytes > BULK_BYTES else Place.LOOP
-
-
-def size_of(arrays: Sequence[Array]) -> int:
-    """Bytes of arrays with the strings that they refer to, estimated where there are many."""
-    return sum(
-        array.nbytes
-        if array.dtype.kind != "O"
-        else held_bytes([array])
-        if array.size <= COUNTED
-        else OBJECT_BYTES * array.size
-        for array in arrays
-    )
 
 
 def elsewhere(place: Place, work: Work, then: Then) -> None:

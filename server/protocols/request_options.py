@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from ..errors import MalformedInput
 from ..models import ServedModel
 from ..request import NEVER, ORDINARY, PATIENCE_NS, Head, InferRequest
@@ -19,6 +21,13 @@ DEADLINE_NAME = "the header X-Request-Deadline-Ms"
 BODY_DEADLINE = b"timeout"
 """A body without this word holds no deadline of its own."""
 LOWEST_PRIORITY = 8
+"""Larger numbers mean the same."""
+
+MOST_DIGITS = 20
+"""Of a priority: it is an unsigned integer of 64 bits in the protocol."""
+
+MOST_ALLOWED = 1e12
+"""A timeout of more units than these is none: no request takes weeks."""
 OPTION_HEADERS = frozenset((TIMING, CUSTOM_ATTRIBUTES, DEADLINE, PRIORITY, SESSION_ID))
 
 
@@ -49,13 +58,13 @@ def apply_options(exchange: Exchange, request: InferRequest) -> None:
         elif name == SESSION_ID:
             raise MalformedInput("stateful sessions are not enabled; start the server with --sessions")
         elif name == DEADLINE:
-            allowed_ns = _positive(value.decode("latin-1"), DEADLINE_NAME, 1e6)
+            allowed_ns = _duration_ns(value.decode("latin-1"), DEADLINE_NAME, 1e6)
         elif name == PRIORITY:
             request.patience_ns = _patience_ns(value.decode("latin-1"))
     parameters = exchange.payload.parameters
     if parameters:
         if "timeout" in parameters:
-            allowed_ns = _positive(parameters["timeout"], "the parameter timeout, in microseconds,", 1e3)
+            allowed_ns = _timeout_ns(parameters["timeout"], allowed_ns)
         if "priority" in parameters:
             request.patience_ns = _patience_ns(parameters["priority"])
     if allowed_ns:
@@ -67,7 +76,7 @@ def header_deadline_ns(model: ServedModel, head: Head) -> int:
     given = head.get(DEADLINE)
     allowed_ns = model.deadline_ns
     if given is not None:
-        allowed_ns = _positive(given.decode("latin-1"), DEADLINE_NAME, 1e6)
+        allowed_ns = _duration_ns(given.decode("latin-1"), DEADLINE_NAME, 1e6)
     return head.begun_ns + allowed_ns if allowed_ns else NEVER
 
 
@@ -87,16 +96,24 @@ def _apply_attributes(exchange: Exchange, value: bytes) -> None:
 def _patience_ns(value: object) -> int:
     """Priorities are the Open Inference Protocol's: 1 is the most urgent, 0 means the default."""
     text = str(value)
-    if not text.isdecimal() or len(text) > 3 or int(text) > LOWEST_PRIORITY:
-        raise MalformedInput(f"a priority must be a whole number from 0 to {LOWEST_PRIORITY}, got {text[:40]!r}")
-    return (int(text) or ORDINARY) * PATIENCE_NS
+    if not (text.isascii() and text.isdecimal()) or len(text) > MOST_DIGITS:
+        raise MalformedInput(f"a priority must be a whole number, 1 for the most urgent, got {text[:40]!r}")
+    return min(int(text) or ORDINARY, LOWEST_PRIORITY) * PATIENCE_NS
 
 
-def _positive(value: object, what: str, unit_ns: float) -> int:
+def _timeout_ns(value: object, usual_ns: int) -> int:
+    """The parameter ``timeout``, in microseconds; 0 means what holds without it. Raises MalformedInput."""
+    if type(value) in (int, float) and value == 0:
+        return usual_ns
+    return _duration_ns(value, "the parameter timeout, in microseconds,", 1e3)
+
+
+def _duration_ns(value: object, what: str, unit_ns: float) -> int:
+    """A positive duration; 0, for none, where it is longer than any request. Raises MalformedInput."""
     try:
         number = float(str(value))
     except ValueError:
         number = 0.0
-    if not 0.0 < number < 1e12:
+    if not 0.0 < number < inf:
         raise MalformedInput(f"{what} must be a positive number, got {str(value)[:40]!r}")
-    return max(int(number * unit_ns), 1)
+    return max(int(number * unit_ns), 1) if number < MOST_ALLOWED else 0

@@ -15,11 +15,11 @@ class Batch:
 
     ``bucket`` is the shape bucket whose cost table learns from the run; None when the run teaches nothing. ``length``
     is the length to which the padded axis is padded; 0 when nothing is padded. ``probe``: its first request was tried
-    although it was predicted to be late. Times are in nanoseconds.
+    although it was predicted to be late. Times are in nanoseconds; at ``finished_ns`` the event loop got the outputs.
     """
 
     __slots__ = (
-        *("arrays", "assembled_ns", "bucket", "computed_ns", "length", "out_of_memory", "outputs"),
+        *("arrays", "assembled_ns", "bucket", "computed_ns", "finished_ns", "length", "out_of_memory", "outputs"),
         *("picked_ns", "probe", "rows", "slices"),
     )
 
@@ -35,6 +35,7 @@ class Batch:
         self.outputs: list[Array] = []
         self.assembled_ns = 0
         self.computed_ns = 0
+        self.finished_ns = 0
 
     def positions(self) -> tuple[int, int]:
         """Positions of the padded axis over the rows that did not fail: (requested, added by padding)."""

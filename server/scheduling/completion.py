@@ -54,7 +54,8 @@ class Completion:
     def finish(self, batch: Batch, failures: Failures) -> None:
         """A batch is over: end its requests. Raises nothing."""
         try:
-            self._lag.learn(max(self._clock() - batch.computed_ns, 0), batch.probe)
+            batch.finished_ns = self._clock()
+            self._lag.learn(max(batch.finished_ns - batch.computed_ns, 0), batch.probe)
             self._on_batch(batch, len(failures))
         except Exception:
             log.exception("recording a batch failed model=%s rows=%d", self._name, batch.rows)

@@ -164,6 +164,9 @@ class Settings:
         aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
         least=0,
     )
+    grpc_port: int = option(
+        -1, "port of the Open Inference Protocol over gRPC; 0 takes a free one, -1: no gRPC", group="http", least=-1
+    )
     api_keys_file: str = option(
         "",
         "file with one API key a line; requests need one in Authorization: Bearer or X-API-Key, except for health; "

@@ -182,7 +182,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         raise BadSetting(f"{where} must be one of {', '.join(choices)}, got {value!r}")
     if least is not None and not converted >= least:
         raise BadSetting(f"{where} must be at least {least}, got {value!r}")
-    if name == "port" and converted > 65_535:
+    if name in ("port", "grpc_port") and converted > 65_535:
         raise BadSetting(f"{where} must be at most 65535, got {value!r}")
     return converted
 

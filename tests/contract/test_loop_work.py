@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import struct
+import sys
 import threading
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,7 @@ from server.codecs import Codec
 from server.codecs.media import CODECS
 from server.codecs.open_inference import OpenInference
 from server.codecs.recordio import MAGIC_BYTES
+from server.conversion.process import ConversionProcess
 from server.observe.metrics import ModelMetrics
 from server.protocols import inference, offload
 from server.protocols.inference import infer
@@ -170,6 +173,43 @@ async def asked(codec: Recorded, spec: ModelSpec, body: bytes) -> tuple[int, byt
     )  # fmt: skip
     infer(model, Head(b"POST", b"/invocations", []), body, responder, codec, codec)
     return await asyncio.wait_for(answered, PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "index"),
+    [(media_type, index) for media_type, bodies in BODIES.items() for index in range(len(bodies))],
+)
+def test_a_refused_body_is_let_go_without_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch, process: ConversionProcess, media_type: str, index: int
+) -> None:
+    monkeypatch.setattr(offload, "_large", LargeWork(process, idle_s=PATIENCE_S))
+    body = BODIES[media_type][index]
+    spec = WORDS if media_type in ("text/plain", "application/octet-stream") else FLOATS
+    before = sys.getrefcount(body)
+    gc.collect()
+    gc.disable()
+    try:
+        status, _ = asyncio.run(asked_and_idle(Recorded(BY_TYPE[media_type]), spec, body))
+        assert status == 200 or 400 <= status < 500
+        assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ConversionProcess]:
+    one = ConversionProcess()
+    yield one
+    one.close()
+
+
+async def asked_and_idle(codec: Recorded, spec: ModelSpec, body: bytes) -> tuple[int, bytes]:
+    """The same, after the thread of large bodies has let go of this one."""
+    answer = await asked(codec, spec, body)
+    idle: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    offload.elsewhere(Place.PROCESS, lambda _: None, idle.set_result)
+    await asyncio.wait_for(idle, PATIENCE_S)
+    return answer
 
 
 def test_more_rows_than_the_limit_are_refused() -> None:

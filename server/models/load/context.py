@@ -58,6 +58,7 @@ class LoadContext:
             return None
         cache = ResponseCache(self.limits.cache_bytes, perf_counter_ns)
         metrics.cache_outcomes, metrics.cache_bytes = cache.outcomes, lambda: cache.bytes
+        metrics.cache_miss_ns = lambda: cache.miss_ns
         return cache
 
 

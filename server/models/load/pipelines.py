@@ -34,6 +34,7 @@ from ..served import ServedModel
 from .context import Build, LoadContext, connect
 from .embedders import embedder_of
 from .host import compare_host
+from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of, with_rows
@@ -170,7 +171,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring, embedder: Emb
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
-        spec=wired.spec,
+        spec=with_labels(wired.spec, manifest.labels),
         artifact=build.artifact,
         session=StepSessions([one.step.session for one in steps]),
         scheduler=pipeline,

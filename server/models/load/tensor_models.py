@@ -28,6 +28,7 @@ from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
+from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .missing import with_declared_missing, with_missing
 from .placement import backend_options, device_of
@@ -161,7 +162,7 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
     return ServedModel(
         name=manifest.name,
         version=manifest.version,
-        spec=spec,
+        spec=with_labels(spec, manifest.labels),
         artifact=build.artifact,
         session=model.session,
         scheduler=scheduler,

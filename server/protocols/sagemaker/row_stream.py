@@ -199,6 +199,8 @@ class RowStream:
                 self._outlet = begin(self._head, self._responder, 200, content_type, self)
                 head = self._head
                 model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+            else:
+                model.metrics.streamed_rows += request.rows
             self._outlet.write(lines)
             self._sent += request.rows
         if not self._over and self._sent == self._payload.rows:
@@ -224,7 +226,10 @@ class RowStream:
             return
         self._over = True
         model = self._model
-        model.metrics.answers[outcome] += 1
+        if outcome == "ok":
+            model.metrics.answers["ok"] += 1
+        else:
+            model.metrics.fail(outcome, self._head.received_ns)
         if model.trace is not None:
             model.trace(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns())
         self._ready.clear()

@@ -101,6 +101,7 @@ class ScriptStream:
         outcome = "ok" if self.status < 500 else "script_error"
         if self._client_left:
             outcome = ClientGone.code
+            metrics.fail(outcome, head.received_ns)
         elif self._outlet is None:  # nothing was sent: the client left before, or the beginning failed
             error = error or self._fault
             if error is None and not self._request.abandoned:
@@ -112,12 +113,13 @@ class ScriptStream:
             error = error or self._fault
             assert error is not None
             outcome = error.code
+            metrics.fail(outcome, head.received_ns)
             self._outlet.fail(error)
         else:
             encoded_ns = perf_counter_ns()
             self._outlet.end()
+            metrics.answers[outcome] += 1
             metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
-        metrics.answers[outcome] += 1
         if model.trace is not None:
             model.trace(metrics, head, None, outcome, self.status, 0, perf_counter_ns())
 

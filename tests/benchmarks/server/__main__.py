@@ -21,6 +21,7 @@ from tests.benchmarks.server.attacks import attacks
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
+from tests.benchmarks.server.grpc_calls import grpc
 from tests.benchmarks.server.lengths import lengths
 from tests.benchmarks.server.overload import overload
 from tests.benchmarks.server.processes import (
@@ -176,6 +177,7 @@ def bare_interpreter() -> float:
 
 SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "hot": hot,
+    "grpc": grpc,
     "compute": compute,
     "swap": swap,
     "fairness": fairness,
@@ -190,7 +192,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
-        *("hot", "compute", "start", "decisions", "swap"),
+        *("hot", "grpc", "compute", "start", "decisions", "swap"),
         *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "soak"),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from server.codecs.json import Json
+from server.codecs.json_documents import dump
 from server.errors import MalformedInput, NotAcceptable
 from server.request import Head, Payload
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
@@ -190,6 +191,19 @@ def test_nan_and_infinity_are_written_as_null() -> None:
     for dtype in ("float16", "float32", "float64"):
         outputs = [np.array([[np.nan, -np.inf, 0.5]], dtype)]
         assert Json().encode(outputs, payload, ONE, "m", "1")[0] == b'{"predictions":[[null,null,0.5]]}'
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(70_000,), (70_000, 1), (1, 70_000), (3, 70_000), (2, 3, 30_000), (70_000, 0), (140_000, 2, 1), (0, 70_000)],
+)
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i8", "<f2", "?", "O"])
+def test_a_large_array_is_written_in_pieces_as_it_is_at_once(shape: tuple[int, ...], dtype: str) -> None:
+    size = int(np.prod(shape))
+    values: Any = np.array(["é", "b"] * size)[:size].astype(object) if dtype == "O" else np.arange(size) % 37 / 4
+    array = values.astype(dtype).reshape(shape)
+    for document in ({"predictions": array}, [{"a": array, "n": np.float32(0.5), "b": array[:1]}]):
+        assert dump(document, large=True) == dump(document)
 
 
 def test_an_output_that_is_not_text_is_not_acceptable() -> None:

@@ -156,7 +156,12 @@ def test_an_odd_offset_is_copied_to_be_aligned() -> None:
         ({**row(), "id": 7}, '"id" must be a string'),
         ({**row(), "outputs": [{"name": "w"}]}, 'output "w" is unknown .* the model has "y", "s"'),
         ({**row(), "outputs": [{"name": "y"}, {"name": "y"}]}, "asked for twice"),
-        ({**row(), "outputs": [{"name": "y", "parameters": {"classification": 2}}]}, "not supported"),
+        ({**row(), "outputs": [{"name": "y", "parameters": {"classification": -2}}]}, "number of classes"),
+        (
+            {**row(), "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
+            'output "y" .* shared memory',
+        ),
+        (row(data=..., parameters={"shared_memory_region": "r"}), 'input "x" .* shared memory'),
         ({**row(), "outputs": "y"}, '"outputs" must be a list of objects'),
     ],
 )

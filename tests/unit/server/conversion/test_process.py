@@ -78,6 +78,21 @@ def test_a_call_that_ends_every_process_fails_and_the_next_one_does_not(process:
     assert process.call(divmod, 7, 2) == (3, 1)
 
 
+@pytest.mark.parametrize("end", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
+def test_a_call_that_native_code_ends_is_a_refusal(process: ConversionProcess, end: signal.Signals) -> None:
+    with pytest.raises(BodyTooLarge, match="send less"):
+        process.call(signal.raise_signal, end)
+    assert process.call(divmod, 7, 2) == (3, 1)
+
+
+def test_an_array_of_many_rows_is_written_within_the_limit(process: ConversionProcess) -> None:
+    rows = 3_000_000  # orjson at once would take 300 MB, and 100 bytes a row beyond that
+    text = process.call(
+        Json().encode, [np.ones((rows, 1), np.float32)], Payload((), rows), spec(BY_NAME["FP32"]), "m", "1"
+    )[0]
+    assert text == b'{"predictions":[' + b"[1.0]," * (rows - 1) + b"[1.0]]}"
+
+
 def test_more_memory_than_the_limit_is_a_refusal(process: ConversionProcess) -> None:
     with pytest.raises(BodyTooLarge, match="send less"):
         process.call(bytearray, 1 << 40)

@@ -564,6 +564,16 @@ def test_a_body_in_thousands_of_chunks_is_kept_whole() -> None:
     assert wire.send(b"0\r\n\r\n") == answer(body)
 
 
+def test_a_large_body_is_joined_as_it_arrives() -> None:
+    wire = Wire(max_body_bytes=BIG)
+    body = bytes(range(256)) * 12_000
+    request = post(body)
+    for begin in range(0, len(request), 200_000):
+        wire.send(request[begin : begin + 200_000])
+        assert len(wire.protocol._chunks) <= 6
+    assert wire.bodies == [body]
+
+
 def test_what_a_connection_holds_is_counted_until_it_is_answered_or_gone() -> None:
     wire = Wire(max_body_bytes=BIG)
     wire.send(post(b"x" * 1_000)[:-1])

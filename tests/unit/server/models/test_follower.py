@@ -147,3 +147,18 @@ def test_a_folder_that_goes_away_changes_nothing(tmp_path: Path) -> None:
         assert models.versions("m") == ["1"]
 
     play(tmp_path / "root", scene)
+
+
+def test_the_versions_on_disk_are_told_loaded_or_not(tmp_path: Path) -> None:
+    for version in "12":
+        version_folder(tmp_path, "m", version)
+
+    async def scene(_models: Models, follower: Follower, _loader: FakeLoader) -> None:
+        await follower.load_all()
+        first, second = await asyncio.gather(follower.on_disk(), follower.on_disk())
+        assert [one.version for one in first] == ["1", "2"]
+        assert first is second, "one look at the disk for both"
+        shutil.rmtree(tmp_path / "m")
+        assert await follower.on_disk() == []
+
+    play(tmp_path, scene)

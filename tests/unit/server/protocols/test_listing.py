@@ -17,7 +17,7 @@ from server.models import Models
 from server.models.versions import State
 from server.protocols.guard import Guard
 from server.protocols.listing import IN_A_TURN, send_listing
-from server.protocols.repository import Repository
+from server.protocols.open_inference.repository import Repository
 from server.protocols.sagemaker.multi_model import MultiModel
 from server.request import ColdHead, Head
 from tests.fakes import FakeResponder
@@ -66,8 +66,15 @@ class FakeRegistry:
         return list(self._models)
 
 
+class EmptyFolder:
+    """A follower of a folder without models."""
+
+    async def on_disk(self) -> list[Any]:
+        return []
+
+
 def repository_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return Repository(cast(Models, registry), cast(Any, None), Guard()).index
+    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), Guard()).index
 
 
 def multi_model_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:

@@ -1,28 +1,38 @@
-"""The Open Inference Protocol, version 2, over HTTP: health, metadata, infer (JSON and binary tensors)."""
+"""The routes of models under ``/v2``: health, metadata, configuration, statistics, infer (JSON and binary tensors)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Any
 
 import orjson
 
-from ..codecs.open_inference import OpenInference as Codec
-from ..errors import NotReady, SlipwayError
-from ..lifecycle import Lifecycle, Phase
-from ..models import Models, ServedModel
-from ..observe.metrics import Metrics
-from ..request import Head, InferRequest
-from . import JSON, Handler, Responder, Route
-from .compression import Expander, is_compressed
-from .failure import send_failure
-from .inference import infer, require_tensors
+from ...codecs.open_inference import OpenInference as Codec
+from ...errors import NotReady, SlipwayError
+from ...lifecycle import Lifecycle, Phase
+from ...models import Models, ServedModel
+from ...observe.metrics import Metrics
+from ...request import Head, InferRequest
+from .. import JSON, Handler, Responder, Route
+from ..compression import Expander, is_compressed
+from ..failure import send_failure
+from ..inference import infer, require_tensors
+from ..listing import send_listing
+from .configuration import configuration
+from .metadata import describe
+from .statistics import statistics
 
-EXTENSIONS = ["binary_tensor_data", "parameters"]
-PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}
+EXTENSIONS = [
+    *("binary_tensor_data", "classification", "model_configuration", "parameters", "schedule_policy", "statistics")
+]
+"""What the routes of this module provide beyond the protocol's core, in Triton's words."""
 TAG = "Open Inference Protocol"
 ROOT = "/v2/models/{name}"
 VERSIONED = ROOT + "/versions/{version}"
+STATISTICS = "/v2/models/stats"
+"""Of all models. A model of the name ``stats`` is described under its version only."""
 
 INFER_BODY: dict[str, Any] = {
     "required": True,
@@ -58,14 +68,17 @@ class OpenInference:
     def routes(self) -> list[Route]:
         get = ("GET",)
         both = [
-            ("", get, self._metadata, "Inputs, outputs and platform of a model", None),
+            ("", get, self._described(describe), "Inputs, outputs and platform of a model", None),
             ("/ready", get, self._ready, "Whether the model is ready", None),
+            ("/config", get, self._described(_configuration), "Batch size, instances and batching of a model", None),
+            ("/stats", get, self._statistics, "Requests, runs and their times, by version", None),
             ("/infer", ("POST",), self._infer, "Run a model by name", INFER_BODY),
         ]
         return [
             Route("/v2", get, lambda _: self.server, "Name, version and extensions of the server", TAG),
             Route("/v2/health/live", get, lambda _: self.live, "200 while the process runs", TAG),
             Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models are ready, else 503", TAG),
+            Route(STATISTICS, get, lambda _: self.statistics, "Requests, runs and their times of all models", TAG),
             *(
                 Route(root + tail, methods, bind, text, TAG, request_body=body)
                 for root in (ROOT, VERSIONED)
@@ -105,16 +118,39 @@ class OpenInference:
 
         return handle
 
-    def _metadata(self, path: dict[str, str]) -> Handler:
+    def statistics(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
+        self._send_statistics(self._models.all(), head, responder)
+
+    def _described(self, document: Callable[[ServedModel, list[str]], dict[str, Any]]) -> Callable[..., Handler]:
+        """Handlers that respond with a document of a model and its ready versions."""
+
+        def bind(path: dict[str, str]) -> Handler:
+            def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
+                model = self._find(path["name"], path.get("version"), head, responder)
+                if model is not None:
+                    versions = [model.version] if "version" in path else self._models.versions(model.name)
+                    responder.send(200, JSON, orjson.dumps(document(model, versions)))
+
+            return handle
+
+        return bind
+
+    def _statistics(self, path: dict[str, str]) -> Handler:
+        """The statistics of one version, or of all: first the one that answers, then from the highest on."""
+
         def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
             model = self._find(path["name"], path.get("version"), head, responder)
-            if model is not None:
-                versions = [model.version]
-                if "version" not in path:
-                    versions = self._models.versions(model.name)
-                responder.send(200, JSON, orjson.dumps(describe(model, versions)))
+            if model is None:
+                return
+            others = [] if "version" in path else self._models.of(model.name).ready()
+            answering = [one.model for one in others if one.model is not None and one.model is not model]
+            self._send_statistics([model, *answering], head, responder)
 
         return handle
+
+    def _send_statistics(self, models: Sequence[ServedModel], head: Head, responder: Responder) -> None:
+        rows = (statistics(model, perf_counter_ns(), time.time()) for model in models)
+        send_listing(rows, lambda stats: orjson.dumps({"model_stats": stats}), head, responder)
 
     def _ready(self, path: dict[str, str]) -> Handler:
         def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
@@ -140,21 +176,5 @@ class OpenInference:
         send_failure(error, head, responder)
 
 
-def describe(model: ServedModel, versions: list[str]) -> dict[str, Any]:
-    """The metadata document of a model. ``versions`` lists its ready versions."""
-    backend = model.artifact.manifest.backend
-    document: dict[str, Any] = {
-        "name": model.name,
-        "versions": versions,
-        "platform": PLATFORMS.get(backend, backend),
-        "inputs": [_tensor(spec.to_json()) for spec in model.spec.inputs],
-        "outputs": [_tensor(spec.to_json()) for spec in model.spec.outputs],
-    }
-    if not model.independent:
-        document["parameters"] = {"independent_rows": False, "batching_reason": model.batching_reason}
-    return document
-
-
-def _tensor(row: dict[str, Any]) -> dict[str, Any]:
-    """A tensor as the protocol has it: the manifest's ``missing`` is one of its parameters."""
-    return {**row, "parameters": {"missing": True}} if row.pop("missing", False) else row
+def _configuration(model: ServedModel, versions: list[str]) -> dict[str, Any]:
+    return configuration(model, len(versions))

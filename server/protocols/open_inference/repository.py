@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from ..errors import MalformedInput, SlipwayError
-from ..models import Models
-from ..models.follower import Follower
-from ..models.names import shown
-from ..models.versions import State
-from ..request import Head
-from . import Handler, Responder, Route
-from .background import Background
-from .failure import send_failure
-from .guard import Guard
-from .listing import send_listing
+from ...errors import MalformedInput, SlipwayError
+from ...models import Models
+from ...models.follower import Follower
+from ...models.names import shown
+from ...models.repository import Found
+from ...models.versions import State
+from ...request import Head
+from .. import Handler, Responder, Route
+from ..background import Background
+from ..failure import send_failure
+from ..guard import Guard
+from ..listing import send_listing
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
 ROOT = "/v2/repository/models/{name}"
+ON_DISK = "it is in the model folder and not loaded"
 EMPTY_BODY: dict[str, Any] = {"content": {"application/json": {"example": {}}}}
 INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"ready": True}}}}
 
@@ -58,13 +60,26 @@ class Repository:
         except SlipwayError as error:
             send_failure(error, head, responder)
             return
-        rows = (
-            {"name": versions.name, "version": one.version, "state": one.state.value, "reason": shown(one.reason)}
-            for versions in self._models.known()
-            for one in versions.rows()
-            if one.state is State.READY or not only_ready
-        )
-        send_listing(rows, orjson.dumps, head, responder)
+        if only_ready:
+            send_listing(self._rows(only_ready), orjson.dumps, head, responder)
+            return
+
+        def listed(on_disk: list[Found]) -> None:
+            send_listing(self._rows(on_disk=on_disk), orjson.dumps, head, responder)
+
+        self._background.run(head, responder, self._follower.on_disk, listed)
+
+    def _rows(self, only_ready: bool = False, on_disk: Sequence[Found] = ()) -> Iterator[dict[str, str]]:
+        """All versions that were loaded or should have been, then those on disk that nobody has tried to load."""
+        known = set()
+        for versions in self._models.known():
+            for one in versions.rows():
+                known.add((versions.name, one.version))
+                if one.state is State.READY or not only_ready:
+                    yield _row(versions.name, one.version, one.state, shown(one.reason))
+        for found in on_disk:
+            if (found.name, found.version) not in known:
+                yield _row(found.name, found.version, State.UNAVAILABLE, ON_DISK)
 
     def _load(self, path: dict[str, str]) -> Handler:
         return self._answering(lambda: self._follower.load_newest(path["name"]))
@@ -84,6 +99,10 @@ class Repository:
                 self._background.respond(head, responder, work, b"{}")
 
         return self._guard.around(handle)
+
+
+def _row(name: str, version: str, state: State, reason: str) -> dict[str, str]:
+    return {"name": name, "version": version, "state": state.value, "reason": reason}
 
 
 def _require_no_parameters(body: bytes) -> None:

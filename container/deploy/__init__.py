@@ -1,0 +1,1 @@
+"""Puts an artifact on an engine that exists: SageMaker, or this machine."""

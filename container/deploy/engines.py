@@ -1,0 +1,35 @@
+"""The table of engines: name to the commands that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .errors import DeployError
+from .order import Order
+
+Command = Callable[[Order], int]
+"""Runs an order and returns the exit code. Raises DeployError."""
+
+
+def _sagemaker() -> Mapping[str, Command]:
+    try:
+        import boto3  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DeployError("the engine sagemaker needs boto3: install the extra deploy") from error
+    from .sagemaker.engine import COMMANDS
+
+    return COMMANDS
+
+
+ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
+    "sagemaker": _sagemaker,
+}
+
+
+def run(order: Order) -> int:
+    """Run an order on its engine. Raises DeployError."""
+    name = order.description.engine
+    commands = ENGINES[name]()
+    if order.command not in commands:
+        raise DeployError(f"the engine {name} has no {order.command}; it has {', '.join(commands)}")
+    return commands[order.command](order)

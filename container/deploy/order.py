@@ -1,0 +1,54 @@
+"""An order: one command with its description, as the command line gave it to an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .defaults import Facts
+from .description import Description
+
+
+def say(line: str) -> None:
+    """One line of progress or result."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time in seconds and the pause between two looks, which tests replace."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``facts``: the model and the plan that defaults came from. Options that a command does not take keep defaults.
+
+    ``timeout_s``: longest wait for a final state. ``poll_s``: pause between two looks.
+    """
+
+    command: str
+    description: Description
+    facts: Facts = field(default_factory=Facts)
+    json: bool = False
+    keep: bool = False
+    from_registry: bool = False
+    body: Path | None = None
+    content_type: str = "application/json"
+    target_model: str | None = None
+    lines: int = 50
+    version: int | None = None
+    reject: bool = False
+    reason: str = ""
+    for_role: bool = False
+    timeout_s: float = 3_600.0
+    poll_s: float = 15.0
+    clock: Clock = field(default_factory=Clock)
+    say: Callable[[str], None] = say
+    observe: Callable[[Any], None] = lambda _: None
+    """Gets every call before it is sent."""

@@ -1,0 +1,217 @@
+"""The existing state of a deployment: what the account holds under its names and its tag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..description import Description
+from ..errors import NameTaken
+from . import alarms, resources
+from .resources import DATA, TAG
+from .services import Missing, Services
+
+SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """``data``: the folder of its archive, "" for a remote one. ``created``: time, ascending."""
+
+    name: str
+    data: str
+    created: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """An endpoint configuration. ``models``: of its variants, the shadow's last."""
+
+    name: str
+    created: Any
+    models: tuple[str, ...]
+    serverless: bool
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``instances``: desired ones of the variant; None where it has none."""
+
+    status: str
+    config: str
+    instances: int | None
+    tags: Mapping[str, str]
+    arn: str
+    failure: str = ""
+
+    @property
+    def settled(self) -> bool:
+        return self.status in SETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """The inference component. ``specification``: as the service describes it."""
+
+    status: str
+    model: str
+    copies: int
+    specification: Mapping[str, Any]
+    failure: str = ""
+
+    @property
+    def settled(self) -> bool:
+        return self.status in ("InService", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What exists. ``objects``: keys below the deployment's prefix. ``bucket``: whether it exists.
+
+    ``scaling``: least and most instances. ``policy``: the configuration of its target tracking.
+    """
+
+    bucket: bool = False
+    objects: frozenset[str] = frozenset()
+    models: Mapping[str, Model] = field(default_factory=dict)
+    configs: Mapping[str, Config] = field(default_factory=dict)
+    endpoint: Endpoint | None = None
+    component: Component | None = None
+    scaling: tuple[int, int] | None = None
+    policy: Mapping[str, Any] | None = None
+    alarms: Mapping[str, str] = field(default_factory=dict)
+    """Name to state."""
+
+
+NOTHING = Existing()
+
+
+def read(description: Description, services: Services) -> Existing:
+    """Reads everything that carries the deployment's tag. Raises NameTaken when its endpoint's name is another's."""
+    endpoint = read_endpoint(description, services)
+    bucket, objects = _objects(description, services)
+    policy = _policy(description, services)
+    return Existing(
+        bucket=bucket,
+        objects=objects,
+        models=_models(description, services),
+        configs=_configs(description, services),
+        endpoint=endpoint,
+        component=read_component(description, services) if endpoint is not None else None,
+        scaling=_scaling(description, services),
+        policy=policy,
+        alarms=_alarms(description, services),
+    )
+
+
+def read_endpoint(description: Description, services: Services) -> Endpoint | None:
+    """The endpoint, or None. Raises NameTaken when it does not carry our tag."""
+    try:
+        found = services.ask("sagemaker", "DescribeEndpoint", EndpointName=description.name)
+    except Missing:
+        return None
+    tags = _tags(services, found["EndpointArn"])
+    if tags.get(TAG) != description.name:
+        raise NameTaken(
+            f"an endpoint {description.name!r} exists that this tool did not create (it has no tag {TAG}): "
+            "choose another --name, or delete that endpoint"
+        )
+    variant: dict[str, Any] = next(iter(found.get("ProductionVariants", ())), {})
+    return Endpoint(
+        found["EndpointStatus"],
+        found.get("EndpointConfigName", ""),
+        variant.get("DesiredInstanceCount"),
+        tags,
+        found["EndpointArn"],
+        found.get("FailureReason", ""),
+    )
+
+
+def read_component(description: Description, services: Services) -> Component | None:
+    """The inference component of the deployment, or None; nothing is asked where the description has none."""
+    if not description.inference_component:
+        return None
+    try:
+        found = services.ask("sagemaker", "DescribeInferenceComponent", InferenceComponentName=description.name)
+    except Missing:
+        return None
+    specification = found.get("Specification", {})
+    return Component(
+        found.get("InferenceComponentStatus", ""),
+        specification.get("ModelName", ""),
+        found.get("RuntimeConfig", {}).get("DesiredCopyCount", 0),
+        specification,
+        found.get("FailureReason", ""),
+    )
+
+
+def _tags(services: Services, arn: str) -> dict[str, str]:
+    return {one["Key"]: one["Value"] for one in services.pages("sagemaker", "ListTags", "Tags", ResourceArn=arn)}
+
+
+def _models(description: Description, services: Services) -> dict[str, Model]:
+    found = {}
+    for one in services.pages("sagemaker", "ListModels", "Models", NameContains=description.name):
+        if resources.owned_name(description.name, one["ModelName"]):
+            tags = _tags(services, one["ModelArn"])
+            if tags.get(TAG) == description.name:
+                found[one["ModelName"]] = Model(one["ModelName"], tags.get(DATA, ""), one["CreationTime"])
+    return found
+
+
+def _configs(description: Description, services: Services) -> dict[str, Config]:
+    found = {}
+    for one in services.pages("sagemaker", "ListEndpointConfigs", "EndpointConfigs", NameContains=description.name):
+        name = one["EndpointConfigName"]
+        if not resources.owned_name(description.name, name):
+            continue
+        if _tags(services, one["EndpointConfigArn"]).get(TAG) == description.name:
+            found[name] = read_config(name, one["CreationTime"], services)
+    return found
+
+
+def read_config(name: str, created: Any, services: Services) -> Config:
+    """One endpoint configuration."""
+    described = services.ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=name)
+    shadows = described.get("ShadowProductionVariants", [])
+    variants = [*described.get("ProductionVariants", []), *shadows]
+    models = tuple(variant["ModelName"] for variant in variants if "ModelName" in variant)
+    return Config(name, created, models, any("ServerlessConfig" in variant for variant in variants), bool(shadows))
+
+
+def _objects(description: Description, services: Services) -> tuple[bool, frozenset[str]]:
+    if description.bucket is None:
+        return False, frozenset()
+    prefix = resources.prefix(description)
+    try:
+        listed = services.pages("s3", "ListObjectsV2", "Contents", Bucket=description.bucket, Prefix=prefix)
+        return True, frozenset(one["Key"] for one in listed)
+    except Missing:
+        return False, frozenset()
+
+
+def _scaling(description: Description, services: Services) -> tuple[int, int] | None:
+    where = resources.scaling_id(description)
+    found = services.ask(
+        "application-autoscaling",
+        "DescribeScalableTargets",
+        ServiceNamespace=where["ServiceNamespace"],
+        ResourceIds=[where["ResourceId"]],
+        ScalableDimension=where["ScalableDimension"],
+    )["ScalableTargets"]
+    return (found[0]["MinCapacity"], found[0]["MaxCapacity"]) if found else None
+
+
+def _policy(description: Description, services: Services) -> Mapping[str, Any] | None:
+    where = resources.scaling_id(description)
+    listed = services.pages("application-autoscaling", "DescribeScalingPolicies", "ScalingPolicies", **where)
+    ours = [one for one in listed if one["PolicyName"] == resources.POLICY]
+    return ours[0].get("TargetTrackingScalingPolicyConfiguration", {}) if ours else None
+
+
+def _alarms(description: Description, services: Services) -> dict[str, str]:
+    names = alarms.names(description.name)
+    listed = services.pages("cloudwatch", "DescribeAlarms", "MetricAlarms", AlarmNames=names)
+    return {one["AlarmName"]: one["StateValue"] for one in listed}

@@ -1,0 +1,265 @@
+"""Triton's extensions of the Open Inference Protocol over the socket, as its clients and perf_analyzer use them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.integration import sample_models
+from tests.integration.conftest import Serve
+from tests.integration.sample_models import MLP_FEATURES, mlp_answer
+from tests.integration.server_process import ServerProcess, server_process
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LENGTH = "Inference-Header-Content-Length"
+X = np.arange(2 * MLP_FEATURES, dtype=np.float32).reshape(2, MLP_FEATURES)
+INFER = "/v2/models/mlp/infer"
+
+
+@pytest.fixture(scope="module")
+def roots_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Square roots: NaN for what is below zero."""
+    directory = tmp_path_factory.mktemp("roots")
+    with server_process(directory, sample_models.roots(directory / "roots.onnx")) as server:
+        yield server.ready()
+
+
+def question(rows: int = 2, **extra: Any) -> dict[str, Any]:
+    data = np.resize(X, (rows, MLP_FEATURES)).reshape(-1).tolist()
+    return {"inputs": [{"name": "x", "shape": [rows, MLP_FEATURES], "datatype": "FP32", "data": data}], **extra}
+
+
+def stats_of(server: ServerProcess, path: str = "/v2/models/mlp/stats") -> dict[str, Any]:
+    (one,) = server.get(path).json()["model_stats"]
+    assert isinstance(one, dict)
+    return one
+
+
+@pytest.mark.parametrize("path", ["/v2/models/mlp/config", "/v2/models/mlp/versions/1/config"])
+def test_the_configuration_tells_batch_size_types_and_dims(mlp_server: ServerProcess, path: str) -> None:
+    config = mlp_server.get(path).json()
+    assert (config["name"], config["platform"], config["backend"]) == ("mlp", "onnxruntime_onnx", "onnxruntime")
+    assert config["max_batch_size"] == mlp_server.samples()["slipway_max_batch_size"]
+    assert (config["input"][0]["data_type"], config["input"][0]["dims"]) == ("TYPE_FP32", [8])
+    assert config["output"] == [{"name": "y", "data_type": "TYPE_FP32", "dims": [3]}]
+
+
+def test_statistics_count_requests_rows_and_failures(mlp_server: ServerProcess) -> None:
+    before = stats_of(mlp_server)
+    for _ in range(3):
+        assert mlp_server.post(INFER, question(rows=5)).status == 200
+    assert mlp_server.post(INFER, {"inputs": []}).status == 400
+    after = stats_of(mlp_server)
+    assert after["inference_count"] - before["inference_count"] == 15
+    assert 1 <= after["execution_count"] - before["execution_count"] <= 3
+    grown = {
+        part: {key: figure[key] - before["inference_stats"][part][key] for key in figure}
+        for part, figure in after["inference_stats"].items()
+    }
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert {part: grown[part]["count"] for part in ("success", *parts)} == dict.fromkeys(("success", *parts), 3)
+    assert sum(grown[part]["ns"] for part in parts) == grown["success"]["ns"]
+    assert grown["fail"]["count"] == 1
+    assert grown["fail"]["ns"] > 0
+    assert abs(after["last_inference"] / 1e3 - time.time()) < 60
+    assert sum(row["compute_infer"]["count"] for row in after["batch_stats"]) == after["execution_count"]
+
+
+def test_statistics_of_a_version_and_of_all_models(mlp_server: ServerProcess) -> None:
+    assert stats_of(mlp_server, "/v2/models/mlp/versions/1/stats")["version"] == "1"
+    assert [one["name"] for one in mlp_server.get("/v2/models/stats").json()["model_stats"]] == ["mlp"]
+    assert mlp_server.get("/v2/models/stats?cold=1").json()["model_stats"][0]["name"] == "mlp"
+
+
+@pytest.mark.parametrize("tail", ["config", "stats", "versions/1/config", "versions/1/stats"])
+def test_of_an_unknown_model_there_is_neither(mlp_server: ServerProcess, tail: str) -> None:
+    for path in (f"/v2/models/no_such_model/{tail}", f"/v2/models/mlp/versions/987/{tail.split('/')[-1]}"):
+        answer = mlp_server.get(path)
+        assert (answer.status, answer.code) == (404, "unknown_model")
+
+
+def test_a_model_of_the_name_stats_does_not_hide_the_statistics(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.fake(tmp_path / "model", name="stats")).ready()
+    assert [one["name"] for one in server.get("/v2/models/stats").json()["model_stats"]] == ["stats"]
+    assert server.get("/v2/models/stats/versions/1").json()["name"] == "stats"
+    assert server.post("/v2/repository/models/stats/unload", {}).status == 200
+    assert server.get("/v2/models/stats").json() == {"model_stats": []}
+
+
+def test_the_server_names_the_extensions_that_it_has(mlp_server: ServerProcess) -> None:
+    assert {"binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics"} <= set(
+        mlp_server.get("/v2").json()["extensions"]
+    )
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready", "/ping", "/v2/models/mlp/ready"])
+def test_head_is_get_without_a_body_and_a_slash_changes_nothing(mlp_server: ServerProcess, path: str) -> None:
+    plain = mlp_server.get(path)
+    for method, target in (("HEAD", path), ("HEAD", path + "/"), ("GET", path + "/")):
+        answer = mlp_server.request(method, target)
+        assert (answer.status, answer.headers["content-length"]) == (200, str(len(plain.body)))
+        assert answer.body == (plain.body if method == "GET" else b"")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"timeout": 0},
+        {"timeout": 0.0},
+        {"timeout": 5_000_000},
+        {"timeout": 2**64 - 1},
+        *({"priority": priority} for priority in (0, 1, 8, 100, 2**64 - 1, "7")),
+        {"sequence_id": 7, "sequence_start": True, "sequence_end": True},
+        {"note": "x", "n": 1, "b": True},
+    ],
+)
+@pytest.mark.parametrize("path", [INFER, INFER + "?cold=1"])
+def test_parameters_that_triton_takes_are_taken(mlp_server: ServerProcess, path: str, parameters: Any) -> None:
+    assert mlp_server.post(path, question(parameters=parameters)).status == 200
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [*({"timeout": value} for value in (-1, "soon", True, None, [1], 1e400)), {"priority": -1}, {"priority": 1.5}],
+)
+def test_parameters_that_are_none_are_refused(mlp_server: ServerProcess, parameters: Any) -> None:
+    answer = mlp_server.post(INFER, question(parameters=parameters))
+    assert (answer.status, answer.code) == (400, "malformed_input")
+
+
+def asking(**parameters: Any) -> dict[str, Any]:
+    return question(outputs=[{"name": "y", "parameters": parameters}])
+
+
+@pytest.mark.parametrize("path", [INFER, "/invocations"])
+def test_classification_gives_the_best_classes_of_each_row(mlp_server: ServerProcess, path: str) -> None:
+    (row,) = mlp_server.post(path, asking(classification=2)).json()["outputs"]
+    order = np.argsort(-mlp_answer(X), axis=1, kind="stable")[:, :2]
+    expected = [f"{mlp_answer(X)[at, index]}:{index}" for at, line in enumerate(order) for index in line]
+    assert row == {"name": "y", "datatype": "BYTES", "shape": [2, 2], "data": expected}
+
+
+def test_a_tensor_in_shared_memory_is_refused(mlp_server: ServerProcess) -> None:
+    answer = mlp_server.post(INFER, asking(shared_memory_region="r", shared_memory_byte_size=24))
+    assert (answer.status, "shared memory" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/systemsharedmemory/status"),
+        ("GET", "/v2/cudasharedmemory/region/r/status"),
+        ("POST", "/v2/systemsharedmemory/region/r/register"),
+        ("POST", "/v2/cudasharedmemory/unregister"),
+        ("GET", "/v2/trace/setting"),
+        ("POST", "/v2/models/mlp/trace/setting"),
+        ("GET", "/v2/logging"),
+        ("POST", "/v2/models/mlp/generate"),
+        ("POST", "/v2/models/mlp/versions/1/generate_stream"),
+    ],
+)
+def test_an_absent_extension_is_refused_with_a_sentence(mlp_server: ServerProcess, method: str, path: str) -> None:
+    answer = mlp_server.request(method, path)
+    assert (answer.status, answer.code) == (501, "not_supported")
+    assert " " in answer.json()["error"]
+    named = " ".join(mlp_server.get("/v2").json()["extensions"])
+    assert not any(word in named for word in ("shared_memory", "trace", "logging", "generate"))
+
+
+ROOTS = [[-1.0, 4.0]]
+TENSOR = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": ROOTS}
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/jsonlines"])
+@pytest.mark.parametrize("body", [{"instances": ROOTS}, {"inputs": ROOTS}, ROOTS, {"inputs": [TENSOR]}])
+@pytest.mark.parametrize("path", ["/invocations", "/v2/models/roots/infer"])
+def test_nan_in_json_is_null_on_every_route(roots_server: ServerProcess, path: str, body: Any, accept: str) -> None:
+    answer = roots_server.post(path, body, {"Accept": accept})
+    if path != "/invocations" and body != {"inputs": [TENSOR]}:
+        assert answer.status == 400
+        return
+    assert answer.status == 200
+    text = answer.body.replace(b" ", b"")
+    assert b"[null,2.0]" in text
+    assert b"NaN" not in text
+
+
+READERS: dict[str, Any] = {"gzip": gzip.decompress, "deflate": zlib.decompress, "zstd": zstd.decompress}
+WRITERS: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("encoding", list(READERS))
+@pytest.mark.parametrize("path", [INFER, INFER + "?cold=1"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_bodies_are_compressed_both_ways(mlp_server: ServerProcess, path: str, encoding: str, binary: bool) -> None:
+    body = json.dumps(question(rows=500, parameters={"binary_data_output": binary})).encode()
+    plain = mlp_server.request("POST", path, body)
+    small = mlp_server.request(
+        "POST", path, WRITERS[encoding](body), {"Content-Encoding": encoding, "Accept-Encoding": encoding}
+    )
+    assert (small.status, small.headers["content-encoding"]) == (200, encoding)
+    assert small.headers["content-length"] == str(len(small.body))
+    assert READERS[encoding](small.body) == plain.body
+    assert small.headers.get(LENGTH.lower()) == plain.headers.get(LENGTH.lower()), "the length is of the plain JSON"
+
+
+def test_small_answers_and_those_through_the_platform_are_not_compressed(mlp_server: ServerProcess) -> None:
+    accept = {"Accept-Encoding": "gzip"}
+    assert "content-encoding" not in mlp_server.post(INFER, question(), accept).headers
+    assert "content-encoding" not in mlp_server.post("/invocations", question(rows=500), accept).headers
+
+
+@pytest.mark.parametrize("encoding", list(WRITERS))
+@pytest.mark.parametrize("path", [INFER, INFER + "?cold=1", "/invocations"])
+def test_a_body_that_expands_too_far_is_413(mlp_server: ServerProcess, path: str, encoding: str) -> None:
+    answer = mlp_server.request("POST", path, WRITERS[encoding](b" " * 5_000_000), {"Content-Encoding": encoding})
+    assert (answer.status, answer.code) == (413, "body_too_large")
+
+
+def test_statistics_of_cached_responses(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.fake(tmp_path / "model", name="m"), "--cache-mb", "1").ready()
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    for _ in range(3):
+        assert server.post("/v2/models/m/infer", {"inputs": [tensor]}).status == 200
+    one = stats_of(server, "/v2/models/m/stats")
+    stats = one["inference_stats"]
+    assert (one["inference_count"], one["execution_count"], stats["success"]["count"]) == (1, 1, 3)
+    assert (stats["cache_hit"]["count"], stats["cache_miss"]["count"], stats["compute_infer"]["count"]) == (2, 1, 1)
+    assert server.get("/v2/models/m/config").json()["response_cache"] == {"enable": True}
+    assert json.dumps(one)
+
+
+def index_of(server: ServerProcess, **body: Any) -> dict[tuple[str, str], tuple[str, str]]:
+    """State and reason by name and version."""
+    rows = server.post("/v2/repository/index", body).json()
+    return {(row["name"], row["version"]): (row["state"], row["reason"]) for row in rows}
+
+
+def test_the_index_lists_what_is_on_disk_and_not_loaded(serve: Serve, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    for version in "12":
+        sample_models.mlp(root / "m" / version / "model.onnx")
+    server = serve(root).ready()
+    sample_models.mlp(root / "new" / "1" / "model.onnx")
+    on_disk = ("UNAVAILABLE", "it is in the model folder and not loaded")
+    assert index_of(server) == {("m", "1"): on_disk, ("m", "2"): ("READY", ""), ("new", "1"): on_disk}
+    assert set(index_of(server, ready=True)) == {("m", "2")}
+    assert server.post("/v2/repository/models/new/load", {}).status == 200
+    assert server.post("/v2/repository/models/m/unload", {}).status == 200
+    index = index_of(server)
+    assert index["new", "1"] == ("READY", "")
+    assert index["m", "2"][0] == "UNAVAILABLE"
+    assert index["m", "1"] == on_disk
