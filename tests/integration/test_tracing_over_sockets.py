@@ -66,7 +66,7 @@ def test_spans_reach_a_collector_and_exemplars_a_scrape(serve: Serve, tmp_path: 
         assert word in found, word
     scrape = server.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert scrape.headers["content-type"].startswith("application/openmetrics-text")
-    samples = [one for family in text_string_to_metric_families(scrape.body.decode()) for one in family.samples]
+    samples = [one for family in text_string_to_metric_families(scrape.body.decode()) for one in family.samples]  # type: ignore[no-untyped-call]
     traces = {one.exemplar.labels["trace_id"] for one in samples if one.exemplar is not None}
     assert traces == {TRACE}
     assert server.stop() == 0
@@ -96,7 +96,7 @@ def test_an_exporter_that_does_not_exist_ends_the_start(serve: Serve, tmp_path: 
 
 def test_every_metric_is_valid_openmetrics_without_tracing(mlp_server: ServerProcess) -> None:
     scrape = mlp_server.get("/metrics", Accept="application/openmetrics-text")
-    names = {family.name for family in text_string_to_metric_families(scrape.body.decode())}
+    names = {family.name for family in text_string_to_metric_families(scrape.body.decode())}  # type: ignore[no-untyped-call]
     assert {"slipway_stage_seconds", "slipway_requests", "process_cpu_seconds"} <= names
 
 

@@ -193,7 +193,7 @@ def test_sampled_requests_are_exemplars_of_the_histograms(traced: Traced) -> Non
     (whole,) = named(traced.spans(), "infer m")
     text = metrics.exposition(list(metrics.copies())).text(openmetrics=True).decode()
     found = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
         for sample in family.samples:
             if sample.exemplar is not None:
                 found[sample.name, sample.labels.get("stage", "")] = sample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -169,6 +170,10 @@ def test_the_form_is_the_one_that_the_client_prefers(accept: bytes, openmetrics:
     assert prefers_openmetrics(accept) is openmetrics
 
 
+def _set(answered: asyncio.Future[bytes], _status: int, body: bytes) -> None:
+    answered.set_result(body)
+
+
 def test_clients_of_both_forms_are_answered_side_by_side() -> None:
     async def scenario() -> list[tuple[bytes, bytes]]:
         clients, found = Clients(), []
@@ -183,11 +188,11 @@ def test_clients_of_both_forms_are_answered_side_by_side() -> None:
             answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             waiting.append(answered)
             head = Head(b"GET", b"/metrics", [(b"accept", accept)])
-            clients.scrapes.scrape(head, b"", Kept(sent=lambda _, body, one=answered: one.set_result(body)))
+            clients.scrapes.scrape(head, b"", Kept(sent=partial(_set, answered)))
         await asyncio.gather(*waiting)
         return found
 
     found = dict(asyncio.run(scenario()))
     assert found[OPENMETRICS].endswith(b"# EOF\n")
-    assert list(openmetrics_families(found[OPENMETRICS].decode()))
+    assert list(openmetrics_families(found[OPENMETRICS].decode()))  # type: ignore[no-untyped-call]
     assert b"# EOF" not in found[CONTENT_TYPE]
