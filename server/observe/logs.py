@@ -20,6 +20,8 @@ from typing import Any
 
 import orjson
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 PLACEHOLDER = re.compile(r"(?:(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?([a-zA-Z%])")
 """A placeholder of a log message, with the key before it where there is one."""
 
@@ -37,12 +39,9 @@ class LogWriter(logging.Handler):
     """Writes records to a file descriptor, formatted unless they are marked as ``verbatim`` (a worker's own lines).
     ``dropped`` counts the lines that were not written."""
 
-    def __init__(self, descriptor: int, max_bytes: int = MAX_BYTES, *, structured: bool = False) -> None:
-        """``structured``: every line is a JSON object, also a worker's."""
+    def __init__(self, descriptor: int, max_bytes: int = MAX_BYTES) -> None:
         super().__init__()
-        self._structured = structured
-        if structured:
-            self.setFormatter(JsonLines())
+        self._structured = False
         self.dropped = 0
         self._descriptor = descriptor
         self._max_bytes = max_bytes
@@ -53,6 +52,15 @@ class LogWriter(logging.Handler):
         self._bytes = 0  # of lines that wait, or that the thread is writing
         self._draining = False
         self._reported = 0
+
+    def write_as(self, form: str, replica: int | None = None) -> None:
+        """``json``: every line is an object, also a worker's; ``text`` otherwise. ``replica``: number of the process."""
+        self._structured = form == "json"
+        if self._structured:
+            self.setFormatter(JsonLines(replica))
+        else:
+            name = "%(name)s" if replica is None else f"%(name)s[{replica}]"
+            self.setFormatter(logging.Formatter(LOG_FORMAT.replace("%(name)s", name)))
 
     def emit(self, record: logging.LogRecord) -> None:
         verbatim = getattr(record, "verbatim", False) and not self._structured
@@ -124,8 +132,12 @@ class LogWriter(logging.Handler):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the ``key=value`` pairs of the message as ``fields``, and
-    the traceback of an exception."""
+    """One JSON object a line: time, level, logger, message, the ``key=value`` pairs of the message as ``fields``, the
+    traceback of an exception, and the number of the process where there are several."""
+
+    def __init__(self, replica: int | None = None) -> None:
+        super().__init__()
+        self._replica = replica
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -135,6 +147,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._replica is not None:
+            line["replica"] = self._replica
         fields = fields_of(record)
         if fields:
             line["fields"] = fields

@@ -6,14 +6,15 @@ format is sent again to scrapes within a second.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from ..errors import SlipwayError
-from ..observe.exposition import Exposition
+from ..observe.exposition import Exposition, Plain
 from ..observe.metrics import CONTENT_TYPE, OPENMETRICS, Metrics
 from ..request import Head
 from . import Responder, Route
@@ -22,6 +23,10 @@ from .listing import collect
 from .offload import on_thread
 
 log = logging.getLogger("slipway.metrics")
+
+Then = Callable[[Any], object]
+Make = Callable[[set[bool], Then], None]
+"""Begins to make the texts in these forms (True: OpenMetrics)."""
 
 KEPT_S = 1.0
 KEPT_BYTES = 100_000
@@ -47,9 +52,9 @@ class Scrape:
 class Scrapes:
     """The scrapes of one server. Those that arrive while a text is being made get the next one together."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
-        """``clock`` returns seconds."""
-        self._metrics = metrics
+    def __init__(self, make: Make, clock: Callable[[], float] = monotonic) -> None:
+        """``make`` begins to make the texts, and calls with them, or with an error. ``clock`` returns seconds."""
+        self._make = make
         self._clock = clock
         self._waiting: list[Scrape] = []
         self._asking: list[Scrape] = []  # those that get the text that is being made
@@ -71,18 +76,7 @@ class Scrapes:
     def _begin(self) -> None:
         self._making = True
         self._asking, self._waiting = self._waiting, []
-        collect(self._metrics.copies(), self._copied)
-
-    def _copied(self, copies: Any) -> None:
-        try:
-            if isinstance(copies, BaseException):
-                self._made(copies)
-            else:
-                exposition = self._metrics.exposition(copies)
-                forms = {one.openmetrics for one in self._asking}
-                on_thread(lambda: texts(exposition, forms), self._made)
-        except Exception as error:  # noqa: BLE001 - logged there
-            self._made(error)
+        self._make({one.openmetrics for one in self._asking}, self._made)
 
     def _made(self, end: Texts | BaseException) -> None:
         asking, self._asking, self._making = self._asking, [], False
@@ -102,7 +96,7 @@ class Scrapes:
             self._begin()
 
 
-def texts(exposition: Exposition, forms: set[bool]) -> Texts:
+def texts(exposition: Exposition | Plain, forms: set[bool]) -> Texts:
     """The texts of one moment in these forms. May run on any thread."""
     return {openmetrics: exposition.text(openmetrics) for openmetrics in forms}
 
@@ -124,7 +118,58 @@ def prefers_openmetrics(accept: bytes) -> bool:
     return wanted > 0 and wanted >= max(qualities.get("text/plain", 0.0), qualities.get("text/*", 0.0))
 
 
-def metrics_route(metrics: Metrics) -> Route:
-    """``GET /metrics``."""
-    scrapes = Scrapes(metrics)
+def exposed(metrics: Metrics, work: Callable[[Exposition], Any], then: Then) -> None:
+    """Call ``then`` with the result of ``work``, which runs on another thread with the figures of this process."""
+
+    def copied(copies: Any) -> None:
+        try:
+            if isinstance(copies, BaseException):
+                then(copies)
+            else:
+                exposition = metrics.exposition(copies)
+                on_thread(lambda: work(exposition), then)
+        except Exception as error:  # noqa: BLE001 - logged by the caller
+            then(error)
+
+    collect(metrics.copies(), copied)
+
+
+def alone(metrics: Metrics) -> Make:
+    """Makes texts of the figures of this process."""
+    return lambda forms, then: exposed(metrics, lambda exposition: texts(exposition, forms), then)
+
+
+async def plain(metrics: Metrics) -> list[dict[str, Any]]:
+    """The families of this process as values that can be written as JSON."""
+    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    exposed(metrics, Exposition.plain, made.set_result)
+    end = await made
+    if isinstance(end, BaseException):
+        raise end
+    return list(end)
+
+
+def merged(scrape: Callable[[], Awaitable[list[dict[str, Any]]]]) -> Make:
+    """Makes texts of the families that ``scrape`` returns: those of all processes of this server."""
+    tasks: set[asyncio.Future[None]] = set()
+
+    async def make(forms: set[bool], then: Then) -> None:
+        try:
+            families = await scrape()
+        except Exception as error:  # noqa: BLE001 - logged by the caller
+            then(error)
+        else:
+            on_thread(lambda: texts(Plain(families), forms), then)
+
+    def begin(forms: set[bool], then: Then) -> None:
+        task = asyncio.ensure_future(make(forms, then))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return begin
+
+
+def metrics_route(metrics: Metrics, scrape: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None) -> Route:
+    """``GET /metrics``. ``scrape``: the families of all processes of this server; None: there is one."""
+    scrapes = Scrapes(alone(metrics) if scrape is None else merged(scrape))
     return Route("/metrics", ("GET",), lambda _: scrapes.scrape, "Metrics in the Prometheus text format", "Operations")
