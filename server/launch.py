@@ -73,6 +73,7 @@ from .watched_files import WatchedFiles, watch
 
 if TYPE_CHECKING:
     from .grpc.listener import Listener
+    from .observe.tracing import Tracing
     from .protocols.capture import Capture
 
 log = logging.getLogger("slipway")
@@ -89,7 +90,8 @@ CLOSE_S = 2.0
 def launch(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. The last line of the log is the first fatal cause."""
     writer = LogWriter(sys.stderr.fileno())
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[writer])
+    writer.write_as(settings.log_format)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
     orphans.adopt()
@@ -128,7 +130,7 @@ async def serve_replica(end: socket.socket, writer: LogWriter) -> int:
         return FAILED
     settings = share_of(Settings(**order.settings))
     logging.getLogger().setLevel(settings.log_level.upper())
-    writer.setFormatter(logging.Formatter(LOG_FORMAT.replace("%(name)s", f"%(name)s[{order.number}]")))
+    writer.write_as(settings.log_format, order.number)
     try:
         with share(settings.host, settings.port) as sock:
             return await Slipway(settings, [writer.families], member).run(sock)
@@ -188,6 +190,17 @@ def certificates(settings: Settings) -> Certificates | None:
     return None
 
 
+def tracing(settings: Settings) -> Tracing | None:
+    """The tracing of the settings. Raises BadSetting without the extra, or for an unknown exporter."""
+    if not settings.tracing:
+        return None
+    try:
+        from .observe.tracing import Tracing, provider_of
+    except ModuleNotFoundError as error:
+        raise BadSetting(f"--tracing needs the package {error.name}: install the extra 'tracing'") from error
+    return Tracing(provider_of(environment()))
+
+
 def later(delay_s: float, call: Callable[[], None]) -> None:
     """Call later on the running event loop."""
     asyncio.get_running_loop().call_later(delay_s, call)
@@ -216,6 +229,10 @@ class Slipway:
         self._follower = Follower(self._models, settings)
         self._changes = Changes(self._models, self._follower, None if member is None else member.change)
         self._following: asyncio.Future[None] | None = None
+        self._tracing = tracing(settings)
+        if self._tracing is not None:
+            self._models.trace = self._tracing.record
+            self._metrics.further.append(self._tracing.families)
         self._bound: dict[str, list[bytes]] = {}
         order = None if member is None else member.order
         self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)
@@ -252,6 +269,8 @@ class Slipway:
         if first:
             await self._listen_for_grpc()
         loading = asyncio.ensure_future(self._load())
+        if self._tracing is not None:
+            self._tracing.start()
         if self._member is not None and not await self._joined(self._member, sock, loading):
             return self._code
         if not first:
@@ -277,6 +296,8 @@ class Slipway:
         if self._capture is not None:
             await asyncio.to_thread(self._capture.feed.close)
         self._lifecycle.move(Phase.STOPPED)
+        if self._tracing is not None:
+            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(self._tracing.close))], timeout=CLOSE_S)
         if self._code == STOPPED:
             log.info("stopped")
         if running or self._models.loads.hanging:

@@ -387,6 +387,18 @@ class Settings:
             Alias("SAGEMAKER_TRITON_LOG_LEVEL", platform.python_level),
         ),
     )
+    log_format: str = option(
+        "text",
+        "form of the log: lines of text, or one JSON object a line",
+        group="lifecycle",
+        choices=("text", "json"),
+    )
+    tracing: bool = option(
+        False,
+        "export one OpenTelemetry span a request, with its stages (extra tracing); the OTEL_* variables of the SDK set "
+        "exporter, sampler and service name",
+        group="lifecycle",
+    )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
 
     capture_to: str = option(
