@@ -43,6 +43,7 @@ from .observe.metrics import Metrics
 from .protocols import Route
 from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
+from .protocols.dashboard import Dashboard
 from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route
@@ -340,7 +341,15 @@ class Slipway:
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
         open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
-        v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
+        dashboard = self._dashboard()
+        v1 = V1(
+            self._models,
+            self._lifecycle,
+            self._metrics,
+            expander,
+            lists=not settings.multi_model,
+            front=None if dashboard is None else dashboard.front,
+        )
         embeddings = Embeddings(self._models, self._lifecycle, self._metrics, expander, VERSION)
         if self._slowdown is not None:
             for codec in (*formats, open_inference.codec, v1.codec):
@@ -353,6 +362,7 @@ class Slipway:
             *v1.routes(),
             *embeddings.routes(),
             metrics_route(self._metrics),
+            *([] if dashboard is None else dashboard.routes()),
             *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
         ]
         for route in routes:
@@ -360,6 +370,13 @@ class Slipway:
                 self._enter(route, {})
         self._fixed = frozenset(self._hot.table)
         return routes
+
+    def _dashboard(self) -> Dashboard | None:
+        """The page for browsers; None where it is switched off, and on SageMaker, whose clients are no browsers."""
+        settings = self._settings
+        if not settings.dashboard or settings.multi_model or sagemaker.is_platform(environment()):
+            return None
+        return Dashboard(self._models, self._lifecycle, self._metrics, VERSION, self._guard)
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
         """Replace the routes of a model, its versions and labels in the hot table, between two requests."""
