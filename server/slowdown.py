@@ -10,10 +10,10 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter_ns, sleep
-from typing import ParamSpec, Protocol, TypeVar
+from time import perf_counter_ns, sleep, time
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from .errors import UnprocessableInput
 
@@ -59,8 +59,26 @@ class Slowdown:
         self._wait = wait or pause
         self._turn = 0
         self._timers: weakref.WeakKeyDictionary[Held, int] = weakref.WeakKeyDictionary()
+        self._ends_s = 0.0  # of the Unix epoch: all processes of a server share it
         self._collects = False
         self.now: Injected | None = None
+
+    def to_json(self) -> dict[str, Any] | None:
+        """What is slowed down and until when; None while nothing is."""
+        if self.now is None:
+            return None
+        return {"stage": self.now.stage, "extra_us": self.now.extra_us, "ends_s": self._ends_s}
+
+    def follow(self, wanted: Mapping[str, Any] | None) -> None:
+        """Slow down what another process slows down, for as long."""
+        if wanted == self.to_json():
+            return
+        left_s = wanted["ends_s"] - time() if wanted is not None else 0.0
+        if wanted is None or left_s <= 0:
+            self.end()
+            return
+        self.inject(Injected(wanted["stage"], wanted["extra_us"]), min(left_s, MAX_SECONDS))
+        self._ends_s = wanted["ends_s"]
 
     def inject(self, wanted: Injected, seconds: float) -> None:
         """Slow a stage down for ``seconds``, in place of what was slowed down before: a client that crashes leaves
@@ -79,6 +97,7 @@ class Slowdown:
         self._turn += 1
         turn = self._turn
         self.now = wanted
+        self._ends_s = time() + seconds
         if wanted.stage == TIMER:
             for queue, own_ns in self._timers.items():
                 queue.max_delay_ns = max(own_ns + wanted.extra_us * 1_000, 0)

@@ -6,6 +6,7 @@ Where moto differs from the service, this fake answers instead (checked against 
 - moto's endpoints are InService at once; here they are Creating or Updating for ``looks`` looks.
 - moto overwrites models, configurations and endpoints of the same name; the service refuses them.
 - moto forgets ShadowProductionVariants; here DescribeEndpointConfig returns them.
+- moto refuses variants without a model, and auto scaling of inference components; here they work.
 - moto keeps scaling policies of a scalable target that is deregistered; the service deletes them.
 """
 
@@ -23,12 +24,13 @@ import botocore.awsrequest
 import botocore.httpsession
 from moto import mock_aws
 from moto.applicationautoscaling.models import applicationautoscaling_backends
-from moto.sagemaker.models import sagemaker_backends
+from moto.sagemaker.models import FakeEndpointConfig, sagemaker_backends
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/slipway:1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/sagemaker"
 
+COPIES = "sagemaker:inference-component:DesiredCopyCount"
 READING = ("Describe", "List", "Get", "Head", "Invoke")
 Answer = tuple[Any, dict[str, Any]] | None
 
@@ -48,6 +50,9 @@ class FakeAccount:
     """Endpoint to looks left, final status, final configuration and reason of failure."""
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     components: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prices: list[str] = field(default_factory=list)
+    copies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Auto scaling of inference components: resource to its target and policy."""
 
     @property
     def backend(self) -> Any:
@@ -76,10 +81,16 @@ class FakeAccount:
             },
             "components": {name: one["Specification"]["ModelName"] for name, one in self.components.items()},
             "objects": sorted(keys),
-            "scaling": sorted(target for targets in scaling.targets.values() for target in targets),
+            "scaling": sorted([*(one for targets in scaling.targets.values() for one in targets), *self.copies]),
             "policies": sorted(scaling.policies),
             "alarms": sorted(one["AlarmName"] for one in alarms),
         }
+
+    def remove_buckets(self) -> None:
+        """Buckets outlive deployments."""
+        s3 = boto3.client("s3", region_name=REGION)
+        for bucket in s3.list_buckets()["Buckets"]:
+            s3.delete_bucket(Bucket=bucket["Name"])
 
     def before(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
         """Answers a call instead of moto, or leaves it to moto (None)."""
@@ -87,10 +98,16 @@ class FakeAccount:
         self.sent.append(name)
         if name in self.refuses:
             return _error(*self.refuses[name])
+        service = model.service_model.service_name
+        if name == "GetProducts":
+            return _ok({"PriceList": self.prices})
         handler = getattr(self, f"_{name}", None)
-        if handler is None or model.service_model.service_name != "sagemaker":
+        if handler is None or service not in ("sagemaker", "application-autoscaling"):
             return None
-        answer: Answer = handler(json.loads(params["body"]))
+        asked = json.loads(params["body"])
+        if service == "application-autoscaling" and asked.get("ScalableDimension") != COPIES:
+            return None
+        answer: Answer = handler(asked)
         return answer
 
     def after(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
@@ -135,7 +152,12 @@ class FakeAccount:
         if name in self.backend.endpoint_configs:
             return _exists("endpoint configuration", name)
         self.configs[name] = asked
-        return None
+        variants = asked["ProductionVariants"]
+        if all("ModelName" in variant for variant in variants):
+            return None
+        made = FakeEndpointConfig(ACCOUNT, REGION, name, variants, {}, {}, asked["Tags"], "")  # type: ignore[abstract]
+        self.backend.endpoint_configs[name] = made
+        return _ok({"EndpointConfigArn": made.endpoint_config_arn})
 
     def _CreateEndpoint(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
         there = asked["EndpointName"] in self.backend.endpoints
@@ -185,6 +207,35 @@ class FakeAccount:
             }
         )
 
+    def _RegisterScalableTarget(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        self.copies[asked["ResourceId"]] = {"target": asked}
+        return _ok({})
+
+    def _DescribeScalableTargets(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        return _ok(
+            {"ScalableTargets": [self.copies[key]["target"] for key in asked["ResourceIds"] if key in self.copies]}
+        )
+
+    def _DeregisterScalableTarget(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        del self.copies[asked["ResourceId"]]
+        return _ok({})
+
+    def _PutScalingPolicy(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        self.copies[asked["ResourceId"]]["policy"] = asked
+        return _ok({})
+
+    def _DescribeScalingPolicies(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        policy = self.copies.get(asked["ResourceId"], {}).get("policy")
+        return _ok({"ScalingPolicies": [policy] if policy is not None else []})
+
+    def _DeleteScalingPolicy(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        del self.copies[asked["ResourceId"]]["policy"]
+        return _ok({})
+
+    def _UpdateInferenceComponentRuntimeConfig(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
+        self.components[asked["InferenceComponentName"]]["RuntimeConfig"] = asked["DesiredRuntimeConfig"]
+        return _ok({})
+
     def _DeleteInferenceComponent(self, asked: dict[str, Any]) -> Answer:  # noqa: N802
         del self.components[asked["InferenceComponentName"]]
         return _ok({})
@@ -221,6 +272,16 @@ def fake_account(monkeypatch: Any) -> Iterator[FakeAccount]:
         assert boto3.DEFAULT_SESSION is not None
         boto3.DEFAULT_SESSION.events.register("before-call.*.*", account.before)
         boto3.DEFAULT_SESSION.events.register("after-call.*.*", account.after)
+        # A client takes 0.1 s to make, and holds no state of the account.
+        made: dict[tuple[str, str | None], Any] = {}
+        make = boto3.client
+
+        def client(service: str, region_name: str | None = None, **more: Any) -> Any:
+            if (service, region_name) not in made:
+                made[service, region_name] = make(service, region_name=region_name, **more)
+            return made[service, region_name]
+
+        monkeypatch.setattr(boto3, "client", client)
         try:
             yield account
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,13 @@ NAMED = ("status", "invoke", "scale", "rollback", "approve", "logs", "down")
 WAITING = ("up", "update", "scale", "shadow", "canary", "rollback", "down")
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
     """All commands."""
+    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared.add_argument("--file", type=Path, metavar="FILE", help=f"description (default: {FILE} if it exists)")
+    for setting, declared in SETTINGS.items():
+        _flag(shared, setting, declared.metadata)
     top = argparse.ArgumentParser(
         prog="python -m container.deploy",
         allow_abbrev=False,
@@ -45,14 +51,13 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        _command(commands.add_parser(name, allow_abbrev=False, help=text, description=text), name)
+        command = commands.add_parser(name, parents=[shared], allow_abbrev=False, help=text, description=text)
+        _options(command, name)
     return top
 
 
-def _command(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument("--file", type=Path, metavar="FILE", help=f"description (default: {FILE} if it exists)")
-    for setting, declared in SETTINGS.items():
-        _flag(parser, setting, declared.metadata)
+def _options(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options of single commands."""
     if name in ("plan", "status", "invoke", "logs", "cost"):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     if name in WAITING:

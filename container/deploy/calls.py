@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from typing import Any
 
 from .model_source import ModelFile
 
+DIGEST_CHARACTERS = 10
 CLI_NAMES = {"s3": "s3api"}
 """Services whose name in the aws command is not that of boto3."""
 BODY = "model.tar.gz"
@@ -38,6 +40,12 @@ class Call:
         if self.upload is not None and self.upload.path.is_dir():
             return f"{line}  # the archive of {self.upload.path}: python -m optimize package"
         return line
+
+
+def digest_of(content: Any) -> str:
+    """A short digest of a JSON value, independent of the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _option(name: str, value: Any) -> list[str]:

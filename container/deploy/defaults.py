@@ -116,6 +116,8 @@ def read_plan(path: str | None) -> dict[str, Any]:
 def _name(facts: Facts, values: Mapping[str, Any]) -> Found:
     if facts.manifest is not None and not values.get("multi_model"):
         text, origin = facts.manifest.name, f"{MANIFEST}: name"
+    elif values.get("group") and not values.get("artifact"):
+        text, origin = values["group"], "group"
     else:
         text, origin = Path(values.get("artifact", "")).name.removesuffix(".tar.gz"), "the name of ARTIFACT"
     name = re.sub(r"[^a-zA-Z0-9]+", "-", text).strip("-")[:NAME_CHARACTERS].strip("-")
@@ -253,7 +255,12 @@ def _bucket(_facts: Facts, values: Mapping[str, Any]) -> Found:
     region = values.get("region")
     if account is None or region is None:
         return None
-    return f"sagemaker-{region}-{account}", "the default bucket of SageMaker's SDKs, which SageMaker roles can read"
+    return default_bucket(region, account), "the default bucket of SageMaker's SDKs, which SageMaker roles can read"
+
+
+def default_bucket(region: str | None, account: str) -> str:
+    """The bucket that SageMaker's SDKs use by default."""
+    return f"sagemaker-{region}-{account}"
 
 
 def _group(_facts: Facts, values: Mapping[str, Any]) -> Found:

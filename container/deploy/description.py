@@ -126,6 +126,10 @@ class Description:
     )
     local_image: str | None = _setting(None, "image of this machine that push uploads as IMAGE", NONE)
     group: str | None = _setting(None, "model package group of the registry", "the name of the deployment")
+    candidates: tuple[str, ...] = _setting(
+        (), "further artifacts of the same model, registered beside it", NONE, metavar="DIRS"
+    )
+    specification: str | None = _setting(None, "registered candidate to deploy", "the artifact itself", metavar="NAME")
     objective_ms: float | None = _setting(
         None, "p99 latency above which a canary is rolled back", "ten times the manifest's p95", metavar="MS"
     )

@@ -37,7 +37,8 @@ class Runtime:
     """The three invoke operations of one endpoint; ``asynchronous`` None: not configured."""
 
     def __init__(self, endpoint: Endpoint, asynchronous: AsyncInvocations | None = None) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        """Serves the next request. An update replaces it; requests under way stay with the one before."""
         self._asynchronous = asynchronous
 
     def app(self) -> Starlette:
@@ -52,19 +53,19 @@ class Runtime:
         return Starlette(routes=routes, lifespan=_lifespan)
 
     async def _invoke(self, request: Request) -> Response:
-        self._endpoint.require(request.path_params["name"])
-        body = await _read(request, self._endpoint.limits.payload_bytes)
-        answer = await run_in_threadpool(self._endpoint.invoke, request.headers.items(), body)
+        self.endpoint.require(request.path_params["name"])
+        body = await _read(request, self.endpoint.limits.payload_bytes)
+        answer = await run_in_threadpool(self.endpoint.invoke, request.headers.items(), body)
         response = Response(answer.body)
         response.headers.update(answer.headers)
         return response
 
     async def _stream(self, request: Request) -> Response:
-        self._endpoint.require(request.path_params["name"])
-        body = await _read(request, self._endpoint.limits.payload_bytes)
+        self.endpoint.require(request.path_params["name"])
+        body = await _read(request, self.endpoint.limits.payload_bytes)
         stack = ExitStack()
         headers, answer = await run_in_threadpool(
-            stack.enter_context, self._endpoint.stream(request.headers.items(), body)
+            stack.enter_context, self.endpoint.stream(request.headers.items(), body)
         )
         passed = {name: value for name, value in headers.items() if name != "content-type"}
         if "content-type" in headers:
@@ -72,9 +73,9 @@ class Runtime:
         return StreamingResponse(_events(answer, stack), headers=passed, media_type=eventstream.MEDIA_TYPE)
 
     async def _accept(self, request: Request) -> Response:
-        self._endpoint.require(request.path_params["name"])
+        self.endpoint.require(request.path_params["name"])
         if self._asynchronous is None:
-            raise invalid(f"Endpoint {self._endpoint.name} has no AsyncInferenceConfig; start it with --async-folder")
+            raise invalid(f"Endpoint {self.endpoint.name} has no AsyncInferenceConfig; start it with --async-folder")
         # One byte above the limit shows that the body is too large.
         body = await _read(request, INLINE_BYTES + 1)
         accepted = await run_in_threadpool(self._asynchronous.accept, request.headers.items(), body)

@@ -26,10 +26,10 @@ class Sample:
 
 def find(model: Path, address: Address) -> Sample | None:
     """A sample for the model in this folder, or None when the model has no sample and no metadata."""
-    return _stored(model) or _synthetic(model, address)
+    return stored(model) or _synthetic(model, address)
 
 
-def _stored(model: Path) -> Sample | None:
+def stored(model: Path) -> Sample | None:
     """The first row of the stored samples, as Open Inference JSON."""
     if not (model / SAMPLES).is_file() or not (model / MANIFEST).is_file():
         return None

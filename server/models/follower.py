@@ -110,6 +110,15 @@ class Follower:
             except Exception:
                 log.exception("polling the model folder failed path=%s; retrying", self._root)
 
+    def owns(self, name: str, version: str) -> bool:
+        """Whether a version came from the folder."""
+        return (name, version) in self._mine
+
+    def take_over(self, found: Found) -> None:
+        """Follow a version that came from the folder in another process."""
+        self._mine.add((found.name, found.version))
+        self._settled[found.name, found.version] = found.stamp
+
     async def _try(self, found: Found) -> None:
         try:
             await self._load(found)
@@ -153,7 +162,10 @@ class Follower:
         by_name: dict[str, list[Found]] = {}
         for one in scanned:
             by_name.setdefault(one.name, []).append(one)
-        return [one for group in by_name.values() for one in group[-self._settings.keep_versions :]]
+        keep = self._settings.keep_versions
+        return [
+            one for group in by_name.values() for one in group[-(keep if group[-1].most is None else group[-1].most) :]
+        ]
 
     async def _scan(self) -> list[Found]:
         return await self._models.loads.run(

@@ -173,6 +173,8 @@ def _value(name: str, value: Any, where: str) -> Any:
     kind: Callable[[Any], Any] = type(one.default)
     if is_switch(one.default):
         return _truth(value, where)
+    if value == one.metadata["zero"] != "":
+        return kind(0)
     try:
         converted = _converted(kind, value)
     except (TypeError, ValueError, OverflowError) as error:

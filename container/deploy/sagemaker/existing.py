@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..defaults import default_bucket
 from ..description import Description
 from ..errors import NameTaken
 from . import alarms, resources
@@ -13,26 +14,31 @@ from .resources import DATA, TAG
 from .services import Missing, Services
 
 SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
+IN_SERVICE = "InService"
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``data``: the folder of its archive, "" for a remote one. ``created``: time, ascending."""
+    """``bucket`` and ``folder``: of its archive, "" for a remote one. ``created``: time, ascending."""
 
     name: str
-    data: str
+    bucket: str
+    folder: str
     created: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """An endpoint configuration. ``models``: of its variants, the shadow's last."""
+    """An endpoint configuration. ``models``: of its variants, the shadow's last; none with inference components."""
 
     name: str
     created: Any
     models: tuple[str, ...]
-    serverless: bool
+    serverless: bool = False
     shadow: bool = False
+    asynchronous: bool = False
+    instance_type: str = ""
+    instances: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,12 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What exists. ``objects``: keys below the deployment's prefix. ``bucket``: whether it exists.
+    """What exists. ``objects``: keys below the deployment's prefix in ``bucket``; None: there is no such bucket.
 
     ``scaling``: least and most instances. ``policy``: the configuration of its target tracking.
     """
 
-    bucket: bool = False
+    bucket: str | None = None
     objects: frozenset[str] = frozenset()
     models: Mapping[str, Model] = field(default_factory=dict)
     configs: Mapping[str, Config] = field(default_factory=dict)
@@ -91,17 +97,17 @@ NOTHING = Existing()
 def read(description: Description, services: Services) -> Existing:
     """Reads everything that carries the deployment's tag. Raises NameTaken when its endpoint's name is another's."""
     endpoint = read_endpoint(description, services)
-    bucket, objects = _objects(description, services)
-    policy = _policy(description, services)
+    models = _models(description, services)
+    bucket, objects = _objects(description, models, services)
     return Existing(
         bucket=bucket,
         objects=objects,
-        models=_models(description, services),
+        models=models,
         configs=_configs(description, services),
         endpoint=endpoint,
-        component=read_component(description, services) if endpoint is not None else None,
+        component=read_component(description, services) if description.inference_component else None,
         scaling=_scaling(description, services),
-        policy=policy,
+        policy=_policy(description, services),
         alarms=_alarms(description, services),
     )
 
@@ -130,9 +136,7 @@ def read_endpoint(description: Description, services: Services) -> Endpoint | No
 
 
 def read_component(description: Description, services: Services) -> Component | None:
-    """The inference component of the deployment, or None; nothing is asked where the description has none."""
-    if not description.inference_component:
-        return None
+    """The inference component of the deployment, or None."""
     try:
         found = services.ask("sagemaker", "DescribeInferenceComponent", InferenceComponentName=description.name)
     except Missing:
@@ -157,7 +161,8 @@ def _models(description: Description, services: Services) -> dict[str, Model]:
         if resources.owned_name(description.name, one["ModelName"]):
             tags = _tags(services, one["ModelArn"])
             if tags.get(TAG) == description.name:
-                found[one["ModelName"]] = Model(one["ModelName"], tags.get(DATA, ""), one["CreationTime"])
+                bucket, _, folder = tags.get(DATA, "").partition("/")
+                found[one["ModelName"]] = Model(one["ModelName"], bucket, folder, one["CreationTime"])
     return found
 
 
@@ -178,18 +183,31 @@ def read_config(name: str, created: Any, services: Services) -> Config:
     shadows = described.get("ShadowProductionVariants", [])
     variants = [*described.get("ProductionVariants", []), *shadows]
     models = tuple(variant["ModelName"] for variant in variants if "ModelName" in variant)
-    return Config(name, created, models, any("ServerlessConfig" in variant for variant in variants), bool(shadows))
+    return Config(
+        name,
+        created,
+        models,
+        serverless=any("ServerlessConfig" in variant for variant in variants),
+        shadow=bool(shadows),
+        asynchronous=bool(described.get("AsyncInferenceConfig")),
+        instance_type=variants[0].get("InstanceType", "") if variants else "",
+        instances=variants[0].get("InitialInstanceCount") if variants else None,
+    )
 
 
-def _objects(description: Description, services: Services) -> tuple[bool, frozenset[str]]:
-    if description.bucket is None:
-        return False, frozenset()
+def _objects(
+    description: Description, models: Mapping[str, Model], services: Services
+) -> tuple[str | None, frozenset[str]]:
+    """The bucket of the description, else that of a model, else the default one."""
+    of_models = (one.bucket for one in models.values() if one.bucket)
+    bucket = description.bucket or next(of_models, None) or default_bucket(description.region, services.account())
     prefix = resources.prefix(description)
     try:
-        listed = services.pages("s3", "ListObjectsV2", "Contents", Bucket=description.bucket, Prefix=prefix)
-        return True, frozenset(one["Key"] for one in listed)
+        return bucket, frozenset(
+            one["Key"] for one in services.pages("s3", "ListObjectsV2", "Contents", Bucket=bucket, Prefix=prefix)
+        )
     except Missing:
-        return False, frozenset()
+        return None, frozenset()
 
 
 def _scaling(description: Description, services: Services) -> tuple[int, int] | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import service_model
+from ..calls import Call
 from ..description import Description
 from ..errors import Denied, NoCredentials, Throttled, Unreachable
 from ..model_source import ModelSource
 from ..order import Order
-from ..plan import Plan
-from . import existing, reconcile, refusals
+from ..plan import Action, Plan, Step
+from . import existing, reconcile, refusals, registry
 from .existing import NOTHING
 from .reconcile import Desired
 from .services import Services
@@ -29,7 +30,11 @@ def services(order: Order, attempts: int | None = None) -> Services:
 def checked(order: Order) -> Desired:
     """The desired resources. Raises InvalidDescription for what SageMaker refuses, before anything is sent."""
     refusals.check(order.description, order.facts)
-    wanted = reconcile.desired(order.description, source_of(order))
+    if order.from_registry:
+        order.description.require("role", "name", "group")
+        wanted = reconcile.desired_of(order.description, registry.approved_model(order, services(order)))
+    else:
+        wanted = reconcile.desired(order.description, source_of(order))
     creating = [one.put for one in wanted.uploads]
     service_model.check([*creating, wanted.model, wanted.config])
     return wanted
@@ -58,3 +63,8 @@ def planned(description: Description, wanted: Desired, found: existing.Existing,
     made = Plan(description, tuple(reconcile.steps(description, wanted, found)), unknown)
     service_model.check(made.calls)
     return made
+
+
+def end_of_bucket(name: str) -> Step:
+    """The step that removes a bucket which this run created."""
+    return Step(Action.DELETE, "bucket", name, (Call("s3", "DeleteBucket", {"Bucket": name}),))

@@ -12,10 +12,10 @@ from ..errors import InvalidDescription, NotThere
 from ..model_source import ModelSource
 from ..plan import Action, Step
 from . import resources
-from .existing import Config, Existing, Model
+from .existing import IN_SERVICE, Config, Existing, Model
 from .resources import TAG
 
-BROKEN = ("Failed", "OutOfService", "UpdateRollbackFailed")
+BROKEN = ("Failed", "OutOfService")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,31 @@ class Desired:
     def config_name(self) -> str:
         return str(self.config.parameters["EndpointConfigName"])
 
+    @property
+    def models(self) -> set[str]:
+        """The names of all models that the configuration uses, and of the new one."""
+        parameters = self.config.parameters
+        variants = [*parameters["ProductionVariants"], *parameters.get("ShadowProductionVariants", ())]
+        return {self.model_name, *(one["ModelName"] for one in variants if "ModelName" in one)}
+
 
 def desired(description: Description, source: ModelSource) -> Desired:
     """The resources of a description with a model of this machine, or of an s3:// address."""
     description.require("image", "role", "name")
     if source.remote is None:
         description.require("bucket")
-    if description.serverless is None:
-        description.require("instance_type")
-    model = resources.model(description, source)
-    config = resources.endpoint_config(description, str(model.parameters["ModelName"]))
     uploads = tuple(resources.uploads(description, source))
     folder = resources.folder(source) if uploads else ""
+    return desired_of(description, resources.model(description, source), uploads, folder)
+
+
+def desired_of(
+    description: Description, model: Call, uploads: tuple[resources.Upload, ...] = (), folder: str = ""
+) -> Desired:
+    """The resources of a description with a given CreateModel."""
+    if description.serverless is None:
+        description.require("instance_type")
+    config = resources.endpoint_config(description, str(model.parameters["ModelName"]))
     return Desired(uploads, model, config, folder, description.inference_component)
 
 
@@ -70,7 +83,7 @@ def _once(there: bool, kind: str, name: str, create: Call) -> Step:
 
 
 def _bucket(description: Description, wanted: Desired, existing: Existing) -> Iterator[Step]:
-    if not wanted.uploads or existing.bucket:
+    if not wanted.uploads or existing.bucket is not None:
         return
     name = str(description.bucket)
     if not description.source("bucket").startswith("the default bucket"):
@@ -81,23 +94,30 @@ def _bucket(description: Description, wanted: Desired, existing: Existing) -> It
 def _endpoint(description: Description, wanted: Desired, existing: Existing, deployment: Any) -> Iterator[Step]:
     create = resources.endpoint(description, wanted.config_name)
     found, name = existing.endpoint, description.name
-    if found is None:
+    if found is None or found.status in BROKEN:
+        if found is not None:
+            delete = Call("sagemaker", "DeleteEndpoint", {"EndpointName": name})
+            yield Step(Action.REPLACE, "endpoint", name, (delete,), f"its status is {found.status}", wait=True)
         yield Step(Action.CREATE, "endpoint", name, (create,), wait=True)
+        yield from count(description, _initial(description, wanted, existing))
         return
-    if found.status in BROKEN:
-        delete = Call("sagemaker", "DeleteEndpoint", {"EndpointName": name})
-        yield Step(Action.REPLACE, "endpoint", name, (delete,), f"its status is {found.status}", wait=True)
-        yield Step(Action.CREATE, "endpoint", name, (create,), wait=True)
-        return
-    if found.config != wanted.config_name:
+    instances = found.instances
+    if found.config != wanted.config_name or found.status != IN_SERVICE:
         _refuse_change_of_kind(description, existing)
         update = resources.endpoint_update(description, wanted.config_name, deployment)
-        why = f"its configuration is {found.config or 'unknown'}"
+        why = f"its configuration is {found.config}, its status {found.status}"
         yield Step(Action.UPDATE, "endpoint", name, (update,), why, wait=True)
+        instances = _initial(description, wanted, existing)
     else:
         yield Step(Action.NOTHING, "endpoint", name)
     yield from _tags(description, found.tags, found.arn)
-    yield from _count(description, found.instances)
+    yield from count(description, instances)
+
+
+def _initial(description: Description, wanted: Desired, existing: Existing) -> int | None:
+    """The instances that the wanted configuration starts; one that exists may be from another count."""
+    config = existing.configs.get(wanted.config_name)
+    return config.instances if config is not None else description.instance_count
 
 
 def _refuse_change_of_kind(description: Description, existing: Existing) -> None:
@@ -122,7 +142,7 @@ def _tags(description: Description, present: Mapping[str, str], arn: str) -> Ite
         yield Step(Action.UPDATE, "tags of endpoint", description.name, (call,))
 
 
-def _count(description: Description, present: int | None) -> Iterator[Step]:
+def count(description: Description, present: int | None) -> Iterator[Step]:
     """The number of instances, which belongs to auto scaling where there is one."""
     if description.serverless is not None or description.max_instances is not None:
         return
@@ -130,6 +150,21 @@ def _count(description: Description, present: int | None) -> Iterator[Step]:
         call = resources.instance_count(description, description.instance_count)
         why = f"from {present} to {description.instance_count}"
         yield Step(Action.UPDATE, "instances of endpoint", description.name, (call,), why, wait=True)
+
+
+def scale(description: Description, existing: Existing) -> Iterator[Step]:
+    """The steps of ``scale``: the number of instances or copies, or the bounds of auto scaling."""
+    if description.max_instances is not None:
+        yield from scaling(description, existing)
+    elif existing.component is not None:
+        if existing.component.copies != description.copies:
+            runtime = {"DesiredRuntimeConfig": {"CopyCount": description.copies}}
+            parameters = {"InferenceComponentName": description.name, **runtime}
+            call = Call("sagemaker", "UpdateInferenceComponentRuntimeConfig", parameters)
+            why = f"from {existing.component.copies} to {description.copies}"
+            yield Step(Action.UPDATE, "inference component", description.name, (call,), why, wait=True)
+    elif existing.endpoint is not None:
+        yield from count(description, existing.endpoint.instances)
 
 
 def _component(description: Description, wanted: Desired, existing: Existing) -> Step:
@@ -209,25 +244,24 @@ def kept(existing: Existing, wanted: Desired) -> Kept:
     else:
         previous = _newest(existing.configs, wanted.config_name)
     configs = {wanted.config_name, *previous}
-    models = {wanted.model_name} | {one for name in previous for one in existing.configs[name].models}
+    models = wanted.models | {one for name in previous for one in existing.configs[name].models}
     if wanted.for_component:
         models |= set(_newest(existing.models, wanted.model_name))
     return _kept(existing, configs, models, {wanted.folder})
 
 
 def kept_after_failure(existing: Existing, failed: Desired) -> Kept:
-    """What stays after a failed update: all that was there before it."""
-    configs = existing.configs.keys() - {failed.config_name}
+    """What stays after a failure: all that was there before it, and all that is in service."""
+    used = existing.endpoint.config if existing.endpoint is not None else None
+    configs = {name for name in existing.configs if name == used or name != failed.config_name}
     models = {one for name in configs for one in existing.configs[name].models}
-    if existing.endpoint is not None and existing.endpoint.config == failed.config_name:
-        configs = set(existing.configs)
     if existing.component is not None:
         models |= {existing.component.model, *_newest(existing.models, failed.model_name)}
     return _kept(existing, configs, models, set())
 
 
 def _kept(existing: Existing, configs: set[str], models: set[str], folders: set[str]) -> Kept:
-    data = {existing.models[name].data for name in models & existing.models.keys()}
+    data = {existing.models[name].folder for name in models & existing.models.keys()}
     return Kept(frozenset(configs), frozenset(models), frozenset(data | folders))
 
 
@@ -242,8 +276,8 @@ def unused(description: Description, existing: Existing, keep: Kept) -> Iterator
     prefix = resources.prefix(description)
     for key in sorted(existing.objects):
         if key.removeprefix(prefix).partition("/")[0] not in keep.folders:
-            call = Call("s3", "DeleteObject", {"Bucket": description.bucket, "Key": key})
-            yield Step(Action.DELETE, "object", f"s3://{description.bucket}/{key}", (call,), "no longer used")
+            call = Call("s3", "DeleteObject", {"Bucket": existing.bucket, "Key": key})
+            yield Step(Action.DELETE, "object", f"s3://{existing.bucket}/{key}", (call,), "no longer used")
 
 
 def _newest(there: Mapping[str, Model] | Mapping[str, Config], current: str) -> list[str]:

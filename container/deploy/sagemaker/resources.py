@@ -6,27 +6,24 @@ names, so a resource that exists under its name needs no comparison, and a run t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..calls import BODY, Call
+from ..calls import BODY, DIGEST_CHARACTERS, Call, digest_of
 from ..description import Description
 from ..model_source import ARCHIVE_ENDING, ModelFile, ModelSource
 
 TAG = "slipway:deployment"
 DATA = "slipway:data"
-"""Tag of a model: the folder of its archive below the prefix of the deployment."""
+"""Tag of a model: bucket and folder of its archive, the folder below the prefix of the deployment."""
 
 VARIANT = "AllTraffic"
 SHADOW = "Shadow"
 POLICY = "slipway-invocations"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 COPIES_DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
-DIGEST_CHARACTERS = 10
 CSV_TYPES, JSON_TYPES = ["text/csv"], ["application/json", "application/jsonlines"]
 
 
@@ -37,12 +34,6 @@ class Upload:
     bucket: str
     key: str
     put: Call
-
-
-def digest_of(content: Any) -> str:
-    """A short digest of a JSON value, independent of the order of its keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def tags(description: Description) -> list[dict[str, str]]:
@@ -58,6 +49,11 @@ def owned_name(deployment: str, name: str) -> bool:
 def prefix(description: Description) -> str:
     """The folder of the deployment in its bucket, with a slash at the end."""
     return f"slipway/{description.name}/"
+
+
+def registry_prefix(description: Description) -> str:
+    """The folder of registered archives and evidence. ``down`` keeps it, because versions outlive deployments."""
+    return f"slipway-registry/{description.group}/"
 
 
 def uploads(description: Description, source: ModelSource) -> list[Upload]:
@@ -102,14 +98,16 @@ def model(description: Description, source: ModelSource) -> Call:
         container["Environment"] = dict(description.environment)
     if description.multi_model:
         container["Mode"] = "MultiModel"
-    return model_of(description, container, folder(source) if source.remote is None else "")
+    return model_of(description, container, f"{description.bucket}/{folder(source)}" if source.files else "")
 
 
 def model_of(description: Description, container: Mapping[str, Any], data: str = "") -> Call:
-    """CreateModel of one container, under the name that its content gives. ``data``: the folder of its archive."""
+    """CreateModel of one container, named by its content. ``data``: bucket and folder of its archive."""
+    # A model package is named in Containers; an image stands in PrimaryContainer.
+    packaged = "ModelPackageName" in container
     content: dict[str, Any] = {
         "ExecutionRoleArn": description.role,
-        "PrimaryContainer": dict(container),
+        **({"Containers": [dict(container)]} if packaged else {"PrimaryContainer": dict(container)}),
         "EnableNetworkIsolation": description.network_isolation,
     }
     if description.subnets:

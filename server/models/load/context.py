@@ -43,7 +43,11 @@ class LoadContext:
     @classmethod
     def of(cls, settings: Settings, slowdown: Slowdown | None, on_device_lost: Callable[[str], None]) -> LoadContext:
         shared = settings.sharing != "kernel"
-        device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
+        device = (
+            DeviceScheduler(available_cores(processes=settings.processes), preemptive=settings.sharing == "turns")
+            if shared
+            else None
+        )
         gpus = DeviceScheduler(GPU_SLOTS, preemptive=False)
         return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost, slowdown)
 

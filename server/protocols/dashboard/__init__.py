@@ -16,7 +16,7 @@ from .. import Handler, Responder, Route
 from ..guard import Guard
 from .examples import example_of
 from .files import FILES, HTML, PAGE, PAGE_HEADERS, contents, fixed
-from .state import States
+from .state import Gather, Scrape, States, nobody
 
 TAG = "Dashboard"
 EXAMPLE = "/dashboard/models/{name}/versions/{version}/example"
@@ -26,11 +26,19 @@ class Dashboard:
     """The page and its routes."""
 
     def __init__(
-        self, models: Models, lifecycle: Lifecycle, metrics: Metrics, version: str, guard: Guard | None
+        self,
+        models: Models,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        version: str,
+        guard: Guard | None,
+        scrape: Scrape | None = None,
+        gather: Gather = nobody,
     ) -> None:
-        """``guard``: that of the admin routes, which the page uses where they are served; None: they are not."""
+        """``guard``: that of the admin routes, which the page uses where they are served; None: they are not.
+        ``scrape`` and ``gather``: those of :class:`States`."""
         admin = "off" if guard is None else "token" if guard.asks_browsers else "open"
-        self._states = States(models, lifecycle, metrics, {"version": version, "admin": admin})
+        self._states = States(models, lifecycle, metrics, {"version": version, "admin": admin}, scrape, gather)
         self._models = models
         self._page = contents(PAGE)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-from prometheus_client import ProcessCollector
 
 ALONE = ""
 """Stands for the label of a metric that has none but those of its model."""
@@ -42,17 +40,17 @@ OF_SERVER = {
 GPU_MEMORY, GPU_BUSY = "slipway_gpu_memory_bytes", "slipway_gpu_busy_ratio"
 
 
-def figures(families: Iterable[Any]) -> dict[str, Any]:
+def figures(families: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """``{"server": {...}, "gpus": [...], "versions": [{"model": ..., "version": ..., ...}]}``.
 
-    A field is a number, or an object of numbers by the value of its label. May run on any thread.
+    ``families`` as :meth:`Exposition.plain` gives them. A field is a number, or an object of numbers by the value of
+    its label. May run on any thread.
     """
     server: dict[str, Any] = {}
     versions: dict[tuple[str, str], dict[str, Any]] = {}
     gpus: dict[str, dict[str, Any]] = {}
     for family in families:
-        for sample in family.samples:
-            name, labels, value = sample.name, sample.labels, sample.value
+        for name, labels, value in family["samples"]:
             if name in OF_VERSIONS:
                 key = labels["model"], labels["version"]
                 row = versions.get(key)
@@ -64,11 +62,6 @@ def figures(families: Iterable[Any]) -> dict[str, Any]:
             elif name in (GPU_MEMORY, GPU_BUSY):
                 _put_gpu(gpus, name, labels, value)
     return {"server": server, "gpus": list(gpus.values()), "versions": list(versions.values())}
-
-
-def of_process() -> Iterable[Any]:
-    """The families of memory and CPU time of this process; none where the host does not show them."""
-    return ProcessCollector(registry=None).collect()
 
 
 def _put(row: dict[str, Any], where: tuple[str, str], labels: dict[str, str], value: float) -> None:

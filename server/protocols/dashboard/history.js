@@ -15,8 +15,8 @@ export class History {
   // Adds a state. A server that was started again begins a new history.
   add(state) {
     const last = this.points.at(-1);
-    if (last && (state.clock_s < last.clock_s || state.server.started_s !== last.started_s)) this.points = [];
-    else if (last && state.clock_s === last.clock_s) return; // the text of the same second
+    if (last && state.server.started_s !== last.started_s) this.points = [];
+    else if (last && state.clock_s <= last.clock_s) return; // a text that another process kept, or the same one
     const rows = new Map(state.versions.map(one => [keyOf(one.model, one.version), one]));
     this.points.push({ clock_s: state.clock_s, started_s: state.server.started_s, rows, server: state.server });
     const most = Math.max(8, Math.min(MOST_POINTS, Math.floor(MOST_ROWS / Math.max(rows.size, 1))));

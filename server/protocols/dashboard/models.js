@@ -8,6 +8,7 @@ import { RECENT_S, keyOf, quantile, total } from "./history.js";
 const COLOURS = { READY: "good", LOADING: "warn", UNLOADING: "warn", UNAVAILABLE: "soft" };
 const COLUMNS = ["Requests a second", "p95", "Rows a run", "Waiting rows", "Predicted wait"];
 const MOST = 200;
+const MOST_SWITCHED = 12;
 
 export function showModels(state, history) {
   const rows = state.models.flatMap(model => model.versions.map(version => [model, version]));
@@ -66,9 +67,16 @@ function described(model, version) {
 const runs = figures => figures.batches?.["+Inf"] ?? 0;
 
 export function showComparisons(state) {
-  const compared = state.models.filter(model => model.comparison);
-  byId("comparisons").hidden = !compared.length;
-  byId("compared").replaceChildren(...compared.map(model => comparison(model.name, model.comparison)));
+  const compared = state.models.filter(model => model.comparison).map(model => comparison(model.name, model.comparison));
+  const switched = state.models.filter(model => model.switches.length).slice(0, MOST_SWITCHED).map(switches);
+  byId("comparisons").hidden = !compared.length && !switched.length;
+  byId("compared").replaceChildren(...compared, ...switched);
+}
+
+// The newest times at which another version took over, or a comparison ended, and why.
+function switches(model) {
+  const rows = model.switches.map(one => make("li", {}, `${new Date(one.at).toLocaleTimeString()}: version ${one.version}, ${one.reason}`));
+  return make("div", { className: "card" }, make("h3", {}, `${model.name}: newest switches`), make("ul", {}, ...rows));
 }
 
 function comparison(name, one) {
@@ -82,7 +90,7 @@ function comparison(name, one) {
       make("th", { scope: "row" }, `${arm.version} ${index ? one.kind : "stable"}`),
       make("td", { className: "number" }, number(arm.answers)),
       make("td", { className: "number" }, `${number(arm.faults)}${arm.answers ? ` (${percent(arm.faults / arm.answers)})` : ""}`),
-      make("td", { className: "number" }, arm.p95_s ? seconds(arm.p95_s) : "–"),
+      make("td", { className: "number" }, arm.p95_ms ? seconds(arm.p95_ms / 1000) : "–"),
     ),
   );
   const outcomes = Object.entries(one.outcomes ?? {}).map(([outcome, count]) => [outcome, count, number(count)]);

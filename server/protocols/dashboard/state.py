@@ -1,13 +1,13 @@
 """The state: models, versions, comparisons and figures of one moment, as one JSON document.
 
-The event loop copies a few models a turn; another thread makes the text. All viewers within a second share one text.
+The event loop describes a few models a turn; another thread makes the text. All viewers within a second share one text.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic, time
 from typing import Any
 
@@ -16,16 +16,15 @@ import orjson
 from ...errors import SlipwayError, UnknownModel
 from ...lifecycle import Lifecycle
 from ...models import Models
-from ...models.traffic import Arm, Canary, Shadow
-from ...models.versions import Version, Versions
-from ...observe.exposition import Exposition
+from ...models.description import Description, describe, merge
+from ...models.versions import Versions
 from ...observe.metrics import Metrics
 from ...request import Head, Headers
 from .. import JSON, Responder
 from ..failure import send_failure
-from ..listing import collect
-from ..offload import on_thread
-from .figures import figures, of_process
+from ..listing import IN_A_TURN
+from ..metrics import plain
+from .figures import figures
 
 log = logging.getLogger("slipway.dashboard")
 
@@ -33,6 +32,14 @@ KEPT_S = 1.0
 NO_STORE: Headers = [(b"cache-control", b"no-store")]
 MOST_SWITCHES = 5
 """The newest switches of a model that are shown."""
+
+Scrape = Callable[[], Awaitable[list[dict[str, Any]]]]
+Gather = Callable[[Any], Awaitable[list[dict[str, Description]]]]
+
+
+async def nobody(_names: Any) -> list[dict[str, Description]]:
+    """Of a server of one process: no other process describes the models."""
+    return []
 
 
 class States:
@@ -44,15 +51,22 @@ class States:
         lifecycle: Lifecycle,
         metrics: Metrics,
         facts: Mapping[str, Any],
+        scrape: Scrape | None = None,
+        gather: Gather = nobody,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """``facts`` never change and are part of every text. ``clock`` returns seconds."""
+        """``facts`` never change and are part of every text. ``scrape`` returns the metric families of all processes of
+        this server, and ``gather`` the descriptions of the others; without ``scrape`` there is one. ``clock`` returns
+        seconds."""
         self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._facts = facts
+        self._scrape = scrape
+        self._gather = gather
         self._clock = clock
         self._waiting: list[tuple[Head, Responder]] = []
+        self._making: asyncio.Task[None] | None = None
         self._text = b""
         self._made_s = 0.0
 
@@ -62,37 +76,25 @@ class States:
             responder.send(200, JSON, self._text, NO_STORE)
             return
         self._waiting.append((head, responder))
-        if len(self._waiting) == 1:
-            collect((self._model(one) for one in self._models.known()), self._described)
+        if self._making is None:
+            self._making = asyncio.ensure_future(self._make())
 
-    def _described(self, rows: Any) -> None:
-        if isinstance(rows, BaseException):
-            self._made(rows)
-        else:
-            collect(self._metrics.copies(), lambda copies: self._copied(rows, copies))
-
-    def _copied(self, rows: list[dict[str, Any]], copies: Any) -> None:
+    async def _make(self) -> None:
         try:
-            if isinstance(copies, BaseException):
-                raise copies
-            exposition = self._metrics.exposition(copies)
-            head = self._head(rows)
-            on_thread(lambda: _text(head, exposition), self._made)
-        except Exception as error:  # noqa: BLE001 - logged there
-            self._made(error)
-
-    def _made(self, end: bytes | BaseException) -> None:
-        asking, self._waiting = self._waiting, []
-        if isinstance(end, BaseException):
+            rows = await self._rows()
+            families = await (plain(self._metrics) if self._scrape is None else self._scrape())
+            self._text = await asyncio.to_thread(_text, self._head(rows), families)
+        except Exception as error:
             self._text = b""
-            log.error("making the state of the dashboard failed", exc_info=end)
-            failure = SlipwayError("the state could not be read; the server's log has the details")
-            for head, responder in asking:
+            log.error("making the state of the dashboard failed", exc_info=error)
+        self._made_s, self._making = self._clock(), None
+        asking, self._waiting = self._waiting, []
+        failure = SlipwayError("the state could not be read; the server's log has the details")
+        for head, responder in asking:
+            if self._text:
+                responder.send(200, JSON, self._text, NO_STORE)
+            else:
                 send_failure(failure, head, responder)
-            return
-        self._text, self._made_s = end, self._clock()
-        for _, responder in asking:
-            responder.send(200, JSON, end, NO_STORE)
 
     def _head(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         phase = self._lifecycle.phase.value
@@ -113,62 +115,49 @@ class States:
         except UnknownModel:
             return None
 
-    def _model(self, versions: Versions) -> dict[str, Any]:
-        current = versions.current()
-        releases = self._models.releases
-        probation = releases.probation(versions.name)
-        return {
-            "name": versions.name,
-            "answers": None if current is None else current.version,
-            "labels": dict(versions.labels),
-            "previous": versions.previous,
-            "versions": [_version(one) for one in versions.rows()],
-            "comparison": _comparison(releases.comparison(versions.name)),
-            "probation_left_s": None if probation is None else probation.left_s,
-            "switches": [[one.at_s, one.version, one.reason] for one in _newest(versions)],
-        }
+    async def _rows(self) -> list[dict[str, Any]]:
+        others = await self._gather(None)
+        rows = []
+        for number, versions in enumerate(self._models.known(), 1):
+            ours = describe(self._models, versions)
+            rows.append(_shown(merge(ours, [theirs.get(versions.name) for theirs in others]), versions))
+            if number % IN_A_TURN == 0:
+                await asyncio.sleep(0)
+        return rows
 
 
-def _newest(versions: Versions) -> Iterator[Any]:
-    return (one for _, one in zip(range(MOST_SWITCHES), reversed(versions.switches), strict=False))
+def _shown(one: Description, versions: Versions) -> dict[str, Any]:
+    """Without paths, and without the reasons of states, which may quote paths: the admin routes show them."""
+    probation = one["probation"]
+    return {
+        "name": one["name"],
+        "answers": one["answers"],
+        "labels": one["labels"],
+        "previous": versions.previous,
+        "versions": [_version(row, versions) for row in one["versions"]],
+        "comparison": one["comparison"],
+        "probation_left_s": None if probation is None else probation["left_s"],
+        "switches": one["switches"][: -MOST_SWITCHES - 1 : -1],
+    }
 
 
-def _version(one: Version) -> dict[str, Any]:
-    """Without the reason of its state, which may quote a path: the admin routes show it."""
-    model = one.model
-    row: dict[str, Any] = {"version": one.version, "state": one.state.value, "pinned": one.pinned}
-    if model is not None:
-        row |= {
+def _version(row: Mapping[str, Any], versions: Versions) -> dict[str, Any]:
+    known = versions.known.get(row["version"])
+    model = None if known is None else known.model
+    served = (
+        {}
+        if model is None
+        else {
             "scripted": model.scripted,
             "backend": model.artifact.manifest.backend,
             "device": "CPU" if model.metrics.device is None else "GPU",
             "max_batch_size": model.max_batch_size,
-            "independent": model.independent,
             "cached": model.cache is not None,
+            "independent": model.independent,
         }
-    return row
+    )
+    return {"version": row["version"], "state": row["state"], "pinned": row["pinned"], **served}
 
 
-def _comparison(one: Canary | Shadow | None) -> dict[str, Any] | None:
-    if one is None:
-        return None
-    if isinstance(one, Canary):
-        return {"kind": "canary", "percent": one.percent, "stable": _arm(one.stable), "other": _arm(one.candidate)}
-    gap = one.largest_difference
-    return {
-        "kind": "shadow",
-        "percent": one.percent,
-        "stable": _arm(one.stable),
-        "other": _arm(one.shadow),
-        "outcomes": dict(one.outcomes),
-        "largest_difference": gap if gap != float("inf") else None,
-    }
-
-
-def _arm(arm: Arm) -> dict[str, Any]:
-    version = arm.model.version
-    return {"version": version, "answers": arm.answers, "faults": arm.faults, "p95_s": arm.p95_ns / 1e9}
-
-
-def _text(head: dict[str, Any], exposition: Exposition) -> bytes:
-    return orjson.dumps({**head, **figures(chain(exposition.collect(), of_process()))})
+def _text(head: dict[str, Any], families: list[dict[str, Any]]) -> bytes:
+    return orjson.dumps({**head, **figures(families)})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from ...errors import MalformedInput, SlipwayError, UnknownModel
 from ...models import Models
+from ...models.changes import Changes
 from ...models.follower import Follower
 from ...models.names import shown
 from ...models.repository import Found
@@ -33,9 +35,10 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 class Repository:
     """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
-    def __init__(self, models: Models, follower: Follower, guard: Guard) -> None:
+    def __init__(self, models: Models, follower: Follower, changes: Changes, guard: Guard) -> None:
         self._models = models
         self._follower = follower
+        self._changes = changes
         self._guard = guard
         self._background = Background()
 
@@ -86,13 +89,14 @@ class Repository:
     def _load(self, path: dict[str, str]) -> Handler:
         name = path["name"]
 
-        def load(parameters: dict[str, Any]) -> Awaitable[None]:
-            return self._follower.load_newest(name, read_overrides(parameters, self._configuration(name), name))
+        def load(parameters: dict[str, Any]) -> Awaitable[object]:
+            overrides = read_overrides(parameters, self._configuration(name), name)
+            return self._changes.make("load_newest", name=name, overrides=asdict(overrides))
 
         return self._answering(load)
 
     def _unload(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda _: self._models.unload(path["name"]))
+        return self._answering(lambda _: self._changes.make("unload", name=path["name"]))
 
     def _configuration(self, name: str) -> dict[str, Any]:
         """The configuration of a model, empty where it is not loaded."""
@@ -101,7 +105,7 @@ class Repository:
         except UnknownModel:
             return {}
 
-    def _answering(self, begin: Callable[[dict[str, Any]], Awaitable[None]]) -> Handler:
+    def _answering(self, begin: Callable[[dict[str, Any]], Awaitable[object]]) -> Handler:
         """A handler that responds when the work is done, which ``begin`` makes of the parameters; it may refuse them.
 
         The work continues if the client leaves.

@@ -117,4 +117,4 @@ SHORT = tuple(
         "Slipway: SIGSTOP",
     )
 )
-"""For continuous integration: each is far from the limits of the rules."""
+"""The short form: each is far from the limits of the rules."""

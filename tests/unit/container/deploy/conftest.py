@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore.httpsession
 import pytest
 
 from container.deploy.__main__ import main
@@ -21,9 +23,17 @@ BASE = ("--image", IMAGE, "--role", ROLE)
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No deploy.toml of the checkout, and no configuration of the user."""
+    """No deploy.toml of the checkout, no configuration of the user, and no call that leaves the machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    send = botocore.httpsession.URLLib3Session.send
+
+    def local_only(session: Any, request: Any) -> Any:
+        assert request.url.startswith("http://127.0.0.1:"), f"a call leaves the machine: {request.url}"
+        return send(session, request)
+
+    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", local_only)
 
 
 @pytest.fixture

@@ -33,8 +33,11 @@ def test_a_drain_waits_for_bodies_that_are_being_read(drain_s: float, begun: int
     scheduler.model = model = SimpleNamespace(name="m", begun=1, scheduler=scheduler, session=session)
 
     async def run() -> None:
+        def read() -> None:
+            model.begun = begun
+
         loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, lambda: drain_s and setattr(model, "begun", 0))
+        loop.call_soon(loop.call_soon, read)
         made: Any = model
         await close(made, drain_s)
 

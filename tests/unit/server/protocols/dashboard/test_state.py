@@ -13,6 +13,7 @@ import pytest
 from server.errors import Unauthorized
 from server.lifecycle import Lifecycle, Phase
 from server.models import LoadOptions
+from server.models.description import describe
 from server.observe.exposition import Exposition
 from server.protocols.dashboard.figures import figures
 from server.protocols.dashboard.state import KEPT_S, MOST_SWITCHES, States
@@ -31,7 +32,8 @@ class Viewers:
         self.models, self.metrics = fake_models(self.loader)
         self.lifecycle = Lifecycle()
         self.clock = FakeClock(100.0)
-        self.states = States(self.models, self.lifecycle, self.metrics, {"version": "9"}, self.clock.seconds)
+        facts = {"version": "9"}
+        self.states = States(self.models, self.lifecycle, self.metrics, facts, clock=self.clock.seconds)
         self.root = root
 
     async def load(self, version: str, options: LoadOptions | None = None) -> Any:
@@ -80,7 +82,7 @@ async def test_versions_comparison_and_switches_are_shown(viewers: Viewers) -> N
     viewers.clock.now_s += KEPT_S
     (model,) = (await viewers.look())["models"]
     assert len(model["switches"]) == MOST_SWITCHES
-    assert (model["switches"][0][1], model["previous"], model["comparison"]) == ("1", "2", None)
+    assert (model["switches"][0]["version"], model["previous"], model["comparison"]) == ("1", "2", None)
 
 
 async def test_a_shadow_shows_its_outcomes_and_an_endless_difference_as_null(viewers: Viewers) -> None:
@@ -153,7 +155,7 @@ async def test_figures_of_a_version_add_up(viewers: Viewers) -> None:
     model = await viewers.load("1")
     model.metrics.answers.update({"ok": 3, "overloaded": 1})
     model.metrics.cache_outcomes["hit"] += 2
-    (row,) = figures(viewers.metrics.exposition(list(viewers.metrics.copies())).collect())["versions"]
+    (row,) = figures(viewers.metrics.exposition(list(viewers.metrics.copies())).plain())["versions"]
     assert (row["model"], row["version"]) == ("m", "1")
     assert row["requests"] == {"ok": 3, "overloaded": 1}
     assert row["cache"] == {"hit": 2}
@@ -162,18 +164,29 @@ async def test_figures_of_a_version_add_up(viewers: Viewers) -> None:
 
 
 def test_memory_and_use_of_a_gpu_are_one_row() -> None:
-    class Sample:
-        def __init__(self, name: str, labels: dict[str, str], value: float) -> None:
-            self.name, self.labels, self.value = name, labels, value
-
-    class Family:
-        def __init__(self, *samples: Sample) -> None:
-            self.samples = samples
-
     gpu = {"gpu": "0", "uuid": "u"}
-    memory = Family(
-        Sample("slipway_gpu_memory_bytes", {**gpu, "name": "H", "state": "used"}, 3.0),
-        Sample("slipway_gpu_memory_bytes", {**gpu, "name": "H", "state": "free"}, 5.0),
-    )
-    found = figures([memory, Family(Sample("slipway_gpu_busy_ratio", gpu, 0.5))])["gpus"]
+    memory = [
+        ["slipway_gpu_memory_bytes", {**gpu, "name": "H", "state": "used"}, 3.0],
+        ["slipway_gpu_memory_bytes", {**gpu, "name": "H", "state": "free"}, 5.0],
+    ]
+    found = figures([{"samples": memory}, {"samples": [["slipway_gpu_busy_ratio", gpu, 0.5]]}])["gpus"]
     assert found == [{"index": "0", "name": "H", "used_bytes": 3.0, "free_bytes": 5.0, "busy": 0.5}]
+
+
+async def test_figures_of_other_processes_are_added(viewers: Viewers) -> None:
+    await viewers.load("1")
+    await viewers.load("2", LoadOptions(activate=False))
+    viewers.models.releases.canary("m", "2", 100.0)
+    viewers.models.get("m", "2").metrics.answers["ok"] += 3
+    theirs = {"m": describe(viewers.models, viewers.models.of("m"))}
+
+    async def gather(_names: Any) -> list[Any]:
+        return [theirs]
+
+    async def scrape() -> list[Any]:
+        return [{"samples": [["slipway_connections", {}, 7.0]]}]
+
+    viewers.states = States(viewers.models, viewers.lifecycle, viewers.metrics, {}, scrape, gather)
+    state = await viewers.look()
+    assert state["models"][0]["comparison"]["other"]["answers"] == 6
+    assert (state["server"], state["versions"]) == ({"connections": 7.0}, [])
