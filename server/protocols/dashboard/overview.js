@@ -58,9 +58,9 @@ export function showTiles(history) {
   const failed = requests - (figures.requests?.ok ?? 0);
   const cores = newest.cores || NaN;
   const rows = [
-    ["Requests a second", number(requests / length_s)],
+    ["Requests / s", number(requests / length_s)],
     ["p95 latency", seconds(quantile(figures.latency, 0.95))],
-    ["Refused or failed", requests ? percent(failed / requests) : "–", "of requests"],
+    ["Refused or failed", requests ? percent(failed / requests) : "–"],
     ["Waiting rows", number(gauges.queue_rows ?? 0)],
     ["Predicted wait", seconds(gauges.wait_s ?? 0)],
     ["Memory", bytes(newest.resident_bytes)],
