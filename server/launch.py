@@ -46,6 +46,7 @@ from .observe.metrics import Metrics
 from .protocols import Route
 from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
+from .protocols.dashboard import Dashboard
 from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
 from .protocols.metrics import metrics_route, plain
@@ -485,7 +486,15 @@ class Slipway:
             *(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions),
             None if self._member is None else partial(self._member.gather, "statistics"),
         )
-        v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
+        dashboard = self._dashboard()
+        v1 = V1(
+            self._models,
+            self._lifecycle,
+            self._metrics,
+            expander,
+            lists=not settings.multi_model,
+            front=None if dashboard is None else dashboard.front,
+        )
         embeddings = Embeddings(self._models, self._lifecycle, self._metrics, expander, VERSION)
         if self._slowdown is not None:
             for codec in (*formats, open_inference.codec, v1.codec):
@@ -502,6 +511,7 @@ class Slipway:
         routes = [
             *inference,
             metrics_route(self._metrics, None if self._member is None else self._member.scrape),
+            *([] if dashboard is None else dashboard.routes()),
             *repository,
         ]
         for route in routes:
@@ -509,6 +519,16 @@ class Slipway:
                 self._enter(route, {})
         self._fixed = frozenset(self._hot.table)
         return routes
+
+    def _dashboard(self) -> Dashboard | None:
+        """The page for browsers; None where it is switched off, and on SageMaker, whose clients are no browsers."""
+        settings = self._settings
+        if not settings.dashboard or settings.multi_model or sagemaker.is_platform(environment()):
+            return None
+        given = (self._models, self._lifecycle, self._metrics, VERSION, self._guard)
+        if self._member is None:
+            return Dashboard(*given)
+        return Dashboard(*given, self._member.scrape, partial(self._member.gather, "descriptions"))
 
     def _bind(self, name: str, references: Mapping[str, ServedModel]) -> None:
         """Replace the routes of a model, its versions and labels in the hot table, between two requests."""

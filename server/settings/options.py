@@ -152,6 +152,11 @@ class Settings:
         "address, where browsers need the token that is logged at start",
         group="http",
     )
+    dashboard: bool = option(
+        True,
+        "serve browsers a page at / that shows models and figures and tries models; never on SageMaker",
+        group="http",
+    )
     slowdowns: bool = option(
         False,
         "serve /admin/slowdown, which makes a stage slower for some seconds: bench proves a cause with it",
