@@ -54,7 +54,7 @@ class LogWriter(logging.Handler):
         self._reported = 0
 
     def write_as(self, form: str, replica: int | None = None) -> None:
-        """``json``: every line is an object, also a worker's; ``text`` otherwise. ``replica``: number of the process."""
+        """``json``: each line is an object, also a worker's; ``text`` otherwise. ``replica``: number of the process."""
         self._structured = form == "json"
         if self._structured:
             self.setFormatter(JsonLines(replica))
