@@ -103,7 +103,15 @@ class V1:
                     infers=True,
                 ),
                 *(
-                    Route(f"{root}:{verb}", post, self._refusing(text), f"Refused: {verb}", TAG, hot=False)
+                    Route(
+                        f"{root}:{verb}",
+                        post,
+                        self._refusing(text),
+                        f"Refused: {verb}",
+                        TAG,
+                        request_body=PREDICT_BODY,
+                        hot=False,
+                    )
                     for verb, text in REFUSED.items()
                 ),
             ]
