@@ -151,7 +151,7 @@ def test_changes_ask_once_and_are_made_only_when_agreed(page: Any, server: Serve
     page.fill("#canary-percent", "25")
     page.click("#ask-yes")
     page.wait_for_selector("#compared table")
-    assert "25 % of requests are answered by version 1" in page.inner_text("#compared")
+    assert "25\u00a0% of requests are answered by version 1" in page.inner_text("#compared")
     page.get_by_role("button", name="Roll back scores version 2").click()
     page.click("#ask-yes")
     page.wait_for_selector("#compared table", state="detached")
@@ -223,7 +223,7 @@ def test_an_overloaded_server_says_which_share_it_refuses(page: Any, server: Ser
     page.route("**/dashboard/state", answer_with_more)
     opened(page, server)
     page.wait_for_selector(".banner.warn")
-    assert "40 % of the last requests were refused" in page.inner_text("#banners")
+    assert "40\u00a0% of the last requests were refused" in page.inner_text("#banners")
     assert "900 ms" in page.inner_text("#banners")
     assert "server_full" in page.inner_text("#requests")
 

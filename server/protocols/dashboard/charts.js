@@ -67,17 +67,18 @@ export function stacked(title, value, times, series, write) {
 }
 
 // rows: [name, size, text]; the longest bar is the largest size.
-export function bars(title, value, rows, otherwise, colour = 5) {
+// ``whole``: the size of a full bar; without it the largest row fills it.
+export function bars(title, value, rows, otherwise, whole = 0, colour = 5) {
   if (!rows.length) return nothing(title, otherwise);
-  return framed(title, value, barList(rows, colour));
+  return framed(title, value, barList(rows, colour, whole));
 }
 
-export function barList(rows, colour = 5) {
-  const most = Math.max(...rows.map(([, size]) => size));
+export function barList(rows, colour = 5, whole = 0) {
+  const most = whole || Math.max(...rows.map(([, size]) => size));
   const list = make("div", { className: "bars" });
   for (const [name, size, text] of rows) {
     const fill = make("div", { className: `fill c${colour}` });
-    fill.style.width = `${most > 0 ? Math.max((100 * size) / most, 0) : 0}%`;
+    fill.style.width = `${most > 0 ? Math.min(Math.max((100 * size) / most, 0), 100) : 0}%`;
     list.append(make("span", {}, name), make("div", { className: "track", ariaHidden: "true" }, fill), make("span", {}, text));
   }
   return list;

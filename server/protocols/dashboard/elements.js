@@ -45,7 +45,7 @@ export function seconds(value) {
     : `${(ms * 1000).toLocaleString("en", { maximumFractionDigits: 0 })} µs`;
 }
 
-export const percent = value => (Number.isFinite(value) ? `${number(value * 100)} %` : "–");
+export const percent = value => (Number.isFinite(value) ? `${number(value * 100)}\u00a0%` : "–");
 
 // Replaces the children of a node. The focus goes to the new element with the label of the one that had it.
 export function show(node, ...children) {

@@ -92,7 +92,7 @@ export function showDevices(state, history) {
   });
   byId("devices").replaceChildren(
     bars("Memory by model", `process ${bytes(newest.resident_bytes)}`, memory, "no model is in memory"),
-    bars("Processor", "last 30 s", processor, "two readings are needed"),
-    ...(gpus.length ? [bars("GPUs", `${gpus.length}`, gpus, "")] : []),
+    bars("Processor", "last 30 s", processor, "two readings are needed", newest.cores),
+    ...(gpus.length ? [bars("GPUs", `${gpus.length}`, gpus, "", 1)] : []),
   );
 }

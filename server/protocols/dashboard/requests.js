@@ -69,7 +69,7 @@ function outcomes({ figures, server }, key) {
   const rows = [...counts].sort((one, other) => other[1] - one[1]).map(([code, count]) => [code, count, number(count)]);
   const all = (figures.requests?.ok ?? 0) + rows.reduce((sum, [, count]) => sum + count, 0);
   const value = rows.length ? percent(1 - (figures.requests?.ok ?? 0) / all) : "";
-  return bars("Refusals and failures by reason", value, rows, "none in this time", 2);
+  return bars("Refusals and failures by reason", value, rows, "none in this time", 0, 2);
 }
 
 function cache(state, { figures }, gauges, key) {
@@ -79,5 +79,5 @@ function cache(state, { figures }, gauges, key) {
   const asked = total(figures.cache);
   const hits = asked - (figures.cache?.miss ?? 0);
   const value = asked ? `${percent(hits / asked)} hits, ${bytes(gauges.cache_bytes ?? 0)}` : bytes(gauges.cache_bytes ?? 0);
-  return bars("Response cache", value, counts.map(([outcome, count]) => [outcome, count, number(count)]), "no requests in this time", 7);
+  return bars("Response cache", value, counts.map(([outcome, count]) => [outcome, count, number(count)]), "no requests in this time", 0, 7);
 }
