@@ -21,8 +21,15 @@ def _sagemaker() -> Mapping[str, Command]:
     return COMMANDS
 
 
+def _local() -> Mapping[str, Command]:
+    from .local.engine import COMMANDS
+
+    return COMMANDS
+
+
 ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
     "sagemaker": _sagemaker,
+    "local": _local,
 }
 
 
