@@ -46,10 +46,11 @@ docs: $(VENV)/.all ## generate the settings page and the dashboard from the code
 doctor: $(VENV)/.all ## check whether the server can serve MODEL=build/digits on this machine
 	@$(BIN)/python serve.py doctor --model $(MODEL)
 
-lock: $(VENV)/.all ## resolve the requirements of the images, with hashes (after a change of the serve or gpu extra)
-	@$(LOCK) --extra serve --output-file container/requirements.txt
-	@$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
-	@$(LOCK) --extra serve --extra gpu-cuda12 --no-emit-package onnxruntime --output-file container/requirements-gpu-cuda12.txt
+lock: $(VENV)/.all ## resolve the requirements of the images, with hashes (after a change of the serve, grpc or gpu extra)
+	@$(LOCK) --extra serve --extra grpc --output-file container/requirements.txt
+	@$(LOCK) --extra serve --extra grpc --extra gpu --no-emit-package onnxruntime --output-file container/requirements-gpu.txt
+	@$(LOCK) --extra serve --extra grpc --extra gpu-cuda12 --no-emit-package onnxruntime --output-file container/requirements-gpu-cuda12.txt
+	@$(LOCK) --extra grpc-build --output-file container/requirements-build.txt
 
 image: ## build the CPU image (IMAGE=slipway:latest) and print its size
 	@$(PYTHON) -m container.image --tag $(IMAGE)
@@ -77,13 +78,19 @@ test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
 clean: ## delete the virtual environment and all build outputs
-	rm -rf $(VENV) $(FAKE_GPU_VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FAKE_GPU_VENV) server/grpc/inference_pb2.py* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/.all: pyproject.toml constraints.txt
+$(VENV)/.all: $(VENV)/.packages server/grpc/inference_pb2.py
+	@touch $@
+
+server/grpc/inference_pb2.py: server/grpc/inference.proto | $(VENV)/.packages
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. $<
+
+$(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
-	@$(PIP) install -c constraints.txt -e ".[serve,optimize,classic,trees,huggingface,text,image,bench,local,deploy,examples,dev]"
+	@$(PIP) install -c constraints.txt -e ".[serve,grpc,grpc-build,optimize,classic,trees,huggingface,text,image,bench,local,deploy,monitor,s3,examples,dev]"
 	@touch $@
 
 $(FAKE_GPU_VENV)/.ready: $(VENV)/.all tests/gpu/fake/environment.py $(wildcard tests/gpu/fake/native/*)

@@ -17,6 +17,10 @@ def main() -> int:
 
         return doctor(sys.argv[2:], environment())
     settings = from_process()
+    if settings.processes != 1:
+        from server.replicas.supervisor import supervise
+
+        return supervise(settings)
     from server.launch import launch
 
     return launch(settings)

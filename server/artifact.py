@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .archive_folder import ArchiveFolder
+from .declaration import NOTHING, Declaration
 from .errors import BrokenArtifact
 from .fields import MANIFEST as MANIFEST
 from .fields import each, take
@@ -188,18 +190,36 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a load call changes for one model, above settings and manifest. None: nothing.
+
+    ``max_batch_size`` 0: one request a run, as it is.
+    """
+
+    max_batch_size: int | None = None
+    instances: int | None = None
+    max_queue_delay_us: int | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
-    ``script``: path of the user's script that serves the model, or None. ``max_batch_size``: what a ``config.pbtxt``
-    beside the model says, 0 for a model without a batch axis; None where there is no such file.
+    ``script``: path of the user's script that serves the model, or None. ``declaration``: what the files of another
+    server beside the model say. ``extracted``: the folder of an archive, which is removed after use. ``overrides``:
+    what the load call says.
     """
 
     root: Path
     manifest: Manifest
     declared: bool = True
     script: Path | None = None
-    max_batch_size: int | None = None
+    declaration: Declaration = NOTHING
+    extracted: ArchiveFolder | None = None
+    overrides: Overrides = NO_OVERRIDES
 
     @property
     def model_path(self) -> Path:

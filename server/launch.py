@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import signal
@@ -16,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import uvicorn
@@ -25,7 +25,7 @@ import uvloop
 
 from . import VERSION, fatal
 from .codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
-from .errors import BadSetting, DeviceLost, SlipwayError
+from .errors import BadSetting, DeviceLost, NotReady, SlipwayError
 from .http.certificates import Certificates
 from .http.hot import HotPath
 from .http.keyed_app import KeyedApp
@@ -35,25 +35,32 @@ from .http.limits import Connections, ProcessAccount
 from .http.protocol import HotProtocol
 from .lifecycle import Lifecycle, Phase
 from .models import Models, ServedModel
+from .models.changes import Changes
+from .models.description import describe
 from .models.follower import Follower
+from .models.state import follow, state_of
+from .observe import process
 from .observe.device_metrics import gpu_families
-from .observe.logs import LogWriter
+from .observe.logs import LOG_FORMAT, LogWriter
 from .observe.metrics import Metrics
-from .observe.process import Collections, Cores, LoopLag
 from .protocols import Route
 from .protocols.api_keys import OPEN, ApiKeys
 from .protocols.compression import Expander
 from .protocols.embeddings import Embeddings
 from .protocols.guard import admin_guard, platform_guard
-from .protocols.metrics import metrics_route
+from .protocols.metrics import metrics_route, plain
 from .protocols.open_inference.repository import EXTENSION, Repository
 from .protocols.open_inference.routes import OpenInference
+from .protocols.open_inference.statistics import now
 from .protocols.sagemaker.batch_transform import BatchTransform
 from .protocols.sagemaker.invocations import SageMaker
 from .protocols.sagemaker.multi_model import MultiModel
 from .protocols.sagemaker.script_calls import ScriptCalls
 from .protocols.sagemaker.sessions import Sessions
 from .protocols.v1 import V1
+from .replicas.channel import encode_error
+from .replicas.member import Member
+from .replicas.shares import share_of
 from .settings import sagemaker
 from .settings.options import Settings, aliases, flag
 from .settings.reader import environment, unreadable_aliases
@@ -61,7 +68,12 @@ from .slowdown import Slowdown
 from .system import gpu, memory, orphans
 from .system.cores import available_cores
 from .system.descriptors import connections_allowed
+from .system.listening import listen, often_accepted, share
 from .watched_files import WatchedFiles, watch
+
+if TYPE_CHECKING:
+    from .grpc.listener import Listener
+    from .protocols.capture import Capture
 
 log = logging.getLogger("slipway")
 
@@ -69,7 +81,6 @@ UNLIMITED = 1 << 62
 EXPANSION = 4
 """Arrays of a compressed or sparse body may be so many times as large as the largest body."""
 STOPPED, FAILED = 0, 1
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 CLOSE_S = 2.0
 """How long, after the drain, a running batch may delay the end of the process."""
@@ -91,24 +102,46 @@ def launch(settings: Settings) -> int:
     except SlipwayError as error:
         log.critical("%s", fatal.line(error))
         return FAILED
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        leave(code)  # a script's own threads: the interpreter would wait for them
-    return code
+    return ended(code)
 
 
-@contextlib.contextmanager
-def listen(host: str, port: int, backlog: int) -> Iterator[socket.socket]:
-    """A listening socket; ``::`` takes IPv4 too. Raises BadSetting when the address is taken or is not of this host."""
+def launch_replica(descriptor: int) -> int:
+    """Serve as one of several processes. ``descriptor``: the end of a socket pair, whose other end the supervisor has.
+
+    Returns the exit code.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # until the event loop handles them: nothing is served yet
+    writer = LogWriter(sys.stderr.fileno())
+    logging.basicConfig(format=LOG_FORMAT, handlers=[writer])
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    memory.bound_heaps()
+    return ended(uvloop.run(serve_replica(socket.socket(fileno=descriptor), writer)))
+
+
+async def serve_replica(end: socket.socket, writer: LogWriter) -> int:
+    """Serve what the supervisor orders, until a signal or the supervisor's end. Returns the exit code."""
+    member = Member()
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        both = host == "::" and socket.has_dualstack_ipv6()
-        sock = socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=both)
-    except OSError as error:
-        raise BadSetting(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from error
-    with sock:
-        yield sock
+        order = await member.open(end)
+    except NotReady:
+        return FAILED
+    settings = share_of(Settings(**order.settings))
+    logging.getLogger().setLevel(settings.log_level.upper())
+    writer.setFormatter(logging.Formatter(LOG_FORMAT.replace("%(name)s", f"%(name)s[{order.number}]")))
+    try:
+        with share(settings.host, settings.port) as sock:
+            return await Slipway(settings, [writer.families], member).run(sock)
+    except SlipwayError as error:
+        log.critical("%s", fatal.line(error))
+        return FAILED
+
+
+def ended(code: int) -> int:
+    """The exit code, unless a script's own threads still run: the interpreter would wait for them."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        leave(code)
+    return code
 
 
 def leave(code: int) -> NoReturn:
@@ -127,6 +160,13 @@ def receive_limit(settings: Settings) -> int:
     return max(limit, least)
 
 
+def grpc_missing(error: ImportError) -> str:
+    """What is to be done where the listener for gRPC cannot be imported."""
+    if (error.name or "").endswith("inference_pb2"):
+        return "--grpc-port needs server/grpc/inference_pb2.py, which is generated: run make .venv/.all"
+    return f"--grpc-port needs the package {error.name}: install the requirements of the extra grpc"
+
+
 def refuse_on_platform(settings: Settings) -> None:
     """Raises BadSetting for API keys and TLS on SageMaker, whose platform sends no key and speaks plain HTTP."""
     wanted = [name for name in ("api_keys_file", "tls_cert") if getattr(settings, name)]
@@ -139,6 +179,8 @@ def refuse_on_platform(settings: Settings) -> None:
 
 def certificates(settings: Settings) -> Certificates | None:
     """The certificate of the settings. Raises BadSetting if it cannot be used."""
+    if settings.tls_cert and settings.grpc_port >= 0:
+        raise BadSetting("--grpc-port has no TLS and would bypass --tls-cert; leave one of them out")
     if settings.tls_cert:
         return Certificates(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
     if settings.tls_key:
@@ -154,9 +196,16 @@ def later(delay_s: float, call: Callable[[], None]) -> None:
 class Slipway:
     """One server process."""
 
-    def __init__(self, settings: Settings, families: Iterable[Callable[[], Iterator[Any]]] = ()) -> None:
-        """``families``: callables that return further metric families at each scrape."""
+    def __init__(
+        self,
+        settings: Settings,
+        families: Iterable[Callable[[], Iterator[Any]]] = (),
+        member: Member | None = None,
+    ) -> None:
+        """``families``: callables that return further metric families at each scrape. ``member``: the connection to
+        the other processes of the same server; None: there is no other."""
         self._settings = settings
+        self._member = member
         self._lifecycle = Lifecycle()
         self._metrics = Metrics(lambda: self._lifecycle.ready, VERSION)
         self._metrics.further += families
@@ -165,10 +214,13 @@ class Slipway:
         self._models.on_change = self._bind
         self._models.on_device_lost = self._device_lost
         self._follower = Follower(self._models, settings)
+        self._changes = Changes(self._models, self._follower, None if member is None else member.change)
         self._following: asyncio.Future[None] | None = None
         self._bound: dict[str, list[bytes]] = {}
+        order = None if member is None else member.order
+        self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)
         self._fixed: frozenset[bytes] = frozenset()  # URLs in the hot table that belong to no model
-        self._guard = admin_guard(settings)
+        self._capture = self._start_capture()
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)
@@ -186,20 +238,35 @@ class Slipway:
         )
         self._routes = self._build_routes()
         self._server = Server(self._config(), self._hot, self._terminate, self._check)
+        self._grpc: Listener | None = None
+        self._grpc_end: asyncio.Future[None] | None = None
         self._code = STOPPED
         self._lost = ""
+        if member is not None:
+            self._answer(member)
 
     async def run(self, sock: socket.socket) -> int:
         """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
         self._watch_itself(asyncio.get_running_loop())
+        first = self._member is None or self._member.first
+        if first:
+            await self._listen_for_grpc()
         loading = asyncio.ensure_future(self._load())
-        host, port = sock.getsockname()[:2]
-        scheme = "http" if self._certificates is None else "https"
-        log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        if self._member is not None and not await self._joined(self._member, sock, loading):
+            return self._code
+        if not first:
+            await self._listen_for_grpc()
+        else:
+            host, port = sock.getsockname()[:2]
+            scheme = "http" if self._certificates is None else "https"
+            log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
         self._watching = asyncio.ensure_future(watch(self._watched()))
-        await self._server.serve(sockets=[sock])
+        await self._server.serve(sockets=often_accepted(sock))
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
+        self._stop_grpc()
+        if self._grpc_end is not None:
+            await self._grpc_end
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
@@ -207,12 +274,47 @@ class Slipway:
             if task is not None:
                 task.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
+        if self._capture is not None:
+            await asyncio.to_thread(self._capture.feed.close)
         self._lifecycle.move(Phase.STOPPED)
         if self._code == STOPPED:
             log.info("stopped")
         if running or self._models.loads.hanging:
             leave(self._code)
         return self._code
+
+    async def _listen_for_grpc(self) -> None:
+        """Listen on the port for gRPC, if there is to be one. Raises BadSetting where that is impossible."""
+        settings = self._settings
+        if settings.grpc_port < 0:
+            return
+        try:
+            from .grpc.listener import Limits, Listener
+        except ImportError as error:
+            raise BadSetting(grpc_missing(error)) from error
+        limits = Limits(
+            max_message_bytes=int(settings.max_body_mb * 1e6) or -1,
+            max_head_bytes=self._hot.max_head_bytes,
+            max_connections=self._hot.connections.limit,
+            keep_alive_s=settings.keep_alive_s,
+            shared_port=self._member is not None,
+        )
+        listener = Listener(
+            self._models, self._lifecycle, self._metrics, self._hot.account, self._routes, limits, self._keys
+        )
+        if self._slowdown is not None:
+            for codec in listener.inference.codecs:
+                self._slowdown.codec(codec)
+        port = await listener.start(settings.host, settings.grpc_port)
+        self._lifecycle.on_change = listener.refresh
+        self._grpc = listener
+        if self._member is None or self._member.first:
+            log.info("listening on grpc://%s:%d", f"[{settings.host}]" if ":" in settings.host else settings.host, port)
+
+    def _stop_grpc(self) -> None:
+        """Begin the end of the listener for gRPC, once."""
+        if self._grpc is not None and self._grpc_end is None:
+            self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
 
     def _watched(self) -> list[WatchedFiles]:
         """The files that are read again when they change."""
@@ -225,7 +327,63 @@ class Slipway:
 
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
-        self._lifecycle.stalled = self._models.stalled()
+        self._lifecycle.stall(self._models.stalled())
+        self._report()
+
+    def _report(self) -> None:
+        """Tell the supervisor, if there is one, whether this process is ready."""
+        if self._member is not None:
+            reason = self._lifecycle.own_reason
+            self._member.report(loaded=self._lifecycle.phase is Phase.READY, ready=not reason, reason=reason)
+
+    async def _joined(self, member: Member, sock: socket.socket, loading: asyncio.Future[None]) -> bool:
+        """Wait until this process may listen. Returns False if it could not load.
+
+        The first process of a server listens at once. Others listen when they are as far as those that serve: their
+        part of the connections would wait.
+        """
+        if member.first:
+            sock.listen(self._settings.backlog)
+            return True
+        await loading
+        if self._code == FAILED:
+            return False
+        await member.joined.wait()
+        return True
+
+    def _answer(self, member: Member) -> None:
+        """Answer what the other processes of this server ask."""
+
+        async def apply(change: Any) -> Any:
+            states, result = await self._changes.apply(change["kind"], change["values"])
+            if isinstance(result, SlipwayError):
+                return {**states, "error": encode_error(result)}
+            return {**states, "result": result}
+
+        async def descriptions(name: Any) -> Any:
+            known = [one for one in self._models.known() if name in (None, one.name)]
+            return {one.name: describe(self._models, one) for one in known}
+
+        async def statistics(asked: Any) -> Any:
+            return [now(one) for one in self._models.all() if [one.name, one.version] in asked]
+
+        async def state(_: Any) -> Any:
+            return state_of(self._models, self._follower)
+
+        def hold(reason: str) -> None:
+            self._lifecycle.hold(reason)
+
+        member.answers.update(
+            apply=apply,
+            descriptions=descriptions,
+            families=lambda _: plain(self._metrics),
+            follow=lambda wanted: follow(self._models, self._follower, wanted),
+            state=state,
+            statistics=statistics,
+        )
+        member.on_held = hold
+        member.on_lost = lambda: self._terminate(signal.SIGTERM)
+        self._lifecycle.held = "the server is starting"
 
     def _device_lost(self, reason: str) -> None:
         """A GPU cannot be used by this process any more: answer all requests, and end with a failure."""
@@ -238,11 +396,8 @@ class Slipway:
         self._server.should_exit = True
 
     def _watch_itself(self, loop: asyncio.AbstractEventLoop) -> None:
-        collections, lag = Collections(), LoopLag(loop)
-        collections.start()
-        lag.start()
         limits = LimitFamilies(self._hot.account, self._hot.connections)
-        self._metrics.further += [collections.families, lag.families, Cores(available_cores()).families]
+        self._metrics.further += process.watched(loop, available_cores(), self._slowdown is not None)
         self._metrics.further += [limits.families, self._models.loads.families]
         with contextlib.suppress(OSError):  # no driver, no GPU
             nvml = gpu.Nvml()
@@ -262,12 +417,21 @@ class Slipway:
             log.critical("%s", fatal.line(error))
         else:
             self._lifecycle.move(Phase.READY)
+            self._report()
             if self._settings.poll_s and not self._settings.multi_model:
                 self._following = asyncio.ensure_future(self._follower.follow())
             return
         self._code = FAILED
         self._lifecycle.move(Phase.FAILED, "the model could not be loaded")
         self._server.should_exit = True
+
+    def _start_capture(self) -> Capture | None:
+        """Data capture, if it is on; else nothing of it is imported. Raises BadSetting."""
+        if not self._settings.capture_to:
+            return None
+        from .protocols.capture import capture_of
+
+        return capture_of(self._settings, self._models)
 
     def _build_routes(self) -> list[Route]:
         settings = self._settings
@@ -290,10 +454,16 @@ class Slipway:
         if settings.multi_model:
             if settings.sessions:
                 log.warning("setting has no effect with --multi-model setting=sessions; unset it")
-            platform_routes = [front.health(), *MultiModel(self._models, front, platform_guard(settings)).routes()]
+            platform_routes = [
+                front.health(),
+                *MultiModel(self._models, self._changes, front, platform_guard(settings)).routes(),
+            ]
         else:
             platform_routes = [*front.routes(), *BatchTransform(self._models, self._lifecycle, settings).routes()]
-        open_inference = OpenInference(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions)
+        open_inference = OpenInference(
+            *(self._models, self._lifecycle, self._metrics, expander, VERSION, extensions),
+            None if self._member is None else partial(self._member.gather, "statistics"),
+        )
         v1 = V1(self._models, self._lifecycle, self._metrics, expander, lists=not settings.multi_model)
         embeddings = Embeddings(self._models, self._lifecycle, self._metrics, expander, VERSION)
         if self._slowdown is not None:
@@ -301,13 +471,17 @@ class Slipway:
                 self._slowdown.codec(codec)
             for writer in embeddings.writers:
                 self._slowdown.writer(writer)
+        inference = [*platform_routes, *open_inference.routes(), *v1.routes(), *embeddings.routes()]
+        if self._capture is not None:
+            self._metrics.further.append(self._capture.feed.families)
+            inference = [self._capture.route(one) if one.infers else one for one in inference]
+        repository: list[Route] = []
+        if self._guard is not None:
+            repository = Repository(self._models, self._follower, self._changes, self._guard).routes()
         routes = [
-            *platform_routes,
-            *open_inference.routes(),
-            *v1.routes(),
-            *embeddings.routes(),
-            metrics_route(self._metrics),
-            *(Repository(self._models, self._follower, self._guard).routes() if self._guard is not None else []),
+            *inference,
+            metrics_route(self._metrics, None if self._member is None else self._member.scrape),
+            *repository,
         ]
         for route in routes:
             if route.hot and "{" not in route.path:
@@ -346,14 +520,17 @@ class Slipway:
         return path
 
     def _config(self) -> uvicorn.Config:
-        app: Any = LateApp(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._guard)
+        app: Any = LateApp(
+            *(self._routes, VERSION, self._hot.max_body_bytes, self._models, self._changes, self._guard),
+            None if self._member is None else partial(self._member.gather, "descriptions"),
+        )
         if self._keys is not None:
             app = KeyedApp(app, self._keys)
         tls = self._certificates
         return uvicorn.Config(
             app,
             ssl_context_factory=None if tls is None else lambda _config, _usual: tls.context,
-            http=functools.partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
+            http=partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
             log_config=None,
@@ -377,6 +554,7 @@ class Slipway:
     def _stop(self) -> None:
         """End the server. The callers of loads get their answer now: their connections would hold up the end."""
         self._models.loads.stop()
+        self._stop_grpc()
         self._server.should_exit = True
 
 

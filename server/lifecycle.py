@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from .errors import NotReady
 
@@ -32,21 +33,43 @@ class Lifecycle:
         self.reason = ""
         self.stalled = ""
         """Which models make no progress, and why; empty when all do. Then a server in READY is not ready."""
+        self.held = ""
+        """Why the server as a whole is not ready, while this process may be; empty where it is."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each change."""
 
     @property
     def ready(self) -> bool:
         """Whether /ping says 200."""
-        return self.phase is Phase.READY and not self.stalled
+        return self.phase is Phase.READY and not self.stalled and not self.held
+
+    @property
+    def own_reason(self) -> str:
+        """Why this process is not ready; empty when it is."""
+        return self.stalled if self.phase is Phase.READY else f"{self.phase.value} {self.reason}".strip()
 
     def move(self, phase: Phase, reason: str = "") -> None:
         """Enter a phase. A move backward is ignored, such as a load that ends during the drain."""
         if phase in ALLOWED[self.phase]:
             self.phase = phase
             self.reason = reason
+            self.on_change()
+
+    def stall(self, reason: str) -> None:
+        """Say which models make no progress, and why; empty when all do."""
+        if reason != self.stalled:
+            self.stalled = reason
+            self.on_change()
+
+    def hold(self, reason: str) -> None:
+        """Say why the server as a whole is not ready; empty when it is."""
+        if reason != self.held:
+            self.held = reason
+            self.on_change()
 
     def require_ready(self) -> None:
         """Raises NotReady with the reason unless /ping says 200."""
-        if self.phase is Phase.READY and self.stalled:
-            raise NotReady(self.stalled)
+        if self.phase is Phase.READY and (self.stalled or self.held):
+            raise NotReady(self.stalled or self.held)
         if not self.ready:
             raise NotReady(f"the server is {self.phase.value}" + (f": {self.reason}" if self.reason else ""))

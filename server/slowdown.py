@@ -7,12 +7,13 @@ the hot path is the same without it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter_ns, sleep
-from typing import ParamSpec, Protocol, TypeVar
+from time import perf_counter_ns, sleep, time
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from .errors import UnprocessableInput
 
@@ -20,6 +21,8 @@ log = logging.getLogger("slipway.slowdown")
 
 DECODE, TIMER, COMPUTE, SCATTER, ENCODE = "decode", "queue_timer", "compute", "scatter", "encode"
 STAGES = (DECODE, TIMER, COMPUTE, SCATTER, ENCODE)
+COLLECTOR = "gc"
+"""No stage: while it is named, Python's garbage collector does not run, and visits nothing if a script runs it."""
 MAX_EXTRA_US = 1_000_000
 MAX_SECONDS = 120.0
 SPIN_NS = 200_000
@@ -40,7 +43,7 @@ class Held(Protocol):
 class Injected:
     """``extra_us`` microseconds more in one stage, for each request, or for each run in ``compute`` and ``scatter``.
 
-    In ``queue_timer`` they may be negative: down to no timer at all.
+    In ``queue_timer`` they may be negative: down to no timer at all. ``COLLECTOR`` takes no time; it has 0.
     """
 
     stage: str
@@ -56,13 +59,34 @@ class Slowdown:
         self._wait = wait or pause
         self._turn = 0
         self._timers: weakref.WeakKeyDictionary[Held, int] = weakref.WeakKeyDictionary()
+        self._ends_s = 0.0  # of the Unix epoch: all processes of a server share it
+        self._collects = False
         self.now: Injected | None = None
+
+    def to_json(self) -> dict[str, Any] | None:
+        """What is slowed down and until when; None while nothing is."""
+        if self.now is None:
+            return None
+        return {"stage": self.now.stage, "extra_us": self.now.extra_us, "ends_s": self._ends_s}
+
+    def follow(self, wanted: Mapping[str, Any] | None) -> None:
+        """Slow down what another process slows down, for as long."""
+        if wanted == self.to_json():
+            return
+        left_s = wanted["ends_s"] - time() if wanted is not None else 0.0
+        if wanted is None or left_s <= 0:
+            self.end()
+            return
+        self.inject(Injected(wanted["stage"], wanted["extra_us"]), min(left_s, MAX_SECONDS))
+        self._ends_s = wanted["ends_s"]
 
     def inject(self, wanted: Injected, seconds: float) -> None:
         """Slow a stage down for ``seconds``, in place of what was slowed down before: a client that crashes leaves
         nothing behind. Raises UnprocessableInput for an unknown stage, or time that is out of range."""
-        if wanted.stage not in STAGES:
+        if wanted.stage not in (*STAGES, COLLECTOR):
             raise UnprocessableInput(f"the stage {wanted.stage!r} cannot be slowed down; {', '.join(STAGES)} can")
+        if wanted.stage == COLLECTOR and wanted.extra_us:
+            raise UnprocessableInput(f"{COLLECTOR} takes no extra_us: it only stops the garbage collector")
         least = -MAX_EXTRA_US if wanted.stage == TIMER else 0
         if not least <= wanted.extra_us <= MAX_EXTRA_US or not 0 < seconds <= MAX_SECONDS:
             raise UnprocessableInput(
@@ -73,9 +97,14 @@ class Slowdown:
         self._turn += 1
         turn = self._turn
         self.now = wanted
+        self._ends_s = time() + seconds
         if wanted.stage == TIMER:
             for queue, own_ns in self._timers.items():
                 queue.max_delay_ns = max(own_ns + wanted.extra_us * 1_000, 0)
+        if wanted.stage == COLLECTOR:
+            self._collects = gc.isenabled()
+            gc.disable()
+            gc.freeze()
         self._later(seconds, lambda: self.end() if self._turn == turn else None)
         log.warning("a stage is slowed down stage=%s extra_us=%d seconds=%g", wanted.stage, wanted.extra_us, seconds)
 
@@ -85,6 +114,10 @@ class Slowdown:
             return
         for queue, own_ns in self._timers.items():
             queue.max_delay_ns = own_ns
+        if self.now.stage == COLLECTOR:
+            gc.unfreeze()
+            if self._collects:
+                gc.enable()
         log.warning("the slowdown has ended stage=%s", self.now.stage)
         self.now = None
 

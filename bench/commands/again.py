@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 from dataclasses import replace
 
@@ -14,7 +13,6 @@ from ..load import payload_set
 from ..result.record import RunRecord
 
 PREFIX = ["python", "-m", "bench"]
-_GENERATED = re.compile(r"(?:generated|samples)@(\d+)#")
 
 
 def config(
@@ -41,13 +39,6 @@ def config(
     if not binary and rows is None and made.payload.sha256 != found.load.payload.sha256:
         raise Unusable("the payload is not that of the record any more: measure again")
     return replace(made, calibrate=False, observe=False, burst=False, repeats=1)
-
-
-def generated_rows(found: RunRecord) -> int:
-    """The rows of each generated body; 0 for bodies from files, and for bodies of several sizes."""
-    names = [one.name for one in found.load.payloads or (found.load.payload,)]
-    rows = {int(match[1]) if (match := _GENERATED.match(name)) else 0 for name in names}
-    return rows.pop() if len(rows) == 1 else 0
 
 
 def _has_rate(found: RunRecord) -> bool:

@@ -12,12 +12,11 @@ from pathlib import Path
 from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
-from ..experiments import confirm, forecasting, sweep
+from ..experiments import abilities, confirm, forecasting, sweep
 from ..experiments.confirm import Bodies, Trial
 from ..experiments.slowdown import can_slow
 from ..explain import verdict
 from ..explain.forecast import Measured
-from ..explain.interventions import Subject
 from ..explain.verdict import Verdict
 from ..explain.workload import NoForecast
 from ..load import probe
@@ -87,25 +86,19 @@ def _trial(found: RunRecord, columns: Columns) -> Trial:
         measured = forecasting.measured(found, columns)
     except NoForecast as why:
         arguments.say(f"no simulation of this server: {why}")
-    rows = again.generated_rows(found)
-    choices = [one.choices for one in (found.host.works if found.host is not None else ()) if one.choices is not None]
-    known = found.latency.corrected or found.latency.untrusted or {}
-    p99_ms = known["p99"].value_ms if "p99" in known else None
-    subject = Subject(
+    able = abilities.of_record(found)
+    subject = replace(
+        able.subject,
         rate_per_s=config.rate_per_s,
-        rows=rows,
-        binary=forecasting.BINARY in found.load.payload.content_type,
-        payloads=len(found.load.payloads),
-        timer_us=round(choices[0].max_queue_delay_ms * 1e3) if len(choices) == 1 else None,
-        run_us=measured.service.usual_ns / 1e3 if measured is not None else None,
+        run_us=measured.service.usual_ns / 1e3 if measured is not None else able.subject.run_us,
         slows=can_slow(config.target),
-        p99_ms=p99_ms or 0.0,
     )
+    rows = subject.rows
     bodies = Bodies()
     if rows:
         other = functools.partial(again.config, found, confirm.BLOCK_S)
         bodies = Bodies(lambda: other(binary=True).payload, lambda: other(rows=max(rows // 2, 1)).payload)
-    return Trial(config, subject, bodies, measured)
+    return Trial(config, subject, bodies, measured, able.pids)
 
 
 def lines(found: Verdict) -> list[str]:
@@ -116,5 +109,5 @@ def lines(found: Verdict) -> list[str]:
         text += [f"     {one}" for one in cause.evidence]
         text.append(f"   do     {cause.do}")
         text.append(f"   gain   {verdict.gain_in_words(cause.gain)}")
-        text.append(f"   prove  {cause.prove}")
+        text.append(f"   {cause.prove_label}  {cause.prove}")
     return text + ([f"ruled out: {', '.join(found.ruled_out)}"] if found.ruled_out else [])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
-from ..experiments import ladder, sweep
+from ..experiments import abilities, ladder, sweep
 from ..experiments.config import RunConfig
 from ..experiments.run import burst_of, calibrate, execute, judged
 from ..load import calibration, probe
@@ -57,7 +57,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), config.command, config.target.url, rungs)
     best, columns = _best(kept)
     if with_burst and not early:
-        best = judged(replace(best, burst=burst_of(config)), columns)
+        best = judged(abilities.with_testable(replace(best, burst=burst_of(config))), columns)
     if asked.confirm and not early:
         best = explain.confirmed(best, columns)
     if arguments.prints_json(asked):

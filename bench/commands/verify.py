@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
-from ..experiments import forecasting, sweep, verify
+from ..experiments import abilities, forecasting, sweep, verify
 from ..explain.workload import NoForecast
 from ..load.payload_set import PayloadSet
 from ..result import record, verifications
@@ -76,7 +76,7 @@ def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
 
 
 def _binary(found: record.RunRecord, block_s: float) -> PayloadSet:
-    if not again.generated_rows(found):
+    if not abilities.generated_rows(found):
         raise Unusable("binary bodies need a generated payload: the record's command names files")
     return again.config(found, block_s, binary=True).payload
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 
 from ..errors import Unusable
@@ -16,9 +16,12 @@ from ..explain.interventions import Experiment, Subject
 from ..explain.ratio import Ratio
 from ..explain.verdict import LIKELY, NONE, PROVEN, RULED_OUT, Cause, Gain, Verdict
 from ..explain.workload import NoForecast
+from ..load import burst
 from ..load.payload_set import PayloadSet, single
 from ..load.raw_run import Watch
-from . import blocks
+from ..load.wire import render
+from ..observe import held
+from . import blocks, copies
 from .blocks import Variant
 from .config import RunConfig
 from .run import execute
@@ -33,6 +36,7 @@ MOST_EXPERIMENTS = 2
 SPARE_S = 10.0
 NEEDED = {"p99": 473, "p90": 46, "p50": 9}
 """Responses for a percentile of one block."""
+LATENCY = "latency"
 OLD, NEW, PLACEBO = "old", "new", "placebo"
 
 
@@ -47,12 +51,13 @@ class Bodies:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The load of a run for experiments: ``config`` of one block, what can be changed, and for forecasts ``measured``
-    (None for a server that cannot be simulated)."""
+    (None for a server that cannot be simulated), ``pids``: the server's processes if it runs here."""
 
     config: RunConfig
     subject: Subject
     bodies: Bodies
     measured: Measured | None
+    pids: tuple[int, ...] = ()
 
 
 Progress = Callable[[str], None]
@@ -78,7 +83,8 @@ def confirm(
             continue
         say(f"{cause.name}: {one.words}, {ROUNDS} rounds of {BLOCK_S:g} s")
         try:
-            confidence, why = _try(one, cause, trial, watch, run)
+            with ExitStack() as stack:
+                confidence, why = _try(one, cause, trial, watch, run, stack)
         except Unusable as error:
             confidence, why = None, f"the experiment failed: {error}"
         tested = replace(cause, confidence=confidence or cause.confidence, evidence=(*cause.evidence, why))
@@ -100,9 +106,19 @@ def _nothing_left(found: Verdict, command: str) -> Cause:
 
 
 def _try(
-    one: Experiment, cause: Cause, trial: Trial, watch: Callable[[], Watch | None], run: blocks.Execute
+    one: Experiment,
+    cause: Cause,
+    trial: Trial,
+    watch: Callable[[], Watch | None],
+    run: blocks.Execute,
+    stack: ExitStack,
 ) -> tuple[str | None, str]:
-    sides = variants(one, trial)
+    if one.first_request:
+        second, third = first_requests(trial)
+        return interventions.judge(second, third, interventions.expected(one, cause, trial.subject.p99_ms))
+    if one.block_s is not None:
+        trial = replace(trial, config=replace(trial.config, duration_s=one.block_s))
+    sides = variants(one, trial, stack)
     name = one.percentile or _percentile(min(_requests(side.config) for side in sides.values()))
     told = _told(one, cause, trial, name)
     seen = blocks.in_turn(sides, ROUNDS, watch, run, [name], attempts=1)
@@ -113,9 +129,33 @@ def _try(
     return confidence, text.replace("p99", name, 1)
 
 
-def variants(one: Experiment, trial: Trial) -> dict[str, Variant]:
-    """The unchanged load, the experiment, and its placebo. Raises Unusable if the change cannot be made."""
+def first_requests(trial: Trial) -> tuple[Ratio, Ratio]:
+    """Of copies of the server, each fresh: the second request over the first one, and the third over the second."""
+    config, found = trial.config, list[dict[str, blocks.Milliseconds]]()
+    body = config.payload.payloads[0]
+    for _ in range(ROUNDS):
+        with copies.copied(config.target, trial.pids, ()) as place:
+            took_ms = burst.one_by_one(place, render(place, body, config.carrier, config.template), 3, config.timeout_s)
+        found.append({str(number): {LATENCY: ms} for number, ms in enumerate(took_ms)})
+    second, third = (blocks.ratio(found, new, old, LATENCY) for new, old in (("1", "0"), ("2", "1")))
+    return wide(second, len(found)), wide(third, len(found))
+
+
+def variants(one: Experiment, trial: Trial, stack: ExitStack) -> dict[str, Variant]:
+    """The unchanged load, the experiment, and its placebo. ``stack``: ends what is started for them.
+
+    Raises Unusable if the change cannot be made.
+    """
     config = trial.config
+    if one.hold:
+        ahead = functools.partial(held.held, one.hold, trial.pids)
+        return {OLD: Variant(config), NEW: Variant(config, ahead), PLACEBO: Variant(config)}
+    if one.flags:
+        made = [
+            replace(config, target=stack.enter_context(copies.copied(config.target, trial.pids, flags)))
+            for flags in (one.flags, ())
+        ]
+        return {OLD: Variant(config), NEW: Variant(made[0]), PLACEBO: Variant(made[1])}
     if one.stage:
         lasts_s = config.total_s + SPARE_S
         rival = _slower(config, Slower(one.rival, one.extra_us), lasts_s) if one.rival else contextlib.nullcontext

@@ -24,6 +24,7 @@ from ..observe.scrape import Scraped
 from ..result import explained
 from ..result.record import RunRecord, measured
 from ..result.repeats import Columns
+from . import abilities
 from .config import RunConfig
 from .recording import Surroundings, build
 
@@ -51,6 +52,8 @@ def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, C
     found, columns = build(config, raws, created, surroundings)
     if config.burst and config.endpoint is None and not found.partial:
         found = replace(found, burst=burst_of(config))
+    if config.endpoint is None and config.observe:
+        found = abilities.with_testable(found)
     return judged(found, columns), columns
 
 

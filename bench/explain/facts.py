@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,10 +17,18 @@ from .stages import Account, between
 from .stalls import Stalls
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
-COLD_REQUESTS = 50
-"""The most requests at the start of a load that can be slow for a cold start."""
-MIN_PER_PAYLOAD = 10
+MOST_COLD = 0.7
+"""Of the requests; the later ones must show that the server is quick."""
+COLD_SPAN = 1.5
+"""Requests can be slow for a cold start if they come within so many times the slowest latency."""
+MIN_PER_KIND, MIN_PER_PAYLOAD = 4, 10
+"""Requests of one size, and of one of several bodies of the same size: more, because many bodies differ by chance."""
+SIZES_PER_DOUBLING = 2
 MIN_REQUESTS = 10
+MOST_SMALL = 30
+"""Fewer requests say nothing of a cold start."""
+CHANCE = 3.0
+"""Standard deviations of a count of requests that are no other client."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -88,6 +97,8 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class Model:
     """What the server says of its model. ``requests_share``: our requests as a share of all that it answered.
+    ``cpu_share``: CPU time of the threads of runs, over the time of the runs. ``connections_share``: connections that
+    the server accepted, by its requests.
 
     ``waste``: share of padding in what was computed. ``weights_ms``: time to read the files once from memory.
     """
@@ -99,6 +110,8 @@ class Model:
     weights_ms: float | None = None
     file_bytes: float | None = None
     requests_share: float | None = None
+    cpu_share: float | None = None
+    connections_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +160,7 @@ def gather(
     count = len(account.total_ns)
     tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
     input_ms, long = _of_payloads(window, tail)
+    pauses = observed.timeline.pauses if observed.timeline is not None else ()
     return Facts(
         p50_ms=typical.total_ms,
         p99_ms=slow.total_ms,
@@ -157,7 +171,7 @@ def gather(
         host=_host(observed),
         model=_model(observed, ours_per_s),
         burst=burst,
-        stalls=stalls.find(window, account, tail, long),
+        stalls=stalls.find(window, account, tail, long, pauses),
         cold=_cold(columns, account, tail),
         growing=_growing(account),
         input_ms=input_ms,
@@ -178,14 +192,16 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     ok = columns["outcome"] == Outcome.OK
     latency_ms = ((columns["last_byte_ns"] - columns["due_ns"])[ok]) / 1e6
     due = columns["due_ns"][ok]
-    if len(latency_ms) < 3 * MIN_PER_PAYLOAD:
+    if len(latency_ms) < MOST_SMALL:
         return None
-    later_ms = float(np.median(latency_ms[len(latency_ms) // 2 :]))
+    later_ms = float(np.median(latency_ms[-(len(latency_ms) // 4) :]))
     limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
     slow = latency_ms > limit_ms
-    # The slow ones must be the first ones, and all others as fast as later ones.
+    # The slow ones must be the first ones: those that came while the first one waited, and while that queue was served.
     count = int(np.argmin(slow)) if not slow.all() else len(slow)
-    if not count or count > max(COLD_REQUESTS, len(slow) // 10):
+    if not count or count > MOST_COLD * len(slow):
+        return None
+    if (due[count - 1] - due[0]) / 1e6 > COLD_SPAN * float(latency_ms[:count].max()):
         return None
     end_ns = int(due[count - 1])
     share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
@@ -195,19 +211,29 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
 
 def _of_payloads(window: Columns, tail: NDArray[np.intp]) -> tuple[float, frozenset[int]]:
     """The latency that the payloads around the tail take more than a typical one; and the payloads that take twice
-    as long as the typical one."""
+    as long as the quickest.
+
+    Payloads of about one size count as one kind: of many bodies each is sent seldom.
+    """
     ok = window["outcome"] == Outcome.OK
     payload = window["payload"][ok]
     latency_ms = (window["last_byte_ns"] - window["due_ns"])[ok] / 1e6
-    kinds = [kind for kind in np.unique(payload).tolist() if int((payload == kind).sum()) >= MIN_PER_PAYLOAD]
-    if len(kinds) < 2 or not len(tail) or len(payload) <= int(tail.max()):
+    if not len(tail) or len(payload) <= int(tail.max()):
         return 0.0, frozenset()
-    # The quicker half of each payload's requests: those that waited least for others.
-    own_ms = {kind: float(np.quantile(latency_ms[payload == kind], 0.25)) for kind in kinds}
-    usual_ms = float(np.median(list(own_ms.values())))
+    kind = np.round(SIZES_PER_DOUBLING * np.log2(np.maximum(window["bytes_out"][ok], 1))).astype(np.int64)
+    least = MIN_PER_KIND
+    if len(np.unique(kind)) < 2:
+        kind, least = payload, MIN_PER_PAYLOAD
+    # The quicker half of each kind's requests: those that waited least for others.
+    counts = {one: int((kind == one).sum()) for one in np.unique(kind).tolist()}
+    own_ms = {one: float(np.quantile(latency_ms[kind == one], 0.25)) for one, count in counts.items() if count >= least}
+    if len(own_ms) < 2:
+        return 0.0, frozenset()
     least_ms = min(own_ms.values())
-    more = [max(own_ms.get(kind, usual_ms) - least_ms, 0.0) for kind in payload[tail].tolist()]
-    return float(np.mean(more)), frozenset(kind for kind, ms in own_ms.items() if ms > 2 * least_ms)
+    usual_ms = float(np.median([own_ms[one] for one in kind.tolist() if one in own_ms]))
+    more = [max(own_ms.get(one, usual_ms) - least_ms, 0.0) for one in kind[tail].tolist()]
+    slow = [one for one, ms in own_ms.items() if ms > 2 * least_ms]
+    return float(np.mean(more)), frozenset(payload[np.isin(kind, slow)].tolist())
 
 
 def _host(observed: Observations) -> Host:
@@ -243,7 +269,10 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
     totals = timeline.totals
     share = None
     if totals is not None and totals.requests > 0 and totals.seconds > 0:
-        share = min(ours_per_s * totals.seconds / totals.requests, 1.0)
+        ours = ours_per_s * totals.seconds
+        # Scrapes do not begin and end with the load, so that a few requests more are nobody's.
+        others = totals.requests - ours
+        share = min(ours / totals.requests, 1.0) if others > CHANCE * math.sqrt(totals.requests) else 1.0
     bandwidth = observed.memory.bytes_per_s if observed.memory is not None else None
     return Model(
         utilisation=main.utilisation,
@@ -253,4 +282,8 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
         weights_ms=main.file_bytes / bandwidth * 1e3 if main.file_bytes and bandwidth else None,
         file_bytes=main.file_bytes,
         requests_share=share,
+        cpu_share=main.cpu_share,
+        connections_share=totals.connections / totals.requests
+        if totals is not None and totals.connections is not None and totals.requests > 0
+        else None,
     )

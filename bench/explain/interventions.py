@@ -15,11 +15,17 @@ from .verdict import P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause
 
 LEAST_EFFECT = math.log(1.1)
 """A forecast effect below a tenth cannot be told from chance in a few blocks."""
+LEAST_RATIO = 0.001
 PLACEBO_SHARE = 0.5
 """A placebo may move the percentile by this share of the effect at most."""
 ONE_AT_A_TIME = 4
 """Callers of a closed loop, against one: a server that works on one request at a time takes four times as long."""
 SERIAL_RATIO = (0.2, 0.45)
+PRIORITY, QUOTA = "priority", "quota"
+STALL_BLOCK_S = 3.0
+"""Stalls are seconds apart."""
+SECOND_RATIO = (0.001, 0.5)
+"""After a cold start the second request takes at most half as long as the first one."""
 EXTRA_SHARE = 0.5
 """Injected time in a run, as a share of the time of a run."""
 
@@ -32,6 +38,9 @@ class Subject:
     hold binary tensors. ``payloads``: their number.
     ``timer_us``: the server's batch timer, and ``run_us`` the time of a run, None if unknown. ``slows``: the server
     slows its stages down on request. ``p99_ms``: as measured.
+    ``ahead``: this user may raise the priority of the server's processes; ``unquota``: and lift their CPU quota.
+    ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
+    ``collects``: its garbage collector made a long pause.
     """
 
     rate_per_s: float | None
@@ -42,6 +51,13 @@ class Subject:
     run_us: float | None
     slows: bool
     p99_ms: float
+    ahead: bool = False
+    unquota: bool = False
+    copies: bool = False
+    cores: int = 0
+    threads: int = 0
+    instances: int = 1
+    collects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,9 @@ class Experiment:
     server; ``rival``: the stage that gets the same time as a placebo, empty if the placebo is no change at all.
     ``change``: the same in the words of a forecast, None if it cannot be simulated. ``removes``: the share of the
     cause that the experiment takes away, for a forecast from the verdict's gain. ``expected``: a forecast of its own.
-    ``percentile``: None for the highest that a block has responses enough for.
+    ``percentile``: None for the highest that a block has responses enough for. ``hold``: what is held on the server's
+    machine meanwhile. ``flags``: of a second server that gets the load instead. ``first_request``: of fresh servers is
+    compared with the second one. ``block_s``: a length other than usual.
     """
 
     cause: str
@@ -65,6 +83,10 @@ class Experiment:
     removes: tuple[float, float] = (1.0, 1.0)
     expected: tuple[float, float] | None = None
     percentile: str | None = field(default=None)
+    hold: str = ""
+    flags: tuple[str, ...] = ()
+    first_request: bool = False
+    block_s: float | None = None
 
 
 def experiment(cause: str, subject: Subject) -> Experiment | None:
@@ -84,7 +106,7 @@ def expected(one: Experiment, cause: Cause, p99_ms: float) -> Ratio | None:
     if gain.unit != P99_MS or gain.low is None or gain.high is None or p99_ms <= 0:
         return None
     least, most = one.removes
-    low = max(1 - most * gain.high / p99_ms, 0.01)
+    low = max(1 - most * gain.high / p99_ms, LEAST_RATIO)
     high = max(1 - least * gain.low / p99_ms, low)
     return Ratio(math.sqrt(low * high), low, high)
 
@@ -166,6 +188,36 @@ def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
     return make
 
 
+def _hold(cause: str, what: str, words: str) -> Callable[[Subject], Experiment | None]:
+    def make(subject: Subject) -> Experiment | None:
+        able = subject.ahead if what == PRIORITY else subject.unquota
+        return Experiment(cause, words, hold=what) if able else None
+
+    return make
+
+
+def _stall(subject: Subject) -> Experiment | None:
+    if not subject.slows or not subject.collects:
+        return None
+    return Experiment("stall", "no garbage collection", stage="gc", block_s=STALL_BLOCK_S)
+
+
+def _threads(subject: Subject) -> Experiment | None:
+    fitting = max(subject.cores // max(subject.instances, 1), 1)
+    if not subject.copies or subject.threads <= fitting * subject.instances:
+        return None
+    words = f"a second server with {fitting} threads in each instance"
+    return Experiment("threads", words, flags=("--threads", str(fitting)))
+
+
+def _cold_start(subject: Subject) -> Experiment | None:
+    if not subject.copies:
+        return None
+    return Experiment(
+        *("cold_start", "first requests of fresh servers"), first_request=True, expected=SECOND_RATIO, percentile="p50"
+    )
+
+
 _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "capacity": _capacity,
     "serial": _serial,
@@ -174,5 +226,10 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "bandwidth": _bandwidth,
     "input_size": _input_size,
     "hardware": _compute("hardware"),
+    "cpu_quota": _hold("cpu_quota", QUOTA, "no CPU quota"),
+    "neighbour": _hold("neighbour", PRIORITY, "the server ahead of other programs"),
+    "stall": _stall,
+    "threads": _threads,
+    "cold_start": _cold_start,
     "model_size": _compute("model_size"),
 }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from . import rules
 from .facts import Facts
-from .rules import Finding
+from .findings import NORMAL_MS, Finding
 from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
 
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
-SMALL_SHARE = 0.08
+TYPICAL_COUNTS = 0.9
 REMEDIES = {
     "capacity": "Lower the rate, or add an instance, a server or cores.",
     "serial": "Give the server a second worker or instance, or hold the lock for a shorter time.",
@@ -37,14 +37,20 @@ REMEDIES = {
 }
 
 
-def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdict:
-    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one."""
+def judge(
+    facts: Facts | None, command: str, record: str | None = None, testable: Collection[str] | None = None
+) -> Verdict:
+    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one.
+    ``testable``: the causes that an experiment can test; None if that is unknown."""
     if facts is None:
         text = "Too few requests succeeded for a verdict."
         do = "Look at the errors first, or run longer."
         return Verdict((Cause(NONE, UNDECIDED, (text,), do, Gain(None, None), command),))
-    found = sorted(rules.findings(facts).values(), key=lambda one: -one.high_ms)
-    causes = [_cause(one, facts, command, record) for one in found]
+    found = sorted(rules.findings(facts).values(), key=lambda one: -_weight(one, facts))
+    causes = [
+        _cause(one, facts, _prove(one.name, facts, command, record, testable is None or one.name in testable))
+        for one in found
+    ]
     strong = [one for one in causes if one.confidence == LIKELY]
     weak = [one for one in causes if one.confidence != LIKELY]
     ordered = strong if strong else [_none(facts, command), *weak]
@@ -52,15 +58,23 @@ def judge(facts: Facts | None, command: str, record: str | None = None) -> Verdi
     return Verdict(tuple(ordered[:3]), _ruled_out(facts, {one.name for one in found}))
 
 
-def _cause(one: Finding, facts: Facts, command: str, record: str | None) -> Cause:
-    share = one.high_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+def _weight(one: Finding, facts: Facts) -> float:
+    """The share of p99 that a finding explains, or nearly the share of p50: noise in the tail hides no cause that the
+    server measures in every request."""
+    of_tail = one.high_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+    of_typical = one.typical_ms / facts.p50_ms if facts.p50_ms > 0 else 0.0
+    return max(of_tail, TYPICAL_COUNTS * of_typical)
+
+
+def _cause(one: Finding, facts: Facts, prove: str) -> Cause:
+    share = _weight(one, facts)
     # These two are seen directly, and cost time at places that a p99 need not show.
     certain = one.name in ("connections", "cold_start")
     confidence = LIKELY if share >= LIKELY_SHARE or certain else UNDECIDED
     gain = Gain(round(one.low_ms, 3), round(min(one.high_ms, facts.p99_ms), 3), P99_MS)
     if one.name == "cold_start" and one.high_ms > facts.p99_ms:
         gain = Gain(round(one.low_ms, 3), round(one.high_ms, 3), "ms of the slowest request")
-    return Cause(one.name, confidence, one.evidence, REMEDIES[one.name], gain, _prove(one.name, facts, command, record))
+    return Cause(one.name, confidence, one.evidence, REMEDIES[one.name], gain, prove)
 
 
 def _none(facts: Facts, command: str) -> Cause:
@@ -68,7 +82,7 @@ def _none(facts: Facts, command: str) -> Cause:
     burst = facts.burst
     if burst is not None and burst.cpu_ms is not None and burst.cpu_ms < 0.3 * burst.alone_ms:
         waits_ms = burst.alone_ms - burst.cpu_ms - (burst.floor_ms or 0.0)
-        if waits_ms >= rules.NORMAL_MS:
+        if waits_ms >= NORMAL_MS:
             evidence.append(
                 f"{waits_ms:,.1f} ms of that it waits without computing, for every request by itself: "
                 "a sleep, or a call of another service"
@@ -76,8 +90,11 @@ def _none(facts: Facts, command: str) -> Cause:
     return Cause(NONE, LIKELY, tuple(evidence), REMEDIES[NONE], Gain(0.0, 0.0), command)
 
 
-def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
-    """The command that tests a cause. Without a file of the result it is the run itself with ``--confirm``."""
+def _prove(name: str, facts: Facts, command: str, record: str | None, testable: bool) -> str:
+    """The command that tests a cause. Without a file of the result it is the run itself with ``--confirm``.
+
+    For a cause that cannot be changed from here it is the run once more, to compare after the remedy.
+    """
     words = shlex.split(command)
     record = record or _option(words, "--output")
     if name in ("capacity", "serial") and facts.load.offered_per_s is not None and "--rate" in words[:-1]:
@@ -85,6 +102,8 @@ def _prove(name: str, facts: Facts, command: str, record: str | None) -> str:
         again = _without_files(words)
         again[again.index("--rate") + 1] = half
         return shlex.join(again)
+    if not testable:
+        return shlex.join(word for word in _without_files(words) if word != "--confirm")
     if record is not None:
         return f"python -m bench explain {shlex.quote(record)} --confirm"
     return shlex.join([*words, *([] if "--confirm" in words else ["--confirm"])])

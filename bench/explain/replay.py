@@ -88,7 +88,10 @@ def layout_of(works: Sequence[ModelWork]) -> Layout:
     if one.padding:
         raise NoForecast("the model pads inputs to one length, and the lengths of requests are not in the record")
     if one.choices.inline:
-        raise NoForecast("the model runs on the event loop of the server, which is not simulated")
+        raise NoForecast(
+            "the model runs on the event loop, where requests wait in sockets and no stage counts that: start "
+            "the server with --inline-below-us 0, and measure again"
+        )
     return Layout(
         instances=one.instances,
         threads=one.threads // one.instances,

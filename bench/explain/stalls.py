@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..load.measurements import Outcome
+from ..observe.timeline import Pause
 from .stages import Account
 
 Columns = dict[str, NDArray[np.int64]]
@@ -16,6 +18,7 @@ MIN_STALL_MS = 50.0
 OF_TYPICAL = 4.0
 """A stall is this many times as long as a typical request."""
 MIN_WAITING = 2
+OF_STALL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Stalls:
     """``count`` stalls of ``longest_ms`` at most, ``total_ms`` in all.
 
     ``tail_share``: the share of the requests around p99 that waited in a stall. ``of_long``: the share of the stalls
-    in which a request with a long input was in flight, so that it may be the reason.
+    in which a request with a long input was in flight, so that it may be the reason. ``of_gc``, ``of_loop``: the number
+    of them in which the server told of a pause by its garbage collector, or by its event loop.
     """
 
     count: int
@@ -31,6 +35,8 @@ class Stalls:
     total_ms: float
     tail_share: float
     of_long: float
+    of_gc: int = 0
+    of_loop: int = 0
 
 
 def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -53,8 +59,15 @@ def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[
     return found
 
 
-def find(window: Columns, account: Account, tail: NDArray[np.intp], long: AbstractSet[int]) -> Stalls | None:
-    """The stalls of the measured rows; None without any. ``tail``: indices into the account; ``long``: payloads."""
+def find(
+    window: Columns,
+    account: Account,
+    tail: NDArray[np.intp],
+    long: AbstractSet[int],
+    pauses: Sequence[Pause] = (),
+) -> Stalls | None:
+    """The stalls of the measured rows; None without any. ``tail``: indices into the account; ``long``: payloads;
+    ``pauses``: those that the server told."""
     begin, end = window["due_ns"], window["last_byte_ns"]
     found = spans(begin, end)
     if not found:
@@ -71,4 +84,15 @@ def find(window: Columns, account: Account, tail: NDArray[np.intp], long: Abstra
         float(lengths_ms.sum()),
         float(np.mean(touched)) if touched else 0.0,
         float(np.mean(with_long)),
+        of_gc=_during(found, [one for one in pauses if one.kind == "gc"]),
+        of_loop=_during(found, [one for one in pauses if one.kind == "loop"]),
     )
+
+
+def _during(found: Sequence[tuple[int, int]], pauses: Sequence[Pause]) -> int:
+    """The stalls of which a pause fills half."""
+    count = 0
+    for low_ns, high_ns in found:
+        shared_s = [min(high_ns / 1e9, p.end_s) - max(low_ns / 1e9, p.end_s - p.lasted_s) for p in pauses]
+        count += max(shared_s, default=0.0) >= OF_STALL * (high_ns - low_ns) / 1e9
+    return count

@@ -35,7 +35,7 @@ class Cause:
     """One cause of a run's latency.
 
     ``name``: of ``NAMES``; ``confidence``: of ``CONFIDENCES``. ``evidence``: sentences. ``do``: the remedy, in one
-    sentence. ``prove``: the command that tests the cause.
+    sentence. ``prove``: the command that tests the cause, or the run once more, to compare after the remedy.
     """
 
     name: str
@@ -44,6 +44,11 @@ class Cause:
     do: str
     gain: Gain
     prove: str
+
+    @property
+    def prove_label(self) -> str:
+        """The word before the command: ``again`` where it only shows what a remedy has changed."""
+        return "prove" if "--confirm" in self.prove or self.name in ("capacity", "serial") else "again"
 
 
 @dataclass(frozen=True, slots=True)

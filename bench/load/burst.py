@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ..errors import Unusable
 from .connection import Clock
 from .exchange import Answer, Line, exchange
 from .target import Target
@@ -138,6 +139,20 @@ def probe(
         return None
     finally:
         prober.close()
+
+
+def one_by_one(target: Target, wire: Wire, count: int, timeout_s: float) -> list[float]:
+    """The latencies of the first requests to a server, in ms, one after another. Raises Unusable if one fails."""
+    prober = Prober(target, timeout_s)
+    try:
+        answers = [prober.send([wire.numbered(number)])[0] for number in range(count)]
+    except OSError as error:
+        raise Unusable(f"{target.root} does not answer: {error}") from error
+    finally:
+        prober.close()
+    if not all(one.ok for one in answers):
+        raise Unusable(f"{target.root} answers a request with {answers[-1].status}")
+    return [one.ms for one in answers]
 
 
 def _probe(

@@ -30,7 +30,8 @@ class Choices:
 
     ``max_batch_size`` rows at most run together, and wait ``max_queue_delay_ms`` for others while an instance is idle.
     A request with a longer predicted wait than ``max_queue_ms`` is refused. ``inline``: runs take place on the event
-    loop. ``contention``: the time of a run while all instances run, over its time alone.
+    loop. ``contention``: the time of a run while all instances run, over its time alone. ``shared``: the model takes
+    turns with others on its device.
     """
 
     max_batch_size: int
@@ -38,6 +39,7 @@ class Choices:
     max_queue_ms: float
     inline: bool
     contention: float
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class ModelWork:
     ``seconds``: time between the scrapes. ``busy``: mean number of instances that computed, None where the server does
     not report it. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 without padding.
     ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``. ``choices``: None where the server does
-    not report them, as for a step.
+    not report them, as for a step. ``cpu_share``: CPU time of the threads of runs, over the time of the runs; None if
+    unknown.
     """
 
     model: str
@@ -65,6 +68,7 @@ class ModelWork:
     costs: tuple[Cost, ...]
     stages_ms: dict[str, float]
     choices: Choices | None = None
+    cpu_share: float | None = None
 
     @property
     def name(self) -> str:
@@ -128,6 +132,7 @@ def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -
     reports_busy = _value(last, f"{prefix}run_seconds_total", key) is not None
     instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
     requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
+    wall_s = grown.of("run_cpu_wall_seconds_total")
     return ModelWork(
         *key,
         seconds=seconds,
@@ -144,6 +149,7 @@ def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -
         if requests
         else {},
         choices=_choices(last, key) if not key[2] else None,
+        cpu_share=grown.of("run_cpu_seconds_total") / wall_s if wall_s > 0 else None,
     )
 
 
@@ -153,7 +159,8 @@ def _choices(last: Samples, key: Key) -> Choices | None:
     if any(value is None for value in found):
         return None
     rows, delay_s, wait_s, inline, contention = (value or 0.0 for value in found)
-    return Choices(int(rows), delay_s * 1e3, wait_s * 1e3, bool(inline), contention)
+    shared = _value(last, MODEL + "device_shared", key)
+    return Choices(int(rows), delay_s * 1e3, wait_s * 1e3, bool(inline), contention, bool(shared))
 
 
 def _costs(last: Samples, name: str, key: Key) -> tuple[Cost, ...]:

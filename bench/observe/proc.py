@@ -57,6 +57,7 @@ class ServerFiles:
             **self._stats(),
             **self._threads.read(self.pids),
             **self._loop_delay(),
+            **_allowed_cores(self.pids[0], self._root),
             **self._control_groups(),
             **_pressure(self._root / "proc/pressure/cpu"),
             **_cores(self._root),
@@ -115,6 +116,18 @@ def _own_pages(path: Path) -> dict[str, float]:
         return {"own_pages": max(resident - shared, 0.0)}
     except (OSError, ValueError):
         return {"own_pages": 0.0}
+
+
+def _allowed_cores(pid: int, root: Path) -> dict[str, float]:
+    """The number of cores on which a process may run, from ``Cpus_allowed`` (a bit mask), of those that are online."""
+    try:
+        lines = (root / "proc" / str(pid) / "status").read_text().splitlines()
+        mask = next(line.partition(":")[2] for line in lines if line.startswith("Cpus_allowed:"))
+        allowed = int(mask.strip().replace(",", ""), 16)
+        online = [int(name.removeprefix("cpu")) for name in core_ticks(root) if name != "cpu"]
+        return {"allowed_cores": float(sum(allowed >> core & 1 for core in online))}
+    except (OSError, ValueError, StopIteration):
+        return {}
 
 
 def network(loopback: bool) -> dict[str, float]:

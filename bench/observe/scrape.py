@@ -46,7 +46,8 @@ WANTED = (
     *("slipway_cores", "slipway_step_batch_rows_sum", "slipway_step_batch_rows_count", "slipway_step_seconds_sum"),
     *("slipway_step_seconds_count", "slipway_step_run_seconds_total", "slipway_step_cost_seconds"),
     *("slipway_max_batch_size", "slipway_max_queue_delay_seconds", "slipway_max_queue_seconds"),
-    *("slipway_inline", "slipway_contention_ratio"),
+    *("slipway_inline", "slipway_contention_ratio", "slipway_device_shared", "slipway_run_cpu", "slipway_last_pause"),
+    *("slipway_step_run_cpu", "slipway_accepted_connections_total", "slipway_slowdowns"),
     *("slipway_step_instances", "slipway_step_compute_threads", "slipway_step_padded_positions_total"),
 )
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -142,7 +143,7 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bo
         scrape_ns, text = client.get("/metrics")
         if text is not None:
             lines = [line for line in text.splitlines() if line.startswith(WANTED)]
-            seen |= {"scrape_ns": scrape_ns, "metrics": "\n".join(lines) + "\n"}
+            seen |= {"scrape_ns": scrape_ns, "wall_s": time.time(), "metrics": "\n".join(lines) + "\n"}
     return seen
 
 

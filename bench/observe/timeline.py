@@ -16,6 +16,7 @@ from .scrape import Scraped
 NS_PER_S = 1e9
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
+ACCEPTED = "slipway_accepted_connections_total"
 Span = tuple[float, float]
 """Begin and end in seconds after the start of the load. Each repeat of a run has one measured span."""
 
@@ -56,7 +57,8 @@ class Totals:
     """Growth of the server's counters from the first to the last scrape of each measured span, over all its clients.
 
     ``seconds``: time between those scrapes. ``request_seconds``: summed over requests. ``send_seconds``: the part of it
-    in the stage ``send``, which ends after the headers of a response are written.
+    in the stage ``send``, which ends after the headers of a response are written. ``connections``: accepted; None where
+    the server does not count them.
     """
 
     seconds: float
@@ -65,6 +67,17 @@ class Totals:
     send_seconds: float
     runs: float
     rows: float
+    connections: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause of 10 ms or more that the server told: ``gc`` (its garbage collector) or ``loop`` (its event loop was
+    late). ``end_s``: seconds after the start of the load. ``lasted_s``: its length."""
+
+    kind: str
+    end_s: float
+    lasted_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class ServerTimeline:
     the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
     figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
     server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if unknown.
+    ``pauses``: the newest one of each kind at each scrape. ``slows``: it slows its stages down on request.
+    ``allowed_cores``: cores on which its main process may run; None if unknown.
     """
 
     pid: int | None
@@ -90,6 +105,9 @@ class ServerTimeline:
     works: tuple[ModelWork, ...] = ()
     cores: float | None = None
     quota_cores: float | None = None
+    pauses: tuple[Pause, ...] = ()
+    slows: bool = False
+    allowed_cores: float | None = None
 
     def values(self, name: str, spans: Sequence[Span]) -> list[float]:
         """The known values of a series in those spans; empty where the series is missing."""
@@ -127,7 +145,22 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
         works=model_work.build(ends),
         cores=_sum(last, "slipway_cores"),
         quota_cores=next((look["quota_cores"] for look in reversed(looks) if "quota_cores" in look), None),
+        pauses=_pauses(looks, t_s, samples),
+        slows=bool(_sum(last, "slipway_slowdowns")),
+        allowed_cores=next((look["allowed_cores"] for look in reversed(looks) if "allowed_cores" in look), None),
     )
+
+
+def _pauses(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float], samples: Sequence[Samples]) -> tuple[Pause, ...]:
+    """Every pause that a scrape showed, once. Server and scraper read the time of day, which they share."""
+    found: dict[tuple[str, float], Pause] = {}
+    for look, at_s, sample in zip(looks, t_s, samples, strict=True):
+        lengths = dict(sample.get("slipway_last_pause_seconds", ()))
+        for labels, end_s in sample.get("slipway_last_pause_timestamp_seconds", ()):
+            kind = dict(labels).get("kind", "")
+            if labels in lengths and "wall_s" in look:
+                found.setdefault((kind, end_s), Pause(kind, at_s - (look["wall_s"] - end_s), lengths[labels]))
+    return tuple(found.values())
 
 
 Values = tuple[float | None, ...]
@@ -272,4 +305,5 @@ def _totals(ends: Sequence[Ends]) -> Totals | None:
         send_seconds=grown("slipway_stage_seconds_sum", "send"),
         runs=grown("slipway_batch_rows_count"),
         rows=grown("slipway_batch_rows_sum"),
+        connections=grown(ACCEPTED) if ACCEPTED in ends[0][0][1] else None,
     )

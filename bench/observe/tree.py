@@ -26,13 +26,11 @@ def listeners(port: int) -> tuple[int, ...]:
 
 
 def strangers(port: int, own: Iterable[int]) -> int:
-    """Connections to the port from processes of this machine other than ``own``, which are another client's."""
+    """Open connections at the port whose other end is no socket of ``own``: another client's, of any machine."""
     mine = set(own)
-    return sum(
-        one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED and one.pid not in mine
-        for one in psutil.net_connections("tcp")
-        if one.raddr and one.pid
-    )
+    found = [one for one in psutil.net_connections("tcp") if one.raddr and one.status == psutil.CONN_ESTABLISHED]
+    ours = {one.laddr for one in found if one.pid in mine and one.raddr.port == port}
+    return sum(one.laddr.port == port and one.raddr not in ours for one in found)
 
 
 def roots(pids: Iterable[int]) -> tuple[int, ...]:
@@ -75,6 +73,14 @@ def generators(parent: int) -> tuple[int, ...]:
     except psutil.Error:
         pass
     return tuple(sorted(found))
+
+
+def processes(port: int) -> tuple[int, ...]:
+    """All processes of the server that listens on a port of this machine, the one that listens first; empty if none
+    can be seen."""
+    found = listeners(port)
+    everything = with_children((*roots(found), *found))
+    return (*found[:1], *(pid for pid in everything if pid not in found[:1]))
 
 
 class Threads:

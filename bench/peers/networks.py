@@ -14,10 +14,10 @@ WIDTH = 64
 """Inputs of a row, float32; both networks have three outputs."""
 
 
-def perceptron(path: Path) -> None:
+def perceptron(path: Path, hidden: int = 128) -> None:
     """Write 64 -> 128 -> 128 -> 3, about 10 us a run: a benchmark of it measures the server."""
     nodes, weights = [], []
-    sizes = (WIDTH, 128, 128, 3)
+    sizes = (WIDTH, hidden, hidden, 3)
     name = "x"
     for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         last = index == len(sizes) - 2

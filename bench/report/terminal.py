@@ -198,7 +198,7 @@ def verdict_of(found: Verdict) -> RenderableType:
     grid.add_row("do", Text(first.do))
     if first.name != verdict.NONE:
         grid.add_row("gain", Text(verdict.gain_in_words(first.gain)))
-        grid.add_row("prove", Text(first.prove))
+        grid.add_row(first.prove_label, Text(first.prove))
     lines: list[RenderableType] = [head, grid]
     also = Table.grid(padding=(0, 2))
     also.add_column(min_width=len("because"))

@@ -47,7 +47,7 @@ def verdict(found: Verdict) -> str:
         rows.append(("gain", gain_in_words(first.gain)))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     if first.name != NONE:
-        items += f"<dt>prove</dt><dd><code>{_unbroken(first.prove)}</code></dd>"
+        items += f"<dt>{first.prove_label}</dt><dd><code>{_unbroken(first.prove)}</code></dd>"
     also = "".join(f"<li>{escape(sentence(one))}</li>" for one in others)
     return (
         f'<h1>{escape(TITLES[first.name])} <span class="confidence {first.confidence}">{state}</span></h1>'

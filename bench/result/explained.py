@@ -22,7 +22,7 @@ def verdict_of(record: RunRecord, columns: Columns, window: Columns, path: str |
     """The verdict on a load. ``path``: of the record's file, for the commands that prove a cause."""
     observed = observations_of(record, window)
     known = facts.gather(columns, window, observed, _load(record), record.burst, record.throughput.goodput_per_s)
-    return judgement.judge(known, record.command, path)
+    return judgement.judge(known, record.command, path, record.testable)
 
 
 def _load(record: RunRecord) -> facts.Load:
@@ -55,6 +55,7 @@ def observations_of(record: RunRecord, window: Columns) -> Observations:
     """What the explanation of a load is drawn from."""
     timeline, limits = record.host, record.calibration
     on_this_machine = timeline is not None and timeline.pid is not None
+    cores = timeline.allowed_cores if timeline is not None else None
     loopback = None
     if limits is not None and limits.transfer_us is not None:
         loopback = Loopback(limits.body_bytes, limits.transfer_us)
@@ -62,7 +63,7 @@ def observations_of(record: RunRecord, window: Columns) -> Observations:
         window,
         stretches=record.window.stretches,
         request_bytes=float(record.load.payload.bytes),
-        cores=float(record.env.cores) if on_this_machine else None,
+        cores=(cores or float(record.env.cores)) if on_this_machine else None,
         timeline=timeline,
         seed=record.load.seed,
         loopback=loopback,

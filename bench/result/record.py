@@ -211,7 +211,8 @@ class RunRecord:
 
     ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
     the load. ``link`` and ``memory``: their bandwidth, if it is known. ``client`` and ``verdict``:
-    None in an older record. ``burst``: the burst probe, if one was made. ``raw``: the name of the file with the rows.
+    None in an older record. ``burst``: the burst probe, if one was made. ``testable``: names of the
+    causes that an experiment on this server can test; None if that is unknown. ``raw``: the file with the rows.
     """
 
     id: str
@@ -242,6 +243,7 @@ class RunRecord:
     client: ClientRecord | None = None
     burst: Burst | None = None
     verdict: Verdict | None = None
+    testable: tuple[str, ...] | None = None
     raw: str | None = None
     schema: str = field(default=SCHEMA)
 

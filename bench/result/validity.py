@@ -15,6 +15,8 @@ from ..load.server_timing import MISSING
 from .statistics import order_statistic, percentile_name
 
 MIN_SCHEDULE_KEPT = 0.99
+EDGE_SHARE, EDGE_REQUESTS = 0.05, 5
+"""The requests at each end of a run whose medians tell how much longer it took than it should."""
 MAX_LAG_MS = 0.25
 MAX_LAG_SHARE = 0.10
 """A percentile is refused if the generator was late by more than both, for the requests around it."""
@@ -88,7 +90,8 @@ def judge(
     kept = schedule_kept(raw, columns, from_ns) if len(raw.scheduled_ns) else None
     lags_ms, wide = _lags(columns, quantiles)
     of_generator = _generator_reasons(raw, is_open=bool(len(raw.scheduled_ns)))
-    fatal = [*_schedule_reasons(kept, columns, raw.cap_hits), *of_generator, *_answer_reasons(columns)]
+    of_schedule, refused = _schedule_reasons(kept, columns, raw.cap_hits)
+    fatal = [*of_schedule, *of_generator, *_answer_reasons(columns)]
     late = [
         f"the generator was late by {lags_ms[name]:.2f} ms for the requests around {name}: other programs use this "
         "machine, or the rate is too high for it"
@@ -103,7 +106,7 @@ def judge(
         generator_cpu=raw.generator_cpu,
         peak_in_flight=raw.peak_in_flight,
         cap_hits=raw.cap_hits,
-        generator_bound=bool(late) or bool(of_generator),
+        generator_bound=bool(late) or bool(of_generator) or (bool(of_schedule) and not refused),
         fatal=bool(fatal),
         wide=wide,
         lags_ms=lags_ms,
@@ -121,9 +124,14 @@ def schedule_kept(raw: RawRun, columns: dict[str, NDArray[np.int64]], from_ns: i
     expected = int((raw.scheduled_ns >= from_ns).sum()) if not raw.interrupted else len(due_ns)
     if not sent.any() or not expected:
         return 0.0
-    due_span = int(due_ns.max() - due_ns.min())
-    send_span = int(send_ns[sent].max() - send_ns[sent].min())
-    stretched = due_span / send_span if send_span > due_span else 1.0
+    # Of the first and the last requests, not of single ones: one late request of a short run stretches no schedule.
+    sent_at = np.flatnonzero(sent)
+    some = max(int(EDGE_SHARE * len(sent_at)), EDGE_REQUESTS)
+    first, last = sent_at[:some], sent_at[-some:]
+    # When the generator reached them: a wait for a connection is the server's.
+    spans = (float(np.median(at[last]) - np.median(at[first])) for at in (due_ns, columns["picked_ns"]))
+    due_span, picked_span = spans
+    stretched = due_span / picked_span if picked_span > due_span else 1.0
     return float(sent.sum()) / expected * stretched
 
 
@@ -147,16 +155,21 @@ def _lags(
     return lags_ms, tuple(wide)
 
 
-def _schedule_reasons(kept: float | None, columns: dict[str, NDArray[np.int64]], cap_hits: int) -> list[str]:
+def _schedule_reasons(
+    kept: float | None, columns: dict[str, NDArray[np.int64]], cap_hits: int
+) -> tuple[list[str], bool]:
+    """The reasons against the schedule, and whether they lie with a server that refused connections."""
     if kept is None or kept >= MIN_SCHEDULE_KEPT or cap_hits:
-        return []  # with all connections in use, the server is late and not the generator
+        return [], False  # with all connections in use, the server is late and not the generator
     refused = int(((columns["send_ns"] == MISSING) & (columns["outcome"] == Outcome.CONNECTION)).sum())
     if kept + refused / max(len(columns["send_ns"]), 1) >= MIN_SCHEDULE_KEPT:
         # The generator was in time, and the server refused its connections.
         return [
             f"the server refused a connection for {refused:,} of {len(columns['send_ns']):,} requests: see the errors"
-        ]
-    return [f"the schedule was not kept: {kept:.1%} of the intended rate was sent, {MIN_SCHEDULE_KEPT:.0%} is needed"]
+        ], True
+    return [
+        f"the schedule was not kept: {kept:.1%} of the intended rate was sent, {MIN_SCHEDULE_KEPT:.0%} is needed"
+    ], False
 
 
 def _generator_reasons(raw: RawRun, *, is_open: bool) -> list[str]:

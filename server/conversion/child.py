@@ -13,9 +13,8 @@ from ..codecs import media
 from ..errors import BodyTooLarge, SlipwayError
 from ..ragged import OBJECT_BYTES, held_bytes
 from ..request import Payload
+from ..system import orphans
 from .message import Closed, receive, send
-
-PR_SET_PDEATHSIG = 1
 
 KEPT = 8
 """The share of the memory of a conversion that its result may have is one divided by this."""
@@ -24,7 +23,7 @@ KEPT = 8
 def main(descriptor: int) -> int:
     """Serve the socket at this descriptor until the server closes it. Returns the exit code."""
     system = ctypes.CDLL(None, use_errno=True)
-    system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    orphans.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server closes the socket
     end = socket.socket(fileno=descriptor)
     gc.disable()  # millions of numbers and lists are freed by their counts; looking through them takes seconds

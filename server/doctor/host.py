@@ -14,6 +14,7 @@ from ..errors import BadSetting
 from ..settings.options import Settings, flag, variable
 from ..system import cgroup
 from ..system.cores import available_cores
+from ..system.listening import listen
 from ..system.memory import Budget
 from .findings import Finding, ok, stop, warn
 
@@ -94,8 +95,6 @@ def places(root: Path) -> Iterator[Finding]:
 def port(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Whether the port is in the range that the platform allows, and free to listen on."""
     yield from _within_range(settings.port, environ)
-    from ..launch import listen  # the whole server: only now needed
-
     try:
         with listen(settings.host, settings.port, 1):
             yield ok("port", f"{settings.host}:{settings.port} is free")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as InPath
@@ -13,15 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.routing import BaseRoute
 
 from ..errors import Forbidden
-from ..models import LoadOptions, Models
-from ..models.names import shown
-from ..models.probation import Probation
-from ..models.traffic import Arm, Canary, Rules, Shadow
-from ..models.versions import State, Version, Versions
+from ..models import Models
+from ..models.changes import Changes
+from ..models.description import Description, describe, merge
+from ..models.versions import State
 from ..protocols.guard import Guard
 from ..protocols.listing import IN_A_TURN
 from ..request import Head
-from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Injected, Slowdown
+from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Slowdown
 from .error_document import ERRORS
 
 Name = Annotated[str, InPath(description="The model's name")]
@@ -84,7 +83,7 @@ class ShadowBody(Strict):
 class SlowdownBody(Strict):
     """Extra time in one stage of every request, for some seconds."""
 
-    stage: str = Field(description="decode, queue_timer, compute, scatter or encode")
+    stage: str = Field(description="decode, queue_timer, compute, scatter or encode; gc: no garbage collection")
     extra_us: int = Field(ge=-MAX_EXTRA_US, le=MAX_EXTRA_US, description="below 0: a shorter queue_timer")
     seconds: float = Field(default=30.0, gt=0, le=MAX_SECONDS, description="then the stage is as it was")
 
@@ -162,8 +161,41 @@ class ModelDocument(BaseModel):
 
 MODELS = TypeAdapter(list[ModelDocument])
 
+Gather = Callable[[str | None], Awaitable[list[dict[str, Description]]]]
+"""The descriptions of one model, or of all, in each of the other processes of this server, by name."""
 
-def routes(models: Models, guard: Guard) -> list[BaseRoute]:
+
+async def nobody(_name: str | None) -> list[dict[str, Description]]:
+    """There is no other process."""
+    return []
+
+
+class Admin:
+    """The models of this process, how they are changed in all processes, and what the others say of them."""
+
+    def __init__(self, models: Models, changes: Changes, gather: Gather = nobody) -> None:
+        self.models = models
+        self.make = changes.make
+        self._gather = gather
+
+    async def document(self, name: str) -> Any:
+        """A model in all processes. Raises UnknownModel for a name that was never loaded."""
+        ours = describe(self.models, self.models.of(name))
+        return merge(ours, [theirs.get(name) for theirs in await self._gather(name)])
+
+    async def documents(self) -> list[Description]:
+        """All models in all processes."""
+        others = await self._gather(None)
+        documents = []
+        for number, versions in enumerate(self.models.known(), 1):
+            ours = describe(self.models, versions)
+            documents.append(merge(ours, [theirs.get(versions.name) for theirs in others]))
+            if number % IN_A_TURN == 0:
+                await asyncio.sleep(0)
+        return documents
+
+
+def routes(admin: Admin, guard: Guard) -> list[BaseRoute]:
     """All routes under ``/admin``, for requests that pass the guard."""
 
     async def check(request: Request) -> None:
@@ -173,17 +205,17 @@ def routes(models: Models, guard: Guard) -> list[BaseRoute]:
         APIRouter(prefix=prefix, tags=["Admin"], dependencies=[Depends(check)], responses=ERRORS)
         for prefix in ("/admin/models", "/admin")
     )
-    _add_loading(of_models, models)
-    _add_releases(of_models, models)
-    _add_slowdown(of_stages, models.slowdown)
+    _add_loading(of_models, admin)
+    _add_releases(of_models, admin)
+    _add_slowdown(of_stages, admin)
     return [*of_models.routes, *of_stages.routes]
 
 
-def _add_slowdown(routes: APIRouter, slowdown: Slowdown | None) -> None:
+def _add_slowdown(routes: APIRouter, admin: Admin) -> None:
     def switched_on() -> Slowdown:
-        if slowdown is None:
+        if admin.models.slowdown is None:
             raise Forbidden("this server does not slow down its stages on request: start it with --slowdowns")
-        return slowdown
+        return admin.models.slowdown
 
     def document() -> SlowdownDocument:
         now = switched_on().now
@@ -197,146 +229,81 @@ def _add_slowdown(routes: APIRouter, slowdown: Slowdown | None) -> None:
 
     @routes.put("/slowdown", summary="Slow a stage down, to see what its time costs")
     async def slow(body: SlowdownBody) -> SlowdownDocument:
-        switched_on().inject(Injected(body.stage, body.extra_us), body.seconds)
+        await admin.make("slow", stage=body.stage, extra_us=body.extra_us, seconds=body.seconds)
         return document()
 
     @routes.delete("/slowdown", summary="End the slowdown")
     async def end() -> SlowdownDocument:
-        switched_on().end()
+        await admin.make("end_slowdown")
         return document()
 
 
-def _add_loading(routes: APIRouter, models: Models) -> None:
+def _add_loading(routes: APIRouter, admin: Admin) -> None:
     @routes.get("", summary="All models, their versions, labels and comparisons", response_model=list[ModelDocument])
     async def index() -> Response:
-        documents = []
-        for number, versions in enumerate(models.known(), 1):
-            documents.append(_model(models, versions))
-            if number % IN_A_TURN == 0:
-                await asyncio.sleep(0)
+        documents = MODELS.validate_python(await admin.documents())
         return Response(await asyncio.to_thread(MODELS.dump_json, documents), media_type="application/json")
 
-    @routes.post("", summary="Load an artifact; goes on if the client leaves")
-    async def load(body: LoadBody) -> ModelDocument:
-        options = LoadOptions(body.pinned, body.activate, body.retire, body.reload)
-        model = await models.load(Path(body.path), options, name=body.name, version=body.version)
-        return _model(models, models.of(model.name))
+    @routes.post("", summary="Load an artifact; goes on if the client leaves", response_model=ModelDocument)
+    async def load(body: LoadBody) -> Any:
+        return await admin.document(await admin.make("load", **body.model_dump()))
 
-    @routes.get("/{name}", summary="One model")
-    async def model(name: Name) -> ModelDocument:
-        return _model(models, models.of(name))
+    @routes.get("/{name}", summary="One model", response_model=ModelDocument)
+    async def model(name: Name) -> Any:
+        return await admin.document(name)
 
-    @routes.delete("/{name}", summary="Unload all versions; answers when their memory is given back")
-    async def unload(name: Name) -> ModelDocument:
-        await models.unload(name)
-        return _model(models, models.of(name))
-
-    @routes.delete("/{name}/versions/{version}", summary="Unload one version")
-    async def unload_version(name: Name, version: str) -> ModelDocument:
-        await models.unload(name, version)
-        return _model(models, models.of(name))
-
-
-def _add_releases(routes: APIRouter, models: Models) -> None:
-    releases = models.releases
-
-    @routes.put("/{name}/labels/{label}", summary="Point a label at a version")
-    async def label(name: Name, label: str, body: VersionBody) -> ModelDocument:
-        releases.label(name, label, body.version)
-        return _model(models, models.of(name))
-
-    @routes.delete("/{name}/labels/{label}", summary="Remove a label")
-    async def unlabel(name: Name, label: str) -> ModelDocument:
-        releases.unlabel(name, label)
-        return _model(models, models.of(name))
-
-    @routes.post("/{name}/promote", summary="Answer with this version from now on")
-    async def promote(name: Name, body: VersionBody) -> ModelDocument:
-        releases.promote(name, body.version)
-        return _model(models, models.of(name))
-
-    @routes.post("/{name}/rollback", summary="End a comparison, or go back to the version before the last promotion")
-    async def rollback(name: Name) -> ModelDocument:
-        releases.roll_back(name)
-        return _model(models, models.of(name))
-
-    @routes.put("/{name}/canary", summary="Let another version answer a part of the requests")
-    async def canary(name: Name, body: CanaryBody) -> ModelDocument:
-        rules = Rules(body.rules.error_rate, body.rules.latency, body.rules.least)
-        releases.canary(name, body.version, body.percent, rules)
-        return _model(models, models.of(name))
-
-    @routes.put("/{name}/shadow", summary="Copy a part of the requests to another version and compare the answers")
-    async def shadow(name: Name, body: ShadowBody) -> ModelDocument:
-        releases.shadow(name, body.version, body.percent)
-        return _model(models, models.of(name))
-
-
-def _model(models: Models, versions: Versions) -> ModelDocument:
-    current = versions.current()
-    comparison = models.releases.comparison(versions.name)
-    return ModelDocument(
-        name=versions.name,
-        answers=current.version if current is not None else None,
-        versions=[_version(one) for one in versions.rows()],
-        labels=versions.labels,
-        comparison=_comparison(comparison) if comparison is not None else None,
-        probation=_probation(models.releases.probation(versions.name)),
-        switches=[
-            SwitchDocument(
-                at=datetime.datetime.fromtimestamp(one.at_s, datetime.UTC), version=one.version, reason=one.reason
-            )
-            for one in versions.switches
-        ],
+    @routes.delete(
+        "/{name}",
+        summary="Unload all versions; answers when their memory is given back",
+        response_model=ModelDocument,
     )
+    async def unload(name: Name) -> Any:
+        await admin.make("unload", name=name)
+        return await admin.document(name)
+
+    @routes.delete("/{name}/versions/{version}", summary="Unload one version", response_model=ModelDocument)
+    async def unload_version(name: Name, version: str) -> Any:
+        await admin.make("unload", name=name, version=version)
+        return await admin.document(name)
 
 
-def _probation(one: Probation | None) -> ProbationDocument | None:
-    if one is None:
-        return None
-    return ProbationDocument(
-        version=one.model.version,
-        before=one.before_version,
-        left_s=one.left_s,
-        answers=one.answers,
-        can_go_back=one.before is not None,
+def _add_releases(routes: APIRouter, admin: Admin) -> None:
+    @routes.put("/{name}/labels/{label}", summary="Point a label at a version", response_model=ModelDocument)
+    async def label(name: Name, label: str, body: VersionBody) -> Any:
+        await admin.make("label", name=name, label=label, version=body.version)
+        return await admin.document(name)
+
+    @routes.delete("/{name}/labels/{label}", summary="Remove a label", response_model=ModelDocument)
+    async def unlabel(name: Name, label: str) -> Any:
+        await admin.make("unlabel", name=name, label=label)
+        return await admin.document(name)
+
+    @routes.post("/{name}/promote", summary="Answer with this version from now on", response_model=ModelDocument)
+    async def promote(name: Name, body: VersionBody) -> Any:
+        await admin.make("promote", name=name, version=body.version)
+        return await admin.document(name)
+
+    @routes.post(
+        "/{name}/rollback",
+        summary="End a comparison, or go back to the version before the last promotion",
+        response_model=ModelDocument,
     )
+    async def rollback(name: Name) -> Any:
+        await admin.make("roll_back", name=name)
+        return await admin.document(name)
 
-
-def _version(one: Version) -> VersionDocument:
-    return VersionDocument(
-        version=one.version,
-        state=one.state,
-        reason=shown(one.reason),
-        pinned=one.pinned,
-        path=shown(str(one.found.path)),
-        memory_bytes=one.bytes if one.model is not None else 0,
-        load_seconds=one.model.metrics.load_seconds if one.model is not None else 0.0,
-        independent_rows=one.model is not None and one.model.independent,
-        batching_reason=one.model.batching_reason if one.model is not None else "",
+    @routes.put(
+        "/{name}/canary", summary="Let another version answer a part of the requests", response_model=ModelDocument
     )
+    async def canary(name: Name, body: CanaryBody) -> Any:
+        await admin.make("canary", name=name, version=body.version, percent=body.percent, **body.rules.model_dump())
+        return await admin.document(name)
 
-
-def _comparison(comparison: Canary | Shadow) -> ComparisonDocument:
-    if isinstance(comparison, Canary):
-        return ComparisonDocument(
-            kind="canary",
-            percent=comparison.percent,
-            stable=_arm(comparison.stable),
-            other=_arm(comparison.candidate),
-        )
-    gap = comparison.largest_difference
-    return ComparisonDocument(
-        kind="shadow",
-        percent=comparison.percent,
-        stable=_arm(comparison.stable),
-        other=_arm(comparison.shadow),
-        outcomes=dict(comparison.outcomes),
-        largest_difference=gap if gap != float("inf") else None,
+    @routes.put(
+        "/{name}/shadow",
+        summary="Copy a part of the requests to another version and compare the answers",
+        response_model=ModelDocument,
     )
-
-
-def _arm(arm: Arm) -> ArmDocument:
-    return ArmDocument(
-        version=arm.model.version, answers=arm.answers, faults=arm.faults, p95_ms=round(arm.p95_ns / 1e6, 3)
-    )
+    async def shadow(name: Name, body: ShadowBody) -> Any:
+        await admin.make("shadow", name=name, version=body.version, percent=body.percent)
+        return await admin.document(name)

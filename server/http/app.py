@@ -17,7 +17,6 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import MalformedInput, SlipwayError
-from ..models import Models
 from ..protocols import NO_HEADERS, Route
 from ..protocols.failure import body_of, request_id, send_failure
 from ..protocols.guard import Guard
@@ -25,6 +24,7 @@ from ..protocols.open_inference.absent import absent
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
+from .admin import Admin
 from .error_document import ERRORS
 from .limits import body_too_large
 
@@ -41,12 +41,12 @@ def build(
     routes: Iterable[Route],
     version: str,
     max_body_bytes: int,
-    models: Models | None = None,
+    administration: Admin | None = None,
     guard: Guard | None = None,
 ) -> FastAPI:
     """All routes as a FastAPI application, with the handlers of the hot path.
 
-    ``models``: those of the admin API, which ``guard`` protects; without a guard there is no admin API.
+    ``administration``: of the admin API, which ``guard`` protects; without a guard there is no admin API.
     """
     app = FastAPI(
         title="Slipway",
@@ -76,8 +76,8 @@ def build(
             )
         if "GET" in route.methods:
             app.add_api_route(route.path, _endpoint(route, max_body_bytes), methods=["HEAD"], include_in_schema=False)
-    if models is not None and guard is not None:
-        app.router.routes += admin.routes(models, guard)  # an included router does not show its methods
+    if administration is not None and guard is not None:
+        app.router.routes += admin.routes(administration, guard)  # an included router does not show its methods
     app.add_exception_handler(SlipwayError, _our_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

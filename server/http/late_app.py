@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from ..models import Models
+from ..models.changes import Changes
 from ..protocols import Route
 from ..protocols.guard import Guard
+
+if TYPE_CHECKING:
+    from .admin import Gather
 
 
 class LateApp:
@@ -17,12 +22,22 @@ class LateApp:
     """
 
     def __init__(
-        self, routes: list[Route], version: str, max_body_bytes: int, models: Models, guard: Guard | None
+        self,
+        routes: list[Route],
+        version: str,
+        max_body_bytes: int,
+        models: Models,
+        changes: Changes,
+        guard: Guard | None,
+        gather: Gather | None = None,
     ) -> None:
-        """``models``: those that the admin API changes. ``guard``: protects it; None: there is no admin API."""
+        """``changes``: those of ``models``, which the admin API makes. ``guard``: protects it; None: there is no admin
+        API. ``gather``: asks the other processes of this server how they see the models; None: there is none."""
         self._routes = routes
         self._version = version
         self._models = models
+        self._changes = changes
+        self._gather = gather
         self._guard = guard
         self._max_body_bytes = max_body_bytes
         self._app: asyncio.Future[Callable[..., Awaitable[None]]] | None = None
@@ -34,6 +49,8 @@ class LateApp:
         await app(scope, receive, send)
 
     def _build(self) -> Callable[..., Awaitable[None]]:
+        from .admin import Admin, nobody
         from .app import build
 
-        return build(self._routes, self._version, self._max_body_bytes, self._models, self._guard)
+        administration = Admin(self._models, self._changes, self._gather or nobody)
+        return build(self._routes, self._version, self._max_body_bytes, administration, self._guard)

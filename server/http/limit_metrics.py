@@ -28,5 +28,8 @@ class LimitFamilies:
         )
         yield GaugeMetricFamily("slipway_connections", "Open connections", value=len(self.connections))
         yield CounterMetricFamily(
+            "slipway_accepted_connections", "Connections that were accepted", value=self.connections.accepted
+        )
+        yield CounterMetricFamily(
             "slipway_refused_connections", "Connections refused at the limit", value=self.connections.refused
         )

@@ -183,6 +183,7 @@ class Connections:
     def __init__(self, limit: int = 4_096) -> None:
         self.limit = limit
         self.refused = 0
+        self.accepted = 0
         self._open: OrderedDict[Connection, None] = OrderedDict()  # in the order in which they are examined
 
     def __len__(self) -> int:
@@ -194,6 +195,7 @@ class Connections:
             self.refused += 1
             return False
         self._open[new] = None
+        self.accepted += 1
         return True
 
     def leave(self, one: Connection) -> None:

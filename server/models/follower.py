@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..artifact import NO_OVERRIDES, Overrides
 from ..errors import SlipwayError, UnknownModel
 from ..settings.options import Settings
 from . import repository
@@ -45,13 +47,15 @@ class Follower:
         if default and default not in names:
             raise UnknownModel(f"--default-model names {default!r}, which is not loaded; loaded: {', '.join(names)}")
 
-    async def load_newest(self, name: str) -> None:
+    async def load_newest(self, name: str, overrides: Overrides = NO_OVERRIDES) -> None:
         """Load the versions of one model that are new or changed on disk, and retire the versions that they replace.
 
-        Does nothing where no version is new. Raises UnknownModel when the folder has no such model, and the errors of
+        ``overrides`` hold until the model is loaded without them, or changes on disk. Does nothing where no version is
+        new. Raises UnknownModel when the folder has no such model, and the errors of
         the load.
         """
-        wanted = [one for one in self._wanted(await self._scan()) if one.name == name]
+        newest = [one for one in self._wanted(await self._scan()) if one.name == name]
+        wanted = [replace(one, overrides=overrides) for one in newest]
         if not wanted:
             raise UnknownModel(f"the model folder of this server has no model {name!r}: copy it there first")
         for found in wanted:
@@ -106,6 +110,15 @@ class Follower:
             except Exception:
                 log.exception("polling the model folder failed path=%s; retrying", self._root)
 
+    def owns(self, name: str, version: str) -> bool:
+        """Whether a version came from the folder."""
+        return (name, version) in self._mine
+
+    def take_over(self, found: Found) -> None:
+        """Follow a version that came from the folder in another process."""
+        self._mine.add((found.name, found.version))
+        self._settled[found.name, found.version] = found.stamp
+
     async def _try(self, found: Found) -> None:
         try:
             await self._load(found)
@@ -140,14 +153,19 @@ class Follower:
                 if found.version in versions.loading:
                     return False
                 here = versions.known.get(found.version)
-        return here is None or here.state is not State.READY or here.found.stamp != found.stamp
+        if here is None or here.state is not State.READY:
+            return True
+        return (here.found.stamp, here.found.overrides) != (found.stamp, found.overrides)
 
     def _wanted(self, scanned: Iterable[Found]) -> list[Found]:
         """The highest versions of each model, lowest first."""
         by_name: dict[str, list[Found]] = {}
         for one in scanned:
             by_name.setdefault(one.name, []).append(one)
-        return [one for group in by_name.values() for one in group[-self._settings.keep_versions :]]
+        keep = self._settings.keep_versions
+        return [
+            one for group in by_name.values() for one in group[-(keep if group[-1].most is None else group[-1].most) :]
+        ]
 
     async def _scan(self) -> list[Found]:
         return await self._models.loads.run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,13 +51,15 @@ class LoadOptions:
 
     ``pinned``: never evicted. ``activate``: answer by default from now on; False: leave that to the current version;
     None: answer if it is the highest. ``retire``: unload the versions that are not in use any more.
-    ``reload``: replace the same version if it is loaded, instead of refusing.
+    ``reload``: replace the same version if it is loaded, instead of refusing. ``load``: the number of the call that
+    loads it, by which the processes of one server tell a version from the same version loaded again; 0: no call.
     """
 
     pinned: bool = False
     activate: bool | None = None
     retire: bool = False
     reload: bool = False
+    load: int = 0
 
 
 AS_IT_IS = LoadOptions()
@@ -91,11 +93,12 @@ class Models:
         self.loads = LoadThreads(settings.load_timeout_s)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
+        self.last_load = 0
         self.on_change: OnChange = lambda _name, _references: None
         self.on_device_lost: Callable[[str], None] = lambda _reason: None
         self.releases = Releases(
             self.of,
-            self._publish,
+            self.publish,
             probation_s=settings.probation_s,
             rules=Rules(settings.probation_error_rate, settings.probation_latency),
         )
@@ -153,6 +156,21 @@ class Models:
         """The versions of a model that answer, from the lowest to the highest."""
         return [one.version for one in reversed(self.of(name).ready())]
 
+    def version(self, name: str, version: str) -> Version | None:
+        """A version that is in memory and answers; None where there is none."""
+        here = self._versions[name].known.get(version) if name in self._versions else None
+        return here if here is not None and here.state is State.READY else None
+
+    def order(self) -> list[str]:
+        """The names that answer; the first is the default where none is named."""
+        return list(self._current)
+
+    def arrange(self, names: Sequence[str]) -> None:
+        """Bring the names that answer into this order."""
+        ordered = [name for name in names if name in self._current]
+        self._current = {name: self._current[name] for name in dict.fromkeys((*ordered, *self._current))}
+        self._choose_default()
+
     def known(self) -> list[Versions]:
         """Every name that was loaded or should have been, with all its versions."""
         return list(self._versions.values())
@@ -187,7 +205,8 @@ class Models:
         if here is not None and (here.state is State.UNLOADING or (here.state is State.READY and not options.reload)):
             state = "loaded already" if here.state is State.READY else "being unloaded: try again"
             raise AlreadyLoaded(f"version {found.version!r} of model {found.name!r} is {state}")
-        fresh = versions.loading[found.version] = Version(found, options.pinned)
+        fresh = versions.loading[found.version] = Version(found, options.pinned, load=options.load)
+        self.last_load = max(self.last_load, options.load)
         return await self._outlive(self._load(versions, fresh, options))
 
     async def unload(self, name: str, version: str | None = None, reason: str = "it was unloaded") -> None:
@@ -243,7 +262,7 @@ class Models:
         self._metrics.add(model.metrics)
         if options.activate:
             self.releases.promote(found.name, found.version, "loaded to take over")
-        self._publish(versions)
+        self.publish(versions)
         if versions.current() is fresh and current is not None and current.model is not None:
             self.releases.took_over(found.name, model, current.model)
         if replaced is not None and replaced.model is not None:
@@ -313,7 +332,7 @@ class Models:
             if one.model is not None:
                 self.releases.part(versions, one.model, f"version {one.version} is gone: {reason}")
             versions.forget(one.version)
-        self._publish(versions)
+        self.publish(versions)
         for one in gone:
             await self._free(one, reason)
         self._prune(versions)
@@ -327,7 +346,7 @@ class Models:
         one.model, one.state, one.reason = None, State.UNAVAILABLE, reason
         log.info("model unloaded model=%s version=%s reason=%r", one.found.name, one.version, reason)
 
-    def _publish(self, versions: Versions) -> None:
+    def publish(self, versions: Versions) -> None:
         """Bring the look-up dictionaries up to date with the versions of a name."""
         current = versions.current()
         if current is not None and current.model is not None:
@@ -335,10 +354,13 @@ class Models:
         else:
             self._current.pop(versions.name, None)
         self._references[versions.name] = references = versions.references()
+        self._choose_default()
+        self.on_change(versions.name, references)
+
+    def _choose_default(self) -> None:
         self._default = self._current.get(self._settings.default_model)
         if not self._settings.default_model:
             self._default = next(iter(self._current.values()), None)
-        self.on_change(versions.name, references)
 
     def of(self, name: str) -> Versions:
         """All versions of a name, loaded or not. Raises UnknownModel for a name that was never loaded."""

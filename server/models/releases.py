@@ -44,6 +44,8 @@ class Releases:
         self._compared: dict[str, Canary | Shadow] = {}
         self._probations: dict[str, Probation] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.on_verdict: Callable[[str, str], None] = self.conclude
+        """Called with a name and why its canary, or its version on probation, breaks its rules."""
 
     def comparison(self, name: str) -> Canary | Shadow | None:
         """The comparison that runs under a name; None where there is none."""
@@ -84,7 +86,7 @@ class Releases:
     ) -> None:
         """Put a version that took over on probation, by the rules and figures of ``comparison`` if it was between these
         two."""
-        self._end_probation(name)
+        self.end_probation(name)
         if not self._probation_s or model is before:
             return
         rules, remembered = self._rules, None
@@ -115,7 +117,7 @@ class Releases:
             raise MalformedInput(f"model {name!r} cannot be rolled back: no version was promoted over another one")
         target = versions.find(versions.previous)
         before = versions.current()
-        self._end_probation(name)
+        self.end_probation(name)
         versions.chosen, versions.previous = target.version, before.version if before is not None else None
         self._note(versions, target.version, reason)
         self._publish(versions)
@@ -148,7 +150,7 @@ class Releases:
             self.end(versions.name, reason)
         probation = self._probations.get(versions.name)
         if probation is not None and model is probation.model:
-            self._end_probation(versions.name)
+            self.end_probation(versions.name)
         elif probation is not None and model is probation.before:
             probation.before = None
 
@@ -163,14 +165,22 @@ class Releases:
         for name, comparison in list(self._compared.items()):
             verdict = comparison.verdict() if isinstance(comparison, Canary) else None
             if verdict is not None:
-                self.end(name, f"rolled back by its rules: {verdict}")
+                self.on_verdict(name, verdict)
         for name, probation in list(self._probations.items()):
             verdict = probation.verdict()
             if verdict is not None:
-                self._end_probation(name)
-                self._roll_back_worse(self._find(name), probation, verdict)
+                self.on_verdict(name, verdict)
             elif probation.over:
-                self._end_probation(name)
+                self.end_probation(name)
+
+    def conclude(self, name: str, verdict: str) -> None:
+        """Roll back what is judged under a name; nothing happens if nothing is."""
+        probation = self._probations.get(name)
+        if isinstance(self._compared.get(name), Canary):
+            self.end(name, f"rolled back by its rules: {verdict}")
+        elif probation is not None:
+            self.end_probation(name)
+            self._roll_back_worse(self._find(name), probation, verdict)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -194,7 +204,7 @@ class Releases:
         self._note(versions, target.version, f"version {current.version} was rolled back on probation: {verdict}")
         self._publish(versions)
 
-    def _end_probation(self, name: str) -> None:
+    def end_probation(self, name: str) -> None:
         """End a probation."""
         probation = self._probations.pop(name, None)
         if probation is not None:
@@ -209,7 +219,7 @@ class Releases:
 
     def _start(self, name: str, comparison: Canary | Shadow) -> None:
         self._stop(name)
-        self._end_probation(name)  # both would set the watch of the model
+        self.end_probation(name)  # both would set the watch of the model
         versions = self._find(name)
         versions.chosen = comparison.stable.model.version  # a higher version that is loaded now must not take over
         comparison.attach()

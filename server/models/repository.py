@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import artifact as artifacts
-from ..artifact import Artifact, Manifest
-from ..errors import BrokenArtifact, NoSuchArtifact
+from ..artifact import NO_OVERRIDES, Artifact, Manifest, Overrides
+from ..errors import BrokenArtifact, NoSuchArtifact, SlipwayError
+from ..scripts.model_archive import SUFFIX as ARCHIVE
 from ..settings.options import Settings
 from ..tensors import ModelSpec
 from ..wiring import PIPELINE
+from .layouts import archive, mlserver, optimum, triton
+from .layouts.foreign import foreign
 from .names import check_name, check_version, is_valid
 from .script_files import script_artifact, script_in, script_of
 
@@ -33,19 +36,22 @@ ONNX_FILE = "model.onnx"
 
 DIGITS = frozenset("0123456789")
 
-CONFIG = "config.pbtxt"
-BATCH_SIZE = re.compile(r"^[^#\n]*?\bmax_batch_size\s*:\s*(\d+)", re.MULTILINE)
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it."""
+    """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it.
+
+    ``overrides``: of the call that loads it. ``most``: how many of the model's versions are served, the highest; 0:
+    all, None: as the settings say.
+    """
 
     path: Path
     name: str
     version: str
     stamp: Stamp = ()
     given: Path | None = None
+    overrides: Overrides = NO_OVERRIDES
+    most: int | None = None
 
 
 def scan(root: Path, settings: Settings) -> list[Found]:
@@ -57,12 +63,13 @@ def scan(root: Path, settings: Settings) -> list[Found]:
     if is_artifact(root, settings) or not root.is_dir():
         return [_identify(root, settings)]
     found = _versions(root, settings)
+    found += [_packed(path, settings) for path in sorted(root.glob("*" + ARCHIVE)) if NAME.fullmatch(path.name)]
     if not found and script_of(root, settings) is not None:  # a script outside of an empty folder
         return [_identify(root, settings)]
     if not found:
         raise BrokenArtifact(
             f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, a pipeline.json or a script "
-            "(code/inference.py), or be a folder NAME/VERSION/"
+            "(code/inference.py), or be a folder NAME/VERSION/" + _hint(root)
         )
     if settings.name:
         if len({one.name for one in found}) > 1:
@@ -74,14 +81,38 @@ def scan(root: Path, settings: Settings) -> list[Found]:
 def _versions(root: Path, settings: Settings) -> list[Found]:
     """The versions below a folder that is no artifact itself; single folders above them are passed over."""
     children = _folders(root)
+    named = [child for child in children if mlserver.is_settings(child)]
+    found = [_identify(child, settings) for child in named]
+    children = [child for child in children if child not in named]
     models = [root] if any(is_artifact(child, settings) for child in children) else children
-    found = [
-        Found(version, model.name, version.name, stamp(version))
-        for model in models
-        for version in sorted(_folders(model), key=lambda folder: version_key(folder.name))
-        if is_artifact(version, settings)
-    ]
+    found += [one for model in models for one in _versions_of(model, settings)]
     return found or (_versions(children[0], settings) if len(children) == 1 else [])
+
+
+def _versions_of(model: Path, settings: Settings) -> list[Found]:
+    """The versions in a model's folder that may be served, from the lowest to the highest."""
+    folders = {folder.name: folder for folder in _folders(model) if is_artifact(folder, settings)}
+    names, most = triton.wanted(model, sorted(folders, key=version_key))
+    config = stamp(model / triton.CONFIG) if (model / triton.CONFIG).is_file() else ()
+    found = [Found(folders[name], model.name, name, stamp(folders[name]) + config, most=most) for name in names]
+    return [
+        replace(_identify(one.path, settings), given=one.path) if mlserver.is_settings(one.path) else one
+        for one in found
+    ]
+
+
+def _packed(path: Path, settings: Settings) -> Found:
+    """A model archive in a folder of them. One that cannot be read gets the name of its file, and fails at its load."""
+    try:
+        return _identify(path, settings)
+    except SlipwayError:
+        return Found(path, path.stem, "1", stamp(path))
+
+
+def _hint(root: Path) -> str:
+    """What the folder holds instead, or a folder in it; empty where that is not known."""
+    about = foreign(root) or next((found for found in map(foreign, _folders(root)) if found), "")
+    return f"; {about}" if about else ""
 
 
 def identify(path: Path, settings: Settings, name: str = "", version: str = "") -> Found:
@@ -105,11 +136,16 @@ def _identify(path: Path, settings: Settings) -> Found:
     """The name and version of an artifact, by its manifest or its file."""
     if (path / artifacts.MANIFEST).is_file():
         manifest = artifacts.read(path).manifest
+        name, version = manifest.name, manifest.version
+    elif archive.is_archive(path):
+        packed = archive.peek(path)
+        name, version = packed.name, packed.version
     else:
-        manifest = _bare(path, None if path.is_file() else script_of(path, settings)).manifest
-    check_name(manifest.name)
-    check_version(manifest.version)
-    return Found(path, settings.name or manifest.name, manifest.version, stamp(path))
+        manifest = _bare(path, None if path.is_file() else script_of(path, settings), settings).manifest
+        name, version = manifest.name, manifest.version
+    check_name(name)
+    check_version(version)
+    return Found(path, settings.name or name, version, stamp(path))
 
 
 def open_artifact(path: Path, settings: Settings) -> Artifact:
@@ -117,27 +153,49 @@ def open_artifact(path: Path, settings: Settings) -> Artifact:
 
     Raises BrokenArtifact, or NoSuchArtifact when there is nothing at all.
     """
+    if archive.is_archive(path):
+        return archive.open_archive(path, scripts=settings.scripts)
     script = None if path.is_file() else script_of(path, settings)
     if (path / artifacts.MANIFEST).is_file():
         artifact = artifacts.read(path)
         if settings.verify_digests:
             artifacts.verify(artifact)
     else:
-        artifact = _bare(path, script)
-    return replace(artifact, script=script, max_batch_size=_max_batch_size(path))
+        artifact = _bare(path, script, settings)
+    if not path.is_dir() or artifact.manifest.pipeline is not None:
+        return replace(artifact, script=script)
+    return _described(replace(artifact, script=script), path)
+
+
+def _described(artifact: Artifact, path: Path) -> Artifact:
+    """The artifact with what a config.pbtxt says, and with the class names that lie beside the model."""
+    config, labels = triton.config_of(path), artifact.manifest.labels
+    if config is not None:
+        found = triton.config_path(path)
+        labels = labels or triton.labels(config, found.parent if found is not None else path)
+        artifact = replace(artifact, declaration=config.declaration)
+    if not labels and not artifact.declared:
+        labels = optimum.labels(path)
+    return replace(artifact, manifest=replace(artifact.manifest, labels=labels))
 
 
 def open_found(found: Found, settings: Settings) -> Artifact:
     """The artifact, under the name and version that it is served as."""
     artifact = open_artifact(found.path, settings)
-    return replace(artifact, manifest=replace(artifact.manifest, name=found.name, version=found.version))
+    manifest = replace(artifact.manifest, name=found.name, version=found.version)
+    declaration, overrides = artifact.declaration, found.overrides
+    if overrides.max_batch_size:  # the call's own limit counts; that of a model without a batch axis stays
+        declaration = replace(declaration, max_batch_size=declaration.max_batch_size and overrides.max_batch_size)
+    return replace(artifact, manifest=manifest, declaration=declaration, overrides=overrides)
 
 
 def is_artifact(path: Path, settings: Settings) -> bool:
     """Whether a path looks like one artifact, complete or not."""
     if path.is_dir():
-        declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE)) or bool(_onnx_files(path))
-        return declared or script_in(path, settings) is not None
+        declared = any((path / name).is_file() for name in (artifacts.MANIFEST, PIPELINE, mlserver.SETTINGS))
+        if declared or _onnx_files(path) or triton.is_version(path) or archive.is_archive(path):
+            return True
+        return script_in(path, settings) is not None
     return path.is_file()
 
 
@@ -165,21 +223,28 @@ def stamp(path: Path) -> Stamp:
     return tuple(rows)
 
 
-def _bare(path: Path, script: Path | None) -> Artifact:
+def _bare(path: Path, script: Path | None, settings: Settings) -> Artifact:
     if (path / PIPELINE).is_file():
         return artifacts.read_pipeline(path)
+    if mlserver.is_settings(path):
+        return _of_mlserver(path, settings)
+    config = triton.config_of(path) if script is None and path.is_dir() else None
+    if config is not None and (triton.is_version(path) or config.filename or config.platform):
+        return triton.artifact(path, config)
     if path.is_dir() or script is not None:
         files = _onnx_files(path)
         if script is not None and len(files) != 1:
             return script_artifact(path, script)
         if len(files) != 1:
-            found = f"{len(files)} of them" if files else "neither"
-            raise BrokenArtifact(f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}")
+            found = f"{len(files)} of them: pass the path of one" if files else "neither"
+            raise BrokenArtifact(
+                f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}{_hint(path)}"
+            )
         return _onnx_artifact(path, files[0])
     if not path.is_file():
         raise NoSuchArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
     if path.suffix != ".onnx":
-        raise BrokenArtifact(f"{path} is not an .onnx file")
+        raise BrokenArtifact(f"{path} is not an .onnx file{_hint(path.parent)}")
     return _onnx_artifact(path.parent, path)
 
 
@@ -191,22 +256,29 @@ def _onnx_artifact(root: Path, file: Path) -> Artifact:
 def _onnx_files(path: Path) -> list[Path]:
     """The ONNX files of a folder, or of its folder ``onnx/``: ``model.onnx`` alone, where it is among them."""
     for folder in (path, path / ONNX_FOLDER):
-        files = sorted(file for file in folder.glob("*.onnx") if NAME.fullmatch(file.name))
+        files = sorted(file for file in folder.glob("*.onnx") if NAME.fullmatch(file.name) and file.is_file())
         if files:
             return [file for file in files if file.name == ONNX_FILE] or files
     return []
 
 
-def _max_batch_size(path: Path) -> int | None:
-    """What the config.pbtxt of a Triton repository says, in the model's folder or above its version; else None."""
-    for folder in (path, path.parent):
-        try:
-            text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        found = BATCH_SIZE.search(text)
-        return int(found[1]) if found else None
-    return None
+def _of_mlserver(path: Path, settings: Settings) -> Artifact:
+    """The model that a model-settings.json names: an ONNX file, or a folder that the server takes. Raises
+    BrokenArtifact."""
+    said = mlserver.read_settings(path)
+    model = mlserver.model_path(path, said)
+    if model.is_file():
+        made = _onnx_artifact(path, model)
+    elif model != path:
+        made = open_artifact(model, settings)
+    else:
+        files = _onnx_files(path)
+        if len(files) != 1:
+            raise BrokenArtifact(f"{mlserver.SETTINGS} names no parameters.uri, and there are {len(files)} .onnx files")
+        made = _onnx_artifact(path, files[0])
+    return replace(
+        made, manifest=replace(made.manifest, name=said.name, version=said.version), declaration=said.declaration
+    )
 
 
 def _folders(root: Path) -> list[Path]:

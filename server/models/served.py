@@ -39,6 +39,8 @@ class ServedModel:
     ``cache`` belongs to this version alone, so that a new version begins with an empty one.
     ``choose``: set while a part of the requests for the model's name goes to another version.
     ``embedder``: what the routes for embeddings need, of a pipeline that gives vectors for texts.
+    ``begun``: requests that were found for this version and are not submitted yet, since their bodies are read on
+    another thread, and streams of rows that have parts to submit. A drain waits for them.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
     ``watch``: called with every admitted request while this version is compared with another one.
@@ -64,6 +66,7 @@ class ServedModel:
     watch: Callable[[InferRequest], None] | None = None
     batching_reason: str = ""
     embedder: Embedder | None = None
+    begun: int = 0
 
     def submit(self, request: InferRequest) -> None:
         """Hand a request to the scheduler. Raises Overloaded or NotReady."""
@@ -85,7 +88,7 @@ async def close(model: ServedModel, drain_s: float) -> None:
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + drain_s
-    while model.scheduler.waiting_rows and loop.time() < give_up:  # noqa: ASYNC110 - an event would cost each request
+    while (model.begun or model.scheduler.waiting_rows) and loop.time() < give_up:  # noqa: ASYNC110 - an event would cost each request
         await asyncio.sleep(DRAIN_POLL_S)
     ended = await loop.run_in_executor(None, model.scheduler.stop, drain_s)
     model.scheduler.abandon()

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
@@ -121,6 +122,8 @@ class Canary:
     split evenly by count.
     """
 
+    KIND = "canary"
+
     def __init__(
         self,
         stable: ServedModel,
@@ -137,6 +140,14 @@ class Canary:
         self.percent = percent
         self._share = round(percent * PARTS / 100)
         self._credit = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.KIND,
+            "version": self.candidate.model.version,
+            "percent": self.percent,
+            "rules": {name: getattr(self.rules, name) for name in Rules.__slots__},
+        }
 
     def attach(self) -> None:
         self.stable.model.choose = self.choose
@@ -181,6 +192,8 @@ class Shadow:
     entered its own. Both versions share the processor: a smaller ``percent`` costs less.
     """
 
+    KIND = "shadow"
+
     def __init__(
         self,
         stable: ServedModel,
@@ -198,6 +211,9 @@ class Shadow:
         self._share = round(percent * PARTS / 100)
         self._credit = 0
         self._pending = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.KIND, "version": self.shadow.model.version, "percent": self.percent}
 
     def attach(self) -> None:
         self.stable.model.watch = self.copy

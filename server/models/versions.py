@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import MalformedInput, UnknownModel
@@ -40,6 +40,8 @@ class Version:
     model: ServedModel | None = None
     bytes: int = 0
     loaded_ns: int = 0
+    load: int = 0
+    """The number of the call that loaded it; 0 where no call did."""
 
     @property
     def version(self) -> str:
@@ -126,6 +128,12 @@ class Versions:
         gone = [key for key, one in self.known.items() if one.model is None and one.state is State.UNAVAILABLE]
         for key in gone[: max(len(gone) - REMEMBERED, 0)]:
             del self.known[key]
+
+    def recall(self, gone: Iterable[Version]) -> None:
+        """Remember these versions, and no others, as not in memory."""
+        self.known = {key: one for key, one in self.known.items() if one.state is not State.UNAVAILABLE}
+        for one in gone:
+            self.known.setdefault(one.version, one)
 
     def _is_ready(self, version: str) -> bool:
         return version in self.known and self.known[version].state is State.READY

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -30,6 +30,30 @@ def entry(what: object) -> Iterator[None]:
         yield
     except Exception:
         log.exception("reading metrics failed of=%s", what)
+
+
+class Plain(Collector):
+    """Families as :meth:`Exposition.plain` makes them, or as they were merged from those of several processes."""
+
+    def __init__(self, families: Iterable[Mapping[str, Any]]) -> None:
+        self._families = families
+
+    def text(self) -> bytes:
+        """The Prometheus text format. May run on any thread."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def describe(self) -> Sequence[Any]:
+        """Empty, as in :class:`Exposition`."""
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        for one in self._families:
+            family = Metric(one["name"], one["text"], one["type"])
+            for name, labels, value in one["samples"]:
+                family.add_sample(name, labels, value)
+            yield family
 
 
 class Exposition(Collector):
@@ -56,6 +80,19 @@ class Exposition(Collector):
         registry.register(self)
         ProcessCollector(registry=registry)
         return generate_latest(registry)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The same families as values that can be written as JSON. May run on any thread."""
+        families = [*self.collect(), *ProcessCollector(registry=None).collect()]
+        return [
+            {
+                "name": one.name,
+                "type": one.type,
+                "text": one.documentation,
+                "samples": [[sample.name, sample.labels, sample.value] for sample in one.samples],
+            }
+            for one in families
+        ]
 
     def describe(self) -> Sequence[Any]:
         """Empty: else the registry would collect everything once more to learn the names."""

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 MAX_BYTES = 1_000_000
 """Lines that wait for the reader."""
 

@@ -202,7 +202,7 @@ class ModelMetrics:
         one.answers, one.batches = self.answers.copy(), batch_times.copied(self.batches)
         one.cached = copy.copy(self.cached)
         one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()
-        one.work = copy.copy(self.work)
+        one.work = self.work.copied()
         one.waiting_rows = _constant(self.waiting_rows())
         one.contention = _constant(self.contention())
         one.backlog_ns = _constant(self.backlog_ns())

@@ -43,7 +43,7 @@ class StepMetrics:
     def copied(self) -> StepMetrics:
         """A copy of this moment, which another thread may read."""
         one = copy.copy(self)
-        one.stages, one.work = self.stages.copied(), copy.copy(self.work)
+        one.stages, one.work = self.stages.copied(), self.work.copied()
         one.batches = batch_times.copied(self.batches)
         rows, costs = self.waiting_rows(), self.costs()
         one.waiting_rows, one.costs = lambda: rows, lambda: costs

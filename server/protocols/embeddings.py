@@ -23,6 +23,7 @@ from ..codecs.embeddings import (
     read_openai,
     read_tei,
 )
+from ..content_encoding import is_compressed
 from ..errors import BodyTooLarge, ClientGone, MalformedInput, NotReady, SlipwayError
 from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
@@ -30,7 +31,7 @@ from ..models.embedder import Embedder
 from ..observe.metrics import Metrics
 from ..request import Head, Headers, InferRequest, Payload
 from . import JSON, NO_HEADERS, Responder, Route
-from .compression import Expander, is_compressed
+from .compression import Expander
 from .exchange import Exchange
 from .failure import send_failure
 from .inference import NO_PAYLOAD, finish, infer_apart, refused_early
@@ -79,7 +80,15 @@ class Embeddings:
         post = ("POST",)
         embed, openai = partial(self.embed, self._tei), partial(self.embed, self._openai)
         return [
-            Route("/v1/embeddings", post, lambda _: openai, "Vectors of texts (OpenAI)", TAG, request_body=OPENAI_BODY),
+            Route(
+                "/v1/embeddings",
+                post,
+                lambda _: openai,
+                "Vectors of texts (OpenAI)",
+                TAG,
+                request_body=OPENAI_BODY,
+                infers=True,
+            ),
             Route(
                 "/embed",
                 post,
@@ -87,6 +96,7 @@ class Embeddings:
                 "Vectors of texts (text-embeddings-inference)",
                 TAG,
                 request_body=TEI_BODY,
+                infers=True,
             ),
             Route("/info", ("GET",), lambda _: self.info, "The default model (text-embeddings-inference)", TAG),
         ]

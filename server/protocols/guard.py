@@ -80,21 +80,26 @@ def _from_browser(head: Head) -> bool:
     return any(head.get(field) is not None for field in BROWSER)
 
 
-def admin_guard(settings: Settings) -> Guard | None:
-    """The guard of the admin routes; None where they are not served. Logs the token, and a warning for other hosts."""
+def admin_guard(settings: Settings, token: str = "", said: bool = True) -> Guard | None:
+    """The guard of the admin routes; None where they are not served. Logs the token, and a warning for other hosts.
+
+    ``token``: that of all processes of this server; empty: a new one. ``said``: whether this process logs.
+    """
     local = is_loopback(settings.host)
     if settings.admin:
-        if not local:
+        if not local and said:
             log.warning(
                 "admin routes are open to every client of host=%s; use --no-admin, or a firewall", settings.host
             )
         return Guard()
     if settings.admin is None and local:
-        token = new_token()
-        log.info(
-            "admin routes are open to this machine token=%s; a browser must send it as 'Authorization: Bearer TOKEN'",
-            token,
-        )
+        token = token or new_token()
+        if said:
+            log.info(
+                "admin routes are open to this machine token=%s; a browser must send it as "
+                "'Authorization: Bearer TOKEN'",
+                token,
+            )
         return Guard(local=True, token=token)
     return None
 

@@ -73,6 +73,7 @@ def infer_apart(request: InferRequest, exchange: Exchange, place: Place, decode:
     """
     request.context = exchange
     elsewhere(place, partial(_decode, request, decode), partial(_decoded, request))
+    exchange.model.begun += 1
 
 
 def watch(model: ServedModel, request: InferRequest) -> None:
@@ -160,6 +161,8 @@ def _decoded(request: InferRequest, end: Payload | BaseException) -> None:
         request.done(request)
     else:
         watch(model, request)
+    finally:
+        model.begun -= 1
 
 
 def require_tensors(model: ServedModel) -> None:

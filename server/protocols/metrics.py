@@ -6,12 +6,14 @@ format is sent again to scrapes within a second.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
 from ..errors import SlipwayError
+from ..observe.exposition import Exposition, Plain
 from ..observe.metrics import CONTENT_TYPE, Metrics
 from ..request import Head
 from . import Responder, Route
@@ -21,6 +23,9 @@ from .offload import on_thread
 
 log = logging.getLogger("slipway.metrics")
 
+Then = Callable[[Any], object]
+Make = Callable[[Then], None]
+
 KEPT_S = 1.0
 KEPT_BYTES = 100_000
 """A text of this size or more is kept for ``KEPT_S``: the same figures for all scrapes within it."""
@@ -29,9 +34,9 @@ KEPT_BYTES = 100_000
 class Scrapes:
     """The scrapes of one server. Those that arrive while a text is being made get the next one together."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = monotonic) -> None:
-        """``clock`` returns seconds."""
-        self._metrics = metrics
+    def __init__(self, make: Make, clock: Callable[[], float] = monotonic) -> None:
+        """``make`` begins to make a text, and calls with it, or with an error. ``clock`` returns seconds."""
+        self._make = make
         self._clock = clock
         self._waiting: list[tuple[Head, Responder]] = []
         self._asking: list[tuple[Head, Responder]] = []  # those that get the text that is being made
@@ -51,16 +56,7 @@ class Scrapes:
     def _begin(self) -> None:
         self._making = True
         self._asking, self._waiting = self._waiting, []
-        collect(self._metrics.copies(), self._copied)
-
-    def _copied(self, copies: Any) -> None:
-        try:
-            if isinstance(copies, BaseException):
-                self._made(copies)
-            else:
-                on_thread(self._metrics.exposition(copies).text, self._made)
-        except Exception as error:  # noqa: BLE001 - logged there
-            self._made(error)
+        self._make(self._made)
 
     def _made(self, end: bytes | BaseException) -> None:
         asking, self._asking, self._making = self._asking, [], False
@@ -77,7 +73,58 @@ class Scrapes:
             self._begin()
 
 
-def metrics_route(metrics: Metrics) -> Route:
-    """``GET /metrics``."""
-    scrapes = Scrapes(metrics)
+def exposed(metrics: Metrics, work: Callable[[Exposition], Any], then: Then) -> None:
+    """Call ``then`` with the result of ``work``, which runs on another thread with the figures of this process."""
+
+    def copied(copies: Any) -> None:
+        try:
+            if isinstance(copies, BaseException):
+                then(copies)
+            else:
+                exposition = metrics.exposition(copies)
+                on_thread(lambda: work(exposition), then)
+        except Exception as error:  # noqa: BLE001 - logged by the caller
+            then(error)
+
+    collect(metrics.copies(), copied)
+
+
+def alone(metrics: Metrics) -> Make:
+    """Makes texts of the figures of this process."""
+    return lambda then: exposed(metrics, lambda exposition: exposition.text(), then)
+
+
+async def plain(metrics: Metrics) -> list[dict[str, Any]]:
+    """The families of this process as values that can be written as JSON."""
+    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    exposed(metrics, Exposition.plain, made.set_result)
+    end = await made
+    if isinstance(end, BaseException):
+        raise end
+    return list(end)
+
+
+def merged(scrape: Callable[[], Awaitable[list[dict[str, Any]]]]) -> Make:
+    """Makes texts of the families that ``scrape`` returns: those of all processes of this server."""
+    tasks: set[asyncio.Future[None]] = set()
+
+    async def make(then: Then) -> None:
+        try:
+            families = await scrape()
+        except Exception as error:  # noqa: BLE001 - logged by the caller
+            then(error)
+        else:
+            on_thread(Plain(families).text, then)
+
+    def begin(then: Then) -> None:
+        task = asyncio.ensure_future(make(then))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return begin
+
+
+def metrics_route(metrics: Metrics, scrape: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None) -> Route:
+    """``GET /metrics``. ``scrape``: the families of all processes of this server; None: there is one."""
+    scrapes = Scrapes(alone(metrics) if scrape is None else merged(scrape))
     return Route("/metrics", ("GET",), lambda _: scrapes.scrape, "Metrics in the Prometheus text format", "Operations")

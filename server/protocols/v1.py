@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ..codecs.v1 import SIGNATURE, V1Json
+from ..content_encoding import is_compressed
 from ..errors import MalformedInput, NotReady, SlipwayError, UnknownModel
 from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
@@ -16,7 +17,7 @@ from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from ..tensors import TensorSpec
 from . import JSON, Handler, Responder, Route
-from .compression import Expander, is_compressed
+from .compression import Expander
 from .failure import send_failure
 from .inference import infer, require_tensors
 from .listing import send_listing
@@ -90,6 +91,7 @@ class V1:
                     TAG,
                     description="`instances` (rows) give `predictions`, `inputs` (columns) give `outputs`.",
                     request_body=PREDICT_BODY,
+                    infers=True,
                 ),
                 *(
                     Route(f"{root}:{verb}", post, self._refusing(text), f"Refused: {verb}", TAG, hot=False)

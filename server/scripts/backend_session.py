@@ -27,8 +27,16 @@ class ScriptSession:
     """Object arrays [calls] in, object arrays [responses] out. A run takes at most ``timeout_ns``. The deadlines of its
     calls do not end it: the thread or process would be lost, and other clients would wait for a new one."""
 
-    def __init__(self, runner: Runner, timeout_ns: int, clock: Callable[[], int] = perf_counter_ns) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        timeout_ns: int,
+        clock: Callable[[], int] = perf_counter_ns,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_close`` is called when the threads or processes have ended."""
         self.runner = runner
+        self._on_close = on_close
         self._timeout_ns = timeout_ns
         self._clock = clock
 
@@ -50,3 +58,4 @@ class ScriptSession:
 
     def close(self) -> None:
         self.runner.close()
+        self._on_close()

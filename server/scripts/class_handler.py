@@ -21,35 +21,36 @@ log = logging.getLogger("slipway.scripts")
 Handle = Callable[[Any, Any], Any]
 
 
-def find_handler(module: ModuleType, attribute: str = "") -> Any:
+def find_handler(module: ModuleType, attribute: str = "", named_by: str = "--script-handler") -> Any:
     """The class handler of a module: the named attribute, a function ``handle``, or the one class with ``initialize``
-    and ``handle`` that the module defines itself. None if there is none.
+    and ``handle`` that the module defines itself. None if there is none. ``named_by``: what names the attribute.
 
-    Raises BrokenArtifact if the named attribute is missing, or if there are several classes.
+    Raises BrokenArtifact if the named attribute is missing or no handler, or if there are several classes.
     """
     if attribute:
         found = getattr(module, attribute, None)
         if found is None:
-            raise BrokenArtifact(
-                f"{module.__name__.rpartition('.')[2]} has no {attribute!r}, which --script-handler names"
-            )
+            raise BrokenArtifact(f"{module.__name__.rpartition('.')[2]} has no {attribute!r}, which {named_by} names")
+        if not callable(found) or (inspect.isclass(found) and not _is_handler(found)):
+            raise BrokenArtifact(f"{attribute!r}, which {named_by} names, has no initialize and handle")
         return found
     if callable(getattr(module, "handle", None)):
         return module.handle
     classes = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and callable(getattr(value, "initialize", None))
-        and callable(getattr(value, "handle", None))
+        if inspect.isclass(value) and value.__module__ == module.__name__ and _is_handler(value)
     ]
     if len(classes) > 1:
         names = ", ".join(one.__name__ for one in classes)
         raise BrokenArtifact(
-            f"the script has several classes with initialize and handle ({names}): name one: --script-handler"
+            f"the script has several classes with initialize and handle ({names}): name one: {named_by}"
         )
     return classes[0] if classes else None
+
+
+def _is_handler(found: type) -> bool:
+    return callable(getattr(found, "initialize", None)) and callable(getattr(found, "handle", None))
 
 
 class ClassHandler:
@@ -83,7 +84,7 @@ class ClassHandler:
         """One response for each call. A failure of several calls together is raised; the executor runs them apart."""
         context = self._info.context(calls)
         try:
-            results = self._handle([{"body": call.body} for call in calls], context)
+            results = self._handle([self._info.input(call) for call in calls], context)
             return self._runner(results, calls, context)
         except BaseException as error:
             if len(calls) > 1:

@@ -138,6 +138,7 @@ class Context:
         self.model_name = model_name
         self.manifest: dict[str, Any] = {"model": {"modelName": model_name}}
         self.system_properties = system_properties
+        self.model_yaml_config: dict[str, Any] = {}
         self.request_ids = {index: call.request_id for index, call in enumerate(calls)}
         self.request_processor = [RequestProcessor(call) for call in calls] or [RequestProcessor(None)]
         self.metrics = ScriptMetrics(model_name)

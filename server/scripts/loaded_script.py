@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from .. import VERSION
 from ..artifact import Artifact
-from ..errors import ModelFailed
+from ..errors import BrokenArtifact, ModelFailed
 from ..target import CPU
 from .call import Call, ScriptResponse
 from .class_handler import ClassHandler, find_handler
+from .model_archive import MANIFEST as ARCHIVE_MANIFEST
+from .model_archive import archive_in, read_config
 from .onnx_model import OnnxModel
 from .script_functions import ModelInfo, ScriptFunctions
 from .script_module import ScriptModule, add_shims_to_path
@@ -28,7 +30,8 @@ class ScriptConfig:
     artifact holds a model that stands in for ``model_fn``. ``shims``: see
     :func:`server.scripts.script_module.add_shims_to_path`. ``batch_size``: most calls in one run, 0 for the script's
     default. ``installed``: the folder of installed requirements, empty if there is none. ``device``: the kind of device
-    that the script and its model run on; the GPU is the first visible one.
+    that the script and its model run on; the GPU is the first visible one. ``archive``: the script is the handler of an
+    extracted model archive.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class ScriptConfig:
     batch_size: int = 0
     installed: str = ""
     device: str = CPU
+    archive: bool = False
 
     @property
     def gpu_id(self) -> int | None:
@@ -91,6 +95,8 @@ class LoadedScript:
     def _load(self, artifact: Artifact, config: ScriptConfig) -> _Handler:
         module = self._module.module
         info = ModelInfo(artifact.manifest.name, str(artifact.root), VERSION, config.batch_size, config.gpu_id)
+        if config.archive:
+            return self._load_archive(artifact, config, info)
         handler = find_handler(module, config.attribute)
         if handler is not None:
             return ClassHandler(handler, info)
@@ -99,6 +105,15 @@ class LoadedScript:
             self._onnx_model = OnnxModel.open(artifact, config.threads, config.device, config.gpu_id or 0)
         kind = TensorFlowHandler if tensorflow else ScriptFunctions
         return kind(module, info, self._onnx_model)
+
+    def _load_archive(self, artifact: Artifact, config: ScriptConfig, info: ModelInfo) -> _Handler:
+        manifest = archive_in(artifact.root)
+        handler = find_handler(self._module.module, config.attribute, ARCHIVE_MANIFEST)
+        if handler is None:
+            raise BrokenArtifact(
+                f"{config.path.name} has neither a function handle nor a class with initialize and handle"
+            )
+        return ClassHandler(handler, replace(info, archive=manifest, config=read_config(artifact.root, manifest)))
 
 
 class _Unloaded:

@@ -17,7 +17,7 @@ from ..tensors import Array, ModelSpec, describe_shape
 
 def independent_rows(artifact: Artifact) -> bool | None:
     """Whether the rows of a model are declared to be independent; None where nothing declares it."""
-    if artifact.max_batch_size == 0:
+    if artifact.declaration.max_batch_size == 0:
         return False
     return artifact.manifest.batching.independent if artifact.manifest.batching is not None else None
 

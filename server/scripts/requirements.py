@@ -60,13 +60,13 @@ def installable(text: str, folder: Path) -> str:
     return "\n".join(kept) + "\n"
 
 
-def check_requirements(code: Path, install: bool) -> str:
+def check_requirements(code: Path, install: bool, name: str = FILE) -> str:
     """Log the missing requirements; with ``install``, install them with pip into a new folder.
 
     Returns that folder, or an empty string. The folder belongs at the end of ``sys.path``: a script's requirements must
     not replace the server's own libraries. Raises BrokenArtifact if pip fails.
     """
-    path = code / FILE
+    path = code / name
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")

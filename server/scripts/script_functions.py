@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from .call import Call, ScriptResponse
 from .context import Context
 from .framework_defaults import Defaults
 from .media_types import text_of
+from .model_archive import ArchiveManifest, inputs_of
 from .onnx_model import OnnxModel
 from .responses import fill_failure, fill_response
 
@@ -42,13 +43,16 @@ STEPS = ("input_fn", "predict_fn", "predict_batch_fn", "output_fn")
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """The facts about its model that a script can read. ``batch_size``: most calls in one run, 0 if it is not set.
-    ``gpu_id``: the ordinal of its GPU, None on the CPU."""
+    ``gpu_id``: the ordinal of its GPU, None on the CPU. ``archive``: the manifest of its model archive, and ``config``
+    the content of its ``model-config.yaml``; None for other scripts."""
 
     name: str
     model_dir: str
     version: str
     batch_size: int = 0
     gpu_id: int | None = None
+    archive: ArchiveManifest | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def properties(self) -> dict[str, Any]:
         """The ``system_properties`` of a context."""
@@ -62,7 +66,14 @@ class ModelInfo:
 
     def context(self, calls: Sequence[Call] = ()) -> Context:
         """A new context of these calls."""
-        return Context(self.name, self.properties(), calls)
+        context = Context(self.name, self.properties(), calls)
+        if self.archive is not None:
+            context.manifest, context.model_yaml_config = dict(self.archive.whole), dict(self.config)
+        return context
+
+    def input(self, call: Call) -> dict[str, Any]:
+        """A request as a class handler gets it. Raises MalformedInput."""
+        return {"body": call.body} if self.archive is None else inputs_of(call)
 
 
 class Function:

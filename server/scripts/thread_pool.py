@@ -22,6 +22,8 @@ log = logging.getLogger("slipway.scripts")
 MAX_HANGING_THREADS = 16
 """Abandoned threads that may hang at once. While so many hang, no new run starts."""
 
+RunScript = Callable[[Sequence[Call]], list[ScriptResponse]]
+
 
 class RunTimedOut(Exception):
     """A run did not end in time. Internal to this module."""
@@ -83,8 +85,10 @@ class ScriptThread:
 class ThreadPool:
     """Runs a script in threads. ``lost`` counts the abandoned threads."""
 
-    def __init__(self, script: LoadedScript, name: str) -> None:
+    def __init__(self, script: LoadedScript, name: str, run: RunScript | None = None) -> None:
+        """``run``: what runs the script on a thread, instead of its own method."""
         self._script = script
+        self._run = run or script.run
         self._name = name
         self._idle: deque[ScriptThread] = deque()
         self._hanging: list[ScriptThread] = []
@@ -100,7 +104,7 @@ class ThreadPool:
         except IndexError:
             thread = self._new_thread()
         try:
-            responses: list[ScriptResponse] = thread.do(partial(self._script.run, calls), timeout_s)
+            responses: list[ScriptResponse] = thread.do(partial(self._run, calls), timeout_s)
         except RunTimedOut:
             raise self._abandon(thread, calls[0], timeout_s) from None
         except BaseException:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -28,7 +26,6 @@ from .script_module import describe_exception
 log = logging.getLogger("slipway.scripts")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-PR_SET_PDEATHSIG = 1
 
 
 def load_message(artifact: Artifact, config: ScriptConfig) -> dict[str, Any]:
@@ -50,7 +47,7 @@ def load_message(artifact: Artifact, config: ScriptConfig) -> dict[str, Any]:
 
 def main(descriptor: int) -> int:
     """Serve the channel at this descriptor. Returns the exit code."""
-    die_with_the_server()
+    orphans.end_with_parent()
     channel = Channel(socket.socket(fileno=descriptor))
     order, _ = channel.receive()
     logging.basicConfig(level=order["log_level"], format=LOG_FORMAT, stream=sys.stderr)
@@ -124,11 +121,6 @@ class WorkerLoop:
         except BaseException as error:
             log.error("a run failed calls=%d", len(calls), exc_info=error)
             return {"raised": encode_error(error)}, []
-
-
-def die_with_the_server() -> None:
-    """Ask the kernel to kill this process when the server's thread that started it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _read(order: dict[str, Any]) -> tuple[Artifact, ScriptConfig]:

@@ -27,9 +27,10 @@ def option(
     aliases: tuple[Alias, ...] = (),
     choices: tuple[str, ...] = (),
     least: float | None = None,
+    zero: str = "",
 ) -> Any:
-    """Declare one option; its type is the default's."""
-    metadata = {"text": text, "group": group, "aliases": aliases, "choices": choices, "least": least}
+    """Declare one option; its type is the default's. ``zero``: a word that stands for 0."""
+    metadata = {"text": text, "group": group, "aliases": aliases, "choices": choices, "least": least, "zero": zero}
     return field(default=default, metadata=metadata)
 
 
@@ -163,6 +164,17 @@ class Settings:
         group="http",
         aliases=(Alias("SAGEMAKER_BIND_TO_PORT", int),),
         least=0,
+    )
+    processes: int = option(
+        1,
+        "replicas of the server behind one port, each with an event loop and models of its own; 0, or auto: one for "
+        "each core",
+        group="http",
+        least=0,
+        zero="auto",
+    )
+    grpc_port: int = option(
+        -1, "port of the Open Inference Protocol over gRPC; 0 takes a free one, -1: no gRPC", group="http", least=-1
     )
     api_keys_file: str = option(
         "",
@@ -376,6 +388,35 @@ class Settings:
         ),
     )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
+
+    capture_to: str = option(
+        "",
+        "folder or s3://BUCKET/PREFIX for captured requests and responses, in SageMaker's data capture format; empty: "
+        "no capture",
+        group="capture",
+    )
+    capture_percent: float = option(100.0, "share of requests that are captured, in percent", group="capture", least=0)
+    capture_mode: str = option(
+        "both", "what is captured of each request", group="capture", choices=("both", "input", "output")
+    )
+    capture_redact: str = option(
+        "",
+        "fields removed from captured bodies, separated by commas: names of JSON keys, tensors and columns, or "
+        "numbers of columns from 0; bodies in which they cannot be found for sure are left out",
+        group="capture",
+    )
+    capture_body_mb: float = option(
+        1.0, "largest captured request or response body in megabytes; larger ones are dropped", group="capture", least=0
+    )
+    capture_queue_mb: float = option(
+        32.0, "megabytes that may wait to be captured; beyond it requests are not captured", group="capture", least=0
+    )
+    capture_disk_mb: float = option(
+        1_000.0,
+        "megabytes of capture files below the folder; beyond it the oldest are deleted",
+        group="capture",
+        least=1,
+    )
 
     multi_model: bool = option(
         False,

@@ -173,6 +173,8 @@ def _value(name: str, value: Any, where: str) -> Any:
     kind: Callable[[Any], Any] = type(one.default)
     if is_switch(one.default):
         return _truth(value, where)
+    if value == one.metadata["zero"] != "":
+        return kind(0)
     try:
         converted = _converted(kind, value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -182,7 +184,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         raise BadSetting(f"{where} must be one of {', '.join(choices)}, got {value!r}")
     if least is not None and not converted >= least:
         raise BadSetting(f"{where} must be at least {least}, got {value!r}")
-    if name == "port" and converted > 65_535:
+    if name in ("port", "grpc_port") and converted > 65_535:
         raise BadSetting(f"{where} must be at most 65535, got {value!r}")
     return converted
 

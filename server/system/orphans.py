@@ -1,4 +1,4 @@
-"""Orphans: processes whose parents have ended, which process 1 of a container must wait for.
+"""Orphans: processes whose parents have ended. Process 1 of a container must wait for them; ours end with their parent.
 
 The kernel makes them children of process 1, and they stay in the process table as zombies until it waits for them. A
 script that starts programs that start programs would fill the table. Children that this process started itself are
@@ -9,11 +9,14 @@ kinds apart, so a zombie is waited for only when it has been one for longer than
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import threading
 from pathlib import Path
 
 PROC = Path("/proc")
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOOK_S = 30.0
 """A zombie that two looks this far apart have seen is waited for."""
 
@@ -54,6 +57,16 @@ class Zombies:
             if state == "Z" and parent == mine:
                 found.add(int(entry.name))
         return found
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends.
+
+    ``parent``: the id of the process that started it. If that has ended already, this process ends at once.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def adopt() -> None:

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = ROOT / "container" / "requirements.txt"
 GPU = ROOT / "container" / "requirements-gpu.txt"
 GPU_CUDA12 = ROOT / "container" / "requirements-gpu-cuda12.txt"
+BUILD = ROOT / "container" / "requirements-build.txt"
 CONSTRAINTS = ROOT / "constraints.txt"
 
 

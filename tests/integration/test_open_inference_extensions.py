@@ -17,7 +17,7 @@ import pytest
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
 from tests.integration.sample_models import MLP_FEATURES, mlp_answer
-from tests.integration.server_process import ServerProcess, server_process
+from tests.integration.server_process import Answer, ServerProcess, server_process
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -263,3 +263,64 @@ def test_the_index_lists_what_is_on_disk_and_not_loaded(serve: Serve, tmp_path: 
     assert index["new", "1"] == ("READY", "")
     assert index["m", "2"][0] == "UNAVAILABLE"
     assert index["m", "1"] == on_disk
+
+
+def load(server: ServerProcess, name: str, config: Any) -> Answer:
+    text = config if isinstance(config, str) else json.dumps(config)
+    return server.post(f"/v2/repository/models/{name}/load", {"parameters": {"config": text}})
+
+
+def test_a_load_changes_batch_size_instances_and_delay_until_the_next_load(serve: Serve, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    sample_models.fake(root / "m" / "1", wait_us=2_000)  # not so fast that it would run on the event loop
+    server = serve(root).ready()
+    usual = server.get("/v2/models/m/config").json()
+    assert usual["max_batch_size"] == 8
+    changes = {
+        "max_batch_size": 4,
+        "instance_group": [{"count": 2, "kind": "KIND_AUTO"}, {"count": "1"}],
+        "dynamic_batching": {"max_queue_delay_microseconds": "700"},
+    }
+    assert load(server, "m", {**usual, **changes}).status == 200
+    config = server.get("/v2/models/m/config").json()
+    assert (config["max_batch_size"], config["instance_group"][0]["count"]) == (4, 3)
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 700
+    assert load(server, "m", {"max_batch_size": 0}).status == 200
+    alone = server.get("/v2/models/m/config").json()
+    assert (alone["max_batch_size"], alone["input"][0]["dims"]) == (0, [-1, 4])
+    assert server.post("/v2/repository/models/m/load", {}).status == 200
+    assert server.get("/v2/models/m/config").json() == usual
+
+
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"config": "{"}, "JSON"),
+        ({"config": {"max_batch_size": 4}}, "text"),
+        ({"config": "[1]"}, "object"),
+        ({"config": '{"max_batch_size": -1}'}, "max_batch_size"),
+        ({"config": '{"max_batch_size": 1e3}'}, "max_batch_size"),
+        ({"config": '{"max_batch_size": 99999999}'}, "max_batch_size"),
+        ({"config": '{"instance_group": []}'}, "instance_group"),
+        ({"config": '{"instance_group": [{"count": 0}]}'}, "count"),
+        ({"config": '{"instance_group": [{"count": 65}]}'}, "count"),
+        ({"config": '{"instance_group": [{"count": 40}, {"count": 40}]}'}, "count"),
+        ({"config": '{"instance_group": [{"kind": "KIND_GPU"}]}'}, "instance_group.kind"),
+        ({"config": '{"dynamic_batching": []}'}, "dynamic_batching"),
+        ({"config": '{"dynamic_batching": {"preserve_ordering": true}}'}, "dynamic_batching.preserve_ordering"),
+        ({"config": '{"backend": "python"}'}, "backend"),
+        ({"config": '{"name": "other"}'}, "name"),
+        ({"config": '{"input": [{"name": "x"}]}'}, "input"),
+        ({"config": "{}", "file:1/model.onnx": "AAAA"}, "model folder"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_what_a_load_cannot_change_is_named(mlp_server: ServerProcess, parameters: Any, word: str) -> None:
+    answer = mlp_server.post("/v2/repository/models/mlp/load", {"parameters": parameters})
+    assert (answer.status, answer.code) == (400, "malformed_input")
+    assert word in answer.json()["error"]
+    assert mlp_server.get("/v2/models/mlp/ready").status == 200
+
+
+def test_an_unknown_model_is_not_loaded_with_a_config_either(mlp_server: ServerProcess) -> None:
+    assert load(mlp_server, "no_such_model", {"max_batch_size": 4}).code == "unknown_model"

@@ -20,6 +20,7 @@ DRIVER = """
 import http.client, json, os, signal, sys, threading
 import uvloop
 from server import launch
+from server.system import listening
 from server.settings.reader import read
 
 settings = read(["--port", "0", "--model", sys.argv[1]], {})
@@ -52,7 +53,7 @@ def ask(port):
     print(json.dumps(seen), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
-with launch.listen("127.0.0.1", 0, 16) as sock:
+with listening.listen("127.0.0.1", 0, 16) as sock:
     threading.Thread(target=ask, args=sock.getsockname()[1:], daemon=True).start()
     sys.exit(uvloop.run(launch.Slipway(settings).run(sock)))
 """

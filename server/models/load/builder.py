@@ -41,13 +41,22 @@ class Loader:
         """
         try:
             return self._build(artifact, loop)
-        except DeviceLost as error:
-            loop.call_soon_threadsafe(self._context.on_device_lost, str(error))
+        except BaseException as error:
+            if isinstance(error, DeviceLost):
+                loop.call_soon_threadsafe(self._context.on_device_lost, str(error))
+            if artifact.extracted is not None:
+                artifact.extracted.remove()
             raise
 
     def _build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:
         begun_ns = perf_counter_ns()
-        build = Build(artifact, loop, self._context)
+        build = Build(artifact, loop, self._context.changed(artifact.overrides))
+        declaration = artifact.declaration
+        if declaration.ignored:
+            log.warning(
+                "fields are not honoured model=%s file=%s fields=%s",
+                *(artifact.manifest.name, declaration.file, ",".join(declaration.ignored)[:2_000]),
+            )
         if artifact.manifest.pipeline is not None:
             compare_host(artifact.manifest)
             model = pipelines.build(build)

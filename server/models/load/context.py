@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
+from typing import Any
 
-from ...artifact import Artifact, Manifest
+from ...artifact import NO_OVERRIDES, Artifact, Manifest, Overrides
 from ...cache import ResponseCache
 from ...observe.metrics import ModelMetrics
 from ...scheduling.device import DeviceScheduler, ModelTurns
@@ -42,9 +43,26 @@ class LoadContext:
     @classmethod
     def of(cls, settings: Settings, slowdown: Slowdown | None, on_device_lost: Callable[[str], None]) -> LoadContext:
         shared = settings.sharing != "kernel"
-        device = DeviceScheduler(available_cores(), preemptive=settings.sharing == "turns") if shared else None
+        device = (
+            DeviceScheduler(available_cores(processes=settings.processes), preemptive=settings.sharing == "turns")
+            if shared
+            else None
+        )
         gpus = DeviceScheduler(GPU_SLOTS, preemptive=False)
         return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost, slowdown)
+
+    def changed(self, overrides: Overrides) -> LoadContext:
+        """The context of one model whose load call changes settings; the devices stay shared."""
+        if overrides == NO_OVERRIDES:
+            return self
+        given: dict[str, Any] = {
+            "max_batch_size": overrides.max_batch_size or None,
+            "batching": "off" if overrides.max_batch_size == 0 else None,
+            "instances": overrides.instances,
+            "max_queue_delay_us": overrides.max_queue_delay_us,
+        }
+        settings = replace(self.settings, **{key: value for key, value in given.items() if value is not None})
+        return replace(self, settings=settings, limits=SchedulingLimits.of(settings))
 
     def turns(self, manifest: Manifest, threads: int) -> ModelTurns | None:
         """The turns of a model at its device; None where nothing is shared. ``threads``: of one run on the CPU."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ...artifact import Batching, Manifest
+from ...artifact import USUAL_BATCH_SIZES, Batching, Manifest
+from ...declaration import NOTHING, Declaration
 from ...request import NEVER
 from ...settings.options import Settings
 from ...system.cores import available_cores
@@ -30,6 +31,9 @@ USUAL_QUEUE_NS = 1_000_000_000
 
 LONGEST_RUNS = 2
 """Without a setting a request may wait for this many of the model's longest runs, however long these take."""
+
+FURTHER_SIZES, LARGEST_DECLARED = (64, 128), 128
+"""Batch sizes above the usual ones of a model without a manifest, where its declaration has a larger batch."""
 
 TIMEOUT_SHARE = 0.5
 """Without a setting a request to a script may wait for this share of the longest run that the script is allowed."""
@@ -67,11 +71,18 @@ class SchedulingLimits:
             script_worker_bytes=int(settings.script_worker_mb * 1e6),
         )
 
-    def tensor_queue_ns(self, name: str, longest_run_ns: float) -> int:
+    def delay_ns(self, declaration: Declaration) -> int:
+        """How long a batch may wait for more rows: the setting, else what is declared."""
+        return self.max_queue_delay_ns or declaration.max_queue_delay_us * 1_000
+
+    def tensor_queue_ns(self, name: str, longest_run_ns: float, declared_us: int = 0) -> int:
         """The predicted wait at which a model whose longest run takes ``longest_run_ns`` refuses requests.
 
-        A setting is taken as it is. Without one, a full batch that runs must not make the server refuse the next.
+        A setting or a declaration is taken as it is. Without one, a full batch that runs must not make the server
+        refuse the next.
         """
+        if declared_us and not self.max_queue_ns:
+            return declared_us * 1_000
         return self._queue_ns(name, int(LONGEST_RUNS * longest_run_ns), f"{LONGEST_RUNS} of its longest runs")
 
     def script_queue_ns(self, name: str) -> int:
@@ -87,23 +98,32 @@ class SchedulingLimits:
         return max(USUAL_QUEUE_NS, needed_ns)
 
 
-def batching_for(manifest: Manifest, settings: Settings) -> Batching:
-    """Batch sizes, instances and threads of a model: settings over the manifest over what fits this machine.
+def batching_for(manifest: Manifest, settings: Settings, declaration: Declaration = NOTHING) -> Batching:
+    """Batch sizes, instances and threads of a model: settings over what is declared over what fits this machine.
 
     On a GPU cores do not count: a model has two instances, so that one copies while the other one computes.
     """
-    declared = manifest.batching or Batching()
+    declared = manifest.batching or _declared(declaration)
     if device_of(manifest, settings) != CPU:
         least = GPU_INSTANCES * len(ordinals_of(settings))
         instances, threads = settings.instances or max(declared.instances, least), settings.threads or 1
     else:
-        instances = settings.instances or declared.instances
-        fitting = max(available_cores() // instances, 1)
-        threads = settings.threads or (min(declared.threads, fitting) if manifest.batching else fitting)
+        instances = settings.instances or max(declared.instances // settings.processes, 1)
+        fitting = max(available_cores(processes=settings.processes) // instances, 1)
+        bounded = manifest.batching is not None or declaration.threads > 0
+        threads = settings.threads or (min(declared.threads, fitting) if bounded else fitting)
     sizes = declared.batch_sizes
     if settings.max_batch_size:
         sizes = (*(size for size in sizes if size < settings.max_batch_size), settings.max_batch_size)
     return Batching(sizes, instances, threads)
+
+
+def _declared(declaration: Declaration) -> Batching:
+    """The batching of a model without a manifest. Sizes double up to the declared largest one."""
+    most = min(declaration.max_batch_size or max(USUAL_BATCH_SIZES), LARGEST_DECLARED)
+    doubled = (*USUAL_BATCH_SIZES, *(size for size in FURTHER_SIZES if size < most))
+    sizes = {size for size in (*doubled, *declaration.batch_sizes) if size <= most} | {most}
+    return Batching(tuple(sorted(sizes)), declaration.instances or 1, declaration.threads or 1)
 
 
 def bounded(spec: ModelSpec, independent: bool) -> bool:

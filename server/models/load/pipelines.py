@@ -37,8 +37,8 @@ from .host import compare_host
 from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .placement import backend_options, require_device
-from .rows import rows_of, sizes_of, with_rows
-from .tensor_models import closed_rows, joined_by, padding_of, require_declared_spec
+from .rows import rows_of, sizes_of
+from .tensor_models import closed_rows, joined_by, open_as_declared, padding_of
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
@@ -123,16 +123,10 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
         raise BrokenArtifact(f"{step.artifact!r} is a pipeline itself: name its steps here instead")
     compare_host(manifest)
     require_device(manifest, settings)
-    batching = batching_for(manifest, settings)
+    batching = batching_for(manifest, settings, artifact.declaration)
     options = backend_options(manifest, settings, batching)
     session = loader(backend_for(manifest.backend, options.device))(artifact.model_path, options)
-    try:
-        require_declared_spec(artifact, session.spec)
-        session = with_rows(session, settings)
-    except BaseException:
-        session.close()
-        raise
-    return OpenStep(step, artifact, session, batching, own=True)
+    return OpenStep(step, artifact, open_as_declared(session, artifact, settings), batching, own=True)
 
 
 def _open_backend(artifact: Artifact, step: StepDeclaration) -> OpenStep:
@@ -261,7 +255,7 @@ def _schedule(
     build: Build, warm: WarmStep, metrics: ModelMetrics, step_metrics: StepMetrics, pipeline: Pipeline
 ) -> Step:
     one, context = warm.step, build.context
-    delay_ns = context.limits.max_queue_delay_ns if one.own else 0
+    delay_ns = context.limits.delay_ns(one.artifact.declaration) if one.own else 0
 
     def on_batch(batch: Batch, failed: int) -> None:
         step_metrics.record_run(batch, failed)
@@ -272,7 +266,7 @@ def _schedule(
         BatchQueue(
             *(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths), closed=closed_rows(one.session)
         ),
-        one.session.run,
+        one.session.run if isinstance(one.session, DeviceSession) else step_metrics.work.measured(one.session.run),
         build.loop,
         instances=warm.instances,
         inline=warm.inline,

@@ -47,7 +47,7 @@ def rows_of(
 
 def sizes_of(artifact: Artifact, session: Session, batching: Batching, found: Independence) -> tuple[int, ...]:
     """The batch sizes that the model may run: no larger than a config.pbtxt says, and 1 where rows run alone."""
-    most = min(artifact.max_batch_size or batching.max_batch_size, batching.max_batch_size)
+    most = min(artifact.declaration.max_batch_size or batching.max_batch_size, batching.max_batch_size)
     if isinstance(session, SingleRowSession) or not found.independent:
         most = 1
     return (*(size for size in batching.batch_sizes if size < most), most)
@@ -58,8 +58,8 @@ def declared(artifact: Artifact, settings: Settings) -> Independence | None:
     batching = artifact.manifest.batching
     if settings.batching == "off":
         return Independence(False, "--batching off")
-    if artifact.max_batch_size == 0:
-        return Independence(False, "config.pbtxt has max_batch_size: 0")
+    if artifact.declaration.max_batch_size == 0:
+        return Independence(False, f"{artifact.declaration.file} has max_batch_size: 0")
     if batching is not None and batching.independent is not None:
         return Independence(batching.independent, "" if batching.independent else batching.reason or "by the manifest")
     return None

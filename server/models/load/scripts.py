@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ...scheduling.scheduler import Scheduler
 from ...scripts.backend_session import Runner, ScriptSession
 from ...scripts.loaded_script import LoadedScript, ScriptConfig
 from ...scripts.process_pool import ProcessPool
-from ...scripts.requirements import check_requirements
+from ...scripts.requirements import FILE, check_requirements
 from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
@@ -38,11 +39,11 @@ def build(build: Build, path: Path) -> ServedModel:
         log.warning("setting has no effect model=%s setting=script_worker_mb; set script_workers too", manifest.name)
     if settings.cache_mb:
         log.warning("setting has no effect model=%s setting=cache_mb; responses of scripts are not kept", manifest.name)
-    metrics = ModelMetrics(manifest.name, manifest.version)
+    metrics, delay_ns = ModelMetrics(manifest.name, manifest.version), limits.delay_ns(artifact.declaration)
     runner, most_calls = _runner(build, config, metrics)
-    session = ScriptSession(runner, limits.script_timeout_ns)
+    session = ScriptSession(runner, limits.script_timeout_ns, on_close=_removal(artifact))
     scheduler = Scheduler(
-        BatchQueue(most_calls, (), instances, limits.max_queue_delay_ns),  # no body can be made up to measure it with
+        BatchQueue(most_calls, (), instances, delay_ns),  # no body can be made up to measure it with
         session.run,
         build.loop,
         instances=instances,
@@ -53,9 +54,7 @@ def build(build: Build, path: Path) -> ServedModel:
         name=manifest.name,
     )
     metrics.work.size(instances, config.threads)
-    metrics.choices = Choices(
-        most_calls, limits.max_queue_delay_ns, limits.script_queue_ns(manifest.name), inline=False
-    )
+    metrics.choices = Choices(most_calls, delay_ns, limits.script_queue_ns(manifest.name), inline=False)
     connect(metrics, scheduler)
     log.info(
         "script loaded model=%s script=%s runs_in=%s instances=%d max_calls_a_run=%d",
@@ -87,15 +86,23 @@ def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
     return replace(artifact, manifest=replace(artifact.manifest, batching=batching))
 
 
+def _removal(artifact: Artifact) -> Callable[[], None]:
+    """What removes the folder of an extracted archive when its handler is closed; nothing for other scripts."""
+    return artifact.extracted.remove if artifact.extracted is not None else lambda: None
+
+
 def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
+    handler = artifact.declaration.handler
+    requirements = FILE if handler is None else handler.requirements
     return ScriptConfig(
         path=path,
-        attribute=program_of(settings)[1],
+        attribute=program_of(settings)[1] if handler is None else handler.attribute,
         onnx_model=artifact.manifest.backend != SCRIPT,
         shims=settings.script_shims,
-        threads=settings.threads or max(available_cores() // instances, 1),
-        batch_size=settings.max_batch_size,
-        installed=check_requirements(path.parent, settings.script_install),
+        threads=settings.threads or max(available_cores(processes=settings.processes) // instances, 1),
+        batch_size=settings.max_batch_size or (0 if handler is None else handler.batch_size),
+        installed=check_requirements(path.parent, settings.script_install, requirements) if requirements else "",
+        archive=handler is not None,
         device=device_of(artifact.manifest, settings),
     )
 
@@ -123,6 +130,6 @@ def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
     script = LoadedScript(artifact, config)
-    threads = ThreadPool(script, name)
+    threads = ThreadPool(script, name, metrics.work.measured(script.run))
     metrics.script = lambda: {"given_up": threads.lost}
     return threads, script.most_calls

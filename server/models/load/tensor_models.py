@@ -18,8 +18,9 @@ from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
 from ...scheduling.queue import BatchQueue
-from ...scheduling.run import Join
+from ...scheduling.run import Join, RunModel
 from ...scheduling.scheduler import Scheduler
+from ...settings.options import Settings
 from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
 from ...system.memory import trim
@@ -28,6 +29,7 @@ from ...tensors import Array, ModelSpec
 from ..served import ServedModel
 from .contention import contention
 from .context import Build, connect
+from .declared import as_declared
 from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .missing import with_declared_missing, with_missing
@@ -71,26 +73,22 @@ def build(build: Build) -> ServedModel:
 def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
     """A session, rows to measure it with, and how it runs: as manifest or settings say, as tuned where neither does."""
     manifest, settings, limits = build.artifact.manifest, build.context.settings, build.context.limits
-    device, batching = device_of(manifest, settings), batching_for(manifest, settings)
+    device, batching = device_of(manifest, settings), batching_for(manifest, settings, build.artifact.declaration)
     load = loader(backend_for(manifest.backend, device))
+    cores = available_cores(processes=settings.processes)
 
     def opened(threads: int) -> Session:
         options = backend_options(manifest, settings, replace(batching, threads=threads))
-        session = load(build.artifact.model_path, options)
-        try:
-            require_declared_spec(build.artifact, session.spec)
-            return with_rows(session, settings)
-        except BaseException:
-            session.close()
-            raise
+        return open_as_declared(load(build.artifact.model_path, options), build.artifact, settings)
 
     begun_ns = perf_counter_ns()
     session = opened(batching.threads)
     opening_ns = perf_counter_ns() - begun_ns
     try:
         sample = sample_of(session, build.artifact)
-        decided = device != CPU or manifest.batching is not None or settings.instances or settings.threads
-        if decided or not limits.tune_ns or available_cores() == 1:
+        declared = manifest.batching is not None or build.artifact.declaration.instances
+        decided = device != CPU or declared or settings.instances or settings.threads
+        if decided or not limits.tune_ns or cores == 1:
             return session, sample, batching
         row_ns = time_row(session, sample)
     except BaseException:
@@ -98,9 +96,19 @@ def open_session(build: Build) -> tuple[Session, list[Array], Batching]:
         raise
     if row_ns is None or row_ns <= limits.inline_below_ns:
         return session, sample, batching
-    config = TuningConfig(opened, opening_ns, available_cores(), limits.tune_ns, batchable=session.spec.batchable)
+    config = TuningConfig(opened, opening_ns, cores, limits.tune_ns, batchable=session.spec.batchable)
     tuned = tune(session, partial(resized, session.spec, sample), row_ns, config)
     return tuned.session, sample, replace(batching, instances=tuned.instances, threads=tuned.threads)
+
+
+def open_as_declared(session: Session, artifact: Artifact, settings: Settings) -> Session:
+    """The session with the rows and tensors that clients see. Raises BrokenArtifact; the session is closed again."""
+    try:
+        require_declared_spec(artifact, session.spec)
+        return as_declared(with_rows(session, settings), artifact.declaration)
+    except BaseException:
+        session.close()
+        raise
 
 
 def require_declared_spec(artifact: Artifact, spec: ModelSpec) -> None:
@@ -181,20 +189,25 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
 
 def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Scheduler:
     name, limits, batching = build.artifact.manifest.name, build.context.limits, model.batching
-    crowding = _contention(model, batching)
+    crowding, declaration = _contention(model, batching, build.context.settings.processes), build.artifact.declaration
+    delay_ns = limits.delay_ns(declaration)
     queue = BatchQueue(
         model.max_batch_size,
         model.seeds,
         batching.instances,
-        limits.max_queue_delay_ns,
+        delay_ns,
         model.lengths,
         crowding,
         closed_rows(model.session),
     )
-    max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds))
-    metrics.choices = Choices(model.max_batch_size, limits.max_queue_delay_ns, max_queue_ns, model.inline)
+    max_queue_ns = limits.tensor_queue_ns(name, max(ns for _, ns in model.seeds), declaration.queue_timeout_us)
+    turns = None if model.inline else build.context.turns(build.artifact.manifest, batching.threads)
+    metrics.choices = Choices(model.max_batch_size, delay_ns, max_queue_ns, model.inline, shared=turns is not None)
     metrics.contention = lambda: queue.running.contention
-    run, on_batch, slowdown = model.session.run, metrics.record_run, build.context.slowdown
+    run: RunModel = model.session.run
+    on_batch, slowdown = metrics.record_run, build.context.slowdown
+    if not isinstance(model.session, DeviceSession):
+        run = metrics.work.measured(run)
     if slowdown is not None:
         slowdown.hold(queue)
         run, on_batch = slowdown.around(COMPUTE, run), slowdown.around(SCATTER, on_batch)
@@ -209,7 +222,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
         objects=any(one.dtype.itemsize == 0 for one in model.session.spec.inputs),
         padding=model.padding,
         join=joined_by(model.session),
-        turns=None if model.inline else build.context.turns(build.artifact.manifest, batching.threads),
+        turns=turns,
         on_batch=on_batch,
         on_device_lost=build.context.on_device_lost,
         stall_ns=limits.stall_ns,
@@ -233,9 +246,10 @@ def joined_by(session: Session) -> Join | None:
     return session.join if isinstance(session, DeviceSession) and session.joins else None
 
 
-def _contention(model: WarmModel, batching: Batching) -> float:
+def _contention(model: WarmModel, batching: Batching, processes: int) -> float:
     """The slowdown of a run while all instances run, where they share cores; 1 where each has its own."""
-    apart = batching.instances * batching.threads <= available_cores() and not isinstance(model.session, DeviceSession)
+    fitting = batching.instances * batching.threads <= available_cores(processes=processes)
+    apart = fitting and not isinstance(model.session, DeviceSession)
     if batching.instances == 1 or apart:
         return 1.0
     return contention(model.session.run, model.row, batching.instances)

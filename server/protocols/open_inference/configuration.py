@@ -22,7 +22,7 @@ def configuration(model: ServedModel, ready: int = 1) -> dict[str, Any]:
 
     ``max_batch_size`` is 0, and the dims include the first axis, where requests are not put together by their rows.
     """
-    manifest = model.artifact.manifest
+    manifest, declared = model.artifact.manifest, model.artifact.declaration
     rows = model.independent and model.spec.batchable
     kind = "KIND_CPU" if model.metrics.device is None else "KIND_GPU"
     document: dict[str, Any] = {
@@ -35,7 +35,7 @@ def configuration(model: ServedModel, ready: int = 1) -> dict[str, Any]:
         "output": [_tensor(one, rows) for one in model.spec.outputs],
         "instance_group": [{"name": model.name, "kind": kind, "count": model.instances, "gpus": []}],
         "default_model_filename": manifest.model,
-        "parameters": {},
+        "parameters": {key: {"string_value": value} for key, value in declared.parameters.items()},
         "model_transaction_policy": {"decoupled": False},
     }
     if rows:
@@ -58,11 +58,11 @@ def _tensor(spec: TensorSpec, rows: bool) -> dict[str, Any]:
 
 
 def _batching(model: ServedModel) -> dict[str, Any]:
-    """Dynamic batching: no size is preferred, and rows wait only while an instance is idle."""
+    """Dynamic batching: the sizes that the model's own config prefers; rows wait only while an instance is idle."""
     choices = model.metrics.choices
     delay_us = 0 if choices is None else choices.max_queue_delay_ns // 1_000
     return {
-        "preferred_batch_size": [],
+        "preferred_batch_size": [*model.artifact.declaration.batch_sizes],
         "max_queue_delay_microseconds": delay_us,
         "priority_levels": LOWEST_PRIORITY,
         "default_priority_level": ORDINARY,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
-from ...errors import MalformedInput, SlipwayError
+from ...errors import MalformedInput, SlipwayError, UnknownModel
 from ...models import Models
+from ...models.changes import Changes
 from ...models.follower import Follower
 from ...models.names import shown
 from ...models.repository import Found
@@ -19,6 +21,8 @@ from ..background import Background
 from ..failure import send_failure
 from ..guard import Guard
 from ..listing import send_listing
+from .configuration import configuration
+from .load_parameters import read_overrides
 
 EXTENSION = "model_repository"
 TAG = "Open Inference Protocol"
@@ -31,9 +35,10 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 class Repository:
     """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
-    def __init__(self, models: Models, follower: Follower, guard: Guard) -> None:
+    def __init__(self, models: Models, follower: Follower, changes: Changes, guard: Guard) -> None:
         self._models = models
         self._follower = follower
+        self._changes = changes
         self._guard = guard
         self._background = Background()
 
@@ -82,35 +87,43 @@ class Repository:
                 yield _row(found.name, found.version, State.UNAVAILABLE, ON_DISK)
 
     def _load(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda: self._follower.load_newest(path["name"]))
+        name = path["name"]
+
+        def load(parameters: dict[str, Any]) -> Awaitable[object]:
+            overrides = read_overrides(parameters, self._configuration(name), name)
+            return self._changes.make("load_newest", name=name, overrides=asdict(overrides))
+
+        return self._answering(load)
 
     def _unload(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda: self._models.unload(path["name"]))
+        return self._answering(lambda _: self._changes.make("unload", name=path["name"]))
 
-    def _answering(self, work: Callable[[], Awaitable[None]]) -> Handler:
-        """A handler that responds when ``work`` is done. The work continues if the client leaves."""
+    def _configuration(self, name: str) -> dict[str, Any]:
+        """The configuration of a model, empty where it is not loaded."""
+        try:
+            return configuration(self._models.get(name), len(self._models.versions(name)))
+        except UnknownModel:
+            return {}
+
+    def _answering(self, begin: Callable[[dict[str, Any]], Awaitable[object]]) -> Handler:
+        """A handler that responds when the work is done, which ``begin`` makes of the parameters; it may refuse them.
+
+        The work continues if the client leaves.
+        """
 
         def handle(head: Head, body: bytes, responder: Responder) -> None:
             try:
-                _require_no_parameters(body)
+                work = begin(_fields(body).get("parameters") or {})
             except SlipwayError as error:
                 send_failure(error, head, responder)
             else:
-                self._background.respond(head, responder, work, b"{}")
+                self._background.respond(head, responder, lambda: work, b"{}")
 
         return self._guard.around(handle)
 
 
 def _row(name: str, version: str, state: State, reason: str) -> dict[str, str]:
     return {"name": name, "version": version, "state": state.value, "reason": reason}
-
-
-def _require_no_parameters(body: bytes) -> None:
-    """Raises MalformedInput for parameters of the extension that would bring a model's files."""
-    given = _fields(body).get("parameters") or {}
-    unknown = [key for key in given if key != "unload_dependents"]
-    if unknown:
-        raise MalformedInput(f"models are read from the server's own folder; remove the parameter {unknown[0][:40]!r}")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

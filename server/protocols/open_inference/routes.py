@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from time import perf_counter_ns
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 
 from ...codecs.open_inference import OpenInference as Codec
+from ...content_encoding import is_compressed
 from ...errors import NotReady, SlipwayError
 from ...lifecycle import Lifecycle, Phase
 from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
-from ..compression import Expander, is_compressed
+from ..background import Background
+from ..compression import Expander
 from ..failure import send_failure
 from ..inference import infer, require_tensors
 from ..listing import send_listing
 from .configuration import configuration
 from .metadata import describe
-from .statistics import statistics
+from .statistics import added, now
 
 EXTENSIONS = [
     *("binary_tensor_data", "classification", "model_configuration", "parameters", "schedule_policy", "statistics")
@@ -45,6 +46,10 @@ INFER_BODY: dict[str, Any] = {
 }
 
 
+Gather = Callable[[list[list[str]]], Awaitable[list[Any]]]
+"""The statistics of versions, given as pairs of name and version, in each of the other processes of this server."""
+
+
 class OpenInference:
     """The routes under ``/v2``, for all models."""
 
@@ -56,8 +61,12 @@ class OpenInference:
         expander: Expander,
         version: str,
         extensions: Sequence[str] = (),
+        gather: Gather | None = None,
     ) -> None:
-        """``extensions``: names of further extensions, which other routes provide."""
+        """``extensions``: names of further extensions, which other routes provide. ``gather``: asks the other processes
+        of this server for the statistics of versions; None: there is no other process."""
+        self._gather = gather
+        self._background = Background()
         self._expander = expander
         self._models = models
         self._lifecycle = lifecycle
@@ -80,7 +89,7 @@ class OpenInference:
             Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models are ready, else 503", TAG),
             Route(STATISTICS, get, lambda _: self.statistics, "Requests, runs and their times of all models", TAG),
             *(
-                Route(root + tail, methods, bind, text, TAG, request_body=body)
+                Route(root + tail, methods, bind, text, TAG, request_body=body, infers=tail == "/infer")
                 for root in (ROOT, VERSIONED)
                 for tail, methods, bind, text, body in both
             ),
@@ -149,8 +158,17 @@ class OpenInference:
         return handle
 
     def _send_statistics(self, models: Sequence[ServedModel], head: Head, responder: Responder) -> None:
-        rows = (statistics(model, perf_counter_ns(), time.time()) for model in models)
-        send_listing(rows, lambda stats: orjson.dumps({"model_stats": stats}), head, responder)
+        def send(others: list[Any]) -> None:
+            theirs = [{(row["name"], row["version"]): row for row in rows} for rows in others]
+            ours = (now(model) for model in models)
+            rows = (added(row, [one.get((row["name"], row["version"])) for one in theirs]) for row in ours)
+            send_listing(rows, lambda stats: orjson.dumps({"model_stats": stats}), head, responder)
+
+        if self._gather is None:
+            send([])
+        else:
+            asked = [[model.name, model.version] for model in models]
+            self._background.run(head, responder, partial(self._gather, asked), send)
 
     def _ready(self, path: dict[str, str]) -> Handler:
         def handle(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature

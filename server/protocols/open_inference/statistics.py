@@ -9,6 +9,8 @@ are the network's and are not in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from time import perf_counter_ns, time
 from typing import Any
 
 from ...cache import MISS
@@ -33,6 +35,36 @@ def statistics(model: ServedModel, now_ns: int, now_s: float) -> dict[str, Any]:
         "batch_stats": [_batch(rows, one) for rows, one in sorted(runs.items())] if not metrics.steps else [],
         "memory_usage": [{"type": "CPU", "id": 0, "byte_size": metrics.memory_bytes}],
     }
+
+
+def now(model: ServedModel) -> dict[str, Any]:
+    """The statistics of one version at this moment."""
+    return statistics(model, perf_counter_ns(), time())
+
+
+def added(ours: dict[str, Any], others: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """The statistics of one version in several processes; None: a process does not have it. The latest
+    ``last_inference`` counts, everything else is added."""
+    for theirs in others:
+        if theirs is None:
+            continue
+        last = max(ours["last_inference"], theirs["last_inference"])
+        batches = {one["batch_size"]: one for one in ours["batch_stats"]}
+        for row in theirs["batch_stats"]:
+            size = row["batch_size"]
+            batches[size] = {**_sum(batches[size], row), "batch_size": size} if size in batches else row
+        memory = [{**one, "byte_size": one["byte_size"]} for one in ours["memory_usage"]]
+        for one, more in zip(memory, theirs["memory_usage"], strict=True):
+            one["byte_size"] += more["byte_size"]
+        together = {"batch_stats": [batches[size] for size in sorted(batches)], "memory_usage": memory}
+        ours = {**_sum(ours, theirs), **together, "last_inference": last}
+    return ours
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        return {key: _sum(value, other[key]) for key, value in one.items()}
+    return one + other if isinstance(one, int) else one
 
 
 def _runs(metrics: ModelMetrics) -> dict[int, BatchTimes]:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ...codecs.media import Negotiator
+from ...content_encoding import is_compressed
 from ...errors import SlipwayError
 from ...lifecycle import Lifecycle
 from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
-from ..compression import Expander, is_compressed
+from ..compression import Expander
 from ..failure import send_failure
 from ..inference import infer
 from ..request_options import wants_stream
@@ -141,5 +142,6 @@ class SageMaker:
                 "`X-Amzn-SageMaker-Custom-Attributes` requests them through SageMaker. `X-Request-Deadline-Ms` sets a "
                 "deadline.",
                 request_body=BODIES,
+                infers=True,
             ),
         ]

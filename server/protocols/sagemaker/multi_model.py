@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from ...errors import AlreadyLoaded, MalformedInput, SlipwayError, UnknownModel
-from ...models import LoadOptions, Models
+from ...models import Models
+from ...models.changes import Changes
 from ...models.names import check_name, shown
 from ...models.versions import Versions
 from ...request import Head
@@ -37,10 +38,11 @@ LOAD_BODY: dict[str, Any] = {
 class MultiModel:
     """The routes under ``/models``. A load or unload continues if its client leaves."""
 
-    def __init__(self, models: Models, front: SageMaker, guard: Guard) -> None:
+    def __init__(self, models: Models, changes: Changes, front: SageMaker, guard: Guard) -> None:
         """``front`` handles ``/models/{name}/invoke`` as it handles ``/invocations``. ``guard`` checks requests to the
         other routes."""
         self._models = models
+        self._changes = changes
         self._front = front
         self._guard = guard
         self._changing: set[str] = set()
@@ -73,7 +75,7 @@ class MultiModel:
                 "Unload; responds when the memory is freed",
                 TAG,
             ),
-            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES),
+            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES, infers=True),
         ]
 
     def index(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature
@@ -111,10 +113,7 @@ class MultiModel:
             raise AlreadyLoaded(f"model {name!r} is loaded already")
         self._changing.add(name)
         try:
-            await self._models.load(path, LoadOptions(pinned=True), name=name)
-        except SlipwayError:
-            self._models.forget(name)
-            raise
+            await self._changes.make("load", path=str(path), name=name, pinned=True, forget=True)
         finally:
             self._changing.discard(name)
 
@@ -127,8 +126,7 @@ class MultiModel:
                 raise AlreadyLoaded(f"model {name!r} is being loaded or unloaded; retry later")
             self._changing.add(name)
             try:
-                await self._models.unload(name)
-                self._models.forget(name)
+                await self._changes.make("unload", name=name, forget=True)
             finally:
                 self._changing.discard(name)
 

@@ -58,6 +58,10 @@ def stream_rows(
                 send_failure(error, head, responder)
             return None
 
+    def then(end: Payload | BaseException) -> None:
+        model.begun -= 1
+        decoded(end)
+
     def decode(call: Call) -> Payload:
         try:
             payload: Payload = call(reader.decode, body, head, parameters, model.spec)
@@ -71,7 +75,8 @@ def stream_rows(
     size_bytes = reader.expanded_bytes(body, model.spec)
     place = place_of(reader, size_bytes, model.spec.inputs) if size_bytes > LARGE_BYTES else Place.LOOP
     if place is not Place.LOOP:
-        elsewhere(place, decode, decoded)
+        elsewhere(place, decode, then)
+        model.begun += 1
         return first
     try:
         return decoded(decode(directly))
@@ -103,6 +108,7 @@ class RowStream:
         self._outlet: Outlet | None = None
         self._over = False
         self._submitting = False
+        self._begun = False  # counted among the model's streams
         self._first: InferRequest | None = None
 
     def start(self, first: InferRequest) -> InferRequest:
@@ -117,6 +123,9 @@ class RowStream:
         self._first = first
         apply_options(exchange, first)
         self._submit(first)
+        if not self._over:
+            self._model.begun += 1
+            self._begun = True
         try:
             self.resume()
         except Exception as error:  # noqa: BLE001 - sent to the client; the first part runs
@@ -226,6 +235,7 @@ class RowStream:
         if self._over:
             return
         self._over = True
+        self._model.begun -= self._begun
         if outcome == "ok":
             self._model.metrics.answers["ok"] += 1
         else:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.experiments import run
 from bench.explain import stages, tail
 from bench.load import engine, schedule, target, wire
 from bench.load.calibration import ONLY
@@ -26,7 +27,7 @@ from tests.unit.bench.planted_record import CONFIG, RATE_PER_S, planted_record
 from tests.unit.bench.planted_server import DELAYS_MS
 
 SEEDS = 40
-TRUTH_S, RUN_S = 600.0, 45.0
+TRUTH_S, RUN_S, MINUTE_S = 600.0, 45.0, 60.0
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _PAYLOAD = Payload("planted", "application/json", b"{}")
 
@@ -90,6 +91,17 @@ def million_requests() -> list[Figure]:
         at_most("seconds of CPU", cpu_s, 5.0),
         Figure("seconds", f"{seconds:.2f}"),
         at_most("kB of the page", size / 1e3, 500, "{:,.0f}"),
+    ]
+
+
+def verdict_cost() -> list[Figure]:
+    """The CPU time of the record and the verdict of a run of a minute."""
+    rows = planted.simulate(1, RATE_PER_S, MINUTE_S + 2)
+    begun_s = time.process_time()
+    found = run.judged(planted_record(rows, replace(CONFIG, duration_s=MINUTE_S)), rows)
+    return [
+        Figure("requests", f"{found.window.requests:,}"),
+        at_most("seconds of CPU", time.process_time() - begun_s, 5.0),
     ]
 
 

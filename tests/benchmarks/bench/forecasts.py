@@ -1,8 +1,9 @@
 """Forecasts against real servers: changes of six kinds on several models, each forecast and then tried.
 
-    python -m tests.benchmarks.bench forecast
+    python -m tests.benchmarks.bench forecast --results forecast.jsonl --only "dense 512"
 
-takes about 20 minutes and needs a machine that does nothing else. Every pair is printed when it is done.
+All pairs take about 20 minutes, and need a machine that does nothing else. Every pair is printed when it is done, and
+kept in the file, so that the models can be measured one by one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,11 +28,13 @@ from bench.experiments.run import execute
 from bench.explain import forecast
 from bench.explain.changes import Change
 from bench.explain.forecast import Measured
+from bench.explain.ratio import Ratio
 from bench.explain.workload import NoForecast
 from bench.load import generate, payload_set, probe, target
 from bench.load.server_timing import CARRIERS
 from bench.result.verifications import Verification
 from tests.benchmarks.bench.figure import Figure, at_least
+from tests.benchmarks.bench.kept import Kept, Row
 from tests.integration import sample_models
 from tests.integration.server_process import ServerProcess, server_process
 
@@ -44,6 +47,14 @@ MAX_RATE_PER_S = 400.0
 LARGEST = 8
 TIMER_US = 3_000
 PAIRS_NEEDED, WITHIN, HELD = 40, 0.15, 0.85
+RATES, SIZES = (0.6, 1.4, 1.8), (4, 6)
+CHANGES = (
+    *(f"rate x{times}" for times in RATES),
+    *("slowdown", "timer"),
+    *(f"batch size {size}" for size in SIZES),
+    *("instances", "binary"),
+)
+"""The changes that are tried on every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +129,42 @@ class Site:
         return self.stack.enter_context(server_process(folder, self.model, *common, *flags)).ready()
 
 
-def forecasts() -> list[Figure]:
-    """All pairs, and the figures over them."""
-    pairs: list[Pair] = []
+def forecasts(kept: Kept) -> list[Figure]:
+    """The pairs that ``kept`` wants are measured; the figures are over all that it has."""
     for model in MODELS:
+        wanted = [change for change in CHANGES if kept.wants(_title(model.name, change))]
+        if not wanted:
+            continue
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             root = Path(folder)
             (root / "servers").mkdir()
             site = Site(model.make(root / "model"), root / "servers", stack)
             try:
-                for pair in _pairs(model.name, site):
-                    pairs.append(pair)
+                for change, pair in _pairs(model.name, site, wanted):
+                    kept.add(_row(_title(model.name, change), pair))
                     print(line(pair), flush=True)
             except NoForecast as why:
                 print(f"{model.name}: its base cannot be used: {why}", flush=True)
+    pairs = [_pair(row) for row in kept.rows([_title(model.name, change) for model in MODELS for change in CHANGES])]
     return [*(_figure(one) for one in pairs), *summary(pairs)]
+
+
+def _title(model: str, change: str) -> str:
+    return f"{model}: {change}"
+
+
+def _row(title: str, pair: Pair) -> Row:
+    return {"title": title, **asdict(pair)}
+
+
+def _pair(row: Row) -> Pair:
+    """The pair that ``_row`` made a row of."""
+    seen = row["seen"]
+    if seen is not None:
+        for side in ("forecast", "observed"):
+            seen[side] = {name: Ratio(**ratio) for name, ratio in seen[side].items()}
+        seen = Verification(**seen)
+    return Pair(row["model"], row["kind"], row["change"], seen, row["why"])
 
 
 def summary(pairs: list[Pair]) -> list[Figure]:
@@ -167,26 +199,30 @@ def _figure(pair: Pair) -> Figure:
     return Figure(f"{pair.model}: {pair.change}", line(pair)[67:])
 
 
-def _pairs(name: str, site: Site) -> Iterator[Pair]:
+def _pairs(name: str, site: Site, wanted: Sequence[str]) -> Iterator[tuple[str, Pair]]:
+    """The wanted changes, each with its pair, after one record of the unchanged server."""
     base = site.serve("--instances", "1")
     config = _config(base, binary=False)
     measured = _measure(config)
     run_us = round(measured.service.ns(1) / 1e3)
-    of_load = [("rate", Change(rate=times)) for times in (0.6, 1.4, 1.8)]
-    inside = [
-        ("slowdown", Change(extra_us=max(run_us // 3, 100))),
-        ("timer", Change(max_queue_delay_us=TIMER_US)),
-    ]
-    for kind, change in (*of_load, *inside):
-        yield _try(name, kind, change, measured, config, verify.Other(), [])
-    for size in (4, 6):
-        flags = ("--instances", "1", "--max-batch-size", str(size))
-        yield _on_another(name, "batch size", Change(max_batch_size=size), measured, config, site.serve(*flags), False)
-    two = site.serve("--instances", "2")
-    yield _on_another(name, "instances", Change(instances=2), measured, config, two, True)
-    binary = _config(base, binary=True, rate_per_s=config.rate_per_s)
-    other = verify.Other(payload=binary.payload)
-    yield _try(name, "binary", Change(binary=True), measured, config, other, [_measure(binary)])
+    simple = {f"rate x{times}": ("rate", Change(rate=times)) for times in RATES}
+    simple["slowdown"] = ("slowdown", Change(extra_us=max(run_us // 3, 100)))
+    simple["timer"] = ("timer", Change(max_queue_delay_us=TIMER_US))
+    sizes = {f"batch size {size}": size for size in SIZES}
+    for change in wanted:
+        if change in simple:
+            yield change, _try(name, *simple[change], measured, config, verify.Other(), [])
+        elif change in sizes:
+            server = site.serve("--instances", "1", "--max-batch-size", str(sizes[change]))
+            smaller = Change(max_batch_size=sizes[change])
+            yield change, _on_another(name, "batch size", smaller, measured, config, server, False)
+        elif change == "instances":
+            two = site.serve("--instances", "2")
+            yield change, _on_another(name, "instances", Change(instances=2), measured, config, two, True)
+        else:
+            binary = _config(base, binary=True, rate_per_s=config.rate_per_s)
+            other = verify.Other(payload=binary.payload)
+            yield change, _try(name, "binary", Change(binary=True), measured, config, other, [_measure(binary)])
 
 
 def _on_another(

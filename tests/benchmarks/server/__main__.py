@@ -18,9 +18,11 @@ import numpy as np
 
 from bench.peers import networks
 from tests.benchmarks.server.attacks import attacks
+from tests.benchmarks.server.capture import capture
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
+from tests.benchmarks.server.grpc_calls import grpc
 from tests.benchmarks.server.lengths import lengths
 from tests.benchmarks.server.overload import overload
 from tests.benchmarks.server.processes import (
@@ -36,6 +38,7 @@ from tests.benchmarks.server.processes import (
     wrk,
     wrk_script,
 )
+from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
@@ -176,6 +179,7 @@ def bare_interpreter() -> float:
 
 SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "hot": hot,
+    "grpc": grpc,
     "compute": compute,
     "swap": swap,
     "fairness": fairness,
@@ -183,6 +187,8 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "disconnects": disconnects,
     "cycles": cycles,
     "attacks": attacks,
+    "capture": capture,
+    "replicas": replicas,
     "soak": soak,
 }
 """Scenarios with real servers: a number of rounds, each some seconds long."""
@@ -190,8 +196,19 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     scenarios = (
-        *("hot", "compute", "start", "decisions", "swap"),
-        *("lengths", "fairness", "overload", "disconnects", "script", "cycles", "attacks", "soak"),
+        *("hot", "grpc", "compute", "start", "decisions", "swap"),
+        *(
+            "lengths",
+            "fairness",
+            "overload",
+            "disconnects",
+            "script",
+            "cycles",
+            "attacks",
+            "replicas",
+            "soak",
+            "capture",
+        ),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(scenarios)}; all by default")

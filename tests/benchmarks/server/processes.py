@@ -101,12 +101,12 @@ def waited_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
-def wrk(port: int, script: Path, connections: int, seconds: int) -> Load:
-    """Closed-loop load by wrk on the load's core."""
+def wrk(port: int, script: Path, connections: int, seconds: int, core: str = LOAD_CORE) -> Load:
+    """Closed-loop load by wrk on the load's core, or on ``core``."""
     if shutil.which("wrk") is None:
         raise Unmeasurable("wrk is not installed; Debian has it as the package wrk")
     url = f"http://127.0.0.1:{port}/invocations"
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     done = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unmeasurable(f"wrk failed: {done.stderr.strip()}")

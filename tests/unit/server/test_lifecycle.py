@@ -83,3 +83,21 @@ def test_no_sequence_of_moves_goes_back(asked: list[Phase]) -> None:
         before = lifecycle.phase
         lifecycle.move(phase)
         assert ORDER[lifecycle.phase] >= ORDER[before]
+
+
+def test_a_process_is_held_until_the_server_as_a_whole_is_ready() -> None:
+    lifecycle, changes = Lifecycle(), []
+    lifecycle.on_change = lambda: changes.append(lifecycle.ready)
+    lifecycle.hold("1 of 2 processes are ready")
+    lifecycle.move(Phase.READY)
+    assert (lifecycle.ready, lifecycle.own_reason) == (False, "")
+    with pytest.raises(NotReady, match="1 of 2 processes"):
+        lifecycle.require_ready()
+    lifecycle.hold("")
+    lifecycle.hold("")
+    lifecycle.require_ready()
+    assert changes == [False, False, True]
+    lifecycle.stall("no progress")
+    assert lifecycle.own_reason == "no progress"
+    lifecycle.move(Phase.FAILED, "the device is lost")
+    assert lifecycle.own_reason == "failed the device is lost"

@@ -41,3 +41,8 @@ def test_importing_the_leaves_imports_nothing_heavy() -> None:
 def test_help_and_a_bad_setting_need_nothing_but_the_standard_library() -> None:
     loaded = modules_after("import serve\nimport server.settings.reader")
     assert loaded.isdisjoint([*HEAVY, "numpy", "orjson", "prometheus_client"])
+
+
+def test_a_server_without_capture_imports_nothing_of_it() -> None:
+    loaded = modules_after("import server.launch")
+    assert not any("capture" in name for name in loaded if name.startswith("server.") and "backends" not in name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
 
 from server.errors import UnprocessableInput
 from server.scheduling.queue import BatchQueue
-from server.slowdown import STAGES, TIMER, Injected, Slowdown
+from server.slowdown import COLLECTOR, STAGES, TIMER, Injected, Slowdown
 
 
 class Later:
@@ -68,3 +69,22 @@ def test_what_cannot_be_injected_is_refused_and_changes_nothing(stage: str, extr
     with pytest.raises(UnprocessableInput):
         slowdown.inject(Injected(stage, extra_us), seconds)
     assert slowdown.now == Injected("scatter", 3)
+
+
+def test_the_collector_stops_for_a_while_and_runs_again() -> None:
+    slowdown = Slowdown(Later())
+    try:
+        for _ in range(2):
+            slowdown.inject(Injected(COLLECTOR, 0), 10)
+            assert not gc.isenabled()
+            assert gc.get_freeze_count() > 0
+    finally:
+        slowdown.end()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_collector_takes_no_extra_time() -> None:
+    with pytest.raises(UnprocessableInput, match="no extra_us"):
+        Slowdown(Later()).inject(Injected(COLLECTOR, 5), 10)
+    assert gc.isenabled()

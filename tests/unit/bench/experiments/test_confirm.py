@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from bench.errors import Unusable
-from bench.experiments import confirm
+from bench.experiments import confirm, copies
 from bench.experiments.config import RunConfig
 from bench.experiments.confirm import Bodies, Trial
 from bench.experiments.slowdown import Slower
 from bench.explain.interventions import Subject
 from bench.explain.verdict import LIKELY, NONE, PROVEN, Cause, Gain, Verdict
-from bench.load import payload_set
+from bench.load import burst, payload_set
 from bench.load.payload import Payload
+from bench.observe import held as machine
 from bench.result.record import RunRecord
 from tests.unit.bench.planted_record import CONFIG
 
@@ -136,3 +137,65 @@ def test_a_slowdown_that_the_server_refuses_is_an_error_of_the_experiment(monkey
     monkeypatch.setattr(confirm, "slowed", refused)
     (found,) = outcome(server, "batch_timer").causes
     assert "the experiment failed: 403" in found.evidence[-1]
+
+
+@pytest.mark.parametrize("name", ["cpu_quota", "neighbour"])
+def test_what_is_held_on_the_machine_proves_its_cause(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    server = Server(monkeypatch, "timer")
+
+    @contextlib.contextmanager
+    def held(what: str, pids: object) -> Iterator[None]:
+        with server.slowed(None, Slower(what, 0), 1.0):
+            assert pids == (7,)
+            yield
+
+    monkeypatch.setattr(machine, "held", held)
+    trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, unquota=True), pids=(7,))
+    (found,) = outcome(server, name, trial=trial).causes
+    assert found.confidence == PROVEN
+    assert server.log == [f"{'quota' if name == 'cpu_quota' else 'priority'} 0", "put back"] * confirm.ROUNDS
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Copies of the server, which note their beginning and end."""
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def copied(place: Any, _pids: object, flags: tuple[str, ...]) -> Iterator[Any]:
+        log.append("start " + " ".join(flags))
+        yield replace(place, port=9_000 + len(flags))
+        log.append("end")
+
+    monkeypatch.setattr(copies, "copied", copied)
+    return log
+
+
+def test_threads_are_proven_on_a_second_server(monkeypatch: pytest.MonkeyPatch, fresh: list[str]) -> None:
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        return block((10.0 if config.target.port == 9_002 else 20.0) * (1 + config.seed / 100)), None
+
+    trial = replace(TRIAL, subject=replace(SUBJECT, copies=True, threads=12, cores=2))
+    found = confirm.confirm(Verdict((cause("threads"),)), trial, lambda: None, lambda _text: None, run=run)
+    assert found.causes[0].confidence == PROVEN
+    assert fresh == ["start --threads 2", "start ", "end", "end"]
+
+
+@pytest.mark.parametrize(("later_ms", "confidence"), [((6.0, 6.1), PROVEN), ((900.0, 890.0), LIKELY)])
+def test_a_cold_start_is_proven_on_fresh_servers(
+    monkeypatch: pytest.MonkeyPatch, fresh: list[str], later_ms: tuple[float, float], confidence: str
+) -> None:
+    rounds = iter(range(confirm.ROUNDS))
+
+    def one_by_one(*_arguments: object) -> list[float]:
+        return [(1 + next(rounds) / 100) * 1_000.0, *later_ms]
+
+    monkeypatch.setattr(burst, "one_by_one", one_by_one)
+    trial = replace(TRIAL, subject=replace(SUBJECT, copies=True))
+    server = Server(monkeypatch, "nothing")
+    found = outcome(server, "cold_start", trial=trial)
+    if confidence == PROVEN:
+        assert (found.causes[0].name, found.causes[0].confidence) == ("cold_start", PROVEN)
+    else:
+        assert found.ruled_out == ("cold_start",)
+    assert fresh == ["start ", "end"] * confirm.ROUNDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,26 @@ def test_each_cause_has_the_experiment_that_tells_it(cause: str, change: Change 
 )
 def test_what_cannot_be_changed_from_here_has_none(cause: str) -> None:
     assert interventions.experiment(cause, SUBJECT) is None
+
+
+ABLE = replace(SUBJECT, ahead=True, unquota=True, copies=True, cores=2, threads=12, instances=1, collects=True)
+
+
+@pytest.mark.parametrize("cause", ["neighbour", "cpu_quota", "stall", "cold_start", "threads"])
+def test_what_can_be_changed_beside_the_server_has_one(cause: str) -> None:
+    found = interventions.experiment(cause, ABLE)
+    assert found is not None
+    assert found.hold or found.flags or found.first_request or found.stage == "gc"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_that_fit_the_cores_are_not_tried_with_fewer(threads: int) -> None:
+    assert interventions.experiment("threads", replace(ABLE, threads=threads)) is None
+
+
+@pytest.mark.parametrize("cause", ["connections", "network_latency", "other_traffic", "padding", "generator"])
+def test_what_no_change_from_here_can_test_has_none(cause: str) -> None:
+    assert interventions.experiment(cause, ABLE) is None
 
 
 @pytest.mark.parametrize("cause", ["capacity", "batch_timer", "codec", "bandwidth", "input_size", "hardware"])

@@ -96,3 +96,12 @@ def test_the_flags_of_a_change_are_those_that_verify_takes(change: Change) -> No
     flags = " ".join(change.flags(Path("my artifact")))
     asked = parser().parse_args(["verify", "run.json", *shlex.split(flags)])
     assert asked.artifact == (Path("my artifact") if change.candidate else None)
+
+
+def test_a_cause_that_no_experiment_here_can_test_names_the_run_to_compare_with() -> None:
+    line = "python -m bench run http://127.0.0.1:8080 --rate 40 --confirm --output a.json"
+    planted = PLANTS["other programs"][1]
+    for testable, prove in (((), "python -m bench run http://127.0.0.1:8080 --rate 40"), (("neighbour",), None)):
+        first = judgement.judge(planted, line, None, testable).causes[0]
+        assert first.name == "neighbour"
+        assert first.prove == (prove or "python -m bench explain a.json --confirm")

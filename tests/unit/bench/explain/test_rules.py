@@ -110,6 +110,14 @@ PLANTS: dict[str, tuple[str, Facts]] = {
         "other_traffic",
         facts(30, 90, host=replace(HOST, strangers=3.0, server_cores=0.5), burst=burst(20, quiet_cores=0.4)),
     ),
+    "another client with short connections": (
+        "other_traffic",
+        facts(30, 90, host=replace(HOST, strangers=0.3, server_cores=0.5), burst=burst(20, quiet_cores=0.3)),
+    ),
+    "a proxy that keeps no connection": (
+        "connections",
+        slipway({"compute": 5}, {"compute": 6}, model=Model(requests_share=1.0, connections_share=1.0)),
+    ),
     "a late generator": (
         "generator",
         facts(6, 50, slow=terms(send_lag=40.0, residual=10.0)),
@@ -201,3 +209,47 @@ def test_threads_that_share_a_core_are_not_in_order() -> None:
 def test_a_rule_says_nothing_where_the_probe_failed() -> None:
     assert turns.of(burst(together=(Together(8, ()),)), 500) is None
     assert judgement.judge(facts(burst=None, quick_ms=5.0), COMMAND).causes[0].name == "none"
+
+
+def names(found: Facts) -> list[str]:
+    return [one.name for one in judgement.judge(found, COMMAND).causes]
+
+
+def test_threads_whose_cores_other_programs_hold_are_not_too_many() -> None:
+    waiting = burst(40, cpu_ms=20.0, run_delay_ms=120.0)
+    busy = facts(40, 160, burst=waiting, host=replace(HOST, other_cores=1.9, run_delay=0.6))
+    assert names(busy)[0] == "neighbour"
+    assert "threads" not in names(busy)
+
+
+def test_a_timer_in_every_request_is_not_hidden_by_noise_in_the_tail() -> None:
+    typical, slow = {"queue_timer": 43.0, "compute": 7.0}, {"queue_timer": 40.0, "queue_busy": 300.0, "compute": 60.0}
+    noisy = slipway(typical, slow, host=replace(HOST, other_cores=1.5, run_delay=0.4, server_cores=0.3))
+    assert names(noisy).index("batch_timer") <= 1
+
+
+@pytest.mark.parametrize(("lag_ms", "named"), [(1.6, False), (4.0, True), (8.0, True)])
+def test_a_small_lag_of_the_generator_is_usual(lag_ms: float, named: bool) -> None:
+    found = facts(1.2, lag_ms + 4.8, slow=terms(send_lag=lag_ms, residual=4.8), burst=burst(1.0))
+    assert ("generator" in names(found)) == named
+
+
+def test_a_wait_within_the_codec_in_the_tail_alone_is_not_its_work() -> None:
+    found = slipway({"decode": 0.3, "scatter": 0.2, "compute": 5.0}, {"scatter": 6.0, "compute": 9.0})
+    assert names(found) == ["none"]
+
+
+def test_a_run_that_waits_is_not_called_computing() -> None:
+    waits, works = (
+        slipway({"compute": 40}, {"compute": 45}, burst=None, quick_ms=40.0, model=Model(cpu_share=share))
+        for share in (0.1, 0.95)
+    )
+    assert names(waits) == ["none"]
+    assert names(works) == ["hardware"]
+    assert "had a core 95% of that time" in judgement.judge(works, COMMAND).causes[0].evidence[0]
+
+
+def test_a_stall_names_the_collector_that_ran_in_it() -> None:
+    for of_gc, of_loop, text in ((4, 4, "garbage collector ran in 4"), (0, 3, "event loop could not run in 3")):
+        stopped = facts(6, 280, stalls=Stalls(5, 300.0, 1500.0, 1.0, 0.0, of_gc, of_loop))
+        assert any(text in line for line in judgement.judge(stopped, COMMAND).causes[0].evidence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.explain import stalls
+from bench.observe.timeline import Pause
 
 MS = 1_000_000
 
@@ -39,3 +40,10 @@ def test_one_slow_request_is_no_stall() -> None:
 def test_a_slow_server_is_not_a_stalled_one() -> None:
     due, ended = rows(gap_ms=100, took_ms=90)
     assert stalls.spans(due, ended) == []
+
+
+def test_a_stall_is_laid_beside_the_pauses_that_the_server_told() -> None:
+    found = [(2_000 * MS, 2_300 * MS), (5_000 * MS, 5_200 * MS)]
+    pauses = [Pause("gc", 2.29, 0.28), Pause("gc", 4.9, 0.3), Pause("gc", 5.1, 0.05)]
+    assert stalls._during(found, pauses) == 1
+    assert stalls._during(found, []) == 0

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from bench.errors import Unusable
 from bench.explain import turns
 from bench.load import burst, target, wire
 from bench.load.burst import Burst
@@ -156,3 +157,15 @@ def test_only_a_json_body_gets_white_space() -> None:
     assert f"Content-Length: {len(sent)}".encode() in head
     binary = wire.render(place, Payload("p", "application/x-npy", body), CARRIERS["none"])
     assert burst._padding(binary, binary.numbered(0)) is None
+
+
+def test_first_requests_are_timed_one_by_one_and_a_failure_is_an_error() -> None:
+    with serving() as url:
+        place = target.parse(url)
+        rendered = wire.render(place, Payload("p", JSON, b"{}"), CARRIERS["none"])
+        assert len(burst.one_by_one(place, rendered, 3, 5.0)) == 3
+    failing = serving(answer=b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+    with failing as url, pytest.raises(Unusable, match="500"):
+        burst.one_by_one(target.parse(url), rendered, 3, 5.0)
+    with pytest.raises(Unusable, match="does not answer"):
+        burst.one_by_one(target.parse("http://127.0.0.1:1/predict"), rendered, 3, 5.0)

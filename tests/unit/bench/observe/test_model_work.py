@@ -41,6 +41,9 @@ def exposition(second: float) -> str:
         f"slipway_max_queue_seconds{{{MODEL}}}": 1,
         f"slipway_inline{{{MODEL}}}": 0,
         f"slipway_contention_ratio{{{MODEL}}}": 1.5,
+        f"slipway_device_shared{{{MODEL}}}": 1,
+        f"slipway_run_cpu_seconds_total{{{MODEL}}}": 0.3 * second,
+        f"slipway_run_cpu_wall_seconds_total{{{MODEL}}}": 0.4 * second,
         f'slipway_cost_seconds{{{MODEL},length="8",batch_size="1"}}': 0.01,
         f'slipway_cost_seconds{{{MODEL},length="16",batch_size="1"}}': 0.02,
         f'slipway_cost_seconds{{{MODEL},length="16",batch_size="4"}}': 0.05,
@@ -52,12 +55,16 @@ def exposition(second: float) -> str:
         'slipway_context_switches_total{kind="voluntary"}': 100 * second,
         'slipway_context_switches_total{kind="involuntary"}': 40 * second,
         "slipway_cores": 2,
+        "slipway_slowdowns": 1,
+        "slipway_accepted_connections_total": 3 * second,
+        'slipway_last_pause_timestamp_seconds{kind="gc"}': 1_000.0 + second // 2,
+        'slipway_last_pause_seconds{kind="gc"}': 0.25,
     }
     return "".join(f"{name} {value}\n" for name, value in told.items())
 
 
 def seen(count: int = 5) -> ServerTimeline:
-    looks = [{"t_ns": 10**9 * at, "metrics": exposition(at)} for at in range(count)]
+    looks = [{"t_ns": 10**9 * at, "wall_s": 1_000.5 + at, "metrics": exposition(at)} for at in range(count)]
     return timeline.build(Scraped(looks), 0, [(0.0, 10.0)])
 
 
@@ -73,7 +80,8 @@ def test_work_is_what_counters_grew_by_and_idle_models_are_left_out() -> None:
     assert found.utilisation == pytest.approx(0.25)
     assert found.waste == pytest.approx(0.25)
     assert (found.threads, found.file_bytes) == (4, 1e8)
-    assert found.choices == Choices(8, 2.0, 1e3, inline=False, contention=1.5)
+    assert found.choices == Choices(8, 2.0, 1e3, inline=False, contention=1.5, shared=True)
+    assert found.cpu_share == pytest.approx(0.75)
     # 10 positions a row on average, so the rows ran at 16, not at 8.
     assert found.usual_costs() == (Cost(16, 1, 20.0), Cost(16, 4, 50.0))
 
@@ -285,3 +293,16 @@ def test_a_planted_step_is_read_from_metrics() -> None:
 def _ends(looks: list[dict[str, object]]) -> list[model_work.Ends]:
     samples = [timeline._samples(str(look["metrics"])) for look in looks]
     return [((0.0, samples[0]), (float(len(looks) - 1), samples[-1]))]
+
+
+def test_a_pause_is_kept_once_with_its_instant_in_the_load() -> None:
+    found = seen()
+    # It ended half a second before the second look of each pair, by the time of day.
+    assert [(one.kind, one.end_s, one.lasted_s) for one in found.pauses] == [
+        ("gc", -0.5, 0.25),
+        ("gc", 0.5, 0.25),
+        ("gc", 1.5, 0.25),
+    ]
+    assert found.slows
+    assert found.totals is not None
+    assert found.totals.connections == 12

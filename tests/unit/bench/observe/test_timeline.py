@@ -50,8 +50,9 @@ def tree(tmp_path: Path) -> Path:
     write(tmp_path / "sys/fs/cgroup/box/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 11\n")
     write(tmp_path / "sys/fs/cgroup/box/memory.current", "1000\n")
     write(tmp_path / "sys/fs/cgroup/box/memory.max", "max\n")
+    write(tmp_path / "proc/42/status", "Name:\ta\nCpus_allowed:\t0000,00000006\n")
     write(tmp_path / "proc/pressure/cpu", "some avg10=1.00 avg60=0 avg300=0 total=123\nfull total=0\n")
-    write(tmp_path / "proc/stat", "cpu 10 0 5 80 5 0 0 3 0 0\ncpu0 1 1\nprocs_running 4\n")
+    write(tmp_path / "proc/stat", "cpu 10 0 5 80 5 0 0 3 0 0\ncpu0 1 1\ncpu1 1 1\nprocs_running 4\n")
     return tmp_path
 
 
@@ -66,6 +67,8 @@ def test_the_kernels_files_are_read(tree: Path) -> None:
     assert seen["cpu_ticks"] == 14 + 15
     assert seen["threads"] == 2
     assert seen["rss_pages"] == 24
+    # Cores 1 and 2 are allowed, and core 2 is offline.
+    assert seen["allowed_cores"] == 1
     # From the first look on: of all threads, and of the busiest one.
     assert (seen["run_delay_ns"], seen["threads_cpu_ns"], seen["busiest_ns"]) == (900, 400, 300)
     assert seen["loop_delay_ns"] == 7000
@@ -130,6 +133,23 @@ def test_all_listeners_count_and_those_of_other_users_do_not(monkeypatch: pytest
     monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
     assert trees.listeners(80) == (7, 9)
     assert trees.listeners(82) == ()
+
+
+def test_connections_of_others_are_those_that_bench_did_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(pid: int | None, local: int, remote: int) -> SimpleNamespace:
+        at, peer = (SimpleNamespace(ip="127.0.0.1", port=port) for port in (local, remote))
+        laddr, raddr = (at.ip, at.port), (peer.ip, peer.port)
+        make = type("Address", (tuple,), {"port": property(lambda self: self[1])})
+        return SimpleNamespace(pid=pid, laddr=make(laddr), raddr=make(raddr), status=psutil.CONN_ESTABLISHED)
+
+    def both(pid: int | None, local: int) -> list[SimpleNamespace]:
+        """A connection of a program of this machine: its own end, and that of the server."""
+        return [end(pid, local, 80), end(7, 80, local)]
+
+    found = [*both(1, 5_001), *both(1, 5_002), *both(9, 5_003), end(7, 80, 6_000), end(7, 81, 6_001)]
+    monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
+    assert trees.strangers(80, (1,)) == 2  # one of this machine, and one of another
+    assert trees.strangers(80, (1, 9)) == 1
 
 
 def test_workers_beside_the_listener_belong_to_the_server() -> None:

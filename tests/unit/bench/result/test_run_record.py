@@ -186,13 +186,25 @@ def test_a_server_that_went_is_not_called_a_generator_that_was_late() -> None:
 
 def test_a_schedule_that_was_not_kept_invalidates_the_run() -> None:
     raw = healthy()
-    stretched = {**raw.columns, "send_ns": (raw.columns["send_ns"] * 1.02).astype(np.int64)}
+    late = (raw.columns["send_ns"] * 1.02).astype(np.int64)
+    stretched = {**raw.columns, "picked_ns": late, "send_ns": late}
+    waiting = {**raw.columns, "send_ns": late}
+    assert validity.schedule_kept(raw, waiting, 0) == 1, "the server let connections wait"
     assert validity.schedule_kept(raw, stretched, 0) == pytest.approx(1 / 1.02, rel=1e-3)
     unsent = {
         **raw.columns,
         "send_ns": np.where(np.arange(len(raw.scheduled_ns)) % 10 == 0, MISSING, raw.columns["send_ns"]),
     }
     assert validity.schedule_kept(raw, unsent, 0) == pytest.approx(0.9, rel=1e-2)
+
+
+def test_one_late_request_at_the_end_of_a_short_run_stretches_no_schedule() -> None:
+    raw = healthy()
+    picked_ns = raw.columns["picked_ns"][:40].copy()
+    columns = {name: column[:40] for name, column in raw.columns.items()} | {"picked_ns": picked_ns}
+    short = replace(raw, columns=columns, scheduled_ns=raw.scheduled_ns[:40])
+    picked_ns[-1] += int(0.5 * (picked_ns[-1] - picked_ns[0]))
+    assert validity.schedule_kept(short, columns, 0) == 1
 
 
 def test_an_interrupted_run_is_partial_and_held_to_what_was_due() -> None:

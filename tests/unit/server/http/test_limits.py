@@ -162,6 +162,7 @@ def test_a_new_connection_replaces_an_idle_one_and_not_a_busy_one() -> None:
     assert (len(connections), connections.refused) == (3, 1)
     connections.leave(busy)
     assert connections.admit(Peer())
+    assert connections.accepted == 5
 
 
 def test_the_search_for_an_idle_connection_is_short_and_goes_on_where_it_ended() -> None:

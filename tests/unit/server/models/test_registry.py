@@ -407,7 +407,7 @@ class TestProbation:
         clock = FakeClock()
 
         models, _ = fake_models(loader)
-        models.releases = Releases(models.of, models._publish, probation_s=10.0, clock=clock)
+        models.releases = Releases(models.of, models.publish, probation_s=10.0, clock=clock)
         for version in ("1", "2"):
             await load(models, tmp_path, version, LoadOptions(activate=False))
         models.releases.canary("m", "2", 50.0, Rules(latency=2.0, least=5))
@@ -432,7 +432,7 @@ class TestProbation:
 
         models, _ = fake_models(loader)
         rules = Rules(error_rate=0.1, latency=2.0)
-        models.releases = releases = Releases(models.of, models._publish, probation_s=10.0, rules=rules, clock=clock)
+        models.releases = releases = Releases(models.of, models.publish, probation_s=10.0, rules=rules, clock=clock)
         for version in ("1", "2", "3"):
             await load(models, tmp_path, version, LoadOptions(activate=False))
         ends: list[Callable[[], object]] = [

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.observe.device_metrics import gpu_families
 from server.observe.histograms import BATCH_BOUNDS, BOUNDS_S
 from server.observe.metrics import CONTENT_TYPE, PENDING_REQUESTS, Metrics, ModelMetrics, StageClock, stage_durations_ns
-from server.observe.process import Collections, Cores, LoopLag
+from server.observe.process import Collections, Cores, LoopLag, Pauses, Switches
 from server.observe.steps import StepMetrics
 from server.request import STAGES, InferRequest
 from server.scheduling.batch import Batch
@@ -310,6 +310,7 @@ def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
     model = add(metrics, "m")
     model.steps = [StepMetrics("encode")]
     metrics.further += [Cores(2).families, Collections().families, LoopLag(FakeLoop()).families]
+    metrics.further += [Pauses().families, Switches(True).families]
     text = (Path(__file__).parents[4] / "docs" / "operations.md").read_text(encoding="utf-8")
     families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     ours = {name for name in families if name.startswith("slipway_")}

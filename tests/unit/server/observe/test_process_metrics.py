@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.observe.process import INTERVAL_S, Collections, LoopLag
+from server.observe.process import INTERVAL_S, PAUSE_NS, Collections, LoopLag, Pauses
 from tests.fakes import FakeLoop
 
 MS = 1_000_000
@@ -66,3 +66,19 @@ def test_a_loop_that_is_held_up_is_late_by_what_held_it_up() -> None:
     assert found["slipway_loop_lag_seconds_count"] == 3
     assert found["slipway_loop_lag_seconds_sum"] == pytest.approx(0.029)  # its timers count in milliseconds
     assert found["slipway_loop_lag_seconds_bucket1e-05"] == 2
+
+
+def test_the_newest_long_pause_of_each_kind_is_told_with_its_end() -> None:
+    times = iter([100.0, 101.0, 102.0])
+    pauses = Pauses(lambda: next(times))
+    clock = iter([1, 1 + PAUSE_NS, 1, 1 + 3 * PAUSE_NS, 1, PAUSE_NS])
+    collections = Collections(lambda: next(clock), pauses)
+    assert list(told(pauses.families())) == []
+    for _ in range(3):
+        collections.on_collection("start", {})
+        collections.on_collection("stop", {})
+    found = {(one.name, one.labels["kind"]): one.value for family in pauses.families() for one in family.samples}
+    assert found == {
+        ("slipway_last_pause_timestamp_seconds", "gc"): 101.0,
+        ("slipway_last_pause_seconds", "gc"): pytest.approx(0.03),
+    }

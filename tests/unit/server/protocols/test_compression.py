@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.content_encoding import expand, is_compressed
 from server.errors import BodyTooLarge, MalformedInput, UnsupportedMedia
 from server.observe.metrics import Metrics
 from server.protocols import Handler, Responder
-from server.protocols.compression import Expander, expand, is_compressed
+from server.protocols.compression import Expander
 from server.request import Head, InferRequest
 from tests.fakes import FakeResponder
 

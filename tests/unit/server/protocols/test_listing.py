@@ -74,11 +74,11 @@ class EmptyFolder:
 
 
 def repository_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), Guard()).index
+    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), cast(Any, None), Guard()).index
 
 
 def multi_model_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return MultiModel(cast(Models, registry), cast(Any, None), Guard()).index
+    return MultiModel(cast(Models, registry), cast(Any, None), cast(Any, None), Guard()).index
 
 
 INDEXES = {"repository": repository_index, "multi-model": multi_model_index}

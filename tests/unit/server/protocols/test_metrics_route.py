@@ -12,7 +12,7 @@ from server.observe.exposition import Exposition
 from server.observe.metrics import Metrics, ModelMetrics
 from server.protocols import metrics as route
 from server.protocols.listing import IN_A_TURN
-from server.protocols.metrics import Scrapes
+from server.protocols.metrics import Scrapes, alone
 from server.request import Head
 from tests.fakes import FakeClock, FakeResponder
 
@@ -27,7 +27,7 @@ class Clients:
         for number in range(models):
             self.metrics.add(ModelMetrics(f"m{number}", "1"))
         self.clock = FakeClock(100.0)
-        self.scrapes = Scrapes(self.metrics, self.clock.seconds)
+        self.scrapes = Scrapes(alone(self.metrics), self.clock.seconds)
 
     def ask(self) -> asyncio.Future[bytes]:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -61,7 +61,7 @@ class Model:
         self.values = values
         self.metrics = ModelMetrics("m", "1")
         self.deadline_ns, self.cache, self.watch = 0, None, None
-        self.spec, self.max_rows = ModelSpec((), ()), 10
+        self.spec, self.max_rows, self.begun = ModelSpec((), ()), 10, 0
         self.name, self.version = "m", "1"
         self.instances, self.max_batch_size = 1, 8
         self.submitted = 0

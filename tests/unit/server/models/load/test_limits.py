@@ -82,7 +82,7 @@ def test_a_script_that_must_be_quick_is_not_given_less_than_the_usual_wait() -> 
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "available_cores", lambda: 4)
+    monkeypatch.setattr(module, "available_cores", lambda processes: 4 // processes)
 
 
 @pytest.mark.usefixtures("four_cores")

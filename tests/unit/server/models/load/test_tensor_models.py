@@ -33,7 +33,7 @@ from tests.fake_sessions import Scripted, spec, write_fake
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in (limits, tensor_models):
-        monkeypatch.setattr(one, "available_cores", lambda: 4)
+        monkeypatch.setattr(one, "available_cores", lambda processes: 4)
 
 
 def models_of(settings: Settings | None = None) -> tuple[Models, Metrics]:

@@ -16,17 +16,22 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = """\
-import threading, time
-LOCK = threading.Lock()
-def model_fn(folder): return None
+ROOT = Path(__file__).resolve().parents[4]
+GLUE = """
+
+import json as _json
+
+
+def model_fn(folder):
+    return FaultyModel(parse({faults!r}))
+
+
 def input_fn(body, kind):
-    import json
-    return json.loads(body)["values"]
+    return _json.loads(body)["values"]
+
+
 def predict_fn(values, model):
-    {work}
-    return [float(sum(values))]
+    return model.predict(values)
 """
 PATIENCE_S = 60.0
 
@@ -53,11 +58,12 @@ def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
     )
 
 
-def script(folder: Path, work: str) -> None:
-    """A script whose prediction does ``work``, one statement."""
+def script(folder: Path, faults: str) -> None:
+    """A script with the faulty model."""
     code = folder / "code"
     code.mkdir(parents=True, exist_ok=True)
-    (code / "inference.py").write_text(SCRIPT.format(work=work))
+    model = (Path(__file__).parent / "faulty_model.py").read_text(encoding="utf-8")
+    (code / "inference.py").write_text(model + GLUE.format(faults=faults), encoding="utf-8")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""A proxy that limits the bytes per second of each direction, or delays every piece.
+"""A proxy that limits the bytes per second of each direction, delays every piece, or keeps no connection.
 
-    python -m tests.benchmarks.bench.slow_proxy URL rate|delay VALUE
+    python -m tests.benchmarks.bench.plants.slow_proxy URL rate|delay|close VALUE
 
 prints its port, and forwards connections to the URL until its standard input closes.
 """
@@ -13,6 +13,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 PIECE = 8_192
+RESPONSE = b"HTTP/1.1 200 OK\r\n"
 
 
 class Way:
@@ -28,6 +29,8 @@ class Way:
             while data := await reader.read(PIECE):
                 if self._kind == "delay":
                     await asyncio.sleep(self._value)
+                elif self._kind == "close":
+                    data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 else:
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
                     await asyncio.sleep(self._free_s - loop.time())

@@ -1,0 +1,67 @@
+"""Findings: what a rule of the verdict says of a run, and the view of the facts that rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from . import turns
+from .facts import Facts
+from .turns import Turns
+
+MIN_MS = 1.0
+NORMAL_MS = 10.0
+"""Computing for less than this at every request is no reason to act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``low_ms`` to ``high_ms`` of the latency around p99 belong to the cause, as far as the facts tell.
+
+    ``typical_ms``: of a typical request, where the server itself measured that; else 0.
+    """
+
+    name: str
+    low_ms: float
+    high_ms: float
+    evidence: tuple[str, ...]
+    typical_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The facts with what several rules derive from them.
+
+    ``wait_ms``: the latency around p99 beyond that of a request alone, without the generator's lag. ``work_ms``: the
+    computing of one request. ``worked``: the share of a request alone in which the server used a core; None if unknown.
+    """
+
+    facts: Facts
+    turns: Turns | None
+    wait_ms: float
+    work_ms: float
+    worked: float | None
+
+    def left(self, taken: Mapping[str, Finding], whole_ms: float, *names: str) -> float:
+        """What the findings of these names leave of a time."""
+        return max(whole_ms - sum(taken[name].low_ms for name in names if name in taken), 0.0)
+
+
+Taken = Mapping[str, Finding]
+Rule = Callable[[View, Taken], Finding | None]
+
+
+def view(facts: Facts) -> View:
+    burst = facts.burst
+    seen = turns.of(burst, facts.load.body_bytes) if burst is not None else None
+    worked = None
+    if burst is not None and burst.cpu_ms is not None and burst.alone_ms > 0:
+        worked = burst.cpu_ms / burst.alone_ms
+    lag_ms = facts.slow["send_lag"]
+    if facts.with_server:
+        work_ms = facts.typical["compute"]
+    elif burst is not None and burst.cpu_ms is not None:
+        work_ms = min(burst.cpu_ms, burst.alone_ms)
+    else:
+        work_ms = 0.0
+    return View(facts, seen, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, worked)

@@ -1,0 +1,94 @@
+"""Rules on the client, its connections and other clients."""
+
+from __future__ import annotations
+
+from ..findings import MIN_MS, Finding, Taken, View
+
+BUSY = 0.8
+STARVED = 0.25
+CHURN = 0.5
+NOISE_MS, MOST_NOISE = 5.0, 0.4
+"""A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
+COLD_MS = 500.0
+QUIET = 0.05
+"""Cores that a server without other clients does not use while nothing is sent."""
+STRANGERS = 0.1
+"""Connections of others, on average: short ones are open at few of the looks."""
+
+
+def generator(seen: View, taken: Taken) -> Finding | None:
+    facts = seen.facts
+    lag_ms, load = facts.slow["send_lag"], facts.load
+    share = lag_ms / facts.p99_ms if facts.p99_ms > 0 else 0.0
+    evidence = [f"{lag_ms:,.1f} ms ({share:.0%}) of a slow request passed before the generator sent it"]
+    starved = load.run_delay or 0.0
+    if load.generator_cpu > BUSY:
+        evidence.append(f"the generator used {load.generator_cpu:.0%} of a core")
+    if starved >= 0.1:
+        evidence.append(f"the generator was ready and waited for a core {starved:.0%} of the time")
+    high_ms = max(lag_ms, starved * facts.p99_ms if starved >= STARVED or load.generator_cpu > BUSY else 0.0)
+    if (
+        high_ms < (0.1 if high_ms >= NOISE_MS else MOST_NOISE) * facts.p99_ms
+        or "neighbour" in taken
+        or "cpu_quota" in taken
+    ):
+        return None
+    return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))
+
+
+def cold_start(seen: View, _taken: Taken) -> Finding | None:
+    cold, p99_ms = seen.facts.cold, seen.facts.p99_ms
+    if cold is None:
+        return None
+    first = f"the first {cold.count} requests" if cold.count > 1 else "the first request"
+    text = f"{first} took up to {cold.slowest_ms:,.0f} ms, later ones {cold.later_ms:,.1f} ms"
+    explained_ms = cold.tail_share * p99_ms
+    if cold.tail_share < 0.1 and cold.slowest_ms < max(COLD_MS, 20 * cold.later_ms):
+        return None
+    # A p99 hides a few requests, but each of them waited that long.
+    lost_ms = cold.slowest_ms - cold.later_ms if cold.measured else MIN_MS
+    return Finding("cold_start", explained_ms, max(explained_ms, lost_ms), (text,))
+
+
+def connections(seen: View, _taken: Taken) -> Finding | None:
+    facts, load, burst = seen.facts, seen.facts.load, seen.facts.burst
+    if not load.requests or load.connections < CHURN * load.requests:
+        return _behind_a_proxy(seen)
+    each_ms = facts.slow["connect"]
+    if burst is not None and burst.fresh_ms is not None:
+        each_ms = max(each_ms, burst.connect_ms, burst.fresh_ms - burst.alone_ms)
+    text = f"{load.connections:,} more connections were opened than needed, for {load.requests:,} requests"
+    text = f"{text}: {each_ms:,.1f} ms each"
+    return Finding("connections", 0.5 * each_ms, max(each_ms, MIN_MS), (text,))
+
+
+def _behind_a_proxy(seen: View) -> Finding | None:
+    """The connections of this client are kept, and the server still accepts a new one for most requests."""
+    share, ours = seen.facts.model.connections_share, seen.facts.model.requests_share
+    if share is None or share < CHURN or (ours is not None and ours < 0.85):
+        return None
+    burst = seen.facts.burst
+    each_ms = burst.connect_ms if burst is not None else 0.0
+    text = f"the server accepted {share:.1f} connections a request, and this client kept its own: a proxy opened them"
+    return Finding("connections", 0.5 * each_ms, max(each_ms, MIN_MS), (text,))
+
+
+def other_traffic(seen: View, _taken: Taken) -> Finding | None:
+    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    evidence, share = [], 0.0
+    ours = facts.model.requests_share
+    if ours is not None and ours < 0.85:
+        share = 1 - ours
+        evidence.append(f"{share:.0%} of the requests that the server answered came from other clients")
+    strangers, quiet = host.strangers or 0.0, (burst.quiet_cores if burst is not None else None) or 0.0
+    if strangers >= (STRANGERS if quiet >= QUIET else 0.5) and (quiet >= QUIET or ours is not None):
+        evidence.append(f"other programs held {strangers:.1f} connections to it on average")
+        if quiet >= QUIET:
+            evidence.append(f"it used {quiet:.2f} cores while bench sent nothing")
+            busy = host.server_cores or 0.0
+            share = max(share, min(quiet / busy, 1.0) if busy > 0 else 0.0)
+    if share < 0.15:
+        return None
+    # Without the other client, the wait for it is gone, also from what a request takes "alone".
+    whole_ms = max(facts.p99_ms - facts.slow["send_lag"] - seen.work_ms, 0.0)
+    return Finding("other_traffic", 0.5 * share * whole_ms, whole_ms, tuple(evidence))

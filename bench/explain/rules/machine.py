@@ -1,0 +1,115 @@
+"""Rules on the machine of the server: quota, threads, other programs, stops."""
+
+from __future__ import annotations
+
+from ..findings import Finding, Taken, View
+
+RUN_DELAY = 0.25
+OTHERS = 0.25
+CROWDED = 1.25
+SLOWEST = 8
+"""Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
+FILLED = 0.6
+"""Share of all cores that the server uses while it serves one request with too many threads."""
+
+
+def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
+    facts, throttled = seen.facts, seen.facts.host.throttled
+    if throttled is None or throttled < 0.01:
+        return None
+    quota = facts.host.quota_cores
+    of = f" (quota {quota:g} cores)" if quota is not None else ""
+    text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
+    whole_ms = max(facts.p99_ms - min(seen.work_ms, facts.p99_ms), 0.0)
+    return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, SLOWEST * throttled), (text,))
+
+
+def threads(seen: View, taken: Taken) -> Finding | None:
+    """A single request that makes more threads ready than there are cores: they wait for each other.
+
+    Threads that a CPU quota stops wait too, and so do those whose cores other programs use: they wait for each other
+    only if the server itself fills the cores meanwhile.
+    """
+    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    cores = host.cores  # a quota that does not stop them leaves threads all cores
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or "cpu_quota" in taken:
+        return None
+    demand = burst.cpu_ms + burst.run_delay_ms
+    at_once = demand / burst.alone_ms
+    waited = burst.run_delay_ms / demand if demand > 0 else 0.0
+    if at_once < CROWDED * max(cores, 1.0) or waited < RUN_DELAY or burst.cpu_ms < FILLED * cores * burst.alone_ms:
+        return None
+    evidence = [
+        f"a single request makes about {at_once:.1f} threads compute at once, on {cores:g} cores",
+        f"they wait for a core {waited:.0%} of the time in which they could work",
+    ]
+    if facts.model.threads:
+        evidence.append(f"the server says that {facts.model.threads} of its threads may compute at once")
+    return Finding("threads", 0.3 * waited * facts.p99_ms, min(1.2 * waited, 0.95) * facts.p99_ms, tuple(evidence))
+
+
+def neighbour(seen: View, taken: Taken) -> Finding | None:
+    facts, host = seen.facts, seen.facts.host
+    steal = host.steal or 0.0
+    if host.run_delay is None or host.server_cores is None or "threads" in taken:
+        return None
+    demand = host.run_delay + host.server_cores
+    share = host.run_delay / demand if demand > 0 else 0.0
+    # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
+    if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
+        share = min(share, _waited_alone(seen))
+    # Threads that a quota stops count as ready, too.
+    share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
+    others = host.other_cores or 0.0
+    if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
+        return None
+    evidence = [
+        f"other programs used {others:.1f} cores",
+        f"the server was ready and waited for a core {share:.0%} of the time in which it could have worked",
+    ]
+    if steal >= 0.05:
+        evidence.append(f"other virtual machines took {steal:.0%} of the cores")
+    share = max(share, steal)
+    whole_ms = max(facts.p99_ms - _waits_anyway_ms(seen), 0.0)
+    return Finding("neighbour", 0.5 * share * whole_ms, min(1.5 * share, 0.95) * whole_ms, tuple(evidence))
+
+
+def _waits_anyway_ms(seen: View) -> float:
+    """Time of a request in which the server needs no core: its batch timer, or what a request alone waits for."""
+    facts, burst = seen.facts, seen.facts.burst
+    if facts.with_server:
+        return facts.slow["queue_timer"]
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None:
+        return 0.0
+    return max(burst.alone_ms - burst.cpu_ms - burst.run_delay_ms, 0.0)
+
+
+def _waited_alone(seen: View) -> float:
+    """The share of its work in which the server waited for a core, with one request at a time; 0 if unknown."""
+    burst = seen.facts.burst
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or burst.cpu_ms <= 0:
+        return 0.0
+    return burst.run_delay_ms / (burst.cpu_ms + burst.run_delay_ms)
+
+
+def stall(seen: View, taken: Taken) -> Finding | None:
+    facts, found = seen.facts, seen.facts.stalls
+    if found is None or ("input_size" in taken and found.of_long >= 0.6) or "cpu_quota" in taken:
+        return None
+    gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
+    text = (
+        f"{found.count} {'time' if found.count == 1 else 'times'} the server answered nothing while requests waited, "
+        f"for up to {found.longest_ms:,.0f} ms; "
+        f"{found.tail_share:.0%} of the slow requests waited then"
+    )
+    evidence = [text]
+    if facts.host.gc_share is not None and facts.host.gc_share >= 0.01:
+        evidence.append(f"its garbage collector ran {facts.host.gc_share:.1%} of the time")
+    if found.of_gc:
+        evidence.append(f"its garbage collector ran in {found.of_gc} of them")
+    elif found.of_loop:
+        evidence.append(f"its event loop could not run in {found.of_loop} of them")
+    explained_ms = found.tail_share * gap_ms
+    if explained_ms < 0.2 * facts.p99_ms:
+        return None
+    return Finding("stall", 0.6 * explained_ms, explained_ms, tuple(evidence))

@@ -1,0 +1,96 @@
+"""Rules on waiting in the server: the batch timer, one at a time, too many requests."""
+
+from __future__ import annotations
+
+from .. import turns
+from ..facts import Facts
+from ..findings import Finding, Taken, View
+
+KEPT_UP = 0.95
+SERIAL_BUSY = 0.4
+"""A worker that is busy for a smaller share of the time is no bottleneck: requests rarely meet in it."""
+
+
+def batch_timer(seen: View, _taken: Taken) -> Finding | None:
+    facts = seen.facts
+    if facts.with_server:
+        waited_ms = max(facts.slow["queue_timer"], facts.typical["queue_timer"])
+        if waited_ms < 0.15 * facts.p99_ms and facts.typical["queue_timer"] < 0.3 * facts.p50_ms:
+            return None
+        text = f"a request waits {waited_ms:,.1f} ms for a batch to fill while an instance of the model is free"
+        typical_ms = facts.typical["queue_timer"]
+        return Finding("batch_timer", 0.7 * waited_ms, waited_ms, (text,), typical_ms)
+    burst = facts.burst
+    if seen.turns is None or burst is None or seen.turns.timer_ms < 0.25 * burst.alone_ms:
+        return None
+    timer_ms = seen.turns.timer_ms
+    text = (
+        f"a request alone takes {burst.alone_ms:,.1f} ms, but one that is sent {burst.stagger_ms:,.1f} ms later "
+        f"takes {burst.staggered_ms:,.1f} ms: the server waited for both"
+    )
+    return Finding("batch_timer", 0.5 * timer_ms, timer_ms, (text,))
+
+
+def serial(seen: View, taken: Taken) -> Finding | None:
+    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    if seen.turns is None or burst is None or seen.turns.serial < turns.SERIAL_FROM or burst.alone_ms < 1.0:
+        return None
+    if any(name in taken for name in ("cpu_quota", "threads", "bandwidth", "batch_timer")):
+        return None
+    wait_ms = seen.left(taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic")
+    cores = host.quota_cores or host.cores
+    works = seen.worked is not None and seen.worked >= 0.6
+    one_core = cores is not None and cores < 1.5
+    busy = facts.load.answered_per_s * seen.turns.each_ms / 1e3
+    if busy < SERIAL_BUSY:
+        return None
+    if wait_ms < 0.2 * facts.p99_ms or (works and (one_core or saturated(facts))):
+        return None
+    order = "one by one" if seen.turns.in_order else "together at the end"
+    last = next(one for one in reversed(burst.together) if one.ends_ms)
+    evidence = [
+        (
+            f"{last.size} requests at once were answered {order}, the last after {last.ends_ms[-1]:,.1f} ms; one alone "
+            f"takes {burst.alone_ms:,.1f} ms"
+        )
+    ]
+    if not works and seen.worked is not None:
+        evidence.append(f"it used a core for {seen.worked:.0%} of that time: it waits, and others wait for it")
+    return Finding("serial", 0.5 * wait_ms, wait_ms, tuple(evidence))
+
+
+def saturated(facts: Facts) -> bool:
+    """Whether more requests came than the server could answer."""
+    load = facts.load
+    if load.shed_share >= 0.05:
+        return True
+    if load.offered_per_s is None:
+        return False
+    behind = load.answered_per_s < KEPT_UP * load.offered_per_s and load.failed_share < 0.5
+    return behind or (facts.growing >= 1.5 and facts.p50_ms > 3 * facts.alone_ms)
+
+
+def capacity(seen: View, taken: Taken) -> Finding | None:
+    facts, host, model = seen.facts, seen.facts.host, seen.facts.model
+    special = ("cpu_quota", "neighbour", "threads", "stall", "serial", "other_traffic", "input_size", "bandwidth")
+    wait_ms = seen.left(taken, seen.wait_ms, *special, "cold_start")
+    load = facts.load
+    evidence = []
+    if saturated(facts):
+        offered = f" of {load.offered_per_s:,.1f}/s" if load.offered_per_s is not None else ""
+        evidence.append(f"the server is saturated at {load.answered_per_s:,.1f}/s{offered}: its queue grows")
+        if load.shed_share:
+            evidence.append(f"it refused {load.shed_share:.0%} of the requests (429 or 503)")
+        high_ms = max(wait_ms, 0.5 * seen.wait_ms, 0.5 * facts.p99_ms if load.shed_share >= 0.05 else 0.0)
+        return Finding("capacity", 0.6 * high_ms, high_ms, tuple(evidence))
+    use = model.utilisation
+    if use is None:
+        cores = host.quota_cores or host.cores
+        use = max(
+            host.server_cores / cores if host.server_cores is not None and cores else 0.0,
+            host.busiest_thread if host.busiest_thread is not None else 0.0,
+        )
+    if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or "cpu_quota" in taken:
+        return None  # a quota that stops the server is its capacity
+    evidence.append(f"the server was busy {use:.0%} of the time at {load.answered_per_s:,.1f}/s, so that requests wait")
+    return Finding("capacity", 0.4 * wait_ms, wait_ms, tuple(evidence))

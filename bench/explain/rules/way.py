@@ -1,0 +1,64 @@
+"""Rules on bodies and their way: network, reading and writing."""
+
+from __future__ import annotations
+
+from ..evidence import CODEC
+from ..findings import Finding, Taken, View
+
+LOOP_MS = 5.0
+
+
+def network_latency(seen: View, _taken: Taken) -> Finding | None:
+    facts, burst = seen.facts, seen.facts.burst
+    if burst is None or burst.floor_ms is None:
+        return None
+    way_ms = burst.floor_ms
+    # What keeps the loop of the server busy also delays an answer that needs no model.
+    if (burst.quiet_cores or 0.0) > 0.5 or way_ms < LOOP_MS or way_ms < 0.3 * facts.alone_ms:
+        return None
+    text = f"an answer that needs no model takes {way_ms:,.1f} ms, of {facts.alone_ms:,.1f} ms for a request alone"
+    return Finding("network_latency", 0.8 * way_ms, way_ms, (text,))
+
+
+def bandwidth(seen: View, _taken: Taken) -> Finding | None:
+    facts = seen.facts
+    terms = facts.typical
+    measured_ms = terms["write"] + (terms["receive"] if facts.with_server else 0.0)
+    probed_ms = reading_ms = 0.0
+    if seen.turns is not None:
+        probed_ms, reading_ms = seen.turns.transfer_ms, seen.turns.reading_ms
+    whole_ms = max(measured_ms, probed_ms) + (reading_ms if reading_ms >= 2.0 else 0.0)
+    if whole_ms < 0.3 * facts.alone_ms or whole_ms < 2.0:
+        return None
+    evidence = [
+        (
+            f"a body of {facts.load.body_bytes / 1e3:,.1f} kB is {whole_ms:,.1f} ms under way, of "
+            f"{facts.alone_ms:,.1f} ms for a request alone"
+        )
+    ]
+    if probed_ms:
+        evidence.append("the same body with white space behind it takes longer in proportion to its bytes")
+    if reading_ms >= 2.0:
+        evidence.append(f"the response takes {reading_ms:,.1f} ms from its first byte to its last")
+    high_ms = max(whole_ms, facts.p99_ms - facts.alone_ms + whole_ms if whole_ms > 0.6 * facts.alone_ms else whole_ms)
+    return Finding("bandwidth", 0.7 * whole_ms, high_ms, tuple(evidence))
+
+
+def codec(seen: View, taken: Taken) -> Finding | None:
+    facts = seen.facts
+    if facts.with_server:
+        worked_ms = sum(facts.typical[name] for name in CODEC)
+        slow_ms = sum(facts.slow[name] for name in CODEC)
+        if worked_ms < 0.3 * facts.p50_ms and (slow_ms < 0.3 * facts.p99_ms or worked_ms < 0.15 * facts.p50_ms):
+            return None  # what takes long in the tail alone is a wait within the codec, and not its work
+        text = f"decoding and encoding take {worked_ms:,.2f} ms of a typical {facts.p50_ms:,.2f} ms"
+        return Finding("codec", 0.6 * worked_ms, max(worked_ms, slow_ms), (text,), worked_ms)
+    json_ms = facts.load.json_ms
+    if json_ms is None or json_ms < 0.15 * facts.alone_ms or (seen.worked is not None and seen.worked < 0.3):
+        return None
+    text = (
+        f"Python's json alone needs {json_ms:,.1f} ms here to read this body and to write such a response; a request "
+        f"alone takes {facts.alone_ms:,.1f} ms"
+    )
+    high_ms = min(4 * json_ms, seen.left(taken, facts.alone_ms, "bandwidth", "network_latency"))
+    return Finding("codec", min(json_ms, high_ms), high_ms, (text,))

@@ -1,0 +1,1 @@
+"""The update loop: from a newly trained model to the version that answers, step by step, with a record."""

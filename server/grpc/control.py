@@ -1,0 +1,199 @@
+"""The calls beside inference: each asks the HTTP route of the same meaning, and makes a message of its JSON.
+
+So both protocols say the same, and a call obeys the guard of its route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter_ns
+from typing import Any
+
+import grpc
+import orjson
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from ..protocols import Route
+from ..protocols.offload import LARGE_BYTES
+from ..protocols.open_inference.repository import ROOT as REPOSITORY
+from ..protocols.open_inference.routes import ROOT, STATISTICS, VERSIONED
+from . import inference_pb2 as messages
+from .call import OK, Reply, head_of, refuse
+
+UNSERVED = "this server does not let clients list or change its models; start it with --admin"
+
+REFUSED = {
+    **dict.fromkeys(
+        (f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Register", "Unregister")),
+        "shared memory is not supported; send the values in the request",
+    ),
+    "TraceSetting": "trace settings are not supported; the metrics have the times of each stage",
+    "LogSettings": "log settings are not supported; start the server with --log-level",
+}
+"""Methods of Triton that are refused, and the sentence that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The request to a route: its path before names are filled in, the names, and the body as an object."""
+
+    path: str
+    names: Mapping[str, str]
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One call: the message that it takes, the question that it asks, and the message that it makes of the reply.
+
+    ``statuses`` are those that the reply may have; any other is the call's error.
+    """
+
+    request: Any
+    ask: Callable[[Any], Question]
+    answer: Callable[[Any, Reply], Any]
+    statuses: tuple[int, ...] = (OK,)
+
+
+class Control:
+    """Answers all calls but those of inference."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = {route.path: route for route in routes}
+
+    def handlers(self) -> dict[str, Callable[[bytes, Any], Any]]:
+        """The coroutine functions that answer the calls, by the names of their methods."""
+        return {
+            name: partial(self._handle, method, f"/inference.GRPCInferenceService/{name}".encode())
+            for name, method in METHODS.items()
+        }
+
+    async def _handle(self, method: Method, path: bytes, body: bytes, context: Any) -> bytes:
+        begun_ns = perf_counter_ns()
+        try:
+            request = method.request.FromString(body)
+        except DecodeError:
+            name = method.request.DESCRIPTOR.name
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
+        question = method.ask(request)
+        route = self._routes.get(question.path)
+        if route is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, UNSERVED)
+            raise AssertionError("abort has raised")
+        reply = Reply()
+        text = b"" if question.body is None else orjson.dumps(question.body)
+        route.bind(dict(question.names))(head_of(path, context, begun_ns), text, reply)
+        await reply.sent
+        if reply.status not in method.statuses:
+            await refuse(context, reply)
+        if len(reply.body) > LARGE_BYTES:
+            return await asyncio.to_thread(_serialized, method, request, reply)
+        return _serialized(method, request, reply)
+
+
+def _serialized(method: Method, request: Any, reply: Reply) -> bytes:
+    serialized: bytes = method.answer(request, reply).SerializeToString()
+    return serialized
+
+
+def _model(tail: str) -> Callable[[Any], Question]:
+    """Questions about a model, or one version of it."""
+
+    def ask(request: Any) -> Question:
+        if request.version:
+            return Question(VERSIONED + tail, {"name": request.name, "version": request.version})
+        return Question(ROOT + tail, {"name": request.name})
+
+    return ask
+
+
+def _server(path: str) -> Callable[[Any], Question]:
+    return lambda _: Question(path, {})
+
+
+def _statistics(request: Any) -> Question:
+    return _model("/stats")(request) if request.name else Question(STATISTICS, {})
+
+
+def _index(request: Any) -> Question:
+    return Question("/v2/repository/index", {}, {"ready": request.ready})
+
+
+def _change(tail: str) -> Callable[[Any], Question]:
+    """Questions that load or unload a model."""
+
+    def ask(request: Any) -> Question:
+        parameters = {key: _parameter(one) for key, one in request.parameters.items()}
+        return Question(REPOSITORY + tail, {"name": _changed(request)}, {"parameters": parameters})
+
+    return ask
+
+
+def _changed(request: Any) -> str:
+    """The model that is loaded or unloaded: KServe's clients name it in the field that Triton has for a repository."""
+    return str(request.model_name or request.repository_name)
+
+
+def _parameter(one: Any) -> Any:
+    choice = one.WhichOneof("parameter_choice")
+    value = None if choice is None else getattr(one, choice)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _parsed(kind: Any, wrap: Callable[[Any], Any] = lambda document: document) -> Callable[[Any, Reply], Any]:
+    """Messages of this kind from JSON; what a message has no field for is left out."""
+
+    def answer(_: Any, reply: Reply) -> Any:
+        return json_format.ParseDict(wrap(orjson.loads(reply.body)), kind(), ignore_unknown_fields=True)
+
+    return answer
+
+
+METHODS: dict[str, Method] = {
+    "ServerLive": Method(
+        messages.ServerLiveRequest,
+        _server("/v2/health/live"),
+        lambda _, reply: messages.ServerLiveResponse(live=reply.status == OK),
+        (OK, 503),
+    ),
+    "ServerReady": Method(
+        messages.ServerReadyRequest,
+        _server("/v2/health/ready"),
+        lambda _, reply: messages.ServerReadyResponse(ready=reply.status == OK),
+        (OK, 503),
+    ),
+    "ModelReady": Method(
+        messages.ModelReadyRequest,
+        _model("/ready"),
+        lambda _, reply: messages.ModelReadyResponse(ready=reply.status == OK),
+        (OK, 404, 503),  # an unknown model is not ready
+    ),
+    "ServerMetadata": Method(messages.ServerMetadataRequest, _server("/v2"), _parsed(messages.ServerMetadataResponse)),
+    "ModelMetadata": Method(messages.ModelMetadataRequest, _model(""), _parsed(messages.ModelMetadataResponse)),
+    "ModelConfig": Method(
+        messages.ModelConfigRequest,
+        _model("/config"),
+        _parsed(messages.ModelConfigResponse, lambda document: {"config": document}),
+    ),
+    "ModelStatistics": Method(messages.ModelStatisticsRequest, _statistics, _parsed(messages.ModelStatisticsResponse)),
+    "RepositoryIndex": Method(
+        messages.RepositoryIndexRequest,
+        _index,
+        _parsed(messages.RepositoryIndexResponse, lambda rows: {"models": rows}),
+    ),
+    "RepositoryModelLoad": Method(
+        messages.RepositoryModelLoadRequest,
+        _change("/load"),
+        lambda request, _: messages.RepositoryModelLoadResponse(model_name=_changed(request), isLoaded=True),
+    ),
+    "RepositoryModelUnload": Method(
+        messages.RepositoryModelUnloadRequest,
+        _change("/unload"),
+        lambda request, _: messages.RepositoryModelUnloadResponse(model_name=_changed(request), isUnloaded=True),
+    ),
+}

@@ -1,0 +1,164 @@
+"""The capture of requests and responses at the handlers of inference routes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import time_ns
+from urllib.parse import urlsplit
+
+from ..errors import BadSetting, SlipwayError
+from ..models import Models
+from ..observe.capture.feed import Feed
+from ..request import Head, Headers, InferRequest
+from ..settings.options import Settings
+from . import NO_HEADERS, Handler, Responder, Route
+from .exchange import Exchange
+from .responder import Outlet, Source
+
+
+class Capture:
+    """Takes a share of the successful requests of the handlers that it is put around."""
+
+    def __init__(self, feed: Feed, percent: float, models: Models, draw: Callable[[], float] = random.random) -> None:
+        """``percent``: share of requests, 0 to 100. ``draw`` returns numbers in [0, 1)."""
+        self.feed = feed
+        self._models = models
+        self._share = percent / 100
+        self._draw = draw
+
+    def around(self, handler: Handler, name: str = "") -> Handler:
+        """A handler that captures what ``handler`` answers. ``name``: the URL's model; empty: the default model."""
+        feed, share, draw = self.feed, self._share, self._draw
+
+        def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
+            if share < 1 and draw() >= share:
+                return handler(head, body, responder)
+            tap = Tap(feed, name, head.headers, body, responder)
+            pending = handler(head, body, tap)
+            tap.answered_by(pending, self._models)
+            return pending
+
+        return handle
+
+    def route(self, route: Route) -> Route:
+        """A route whose handlers are captured."""
+
+        def bind(values: dict[str, str]) -> Handler:
+            return self.around(route.bind(values), values.get("name", ""))
+
+        return replace(route, bind=bind)
+
+
+class Tap:
+    """A responder that passes the response on, and takes a copy of it."""
+
+    __slots__ = ("_body", "_feed", "_headers", "_kept", "_model", "_responder", "_returned", "_version")
+
+    def __init__(self, feed: Feed, model: str, headers: Headers, body: bytes, responder: Responder) -> None:
+        self._feed = feed
+        self._model = model
+        self._version = ""
+        self._headers = headers
+        self._body = body
+        self._responder = responder
+        self._returned = False  # the handler has returned, so that the model is known
+        self._kept: tuple[bytes, bytes, Headers] | None = None  # a response that was sent before that
+
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        self._responder.send(status, content_type, body, headers)
+        if 200 <= status < 300:
+            if self._returned:
+                self.take(content_type, body, headers)
+            else:
+                self._kept = content_type, body, headers
+
+    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source, /) -> Outlet | None:
+        outlet = self._responder.begin_stream(status, content_type, headers, source)
+        if outlet is None or not 200 <= status < 300:
+            return outlet
+        return TapOutlet(self, outlet, content_type, headers, self._feed.body_bytes)
+
+    def answered_by(self, pending: InferRequest | None, models: Models) -> None:
+        """The handler has returned this request: take the model's name and version from it."""
+        self._returned = True
+        if pending is not None and isinstance(pending.context, Exchange):
+            model = pending.context.model
+            self._model, self._version = model.name, model.version
+        elif not self._model:  # streams of rows, and compressed bodies
+            with contextlib.suppress(SlipwayError):
+                self._model = models.default().name
+        if self._kept is not None:
+            self.take(*self._kept)
+
+    def take(self, content_type: bytes, body: bytes, headers: Headers) -> None:
+        """Give the request and its response to the feed."""
+        self._feed.take((time_ns(), self._model, self._version, self._headers, self._body, content_type, body, headers))
+
+
+class TapOutlet:
+    """A streamed response that is passed on; its chunks are captured as one body, if they are not too large."""
+
+    def __init__(self, tap: Tap, outlet: Outlet, content_type: bytes, headers: Headers, max_bytes: int) -> None:
+        self._tap = tap
+        self._outlet = outlet
+        self._told = content_type, headers
+        self._max_bytes = max_bytes
+        self._chunks = bytearray()
+
+    @property
+    def writable(self) -> bool:
+        return self._outlet.writable
+
+    def write(self, chunk: bytes) -> None:
+        if len(self._chunks) <= self._max_bytes:  # one chunk beyond the bound: the feed counts it as too large
+            self._chunks += chunk
+        self._outlet.write(chunk)
+
+    def end(self) -> None:
+        self._outlet.end()
+        self._tap.take(self._told[0], bytes(self._chunks), self._told[1])
+
+    def fail(self, error: SlipwayError) -> None:
+        self._outlet.fail(error)
+
+
+def capture_of(settings: Settings, models: Models) -> Capture:
+    """The capture of a server, started. Raises BadSetting for a place that cannot be written to."""
+    to = settings.capture_to
+    if to.startswith("s3://"):
+        if not urlsplit(to).netloc:
+            raise BadSetting(f"--capture-to {to} names no bucket; write s3://BUCKET/PREFIX")
+        if importlib.util.find_spec("boto3") is None:
+            raise BadSetting("--capture-to an S3 location needs boto3; install the extra s3, or name a folder")
+    elif "://" in to:
+        raise BadSetting(f"--capture-to {to} is no folder and no s3:// location")
+    else:
+        _require_folder(Path(to))
+    if settings.capture_percent > 100:
+        raise BadSetting("--capture-percent must be at most 100")
+    options = {
+        "to": to,
+        "mode": settings.capture_mode,
+        "redact": settings.capture_redact,
+        "body_bytes": int(settings.capture_body_mb * 1e6),
+        "disk_bytes": int(settings.capture_disk_mb * 1e6),
+    }
+    feed = Feed(options, int(settings.capture_queue_mb * 1e6))
+    feed.start()
+    return Capture(feed, settings.capture_percent, models)
+
+
+def _require_folder(path: Path) -> None:
+    """Make the folder. Raises BadSetting if this process cannot write there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"--capture-to {path}: {error.strerror}; name a folder that can be written to") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise BadSetting(f"--capture-to {path} cannot be written to; name another folder")

@@ -1,0 +1,1 @@
+"""Stand-in of TorchServe's package for the handlers of model archives."""

@@ -1,0 +1,1 @@
+"""Stand-in of the base classes of handlers."""

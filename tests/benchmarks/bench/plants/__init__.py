@@ -1,0 +1,1 @@
+"""Plants: real servers with one real fault each, and the cause that ``bench run`` names first."""

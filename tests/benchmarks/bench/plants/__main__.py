@@ -1,0 +1,44 @@
+"""Measure plants, all or some, into one file of results.
+
+    python -m tests.benchmarks.bench.plants --results plants.jsonl --only FastAPI
+    python -m tests.benchmarks.bench.plants --results plants.jsonl --only Slipway MLServer
+
+Titles that the file has are not measured again without ``--again``. The environments of LitServe and MLServer are those
+of ``bench peers --install``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.benchmarks.bench.figure import table
+from tests.benchmarks.bench.kept import Kept
+
+from . import matrix
+from .servers import Environments
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench.plants", description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="titles with one of these texts")
+    parser.add_argument("--results", type=Path, metavar="FILE.jsonl", help="keep the results here")
+    parser.add_argument("--again", action="store_true", help="measure titles that the file has")
+    parser.add_argument("--records", type=Path, metavar="FOLDER", help="keep the records here")
+    parser.add_argument("--judge", action="store_true", help="measure nothing, judge the kept records again")
+    parser.add_argument("--cache", type=Path, default=Environments().cache, help="environments of other servers")
+    parser.add_argument("--seconds", type=float, default=Environments().run_s, help="of each load")
+    parser.add_argument("--short", action="store_true", help="a few plants alone; exits with 1 if two are wrong")
+    asked = parser.parse_args()
+    kept = Kept(asked.only, asked.results, asked.again)
+    envs = Environments(asked.cache, asked.seconds)
+    found = matrix.short(envs) if asked.short else matrix.table(kept, envs, asked.records, asked.judge)
+    Console().print(table("Faults planted on real servers: the causes that a run names first", found))
+    return int(asked.short and any(one.met is False for one in found[-1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

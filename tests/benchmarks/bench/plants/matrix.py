@@ -1,0 +1,155 @@
+"""The matrix of plants: which cause came first on each, and the share that is right, by server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.experiments import run
+from bench.explain.verdict import PROVEN
+from bench.result import record
+from tests.benchmarks.bench.figure import Figure, at_least
+from tests.benchmarks.bench.kept import Kept, Row
+
+from .around import ROOT
+from .held_out import HELD_OUT
+from .one import RECORD
+from .plant import SERVERS, SLIPWAY, Plant
+from .servers import Environments
+from .tuned import SHORT, TUNED
+
+NEEDED_ON_SLIPWAY, NEEDED_ELSEWHERE = 0.95, 0.80
+SHORT_NEEDED = 5
+"""One of six may be wrong: other programs may use the machine."""
+WITHIN_S = 150.0
+"""Of one plant: a start, a load, a probe."""
+IN_NAMESPACE = "ip link set lo mtu 1500 up && tc qdisc add dev lo root {} && exec {}"
+
+
+def measure(plants: Sequence[Plant], kept: Kept, envs: Environments, keep: Path | None = None) -> None:
+    """Run the wanted plants. ``keep``: a folder for their records, by title; None: they are removed."""
+    missing = {server: envs.missing(server) for server in {one.server for one in plants}}
+    for plant in plants:
+        if not kept.wants(plant.title):
+            continue
+        why = missing[plant.server]
+        if why is not None:
+            print(f"{plant.title}: not run: {why}", flush=True)
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) if keep is None else _folder(keep, plant)
+            folder.mkdir(parents=True, exist_ok=True)
+            row = _row(plant, folder, envs)
+        kept.add(row)
+        print(line(row), flush=True)
+
+
+def judge(plants: Sequence[Plant], kept: Kept, records: Path) -> None:
+    """Judge the records that were kept with the rules of this checkout, without a load."""
+    for plant in plants:
+        path = _folder(records, plant) / RECORD
+        if path.exists() and kept.wants(plant.title):
+            found, columns = record.read(path)
+            judged = run.judged(found, columns).verdict
+            assert judged is not None
+            said = {"causes": [asdict(one) for one in judged.causes], "ruled_out": list(judged.ruled_out)}
+            kept.add({"title": plant.title, "server": plant.server, "right": list(plant.right), **said})
+            print(line(next(kept.rows([plant.title]))), flush=True)
+
+
+def _folder(records: Path, plant: Plant) -> Path:
+    return records / plant.title.replace(": ", "_").replace(" ", "_")
+
+
+def _row(plant: Plant, folder: Path, envs: Environments) -> Row:
+    command = [sys.executable, "-m", f"{__package__}.one", plant.title, str(folder), str(envs.cache)]
+    command.append(str(envs.run_s))
+    if plant.link:
+        quoted = " ".join(f"'{word}'" for word in command)
+        command = ["unshare", "--net", "sh", "-c", IN_NAMESPACE.format(plant.link, quoted)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=True)
+        said = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        why = getattr(error, "stderr", "") or str(error)
+        said = {"causes": [], "ruled_out": [], "valid": False, "error": str(why)[-500:]}
+    return {"title": plant.title, "server": plant.server, "right": list(plant.right), **said}
+
+
+def named(row: Row) -> list[str]:
+    """The names of the causes, the first one first; empty for a plant that could not be run."""
+    return [one["name"] for one in row["causes"]]
+
+
+def is_right(row: Row) -> bool:
+    """Whether the first cause is right."""
+    return named(row)[:1] != [] and named(row)[0] in row["right"]
+
+
+def line(row: Row) -> str:
+    """A plant as text."""
+    causes = ", ".join(f"{one['name']} ({one['confidence']})" for one in row["causes"]) or row.get("error", "")
+    return f"{'right' if is_right(row) else 'WRONG'}  {row['title']:44} {' or '.join(row['right']):24} {causes}"
+
+
+def figures(rows: Sequence[Row], what: str) -> list[Figure]:
+    """Each plant, the shares by server, and those that were proven without being there. ``what``: of the plants."""
+    found = []
+    for row in rows:
+        causes = ", ".join(f"{one['name']} ({one['confidence']})" for one in row["causes"])
+        found.append(Figure(row["title"], causes or row.get("error", ""), " or ".join(row["right"]), is_right(row)))
+    for server in SERVERS:
+        of = [is_right(row) for row in rows if row["server"] == server]
+        if of:
+            found.append(Figure(f"{what}, {server}: right first", f"{sum(of)} of {len(of)}"))
+    for name, least, mine in (("Slipway", NEEDED_ON_SLIPWAY, True), ("other servers", NEEDED_ELSEWHERE, False)):
+        of = [is_right(row) for row in rows if (row["server"] == SLIPWAY) == mine]
+        if of:
+            found.append(at_least(f"{what}, {name}: right first", sum(of) / len(of), least, "{:.0%}"))
+    false = [
+        row["title"] for row in rows for one in row["causes"]
+        if one["confidence"] == PROVEN and one["name"] not in row["right"]
+    ]  # fmt: skip
+    return [*found, Figure(f"{what}: proven, but not planted", ", ".join(false) or "0", "0", not false)]
+
+
+def confusion(rows: Sequence[Row]) -> list[Figure]:
+    """For each planted cause, the causes that came first, with their numbers."""
+    by_cause: dict[str, list[str]] = {}
+    for row in rows:
+        by_cause.setdefault(" or ".join(row["right"]), []).append((named(row) or ["no verdict"])[0])
+    found = []
+    for planted, firsts in sorted(by_cause.items()):
+        counts = sorted(((firsts.count(name), name) for name in set(firsts)), reverse=True)
+        found.append(Figure(planted, ", ".join(f"{name} {count}" for count, name in counts)))
+    return found
+
+
+def short(envs: Environments) -> list[Figure]:
+    """The short form: a few plants, each loaded for some seconds."""
+    kept = Kept()
+    measure(SHORT, kept, envs)
+    rows = list(kept.rows([one.title for one in SHORT]))
+    right = sum(is_right(row) for row in rows)
+    return [*figures(rows, "short")[: len(rows)], at_least("right first", right, SHORT_NEEDED)]
+
+
+def table(kept: Kept, envs: Environments, keep: Path | None = None, again: bool = False) -> list[Figure]:
+    """The tuned plants and the held-out ones, measured where ``kept`` wants it, and the confusion over all.
+
+    ``again``: judge the records in ``keep`` instead.
+    """
+    found: list[Figure] = []
+    for what, plants in (("tuned", TUNED), ("held out", HELD_OUT)):
+        if again and keep is not None:
+            judge(plants, kept, keep)
+        else:
+            measure(plants, kept, envs, keep)
+        rows = list(kept.rows([one.title for one in plants]))
+        found += figures(rows, what) if rows else []
+    return [*found, *confusion(list(kept.rows([one.title for one in (*TUNED, *HELD_OUT)])))]

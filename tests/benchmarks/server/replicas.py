@@ -1,0 +1,117 @@
+"""Two processes on two cores against one on one, and the memory of a second process.
+
+This machine has two cores and the load needs some of them. So each server process shares its core with one wrk: one
+core runs a process and a wrk, two cores run two of each. The processor time of a request is measured beside the rate.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.peers import networks
+from optimize.passes.leveled_from_float32 import write
+from server import artifact
+from server.artifact import Manifest
+from server.backends import BackendOptions, loader
+from tests.benchmarks.server.processes import free_port, served, slipway, wrk, wrk_script
+
+CONNECTIONS = 32
+"""Of each wrk."""
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Requests a second, p99 in seconds of the slower wrk, processor time of one request in microseconds."""
+
+    rate: float
+    p99_s: float
+    cpu_us: float
+
+
+def replicas(work: Path, rounds: int, seconds: int) -> None:
+    """The rate of two processes on two cores over that of one on one, in turns; then memory."""
+    model = work / "perceptron.onnx"
+    networks.perceptron(model)
+    script = wrk_script(work / "post.lua")
+    one, two = free_port(), free_port()
+    first, second = ["0"], ["0", "1"]
+    flags = ("--processes", "2")
+    alone: list[Measured] = []
+    both: list[Measured] = []
+    with (
+        served(slipway(model, one), one, work / "one.log", "0") as lone,
+        served(slipway(model, two, *flags), two, work / "two.log", "0,1") as pair,
+    ):
+        for _ in range(rounds):
+            alone.append(_measure(one, script, first, [lone.pid], seconds))
+            both.append(_measure(two, script, second, _children(pair.pid), seconds))
+    ratio = statistics.median(b.rate / a.rate for a, b in zip(alone, both, strict=True))
+    for name, rows in (("1 process, 1 core", alone), ("2 processes, 2 cores", both)):
+        print(
+            f"replicas: {name:20}: {_median(rows, 'rate'):,.0f}/s, p99 {_median(rows, 'p99_s') * 1e3:.2f} ms, "
+            f"{_median(rows, 'cpu_us'):.1f} us of processor time a request"
+        )
+    print(f"replicas: rate over that of one: {ratio:.2f} (wanted: 1.6), each process beside a wrk on its core")
+    _memory(work)
+
+
+def _measure(port: int, script: Path, cores: Sequence[str], pids: Sequence[int], seconds: int) -> Measured:
+    before_s = sum(_cpu_s(pid) for pid in pids)
+    with ThreadPoolExecutor(len(cores)) as pool:
+        loads = list(pool.map(lambda core: wrk(port, script, CONNECTIONS, seconds, core), cores))
+    spent_s = sum(_cpu_s(pid) for pid in pids) - before_s
+    rate = sum(load.rate for load in loads)
+    if any(load.failures for load in loads):
+        raise RuntimeError("some requests failed")
+    return Measured(rate, max(load.p99_s for load in loads), spent_s / (rate * seconds) * 1e6)
+
+
+def _memory(work: Path) -> None:
+    """Memory of one and of two processes with large weights, in a plain file and as ``optimize`` writes them: resident,
+    and with shared pages divided among all processes (PSS)."""
+    plain, mapped = work / "plain", work / "mapped"
+    for folder in (plain, mapped):
+        folder.mkdir()
+    networks.perceptron(plain / "model.onnx", hidden=4_000)
+    size = (plain / "model.onnx").stat().st_size
+    write(plain / "model.onnx", mapped / "model.onnx", "all")
+    session = loader("onnxruntime")(plain / "model.onnx", BackendOptions(threads=1))
+    provenance = {"prepacked": True}
+    artifact.write(mapped, Manifest("m", "1", "onnxruntime", "model.onnx", session.spec, provenance=provenance))
+    session.close()
+    for folder in (plain, mapped):
+        for count in (1, 2):
+            port = free_port()
+            flags = ("--processes", str(count))
+            with served(slipway(folder, port, *flags), port, work / "memory.log", "0,1") as process:
+                pids = _children(process.pid) or [process.pid]
+                resident, divided = (sum(_memory_kb(pid, key) for pid in pids) / 1e3 for key in ("Rss", "Pss"))
+            print(
+                f"replicas: {folder.name:6} weights of {size / 1e6:.0f} MB, {count} processes: "
+                f"{resident:.0f} MB resident, {divided:.0f} MB with shared pages divided"
+            )
+
+
+def _median(rows: Sequence[Measured], field: str) -> float:
+    return statistics.median(float(getattr(row, field)) for row in rows)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _memory_kb(pid: int, key: str) -> int:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{key}:"))

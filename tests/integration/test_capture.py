@@ -1,0 +1,133 @@
+"""Data capture by a real server: every route that infers, the end of the process, and a capture process that dies."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.integration import sample_models
+from tests.integration.conftest import Serve
+from tests.integration.server_process import JSON, ServerProcess, eventually
+
+ROW = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+
+
+def records(folder: Path) -> list[Any]:
+    return [
+        json.loads(line) for path in sorted(folder.rglob("*.jsonl")) for line in path.read_text().splitlines() if line
+    ]
+
+
+def written(server: ServerProcess, count: int) -> None:
+    eventually(lambda: server.samples()["slipway_capture_records_total"] >= count, f"{count} records are written")
+
+
+def capture_process(server: ServerProcess) -> int:
+    threads = Path(f"/proc/{server.pid}/task").iterdir()
+    (child,) = [one for thread in threads for one in (thread / "children").read_text(encoding="ascii").split()]
+    return int(child)
+
+
+def test_every_way_to_infer_is_captured_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--capture-to", str(to)).ready()
+    tensor = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": ROW}
+    binary = json.dumps({"inputs": [{**tensor, "data": None, "parameters": {"binary_data_size": 32}}]}).replace(
+        '"data": null, ', ""
+    )
+    sent = {
+        "json": server.post("/invocations", {"instances": [ROW]}, {"X-Amzn-SageMaker-Inference-Id": "mine"}),
+        "csv": server.post("/invocations", b"0,1,2,3,4,5,6,7", {"Content-Type": "text/csv"}),
+        "gzip": server.post(
+            "/invocations",
+            gzip.compress(json.dumps({"instances": [ROW]}).encode()),
+            {**JSON, "Content-Encoding": "gzip"},
+        ),
+        "cold": server.post("/invocations?cold=1", {"instances": [ROW]}),
+        "v2": server.post("/v2/models/mlp/infer", {"inputs": [tensor]}),
+        "v1": server.post("/v1/models/mlp:predict", {"instances": [ROW]}),
+        "v2 binary": server.post(
+            "/v2/models/mlp/infer",
+            binary.encode() + np.array(ROW, np.float32).tobytes(),
+            {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(binary))},
+        ),
+    }
+    assert {name: answer.status for name, answer in sent.items()} == dict.fromkeys(sent, 200)
+    assert server.post("/invocations", b"nonsense", JSON).status == 400
+    server.get("/v2/models/mlp")
+    written(server, len(sent))
+    assert server.stop() == 0
+    found = records(to)
+    assert len(found) == len(sent)
+    assert all(path.relative_to(to).parts[:2] == ("mlp", "AllTraffic") for path in to.rglob("*.jsonl"))
+    pairs = [(one["captureData"]["endpointInput"], one["captureData"]["endpointOutput"]) for one in found]
+    for (asked, answered), answer in zip(pairs, sent.values(), strict=True):
+        data = answered["data"]
+        assert (base64.b64decode(data) if answered["encoding"] == "BASE64" else data.encode()) == answer.body
+        assert asked["mode"] == "INPUT"
+    assert [asked["encoding"] for asked, _ in pairs] == ["JSON", "CSV", "JSON", "JSON", "JSON", "JSON", "BASE64"]
+    assert json.loads(pairs[2][0]["data"]) == {"instances": [ROW]}
+    events = [one["eventMetadata"] for one in found]
+    assert [event.get("inferenceId") for event in events] == ["mine", *[None] * 6]
+    assert {event.get("modelVersion", "1") for event in events} == {"1"}
+
+
+def test_a_capture_process_that_dies_is_started_again_and_requests_are_answered(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--capture-to", str(to)).ready()
+    ask = {"instances": [ROW]}
+    assert server.post("/invocations", ask).status == 200
+    written(server, 1)
+    first = capture_process(server)
+    os.kill(first, signal.SIGKILL)
+
+    def restarted() -> bool:
+        assert server.post("/invocations", ask).status == 200
+        return server.samples()["slipway_capture_records_total"] > 1
+
+    eventually(restarted, "the next process writes")
+    assert capture_process(server) != first
+    assert server.samples()["slipway_capture_dropped_total{reason=failed}"] >= 1
+    assert server.stop() == 0
+
+
+def test_a_server_that_is_killed_leaves_what_it_had_written(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--capture-to", str(to), "--capture-mode", "input").ready()
+    for _ in range(5):
+        assert server.post("/invocations", {"instances": [ROW]}).status == 200
+    written(server, 5)
+    child = capture_process(server)
+    server.process.kill()
+    server.exit_code()
+    eventually(lambda: not Path(f"/proc/{child}").exists(), "the capture process ends with the server")
+    assert len(records(to)) == 5
+
+
+def test_without_capture_there_is_no_process_and_no_metric(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.mlp(tmp_path / "mlp.onnx")).ready()
+    assert server.post("/invocations", {"instances": [ROW]}).status == 200
+    assert not any(name.startswith("slipway_capture") for name in server.samples())
+
+
+def test_a_place_that_cannot_be_written_to_ends_the_start_with_one_line(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    server = serve(sample_models.mlp(tmp_path / "mlp.onnx"), "--capture-to", str(tmp_path / "file"))
+    assert server.exit_code() == 1
+    assert "name a folder" in server.log().splitlines()[-1]
+
+
+def test_every_process_of_a_server_records_its_requests(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--processes", "2", "--capture-to", str(to)).ready()
+    for _ in range(20):
+        assert server.post("/invocations", {"instances": [ROW]}).status == 200
+    assert server.stop() == 0
+    assert len(records(to)) == 20

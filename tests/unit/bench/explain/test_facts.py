@@ -1,0 +1,80 @@
+"""Facts of a run that its rows show: slow requests at its start are a cold start, whatever way a server takes turns."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.explain import facts
+from bench.load.measurements import Outcome
+
+MS = 1_000_000
+
+
+def cold(latency_ms: np.ndarray, gap_ms: int = 40) -> facts.Cold | None:
+    due = np.arange(len(latency_ms), dtype=np.int64) * gap_ms * MS
+    columns = {
+        "due_ns": due,
+        "last_byte_ns": due + (latency_ms * MS).astype(np.int64),
+        "outcome": np.full(len(due), int(Outcome.OK)),
+    }
+    account: Any = SimpleNamespace(due_ns=due)
+    return facts._cold(columns, account, np.arange(5))
+
+
+def test_one_slow_first_request_is_a_cold_start() -> None:
+    latency = np.full(200, 6.0)
+    latency[0] = 1_500
+    found = cold(latency)
+    assert found is not None
+    assert (found.count, found.slowest_ms, found.later_ms) == (1, 1_500, 6)
+
+
+@pytest.mark.parametrize("start_ms", [1_500, 4_000])
+def test_all_that_wait_for_the_first_one_belong_to_it(start_ms: int) -> None:
+    """A server that answers one by one: each request waits for the start, less by the time at which it came."""
+    latency = np.maximum(start_ms - np.arange(200) * 40.0, 6.0)
+    found = cold(latency)
+    assert found is not None
+    assert found.count == pytest.approx(start_ms / 40, abs=3)
+
+
+@pytest.mark.parametrize(
+    "latency",
+    [
+        np.full(200, 6.0),
+        np.linspace(6.0, 3_000.0, 200),  # overload
+        np.where(np.arange(200) % 50 == 20, 900.0, 6.0),  # stops from time to time
+        np.where(np.arange(200) < 100, 300.0, 6.0),  # another load, which ended in the middle
+    ],
+)
+def test_what_is_slow_at_another_time_or_for_longer_is_none(latency: np.ndarray) -> None:
+    assert cold(latency) is None
+
+
+def window(sizes: list[int], latency_ms: list[float]) -> dict[str, np.ndarray]:
+    """Requests with a payload each, one after another."""
+    due = np.arange(len(sizes), dtype=np.int64) * 100 * MS
+    return {
+        "due_ns": due,
+        "last_byte_ns": due + (np.array(latency_ms) * MS).astype(np.int64),
+        "outcome": np.full(len(due), int(Outcome.OK)),
+        "payload": np.arange(len(due), dtype=np.int64),
+        "bytes_out": np.array(sizes, dtype=np.int64),
+    }
+
+
+def test_long_inputs_are_found_by_size_if_every_request_has_another_body() -> None:
+    sizes = [50_000 if at % 20 == 0 else 900 + at % 7 for at in range(120)]
+    rows = window(sizes, [110.0 if size > 1_000 else 6.0 + size % 5 for size in sizes])
+    input_ms, long = facts._of_payloads(rows, np.array([0, 20, 40]))
+    assert input_ms == pytest.approx(104, abs=3)
+    assert long == {at for at in range(120) if at % 20 == 0}
+
+
+def test_bodies_of_one_size_that_are_sent_seldom_say_nothing() -> None:
+    rows = window([900] * 120, [6.0 + 50 * (at % 20 == 0) for at in range(120)])
+    assert facts._of_payloads(rows, np.array([0, 20, 40])) == (0.0, frozenset())
