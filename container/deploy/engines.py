@@ -32,9 +32,16 @@ def _kubernetes() -> Mapping[str, Command]:
     return COMMANDS
 
 
+def _local() -> Mapping[str, Command]:
+    from .local.engine import COMMANDS
+
+    return COMMANDS
+
+
 ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
     "sagemaker": _sagemaker,
     "kubernetes": _kubernetes,
+    "local": _local,
 }
 
 
