@@ -90,7 +90,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Slipway needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch, onnxruntime and the rest, a minute or two the first time."
-	@$(PIP) install -c constraints.txt -e ".[serve,grpc,grpc-build,optimize,classic,trees,huggingface,text,image,bench,local,deploy,monitor,s3,examples,dev]"
+	@$(PIP) install -c constraints.txt -e ".[serve,grpc,grpc-build,optimize,classic,trees,huggingface,text,image,tracing,bench,local,deploy,monitor,s3,examples,dev]"
 	@touch $@
 
 $(FAKE_GPU_VENV)/.ready: $(VENV)/.all tests/gpu/fake/environment.py $(wildcard tests/gpu/fake/native/*)

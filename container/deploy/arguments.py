@@ -16,6 +16,7 @@ from .errors import InvalidDescription
 COMMANDS = {
     "push": "upload the model archive, and the image with --local-image",
     "plan": "print the exact calls and what would change; sends nothing that changes anything",
+    "template": "print the same resources as a CloudFormation template",
     "up": "create or change what is described, and wait until it is in service",
     "update": "as up, for a deployment that exists",
     "status": "print what exists",
@@ -83,6 +84,8 @@ def _options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--version", type=int, metavar="N", help="version (default: the newest)")
         parser.add_argument("--reject", action="store_true", help="reject it instead")
         parser.add_argument("--reason", default="", metavar="TEXT", help="reason, kept with the version")
+    if name == "plan":
+        parser.add_argument("--out", type=Path, metavar="DIR", help="write the objects of Kubernetes as files")
     if name == "policy":
         parser.add_argument("--for-role", action="store_true", help="the policy of the execution role instead")
 

@@ -17,7 +17,7 @@ from server.target import CPU
 
 from .description import SETTINGS, Description, Given
 from .errors import InvalidDescription
-from .model_source import ModelSource
+from .model_source import REMOTE, ModelSource
 
 PLAN_SCHEMA = "slipway.bench.plan/1"
 MIB = 1_048_576
@@ -263,6 +263,14 @@ def default_bucket(region: str | None, account: str) -> str:
     return f"sagemaker-{region}-{account}"
 
 
+def _storage(_facts: Facts, values: Mapping[str, Any]) -> Found:
+    if values.get("engine") != "kubernetes" or not values.get("name"):
+        return None
+    if values.get("artifact", "").startswith(REMOTE):
+        return values["artifact"], "artifact"
+    return f"pvc://{values['name']}-model", "default: a claim of the plan, which you fill with the artifact's files"
+
+
 def _group(_facts: Facts, values: Mapping[str, Any]) -> Found:
     return (values["name"], "name") if values.get("name") else None
 
@@ -298,6 +306,7 @@ DERIVED: Mapping[str, Callable[[Facts, Mapping[str, Any]], Found]] = {
     "min_instances": _min_instances,
     "price": _price,
     "bucket": _bucket,
+    "storage": _storage,
     "group": _group,
     "objective_ms": _objective_ms,
 }

@@ -124,6 +124,12 @@ class Description:
     bucket: str | None = _setting(
         None, "bucket of model archives", "the default bucket of SageMaker's SDKs", metavar="NAME"
     )
+    storage: str | None = _setting(
+        None,
+        "where pods read the model: pvc://CLAIM/FOLDER, oci://IMAGE, s3://BUCKET/KEY",
+        "the artifact",
+        metavar="URI",
+    )
     local_image: str | None = _setting(None, "image of this machine that push uploads as IMAGE", NONE)
     group: str | None = _setting(None, "model package group of the registry", "the name of the deployment")
     candidates: tuple[str, ...] = _setting(

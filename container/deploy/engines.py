@@ -17,12 +17,31 @@ def _sagemaker() -> Mapping[str, Command]:
     except ModuleNotFoundError as error:
         raise DeployError("the engine sagemaker needs boto3: install the extra deploy") from error
     from .sagemaker.engine import COMMANDS
+    from .sagemaker.template import template
+
+    return {**COMMANDS, "template": template}
+
+
+def _kubernetes() -> Mapping[str, Command]:
+    try:
+        import yaml  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DeployError("the engine kubernetes needs PyYAML: install the extra deploy") from error
+    from .kubernetes.engine import COMMANDS
+
+    return COMMANDS
+
+
+def _local() -> Mapping[str, Command]:
+    from .local.engine import COMMANDS
 
     return COMMANDS
 
 
 ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
     "sagemaker": _sagemaker,
+    "kubernetes": _kubernetes,
+    "local": _local,
 }
 
 

@@ -46,6 +46,7 @@ class Order:
     reject: bool = False
     reason: str = ""
     for_role: bool = False
+    out: Path | None = None
     timeout_s: float = 3_600.0
     poll_s: float = 15.0
     clock: Clock = field(default_factory=Clock)

@@ -24,6 +24,11 @@ DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
 
 
+Trace = Callable[[ModelMetrics, Head, "InferRequest | None", str, int, int, int], None]
+"""Metrics of the model, head, request (None if it was refused before it had tensors), outcome, status, and when its
+response was encoded (0 for an error) and sent."""
+
+
 class Closable(Protocol):
     """Memory that a model holds: one backend session, or the sessions of several steps."""
 
@@ -43,6 +48,7 @@ class ServedModel:
     another thread, and streams of rows that have parts to submit. A drain waits for them.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
+    ``trace``: called with every request that has its response, where requests are traced.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
 
@@ -66,6 +72,7 @@ class ServedModel:
     watch: Callable[[InferRequest], None] | None = None
     batching_reason: str = ""
     embedder: Embedder | None = None
+    trace: Trace | None = None
     begun: int = 0
 
     def submit(self, request: InferRequest) -> None:

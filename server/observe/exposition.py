@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
 from . import batch_times, choices, device_metrics, run_counters, steps
@@ -32,17 +33,24 @@ def entry(what: object) -> Iterator[None]:
         log.exception("reading metrics failed of=%s", what)
 
 
+def _written(registry: CollectorRegistry, openmetrics: bool) -> bytes:
+    if not openmetrics:
+        return generate_latest(registry)
+    text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+    return text
+
+
 class Plain(Collector):
     """Families as :meth:`Exposition.plain` makes them, or as they were merged from those of several processes."""
 
     def __init__(self, families: Iterable[Mapping[str, Any]]) -> None:
         self._families = families
 
-    def text(self) -> bytes:
-        """The Prometheus text format. May run on any thread."""
+    def text(self, openmetrics: bool = False) -> bytes:
+        """The Prometheus text format, or OpenMetrics. May run on any thread."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
-        return generate_latest(registry)
+        return _written(registry, openmetrics)
 
     def describe(self) -> Sequence[Any]:
         """Empty, as in :class:`Exposition`."""
@@ -73,13 +81,15 @@ class Exposition(Collector):
         self._refused = refused
         self._models = models
         self._further = further
+        self._exemplars = False
 
-    def text(self) -> bytes:
-        """The Prometheus text format. May run on any thread."""
+    def text(self, openmetrics: bool = False) -> bytes:
+        """The Prometheus text format, or OpenMetrics, which has exemplars. May run on any thread, one at a time."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         ProcessCollector(registry=registry)
-        return generate_latest(registry)
+        self._exemplars = openmetrics
+        return _written(registry, openmetrics)
 
     def plain(self) -> list[dict[str, Any]]:
         """The same families as values that can be written as JSON. May run on any thread."""
@@ -148,8 +158,10 @@ class Exposition(Collector):
         )
         for one in self._models:
             with entry(one.labels):
-                for stage, counts, total_s in one.stages.histograms():
-                    buckets = seconds_buckets(counts)
+                for series, (stage, counts, total_s) in enumerate(one.stages.histograms()):
+                    buckets: list[Any] = seconds_buckets(counts)
+                    if self._exemplars:
+                        buckets = one.exemplars.beside(series, buckets)
                     if stage == "total":
                         totals.add_metric(one.labels, buckets, total_s)
                     else:

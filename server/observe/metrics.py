@@ -21,6 +21,7 @@ from ..request import STAGES, InferRequest
 from . import batch_times
 from .batch_times import Batches
 from .choices import Choices
+from .exemplars import Exemplars
 from .exposition import Exposition, entry
 from .histograms import Histograms
 from .run_counters import Run, RunCounters
@@ -29,6 +30,7 @@ from .steps import StepMetrics
 T = TypeVar("T")
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 STAMPS = 10
 VALUES = 1 + STAMPS
 """Integers of a request in the buffer: its rows, then its time stamps."""
@@ -181,6 +183,8 @@ class ModelMetrics:
         self.costs: Callable[[], Sequence[tuple[int, int, int]]] = lambda: ()
         self.device: Callable[[], Mapping[str, int]] | None = None
         """Counts of the runs on GPUs; None on the CPU."""
+        self.exemplars = Exemplars()
+        """Sampled requests of the stages and of their total."""
         self.steps: Sequence[StepMetrics] = ()
         """The steps of a pipeline, in order."""
 
@@ -199,6 +203,7 @@ class ModelMetrics:
         """A copy of this moment, which another thread may read. Its callables return what they return now."""
         one = copy.copy(self)
         one.stages = self.stages.copied()
+        one.exemplars = self.exemplars.copied()
         one.answers, one.batches = self.answers.copy(), batch_times.copied(self.batches)
         one.cached = copy.copy(self.cached)
         one.cache_outcomes, one.shadowed = self.cache_outcomes.copy(), self.shadowed.copy()

@@ -14,10 +14,11 @@ from ..errors import BadSetting, SlipwayError, Unauthorized
 from ..observe.metrics import Metrics
 from ..request import Head, InferRequest
 from . import Handler, Responder
+from .dashboard.files import FILES
 from .failure import send_failure
 
-OPEN = frozenset(("/", "/ping", "/v2/health/live", "/v2/health/ready"))
-"""The routes that need no key: load balancers and orchestrators ask them."""
+OPEN = frozenset(("/", "/ping", "/v2/health/live", "/v2/health/ready", *FILES))
+"""The routes that need no key: load balancers and orchestrators ask them, and the dashboard's page asks for a key."""
 
 MOST_KEYS = 1_000
 LONGEST_KEY = 512

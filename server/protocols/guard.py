@@ -41,6 +41,11 @@ class Guard:
         self._local = local
         self._token = token.encode()
 
+    @property
+    def asks_browsers(self) -> bool:
+        """Whether a browser must send a token."""
+        return bool(self._token)
+
     def check(self, head: Head, *, reads: bool = False) -> None:
         """Raises Forbidden for another host or another page's origin, and Unauthorized without the token.
 

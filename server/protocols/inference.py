@@ -16,7 +16,7 @@ from ..request import Head, Headers, InferRequest, Payload
 from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
-from .failure import release, send_failure
+from .failure import release, send_failure, status_of
 from .offload import LARGE_BYTES, Call, Place, elsewhere, on_thread, place_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
 from .response_encoding import SMALLEST_BYTES, compressed, encoding_for
@@ -58,12 +58,20 @@ def infer(
         request = InferRequest(payload.arrays, payload.rows, finish, exchange)
         _submit(request, exchange)
     except SlipwayError as error:
-        model.metrics.fail(error.code, head.received_ns)
-        send_failure(error, head, responder)
+        refuse(model, error, head, responder)
         return None
     if model.watch is not None:
         watch(model, request)
     return request
+
+
+def refuse(model: ServedModel, error: SlipwayError, head: Head, responder: Responder) -> None:
+    """Count and send the error of a request that was not admitted; nothing is sent to a client that has left."""
+    model.metrics.fail(error.code, head.received_ns)
+    if not isinstance(error, ClientGone):
+        send_failure(error, head, responder)
+    if model.trace is not None:
+        model.trace(model.metrics, head, None, error.code, status_of(error), 0, perf_counter_ns())
 
 
 def infer_apart(request: InferRequest, exchange: Exchange, place: Place, decode: Callable[[Call], Payload]) -> None:
@@ -117,8 +125,7 @@ def refused_early(model: ServedModel, head: Head, body: bytes, responder: Respon
     try:
         model.scheduler.foresee(header_deadline_ns(model, head))
     except SlipwayError as error:
-        model.metrics.fail(error.code, head.received_ns)
-        send_failure(error, head, responder)
+        refuse(model, error, head, responder)
         return True
     return False
 
@@ -249,15 +256,21 @@ def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_typ
     request.answered = True
     metrics = model.metrics
     metrics.answers["ok"] += 1
-    metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+    sent_ns = perf_counter_ns()
+    metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, sent_ns)
+    if model.trace is not None:
+        model.trace(metrics, head, request, "ok", 200, encoded_ns, sent_ns)
 
 
 def fail(request: InferRequest, exchange: Exchange) -> None:
     """Count and send the error of a request; nothing is sent to a client that has left."""
     error = request.error or ClientGone("the client closed the connection before its response was ready")
-    exchange.model.metrics.fail(error.code, exchange.head.received_ns)
+    model = exchange.model
+    model.metrics.fail(error.code, exchange.head.received_ns)
     if isinstance(error, ClientGone):
         release(error)
     else:
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True
+    if model.trace is not None:
+        model.trace(model.metrics, exchange.head, request, error.code, status_of(error), 0, perf_counter_ns())

@@ -64,9 +64,18 @@ class V1:
     """The routes under ``/v1/models``, and ``/``, by which KServe's V1 clients see that the server is alive."""
 
     def __init__(
-        self, models: Models, lifecycle: Lifecycle, metrics: Metrics, expander: Expander, *, lists: bool = True
+        self,
+        models: Models,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        expander: Expander,
+        *,
+        lists: bool = True,
+        front: Callable[[Handler], Handler] | None = None,
     ) -> None:
-        """``lists``: whether any client may see the names of all models."""
+        """``lists``: whether any client may see the names of all models. ``front``: makes the handler of ``/`` of the
+        one that says alive; None: that one."""
+        self._root = alive if front is None else front(alive)
         self._models = models
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -76,7 +85,7 @@ class V1:
 
     def routes(self) -> list[Route]:
         get, post = ("GET",), ("POST",)
-        routes = [Route("/", get, lambda _: alive, "Whether the server is alive, for KServe's V1 clients", TAG)]
+        routes = [Route("/", get, lambda _: self._root, "Whether the server is alive, for KServe's V1 clients", TAG)]
         if self._lists:
             routes.append(Route("/v1/models", get, lambda _: self.index, "The names of all models", TAG))
         for root in WAYS:
@@ -94,7 +103,15 @@ class V1:
                     infers=True,
                 ),
                 *(
-                    Route(f"{root}:{verb}", post, self._refusing(text), f"Refused: {verb}", TAG, hot=False)
+                    Route(
+                        f"{root}:{verb}",
+                        post,
+                        self._refusing(text),
+                        f"Refused: {verb}",
+                        TAG,
+                        request_body=PREDICT_BODY,
+                        hot=False,
+                    )
                     for verb, text in REFUSED.items()
                 ),
             ]

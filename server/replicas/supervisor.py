@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import fatal
 from ..errors import BadSetting, ModelFailed, SlipwayError
-from ..observe.logs import LOG_FORMAT, LogWriter
+from ..observe.logs import LogWriter
 from ..settings import sagemaker
 from ..settings.options import Settings, aliases, flag
 from ..settings.reader import environment, unreadable_aliases
@@ -49,7 +49,8 @@ LOOK_S = 1.0
 def supervise(settings: Settings) -> int:
     """Serve with several processes until SIGTERM or SIGINT. Returns the exit code."""
     writer = LogWriter(sys.stderr.fileno())
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[writer])
+    writer.write_as(settings.log_format)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
     orphans.adopt()
     environ = environment()
     for level, line in sagemaker.explain(environ, aliases(), settings.port, unreadable_aliases(environ)):

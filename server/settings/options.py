@@ -152,6 +152,11 @@ class Settings:
         "address, where browsers need the token that is logged at start",
         group="http",
     )
+    dashboard: bool = option(
+        True,
+        "serve browsers a page at / that shows models and figures and tries models; never on SageMaker",
+        group="http",
+    )
     slowdowns: bool = option(
         False,
         "serve /admin/slowdown, which makes a stage slower for some seconds: bench proves a cause with it",
@@ -386,6 +391,18 @@ class Settings:
             Alias("SAGEMAKER_CONTAINER_LOG_LEVEL", platform.python_level),
             Alias("SAGEMAKER_TRITON_LOG_LEVEL", platform.python_level),
         ),
+    )
+    log_format: str = option(
+        "text",
+        "form of the log: lines of text, or one JSON object a line",
+        group="lifecycle",
+        choices=("text", "json"),
+    )
+    tracing: bool = option(
+        False,
+        "export one OpenTelemetry span a request, with its stages (extra tracing); the OTEL_* variables of the SDK set "
+        "exporter, sampler and service name",
+        group="lifecycle",
     )
     access_log: bool = option(False, "log every request but /ping and /metrics", group="lifecycle")
 

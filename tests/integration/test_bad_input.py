@@ -130,7 +130,6 @@ def test_a_body_of_just_the_limit_is_read(mlp_server: ServerProcess, path: str) 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_route"),
         ("GET", "/favicon.ico", 404, "unknown_route"),
         ("GET", "/../../etc/passwd", 404, "unknown_route"),
         ("GET", "/%2e%2e/%00", 404, "unknown_route"),

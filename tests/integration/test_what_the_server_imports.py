@@ -19,7 +19,7 @@ COLD_ONLY = {"fastapi", "starlette", "pydantic"}
 DRIVER = """
 import http.client, json, os, signal, sys, threading
 import uvloop
-from server import launch
+from server.launch.slipway import Slipway
 from server.system import listening
 from server.settings.reader import read
 
@@ -55,7 +55,7 @@ def ask(port):
 
 with listening.listen("127.0.0.1", 0, 16) as sock:
     threading.Thread(target=ask, args=sock.getsockname()[1:], daemon=True).start()
-    sys.exit(uvloop.run(launch.Slipway(settings).run(sock)))
+    sys.exit(uvloop.run(Slipway(settings).run(sock)))
 """
 
 

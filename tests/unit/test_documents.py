@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import bench.__main__
+from container.deploy import arguments as deploy_arguments
 from container.local import arguments
 from optimize import options
 from server.settings import reader
@@ -64,6 +65,7 @@ PARSERS: dict[str, Callable[[list[str]], Any]] = {
     "-m optimize": options.parse,
     "-m bench": lambda given: bench.__main__.parser().parse_args(given),
     "-m container.local": lambda given: arguments.parser().parse_args(given),
+    "-m container.deploy": lambda given: deploy_arguments.parser().parse_args(given),
     "serve.py": lambda given: reader.read(given, {}),
 }
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -76,7 +78,7 @@ def commands(page: Path) -> list[list[str]]:
     return [line for line in lines if line and line[0].endswith("bin/python")]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/local.md", "docs/peers.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/local.md", "docs/deploy.md", "docs/peers.md"])
 def test_commands_are_valid_command_lines(name: str) -> None:
     found = commands(ROOT / name)
     assert found

@@ -12,8 +12,8 @@ from ...errors import ClientGone, Overloaded, SlipwayError
 from ...models import ServedModel
 from ...request import Head, InferRequest, Payload
 from ..exchange import Exchange
-from ..failure import send_failure
-from ..inference import too_many_rows
+from ..failure import send_failure, status_of
+from ..inference import refuse, too_many_rows
 from ..offload import LARGE_BYTES, Call, Place, directly, elsewhere, place_of
 from ..request_options import apply_options
 from ..responder import Outlet, Responder
@@ -21,6 +21,7 @@ from ..streaming import begin
 
 log = logging.getLogger("slipway.inference")
 
+OK, CLIENT_LEFT = 200, 499
 RETRY_S = 0.02
 """Delay before a part is submitted again that was shed although parts before it were admitted."""
 
@@ -53,9 +54,7 @@ def stream_rows(
             if not isinstance(error, SlipwayError):
                 log.error("starting a stream of rows failed model=%s", model.name, exc_info=error)
                 error = SlipwayError("the server failed on this request; its log has the details")
-            model.metrics.fail(error.code, head.received_ns)
-            if not isinstance(error, ClientGone):
-                send_failure(error, head, responder)
+            refuse(model, error, head, responder)
             return None
 
     def then(end: Payload | BaseException) -> None:
@@ -152,7 +151,7 @@ class RowStream:
 
     def gone(self) -> None:
         """Abandon the parts of a client that has left."""
-        self._finish(ClientGone.code)
+        self._finish(ClientGone.code, CLIENT_LEFT)
 
     def _part(self) -> InferRequest:
         begin_row = self._given
@@ -215,7 +214,7 @@ class RowStream:
             self._sent += request.rows
         if not self._over and self._sent == self._payload.rows:
             assert self._outlet is not None
-            self._finish("ok")
+            self._finish("ok", OK)
             self._outlet.end()
 
     def _fail(self, error: Exception) -> None:
@@ -225,21 +224,24 @@ class RowStream:
         if not isinstance(error, SlipwayError):
             log.error("streaming rows failed model=%s", self._model.name, exc_info=error)
             error = SlipwayError("the server failed on this request; its log has the details")
-        self._finish(error.code)
+        self._finish(error.code, OK if self._outlet is not None else status_of(error))
         if self._outlet is None:
             send_failure(error, self._head, self._responder)
         else:
             self._outlet.fail(error)
 
-    def _finish(self, outcome: str) -> None:
+    def _finish(self, outcome: str, status: int) -> None:
         if self._over:
             return
         self._over = True
-        self._model.begun -= self._begun
+        model = self._model
+        model.begun -= self._begun
         if outcome == "ok":
-            self._model.metrics.answers["ok"] += 1
+            model.metrics.answers["ok"] += 1
         else:
-            self._model.metrics.fail(outcome, self._head.received_ns)
+            model.metrics.fail(outcome, self._head.received_ns)
+        if model.trace is not None:
+            model.trace(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns())
         self._ready.clear()
         for request in self._running.values():
             request.abandoned = True

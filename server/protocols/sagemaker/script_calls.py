@@ -14,8 +14,8 @@ from ...scripts.media_types import accepted, media_of
 from ...scripts.responses import BODILESS
 from .. import Responder
 from ..exchange import Exchange
-from ..failure import request_id, send_failure
-from ..inference import NO_PAYLOAD, fail, watch
+from ..failure import request_id
+from ..inference import NO_PAYLOAD, fail, refuse, watch
 from ..request_options import apply_options
 from ..response_headers import requested_headers
 from .script_stream import ScriptStream
@@ -58,8 +58,7 @@ class ScriptCalls:
             call.sink = None
             if not isinstance(error, SlipwayError):
                 raise
-            model.metrics.fail(error.code, head.received_ns)
-            send_failure(error, head, responder)
+            refuse(model, error, head, responder)
             return None
         if model.watch is not None:
             watch(model, request)
@@ -94,9 +93,13 @@ def _finish(request: InferRequest) -> None:
     body = b"" if response.status in BODILESS else response.body
     exchange.responder.send(response.status, response.content_type.encode(), body, headers)
     request.answered = True
-    metrics = exchange.model.metrics
-    metrics.answers["ok" if response.status < SERVER_ERROR else "script_error"] += 1
-    metrics.stages.record(request, exchange.head.begun_ns, exchange.head.received_ns, encoded_ns, perf_counter_ns())
+    model, head = exchange.model, exchange.head
+    outcome = "ok" if response.status < SERVER_ERROR else "script_error"
+    model.metrics.answers[outcome] += 1
+    sent_ns = perf_counter_ns()
+    model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, sent_ns)
+    if model.trace is not None:
+        model.trace(model.metrics, head, request, outcome, response.status, encoded_ns, sent_ns)
 
 
 def _charge(request: InferRequest, response: ScriptResponse) -> None:

@@ -96,25 +96,32 @@ class ScriptStream:
     def finish(self, error: SlipwayError | None) -> None:
         """End the response after the run, or at its deadline, with the error if there is one."""
         self._changed.set()  # a run that waits for the client may drop what is left
-        metrics, head = self._exchange.model.metrics, self._exchange.head
+        model, head = self._exchange.model, self._exchange.head
+        metrics = model.metrics
+        outcome = "ok" if self.status < 500 else "script_error"
         if self._client_left:
-            metrics.fail(ClientGone.code, head.received_ns)
+            outcome = ClientGone.code
+            metrics.fail(outcome, head.received_ns)
         elif self._outlet is None:  # nothing was sent: the client left before, or the beginning failed
             error = error or self._fault
             if error is None and not self._request.abandoned:
                 error = SlipwayError("the server failed on this response; its log has the details")
             self._request.error = error
             fail(self._request, self._exchange)
+            return
         elif error is not None or self._fault is not None:
             error = error or self._fault
             assert error is not None
-            metrics.fail(error.code, head.received_ns)
+            outcome = error.code
+            metrics.fail(outcome, head.received_ns)
             self._outlet.fail(error)
         else:
             encoded_ns = perf_counter_ns()
             self._outlet.end()
-            metrics.answers["ok" if self.status < 500 else "script_error"] += 1
+            metrics.answers[outcome] += 1
             metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
+        if model.trace is not None:
+            model.trace(metrics, head, None, outcome, self.status, 0, perf_counter_ns())
 
     def _post(self, call: Callable[..., None], *args: Any) -> None:
         try:

@@ -34,7 +34,14 @@ class Full:
 
 
 def ask(body: bytes, scheduler: Any, *headers: tuple[bytes, bytes], **model: Any) -> tuple[int, bytes]:
-    fields = {"spec": SPEC, "metrics": ModelMetrics("m", "1"), "cache": None, "deadline_ns": 0, "watch": None}
+    fields = {
+        "spec": SPEC,
+        "metrics": ModelMetrics("m", "1"),
+        "cache": None,
+        "deadline_ns": 0,
+        "watch": None,
+        "trace": None,
+    }
     served = SimpleNamespace(**{**fields, "scheduler": scheduler, **model})
     responder = FakeResponder()
     head = Head(b"POST", b"/invocations", list(headers), begun_ns=1_000)

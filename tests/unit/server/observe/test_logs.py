@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -72,3 +74,36 @@ def test_a_line_of_many_pages_arrives_whole(pipe: tuple[int, int]) -> None:
 def test_text_that_is_not_utf_8_is_escaped(pipe: tuple[int, int]) -> None:
     LogWriter(pipe[1]).handle(record("a \ud800 b"))
     assert os.read(pipe[0], 100) == b"a \\ud800 b\n"
+
+
+def test_structured_lines_are_json_with_the_pairs_of_the_message(pipe: tuple[int, int]) -> None:
+    writer = LogWriter(pipe[1])
+    writer.write_as("json", 2)
+    template = "step warmed up 100%% model=%s rows=%d took %.1f ms cost_us=%.0f name=%r"
+    values = {"levelno": logging.INFO, "levelname": "INFO", "name": "slipway.models", "created": 0.0}
+    writer.handle(logging.makeLogRecord({**values, "msg": template, "args": ("m", 3, 1.5, 2.25, "a b")}))
+    assert json.loads(os.read(pipe[0], 1_000)) == {
+        "time": "1970-01-01T00:00:00.000+00:00",
+        "level": "INFO",
+        "logger": "slipway.models",
+        "replica": 2,
+        "message": "step warmed up 100% model=m rows=3 took 1.5 ms cost_us=2 name='a b'",
+        "fields": {"model": "m", "rows": 3, "cost_us": 2.25, "name": "a b"},
+    }
+
+
+@pytest.mark.parametrize("message", ["two\nlines", 'quo"ted', "\ud800 lone", "100% of 5"])
+def test_every_structured_line_is_one_json_object(pipe: tuple[int, int], message: str) -> None:
+    writer = LogWriter(pipe[1])
+    writer.write_as("json")
+    try:
+        raise ValueError(message)
+    except ValueError:
+        values = {"msg": message, "levelno": logging.ERROR, "levelname": "ERROR", "exc_info": sys.exc_info()}
+    writer.handle(logging.makeLogRecord(values))
+    writer.handle(logging.makeLogRecord({"msg": message, "levelname": "INFO", "verbatim": True}))
+    lines = os.read(pipe[0], 10_000).splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert "ValueError" in first["exception"]
+    assert len(lines) == 2
+    assert second["message"]

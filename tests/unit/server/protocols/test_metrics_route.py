@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 from server.observe.exposition import Exposition
-from server.observe.metrics import Metrics, ModelMetrics
+from server.observe.metrics import CONTENT_TYPE, OPENMETRICS, Metrics, ModelMetrics
 from server.protocols import metrics as route
 from server.protocols.listing import IN_A_TURN
-from server.protocols.metrics import Scrapes, alone
+from server.protocols.metrics import Scrapes, alone, prefers_openmetrics
 from server.request import Head
 from tests.fakes import FakeClock, FakeResponder
 
@@ -39,9 +41,9 @@ def test_figures_are_formatted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
     threads: list[int] = []
     text = Exposition.text
 
-    def noted(self: Exposition) -> bytes:
+    def noted(self: Exposition, openmetrics: bool) -> bytes:
         threads.append(threading.get_ident())
-        return text(self)
+        return text(self, openmetrics)
 
     monkeypatch.setattr(Exposition, "text", noted)
 
@@ -97,9 +99,9 @@ def test_scrapes_that_arrive_meanwhile_share_the_next_text(monkeypatch: pytest.M
     made: list[int] = []
     text = Exposition.text
 
-    def noted(self: Exposition) -> bytes:
+    def noted(self: Exposition, openmetrics: bool) -> bytes:
         made.append(1)
-        return text(self)
+        return text(self, openmetrics)
 
     monkeypatch.setattr(Exposition, "text", noted)
 
@@ -148,3 +150,49 @@ def test_a_copy_does_not_change() -> None:
     waiting[0] = 4
     model.answers["ok"] = 2
     assert (one.waiting_rows(), one.answers["ok"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        (b"", False),
+        (b"*/*", False),
+        (b"text/plain", False),
+        (b"application/openmetrics-text", True),
+        (b"application/openmetrics-text; version=1.0.0; charset=utf-8", True),
+        (b"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1", True),
+        (b"application/openmetrics-text;q=0.3, text/plain;q=0.9", False),
+        (b"Application/OpenMetrics-Text;q=0", False),
+        (b"application/openmetrics-text;q=nonsense", False),
+    ],
+)
+def test_the_form_is_the_one_that_the_client_prefers(accept: bytes, openmetrics: bool) -> None:
+    assert prefers_openmetrics(accept) is openmetrics
+
+
+def _set(answered: asyncio.Future[bytes], _status: int, body: bytes) -> None:
+    answered.set_result(body)
+
+
+def test_clients_of_both_forms_are_answered_side_by_side() -> None:
+    async def scenario() -> list[tuple[bytes, bytes]]:
+        clients, found = Clients(), []
+
+        class Kept(FakeResponder):
+            def send(self, status: int, content_type: bytes, body: bytes, *headers: Any) -> None:
+                found.append((content_type, body))
+                super().send(status, content_type, body, *headers)
+
+        waiting = []
+        for accept in (b"application/openmetrics-text", b"text/plain"):
+            answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            waiting.append(answered)
+            head = Head(b"GET", b"/metrics", [(b"accept", accept)])
+            clients.scrapes.scrape(head, b"", Kept(sent=partial(_set, answered)))
+        await asyncio.gather(*waiting)
+        return found
+
+    found = dict(asyncio.run(scenario()))
+    assert found[OPENMETRICS].endswith(b"# EOF\n")
+    assert list(openmetrics_families(found[OPENMETRICS].decode()))  # type: ignore[no-untyped-call]
+    assert b"# EOF" not in found[CONTENT_TYPE]

@@ -23,7 +23,7 @@ def left() -> int:
 
 
 def model(submit: Any) -> Any:
-    return SimpleNamespace(submit=submit, metrics=ModelMetrics("m", "1"), deadline_ns=0, watch=None)
+    return SimpleNamespace(submit=submit, metrics=ModelMetrics("m", "1"), deadline_ns=0, watch=None, trace=None)
 
 
 @pytest.mark.parametrize("refused", [False, True])
