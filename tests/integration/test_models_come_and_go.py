@@ -98,7 +98,7 @@ class TestRepository:
         assert server.post("/v2/repository/models/m/load", {}).status == 200
         assert version_of(server) == "2"
         assert server.post("/v2/repository/models/other/load", {}).status == 404
-        refused = server.post("/v2/repository/models/m/load", {"parameters": {"config": "{}"}})
+        refused = server.post("/v2/repository/models/m/load", {"parameters": {"config": "{"}})
         assert (refused.status, refused.code) == (400, "malformed_input")
 
     def test_the_folder_is_followed(self, serve: Serve, tmp_path: Path) -> None:

@@ -120,11 +120,8 @@ def test_a_second_run_needs_force(trained: Path, optimized: Path) -> None:
 
 def test_an_interrupted_search_leaves_nothing(tmp_path: Path) -> None:
     # An ONNX file reaches the search without the export of torch; many rounds keep the search going until the signal.
-    model, data, output = (
-        sample_models.mlp(tmp_path / "mlp.onnx"),
-        tmp_path / "eval.npz",
-        tmp_path / "artifacts" / "mlp",
-    )
+    model = sample_models.mlp(tmp_path / "mlp.onnx")
+    data, output = tmp_path / "eval.npz", tmp_path / "artifacts" / "mlp"
     np.savez(data, x=np.random.default_rng(0).normal(size=(200, sample_models.MLP_FEATURES)).astype(np.float32))
     output.parent.mkdir()
     given = ["optimize", str(model), "--eval", str(data), "--metric", "cosine", "--output", str(output)]
