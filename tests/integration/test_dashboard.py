@@ -70,6 +70,8 @@ def choose(page: Any, name: str) -> None:
 
 
 def answer(page: Any) -> str:
+    """Send, and read the answer of this request: what stood there before is removed first."""
+    page.evaluate("document.getElementById('trial-answer').replaceChildren()")
     page.click("#trial-send")
     page.wait_for_selector("#trial-answer p")
     return str(page.inner_text("#trial-answer"))
