@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Headers, Payload
-from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
 from .blobs import read_blob, write_blob
 from .classification import best_classes, class_count
@@ -77,12 +77,14 @@ class OpenInference:
         rows, blobs = [], []
         for index in payload.wanted if payload.wanted is not None else range(len(outputs)):
             array, tensor = outputs[index], spec.outputs[index]
+            dtype = tensor.dtype
             row: dict[str, Any] = {"name": tensor.name, "datatype": tensor.dtype.name, "shape": array.shape}
             if phrasing.classes and phrasing.classes[index]:
                 array = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
-                row |= {"datatype": "BYTES", "shape": array.shape}
+                dtype = BY_NAME["BYTES"]
+                row |= {"datatype": dtype.name, "shape": array.shape}
             if phrasing.binary[index]:
-                blobs.append(write_blob(array, tensor.dtype))
+                blobs.append(write_blob(array, dtype))
                 row["parameters"] = {"binary_data_size": len(blobs[-1])}
             else:
                 row["data"] = _json_data(array, tensor)

@@ -257,3 +257,22 @@ def test_bfloat16_rounds_to_the_nearest_even() -> None:
     assert float32_of_bfloat16(bfloat16_of_float32(exact)).tolist() == exact.tolist()
     assert float32_of_bfloat16(bfloat16_of_float32(np.array([1 + half, 1.0078125 + half]))).tolist() == [1.0, 1.015625]
     assert np.isnan(float32_of_bfloat16(bfloat16_of_float32(np.array([np.nan]))))
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BF16", "FP16", "INT64"])
+def test_classes_of_any_datatype_are_strings_in_binary_too(datatype: str) -> None:
+    dtype = BY_NAME[datatype]
+    spec = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 2)),), (TensorSpec("y", dtype, (-1, 2)),))
+    head = Head(b"POST", b"/v2/models/m/infer", [])
+    body = orjson.dumps(
+        {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}],
+            "outputs": [{"name": "y", "parameters": {"classification": 1, "binary_data": True}}],
+        }
+    )
+    codec = OpenInference()
+    payload = codec.decode(body, head, {}, spec)
+    outputs = [np.array([[1, 2]], np.float32 if datatype == "BF16" else dtype.numpy)]
+    text, *_ = codec.encode(outputs, payload, spec, "m", "1")
+    assert b'"datatype":"BYTES"' in text
+    assert text.rpartition(b"}")[2].endswith(b":1")
