@@ -8,6 +8,7 @@ Runs inside the image at the end of its build, with the standard library only, a
 from __future__ import annotations
 
 import json
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ Component = dict[str, Any]
 def distributions() -> Iterator[Component]:
     """The installed Python distributions."""
     for one in metadata.distributions():
-        name, version = one.metadata["Name"].lower().replace("_", "-"), one.version
+        name, version = re.sub("[-_.]+", "-", one.metadata["Name"]).lower(), one.version
         licence = one.metadata.json.get("license_expression")
         yield {
             "type": "library",
