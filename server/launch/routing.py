@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from .. import VERSION
+from ..codecs import Codec
 from ..codecs.media import MAX_EXPANDED_BYTES, Negotiator, codecs
 from ..http.hot import HotPath
 from ..lifecycle import Lifecycle
@@ -89,36 +90,8 @@ class Routing:
         formats = codecs(
             min(EXPANSION * max_body_bytes, MAX_EXPANDED_BYTES) if settings.max_body_mb else MAX_EXPANDED_BYTES
         )
-        negotiator = Negotiator(
-            formats,
-            default_content_type=settings.default_content_type or None,
-            default_accept=settings.default_accept,
-        )
-        scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
+        platform_routes = self._platform_routes(expander, formats)
         extensions = [EXTENSION] if self._parts.guard is not None else []
-        sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
-        front = SageMaker(
-            self._parts.models,
-            self._parts.lifecycle,
-            negotiator,
-            scripts,
-            self._parts.metrics,
-            expander,
-            settings.stream_rows,
-            sessions,
-        )
-        if settings.multi_model:
-            if settings.sessions:
-                log.warning("setting has no effect with --multi-model setting=sessions; unset it")
-            platform_routes = [
-                front.health(),
-                *MultiModel(self._parts.models, self._parts.changes, front, platform_guard(settings)).routes(),
-            ]
-        else:
-            platform_routes = [
-                *front.routes(),
-                *BatchTransform(self._parts.models, self._parts.lifecycle, settings).routes(),
-            ]
         open_inference = OpenInference(
             *(self._parts.models, self._parts.lifecycle, self._parts.metrics, expander, VERSION, extensions),
             None if self._parts.member is None else partial(self._parts.member.gather, "statistics"),
@@ -152,6 +125,38 @@ class Routing:
             metrics_route(self._parts.metrics, None if self._parts.member is None else self._parts.member.scrape),
             *([] if dashboard is None else dashboard.routes()),
             *repository,
+        ]
+
+    def _platform_routes(self, expander: Expander, formats: Sequence[Codec]) -> list[Route]:
+        """The routes of SageMaker: of one model and its streams, or of a multi-model endpoint."""
+        settings = self._parts.settings
+        negotiator = Negotiator(
+            formats,
+            default_content_type=settings.default_content_type or None,
+            default_accept=settings.default_accept,
+        )
+        scripts = ScriptCalls(settings.default_content_type, settings.default_accept)
+        sessions = Sessions(settings.session_s, time.time, later=later) if settings.sessions else None
+        front = SageMaker(
+            self._parts.models,
+            self._parts.lifecycle,
+            negotiator,
+            scripts,
+            self._parts.metrics,
+            expander,
+            settings.stream_rows,
+            sessions,
+        )
+        if settings.multi_model:
+            if settings.sessions:
+                log.warning("setting has no effect with --multi-model setting=sessions; unset it")
+            return [
+                front.health(),
+                *MultiModel(self._parts.models, self._parts.changes, front, platform_guard(settings)).routes(),
+            ]
+        return [
+            *front.routes(),
+            *BatchTransform(self._parts.models, self._parts.lifecycle, settings).routes(),
         ]
 
     def _page(self) -> Dashboard | None:

@@ -24,7 +24,7 @@ from ..codecs.embeddings import (
     read_tei,
 )
 from ..content_encoding import is_compressed
-from ..errors import BodyTooLarge, ClientGone, MalformedInput, NotReady, SlipwayError
+from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
 from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..models.embedder import Embedder
@@ -33,7 +33,7 @@ from ..request import Head, Headers, InferRequest, Payload
 from . import JSON, NO_HEADERS, Responder, Route
 from .compression import Expander
 from .exchange import Exchange
-from .failure import send_failure
+from .failure import refuse
 from .inference import NO_PAYLOAD, finish, infer_apart, refused_early
 from .offload import LARGE_BYTES, PROCESS_BYTES, Call, Place, elsewhere
 from .responder import Outlet, Source
@@ -213,11 +213,7 @@ class Embeddings:
             request.answered = True
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        """Send an error. While the server starts, NotReady replaces it."""
-        if self._lifecycle.phase is Phase.STARTING:
-            error = NotReady("the server is starting")
-        self._metrics.refused[error.code] += 1
-        send_failure(error, head, responder)
+        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
 
 
 class ErrorsAs:

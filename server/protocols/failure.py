@@ -10,6 +10,7 @@ import orjson
 
 from .. import errors
 from ..errors import SlipwayError
+from ..observe.metrics import Metrics
 from ..request import REQUEST_ID_HEADERS, Head, Headers
 from . import JSON, Responder
 
@@ -69,6 +70,14 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
         log.warning("request failed id=%s%s status=%d code=%s: %s", ascii(identity), model, status, error.code, error)
     responder.send(status, JSON, body_of(error, identity), headers)
     release(error)
+
+
+def refuse(error: SlipwayError, starting: bool, metrics: Metrics, head: Head, responder: Responder) -> None:
+    """Count and send the refusal of a request without a model. NotReady replaces it while the server starts."""
+    if starting:
+        error = errors.NotReady("the server is starting")
+    metrics.refused[error.code] += 1
+    send_failure(error, head, responder)
 
 
 def release(error: BaseException) -> None:

@@ -9,7 +9,7 @@ import orjson
 
 from ..codecs.v1 import SIGNATURE, V1Json
 from ..content_encoding import is_compressed
-from ..errors import MalformedInput, NotReady, SlipwayError, UnknownModel
+from ..errors import MalformedInput, SlipwayError, UnknownModel
 from ..lifecycle import Lifecycle, Phase
 from ..models import Models, ServedModel
 from ..models.versions import State, Version
@@ -18,7 +18,7 @@ from ..request import Head, InferRequest
 from ..tensors import TensorSpec
 from . import JSON, Handler, Responder, Route
 from .compression import Expander
-from .failure import send_failure
+from .failure import refuse
 from .inference import infer, require_tensors
 from .listing import send_listing
 
@@ -202,11 +202,7 @@ class V1:
         return bind
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        """Send an error. While the server starts, NotReady replaces it."""
-        if self._lifecycle.phase is Phase.STARTING:
-            error = NotReady("the server is starting")
-        self._metrics.refused[error.code] += 1
-        send_failure(error, head, responder)
+        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
 
 
 def alive(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature

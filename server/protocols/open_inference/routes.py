@@ -10,7 +10,7 @@ import orjson
 
 from ...codecs.open_inference import OpenInference as Codec
 from ...content_encoding import is_compressed
-from ...errors import NotReady, SlipwayError
+from ...errors import SlipwayError
 from ...lifecycle import Lifecycle, Phase
 from ...models import Models, ServedModel
 from ...observe.metrics import Metrics
@@ -18,7 +18,7 @@ from ...request import Head, InferRequest
 from .. import JSON, Handler, Responder, Route
 from ..background import Background
 from ..compression import Expander
-from ..failure import send_failure
+from ..failure import refuse, send_failure
 from ..inference import infer, require_tensors
 from ..listing import send_listing
 from .configuration import configuration
@@ -187,11 +187,7 @@ class OpenInference:
             return None
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        """Send an error. While the server starts, NotReady replaces it."""
-        if self._lifecycle.phase is Phase.STARTING:
-            error = NotReady("the server is starting")
-        self._metrics.refused[error.code] += 1
-        send_failure(error, head, responder)
+        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
 
 
 def _configuration(model: ServedModel, versions: list[str]) -> dict[str, Any]:
