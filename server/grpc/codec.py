@@ -107,14 +107,14 @@ def _read(row: ModelInferRequest.InferInputTensor, tensor: TensorSpec, raw: memo
     if row.datatype != tensor.dtype.name:
         raise MalformedInput(f'input "{tensor.name}" has datatype {shown(row.datatype)}, expected {tensor.dtype.name}')
     shape = tuple(row.shape)
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise MalformedInput(f'input "{tensor.name}": shape must be sizes, got {shown(list(shape))}')
     check_shape(shape, tensor)
     if "shared_memory_region" in row.parameters:
         raise MalformedInput(f'input "{tensor.name}": shared memory is not supported; send the values in the request')
     if raw is None:
         return _read_typed(row.contents, shape, tensor)
-    if row.contents.ListFields():
+    if row.HasField("contents") and row.contents.ListFields():
         raise MalformedInput(f'input "{tensor.name}" has contents beside raw_input_contents; send one of them')
     return read_blob(memoryview(raw), shape, tensor)
 
