@@ -18,12 +18,18 @@ from ...target import CPU, ClosedShapes, DeviceTarget
 ENGINES = ("tensorrt", "tensorrt_rtx", "torch_export")
 """Backends whose files run on the device that they were built for, and on no other."""
 
+HOST_ONLY = ("openvino",)
+"""Backends of models that know no other device than the CPU."""
+
 
 def target_of(manifest: Manifest, settings: Settings) -> DeviceTarget:
     """The device of a model: the setting's, or the manifest's. Raises BadSetting for a file that cannot run there."""
     made_for = manifest.device
     if settings.device in ("auto", made_for.kind):
         return made_for
+    if manifest.backend in HOST_ONLY:
+        raise BadSetting(f"{manifest.name} is a model of {manifest.backend}, which runs on the CPU only, not on "
+                         f"{settings.device}: leave out --device")  # fmt: skip
     if manifest.backend in ENGINES:
         raise BadSetting(
             f"{manifest.name} was built for {made_for.kind} and cannot run on {settings.device}: leave out --device"
@@ -44,15 +50,12 @@ def require_device(manifest: Manifest, settings: Settings) -> None:
         return
     host = gpu.read()
     versions = {name: installed(name) for name in target.versions}
+    needed = needed_bytes(manifest) if target == manifest.device else 0
     reason = unsuitable(target, host.driver_major, None, versions)
-    if not reason:
-        for ordinal in ordinals_of(settings):
-            device = CudaDevice(ordinal)
-            needed = (
-                target.bytes + max((one.bytes for one in manifest.shapes.bytes), default=0) if manifest.shapes else 0
-            )
-            reason = reason or unsuitable(target, host.driver_major, device.capability(), versions)
-            reason = reason or too_large(needed, device.memory()[0])
+    for ordinal in ordinals_of(settings) if not reason else ():
+        device = CudaDevice(ordinal)
+        reason = reason or unsuitable(target, host.driver_major, device.capability(), versions)
+        reason = reason or too_large(needed, device.memory()[0])
     if reason:
         raise BrokenArtifact(f"{manifest.name} cannot run on this host: {reason}")
 

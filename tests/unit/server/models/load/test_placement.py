@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from server.artifact import Batching, Manifest, VariableAxis
+from server.backends import backend_for
 from server.errors import BadSetting
 from server.models.load.placement import (
     backend_options,
@@ -74,6 +75,20 @@ def test_a_host_that_differs_is_told_how(
     reason = unsuitable(ENGINE.device, driver, sm, versions)
     assert said in reason
     assert bool(said) == bool(reason)
+
+
+def test_the_backend_follows_the_device_and_a_model_of_the_cpu_alone_is_refused_elsewhere() -> None:
+    pairs = [
+        ("onnxruntime", "cuda"),
+        ("onnxruntime_cuda", "cpu"),
+        ("onnxruntime_cuda", "cuda"),
+        ("tensorrt", "tensorrt"),
+    ]
+    assert [backend_for(*one) for one in pairs] == ["onnxruntime_cuda", "onnxruntime", "onnxruntime_cuda", "tensorrt"]
+    openvino = replace(BARE, backend="openvino", model="model.xml")
+    assert device_of(openvino, Settings(device="cpu")) == "cpu"
+    with pytest.raises(BadSetting, match="openvino, which runs on the CPU only"):
+        device_of(openvino, Settings(device="cuda"))
 
 
 def test_an_older_gpu_than_the_least_one_is_refused() -> None:
