@@ -55,6 +55,7 @@ SHAPE_OPERATORS = frozenset(
 )
 """Operators that compute shapes. A node that the runtime made itself counts as one only if its operator is here."""
 
+
 HEADROOM = 0.9
 """The share of free device memory that a model may take unless told."""
 
