@@ -109,6 +109,16 @@ def installed(module: str) -> str | None:
         return None
 
 
+def gpu_count(settings: Settings) -> int:
+    """The GPUs that models may run on: as set, else all visible ones; 1 where none is, because no model needs it."""
+    if settings.gpus:
+        return settings.gpus
+    try:
+        return max(visible_devices(), 1)
+    except BadSetting:
+        return 1
+
+
 def ordinals_of(settings: Settings) -> tuple[int, ...]:
     """The GPUs of a model. Raises BadSetting if there are fewer than set."""
     if settings.gpus == 1:

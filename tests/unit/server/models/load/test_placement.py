@@ -9,6 +9,7 @@ import pytest
 from server.artifact import Batching, Manifest, VariableAxis
 from server.backends import backend_for
 from server.errors import BadSetting
+from server.models.load.context import LoadContext
 from server.models.load.placement import (
     backend_options,
     device_of,
@@ -94,6 +95,12 @@ def test_the_backend_follows_the_device_and_a_model_of_the_cpu_alone_is_refused_
 def test_an_older_gpu_than_the_least_one_is_refused() -> None:
     assert "SM 80 or newer, and this one has SM 75" in unsuitable(DeviceTarget("cuda", least_sm=80), 580, 75, {})
     assert not unsuitable(DeviceTarget("cuda", least_sm=80), 580, 90, {})
+
+
+def test_two_batches_may_be_under_way_on_each_gpu() -> None:
+    for gpus, slots in ((1, 2), (4, 8), (0, 2)):  # 0: all of a host without CUDA
+        context = LoadContext.of(Settings(gpus=gpus), None, lambda _reason: None)
+        assert context.gpus.queue.slots == slots
 
 
 def test_weights_and_the_largest_bucket_have_to_fit() -> None:
