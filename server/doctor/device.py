@@ -69,7 +69,7 @@ def examine(
         return [stop("gpu", f"{len(shown)} visible, fewer than {flag('gpus')} {max(settings.gpus, 1)}", advice)]
     used = shown[: settings.gpus] if settings.gpus else shown
     host = replace(host, devices=tuple(used))
-    return [*_runtime(host, kinds, models, settings, built_with, cuda()), *_devices(used, models)]
+    return [*_runtime(host, kinds, models, settings, built_with, cuda()), *_devices(used, models, settings.processes)]
 
 
 def _missing(host: Gpus, environ: Mapping[str, str], wanted: str) -> Finding | None:
@@ -129,10 +129,11 @@ def _provider(name: str, device: Gpu, built_with: Callable[[], Sequence[str]]) -
     return ok("gpu", f"{device.name} (SM {device.sm}) with {name}")
 
 
-def _devices(devices: Sequence[Gpu], models: Sequence[Artifact]) -> Iterator[Finding]:
-    """Memory, slices and memory errors of the GPUs."""
+def _devices(devices: Sequence[Gpu], models: Sequence[Artifact], processes: int) -> Iterator[Finding]:
+    """Memory, slices and memory errors of the GPUs, on which so many processes have the models."""
     least = min(devices, key=lambda one: one.free_bytes)
-    reason = too_large(sum(needed_bytes(one.manifest) for one in models), least.free_bytes)
+    copies = max(-(-processes // len(devices)), 1)
+    reason = too_large(copies * sum(needed_bytes(one.manifest) for one in models), least.free_bytes)
     free = f"{megabytes(least.free_bytes)} of {megabytes(least.total_bytes)} are free"
     yield stop("gpu-memory", f"the models do not fit: {reason}") if reason else ok("gpu-memory", free)
     for one in devices:

@@ -220,6 +220,18 @@ def test_the_gpus_that_the_server_would_use_are_examined(environ: dict[str, str]
     assert any(one.level is Level.FATAL for one in found) is ("L4" not in said)
 
 
+@pytest.mark.parametrize(
+    ("processes", "devices", "said"), [(3, (L4,), "needs 30.00 GB"), (3, (L4, L4, L4), ""), (2, (L4,), "")]
+)
+def test_processes_that_share_a_gpu_have_the_model_once_each(
+    processes: int, devices: tuple[Gpu, ...], said: str, tmp_path: Path
+) -> None:
+    settings, host = Settings(processes=processes, gpus=0), Gpus(devices, "580.1")
+    found = device.examine(settings, {}, [Artifact(tmp_path, ENGINE)], lambda: host, list, lambda: 13)
+    fatal = [one.text for one in found if one.level is Level.FATAL]
+    assert [said in one for one in fatal] == ([True] if said else [])
+
+
 def test_an_old_driver_is_told_the_image_and_the_host_image_that_help() -> None:
     host = replace(ONE, driver="535.183.01")
     found = device.examine(Settings(device="cuda"), {}, (), lambda: host, lambda: [CUDA], lambda: 13)
