@@ -19,8 +19,12 @@ from .host import megabytes
 HIDDEN = ("", "-1", "none", "void", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES that hide every GPU."""
 
-KERNELS = (75, 80, 86, 89, 90, 120)
-"""Compute capabilities for which onnxruntime-gpu has kernels. A GPU runs those of its generation that are not newer."""
+KERNELS = {12: (75, 80, 86, 90), 13: (75, 80, 86, 89, 90, 120)}
+"""By the major version of CUDA: compute capabilities for which the images' onnxruntime-gpu has kernels, and cuDNN too.
+A GPU runs those of its generation that are not newer."""
+
+COMPILED = {12: 90}
+"""By the major version of CUDA: the capability from which on the driver compiles kernels (PTX), at the first load."""
 
 PACKAGES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -77,12 +81,8 @@ def _missing(host: Gpus, environ: Mapping[str, str], wanted: str) -> Finding | N
     for name in (VISIBLE, "NVIDIA_VISIBLE_DEVICES"):
         if environ.get(name) in HIDDEN:
             return stop("gpu", f"{name}={environ[name]!r} hides every GPU", "unset it, or name one")
-    if host.absent:
-        advice = "install the NVIDIA container toolkit on the host, and run with docker run --gpus all"
-        return stop("gpu", f"the device {wanted} is wanted, and {host.absent}", advice)
-    if not host.devices:
-        return stop("gpu", f"the device {wanted} is wanted, and no GPU is visible", "docker run --gpus all")
-    return None
+    reason = gpu.missing(wanted, host)
+    return stop("gpu", reason) if reason else None
 
 
 def _runtime(
@@ -106,7 +106,7 @@ def _runtime(
     needs_onnxruntime = not models or any(one.manifest.backend.startswith("onnxruntime") for one in models)
     of_each_sm = list({one.sm: one for one in host.devices}.values())
     for kind in sorted(kinds & PACKAGES.keys()) if needs_onnxruntime else ():
-        yield from (_provider(PACKAGES[kind], one, built_with) for one in of_each_sm)
+        yield from (_provider(PACKAGES[kind], one, built_with, cuda) for one in of_each_sm)
     for model in models:
         target = target_of(model.manifest, settings)
         versions = {name: installed(name) for name in target.versions}
@@ -116,15 +116,16 @@ def _runtime(
             yield stop("gpu", f"{model.manifest.name} cannot run on this host: {reason}")
 
 
-def _provider(name: str, device: Gpu, built_with: Callable[[], Sequence[str]]) -> Finding:
+def _provider(name: str, device: Gpu, built_with: Callable[[], Sequence[str]], cuda: int) -> Finding:
     try:
         found = built_with()
     except ImportError as error:
         return stop("gpu", f"ONNX Runtime cannot be imported: {error}", "use the GPU image")
     if name not in found:
         return stop("gpu", f"the installed ONNX Runtime has no {name}", "use the GPU image")
-    if not any(device.sm // 10 == one // 10 and device.sm >= one for one in KERNELS):
-        advice = f"use a GPU of SM {', '.join(map(str, KERNELS))}, or {flag('device')} cpu"
+    kernels, compiled = KERNELS.get(cuda, ()), device.sm >= COMPILED.get(cuda, device.sm + 1)
+    if kernels and not compiled and not any(device.sm // 10 == one // 10 and device.sm >= one for one in kernels):
+        advice = f"use a GPU of SM {', '.join(map(str, kernels))}, or {flag('device')} cpu"
         return stop("gpu", f"ONNX Runtime has no kernels for {device.name} (SM {device.sm})", advice)
     return ok("gpu", f"{device.name} (SM {device.sm}) with {name}")
 

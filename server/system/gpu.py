@@ -174,6 +174,16 @@ def _named(name: str, devices: Sequence[Gpu]) -> Gpu | None:
     return next((one for one in devices if name and one.uuid.startswith(name)), None)
 
 
+def missing(kind: str, host: Gpus) -> str:
+    """Why the device ``kind``, which a model wants, is not on this host, and what to do; empty where a GPU is."""
+    if host.absent:
+        remedy = "install the NVIDIA container toolkit on the host, and run with docker run --gpus all"
+        return f"the device {kind} is wanted, and {host.absent}; {remedy}"
+    if not host.devices:
+        return f"the device {kind} is wanted, and no GPU is visible; docker run --gpus all"
+    return ""
+
+
 def read(library: str = LIBRARY) -> Gpus:
     """The GPUs of this host, or why there are none. Raises nothing."""
     try:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from ...artifact import Batching, Manifest
 from ...backends import BackendOptions
-from ...backends.cuda import CudaDevice, visible_devices
+from ...backends.cuda import CudaDevice, CudaError, visible_devices
 from ...errors import BadSetting, BrokenArtifact
 from ...settings.options import Settings
 from ...system import gpu
-from ...system.gpu import NEWEST_AMI, NEWEST_AMI_DRIVER
+from ...system.gpu import NEWEST_AMI, NEWEST_AMI_DRIVER, Gpus
 from ...target import CPU, ClosedShapes, DeviceTarget
 
 ENGINES = ("tensorrt", "tensorrt_rtx", "torch_export")
@@ -53,11 +53,22 @@ def require_device(manifest: Manifest, settings: Settings) -> None:
     needed = needed_bytes(manifest) if target == manifest.device else 0
     reason = unsuitable(target, host.driver_major, None, versions)
     for ordinal in ordinals_of(settings) if not reason else ():
-        device = CudaDevice(ordinal)
+        device = _device(ordinal, target.kind, host)
         reason = reason or unsuitable(target, host.driver_major, device.capability(), versions)
         reason = reason or too_large(needed, device.memory()[0])
     if reason:
         raise BrokenArtifact(f"{manifest.name} cannot run on this host: {reason}")
+
+
+def _device(ordinal: int, kind: str, host: Gpus) -> CudaDevice:
+    """One GPU. Raises BadSetting, in the words of the driver's own library where that is not there."""
+    try:
+        return CudaDevice(ordinal)
+    except BadSetting as error:
+        reason = gpu.missing(kind, host)
+        if reason and isinstance(error.__cause__, CudaError):
+            raise BadSetting(reason) from error
+        raise
 
 
 def unsuitable(target: DeviceTarget, driver: int, sm: int | None, versions: Mapping[str, str | None]) -> str:

@@ -221,6 +221,15 @@ def test_the_gpus_that_the_server_would_use_are_examined(environ: dict[str, str]
 
 
 @pytest.mark.parametrize(
+    ("cuda", "sm", "runs"), [(13, 100, False), (12, 100, True), (12, 120, True), (12, 89, True), (12, 70, False)]
+)
+def test_the_kernels_are_those_of_the_image(cuda: int, sm: int, runs: bool) -> None:
+    host = Gpus((replace(L4, sm=sm),), "580.1")
+    found = device.examine(Settings(device="cuda"), {}, (), lambda: host, lambda: [CUDA], lambda: cuda)
+    assert any("no kernels for" in one.text for one in found) is not runs
+
+
+@pytest.mark.parametrize(
     ("processes", "devices", "said"), [(3, (L4,), "needs 30.00 GB"), (3, (L4, L4, L4), ""), (2, (L4,), "")]
 )
 def test_processes_that_share_a_gpu_have_the_model_once_each(
