@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ...artifact import Batching, Manifest
-from ...backends import BackendOptions
+from ...backends import ONNX, BackendOptions
 from ...backends.cuda import CudaDevice, CudaError, visible_devices
 from ...errors import BadSetting, BrokenArtifact
 from ...settings.options import Settings
@@ -58,6 +58,13 @@ def require_device(manifest: Manifest, settings: Settings) -> None:
         reason = reason or too_large(needed, device.memory()[0])
     if reason:
         raise BrokenArtifact(f"{manifest.name} cannot run on this host: {reason}")
+
+
+def unused_gpus(manifest: Manifest, settings: Settings, read: Callable[[], Gpus] = gpu.read) -> int:
+    """The GPUs of this host that a model without a manifest does not use, because nothing says that it should."""
+    if settings.device != "auto" or manifest.device.kind != CPU or manifest.backend not in ONNX:
+        return 0
+    return len(read().devices)
 
 
 def _device(ordinal: int, kind: str, host: Gpus) -> CudaDevice:

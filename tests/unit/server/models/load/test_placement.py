@@ -17,8 +17,10 @@ from server.models.load.placement import (
     target_of,
     too_large,
     unsuitable,
+    unused_gpus,
 )
 from server.settings.options import Settings
+from server.system.gpu import Gpu, Gpus
 from server.target import BucketBytes, ClosedShapes, DeviceTarget
 from server.tensors import ModelSpec
 
@@ -101,6 +103,12 @@ def test_two_batches_may_be_under_way_on_each_gpu() -> None:
     for gpus, slots in ((1, 2), (4, 8), (0, 2)):  # 0: all of a host without CUDA
         context = LoadContext.of(Settings(gpus=gpus), None, lambda _reason: None)
         assert context.gpus.queue.slots == slots
+
+
+def test_gpus_that_nothing_asks_for_are_counted() -> None:
+    host = Gpus((Gpu(0, "L4", "GPU-0", 89, 1, 0, False, None, None, None),))
+    given = [(BARE, "auto"), (BARE, "cpu"), (CUDA, "auto"), (replace(BARE, backend="openvino"), "auto")]
+    assert [unused_gpus(one, Settings(device=device), lambda: host) for one, device in given] == [1, 0, 0, 0]
 
 
 def test_weights_and_the_largest_bucket_have_to_fit() -> None:
