@@ -15,6 +15,8 @@ from .model_source import ModelFile
 DIGEST_CHARACTERS = 10
 CLI_NAMES = {"s3": "s3api"}
 """Services whose name in the aws command is not that of boto3."""
+LOCAL = "local"
+"""The service of calls that the local engine carries out itself."""
 BODY = "model.tar.gz"
 """What stands in a plan for the content of an upload."""
 
@@ -32,7 +34,9 @@ class Call:
         return {"service": self.service, "operation": self.operation, "parameters": dict(self.parameters)}
 
     def command(self) -> str:
-        """The same call as a command line for a POSIX shell."""
+        """The same call as a command line for a POSIX shell; of the local engine as a comment, for it has none."""
+        if self.service == LOCAL:
+            return f"# {self.operation} {json.dumps(dict(self.parameters), ensure_ascii=False)}"
         words = ["aws", CLI_NAMES.get(self.service, self.service), _hyphens(self.operation)]
         for name, value in self.parameters.items():
             words += _option(name, value)

@@ -43,15 +43,24 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``unknown``: why the existing state could not be read; "" where it was read."""
+    """``unknown``: why the existing state could not be read; "" where it was read. ``used``: settings to show; none:
+    all. ``assumed``: what the plan takes for the state that is unknown.
+    """
 
     description: Description
     steps: tuple[Step, ...]
     unknown: str = ""
+    used: tuple[str, ...] = ()
+    assumed: str = "the plan is that for an account in which nothing exists"
 
     @property
     def calls(self) -> list[Call]:
         return [call for step in self.steps for call in step.calls]
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        shown = self.description.shown()
+        return {name: value for name, value in shown.items() if not self.used or name in self.used}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,7 +69,7 @@ class Plan:
             "existing": f"unknown: {self.unknown}" if self.unknown else "known",
             "settings": {
                 name: {"value": value, "source": self.description.source(name)}
-                for name, value in self.description.shown().items()
+                for name, value in self._settings.items()
             },
             "changes": [step.to_json() for step in self.steps],
             "calls": [call.to_json() for call in self.calls],
@@ -75,12 +84,12 @@ class Plan:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.description.name} on {self.description.engine}"
-        for name, value in self.description.shown().items():
+        for name, value in self._settings.items():
             yield f"  {name:<24} {_short(value):<44} {self.description.source(name)}"
         yield ""
         if self.unknown:
             yield f"existing state unknown: {self.unknown}"
-            yield "the plan is that for an account in which nothing exists"
+            yield self.assumed
         for step in self.steps:
             yield f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else "")
         yield ""

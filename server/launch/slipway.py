@@ -86,6 +86,8 @@ class Slipway:
         order = None if member is None else member.order
         self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)
         self._capture = capture(settings, self._models)
+        if self._capture is not None and settings.grpc_port >= 0:
+            self._models.tap = self._capture.call
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)

@@ -77,8 +77,8 @@ def steps(place: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_new_model_is_promoted_under_load_and_a_worse_one_is_not(place: Path, serve: Serve) -> None:
-    server = serve(place / "models", "--probation-s", "1").ready()
+def test_a_new_model_is_promoted_under_load_and_a_worse_one_is_not_in_all_processes(place: Path, serve: Serve) -> None:
+    server = serve(place / "models", "--probation-s", "1", "--processes", "2").ready()
     sample_models.fake(place / "new" / "a", name="whatever", width=4)
     with traffic(server) as statuses:
         assert main(arguments(place, server)) == 0

@@ -25,6 +25,8 @@ KSERVE = "kserve"
 def plan(order: Order) -> int:
     """Print the objects as YAML or JSON; with ``--out`` write a file for each, KServe's in a folder of their own."""
     description = order.description
+    if order.effect != "up":
+        raise InvalidDescription(f"the engine kubernetes has no {order.effect}: leave out --for")
     objects.check(description)
     plain = objects.files(description, order.facts)
     needed = {name: one for name, one in plain.items() if name in objects.BOTH}
