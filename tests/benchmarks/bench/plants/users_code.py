@@ -11,6 +11,7 @@ import gc
 import sqlite3
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ class Computes:
         return {"values": [float(len(body["values"]))]}
 
 
-class Decomposes:
-    """Singular values of ``times`` matrices: native code on one thread."""
+class Compresses:
+    """The compressed size of so many ``kilobytes``: native code on one thread."""
 
-    def __init__(self, times: int) -> None:
-        self._matrices = np.random.default_rng(0).random((times, 120, 120))
+    def __init__(self, kilobytes: int) -> None:
+        self._data = np.random.default_rng(0).integers(0, 32, kilobytes * 1_000, np.uint8).tobytes()
 
     def predict(self, _body: dict[str, Any]) -> Any:
-        return {"values": [float(np.linalg.svd(one, compute_uv=False)[0]) for one in self._matrices]}
+        return {"values": [float(len(zlib.compress(self._data)))]}
 
 
 class Downstream:
@@ -234,7 +235,7 @@ class Distance:
 KINDS: dict[str, Any] = {
     kind.__name__.lower(): kind
     for kind in (
-        *(Light, Computes, Decomposes, Downstream, Forest, Compiles, Spinner, Collects, Reloads),
+        *(Light, Computes, Compresses, Downstream, Forest, Compiles, Spinner, Collects, Reloads),
         *(Floats, Weights, Session, Distance),
     )
 }
