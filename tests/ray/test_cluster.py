@@ -73,6 +73,16 @@ def test_a_second_up_changes_nothing(cluster: RayCluster, models: Models) -> Non
     assert "is served at http://127.0.0.1:" in cluster.deploy("logs", "digits").text
 
 
+def test_scale_keeps_the_replicas_that_run(cluster: RayCluster, models: Models) -> None:
+    cluster.up(models(1), *TWO)
+    before = servers(cluster)
+    assert cluster.deploy("scale", "digits", "--instance-count", "3").code == 0
+    assert len(servers(cluster)) == 3
+    assert before < servers(cluster)
+    cluster.up(models(1), *TWO)
+    assert len(servers(cluster)) == 2
+
+
 def test_serve_takes_the_template(cluster: RayCluster, models: Models) -> None:
     made = cluster.deploy("template", models(1), "--max-instances", "3")
     assert made.code == 0, made.errors
@@ -121,7 +131,7 @@ def test_a_rolling_update_under_load_loses_nothing(cluster: RayCluster, models: 
     cluster.up(models(1), *TWO)
     updates = []
     with cluster.load(CLIENTS, LEAST) as load:
-        for factor in (2, 3):
+        for factor in (2, 3, 4, 5):
             begun = time.monotonic()
             cluster.up(models(factor), *TWO)
             updates.append(round(time.monotonic() - begun, 1))
@@ -130,8 +140,8 @@ def test_a_rolling_update_under_load_loses_nothing(cluster: RayCluster, models: 
     report("rolling update", {**result, "updates_s": updates})
     assert result["failed"] == {}
     assert result["sent"] == sum(result["right"].values()) >= LEAST
-    assert result["right"].keys() == {"1", "2", "3"}, "both updates happened under load"
-    assert result["after"].keys() == {"3"}, "after an update only the new release answers"
+    assert result["right"].keys() == {"1", "2", "3", "4", "5"}, "all updates happened under load"
+    assert result["after"].keys() == {"5"}, "after an update only the new release answers"
 
 
 def test_a_release_that_cannot_start_loses_nothing(cluster: RayCluster, models: Models, report: Report) -> None:

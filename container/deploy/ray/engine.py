@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -183,10 +182,12 @@ def logs(order: Order) -> int:
     found = require(order, cluster.state())
     lines: list[str] = []
     for one in clusters.replicas(found):
-        path = str(one.get("log_file_path") or "").lstrip("/")
-        if path:
-            with suppress(DeployError):  # a node that has ended has no log any more
-                lines += cluster.log(str(one["node_id"]), path, order.lines)
+        if not one.get("log_file_path"):
+            continue  # it has not started
+        try:
+            lines += cluster.log(str(one["node_id"]), str(one["log_file_path"]).lstrip("/"), order.lines)
+        except DeployError as error:
+            lines.append(f"the log of the replica on {one['node_ip']} cannot be read: {error}")
     order.say(json.dumps({"lines": lines}) if order.json else "\n".join(lines))
     return 0
 

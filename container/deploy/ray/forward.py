@@ -66,7 +66,8 @@ class Forwarder:
     async def text(self, path: str) -> str:
         """The body of a GET."""
         async with self._session.get(self._url + path) as response:
-            return await response.text()
+            text: str = await response.text()
+        return text
 
     async def close(self) -> None:
         await self._session.close()

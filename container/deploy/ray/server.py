@@ -124,10 +124,11 @@ def _plan(wanted: Wanted, model: Path) -> HostingPlan:
     )
 
 
-class _Lines(io.TextIOBase):
-    """A stream that gives each line to a function."""
+class _Lines(io.StringIO):
+    """A stream that keeps nothing, and gives each line to a function."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
+        super().__init__()
         self._log = log
 
     def write(self, text: str) -> int:

@@ -19,6 +19,8 @@ RUNNING = "RUNNING"
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 LOOK_S = 0.5
 SHOWN_CHARACTERS = 300
+NO_SLIPWAY = "No module named 'container'"
+"""In Ray's message where a node cannot import the application."""
 PUT, SHUT_DOWN = "PutApplications", "ShutDownServe"
 
 
@@ -116,6 +118,8 @@ def reason_of(found: Mapping[str, Any]) -> str:
     """Why an application does not run: the server's fatal line if there is one, else the end of Ray's message."""
     messages = [str(made.get("message") or "") for made in (found.get("deployments") or {}).values()]
     text = "\n".join([str(found.get("message") or ""), *messages])
+    if NO_SLIPWAY in text:
+        return "the nodes do not find Slipway; start Ray with PYTHONPATH=CHECKOUT on each of them"
     line = fatal.found_in(text)
     if line is not None:
         return fatal.MARK + line
@@ -124,8 +128,6 @@ def reason_of(found: Mapping[str, Any]) -> str:
 
 
 def _failed(name: str, reason: str) -> DeployError:
-    if "No module named 'container'" in reason:
-        reason = "the nodes do not find Slipway; start Ray with PYTHONPATH=CHECKOUT on each of them"
     return DeploymentFailed(f"{name} failed: {reason or 'Ray gives no reason'}; read logs")
 
 

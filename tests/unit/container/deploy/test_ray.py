@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from container.deploy import model_source
 from container.deploy.ray import scaling
 from container.deploy.ray.scaling import BUSY, WAITING, Load, QueuePolicy, replicas_for
+from container.deploy.ray.server import CannotServe, Server, Wanted
+from container.deploy.ray.steps import reason_of
 from server.settings.options import Settings
 from tests.fake_ray import FakeRay, fake_ray
 from tests.unit.container.deploy.conftest import Deploy, Ran
@@ -202,6 +205,28 @@ def test_the_proxies_of_a_running_serve_stay(on_ray: RayDeploy, ray: FakeRay, ar
     ran = on_ray("up", artifact, "--port", "9000")
     assert (ran.code, ray.changes) == (2, [])
     assert "port 8000" in ran.errors
+
+
+def test_a_replica_serves_only_what_was_described(artifact: Path, other_artifact: Path) -> None:
+    def start(model: Path, digest: str) -> str:
+        wanted = Wanted("r", str(model), digest, {}, startup_s=1, drain_s=1)
+        with pytest.raises(CannotServe) as failed:
+            Server(wanted, "10.0.0.1", print)
+        return str(failed.value)
+
+    digest = model_source.find(str(artifact), multi_model=False).files[""].digest
+    assert start(artifact / "absent", digest).startswith("cannot serve: node 10.0.0.1 has no ")
+    assert "node 10.0.0.1 has another model at" in start(other_artifact, digest)
+
+
+def test_why_an_application_does_not_run() -> None:
+    def reason(*messages: str) -> str:
+        return reason_of({"message": "", "deployments": {str(n): {"message": one} for n, one in enumerate(messages)}})
+
+    assert reason("a\n  E: cannot serve: no model\nSee logs") == "cannot serve: no model"
+    assert "PYTHONPATH" in reason("Traceback\nModuleNotFoundError: No module named 'container'\nat last")
+    assert reason("one replica waits for CPU\n", "") == "one replica waits for CPU"
+    assert reason_of({}) == ""
 
 
 @pytest.mark.parametrize(
