@@ -34,6 +34,10 @@ IDLE_S = 60.0
 ACCEPT_S = 5.0
 
 
+class NoResponse(Exception):
+    """The server accepted no connection, or closed it before the end of its response; the message is the kind."""
+
+
 class Forwarder:
     """The connections to one server."""
 
@@ -49,7 +53,7 @@ class Forwarder:
         )
 
     async def forward(self, request: Request) -> Response:
-        """The server's response. 503 where the server sends none."""
+        """The server's response. Raises NoResponse where the server sends none."""
         sent = self._session.request(
             request.method,
             URL(self._url + target(request.scope), encoded=True),
@@ -60,7 +64,7 @@ class Forwarder:
         try:
             upstream = await sent
         except (aiohttp.ClientError, OSError) as error:
-            return _unavailable(error)
+            raise NoResponse(type(error).__name__) from error
         return await _response(upstream)
 
     async def text(self, path: str) -> str:
@@ -102,7 +106,7 @@ async def _response(upstream: aiohttp.ClientResponse) -> Response:
         try:
             content = await upstream.read()
         except (aiohttp.ClientError, OSError) as error:
-            return _unavailable(error)
+            raise NoResponse(type(error).__name__) from error
         made: Response = Response(content, upstream.status)
     else:
         made = StreamingResponse(_parts(upstream), upstream.status)
@@ -121,7 +125,8 @@ async def _parts(upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         upstream.release() if upstream.content.at_eof() else upstream.close()
 
 
-def _unavailable(error: Exception) -> Response:
-    said = {"error": f"the server of this replica sends no response: {type(error).__name__}; try again"}
+def unavailable(error: NoResponse) -> Response:
+    """503 in the form of the server's own errors."""
+    said = {"error": f"the server of this replica sends no response ({error}); try again"}
     body = json.dumps({**said, "code": "not_ready"}).encode()
     return Response(body, 503, {"retry-after": "1"}, "application/json")

@@ -18,11 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .application import DEPLOYMENT
-from .forward import Forwarder
+from .forward import Forwarder, NoResponse, unavailable
 from .scaling import Load
 from .server import Server, Wanted
 
 logger = logging.getLogger("ray.serve")
+END_KNOWN_S = 2.0
+"""The kernel has told of the end of a server long before, and this replica has ended too."""
 STARTS = 3
 """So many failed starts in a row end an update: what is wrong with a model does not change by itself."""
 
@@ -46,7 +48,12 @@ class Replica:
         logger.info("release %s is served at %s", wanted["release"], self._server.url)
 
     async def __call__(self, request: Request) -> Response:
-        return await self._forwarding().forward(request)
+        try:
+            return await self._forwarding().forward(request)
+        except NoResponse as error:
+            # A replica that fails fast has the shortest queue, so that Serve would send it ever more requests.
+            await asyncio.sleep(END_KNOWN_S)
+            return unavailable(error)
 
     def check_health(self) -> None:
         """Raises RuntimeError where the server's /ping fails."""
@@ -77,9 +84,9 @@ class Replica:
         return self._forwarder
 
     def _end_with_server(self) -> None:
-        cause = self._started.wait()
+        code = self._started.wait()
         if not self._stopping.is_set():
-            logger.error("the server ended: %s; this replica ends too, and Serve makes another one", cause)
+            logger.error("the server ended with %s; this replica ends too, and Serve makes another one", code)
             os._exit(1)
 
 

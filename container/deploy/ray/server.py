@@ -72,21 +72,15 @@ class Server:
         return f"http://{address.host}:{address.port}"
 
     @property
-    def ended(self) -> bool:
-        container = self._hosting.container
-        return container is None or not container.running
-
-    @property
     def problem(self) -> str | None:
         """Why the newest ping failed; None where it succeeded."""
         return self._hosting.unhealthy
 
-    def wait(self) -> str:
-        """Wait for the end of the process, and return its cause."""
+    def wait(self) -> int:
+        """Wait for the end of the process, and return its exit code."""
         container = self._hosting.container
         assert container is not None, "a server that was made has started"
-        container.process.wait()
-        return container.cause()
+        return container.process.wait()
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM, the drain, and SIGKILL after it. Returns the exit code and the seconds that it took."""
