@@ -16,7 +16,7 @@ from .errors import InvalidDescription
 COMMANDS = {
     "push": "upload the model archive, and the image with --local-image",
     "plan": "print the exact calls and what would change; sends nothing that changes anything",
-    "template": "print the same resources as a CloudFormation template",
+    "template": "print the same as a CloudFormation template, or with Ray as a config file of Serve",
     "up": "create or change what is described, and wait until it is in service",
     "update": "as up, for a deployment that exists",
     "status": "print what exists",

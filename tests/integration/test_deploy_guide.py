@@ -1,4 +1,4 @@
-"""docs/deploy.md: its commands run in their order, against a fake account and against this machine."""
+"""docs/deploy.md: its commands run in their order, against a fake account, a fake cluster and this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from container.deploy.__main__ import main
 from container.deploy.order import Clock
 from tests.fake_account import fake_account
+from tests.fake_ray import fake_ray
 from tests.integration import sample_models
 from tests.integration.server_process import ROOT
 
@@ -57,6 +58,17 @@ def test_the_commands_for_this_machine_run(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("_folder")
+def test_the_commands_for_ray_run(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in commands() if "ray" in line]
+    assert {line[0] for line in lines} >= {"plan", "up", "update", "scale", "status", "invoke", "logs", "down"}
+    with fake_ray() as cluster:
+        flags = ["--cluster", cluster.url, "--port", cluster.url.rpartition(":")[2]]
+        for line in lines:
+            assert main([*line, *flags], say=lambda _: None) == 0, (line, capsys.readouterr().err)
+        assert not cluster.applications
+
+
+@pytest.mark.usefixtures("_folder")
 def test_the_commands_for_sagemaker_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +76,7 @@ def test_the_commands_for_sagemaker_run(
     assert description is not None
     waited = iter(range(1_000_000))
     clock = Clock(now=lambda: float(next(waited)), sleep=lambda _: None)
-    remote = [line for line in commands() if "local" not in line]
+    remote = [line for line in commands() if not {"local", "ray"} & set(line)]
     # The page removes the deployment before it tells of versions and of the registry.
     again = [line for line in remote if line[0] == "up"][:1]
     with fake_account(monkeypatch):
