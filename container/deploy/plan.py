@@ -43,8 +43,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``unknown``: why the existing state could not be read; "" where it was read. ``used``: the settings that the engine
-    reads, where it reads few. ``assumed``: what the plan takes for the state that is unknown.
+    """``unknown``: why the existing state could not be read; "" where it was read. ``used``: the settings that the
+    engine reads, where it reads few. ``assumed``: what the plan takes for the state that is unknown.
     """
 
     description: Description
