@@ -29,6 +29,9 @@ STREAM_WINDOW = 1_048_576
 WINDOW = 8_388_608
 """Bytes of one connection that a client may send ahead of the next update; they count as they arrive."""
 
+FRAMES_AT_ONCE = 256
+"""Frames of one connection that are looked at in one turn of the event loop: one chunk may hold thousands."""
+
 BLOCK_FACTOR = 2
 """A header block may be so many times as large as the limit of its fields before the connection ends."""
 
@@ -67,6 +70,7 @@ class Connection:
         self.fault: ConnectionFault | None = None
         self.rest = b""  # of a frame that has not arrived in full
         self.opened = False  # the preface has arrived, and was sent
+        self.halted = False
         self.leaving = False  # GOAWAY was sent or received
         self._settled = False  # the first SETTINGS have arrived
         self._last = 0  # the highest stream of the client
@@ -81,26 +85,25 @@ class Connection:
     def start(self) -> None:
         """Send the server's part of the preface, which a client of another protocol does not get."""
         self.opened = True
-        limits = {
-            frames.MAX_CONCURRENT_STREAMS: STREAMS,
-            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            frames.MAX_HEADER_LIST_SIZE: self._max_head_bytes,
-        }
-        self.out.add(frames.settings(limits))
+        limits = {frames.MAX_CONCURRENT_STREAMS: STREAMS, frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW}
+        self.out.add(frames.settings({**limits, frames.MAX_HEADER_LIST_SIZE: self._max_head_bytes}))
         self.out.add(frames.window_update(0, WINDOW - frames.FIRST_WINDOW))
 
     def receive(self, data: bytes, now_ns: int) -> None:
-        """Take bytes, in pieces of any size. A fault ends the connection: GOAWAY is sent, and ``done`` is set."""
+        """Take bytes, in pieces of any size. A fault ends the connection: GOAWAY is sent, and ``done`` is set.
+
+        ``halted`` says that whole frames may be left: other connections have their turn before the next call of this.
+        """
         if self.done:
             return
         self.now_ns = now_ns
         if self.rest:
             data = self.rest + data
-        at = 0
+        at, left = 0, FRAMES_AT_ONCE
         try:
             if not self.opened:
                 at = self._open(data)
-            while self.opened and len(data) - at >= HEAD_BYTES:
+            while self.opened and left and len(data) - at >= HEAD_BYTES:
                 upper, lower, kind, flags, number = read_head(data, at)
                 size = upper << 8 | lower
                 end = at + HEAD_BYTES + size
@@ -110,16 +113,17 @@ class Connection:
                     break
                 self._frame(kind, flags, number & frames.MOST_WINDOW, data, at + HEAD_BYTES, end)
                 at = end
+                left -= 1
         except ConnectionFault as fault:
             self.fail(fault)
             return
         self.rest = data[at:] if at else data
+        self.halted = not left and bool(self.rest)
 
     def fail(self, fault: ConnectionFault) -> None:
         """End the connection: say why, and read nothing more."""
         self.fault = fault
-        self.done = True
-        self.rest = b""
+        self.done, self.halted, self.rest = True, False, b""
         if self.opened:
             self.out.add(frames.goaway(self._last, fault.code, str(fault)))
         self.lose()

@@ -67,9 +67,15 @@ class GrpcProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        self._received_bytes += len(data)
+        self._receive(data)
+        if self._connection.halted and not self._closing:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _receive(self, data: bytes) -> None:
         connection = self._connection
         now_ns = perf_counter_ns()
-        self._received_bytes += len(data)
         connection.out.taken = True
         try:
             connection.receive(data, now_ns)
@@ -86,6 +92,16 @@ class GrpcProtocol(asyncio.Protocol):
         elif self._read_timer is None and (unfinished or connection.streams):
             self._time_reading()
         self._flush()
+
+    def _go_on(self) -> None:
+        """Look at the frames that the last turn of the event loop has left."""
+        if self._closing or self._transport.is_closing():
+            return
+        self._receive(b"")
+        if self._connection.halted:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The client sends nothing more: it has left. The transport closes."""

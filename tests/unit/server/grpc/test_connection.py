@@ -398,6 +398,16 @@ class TestLimits:
         peer.service.held[0][0].respond(b"")
         assert peer.send(call(number + 2))[-3:] == response(number + 2)
 
+    def test_the_frames_of_a_large_chunk_are_shared_among_turns_of_the_event_loop(self) -> None:
+        peer = Peer()
+        number = connection.FRAMES_AT_ONCE * 2
+        peer.protocol.data_received(b"".join(call(2 * one + 1) for one in range(number)))
+        assert len(peer.service.bodies) == connection.FRAMES_AT_ONCE // 2
+        assert peer.transport.paused
+        assert len(peer.take()) == 3 * number
+        assert not peer.transport.paused
+        assert peer.service.hot.account.held_bytes == 0
+
     def test_a_reset_call_is_abandoned_and_counts_until_its_request_has_ended(self) -> None:
         peer = Peer()
         total = connection.STREAMS + connection.ABANDONED
