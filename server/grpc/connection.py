@@ -32,6 +32,9 @@ WINDOW = 8_388_608
 FRAMES_AT_ONCE = 256
 """Frames of one connection that are looked at in one turn of the event loop: one chunk may hold thousands."""
 
+FIELDS_BYTES = 256
+"""Bytes of header fields that take as long as a frame."""
+
 BLOCK_FACTOR = 2
 """A header block may be so many times as large as the limit of its fields before the connection ends."""
 
@@ -70,8 +73,7 @@ class Connection:
         self.fault: ConnectionFault | None = None
         self.rest = b""  # of a frame that has not arrived in full
         self.opened = False  # the preface has arrived, and was sent
-        self.halted = False
-        self.leaving = False  # GOAWAY was sent or received
+        self.halted = self.leaving = False  # leaving: GOAWAY was sent or received
         self._settled = False  # the first SETTINGS have arrived
         self._last = 0  # the highest stream of the client
         self._limit = frames.MOST_WINDOW  # streams above it are ignored
@@ -103,7 +105,7 @@ class Connection:
         try:
             if not self.opened:
                 at = self._open(data)
-            while self.opened and left and len(data) - at >= HEAD_BYTES:
+            while self.opened and left > 0 and len(data) - at >= HEAD_BYTES:
                 upper, lower, kind, flags, number = read_head(data, at)
                 size = upper << 8 | lower
                 end = at + HEAD_BYTES + size
@@ -113,12 +115,12 @@ class Connection:
                     break
                 self._frame(kind, flags, number & frames.MOST_WINDOW, data, at + HEAD_BYTES, end)
                 at = end
-                left -= 1
+                left -= 1 if kind == DATA else 1 + size // FIELDS_BYTES
         except ConnectionFault as fault:
             self.fail(fault)
             return
         self.rest = data[at:] if at else data
-        self.halted = not left and bool(self.rest)
+        self.halted = left <= 0 and bool(self.rest)
 
     def fail(self, fault: ConnectionFault) -> None:
         """End the connection: say why, and read nothing more."""
