@@ -48,9 +48,20 @@ class Call:
     """
 
     __slots__ = (
-        *("_body", "_connection", "_expanding", "_held_bytes", "_inbox", "_method", "_port", "_pumping", "_queue"),
-        *("_queued_bytes", "_received_bytes", "_seen_bytes", "_since_ns", "_timer", "begun_ns", "fields", "owner"),
-        "stream",
+        *(
+            "_body",
+            "_connection",
+            "_expanding",
+            "_gone",
+            "_held_bytes",
+            "_inbox",
+            "_method",
+            "_port",
+            "_pumping",
+            "_queue",
+        ),
+        *("_queue", "_queued_bytes", "_received_bytes", "_seen_bytes", "_since_ns", "_timer", "begun_ns", "fields"),
+        *("owner", "stream"),
     )
 
     def __init__(self, port: Port, connection: Connection, stream: Stream, fields: Fields) -> None:
@@ -67,7 +78,7 @@ class Call:
         self._queue: deque[tuple[bool, bytes] | None] = deque()  # messages that wait; None is the end
         self._queued_bytes = self._held_bytes = 0
         self._received_bytes = self._seen_bytes = 0
-        self._expanding = self._pumping = False
+        self._expanding = self._pumping = self._gone = False
         self._timer: Any = None
         port.calls += 1
         if fields.status or fields.error is not None or method.serve is None or port.calls > port.hot.connections.limit:
@@ -172,7 +183,8 @@ class Call:
         self._queue.clear()
         self._body = None
         self._inbox = None
-        self._hold(0)
+        if not self._expanding:
+            self._hold(0)
         if self._timer is not None:
             self._timer.cancel()
         if self.owner is not None:
@@ -254,10 +266,12 @@ class Call:
                 self._end()
             elif self._method.converse is not None and not self._conversation.room:
                 break
+            elif self._connection.left <= 0:
+                self._connection.put_off(self.stream)
+                break
             elif entry[0]:
                 self._expanding = True
-                work = partial(expand, entry[1], self.fields.encoding, self._port.hot.max_body_bytes)
-                on_thread(work, self._expanded)
+                on_thread(partial(self._expand, entry[1]), self._expanded)
             else:
                 self._hand_on(entry[1])
         self._pumping = False
@@ -265,23 +279,47 @@ class Call:
             self.stream.hungry = self._method.serve is not None or self._queued_bytes <= QUEUED_BYTES
             self._connection.refill(self.stream)
 
+    def _expand(self, body: bytes) -> bytes:
+        """The expanded message, on another thread; nothing if the client has left. Raises SlipwayError."""
+        return b"" if self.stream.over else expand(body, self.fields.encoding, self._port.hot.max_body_bytes)
+
     def _expanded(self, end: bytes | BaseException) -> None:
         """A compressed message was expanded on another thread, or could not be."""
         self._expanding = False
-        if self.ended:
+        if self.stream.over:
+            self._hold(0)
+            if self._gone:
+                self._over()
+        elif self.ended:
             return
-        if isinstance(end, bytes):
-            self._hand_on(end)
-            self._pump()
+        elif isinstance(end, bytes):
+            if self._account_for(end):
+                self._hand_on(end)
+                self._pump()
         elif isinstance(end, SlipwayError):
             self.refuse(end)
         else:
             self.failed(end)
 
+    def _account_for(self, body: bytes) -> bool:
+        """Count an expanded message: it may wait for the end of its call. Returns False if the call was refused."""
+        entry, account = self._queue[0], self._port.hot.account
+        assert entry is not None
+        more_bytes = len(body) - len(entry[1])
+        if account.full(more_bytes):
+            account.refused += 1
+            self.refuse(ServerFull("the server holds as many received bytes as it may; retry later"))
+            return False
+        self._queue[0] = False, body
+        self._queued_bytes += more_bytes
+        self._hold(self._held_bytes + more_bytes)
+        return True
+
     def _hand_on(self, body: bytes) -> None:
         """The first message of the queue, expanded, goes to what answers the call."""
         entry = self._queue.popleft()
         assert entry is not None
+        self._connection.left -= 1
         if self._method.serve is not None:
             if self._body is not None:
                 self.refuse(MalformedInput("the call has two messages; send one"))
@@ -329,11 +367,12 @@ class Call:
         self.fail(Code.DEADLINE_EXCEEDED, "the time of the call has passed")
 
     def _sendable(self) -> bool:
-        """Whether a message can be sent. The call fails if too many bytes wait for clients that do not read."""
+        """Whether a message can be sent. The call fails if too many bytes wait, for this client and for all."""
         if self.ended:
             return False
-        if self._port.unsent.full(0):
-            self.fail(Code.RESOURCE_EXHAUSTED, "the clients do not read the responses that they have")
+        port = self._port
+        if port.unsent.full(0) and self._connection.out.unsent_bytes > port.share_bytes:
+            self.fail(Code.RESOURCE_EXHAUSTED, "the client does not read the responses that it has")
             return False
         return True
 
@@ -344,7 +383,10 @@ class Call:
             self._held_bytes = size_bytes
 
     def _over(self) -> None:
-        """No request of the call is left."""
+        """No request of the call is left; its message may still be on the other thread."""
+        if self._expanding:
+            self._gone = True
+            return
         self._connection.under_way -= 1
         self._port.calls -= 1
 

@@ -30,16 +30,14 @@ WINDOW = 8_388_608
 """Bytes of one connection that a client may send ahead of the next update; they count as they arrive."""
 
 FRAMES_AT_ONCE = 256
-"""Frames of one connection that are looked at in one turn of the event loop: one chunk may hold thousands."""
+"""Frames, and messages of conversations, of one connection that are looked at in one turn of the event loop: one chunk
+may hold thousands, and one frame may hold thousands of messages."""
 
 FIELDS_BYTES = 256
 """Bytes of header fields that take as long as a frame."""
 
 BLOCK_FACTOR = 2
 """A header block may be so many times as large as the limit of its fields before the connection ends."""
-
-UNREAD_REPLIES = 1_000
-"""Replies to PING, SETTINGS and the like that a client may leave unread."""
 
 Begin = Callable[[Stream, Fields], None]
 """Gets each new call, and sets the receiver of its stream."""
@@ -79,7 +77,8 @@ class Connection:
         self._limit = frames.MOST_WINDOW  # streams above it are ignored
         self._window = WINDOW
         self._block = HeaderBlock(BLOCK_FACTOR * max_head_bytes)
-        self._unread_replies = 0
+        self.left = FRAMES_AT_ONCE  # frames and messages that this turn of the event loop may still look at
+        self._behind: dict[Stream, None] = {}  # those whose messages wait for another turn
         self._credited_bytes = 0  # sent, and counted for the client's idle frames
 
     # Called by the protocol
@@ -101,11 +100,14 @@ class Connection:
         self.now_ns = now_ns
         if self.rest:
             data = self.rest + data
-        at, left = 0, FRAMES_AT_ONCE
+        at, self.left = 0, FRAMES_AT_ONCE
         try:
+            behind, self._behind = self._behind, {}
+            for stream in behind:
+                stream.receiver.drained()
             if not self.opened:
                 at = self._open(data)
-            while self.opened and left > 0 and len(data) - at >= HEAD_BYTES:
+            while self.opened and self.left > 0 and len(data) - at >= HEAD_BYTES:
                 upper, lower, kind, flags, number = read_head(data, at)
                 size = upper << 8 | lower
                 end = at + HEAD_BYTES + size
@@ -115,12 +117,12 @@ class Connection:
                     break
                 self._frame(kind, flags, number & frames.MOST_WINDOW, data, at + HEAD_BYTES, end)
                 at = end
-                left -= 1 if kind == DATA else 1 + size // FIELDS_BYTES
+                self.left -= 1 if kind == DATA else 1 + size // FIELDS_BYTES
         except ConnectionFault as fault:
             self.fail(fault)
             return
         self.rest = data[at:] if at else data
-        self.halted = left <= 0 and bool(self.rest)
+        self.halted = bool(self._behind) or (self.left <= 0 and bool(self.rest))
 
     def fail(self, fault: ConnectionFault) -> None:
         """End the connection: say why, and read nothing more."""
@@ -138,7 +140,7 @@ class Connection:
 
     def leave(self, reason: str) -> None:
         """Take no more calls; those that are under way go on."""
-        if not self.leaving and not self.done:
+        if self._limit == frames.MOST_WINDOW and not self.done:
             self.leaving = True
             self._limit = self._last
             if not self.opened:
@@ -164,11 +166,16 @@ class Connection:
 
     def resume(self) -> None:
         """The socket takes bytes again."""
-        self._unread_replies = 0
         self.out.writable = True
         self.out.pump()
 
     # Called by calls
+
+    def put_off(self, stream: Stream) -> None:
+        """Let the messages of a stream wait for another turn of the event loop."""
+        self._behind[stream] = None
+        self.halted = True
+        self.out.wake()
 
     def reset(self, stream: Stream, code: int) -> None:
         """End a stream without a response."""
@@ -256,12 +263,12 @@ class Connection:
         self._flood.earn()
         if len(self.streams) >= STREAMS or self.under_way >= STREAMS + ABANDONED:
             self._reader.skip(block)
-            self._answer(frames.reset(number, frames.REFUSED_STREAM))
+            self.out.add(frames.reset(number, frames.REFUSED_STREAM))
             return
         try:
             fields = self._reader.read(block)
         except MalformedFields:
-            self._answer(frames.reset(number, PROTOCOL_ERROR))
+            self.out.add(frames.reset(number, PROTOCOL_ERROR))
             return
         stream = self.streams[number] = Stream(number, STREAM_WINDOW, self.out.stream_window, not last)
         self.under_way += 1
@@ -273,6 +280,7 @@ class Connection:
         """A header block of a stream that is known, or that came too late."""
         self._reader.skip(block)
         if number > self._limit:
+            self._idle_frame()
             return  # GOAWAY says that nobody has looked at it
         stream = self.streams.get(number)
         if stream is None:
@@ -321,16 +329,17 @@ class Connection:
         found = frames.read_settings(payload)
         if frames.MAX_FRAME_SIZE in found:
             self.out.frame_bytes = min(found[frames.MAX_FRAME_SIZE], LARGEST_FRAME)
+        self.out.emptied = self.out.emptied or frames.HEADER_TABLE_SIZE in found
         if frames.INITIAL_WINDOW_SIZE in found:
             self.out.resize(found[frames.INITIAL_WINDOW_SIZE], list(self.streams.values()))
-        self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self.out.add(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self.out.pump()  # behind the reply, from which on the client expects more
 
     def _ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
         if not flags & frames.ACK:
-            self._answer(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self.out.add(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _window_update(self, number: int, more: int) -> None:
         stream = self.streams.get(number)
@@ -368,14 +377,6 @@ class Connection:
             self._idle_frame()
         if number <= self._limit and (not number & 1 or number > self._last):
             raise ConnectionFault(PROTOCOL_ERROR, "a frame names a stream that was never opened")
-
-    def _answer(self, reply: bytes) -> None:
-        """A reply that the client has asked for. Raises ConnectionFault if it reads none of them."""
-        if not self.out.writable:
-            self._unread_replies += 1
-            if self._unread_replies > UNREAD_REPLIES:
-                raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many replies are not read")
-        self.out.add(reply)
 
     # The end of streams
 

@@ -91,28 +91,54 @@ class Control:
             call.fail(Code.UNIMPLEMENTED, UNSERVED)
             return
         text = b"" if question.body is None else orjson.dumps(question.body)
-        route.bind(dict(question.names))(call.head(), text, Answer(call, method, request))
+        call.owner = answer = Answer(call, method, request)
+        try:
+            route.bind(dict(question.names))(call.head(), text, answer)
+        except BaseException:
+            answer.finish()
+            raise
 
 
 class Answer:
-    """The responder of a question: makes the message of the reply."""
+    """The responder of a question: makes the message of the reply. A call whose client has left counts until then."""
 
-    __slots__ = ("_call", "_method", "_request")
+    __slots__ = ("_call", "_finished", "_method", "_request", "_then")
 
     def __init__(self, call: Call, method: Method, request: Any) -> None:
         self._call = call
         self._method = method
         self._request = request
+        self._finished = False
+        self._then: Callable[[], None] | None = None
 
     def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
         if status not in self._method.statuses:
             self._call.send(status, content_type, body, headers)
+            self.finish()
             return
         work = partial(_serialized, self._method, self._request, Reply(status, body))
         if len(body) > LARGE_BYTES:
             on_thread(work, self._made)
         else:
             self._call.respond(work())
+            self.finish()
+
+    def finish(self) -> None:
+        """Nothing is under way any more."""
+        self._finished = True
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def over(self, then: Callable[[], None]) -> None:
+        """The call has ended; ``then`` is called when the route has."""
+        if self._finished:
+            then()
+        else:
+            self._then = then
+
+    def leave(self) -> None:
+        """The server is draining: the question goes on."""
 
     def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source, /) -> None:  # noqa: ARG002
         """Responses are sent whole."""
@@ -123,6 +149,7 @@ class Answer:
             self._call.respond(end)
         else:
             self._call.failed(end)
+        self.finish()
 
 
 def _serialized(method: Method, request: Any, reply: Reply) -> bytes:

@@ -7,6 +7,9 @@ from urllib.parse import quote
 from ..request import Headers
 from .codes import Code
 
+EMPTY_TABLE = b"\x20"
+"""The size of the table becomes 0, which suits every size that a client may set."""
+
 STATUS_200 = b"\x88"
 """``:status: 200``, in the static table."""
 STATUS_NAME, CONTENT_TYPE_NAME = 8, 31

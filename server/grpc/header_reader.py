@@ -15,7 +15,7 @@ from hpack.table import HeaderTable
 
 from ..request import Headers
 from .fields import FIELD_BYTES, Fields, read_fields
-from .frames import COMPRESSION_ERROR, ConnectionFault
+from .frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
 
 INDEXED, ADDED, RESIZED = 0x80, 0x40, 0x20
 """First bits of a field in the table, of one that is added to it, and of a new size of the table."""
@@ -25,6 +25,9 @@ LONGEST_INTEGER = 16
 
 TABLE_BYTES = 4_096
 """The largest table that a client may ask for: the size that every connection begins with."""
+
+MOST_FIELDS = 1_000
+"""Fields and sizes of one block; more are no call that could be answered, and take long."""
 
 MOST_KEPT = 128
 """Blocks that are kept."""
@@ -63,9 +66,12 @@ class HeaderReader:
     def _decoded(self, block: bytes) -> tuple[Headers, int, bool]:
         """The fields up to the limit, the size of all, and whether the table has changed. Raises ConnectionFault."""
         pairs: Headers = []
-        size_bytes, at, changed, table = 0, 0, False, self._table
+        size_bytes, at, changed, table, left = 0, 0, False, self._table, MOST_FIELDS
         try:
             while at < len(block):
+                left -= 1
+                if not left:
+                    raise ConnectionFault(ENHANCE_YOUR_CALM, f"a header block has {MOST_FIELDS:,} fields or more")
                 first = block[at]
                 if first & INDEXED:
                     index, at = _integer(block, at, 7)

@@ -52,6 +52,7 @@ class Outgoing:
 
     def __init__(self, account: ProcessAccount, ask: Callable[[], None], ended: Callable[[Stream], None]) -> None:
         self.frames: list[bytes | memoryview] = []
+        self.emptied = False  # the client has set the size of its table: the next block must say that none is used
         self.heavy = False  # some frames are large: a copy of them would take long
         self.taken = True  # by somebody who takes them when the present call returns
         self.writable = True
@@ -68,6 +69,10 @@ class Outgoing:
     def add(self, data: bytes) -> None:
         """Let a frame follow the others."""
         self.frames.append(data)
+        self.wake()
+
+    def wake(self) -> None:
+        """Ask once for somebody who takes the frames and looks at the connection."""
         if not self.taken:
             self.taken = True
             self._ask()
@@ -82,7 +87,7 @@ class Outgoing:
         """The whole response of a call."""
         size = len(message) + PREFIX_BYTES
         room = min(self.window, stream.send_window, self.frame_bytes)
-        if size > room or stream.begun or not self.writable or trailers is not header_blocks.SUCCESS:
+        if size > room or stream.begun or not self.writable or self.emptied or trailers is not header_blocks.SUCCESS:
             self.message(stream, message)
             self.end(stream, trailers)
             return
@@ -100,7 +105,7 @@ class Outgoing:
         """One message, behind those of the same stream."""
         if not stream.begun:
             stream.begun = True
-            self.add(frame(HEADERS, END_HEADERS, stream.number, header_blocks.HEAD))
+            self._fields(END_HEADERS, stream, header_blocks.HEAD)
         stream.unsent.append(memoryview(_prefix(0, len(message))))
         if message:
             stream.unsent.append(memoryview(message))
@@ -120,11 +125,14 @@ class Outgoing:
 
     def last(self, stream: Stream, block: bytes) -> None:
         """A header block that ends the response, or is all of it."""
-        self.add(frame(HEADERS, END_HEADERS | END_STREAM, stream.number, block))
+        self._fields(END_HEADERS | END_STREAM, stream, block)
         self._ended(stream)
 
     def forget(self, stream: Stream) -> None:
-        """Drop what waits: the stream has ended."""
+        """Drop what waits, and the stream: it has ended."""
+        if stream.waiting:
+            stream.waiting = False
+            self._waiting.remove(stream)
         if stream.unsent:
             self._wait(-sum(map(len, stream.unsent)))
             stream.unsent.clear()
@@ -179,6 +187,12 @@ class Outgoing:
         self.heavy = self.heavy or size > HEAVY_BYTES
         self.add(frame_head(DATA, 0, stream.number, size))
         self.frames += pieces
+
+    def _fields(self, flags: int, stream: Stream, block: bytes) -> None:
+        if self.emptied:
+            self.emptied = False
+            block = header_blocks.EMPTY_TABLE + block
+        self.add(frame(HEADERS, flags, stream.number, block))
 
     def _finish(self, stream: Stream, trailers: bytes) -> None:
         self.last(stream, trailers if stream.begun else header_blocks.HEAD + trailers)

@@ -58,7 +58,8 @@ class Method:
 class Port:
     """The state of the port. ``hot`` has the limits and accounts, which are those of HTTP.
 
-    ``unsent`` counts the bytes of responses whose clients do not read them. ``calls`` are under way; there may be as
+    ``unsent`` counts the bytes of responses whose clients do not read them, of which each connection may have
+    ``share_bytes`` whatever the others have. ``calls`` are under way; there may be as
     many as connections.
     """
 
@@ -68,6 +69,8 @@ class Port:
     keys: ApiKeys | None = None
     calls: int = 0
     unsent: ProcessAccount = field(default_factory=ProcessAccount)
+    share_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.unsent.limit_bytes = self.hot.account.limit_bytes
+        self.share_bytes = self.unsent.limit_bytes // self.hot.connections.limit

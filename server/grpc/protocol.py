@@ -45,6 +45,8 @@ class GrpcProtocol(asyncio.Protocol):
         self._connection = Connection(self._begin, port.hot.max_head_bytes, port.unsent, self._ask, now_ns)
         self._held_bytes = 0  # of an unfinished frame
         self._closing = False
+        self._reading = True
+        self._going_on = False  # at the next turn of the event loop
         self._busy = False  # there was a call when this was last looked at
         self._last_ns = now_ns  # the end of the last call
         self._since_ns = now_ns  # since then some frame has not arrived in full; 0: all have
@@ -69,9 +71,6 @@ class GrpcProtocol(asyncio.Protocol):
             return
         self._received_bytes += len(data)
         self._receive(data)
-        if self._connection.halted and not self._closing:
-            self._transport.pause_reading()
-            self._loop.call_soon(self._go_on)
 
     def _receive(self, data: bytes) -> None:
         connection = self._connection
@@ -94,14 +93,26 @@ class GrpcProtocol(asyncio.Protocol):
         self._flush()
 
     def _go_on(self) -> None:
-        """Look at the frames that the last turn of the event loop has left."""
-        if self._closing or self._transport.is_closing():
+        """Look at the frames and messages that the last turn of the event loop has left."""
+        self._going_on = False
+        if self._connection.out.writable and not self._closing:
+            self._receive(b"")
+
+    def _regulate(self) -> None:
+        """Read nothing from a client that does not read, nor while frames of an earlier turn are left."""
+        halted, writable = self._connection.halted, self._connection.out.writable
+        reading = self._closing or (writable and not halted)
+        if (reading and self._reading) or self._transport.is_closing():
             return
-        self._receive(b"")
-        if self._connection.halted:
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+        if halted and writable and not self._going_on:
+            self._going_on = True
             self._loop.call_soon(self._go_on)
-        else:
-            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The client sends nothing more: it has left. The transport closes."""
@@ -119,9 +130,11 @@ class GrpcProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._connection.out.writable = False
+        self._regulate()
 
     def resume_writing(self) -> None:
         self._connection.resume()
+        self._regulate()
 
     # Called by the listener, and by the limit on connections
 
@@ -162,6 +175,9 @@ class GrpcProtocol(asyncio.Protocol):
         self._read_timer = None
         connection, now_ns = self._connection, perf_counter_ns()
         if self._closing:
+            return
+        if not connection.out.writable:
+            self._time_reading()  # nothing is read: see _look
             return
         seconds = self._port.hot.read_timeout_s
         least_bytes, before_ns = LEAST_BYTES_PER_S * seconds, now_ns - int(seconds * ALMOST * 1e9)
@@ -209,6 +225,7 @@ class GrpcProtocol(asyncio.Protocol):
             self._last_ns = perf_counter_ns()
         if connection.over and not self._closing:
             self._close()
+        self._regulate()
 
     def _refuse(self, error: SlipwayError, code: int) -> None:
         """Count an error of the connection itself, and end it."""

@@ -17,6 +17,10 @@ from .inference_pb2 import ModelInferRequest
 CUT_BYTES = 16_384
 """A message above this size is taken apart here; a smaller one is parsed whole, which is faster."""
 
+MOST_FIELDS = 10_000
+"""Fields of the top level of a large message, which has a few for each tensor. Each costs about a microsecond of the
+event loop, and some hundred bytes, however small it is."""
+
 MODEL_NAME, MODEL_VERSION, IDENTITY, RAW_INPUTS = 1, 2, 3, 7
 """Fields of ModelInferRequest."""
 RAW_OUTPUTS = 6
@@ -88,8 +92,11 @@ def _malformed() -> MalformedInput:
 
 def _fields(body: bytes) -> Iterable[tuple[int, int, int, int]]:
     """The fields of the top level that have a length: (number, first byte, and begin and end of the value)."""
-    at, size = 0, len(body)
+    at, size, left = 0, len(body), MOST_FIELDS
     while at < size:
+        if not left:
+            raise MalformedInput(f"the message has more than {MOST_FIELDS:,} fields; send fewer tensors")
+        left -= 1
         head = at
         tag, at = _varint(body, at)
         kind = tag & 7

@@ -303,7 +303,7 @@ class TestHeaderBlocks:
     def test_a_block_that_expands_beyond_the_limit_costs_only_its_call(self) -> None:
         large = b"\x40\x01a" + b"\x7f\x81\x1e" + b"v" * 3_968  # an entry of 4,000 bytes, and references to it
         peer = Peer()
-        assert status_of(peer.send(headers(1, block() + large + b"\xbe" * 10_000)))[0] == "8"
+        assert status_of(peer.send(headers(1, block() + large + b"\xbe" * 900)))[0] == "8"
         assert peer.service.hot.refused == {"head_too_large": 1}
         assert peer.send(call(3)) == response(3)
 
@@ -377,17 +377,6 @@ class TestWindows:
         assert any(one.kind == frames.WINDOW_UPDATE and one.stream == 1 for one in peer.take())
         assert len(chat.heard) == 40
 
-    def test_a_response_is_refused_when_clients_read_nothing(self) -> None:
-        service = Service()
-        service.port.unsent = ProcessAccount(50_000)
-        peer = Peer(service, opening=frames.PREFACE + frames.settings({4: 0}))
-        peer.send(call(1, b"", b"/hold") + call(3, b"", b"/hold"))
-        service.held[0][0].respond(bytes(60_000))
-        service.held[1][0].respond(b"x")
-        assert status_of([one for one in peer.take() if one.stream == 3])[0] == "8"
-        peer.close()
-        assert service.port.unsent.held_bytes == 0
-
 
 class TestLimits:
     def test_more_streams_than_allowed_are_refused(self) -> None:
@@ -441,12 +430,6 @@ class TestLimits:
         peer.send(sent * (flood.BURST // 2))
         assert peer.send(data(1, message(b"x"), last=False))[-1].kind == frames.DATA
         assert peer.ending(sent * (flood.BURST + 10)) == frames.ENHANCE_YOUR_CALM
-
-    def test_replies_that_nobody_reads_are_bounded(self) -> None:
-        peer = Peer()
-        peer.protocol.pause_writing()
-        assert len(peer.send(PING * connection.UNREAD_REPLIES)) == connection.UNREAD_REPLIES
-        assert peer.ending(PING) == frames.ENHANCE_YOUR_CALM
 
     def test_a_connection_beyond_the_limit_is_told_so(self) -> None:
         service = Service(connections=Connections(1))

@@ -1,0 +1,183 @@
+"""Clients that break no rule of HTTP/2, or none that matters, and want the server's memory or its time."""
+
+from __future__ import annotations
+
+import gc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from server.errors import MalformedInput
+from server.grpc import connection, frames, header_reader, wire
+from server.grpc.call import Call
+from server.grpc.control import METHODS, Answer
+from server.grpc.port import Method
+from server.http.limits import Connections, ProcessAccount
+from tests.unit.server.grpc.peer import Peer, Service, block, call, data, headers, message, response
+from tests.unit.server.grpc.test_connection import CANCEL, PING, status_of
+
+EMPTIED = b"\x20"
+
+
+def open_calls() -> int:
+    gc.collect()
+    return sum(isinstance(one, Call) for one in gc.get_objects())
+
+
+class TestMemory:
+    def test_calls_that_are_reset_while_the_window_is_empty_leave_nothing(self) -> None:
+        peer = Peer()
+        peer.send(call(1, b"", b"/hold"))
+        peer.service.held.pop()[0].respond(bytes(70_000))
+        before = open_calls()
+        for number in range(3, 403, 2):
+            peer.send(call(number) + frames.reset(number, CANCEL))
+        assert open_calls() == before
+        more = frames.window_update(0, 1_000_000) + frames.window_update(1, 1_000_000)
+        assert [one.stream for one in peer.send(more)] == [1, 1]
+
+    @pytest.mark.parametrize(
+        "sent",
+        [headers(1, block(b"/none"), 5), PING, headers(1, block(method=b""))],
+        ids=["errors", "pings", "resets"],
+    )
+    def test_a_client_that_does_not_read_is_not_read(self, sent: bytes) -> None:
+        peer = Peer()
+        peer.protocol.pause_writing()
+        assert peer.transport.paused
+        each = [sent[:5] + number.to_bytes(4, "big") + sent[9:] for number in range(1, 2_001, 2)]
+        each = [sent] * 1_000 if sent == PING else each
+        unread = len(peer.send(b"".join(each)))  # what the transport had read before
+        assert unread <= connection.FRAMES_AT_ONCE
+        peer.protocol.resume_writing()
+        assert len(peer.take()) + unread == 1_000
+        assert not peer.transport.paused
+
+    def test_a_client_that_reads_too_little_harms_no_other(self) -> None:
+        service = Service(connections=Connections(10))
+        service.port.unsent, service.port.share_bytes = ProcessAccount(50_000), 5_000
+        greedy = Peer(service, opening=frames.PREFACE + frames.settings({4: 0}))
+        greedy.send(call(1, b"", b"/hold") + call(3, b"", b"/hold"))
+        service.held[0][0].respond(bytes(60_000))
+        service.held[1][0].respond(b"x")
+        assert status_of([one for one in greedy.take() if one.stream == 3])[0] == "8"
+        assert Peer(service).send(call(1)) == response(1)
+
+    def test_an_expanded_message_counts_while_its_call_has_no_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = waiting_work(monkeypatch)
+        peer = Peer(account=ProcessAccount(150_000))
+        bomb = data(1, message(zlib.compress(bytes(100_000)), 1), last=False)
+        for number in (1, 3):
+            peer.send(headers(number, block(b"/echo", (b"grpc-encoding", b"deflate"))))
+            peer.send(bomb[:5] + number.to_bytes(4, "big") + bomb[9:])
+        for run, then in work:
+            then(run())
+        assert status_of(peer.take())[0] == "14"
+        assert peer.service.hot.account.held_bytes == 100_064
+        peer.send(data(1, b""))
+        assert (peer.service.bodies, peer.service.hot.account.held_bytes) == ([bytes(100_000)], 0)
+
+    def test_a_message_that_waits_for_a_thread_counts_when_its_client_has_left(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work = waiting_work(monkeypatch)
+        peer = Peer()
+        body = zlib.compress(bytes(1_000))
+        for number in (1, 3):
+            peer.send(headers(number, block(b"/echo", (b"grpc-encoding", b"deflate"))))
+            peer.send(data(number, message(body, 1)) + frames.reset(number, CANCEL))
+        assert (peer.service.port.calls, peer.service.hot.account.held_bytes > 2 * len(body)) == (2, True)
+        for run, then in work:
+            assert run() == b""  # nobody wants it
+            then(b"")
+        assert (peer.service.port.calls, peer.service.hot.account.held_bytes, peer.service.bodies) == (0, 0, [])
+
+    def test_a_question_whose_client_has_left_counts_until_its_route_has_ended(self) -> None:
+        peer = Peer()
+        answers: list[Answer] = []
+
+        def ask(call: Call, body: bytes) -> None:
+            call.owner = Answer(call, METHODS["ServerLive"], None)
+            answers.append(call.owner)
+
+        peer.service.port.table[b"/ask"] = Method(serve=ask)  # type: ignore[index]
+        peer.send(call(1, b"", b"/ask") + frames.reset(1, CANCEL))
+        assert peer.service.port.calls == 1
+        answers[0].send(500, b"", b'{"error": "late"}')
+        assert peer.service.port.calls == 0
+
+
+class TestTime:
+    def test_messages_of_one_frame_are_shared_among_turns_of_the_event_loop(self) -> None:
+        peer = Peer()
+        number = 2 * connection.FRAMES_AT_ONCE
+        peer.send(headers(1, block(b"/chat")))
+        peer.protocol.data_received(data(1, message(b"") * number))
+        heard = peer.service.chats[0].heard
+        assert len(heard) == connection.FRAMES_AT_ONCE
+        assert peer.transport.paused
+        found = peer.take()
+        assert len(heard) == number
+        assert found[-1].flags == frames.END_HEADERS | frames.END_STREAM
+        assert not peer.transport.paused
+
+    def test_a_conversation_that_gets_room_again_has_no_more_than_a_turn(self) -> None:
+        peer = Peer()
+        number = 2 * connection.FRAMES_AT_ONCE
+        peer.send(headers(1, block(b"/chat")))
+        chat = peer.service.chats[0]
+        chat.room = False
+        peer.send(data(1, message(b"") * number))
+        chat.room = True
+        chat.call.more()
+        assert len(chat.heard) <= connection.FRAMES_AT_ONCE
+        peer.take()
+        assert len(chat.heard) == number
+
+    def test_a_message_of_millions_of_empty_fields_is_refused(self) -> None:
+        body = b"\x3a\x00" * 1_000_000
+        for read in (wire.address, wire.opened):
+            with pytest.raises(MalformedInput, match="fields"):
+                read(body)
+
+    @pytest.mark.parametrize("field", [b"\x82", b"\x20", b"\x00\x00\x00"], ids=["indexed", "sizes", "literal"])
+    def test_a_header_block_of_endless_fields_ends_the_connection(self, field: bytes) -> None:
+        peer = Peer()
+        assert peer.ending(headers(1, field * header_reader.MOST_FIELDS)) == frames.ENHANCE_YOUR_CALM
+
+
+class TestTheTableOfTheClient:
+    """A client that makes its table smaller must see in the next header block that the server obeys (RFC 7541, 4.2)."""
+
+    def test_the_next_block_says_that_the_table_is_empty(self) -> None:
+        peer = Peer(opening=frames.PREFACE + frames.settings({1: 0}))
+        first, *rest = peer.send(call(1))
+        assert first.payload == EMPTIED + response(1)[0].payload
+        assert rest == response(1)[1:]
+        assert peer.send(call(3)) == response(3)
+
+    def test_also_where_the_block_is_that_of_an_error(self) -> None:
+        peer = Peer()
+        assert peer.send(call(1)) == response(1)
+        peer.send(frames.settings({1: 100}))
+        assert peer.send(headers(3, block(b"/none"), 5))[0].payload[:1] == EMPTIED
+
+
+def waiting_work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
+    """The work that calls have given to threads, which the test does."""
+    work: list[tuple[Callable[[], Any], Callable[[Any], object]]] = []
+    monkeypatch.setattr("server.grpc.call.on_thread", lambda run, then: work.append((run, then)))
+    return work
+
+
+def test_a_client_that_went_away_itself_gets_no_further_calls_in_a_drain() -> None:
+    peer = Peer()
+    peer.send(call(1, path=b"/hold") + frames.goaway(0, 0))
+    peer.protocol.leave()
+    assert [one.kind for one in peer.take()] == [frames.GOAWAY]
+    assert peer.send(call(3)) == []
+    peer.service.held[0][0].respond(b"hello")
+    assert peer.take() == response(1)
+    assert peer.transport.closed
