@@ -155,6 +155,7 @@ class Files:
     def __init__(self, further: FileDescriptorProto) -> None:
         """``further``: the file of the inference service."""
         self._files = (*FILES, further)
+        self._by_symbol = {symbol: one for one in self._files for symbol in _symbols(one)}
 
     def file_by_filename(self, name: str) -> list[FileDescriptorProto]:
         """The file of this name, or nothing."""
@@ -162,7 +163,8 @@ class Files:
 
     def file_containing_symbol(self, symbol: str) -> list[FileDescriptorProto]:
         """The file of this message, service or method, or nothing."""
-        return [one for one in self._files if symbol in _symbols(one)]
+        found = self._by_symbol.get(symbol)
+        return [] if found is None else [found]
 
 
 def _symbols(file: FileDescriptorProto) -> set[str]:

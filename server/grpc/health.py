@@ -13,6 +13,9 @@ from .descriptions import HEALTH, STATUSES, message_class
 
 SERVICE = "grpc.health.v1.Health"
 
+WATCHES = 256
+"""Calls of Watch that may be open. They need no key and have no end: they must not take the places of other calls."""
+
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = (STATUSES.index(name) for name in STATUSES[1:])
 
 REQUEST, RESPONSE, LISTED = (
@@ -52,7 +55,9 @@ class Health:
     def watch(self, call: Call, body: bytes) -> None:
         """The status of one service now, and at each change until the client leaves or the server stops."""
         service = _service(call, body)
-        if service is not None:
+        if service is not None and len(self._watches) >= WATCHES:
+            call.fail(Code.RESOURCE_EXHAUSTED, f"{WATCHES} calls of Watch are open; call Check")
+        elif service is not None:
             one = Watch(call, lambda: self._status(service), self._watches)
             call.owner = one
             one.look()

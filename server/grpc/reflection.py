@@ -14,6 +14,9 @@ from .descriptions import REFLECTION, Files, message_class
 
 SERVICE = "grpc.reflection.v1alpha.ServerReflection"
 
+OPEN_CALLS = 64
+"""Calls that may be open. They need no key, and their client ends them, so they must not take the places of others."""
+
 REQUEST, RESPONSE = (message_class(REFLECTION, f"ServerReflection{name}") for name in ("Request", "Response"))
 
 
@@ -23,10 +26,11 @@ class Reflection:
     def __init__(self, services: Sequence[str], files: Files) -> None:
         self._services = sorted(services)
         self._files = files
+        self._open: set[Questions] = set()
 
     def converse(self, call: Call) -> Questions:
         """Begin a call."""
-        return Questions(call, self._answer)
+        return Questions(call, self._answer, self._open)
 
     def _answer(self, request: Any) -> Any:
         response = RESPONSE(original_request=request)
@@ -49,11 +53,16 @@ class Reflection:
 
 
 class Questions:
-    """One call: each question gets one answer."""
+    """One call: each question gets one answer. It is in ``others``, with all that are open."""
 
-    def __init__(self, call: Call, answer: Callable[[Any], Any]) -> None:
+    def __init__(self, call: Call, answer: Callable[[Any], Any], others: set[Questions]) -> None:
         self._call = call
         self._answer = answer
+        self._others = others
+        if len(others) >= OPEN_CALLS:
+            call.fail(Code.RESOURCE_EXHAUSTED, f"{OPEN_CALLS} calls for reflection are open; retry later")
+        else:
+            others.add(self)
 
     @property
     def room(self) -> bool:
@@ -76,4 +85,5 @@ class Questions:
         self._call.fail(Code.UNAVAILABLE, "the server is draining")
 
     def over(self, then: Callable[[], None]) -> None:
+        self._others.discard(self)
         then()

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from server.errors import MalformedInput
-from server.grpc import connection, frames, header_reader, wire
+from server.grpc import connection, frames, header_reader, health, reflection, wire
 from server.grpc.call import Call
 from server.grpc.control import METHODS, Answer
+from server.grpc.descriptions import Files
 from server.grpc.port import Method
 from server.http.limits import Connections, ProcessAccount
-from tests.unit.server.grpc.peer import Peer, Service, block, call, data, headers, message, response
+from server.lifecycle import Lifecycle
+from tests.unit.server.grpc.peer import Frame, Peer, Service, block, call, data, headers, message, response
 from tests.unit.server.grpc.test_connection import CANCEL, PING, status_of
 
 EMPTIED = b"\x20"
@@ -181,3 +184,30 @@ def test_a_client_that_went_away_itself_gets_no_further_calls_in_a_drain() -> No
     peer.service.held[0][0].respond(b"hello")
     assert peer.take() == response(1)
     assert peer.transport.closed
+
+
+@pytest.mark.parametrize(("path", "most"), [(b"/watch", health.WATCHES), (b"/reflect", reflection.OPEN_CALLS)])
+def test_calls_that_need_no_key_and_never_end_leave_places_for_others(path: bytes, most: int) -> None:
+    peer = Peer()
+    watch = Method(serve=health.Health(Lifecycle(), ()).watch, open=True)
+    reflect = Method(converse=reflection.Reflection((), Files(FileDescriptorProto())).converse, open=True)
+    peer.service.port.table.update({b"/watch": watch, b"/reflect": reflect})  # type: ignore[attr-defined]
+
+    def begin(stream: int) -> list[Frame]:
+        return peer.send(headers(stream, block(path)) + data(stream, message(b""), last=path == b"/watch"))
+
+    for number in range(most):
+        assert begin(2 * number + 1)[-1].kind == frames.DATA
+    assert status_of(begin(2 * most + 1))[0] == "8"
+    peer.send(frames.reset(1, CANCEL))
+    assert begin(2 * most + 3)[-1].kind == frames.DATA
+    peer.close()
+    assert peer.service.port.calls == 0
+
+
+def test_a_question_for_reflection_looks_at_no_file_again() -> None:
+    described = FileDescriptorProto(name="a.proto", package="a", message_type=[{"name": "B"}])
+    files = Files(described)
+    described.Clear()
+    assert len(files.file_containing_symbol("a.B")) == 1
+    assert files.file_containing_symbol("a.C") == []
