@@ -63,6 +63,7 @@ class Listener:
         self._port = Port(hot, self._table(Control(routes)), self._loop.call_later, keys)
         self._servers: list[asyncio.Server] = []
         self._open: set[GrpcProtocol] = set()
+        self._stopping = False
         self._empty = asyncio.Event()
 
     async def start(self, host: str, port: int, backlog: int, shared: bool = False) -> int:
@@ -88,6 +89,7 @@ class Listener:
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, end the open streams, and wait for running calls, for ``grace_s`` at most."""
+        self._stopping = True
         for server in self._servers:
             server.close()
         for one in tuple(self._open):
@@ -100,12 +102,15 @@ class Listener:
             one.abort()
 
     async def _serve(self, sock: socket.socket, backlog: int) -> asyncio.Server:
-        def connected() -> GrpcProtocol:
-            one = GrpcProtocol(self._port, self._loop, self._gone)
-            self._open.add(one)
-            return one
+        def accepted() -> GrpcProtocol:
+            return GrpcProtocol(self._port, self._loop, self._came, self._gone)
 
-        return await self._loop.create_server(connected, sock=sock, backlog=backlog, ssl=self._context)
+        return await self._loop.create_server(accepted, sock=sock, backlog=backlog, ssl=self._context)
+
+    def _came(self, one: GrpcProtocol) -> None:
+        self._open.add(one)
+        if self._stopping:
+            one.leave()
 
     def _gone(self, one: GrpcProtocol) -> None:
         self._open.discard(one)

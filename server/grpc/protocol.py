@@ -34,11 +34,15 @@ PLAIN_HTTP = (
 
 
 class GrpcProtocol(asyncio.Protocol):
-    """One connection. ``gone`` is called with it when it is closed."""
+    """One connection. ``came`` is called with it when it is open, behind the handshake of TLS, which may never end;
+    ``gone`` when it is closed."""
 
-    def __init__(self, port: Port, loop: Any, gone: Callable[[GrpcProtocol], None]) -> None:
+    def __init__(
+        self, port: Port, loop: Any, came: Callable[[GrpcProtocol], None], gone: Callable[[GrpcProtocol], None]
+    ) -> None:
         self._port = port
         self._loop = loop
+        self._came = came
         self._gone = gone
         self._transport: Any = None
         now_ns = perf_counter_ns()
@@ -62,9 +66,10 @@ class GrpcProtocol(asyncio.Protocol):
         if not self._port.hot.connections.admit(self):
             self._connection.start()
             self._refuse(ServerFull("the server has as many connections as it may; retry later"), ENHANCE_YOUR_CALM)
-            return
-        self._idle_timer = self._loop.call_later(self._port.hot.keep_alive_s, self._look)
-        self._time_reading()
+        else:
+            self._idle_timer = self._loop.call_later(self._port.hot.keep_alive_s, self._look)
+            self._time_reading()
+        self._came(self)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

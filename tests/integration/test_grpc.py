@@ -375,6 +375,9 @@ def test_calls_are_encrypted_where_the_routes_are(serve: Serve, tmp_path: Path) 
             np.testing.assert_allclose(got, sample_models.mlp_answer(x), rtol=1e-5)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert Client(channel).failure("ServerLive")[0] == "UNAVAILABLE"
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(b"\x16\x03\x01\x02\x00\x01")  # a handshake that does not end
+        assert server.stop() == 0
 
 
 def test_refusals_of_the_port_count_in_the_metrics(client: Client, server: ServerProcess) -> None:

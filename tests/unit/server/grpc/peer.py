@@ -122,6 +122,7 @@ class Service:
             b"/chat": Method(converse=self.chat),
         }
         self.port = Port(self.hot, table, self.loop.call_later)
+        self.came: list[GrpcProtocol] = []
         self.gone: list[GrpcProtocol] = []
 
     def echo(self, call: Call, body: bytes) -> None:
@@ -151,7 +152,7 @@ class Peer:
     def __init__(self, service: Service | None = None, opening: bytes = OPENING, **limits: Any) -> None:
         self.service = service or Service(**limits)
         self.loop = self.service.loop
-        self.protocol = GrpcProtocol(self.service.port, self.loop, self.service.gone.append)
+        self.protocol = GrpcProtocol(self.service.port, self.loop, self.service.came.append, self.service.gone.append)
         self.transport = FakeTransport()
         self.protocol.connection_made(self.transport)
         if opening:
