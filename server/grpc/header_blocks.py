@@ -16,7 +16,7 @@ STATUS_NAME, CONTENT_TYPE_NAME = 8, 31
 """Names in the static table."""
 
 LONGEST_MESSAGE = 2_048
-"""Characters of a message. Clients refuse trailers beyond 8 KB, and a character may take nine bytes there."""
+"""Bytes of a message. Clients refuse trailers beyond 8 KB, and a byte may take three there."""
 
 SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 """What stands for itself in grpc-message."""
@@ -36,7 +36,7 @@ def trailers(code: int, message: str, headers: Headers) -> bytes:
     """The trailers of a call. ``headers``: further metadata, such as Retry-After."""
     pieces = [literal(b"grpc-status", b"%d" % code)]
     if message:
-        cut = message[:LONGEST_MESSAGE].encode(errors="replace")
+        cut = message.encode(errors="replace")[:LONGEST_MESSAGE].decode(errors="ignore")
         pieces.append(literal(b"grpc-message", quote(cut, safe=SAFE).encode()))
     pieces += [literal(name.lower(), value) for name, value in headers]
     return b"".join(pieces)

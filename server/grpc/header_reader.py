@@ -29,8 +29,8 @@ TABLE_BYTES = 4_096
 MOST_FIELDS = 1_000
 """Fields and sizes of one block; more are no call that could be answered, and take long."""
 
-MOST_KEPT = 128
-"""Blocks that are kept."""
+MOST_KEPT = 16
+"""Blocks that are kept. Each may take 15 KB with its fields, on every connection, and is in no account."""
 
 KEPT_BYTES = 1_024
 """The largest block that is kept."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from server.errors import MalformedInput
-from server.grpc import connection, frames, header_reader, health, reflection, wire
+from server.grpc import connection, frames, header_blocks, header_reader, health, reflection, wire
 from server.grpc.call import Call
 from server.grpc.control import METHODS, Answer
 from server.grpc.descriptions import Files
+from server.grpc.header_reader import HeaderReader
 from server.grpc.port import Method
 from server.http.limits import Connections, ProcessAccount
 from server.lifecycle import Lifecycle
@@ -211,3 +214,23 @@ def test_a_question_for_reflection_looks_at_no_file_again() -> None:
     described.Clear()
     assert len(files.file_containing_symbol("a.B")) == 1
     assert files.file_containing_symbol("a.C") == []
+
+
+def test_a_long_message_of_any_characters_fits_the_trailers_that_clients_take() -> None:
+    for message_ in ("\N{GRINNING FACE}" * 3_000, "x" + "\N{EURO SIGN}" * 3_000, "%" * 9_000, "plain" * 3_000):
+        sent = header_blocks.trailers(5, message_, ())
+        assert 2_000 < len(sent) < 8_192
+        text = sent[sent.index(b"grpc-message") + len(b"grpc-message") + 3 :]
+        assert message_.startswith(unquote(text.decode(), errors="strict"))
+
+
+def test_the_blocks_that_a_connection_keeps_are_few() -> None:
+    tracemalloc.start()
+    reader = HeaderReader(32_000)
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(100):
+        names = [(b"x%d-%d" % (number, field), b"") for field in range(90)]
+        reader.read(block(b"/echo", *names))
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 300_000
