@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .archive_folder import ArchiveFolder
 from .declaration import NOTHING, Declaration
 from .errors import BrokenArtifact
 from .fields import MANIFEST as MANIFEST
 from .fields import each, take
 from .target import ClosedShapes, DeviceTarget
+from .temporary_folder import TemporaryFolder
 from .tensors import ModelSpec, TensorSpec
 from .wiring import PIPELINE, Pipeline
 
@@ -209,8 +209,8 @@ class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
     ``script``: path of the user's script that serves the model, or None. ``declaration``: what the files of another
-    server beside the model say. ``extracted``: the folder of an archive, which is removed after use. ``overrides``:
-    what the load call says.
+    server beside the model say. ``temporary``: the folder of an extracted archive or of sent files, which is removed
+    after use. ``overrides``: what the load call says.
     """
 
     root: Path
@@ -218,7 +218,7 @@ class Artifact:
     declared: bool = True
     script: Path | None = None
     declaration: Declaration = NOTHING
-    extracted: ArchiveFolder | None = None
+    temporary: TemporaryFolder | None = None
     overrides: Overrides = NO_OVERRIDES
 
     @property

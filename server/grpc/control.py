@@ -74,19 +74,18 @@ class Control:
         }
 
     async def _handle(self, method: Method, path: bytes, body: bytes, context: Any) -> bytes:
-        begun_ns = perf_counter_ns()
+        begun_ns, large = perf_counter_ns(), len(body) > LARGE_BYTES
         try:
             request = method.request.FromString(body)
         except DecodeError:
             name = method.request.DESCRIPTOR.name
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
-        question = method.ask(request)
+        question, text = await asyncio.to_thread(_asked, method, request) if large else _asked(method, request)
         route = self._routes.get(question.path)
         if route is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, UNSERVED)
             raise AssertionError("abort has raised")
         reply = Reply()
-        text = b"" if question.body is None else orjson.dumps(question.body)
         route.bind(dict(question.names))(head_of(path, context, begun_ns), text, reply)
         await reply.sent
         if reply.status not in method.statuses:
@@ -94,6 +93,12 @@ class Control:
         if len(reply.body) > LARGE_BYTES:
             return await asyncio.to_thread(_serialized, method, request, reply)
         return _serialized(method, request, reply)
+
+
+def _asked(method: Method, request: Any) -> tuple[Question, bytes]:
+    """The question of a request, and its body as JSON."""
+    question = method.ask(request)
+    return question, b"" if question.body is None else orjson.dumps(question.body)
 
 
 def _serialized(method: Method, request: Any, reply: Reply) -> bytes:

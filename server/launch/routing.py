@@ -117,9 +117,8 @@ class Routing:
             inference = [self._parts.capture.route(one) if one.infers else one for one in inference]
         repository: list[Route] = []
         if self._parts.guard is not None:
-            repository = Repository(
-                self._parts.models, self._parts.follower, self._parts.changes, self._parts.guard
-            ).routes()
+            given = (self._parts.models, self._parts.follower, self._parts.changes, self._parts.guard)
+            repository = Repository(*given, self._parts.hot.account).routes()
         return [
             *inference,
             metrics_route(self._parts.metrics, None if self._parts.member is None else self._parts.member.scrape),

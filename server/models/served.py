@@ -100,7 +100,7 @@ async def close(model: ServedModel, drain_s: float) -> None:
     ended = await loop.run_in_executor(None, model.scheduler.stop, drain_s)
     model.scheduler.abandon()
     if ended:
-        await loop.run_in_executor(None, _free, model.session)
+        await loop.run_in_executor(None, _free, model)
     else:
         log.error("a run does not end, so the memory of its model stays in use model=%s", model.name)
 
@@ -108,9 +108,11 @@ async def close(model: ServedModel, drain_s: float) -> None:
 def close_unused(model: ServedModel) -> None:
     """Close a model that was never published. Blocks: not for the event loop."""
     model.scheduler.stop(0.0)
-    _free(model.session)
+    _free(model)
 
 
-def _free(session: Closable) -> None:
-    session.close()
+def _free(model: ServedModel) -> None:
+    model.session.close()
+    if model.artifact.temporary is not None:
+        model.artifact.temporary.remove()
     trim()

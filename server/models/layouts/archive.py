@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ...archive_folder import ArchiveFolder
 from ...artifact import Artifact
 from ...declaration import Declaration, Handler
 from ...errors import BrokenArtifact
@@ -25,6 +24,7 @@ from ...scripts.model_archive import (
     read_config,
     read_manifest,
 )
+from ...temporary_folder import ArchiveFolder
 from ..script_files import script_artifact
 
 MOST_FILES = 10_000
@@ -95,7 +95,7 @@ def _artifact(root: Path, manifest: ArchiveManifest, extracted: ArchiveFolder | 
     )
     made = script_artifact(root, script)
     renamed = replace(made.manifest, name=manifest.name, version=manifest.version)
-    return replace(made, manifest=renamed, script=script, declaration=declaration, extracted=extracted)
+    return replace(made, manifest=renamed, script=script, declaration=declaration, temporary=extracted)
 
 
 def _whole(config: dict[str, object], name: str, most: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def build(build: Build, path: Path) -> ServedModel:
         log.warning("setting has no effect model=%s setting=cache_mb; responses of scripts are not kept", manifest.name)
     metrics, delay_ns = ModelMetrics(manifest.name, manifest.version), limits.delay_ns(artifact.declaration)
     runner, most_calls = _runner(build, config, metrics)
-    session = ScriptSession(runner, limits.script_timeout_ns, on_close=_removal(artifact))
+    session = ScriptSession(runner, limits.script_timeout_ns)
     scheduler = Scheduler(
         BatchQueue(most_calls, (), instances, delay_ns),  # no body can be made up to measure it with
         session.run,
@@ -84,11 +83,6 @@ def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
         return artifact
     batching = replace(artifact.manifest.batching or Batching(), independent=False, reason="--batching off")
     return replace(artifact, manifest=replace(artifact.manifest, batching=batching))
-
-
-def _removal(artifact: Artifact) -> Callable[[], None]:
-    """What removes the folder of an extracted archive when its handler is closed; nothing for other scripts."""
-    return artifact.extracted.remove if artifact.extracted is not None else lambda: None
 
 
 def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:

@@ -75,9 +75,9 @@ def test_an_archive_is_named_by_its_manifest_and_opened_in_a_private_folder(tmp_
     assert artifact.script == artifact.root / "handler.py"
     assert (artifact.root / "sub" / "x.bin").read_bytes() == b"x"
     assert stat.S_IMODE(artifact.root.stat().st_mode) == 0o700
-    assert artifact.extracted is not None
-    artifact.extracted.remove()
-    artifact.extracted.remove()
+    assert artifact.temporary is not None
+    artifact.temporary.remove()
+    artifact.temporary.remove()
     assert not artifact.root.exists()
 
 
@@ -105,7 +105,7 @@ def test_an_extracted_archive_is_served_where_it_lies(tmp_path: Path) -> None:
     with zipfile.ZipFile(pack(tmp_path / "m.mar")) as packed:
         packed.extractall(tmp_path / "folder")
     artifact = open_found(identify(tmp_path / "folder", Settings()), Settings())
-    assert (artifact.manifest.name, artifact.root, artifact.extracted) == ("mlp", tmp_path / "folder", None)
+    assert (artifact.manifest.name, artifact.root, artifact.temporary) == ("mlp", tmp_path / "folder", None)
 
 
 def test_no_code_is_run_and_nothing_extracted_without_scripts(tmp_path: Path) -> None:
