@@ -107,7 +107,7 @@ class Routing:
         )
         embeddings = Embeddings(self._parts.models, self._parts.lifecycle, self._parts.metrics, expander, VERSION)
         if self._parts.slowdown is not None:
-            for codec in (*formats, open_inference.codec, v1.codec):
+            for codec in (*formats, open_inference.codec, v1.codec, v1.events):
                 self._parts.slowdown.codec(codec)
             for writer in embeddings.writers:
                 self._parts.slowdown.writer(writer)
