@@ -28,6 +28,7 @@ from ..protocols.guard import Guard, platform_guard
 from ..protocols.metrics import metrics_route
 from ..protocols.open_inference.repository import EXTENSION, Repository
 from ..protocols.open_inference.routes import OpenInference
+from ..protocols.predictions import Predictions
 from ..protocols.sagemaker.batch_transform import BatchTransform
 from ..protocols.sagemaker.invocations import SageMaker
 from ..protocols.sagemaker.multi_model import MultiModel
@@ -127,7 +128,8 @@ class Routing:
         ]
 
     def _platform_routes(self, expander: Expander, formats: Sequence[Codec]) -> list[Route]:
-        """The routes of SageMaker: of one model and its streams, or of a multi-model endpoint."""
+        """The routes of SageMaker: of one model and its streams, or of a multi-model endpoint; TorchServe's beside the
+        first."""
         settings = self._parts.settings
         negotiator = Negotiator(
             formats,
@@ -155,6 +157,7 @@ class Routing:
             ]
         return [
             *front.routes(),
+            *Predictions(self._parts.models, front).routes(),
             *BatchTransform(self._parts.models, self._parts.lifecycle, settings).routes(),
         ]
 

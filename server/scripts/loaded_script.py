@@ -68,7 +68,8 @@ class LoadedScript:
         if config.installed and config.installed not in sys.path:
             sys.path.append(config.installed)
         self._onnx_model: OnnxModel | None = None
-        self._module = ScriptModule(config.path, artifact.manifest.name)
+        folder = artifact.root if config.archive else None
+        self._module = ScriptModule(config.path, artifact.manifest.name, folder)
         try:
             with self._module.visible():
                 self._handler: _Handler = self._load(artifact, config)

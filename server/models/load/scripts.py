@@ -88,6 +88,7 @@ def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
 def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) -> ScriptConfig:
     handler = artifact.declaration.handler
     requirements = FILE if handler is None else handler.requirements
+    beside = path.parent if handler is None else artifact.root
     return ScriptConfig(
         path=path,
         attribute=program_of(settings)[1] if handler is None else handler.attribute,
@@ -95,7 +96,7 @@ def _config(artifact: Artifact, path: Path, settings: Settings, instances: int) 
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores(processes=settings.processes) // instances, 1),
         batch_size=settings.max_batch_size or (0 if handler is None else handler.batch_size),
-        installed=check_requirements(path.parent, settings.script_install, requirements) if requirements else "",
+        installed=check_requirements(beside, settings.script_install, requirements) if requirements else "",
         archive=handler is not None,
         device=device_of(artifact.manifest, settings),
     )

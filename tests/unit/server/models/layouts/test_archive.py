@@ -149,7 +149,8 @@ def test_bombs_are_refused_while_they_are_written(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("model", "top", "reason"),
     [
-        ({**MODEL, "handler": "image_classifier"}, {}, "TorchServe's own"),
+        ({**MODEL, "handler": "text_classifier"}, {}, "it needs torchtext"),
+        ({**MODEL, "handler": "base_handler"}, {}, "TorchServe's own"),
         ({**MODEL, "handler": "other.py"}, {}, "no file other.py"),
         ({**MODEL, "handler": "../handler.py"}, {}, "'handler' must name"),
         ({**MODEL, "handler": 7}, {}, "'handler' must be text"),
