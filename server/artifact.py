@@ -246,9 +246,14 @@ def read_pipeline(path: Path) -> Artifact:
 
     Raises BrokenArtifact when the file cannot be read, or is wrong.
     """
-    declared = Pipeline.from_json(_document(path, PIPELINE))
+    return of_pipeline(path, Pipeline.from_json(_document(path, PIPELINE)), PIPELINE)
+
+
+def of_pipeline(path: Path, declared: Pipeline, file: str, labels: tuple[str, ...] = ()) -> Artifact:
+    """The artifact of a directory that a ``file`` in it describes as this pipeline."""
     name, version = declared.name or path.resolve().name, declared.version or "1"
-    bare = Manifest(name, version, STEPS, PIPELINE, ModelSpec((), ()), task=declared.task, pipeline=declared)
+    spec = ModelSpec((), ())
+    bare = Manifest(name, version, STEPS, file, spec, task=declared.task, labels=labels, pipeline=declared)
     return Artifact(path, bare, declared=False)
 
 

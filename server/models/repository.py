@@ -185,6 +185,9 @@ def _described(artifact: Artifact, path: Path) -> Artifact:
         artifact = replace(artifact, declaration=config.declaration)
     if not labels and not artifact.declared:
         labels = optimum.labels(path)
+    untold = optimum.text_pipeline(path)[1] if config is None and not artifact.declared and not artifact.script else ""
+    if untold:
+        log.info("served as tensors, without the tokenizer beside it model=%s reason=%r", path.name, untold)
     return replace(artifact, manifest=replace(artifact.manifest, labels=labels))
 
 
@@ -241,6 +244,9 @@ def _bare(path: Path, script: Path | None, settings: Settings) -> Artifact:
     config = triton.config_of(path) if script is None and path.is_dir() else None
     if config is not None and (triton.is_version(path) or config.filename or config.platform):
         return triton.artifact(path, config)
+    described = optimum.text_pipeline(path)[0] if script is None and path.is_dir() else None
+    if described is not None:
+        return artifacts.of_pipeline(path, described, optimum.CONFIG, optimum.labels(path))
     if path.is_dir() or script is not None:
         files = _onnx_files(path)
         if script is not None and len(files) != 1:
