@@ -210,7 +210,7 @@ class V1:
         return bind
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
+        refuse(error, self._lifecycle, self._metrics, head, responder)
 
 
 def alive(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature
