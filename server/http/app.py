@@ -176,7 +176,8 @@ def _response(status: int, content_type: bytes, body: bytes, headers: Headers) -
 
 async def _http_error(request: Request, error: Any) -> Response:
     """404, 405 and 501 of routes that do not exist, in the shape of our other errors."""
-    sentence = absent(request.url.path)
+    fleet = any(getattr(route, "path", "") == "/models" for route in request.app.routes)
+    sentence = absent(request.url.path, fleet)
     if sentence and error.status_code == HTTPStatus.NOT_FOUND:
         return _error(request, 501, sentence, "not_supported", None)
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")

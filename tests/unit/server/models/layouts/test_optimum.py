@@ -104,7 +104,7 @@ def test_a_classifier_answers_a_text_with_its_best_class(at: str, tmp_path: Path
 @pytest.mark.parametrize("change", [{"problem_type": "multi_label_classification"}, {"id2label": {"0": "STARS"}}])
 def test_scores_of_which_several_may_be_true_are_given_as_they_are(change: dict[str, Any], tmp_path: Path) -> None:
     (scores,) = answers(folder(tmp_path / "m", CLASSIFIER | change, "logits"), "bad film", "good")
-    np.testing.assert_allclose(scores, [[3.5, 0.5], [0, 2]])
+    np.testing.assert_allclose(scores, [[3.5, 0.5], [0.0, 2.0]])
 
 
 def test_an_encoder_answers_with_the_vectors_that_its_pooling_gives(tmp_path: Path) -> None:
