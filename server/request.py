@@ -27,16 +27,23 @@ ORDINARY = 4
 
 
 class StepTimes:
-    """The times of one step of a pipeline for one request, in nanoseconds, and the rows of its batch."""
+    """The times of one step of a pipeline for one request, in nanoseconds, and the rows of its batch.
 
-    __slots__ = ("assemble_ns", "compute_ns", "name", "queue_ns", "run_rows")
+    ``computed_ns`` is when that batch was computed; ``rows`` are those of the request in it.
+    """
 
-    def __init__(self, name: str, queue_ns: int, assemble_ns: int, compute_ns: int, run_rows: int) -> None:
+    __slots__ = ("assemble_ns", "compute_ns", "computed_ns", "name", "queue_ns", "rows", "run_rows")
+
+    def __init__(
+        self, name: str, queue_ns: int, assemble_ns: int, compute_ns: int, run_rows: int, computed_ns: int, rows: int
+    ) -> None:
         self.name = name
         self.queue_ns = queue_ns
         self.assemble_ns = assemble_ns
         self.compute_ns = compute_ns
         self.run_rows = run_rows
+        self.computed_ns = computed_ns
+        self.rows = rows
 
 
 class Journey:

@@ -85,12 +85,22 @@ class Control:
             name = method.request.DESCRIPTOR.name
             call.fail(Code.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
             return
-        question = method.ask(request)
+        asked, ask = partial(_asked, method, request), partial(self._ask, method, call, request)
+        if len(body) > LARGE_BYTES:
+            on_thread(asked, ask)
+        else:
+            ask(asked())
+
+    def _ask(self, method: Method, call: Call, request: Any, found: tuple[Question, bytes] | BaseException) -> None:
+        """Put the question to its route; ``found`` is what came of making it."""
+        if isinstance(found, BaseException):
+            call.failed(found)
+            return
+        question, text = found
         route = self._routes.get(question.path)
         if route is None:
             call.fail(Code.UNIMPLEMENTED, UNSERVED)
             return
-        text = b"" if question.body is None else orjson.dumps(question.body)
         route.bind(dict(question.names))(call.head(), text, Answer(call, method, request))
 
 
@@ -123,6 +133,12 @@ class Answer:
             self._call.respond(end)
         else:
             self._call.failed(end)
+
+
+def _asked(method: Method, request: Any) -> tuple[Question, bytes]:
+    """The question of a request, and its body as JSON."""
+    question = method.ask(request)
+    return question, b"" if question.body is None else orjson.dumps(question.body)
 
 
 def _serialized(method: Method, request: Any, reply: Reply) -> bytes:
