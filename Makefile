@@ -74,7 +74,7 @@ test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libra
 test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
 	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
 
-test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
+test-sdk: $(VENV)/.all ## test the recipes for the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
 clean: ## delete the virtual environment and all build outputs
