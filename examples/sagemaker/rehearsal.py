@@ -22,8 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
 END_WITHIN_S = 60.0
-STATE = "state"
-"""Folder of the local engine, below that of the rehearsal."""
+STATE, TEMPORARY = "state", "tmp"
+"""Folders of the local engine, and of what libraries leave in the temporary folder, below that of the rehearsal."""
 
 
 class CommandFailed(Exception):
@@ -41,7 +41,8 @@ class Rehearsal:
     @classmethod
     def begin(cls) -> Rehearsal:
         """Make the folder and start the second process. Raises CommandFailed when it does not start."""
-        folder = Path(tempfile.mkdtemp(prefix="slipway-rehearsal-"))
+        folder = Path(tempfile.mkdtemp(prefix="slipway-"))
+        (folder / TEMPORARY).mkdir()
         companion = subprocess.Popen(
             [sys.executable, "-m", "examples.sagemaker.rehearsal", str(folder)],
             cwd=ROOT,
@@ -102,6 +103,7 @@ class Rehearsal:
         return {
             **others,
             "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.folder / TEMPORARY),
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
