@@ -30,7 +30,6 @@ MODEL = "/opt/ml/model"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-container", action="store_true", help="run the tests that need a docker engine")
     parser.addoption("--run-sdk", action="store_true", help="and those that need the SageMaker SDK (1.3 GB to install)")
-    parser.addoption("--run-notebook", action="store_true", help="run the notebook of examples/sagemaker (a minute)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""docs/deploy.md: its commands run in their order, against a fake account, on this machine, and into files."""
+"""docs/deploy.md: its commands run in their order: a fake account, a fake cluster, this machine, and into files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from container.deploy.__main__ import main
 from container.deploy.order import Clock
 from tests.fake_account import fake_account
+from tests.fake_ray import fake_ray
 from tests.integration import sample_models
 from tests.integration.server_process import ROOT
 
@@ -29,8 +30,8 @@ PLAN = {
 }
 
 
-OTHERS = ("kubectl", "aws")
-"""Programs of the page that need a cluster or an account."""
+OTHERS = ("kubectl", "aws", "build/ray-venv/bin/ray")
+"""Programs of the page that need a cluster, an account or an environment of their own."""
 
 
 def page() -> list[list[str]]:
@@ -56,7 +57,8 @@ def run(line: list[str], **more: Any) -> int:
 
 def test_every_command_is_run_here_or_is_another_program_s() -> None:
     loop = commands("container.update")  # test_update.py runs it
-    assert len(page()) == len(commands()) + len(loop) + sum(line[0] in OTHERS for line in page())
+    others = sum(any(word in OTHERS for word in line[:2]) for line in page())
+    assert len(page()) == len(commands()) + len(loop) + others
 
 
 @pytest.fixture
@@ -82,6 +84,17 @@ def test_the_commands_for_this_machine_run(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("_folder")
+def test_the_commands_for_ray_run(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in commands() if "ray" in line]
+    assert {line[0] for line in lines} >= {"plan", "up", "update", "scale", "status", "invoke", "logs", "down"}
+    with fake_ray() as cluster:
+        flags = ["--cluster", cluster.url, "--port", cluster.url.rpartition(":")[2]]
+        for line in lines:
+            assert run([*line, *flags]) == 0, (line, capsys.readouterr().err)
+        assert not cluster.applications
+
+
+@pytest.mark.usefixtures("_folder")
 def test_the_commands_for_sagemaker_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,7 +102,7 @@ def test_the_commands_for_sagemaker_run(
     assert description is not None
     waited = iter(range(1_000_000))
     clock = Clock(now=lambda: float(next(waited)), sleep=lambda _: None)
-    remote = [line for line in commands() if "local" not in line]
+    remote = [line for line in commands() if not {"local", "ray"} & set(line)]
     # The page removes the deployment before it tells of versions and of the registry.
     again = [line for line in remote if line[0] == "up"][:1]
     with fake_account(monkeypatch):

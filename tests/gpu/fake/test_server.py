@@ -51,11 +51,11 @@ def write(root: Path, target: DeviceTarget) -> None:
 
 
 @contextmanager
-def server(model: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], Queue[str]]]:
+def server(model: Path, *flags: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], Queue[str]]]:
     """A server process and the lines of its log."""
     command = [sys.executable, str(ROOT / "serve.py"), "serve", "--model", str(model), "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--inline-below-us", "0"],
+        [*command, "--inline-below-us", "0", *flags],
         env={**os.environ, **variables},
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
@@ -152,3 +152,20 @@ def test_another_host_is_refused_before_the_server_is_ready(
     text = "".join(lines.queue)
     assert "model ready" not in text
     assert said in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("gpus", "refused"), [("sm=89;sm=89", False), ("sm=89;sm=90", True)])
+def test_each_of_two_processes_has_a_gpu_of_its_own(gpus: str, refused: bool, model: Path, tmp_path: Path) -> None:
+    """The artifact is for SM 89 only: the process that gets the second GPU says what that is."""
+    (tmp_path / "model.onnx").write_bytes((model / "model.onnx").read_bytes())
+    write(tmp_path, DeviceTarget("cuda", sm=89))
+    with server(tmp_path, "--processes", "2", "--gpus", "0", FAKE_GPUS=gpus) as (process, lines):
+        seen: list[str] = []
+        end = "SM 90" if refused else "all processes are ready"
+        while end not in (seen or [""])[-1]:
+            seen.append(lines.get(timeout=60))
+        process.terminate()
+        process.wait(60)
+    shares = [line.rpartition("gpus=")[2].strip() for line in seen if "GPUs of a process" in line]
+    assert [one.partition(" ")[2] for one in shares] == ["sharers=1", "sharers=1"]
+    assert len({one.partition(" ")[0] for one in shares}) == 2

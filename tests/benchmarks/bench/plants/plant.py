@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-FASTAPI, SLIPWAY, LITSERVE, MLSERVER = "FastAPI", "Slipway", "LitServe", "MLServer"
-SERVERS = (FASTAPI, SLIPWAY, LITSERVE, MLSERVER)
+from .models import Bodies, Writes
+
+FASTAPI, SLIPWAY, LITSERVE, MLSERVER, FLASK = "FastAPI", "Slipway", "LitServe", "MLServer", "Flask"
+SERVERS = (FASTAPI, SLIPWAY, LITSERVE, MLSERVER, FLASK)
 Around = Callable[[str, Sequence[int]], AbstractContextManager[str | None]]
 """What happens outside of the server, from its URL and its processes. It yields another URL, or None."""
 
@@ -20,8 +23,11 @@ class Plant:
     server, as text. ``rate``: requests/s, or ``users`` callers of a closed loop. ``numbers``: in each of the bodies.
     ``around``: what happens outside of the server. ``other_rate``: of a second client. ``network``: a model of Slipway,
     as inputs, hidden size and layers, instead of the faulty model. ``serve``: flags of Slipway. ``workers``: processes
-    of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that
-    server and client share. ``options``: of ``bench run``. ``rows``: in the body of a network.
+    of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that server and client share.
+    ``options``: of ``bench run``. ``rows``: in the body of a network. ``code``: a kind of ``users_code`` and its
+    parameters, instead of the faulty model. ``model``: writes a model of Slipway instead of both. ``bodies``: writes
+    the bodies instead of ``numbers``; ``other_body`` that of the second client. ``client``: what ``bench run`` runs
+    under. ``why``: the reason for which these names are right; it is written before the first run.
     """
 
     server: str
@@ -40,6 +46,12 @@ class Plant:
     warmup_s: float = 1.0
     options: tuple[str, ...] = ()
     rows: int = 1
+    code: dict[str, Any] = field(default_factory=dict)
+    model: Writes | None = None
+    bodies: Bodies | None = None
+    other_body: Bodies | None = None
+    client: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def title(self) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,11 +24,11 @@ import json as _json
 
 
 def model_fn(folder):
-    return FaultyModel(parse({faults!r}))
+    return {make}
 
 
 def input_fn(body, kind):
-    return _json.loads(body)["values"]
+    return _json.loads(body){part}
 
 
 def predict_fn(values, model):
@@ -60,10 +61,20 @@ def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
 
 def script(folder: Path, faults: str) -> None:
     """A script with the faulty model."""
+    _script(folder, "faulty_model.py", f"FaultyModel(parse({faults!r}))", '["values"]')
+
+
+def users_script(folder: Path, code: dict[str, Any]) -> None:
+    """A script with the code of a user."""
+    _script(folder, "users_code.py", f"make({code!r}, Path(folder))", "")
+
+
+def _script(folder: Path, module: str, make: str, part: str) -> None:
+    """The module as inference.py. ``make``: the model; ``part``: of the decoded body, what the model gets."""
     code = folder / "code"
     code.mkdir(parents=True, exist_ok=True)
-    model = (Path(__file__).parent / "faulty_model.py").read_text(encoding="utf-8")
-    (code / "inference.py").write_text(model + GLUE.format(faults=faults), encoding="utf-8")
+    source = (Path(__file__).parent / module).read_text(encoding="utf-8")
+    (code / "inference.py").write_text(source + GLUE.format(make=make, part=part), encoding="utf-8")
 
 
 @contextmanager

@@ -28,14 +28,12 @@ print(here.folder, flush=True)
 sys.stdin.read()
 """
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(autouse=True)
-def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where rehearsals are made, with a short name: it has sockets, whose addresses take about a hundred characters."""
-    if not request.config.getoption("--run-notebook", default=False):
-        pytest.skip("the notebook is asked for with: make test-notebook (examples/sagemaker)")
     with tempfile.TemporaryDirectory(prefix="nb-") as made:
         monkeypatch.setenv("TMPDIR", made)
         monkeypatch.setattr(tempfile, "tempdir", made)
