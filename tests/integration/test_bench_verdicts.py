@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.load.child_server import child_server
+from bench.load.server_timing import MISSING
 from tests.benchmarks.bench.plants.around import ROOT
 from tests.integration import sample_models
 from tests.integration.server_process import server_process
@@ -53,3 +56,7 @@ def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: 
     assert work["cpu_share"] < 0.9
     assert found["host"]["totals"]["connections"] is not None
     assert {"batch_timer", "hardware"} <= set(found["testable"])
+    with np.load(tmp_path / "run.npz") as rows:
+        assert (rows["rows"] == 1).all()
+        assert (rows["ahead"] >= 0).all()
+        assert (rows["padded"] == MISSING).all()

@@ -30,6 +30,8 @@ def bandwidth(seen: View, _taken: Taken) -> Finding | None:
     whole_ms = max(measured_ms, probed_ms) + (reading_ms if reading_ms >= 2.0 else 0.0)
     if whole_ms < 0.3 * facts.alone_ms or whole_ms < 2.0:
         return None
+    if facts.burst is not None and facts.burst.padded_ms is not None and not probed_ms and reading_ms < 2.0:
+        return None  # twice the bytes take no longer: what lasts is the work of a busy server
     evidence = [
         (
             f"a body of {facts.load.body_bytes / 1e3:,.1f} kB is {whole_ms:,.1f} ms under way, of "
