@@ -1,23 +1,26 @@
 """One plant: its server is started and loaded by ``bench run``, and the verdict's causes are printed as JSON.
 
-    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS
+    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS [OPTION ...]
 
-leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers.
+leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers,
+and the options are those of ``bench run``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench.observe import tree
 
-from . import servers
+from . import around, servers
 from .around import ROOT, above_others, other_client
 from .held_out import HELD_OUT
 from .plant import Plant
@@ -42,7 +45,10 @@ def run(plant: Plant, folder: Path, envs: Environments, lasts_s: float) -> Path:
             command = [sys.executable, "-m", "bench", "run", seen, "--payload", *map(str, bodies)]
             command += ["--users", str(plant.users)] if plant.users is not None else ["--rate", str(plant.rate)]
             command += ["--duration", str(lasts_s), "--warmup", str(plant.warmup_s), "--json", "--output", str(output)]
-            done = subprocess.run([*command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False)
+            crowd = around.on_core(min(os.sched_getaffinity(0))) if plant.crowded else []
+            done = subprocess.run(
+                [*crowd, *command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False
+            )
     if not output.exists():
         raise RuntimeError(done.stderr)
     return output
@@ -64,15 +70,18 @@ def _outside(plant: Plant, url: str, body: Path) -> Iterator[str]:
 def processes(url: str) -> tuple[int, ...]:
     """The processes of the server, the one that listens first."""
     port = int(url.removeprefix("http://").partition("/")[0].rpartition(":")[2])
+    end_s = time.monotonic() + servers.READY_WITHIN_S
     while not (found := tree.processes(port)):
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"nobody listens on port {port}")
         time.sleep(0.05)  # the port is known before the server listens on it
     return found
 
 
 def main() -> None:
-    title, folder, cache, lasts_s = sys.argv[1:]
+    title, folder, cache, lasts_s, *options = sys.argv[1:]
     above_others()
-    path = run(find(title), Path(folder), Environments(Path(cache)), float(lasts_s))
+    path = run(replace(find(title), options=tuple(options)), Path(folder), Environments(Path(cache)), float(lasts_s))
     record = json.loads(path.read_text(encoding="utf-8"))
     verdict = record["verdict"]
     print(

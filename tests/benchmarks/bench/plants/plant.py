@@ -19,9 +19,10 @@ class Plant:
     ``right``: the names of the cause that are right in the first place. ``faults``: of ``faulty_model`` and of the
     server, as text. ``rate``: requests/s, or ``users`` callers of a closed loop. ``numbers``: in each of the bodies.
     ``around``: what happens outside of the server. ``other_rate``: of a second client. ``network``: a model of Slipway,
-    as inputs, hidden size and layers, instead of the faulty model. ``serve``: flags of Slipway. ``workers``: processes
-    of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that
-    server and client share. ``options``: of ``bench run``. ``rows``: in the body of a network.
+    as inputs, hidden size and layers, instead of the faulty model. ``padded``: one that pads its inputs, as hidden size
+    and largest length. ``crowded``: the load generator shares a core with other programs. ``serve``: flags of Slipway.
+    ``workers``: processes of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that both
+    ends share. ``options``: of ``bench run``. ``rows``: in the body of a network.
     """
 
     server: str
@@ -34,6 +35,8 @@ class Plant:
     around: Around | None = None
     other_rate: float = 0.0
     network: tuple[int, int, int] | None = None
+    padded: tuple[int, int] | None = None
+    crowded: bool = False
     serve: tuple[str, ...] = ()
     workers: int = 0
     link: str = ""

@@ -54,7 +54,9 @@ def start(plant: Plant, folder: Path, stack: ExitStack, envs: Environments) -> s
     if plant.server == FASTAPI:
         return stack.enter_context(child_server(f"{__package__}.fastapi_app", plant.faults)) + "/predict"
     if plant.server == SLIPWAY:
-        if plant.network is not None:
+        if plant.padded is not None:
+            slipway.padded(place / "planted", *plant.padded)
+        elif plant.network is not None:
             slipway.network(place / "planted", *plant.network)
         else:
             slipway.script(place / "planted", plant.faults)
@@ -112,6 +114,8 @@ def bodies(plant: Plant, folder: Path) -> list[Path]:
 def _body(plant: Plant, values: list[float]) -> dict[str, Any]:
     if plant.server == MLSERVER:
         return {"inputs": [{"name": "values", "shape": [1, len(values)], "datatype": "FP64", "data": values}]}
+    if plant.padded is not None:
+        return {"inputs": [{"name": "x", "shape": [1, len(values)], "datatype": "FP32", "data": values}]}
     if plant.network is None:
         return {"values": values}
     width = plant.network[0]

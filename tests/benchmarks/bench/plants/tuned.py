@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .around import burners, proxied, quota, stopping
+from dataclasses import replace
+
+from .around import burners, crowded, proxied, quota, stopping
 from .plant import FASTAPI, LITSERVE, MLSERVER, SLIPWAY, Plant
 
 SMALL, WIDE, HEAVY = (64, 64, 2), (20_000, 16, 1), (256, 2_000, 4)
@@ -52,6 +54,17 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "threads", ("threads",), "base=0 threads=12", rate=4),
     Plant(SLIPWAY, "connections closed", ("connections",), network=SMALL, around=proxied("close", 0.0)),
     Plant(SLIPWAY, "garbage collection", ("stall",), "garbage=3000000"),
+    Plant(SLIPWAY, "padding", ("padding",), padded=(256, 256), numbers=(16, 16, 16, 256), users=8),
+    Plant(SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, crowded=True, around=crowded(3)),
+    Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
+    Plant(
+        SLIPWAY,
+        "a cache",
+        ("hardware", "none"),
+        network=HEAVY,
+        numbers=tuple(range(64, 104)),
+        serve=("--cache-mb", "64"),
+    ),
 )
 ON_LITSERVE = (
     Plant(LITSERVE, "nothing", ("none",), rate=30),
@@ -104,17 +117,10 @@ TWO_AT_ONCE = (
     ),
 )  # fmt: skip
 TUNED = (*ON_FASTAPI, *ON_SLIPWAY, *ON_LITSERVE, *ON_MLSERVER, *TWO_AT_ONCE)
-SHORT = tuple(
-    one
-    for one in TUNED
-    if one.title
-    in (
-        "FastAPI: nothing",
-        "FastAPI: lock around a sleep",
-        "FastAPI: connections closed",
-        "FastAPI: cold start",
-        "Slipway: batch timer",
-        "Slipway: SIGSTOP",
-    )
+SHORT_TITLES = (
+    *("FastAPI: lock around a sleep", "FastAPI: batch timer", "FastAPI: connections closed", "FastAPI: far away"),
+    *("FastAPI: large JSON reply", "Slipway: batch timer", "Slipway: SIGSTOP", "Slipway: padding"),
+    *("Slipway: cold start", "Slipway: long inputs"),
 )
-"""The short form: each is far from the limits of the rules."""
+"""The short form: each is far from the limits of the rules, and no other program of the machine can be its cause."""
+SHORT = tuple(replace(one, options=(*one.options, "--skip-calibration")) for one in TUNED if one.title in SHORT_TITLES)
