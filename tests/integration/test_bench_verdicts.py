@@ -35,7 +35,7 @@ def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_p
     with child_server("tests.benchmarks.bench.plants.fastapi_app", "cold=3 close") as url:
         found = verdict(f"{url}/predict", {"values": [1.0, 2.0]}, tmp_path, "--warmup", "0")
     causes = {one["name"]: one for one in found["verdict"]["causes"]}
-    assert causes["cold_start"]["confidence"] == "likely"
+    assert causes.get("cold_start", {}).get("confidence") == "likely", found["verdict"]
     assert found["client"]["connections"] >= 0.9 * found["client"]["requests"]
     assert "connections" not in found["verdict"]["ruled_out"]
     assert not {"connections", "batch_timer"} & set(found["testable"])

@@ -38,6 +38,8 @@ def predict_fn(values, model):
     return model.predict(values)
 """
 PATIENCE_S = 60.0
+BEHIND = 3_000
+"""Size of the layers behind the sum of a model that pads."""
 
 
 def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
@@ -60,9 +62,10 @@ def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
 
 def padded(folder: Path, hidden: int, longest: int) -> None:
     """An artifact whose requests of any length up to ``longest`` are padded to share a run: float32 [rows, length] to
-    [rows, 1]. Zeros stay zeros through its layers, and so change no sum."""
+    [rows, 1]. Zeros stay zeros through its layers, and so change no sum. Layers behind the sum read large weights once
+    a run, so that batches pay."""
     random = np.random.default_rng(0)
-    sizes = ((1, hidden), (hidden, hidden), (hidden, hidden), (hidden, 1))
+    sizes = ((1, hidden), (hidden, hidden), (hidden, hidden), (hidden, BEHIND), (BEHIND, BEHIND), (BEHIND, 1))
     weights = [
         numpy_helper.from_array((random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32), f"w{at}")
         for at, size in enumerate(sizes)
@@ -72,7 +75,9 @@ def padded(folder: Path, hidden: int, longest: int) -> None:
         helper.make_node("Unsqueeze", ["x", "last"], ["h0"]),
         *(helper.make_node("MatMul", [f"h{at}", f"w{at}"], [f"h{at + 1}"]) for at in range(3)),
         helper.make_node("ReduceSum", ["h3", "positions"], ["sum"], keepdims=0),
-        helper.make_node("MatMul", ["sum", "w3"], ["y"]),
+        helper.make_node("MatMul", ["sum", "w3"], ["b0"]),
+        helper.make_node("MatMul", ["b0", "w4"], ["b1"]),
+        helper.make_node("MatMul", ["b1", "w5"], ["y"]),
     ]
     shapes: dict[str, list[str | int | None]] = {"x": ["rows", "length"], "y": ["rows", 1]}
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]

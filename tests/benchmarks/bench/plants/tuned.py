@@ -54,7 +54,7 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "threads", ("threads",), "base=0 threads=12", rate=4),
     Plant(SLIPWAY, "connections closed", ("connections",), network=SMALL, around=proxied("close", 0.0)),
     Plant(SLIPWAY, "garbage collection", ("stall",), "garbage=3000000"),
-    Plant(SLIPWAY, "padding", ("padding",), padded=(256, 256), numbers=(16, 16, 16, 256), users=8),
+    Plant(SLIPWAY, "padding", ("padding",), padded=(256, 1_024), numbers=(16, 16, 16, 1_024), users=8),
     Plant(SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, crowded=True, around=crowded(3)),
     Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
     Plant(
