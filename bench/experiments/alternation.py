@@ -22,7 +22,7 @@ WIDER = {4: 1.836, 5: 1.659, 6: 1.569, 7: 1.515, 8: 1.480, 9: 1.455, 10: 1.437}
 """Student's 99 % over his 95 %, by the number of pairs: a proof asks for more than an estimate."""
 WIDER_OF_MORE = 1.437
 UNBOUNDED = 1e9
-NEEDED = {"p99": 473, "p90": 46, "p50": 9}
+NEEDED = {"p99": 473, "p95": 93, "p90": 46, "p50": 9}
 """Responses for a percentile of one block."""
 Block = tuple[Milliseconds, str]
 Cycle = dict[str, tuple[Block, Block]]
@@ -82,9 +82,8 @@ def _cycle(
     return {name: (first, second) for name, (first, second) in each.items()}
 
 
-def effect(found: Sequence[Cycle], name: str) -> Effect:
-    """The effect at ``name``, or at the highest percentile below it that pairs enough have. Raises Unusable."""
-    names = list(NEEDED)[list(NEEDED).index(name) :]
+def effect(found: Sequence[Cycle], names: Sequence[str]) -> Effect:
+    """The effect at the first of these percentiles that pairs enough have. Raises Unusable."""
     chosen = next((one for one in names if len(_pairs(found, NEW, one)) >= LEAST_PAIRS), None)
     whole = 2 * len(found)
     if chosen is None:
@@ -135,6 +134,10 @@ def wide(ratio: Ratio, pairs: int) -> Ratio:
     return Ratio(ratio.value, ratio.value * math.exp(-half), ratio.value * math.exp(half))
 
 
-def percentile(requests: float) -> str:
-    """The highest percentile for which a block has responses enough."""
-    return next((name for name, needed in NEEDED.items() if requests >= needed), "p50")
+def percentiles(requests: float, simulated: bool) -> list[str]:
+    """The percentiles for which a block has responses enough, the highest first; p50 in any case.
+
+    ``simulated``: those that a forecast by simulation has.
+    """
+    known = blocks.NAMES if simulated else blocks.MEASURED
+    return [name for name, needed in NEEDED.items() if name in known and requests >= needed] or ["p50"]

@@ -17,6 +17,8 @@ from .run import execute
 
 ATTEMPTS = 3
 NAMES = ("p50", "p90", "p99")
+"""Those of a forecast."""
+MEASURED = ("p50", "p90", "p95", "p99")
 Milliseconds = dict[str, float]
 """The percentiles of one block."""
 Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
@@ -83,7 +85,7 @@ def measured(
     why = validity.reasons[0] if validity.reasons else ""
     if not found and not validity.generator_bound:
         raise Unusable(f"a block was invalid: {why}")
-    values = {name: found[name].value_ms for name in NAMES if name in found}
+    values = {name: found[name].value_ms for name in MEASURED if name in found}
     return {name: ms for name, ms in values.items() if ms is not None}, why
 
 

@@ -132,9 +132,13 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
     if trial.subject.own_ahead and not one.own:
         # Other programs may slow the server down, but not the generator, which would spoil the blocks.
         doing.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),)))
-    name = one.percentile or alternation.percentile(min(_requests(side.config) for side in sides.values()))
-    seen = alternation.cycles(sides, name, doing.limit_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock)
-    found = alternation.effect(seen, name)
+    requests = min(_requests(side.config) for side in sides.values())
+    simulated = trial.measured is not None and one.change is not None
+    names = [one.percentile] if one.percentile else alternation.percentiles(requests, simulated)
+    seen = alternation.cycles(
+        sides, names[0], doing.limit_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock
+    )
+    found = alternation.effect(seen, names)
     told, simulated = _told(one, cause, trial, found.name)
     decides = simulated or not one.of_tail or found.name == "p99"
     confidence, text = interventions.judge(found.change, found.placebo, told, found.agree, decides)

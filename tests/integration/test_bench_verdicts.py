@@ -38,7 +38,8 @@ def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_p
     assert causes.get("cold_start", {}).get("confidence") == "likely", found["verdict"]
     assert found["client"]["connections"] >= 0.9 * found["client"]["requests"]
     assert "connections" not in found["verdict"]["ruled_out"]
-    assert not {"connections", "batch_timer"} & set(found["testable"])
+    assert "connections" in found["testable"]
+    assert "batch_timer" not in found["testable"]
 
 
 def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     quota = facts.host.quota_cores
     of = f" (quota {quota:g} cores)" if quota is not None else ""
     text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
-    whole_ms = max(facts.p99_ms - min(seen.work_ms, facts.p99_ms), 0.0)
-    return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, SLOWEST * throttled), (text,))
+    # The time of a run holds the stops, too.
+    stopped = min(throttled, 1.0)
+    whole_ms = max(facts.p99_ms - seen.work_ms * (1 - stopped), 0.0)
+    return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, SLOWEST * stopped), (text,))
 
 
 def threads(seen: View, taken: Taken) -> Finding | None:

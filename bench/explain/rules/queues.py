@@ -37,7 +37,9 @@ def serial(seen: View, taken: Taken) -> Finding | None:
         return None
     if any(seen.rules(taken, name) for name in ("cpu_quota", "threads", "bandwidth", "batch_timer")):
         return None
-    wait_ms = seen.left(taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic")
+    wait_ms = seen.left(
+        taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic", "padding"
+    )
     cores = host.quota_cores or host.cores
     works = seen.worked is not None and seen.worked >= 0.6
     one_core = cores is not None and cores < 1.5

@@ -54,7 +54,6 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "threads", ("threads",), "base=0 threads=12", rate=4),
     Plant(SLIPWAY, "connections closed", ("connections",), network=SMALL, around=proxied("close", 0.0)),
     Plant(SLIPWAY, "garbage collection", ("stall",), "garbage=3000000"),
-    Plant(SLIPWAY, "padding", ("padding",), padded=(256, 1_024), numbers=(16, 16, 16, 1_024), users=8),
     Plant(SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, crowded=True, around=crowded(3)),
     Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
     Plant(
@@ -115,12 +114,21 @@ TWO_AT_ONCE = (
         MLSERVER, "large body, slow link", ("codec", "bandwidth"), numbers=(20_000,), rate=3,
         around=proxied("rate", 3e6),
     ),
+    Plant(
+        SLIPWAY, "padding, eight callers", ("padding", "serial", "capacity"), padded=(256, 1_024),
+        numbers=(16, 16, 16, 1_024), users=8,
+    ),
 )  # fmt: skip
 TUNED = (*ON_FASTAPI, *ON_SLIPWAY, *ON_LITSERVE, *ON_MLSERVER, *TWO_AT_ONCE)
+PADDING = "Slipway: padding, eight callers"
 SHORT_TITLES = (
     *("FastAPI: lock around a sleep", "FastAPI: batch timer", "FastAPI: connections closed", "FastAPI: far away"),
-    *("FastAPI: large JSON reply", "Slipway: batch timer", "Slipway: SIGSTOP", "Slipway: padding"),
+    *("FastAPI: large JSON reply", "Slipway: batch timer", "Slipway: SIGSTOP", PADDING),
     *("Slipway: cold start", "Slipway: long inputs"),
 )
 """The short form: each is far from the limits of the rules, and no other program of the machine can be its cause."""
-SHORT = tuple(replace(one, options=(*one.options, "--skip-calibration")) for one in TUNED if one.title in SHORT_TITLES)
+SHORT = tuple(
+    replace(one, right=one.right[:1], options=(*one.options, "--skip-calibration"))
+    for one in TUNED
+    if one.title in SHORT_TITLES
+)

@@ -64,7 +64,7 @@ class Server:
 
 def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
     """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``."""
-    values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p99")}
+    values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p95", "p99")}
     trusted = {name: one for name, one in values.items() if not late or name in names}
     return SimpleNamespace(
         partial=False,

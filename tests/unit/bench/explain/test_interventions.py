@@ -129,7 +129,7 @@ def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: flo
             ms = arrivals * drift * (effect if side == alternation.NEW else 1.0) * np.exp(random.normal(0, scatter))
             blocks[side].append(({"p99": float(ms)}, ""))
         cycles.append({side: (first, second) for side, (first, second) in blocks.items()})
-    found = alternation.effect(cycles, "p99")
+    found = alternation.effect(cycles, ["p99"])
     return interventions.judge(found.change, found.placebo, told, found.agree)[0]
 
 

@@ -288,3 +288,9 @@ def test_a_run_that_is_much_slower_or_faster_than_the_memory_does_not_read_all_w
     found = slipway({"compute": 40}, {"compute": 42}, model=Model(weights_ms=weights_ms, file_bytes=3e8, cpu_share=1.0))
     assert ("model_size" in names(found)) == named
     assert "hardware" in names(found)
+
+
+def test_a_probe_that_other_programs_disturbed_is_no_slow_link() -> None:
+    disturbed = burst(8, padded_ms=30.0, padding_bytes=20_000)
+    found = slipway({"compute": 7}, {"compute": 9}, burst=disturbed, load=replace(LOAD, body_bytes=20_000))
+    assert "bandwidth" not in names(found)
