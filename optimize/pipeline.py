@@ -287,7 +287,10 @@ def _device_memory(
     shapes = ClosedShapes(options.batch_sizes, (how.length,) if how.length else ())
     with display.stage("Measuring the device memory of every shape") as stage:
         weights = artifact.weight_bytes(finished)
-        found = isolation.call(_roomy(options), device_memory.buckets, file, shapes, weights, device.gpu.uuid)
+        opening = how.opening(1, shapes=shapes)
+        found = isolation.call(
+            _roomy(options), device_memory.buckets, file, how.backend, opening, weights, device.gpu.uuid
+        )
         stage.result = f"{weights / 1e6:,.0f} MB, and {max(one.bytes for one in found) / 1e6:,.0f} MB for the largest"
     return found
 

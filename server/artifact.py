@@ -90,6 +90,22 @@ class VariableAxis:
             "sizes": list(self.sizes),
         }
 
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> VariableAxis:
+        """Raises BrokenArtifact naming the field that is wrong."""
+        inputs, outputs = take(row, "inputs", dict), take(row, "outputs", dict, {})
+        filled = {name: take(inputs, name, dict) for name in inputs}
+        if not filled:
+            raise BrokenArtifact(f"{MANIFEST}: the 'inputs' of 'padding' must not be empty")
+        return cls(
+            {
+                name: (take(one, "axis", int, least=1), take(one, "value", float, 0.0, least=-(1 << 62)))
+                for name, one in filled.items()
+            },
+            {name: take(outputs, name, int, least=1) for name in outputs},
+            tuple(sorted(set(each(row, "sizes", int, list(USUAL_LENGTHS), least=1)))),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -178,7 +194,7 @@ class Manifest:
             ),
             labels=tuple(each(body, "labels", str, [])),
             batching=None if body.get("batching") is None else _batching(take(body, "batching", dict)),
-            padding=None if body.get("padding") is None else _padding(take(body, "padding", dict)),
+            padding=None if body.get("padding") is None else VariableAxis.from_json(take(body, "padding", dict)),
             cost=tuple(_cost(row) for row in each(body, "cost", dict, [])),
             files=tuple(_file(row) for row in each(body, "files", dict, [])),
             evidence=take(body, "evidence", dict, {}),
@@ -306,21 +322,6 @@ def _inside(path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise BrokenArtifact(f"{MANIFEST} names {path!r}, which is not a file inside the artifact")
     return pure.as_posix()
-
-
-def _padding(row: dict[str, Any]) -> VariableAxis:
-    inputs, outputs = take(row, "inputs", dict), take(row, "outputs", dict, {})
-    filled = {name: take(inputs, name, dict) for name in inputs}
-    if not filled:
-        raise BrokenArtifact(f"{MANIFEST}: the 'inputs' of 'padding' must not be empty")
-    return VariableAxis(
-        {
-            name: (take(one, "axis", int, least=1), take(one, "value", float, 0.0, least=-(1 << 62)))
-            for name, one in filled.items()
-        },
-        {name: take(outputs, name, int, least=1) for name in outputs},
-        tuple(sorted(set(each(row, "sizes", int, list(USUAL_LENGTHS), least=1)))),
-    )
 
 
 def _batching(row: dict[str, Any]) -> Batching:

@@ -26,7 +26,8 @@ class DeviceTarget:
     ``sm``: the one compute capability that an engine runs on, 90 for 9.0; 0: any. ``least_sm``: the lowest one.
     ``least_driver``: the lowest major version of the NVIDIA driver. ``versions``: library to the version that must be
     installed exactly, such as an engine's ``tensorrt``. ``options``: what ``optimize`` measured to be best, read by the
-    backend: ``tf32``, ``graphs``, ``cudnn_conv_algo_search``. ``bytes``: device memory of the weights.
+    backend: ``tf32``, ``graphs``, ``cudnn_conv_algo_search``. ``bytes``: device memory of the weights. ``refittable``:
+    an engine that takes other weights.
     """
 
     kind: str = CPU
@@ -36,6 +37,7 @@ class DeviceTarget:
     versions: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     bytes: int = 0
+    refittable: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,6 +48,7 @@ class DeviceTarget:
             "versions": dict(self.versions),
             "options": dict(self.options),
             "bytes": self.bytes,
+            "refittable": self.refittable,
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class DeviceTarget:
             versions={name: take(versions, name, str) for name in versions},
             options=take(row, "options", dict, {}),
             bytes=take(row, "bytes", int, 0),
+            refittable=take(row, "refittable", bool, False),
         )
 
 

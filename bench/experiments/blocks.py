@@ -44,7 +44,8 @@ def in_turn(
 
     ``percentiles``: those that each block must have responses enough for. All blocks of a round get the same arrivals.
     A round with a block that the load generator spoiled, ``attempts`` times, is left out.
-    Raises Unusable for a block that is invalid for another reason, and KeyboardInterrupt on Ctrl-C.
+    Raises Unusable if fewer than two of several rounds are left (one has no interval), or for a block that is invalid
+    for another reason; KeyboardInterrupt on Ctrl-C.
     """
     found = []
     names = list(variants)
@@ -59,8 +60,11 @@ def in_turn(
                 )
         if all(ms is not None for ms in each.values()):
             found.append({name: ms for name, ms in each.items() if ms is not None})
-    if not found:
-        raise Unusable("the load generator was the limit in every round: lower the rate, or give it a core of its own")
+    if len(found) < min(2, rounds):
+        raise Unusable(
+            f"the load generator was the limit in {rounds - len(found)} of {rounds} rounds: lower the rate, or give "
+            "it a core of its own"
+        )
     return found
 
 

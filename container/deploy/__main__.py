@@ -71,7 +71,7 @@ def order_of(options: argparse.Namespace) -> Order:
 
 _OPTIONS = (
     *("json", "keep", "from_registry", "body", "content_type", "target_model", "lines"),
-    *("version", "reject", "reason", "for_role", "out"),
+    *("version", "reject", "reason", "for_role", "out", "purpose"),
 )
 """Options of single commands, with the names that the order has for them."""
 

@@ -16,7 +16,7 @@ from .errors import InvalidDescription
 COMMANDS = {
     "push": "upload the model archive, and the image with --local-image",
     "plan": "print the exact calls and what would change; sends nothing that changes anything",
-    "template": "print the same resources as a CloudFormation template",
+    "template": "print the same as a CloudFormation template, or with Ray as a config file of Serve",
     "up": "create or change what is described, and wait until it is in service",
     "update": "as up, for a deployment that exists",
     "status": "print what exists",
@@ -32,9 +32,10 @@ COMMANDS = {
     "policy": "print the least-privilege policy for the calls of this description",
     "down": "remove everything that this deployment created",
 }
-NAMED = ("status", "invoke", "scale", "rollback", "approve", "logs", "down")
+NAMED = ("status", "invoke", "scale", "rollback", "approve", "logs", "cost", "down")
 """Commands that need only the name of a deployment, which their positional argument may be."""
 
+PLANNED = ("up", "canary", "shadow")
 WAITING = ("up", "update", "scale", "shadow", "canary", "rollback", "down")
 
 
@@ -85,6 +86,9 @@ def _options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--reject", action="store_true", help="reject it instead")
         parser.add_argument("--reason", default="", metavar="TEXT", help="reason, kept with the version")
     if name == "plan":
+        parser.add_argument(
+            "--for", dest="purpose", choices=PLANNED, default="up", help="command to plan (default: %(default)s)"
+        )
         parser.add_argument("--out", type=Path, metavar="DIR", help="write the objects of Kubernetes as files")
     if name == "policy":
         parser.add_argument("--for-role", action="store_true", help="the policy of the execution role instead")

@@ -15,24 +15,34 @@ from .model_source import ModelFile
 DIGEST_CHARACTERS = 10
 CLI_NAMES = {"s3": "s3api"}
 """Services whose name in the aws command is not that of boto3."""
+LOCAL = "local"
+"""The service of calls that the local engine carries out itself."""
 BODY = "model.tar.gz"
 """What stands in a plan for the content of an upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """``service`` and ``operation`` are botocore's names. ``upload``: the model whose archive is the Body."""
+    """``service`` and ``operation`` are botocore's names. ``upload``: the model whose archive is the Body.
+
+    ``line``: the call as a command line, where the aws command does not make it.
+    """
 
     service: str
     operation: str
     parameters: Mapping[str, Any]
     upload: ModelFile | None = field(default=None, compare=False)
+    line: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"service": self.service, "operation": self.operation, "parameters": dict(self.parameters)}
 
     def command(self) -> str:
-        """The same call as a command line for a POSIX shell."""
+        """The same call as a command line for a POSIX shell; of the local engine as a comment, for it has none."""
+        if self.line:
+            return self.line
+        if self.service == LOCAL:
+            return f"# {self.operation} {json.dumps(dict(self.parameters), ensure_ascii=False)}"
         words = ["aws", CLI_NAMES.get(self.service, self.service), _hyphens(self.operation)]
         for name, value in self.parameters.items():
             words += _option(name, value)

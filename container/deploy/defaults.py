@@ -41,6 +41,8 @@ LOAD_BYTES_PER_S = DOWNLOAD_BYTES_PER_S = 10_000_000
 START_S, DOWNLOAD_S, LONGEST_S = 120, 60, 3_600
 GPU_START_S = 480
 """Engines are built and kernels chosen before the first ping."""
+RAY_DASHBOARD, RAY_VARIABLE = "http://127.0.0.1:8265", "RAY_DASHBOARD_ADDRESS"
+RAY_PORT = 8000
 SLOW = 10.0
 """The default objective of a canary is so many times the p95 of the manifest."""
 
@@ -232,7 +234,7 @@ def _asynchronous_concurrency(facts: Facts, values: Mapping[str, Any]) -> Found:
 
 def _component(name: str) -> Callable[[Facts, Mapping[str, Any]], Found]:
     def found(facts: Facts, values: Mapping[str, Any]) -> Found:
-        if not values.get("inference_component"):
+        if not values.get("inference_component") and values.get("engine") != "ray":
             return None
         if name == "component_memory":
             return max(2 * facts.memory_mib, 128), f"twice the {facts.memory_mib} MiB that the model's files need"
@@ -264,11 +266,39 @@ def default_bucket(region: str | None, account: str) -> str:
 
 
 def _storage(_facts: Facts, values: Mapping[str, Any]) -> Found:
+    if values.get("engine") == "ray":
+        if not values.get("artifact"):
+            return None
+        return str(Path(values["artifact"]).resolve()), "artifact: the same path on every node"
     if values.get("engine") != "kubernetes" or not values.get("name"):
         return None
     if values.get("artifact", "").startswith(REMOTE):
         return values["artifact"], "artifact"
     return f"pvc://{values['name']}-model", "default: a claim of the plan, which you fill with the artifact's files"
+
+
+def _port(_facts: Facts, values: Mapping[str, Any]) -> Found:
+    if values.get("engine") == "ray":
+        return RAY_PORT, "default: Ray Serve's own"
+    return SETTINGS["port"].default, SETTINGS["port"].metadata["why"]
+
+
+def _cluster(facts: Facts, values: Mapping[str, Any]) -> Found:
+    if values.get("engine") != "ray":
+        return None
+    if facts.environ.get(RAY_VARIABLE):
+        return facts.environ[RAY_VARIABLE], RAY_VARIABLE
+    return RAY_DASHBOARD, "default: Ray's own, on this machine"
+
+
+def _queue_rows(facts: Facts, values: Mapping[str, Any]) -> Found:
+    if values.get("engine") != "ray" or facts.source is None:
+        return None
+    batching = facts.manifest.batching if facts.manifest is not None else None
+    if batching is None:
+        return 1.0, "default: one row, because the model says no batch size"
+    rows = float(batching.instances * batching.max_batch_size)
+    return rows, f"{MANIFEST}: a full batch waits for each of {batching.instances} instances"
 
 
 def _group(_facts: Facts, values: Mapping[str, Any]) -> Found:
@@ -307,6 +337,9 @@ DERIVED: Mapping[str, Callable[[Facts, Mapping[str, Any]], Found]] = {
     "price": _price,
     "bucket": _bucket,
     "storage": _storage,
+    "port": _port,
+    "cluster": _cluster,
+    "queue_rows": _queue_rows,
     "group": _group,
     "objective_ms": _objective_ms,
 }

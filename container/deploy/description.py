@@ -126,7 +126,7 @@ class Description:
     )
     storage: str | None = _setting(
         None,
-        "where pods read the model: pvc://CLAIM/FOLDER, oci://IMAGE, s3://BUCKET/KEY",
+        "where pods read the model: pvc://CLAIM/FOLDER, oci://IMAGE, s3://BUCKET/KEY; with Ray a path of the nodes",
         "the artifact",
         metavar="URI",
     )
@@ -145,7 +145,24 @@ class Description:
     state: str = _setting(
         "~/.local/state/slipway", "folder of the local engine", "default: the user's state folder", metavar="DIR"
     )
-    port: int = _setting(8081, "port of the local engine's runtime API", "default: as container.local", metavar="N")
+    port: int = _setting(
+        8081, "port of the local engine's runtime API, or of Ray's proxies", "default: as container.local", metavar="N"
+    )
+    host: str = _setting(
+        "127.0.0.1",
+        "address that Ray's proxies listen on; 0.0.0.0: every address of a node",
+        "default: only programs on the node itself are answered",
+    )
+    cluster: str | None = _setting(
+        None, "address of Ray's dashboard", "RAY_DASHBOARD_ADDRESS, or Ray's own default", metavar="URL"
+    )
+    queue_rows: float | None = _setting(
+        None,
+        "auto scaling with Ray: waiting rows of a replica that ask for more",
+        "the manifest's instances and largest batch",
+        metavar="N",
+        part_of="max_instances",
+    )
 
     sources: Mapping[str, str] = field(default_factory=dict)
 

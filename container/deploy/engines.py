@@ -23,10 +23,6 @@ def _sagemaker() -> Mapping[str, Command]:
 
 
 def _kubernetes() -> Mapping[str, Command]:
-    try:
-        import yaml  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DeployError("the engine kubernetes needs PyYAML: install the extra deploy") from error
     from .kubernetes.engine import COMMANDS
 
     return COMMANDS
@@ -38,10 +34,17 @@ def _local() -> Mapping[str, Command]:
     return COMMANDS
 
 
+def _ray() -> Mapping[str, Command]:
+    from .ray.engine import COMMANDS
+
+    return COMMANDS
+
+
 ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
     "sagemaker": _sagemaker,
     "kubernetes": _kubernetes,
     "local": _local,
+    "ray": _ray,
 }
 
 

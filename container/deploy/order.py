@@ -29,7 +29,8 @@ class Clock:
 class Order:
     """``facts``: the model and the plan that defaults came from. Options that a command does not take keep defaults.
 
-    ``timeout_s``: longest wait for a final state. ``poll_s``: pause between two looks.
+    ``purpose``: the command that ``plan`` is the plan of. ``timeout_s``: longest wait for a final state. ``poll_s``:
+    pause between two looks.
     """
 
     command: str
@@ -42,6 +43,7 @@ class Order:
     content_type: str = "application/json"
     target_model: str | None = None
     lines: int = 50
+    purpose: str = "up"
     version: int | None = None
     reject: bool = False
     reason: str = ""
@@ -53,3 +55,8 @@ class Order:
     say: Callable[[str], None] = say
     observe: Callable[[Any], None] = lambda _: None
     """Gets every call before it is sent."""
+
+    @property
+    def effect(self) -> str:
+        """The command that is carried out, or that ``plan`` is the plan of."""
+        return self.purpose if self.command == "plan" else self.command

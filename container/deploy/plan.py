@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from .calls import Call
-from .description import Description
+from .description import SETTINGS, Description
 
 
 class Action(Enum):
@@ -43,11 +43,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``unknown``: why the existing state could not be read; "" where it was read."""
+    """``unknown``: why the existing state could not be read; "" where it was read. ``used``: the settings that the
+    engine reads, where it reads few. ``assumed``: what the plan takes for the state that is unknown.
+    """
 
     description: Description
     steps: tuple[Step, ...]
     unknown: str = ""
+    used: Collection[str] = tuple(SETTINGS)
+    assumed: str = "the plan is for the case that nothing exists"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that have a value and matter."""
+        return {name: value for name, value in self.description.shown().items() if name in self.used}
 
     @property
     def calls(self) -> list[Call]:
@@ -60,7 +68,7 @@ class Plan:
             "existing": f"unknown: {self.unknown}" if self.unknown else "known",
             "settings": {
                 name: {"value": value, "source": self.description.source(name)}
-                for name, value in self.description.shown().items()
+                for name, value in self.settings().items()
             },
             "changes": [step.to_json() for step in self.steps],
             "calls": [call.to_json() for call in self.calls],
@@ -75,12 +83,12 @@ class Plan:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.description.name} on {self.description.engine}"
-        for name, value in self.description.shown().items():
+        for name, value in self.settings().items():
             yield f"  {name:<24} {_short(value):<44} {self.description.source(name)}"
         yield ""
         if self.unknown:
             yield f"existing state unknown: {self.unknown}"
-            yield "the plan is that for an account in which nothing exists"
+            yield self.assumed
         for step in self.steps:
             yield f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else "")
         yield ""

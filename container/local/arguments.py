@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from .association import ALL, DataProcessing
 from .attributes import ENDPOINT_NAME
 from .container import Resources
 from .hosting import HostingPlan, InvalidPlan
-from .limits import SERVERLESS_BYTES, SERVERLESS_IMAGE_BYTES, TRANSFORM_TYPE_CHARACTERS, PlatformLimits
+from .limits import SERVERLESS_IMAGE_BYTES, SERVERLESS_MEMORY_MIB, TRANSFORM_TYPE_CHARACTERS, PlatformLimits
 from .records import SPLIT
 from .transform import STRATEGIES, TransformJob
 
-SERVERLESS_STARTUP_S = 180.0
 SERVERLESS_CONCURRENCY = 5
 EXAMPLE_IMAGE = "slipway:latest"
 
@@ -46,16 +44,11 @@ def plan(options: argparse.Namespace) -> HostingPlan:
         raise InvalidPlan("--memory and --cpus need --image: a process without docker has no limits")
     if (options.model is None) == (folder is None):
         raise InvalidPlan("give a model folder or model.tar.gz, or --multi-model FOLDER")
-    if serverless is not None and (folder is not None or serverless not in range(1_024, 6_145, 1_024)):
+    if serverless is not None and (folder is not None or serverless not in SERVERLESS_MEMORY_MIB):
         raise InvalidPlan("--serverless takes 1024 to 6144 MB in steps of 1024, and no --multi-model")
     limits = PlatformLimits(startup_s=options.container_startup_health_check_timeout_in_seconds)
     if serverless is not None:
-        limits = replace(
-            limits,
-            startup_s=min(limits.startup_s, SERVERLESS_STARTUP_S),
-            payload_bytes=SERVERLESS_BYTES,
-            concurrent=options.max_concurrency,
-        )
+        limits = limits.serverless(options.max_concurrency)
     return HostingPlan(
         model=options.model,
         image=options.image,

@@ -60,7 +60,8 @@ class AsyncInvocations:
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        """Runs the next request. An update replaces it; the queue stays."""
         self._store = store
         self._config = config
         self._log = log
@@ -109,7 +110,7 @@ class AsyncInvocations:
             body = job.body or self._store.read(job.location)
             if len(body) > ASYNC_BYTES:
                 raise invalid(f"{job.location} has {len(body)} bytes; {ASYNC_BYTES} are allowed")
-            response = self._endpoint.invoke(job.headers, body, ASYNC, job.timeout_s)
+            response = self.endpoint.invoke(job.headers, body, ASYNC, job.timeout_s)
         except ApiError as error:
             document = {"errorCode": error.kind, **error.document(), "inferenceId": job.accepted.inference_id}
             self._store.write(job.accepted.failure, json.dumps(document).encode())

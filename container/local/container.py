@@ -18,10 +18,10 @@ from typing import IO
 
 from server import fatal
 
+from ..children import ROOT, ending_with_us
 from ..docker import DockerFailed, docker
 from . import limits
 
-ROOT = Path(__file__).resolve().parents[2]
 LAST_LINES = 100
 OUTPUT_END_S = 5.0
 """Seconds to wait for the last output after a process has ended."""
@@ -124,13 +124,14 @@ def start_process(
 ) -> Container:
     """The server of this checkout, or ``command``, as a process on a free port of 127.0.0.1.
 
-    The process gets ``environ`` and PATH, HOME, LANG and TMPDIR of this one, nothing else.
+    The process gets ``environ`` and PATH, HOME, LANG and TMPDIR of this one, nothing else. It ends with the thread
+    that calls this.
     """
     port = free_port()
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     given = {**kept, "PYTHONUNBUFFERED": "1", **environ, "SAGEMAKER_BIND_TO_PORT": str(port)}
     process = subprocess.Popen(
-        list(command or (sys.executable, str(ROOT / "serve.py"), "serve")),
+        ending_with_us(command or (sys.executable, str(ROOT / "serve.py"), "serve")),
         cwd=ROOT,
         env=given,
         stdin=subprocess.DEVNULL,
@@ -159,13 +160,16 @@ def start_container(
     mounts: Sequence[Mount] = (),
     resources: Resources = Resources(),
     *,
+    label: str = "",
     echo: IO[str] | None = None,
 ) -> Container:
     """``docker run IMAGE serve`` with the platform's mounts and variables, on a free port of 127.0.0.1.
 
-    Raises DidNotStart when docker refuses.
+    ``label``: NAME=VALUE, by which :func:`labelled` finds it after this process was killed. Raises DidNotStart when
+    docker refuses.
     """
-    identity = _docker("create", *create_arguments(image, environ, mounts, resources), "serve")
+    marks = ("--label", label) if label else ()
+    identity = _docker("create", *marks, *create_arguments(image, environ, mounts, resources), "serve")
 
     def send(number: int) -> None:
         with contextlib.suppress(DockerFailed):  # it has just ended
@@ -176,7 +180,7 @@ def start_container(
             docker("rm", "--force", "--volumes", identity)
 
     process = subprocess.Popen(
-        ["docker", "start", "--attach", identity],
+        ending_with_us(["docker", "start", "--attach", identity]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -189,6 +193,19 @@ def start_container(
         container.close()
         raise
     return container
+
+
+def labelled(label: str) -> list[str]:
+    """The containers with a label, running or not. Raises DockerFailed."""
+    return docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
+
+
+def remove_labelled(label: str) -> list[str]:
+    """Kill and remove the containers with a label, and return them. Raises DockerFailed."""
+    found = labelled(label)
+    for identity in found:
+        docker("rm", "--force", "--volumes", identity)
+    return found
 
 
 def create_arguments(

@@ -17,7 +17,8 @@ from .model import prepare
 
 HOST = "127.0.0.1"
 MODEL, MODELS = "/opt/ml/model", "/opt/ml/models"
-IMAGE_ENVIRONMENT = {"SLIPWAY_HOST": HOST, "SLIPWAY_ADMIN": "off", "SLIPWAY_DRAIN_GRACE_S": "5"}
+ADMIN = "SLIPWAY_ADMIN"
+IMAGE_ENVIRONMENT = {"SLIPWAY_HOST": HOST, ADMIN: "off", "SLIPWAY_DRAIN_GRACE_S": "5"}
 """Variables that the image sets, for a process without an image."""
 
 
@@ -43,6 +44,10 @@ class HostingPlan:
     resources: Resources = field(default_factory=Resources)
     limits: PlatformLimits = field(default_factory=PlatformLimits)
     command: Sequence[str] | None = None
+    admin: bool = False
+    """Whether the server of this checkout opens the routes that change models to this machine."""
+    label: str = ""
+    """NAME=VALUE, a label of the container."""
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
@@ -132,7 +137,8 @@ class Hosting:
     def _as_process(self) -> Container:
         model = self._model()
         where = {"SLIPWAY_MODEL": str(model)} if model is not None else {}
-        environ = {**IMAGE_ENVIRONMENT, **where, **self._injected(), **self.plan.environ}
+        as_image = {name: value for name, value in IMAGE_ENVIRONMENT.items() if name != ADMIN or not self.plan.admin}
+        environ = {**as_image, **where, **self._injected(), **self.plan.environ}
         return start_process(environ, command=self.plan.command, echo=self._echo)
 
     def _from_image(self) -> Container:
@@ -144,4 +150,6 @@ class Hosting:
         if self.plan.multi_model:
             mounts = [Mount(self.models_host_path, MODELS)]
         environ = {**self._injected(), **self.plan.environ}
-        return start_container(self.plan.image, environ, mounts, self.plan.resources, echo=self._echo)
+        return start_container(
+            self.plan.image, environ, mounts, self.plan.resources, label=self.plan.label, echo=self._echo
+        )

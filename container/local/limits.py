@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1_048_576
 """The platform's MB."""
@@ -10,6 +10,8 @@ MIB = 1_048_576
 REAL_TIME_BYTES = 25 * MIB
 SERVERLESS_BYTES = 4 * MIB
 SERVERLESS_IMAGE_BYTES = 10_000_000_000
+SERVERLESS_MEMORY_MIB = range(1_024, 6_145, 1_024)
+SERVERLESS_STARTUP_S = 180.0
 ASYNC_BYTES = 1_024 * MIB
 INLINE_BYTES = 128_000
 """Of an asynchronous request whose input is its body."""
@@ -43,3 +45,8 @@ class PlatformLimits:
     payload_bytes: int = REAL_TIME_BYTES
     concurrent: int | None = None
     """Concurrent requests: ``MaxConcurrency`` of a serverless endpoint. None: no limit."""
+
+    def serverless(self, concurrent: int) -> PlatformLimits:
+        """The limits of a serverless endpoint with so many concurrent requests."""
+        startup_s = min(self.startup_s, SERVERLESS_STARTUP_S)
+        return replace(self, startup_s=startup_s, payload_bytes=SERVERLESS_BYTES, concurrent=concurrent)

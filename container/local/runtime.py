@@ -39,7 +39,7 @@ class Runtime:
     def __init__(self, endpoint: Endpoint, asynchronous: AsyncInvocations | None = None) -> None:
         self.endpoint = endpoint
         """Serves the next request. An update replaces it; requests under way stay with the one before."""
-        self._asynchronous = asynchronous
+        self.asynchronous = asynchronous
 
     def app(self) -> Starlette:
         calls = {
@@ -74,11 +74,11 @@ class Runtime:
 
     async def _accept(self, request: Request) -> Response:
         self.endpoint.require(request.path_params["name"])
-        if self._asynchronous is None:
-            raise invalid(f"Endpoint {self.endpoint.name} has no AsyncInferenceConfig; start it with --async-folder")
+        if self.asynchronous is None:
+            raise invalid(f"Endpoint {self.endpoint.name} has no AsyncInferenceConfig")
         # One byte above the limit shows that the body is too large.
         body = await _read(request, INLINE_BYTES + 1)
-        accepted = await run_in_threadpool(self._asynchronous.accept, request.headers.items(), body)
+        accepted = await run_in_threadpool(self.asynchronous.accept, request.headers.items(), body)
         locations = {PREFIX + "OutputLocation": accepted.output, PREFIX + "FailureLocation": accepted.failure}
         return JSONResponse({"InferenceId": accepted.inference_id}, 202, locations)
 

@@ -20,6 +20,7 @@ from .model import InvalidModel, unpack
 JSON = {"content-type": "application/json"}
 CONCURRENT_LOADS = 4
 INSUFFICIENT_STORAGE = 507
+ARCHIVE = ".tar.gz"
 
 
 class TargetModels:
@@ -101,6 +102,8 @@ class TargetModels:
 
     def _source(self, target: str) -> Path:
         found = (self._folder / target.lstrip("/")).resolve()
+        if not found.exists() and found.name.endswith(ARCHIVE):
+            found = found.with_name(found.name.removesuffix(ARCHIVE))  # a folder stands for its archive
         if not found.is_relative_to(self._folder) or not found.exists() or found == self._folder:
             raise invalid(f"TargetModel {target}: no such model in {self._folder}")
         return found

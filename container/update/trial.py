@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .children import ROOT, start
+from ..children import ROOT
+from .children import start
 from .errors import StepFailed, UpdateError
 
 START_S, ANSWER_S = 600.0, 120.0

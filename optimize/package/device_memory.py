@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from server.backends import loader
+from server.backends import BackendOptions, loader
 from server.system import gpu
 from server.target import BucketBytes, ClosedShapes
-
-from ..passes import running
 
 Used = Callable[[], int]
 """Bytes of the GPU's memory that are used now."""
 
 
-def buckets(path: Path, shapes: ClosedShapes, weight_bytes: int, uuid: str) -> tuple[BucketBytes, ...]:
-    """The device memory of every number of rows at the largest length; the GPU is that with ``uuid``.
+def buckets(path: Path, backend: str, options: BackendOptions, weight_bytes: int, uuid: str) -> tuple[BucketBytes, ...]:
+    """The device memory of every number of rows at the largest length, of the shapes in ``options``; the GPU is that
+    with ``uuid``.
 
     For a child process: the first session creates what all of the process share, and is not counted.
     """
-    return measure(lambda rows, length: _open(path, rows, length), shapes, weight_bytes, lambda: _used(uuid))
+    if options.shapes is None:
+        raise ValueError(f"{path.name} runs in open shapes")
+
+    def opened(rows: int, length: int) -> Callable[[], None]:
+        shapes = ClosedShapes((rows,), (length,) if length else ())
+        return loader(backend)(path, replace(options, shapes=shapes)).close
+
+    return measure(opened, options.shapes, weight_bytes, lambda: _used(uuid))
 
 
 def measure(
@@ -37,12 +44,6 @@ def measure(
         close()
         found.append(BucketBytes(rows, length, max(0, taken - weight_bytes)))
     return tuple(found)
-
-
-def _open(path: Path, rows: int, length: int) -> Callable[[], None]:
-    how = running.of(path)
-    shapes = ClosedShapes((rows,), (length,) if length else ())
-    return loader(how.backend)(path, how.opening(1, shapes=shapes)).close
 
 
 def _used(uuid: str) -> int:

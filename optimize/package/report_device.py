@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from server.artifact import Manifest
@@ -23,11 +24,24 @@ def section(manifest: Manifest) -> list[str]:
 
 def _device(manifest: Manifest) -> str:
     device = manifest.device
-    gpu = manifest.provenance.get("hardware", {}).get("gpu") or {}
+    rebuilds = manifest.provenance.get("rebuilds", [])
+    gpu = (rebuilds[-1] if rebuilds else manifest.provenance.get("hardware", {})).get("gpu") or {}
     bound = f"bound to SM {device.sm / 10:.1f}" if device.sm else f"SM {device.least_sm / 10:.1f} or later"
     versions = "".join(f", {name} {version}" for name, version in device.versions.items())
     text = f"{gpu.get('name', 'unknown GPU')}, driver {gpu.get('driver', 'unknown')}; {bound}{versions}"
-    return f"<p>{escape(text)}, driver {device.least_driver} or later.</p>"
+    return f"<p>{escape(text)}, driver {device.least_driver} or later.</p>{_rebuilds(rebuilds)}"
+
+
+def _rebuilds(rebuilds: Sequence[Row]) -> str:
+    """What was rebuilt after the search, whose figures above were not measured again."""
+    if not rebuilds:
+        return ""
+    items = "".join(
+        f"<li>{escape(one['rebuilt'])}: {'with other weights' if one['weights_replaced'] else 'the same weights'}, on "
+        f"{escape(one['gpu']['name'] if one['gpu'] else 'an unknown GPU')}</li>"
+        for one in rebuilds
+    )
+    return f"<p>Built again after the search, which measured the candidates above:</p><ul>{items}</ul>"
 
 
 def _formats(evidence: Row) -> str:

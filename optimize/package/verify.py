@@ -101,34 +101,37 @@ def verify(path: Path, stopwatch: Stopwatch = median_us) -> Verified:
     found = artifact.read(path)
     artifact.verify(found)
     inputs, expected = samples(found.root)
-    threads = found.manifest.batching.threads if found.manifest.batching else 1
     manifest = found.manifest
-    options = BackendOptions(
-        threads,
-        optimized=manifest.optimized,
-        target=manifest.device,
-        shapes=manifest.shapes,
-        padding=manifest.padding,
-        spec=manifest.spec,
-    )
-    session = loader(found.manifest.backend)(found.model_path, options)
+    session = loader(manifest.backend)(found.model_path, opening(manifest))
     try:
         most = max(manifest.shapes.rows) if manifest.shapes else 0
         answers = evaluate.run_in_parts(session, [inputs[spec.name] for spec in session.spec.inputs], most)
         difference = largest_difference(answers, [expected[spec.name] for spec in session.spec.outputs])
-        speeds = _speeds(found.manifest, session, inputs, stopwatch)
+        speeds = _speeds(manifest, session, inputs, stopwatch)
     except KeyError as error:
         raise BrokenArtifact(f"{artifact.SAMPLES} has nothing for {error.args[0]!r}") from error
     finally:
         session.close()
     numbers = [array for array in expected.values() if array.dtype.kind != "O"]
     scale = max([1.0, *(float(np.max(np.abs(array), initial=0.0)) for array in numbers)])
-    recorded = float(found.manifest.evidence.get("samples", {}).get("max_abs_difference", 0.0))
+    recorded = float(manifest.evidence.get("samples", {}).get("max_abs_difference", 0.0))
     allowed = SLACK * recorded + FLOAT_NOISE * scale
     if not difference <= allowed:
         raise BrokenArtifact(f"the samples differ from the reference by {difference:.3g}, more than {allowed:.3g}")
     rows = max(len(array) for array in inputs.values() if array.ndim)
-    return Verified(difference, allowed, rows, (*_warnings(found.manifest), *_slower(speeds)), speeds)
+    return Verified(difference, allowed, rows, (*_warnings(manifest), *_slower(speeds)), speeds)
+
+
+def opening(manifest: Manifest) -> BackendOptions:
+    """How the backend opens the model of an artifact, as its manifest says."""
+    return BackendOptions(
+        manifest.batching.threads if manifest.batching else 1,
+        optimized=manifest.optimized,
+        target=manifest.device,
+        shapes=manifest.shapes,
+        padding=manifest.padding,
+        spec=manifest.spec,
+    )
 
 
 def _speeds(manifest: Manifest, session: Session, inputs: dict[str, Any], stopwatch: Stopwatch) -> tuple[Speed, ...]:
@@ -178,8 +181,11 @@ def _warnings(manifest: Manifest) -> tuple[str, ...]:
     measured_on = manifest.provenance.get("hardware", {})
     here = hardware.detect().to_json()
     changed = [key for key in ("cpu", "flags", "cores") if key in measured_on and measured_on[key] != here[key]]
-    return tuple(
+    warnings = [
         f"{key} is {here[key]!r} here and was {measured_on[key]!r} where this was measured: optimize again for figures "
         "that hold here"
         for key in changed
-    )
+    ]
+    if any(one["weights_replaced"] for one in manifest.provenance.get("rebuilds", ())):
+        warnings.append("rebuild has replaced the weights: the accuracies are those of the weights before")
+    return tuple(warnings)

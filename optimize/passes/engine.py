@@ -113,17 +113,6 @@ def layers_of(trt: Any, plan: bytes) -> list[dict[str, Any]]:
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in described.get("Layers", [])]
 
 
-def memory_bytes(trt: Any, plan: bytes) -> list[int]:
-    """Device memory that an execution needs meanwhile, of every profile in order. Needs the GPU."""
-    engine = _deserialized(trt, plan)
-    return [engine.get_device_memory_size_for_profile_v2(at) for at in range(engine.num_optimization_profiles)]
-
-
-def refittable(trt: Any, plan: bytes) -> bool:
-    """Whether other weights can be put into the engine. Needs the GPU."""
-    return bool(_deserialized(trt, plan).refittable)
-
-
 def refit(trt: Any, plan: bytes, graph: Path) -> bytes:
     """The engine with the weights of ``graph``, which must be the graph that it was built from. Needs the GPU.
 

@@ -42,7 +42,8 @@ def apply(job: PassJob) -> PassRecord:
     built, layers = make(trt, job.workdir, rows, running.closed_lengths(length), config)
     shutil.copyfile(job.workdir / TIMING_CACHE, shared)
     plan = job.workdir / PLAN
-    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, {module: trt.__version__}))
+    versions = {module: str(trt.__version__)}
+    running.mark(plan, Running(kind, kind, {}, rows, axes, length, sm, versions, refittable=config.refittable))
     applied = {
         "engine": f"{trt.__name__} {trt.__version__}",
         "sm": sm,

@@ -30,7 +30,8 @@ class Running:
     ``rows``: the closed numbers of rows, ascending. ``axes``: the free axis of each input that has one, besides the
     batch, and ``length`` its size in the data; 0 where there is none. ``sm`` and ``versions``: the one compute
     capability, and the libraries in exact versions, that an engine is bound to; 0 and empty for other files.
-    ``spec``: inputs and outputs, for a file that does not name them.
+    ``spec``: inputs and outputs, for a file that does not name them. ``refittable``: an engine that takes other
+    weights.
     """
 
     backend: str
@@ -42,10 +43,13 @@ class Running:
     sm: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     spec: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    refittable: bool = False
 
     @property
     def target(self) -> DeviceTarget:
-        return DeviceTarget(self.device, sm=self.sm, versions=self.versions, options=self.options)
+        return DeviceTarget(
+            self.device, sm=self.sm, versions=self.versions, options=self.options, refittable=self.refittable
+        )
 
     def opening(self, threads: int, *, optimized: bool = False, shapes: ClosedShapes | None = None) -> BackendOptions:
         """The options that open a file as it is measured: in the length of the data, or in other ``shapes``."""

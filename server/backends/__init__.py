@@ -112,9 +112,15 @@ BACKENDS: dict[str, str] = {
 }
 
 
+ONNX = ("onnxruntime", "onnxruntime_cuda")
+"""The backends of ONNX files, on the CPU and on GPUs."""
+
+
 def backend_for(name: str, device: str) -> str:
-    """The backend that runs the files of backend ``name`` on this kind of device: ONNX files run on GPUs too."""
-    return "onnxruntime_cuda" if name == "onnxruntime" and device != CPU else name
+    """The backend that runs the files of backend ``name`` on this kind of device: ONNX files run on all."""
+    if name not in ONNX:
+        return name
+    return "onnxruntime" if device == CPU else "onnxruntime_cuda"
 
 
 def loader(name: str) -> Loader:

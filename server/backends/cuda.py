@@ -185,6 +185,17 @@ def visible_devices(libraries: Iterable[str] = LIBRARIES) -> int:
     return 0 if code else count.value
 
 
+def lost(ordinal: int, libraries: Iterable[str] = LIBRARIES) -> bool:
+    """Whether this process can never use the GPU again, whatever broke it. False without the CUDA runtime."""
+    try:
+        CudaDevice(ordinal, libraries).finish(0)
+    except CudaError as error:
+        return error.code in STICKY
+    except BadSetting as error:
+        return isinstance(error.__cause__, CudaError) and error.__cause__.code in STICKY
+    return False
+
+
 def runtime_major(libraries: Iterable[str] = LIBRARIES) -> int:
     """Major version of the CUDA runtime that is installed; 0 for none."""
     try:

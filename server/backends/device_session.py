@@ -156,9 +156,9 @@ class DeviceSession:
         return self.spec.batchable and all(one.dtype is not BF16 for one in self.spec.inputs)
 
     @property
-    def devices(self) -> list[Device]:
-        """The devices of the session, one for each program."""
-        return [one.device for one in self._programs]
+    def closed_rows(self) -> tuple[int, ...]:
+        """The only numbers of rows that run; empty where any number does, and for a model without a batch axis."""
+        return self.shapes.rows if self.pads_rows and self.spec.batchable else ()
 
     def counters(self) -> DeviceCounters:
         """The counters of all lanes together."""

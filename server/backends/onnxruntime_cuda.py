@@ -10,14 +10,15 @@ from typing import Any
 
 import onnxruntime as ort
 
-from ..errors import BadSetting, BrokenArtifact, ModelFailed
+from ..errors import BadSetting, BrokenArtifact
 from ..tensors import BF16, Array, ModelSpec
 from . import BackendOptions, Session, tensorrt_provider
 from .cuda import CudaDevice
-from .device_session import DeviceSession, faults_of, open_axes
+from .device_session import DeviceSession, open_axes
 from .lanes import DeviceTensor, Launch, Shape
 from .onnx_file import shape_nodes
 from .onnxruntime import BFLOAT16, opened, run_bfloat16, session_options, spec_of
+from .open_shapes import OpenShapes
 from .options import Options
 
 log = logging.getLogger("slipway.device")
@@ -53,6 +54,7 @@ SHAPE_OPERATORS = frozenset(
     )
 )
 """Operators that compute shapes. A node that the runtime made itself counts as one only if its operator is here."""
+
 
 HEADROOM = 0.9
 """The share of free device memory that a model may take unless told."""
@@ -123,31 +125,6 @@ class OrtProgram:
         return binding
 
 
-class OpenShapes:
-    """A session for any shape: the runtime allocates and copies, and every new shape is searched and planned anew."""
-
-    def __init__(self, program: OrtProgram) -> None:
-        self.spec = program.spec
-        self.seen: set[tuple[Shape, ...]] = set()
-        """The shapes that have run."""
-        self._program: OrtProgram | None = program
-
-    def run(self, batch: Sequence[Array]) -> list[Array]:
-        program = self._program
-        if program is None:
-            raise ModelFailed("this model has been unloaded")
-        with faults_of(program.device):
-            program.device.use()
-            outputs = program.compute(batch)
-        self.seen.add(tuple(array.shape for array in batch))
-        return outputs
-
-    def close(self) -> None:
-        if self._program is not None:
-            self._program.close()
-            self._program = None
-
-
 def load(path: Path, options: BackendOptions) -> Session:
     """Open an ONNX file on the GPUs of the options.
 
@@ -165,11 +142,11 @@ def load(path: Path, options: BackendOptions) -> Session:
     try:
         programs.extend(OrtProgram(path, options, CudaDevice(ordinal)) for ordinal in options.ordinals)
         if options.shapes is None:
-            return OpenShapes(programs[0])
+            return OpenShapes(programs)
         reason = open_axes(programs[0].spec, options.padding)
         if reason:
             log.warning("the shapes of the model are open reason=%r; every new one is slow the first time", reason)
-            return OpenShapes(programs[0])
+            return OpenShapes(programs)
         graphs = options.device == "cuda" and tuning(options).graphs
         return DeviceSession(programs, options.shapes, options.padding, lanes=options.lanes, graphs=graphs)
     except BaseException:

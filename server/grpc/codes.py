@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import grpc
+from enum import IntEnum
 
-from ..request import Headers
 
-CODES: dict[int, grpc.StatusCode] = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    406: grpc.StatusCode.INVALID_ARGUMENT,
-    409: grpc.StatusCode.ALREADY_EXISTS,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    415: grpc.StatusCode.INVALID_ARGUMENT,
-    422: grpc.StatusCode.INVALID_ARGUMENT,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    499: grpc.StatusCode.CANCELLED,
-    500: grpc.StatusCode.INTERNAL,
-    501: grpc.StatusCode.UNIMPLEMENTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
-    507: grpc.StatusCode.RESOURCE_EXHAUSTED,
+class Code(IntEnum):
+    """The codes that this server sends."""
+
+    OK = 0
+    CANCELLED = 1
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+CODES: dict[int, Code] = {
+    400: Code.INVALID_ARGUMENT,
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    406: Code.INVALID_ARGUMENT,
+    408: Code.UNAVAILABLE,
+    409: Code.ALREADY_EXISTS,
+    413: Code.RESOURCE_EXHAUSTED,
+    415: Code.UNIMPLEMENTED,
+    422: Code.INVALID_ARGUMENT,
+    429: Code.RESOURCE_EXHAUSTED,
+    431: Code.RESOURCE_EXHAUSTED,
+    499: Code.CANCELLED,
+    500: Code.INTERNAL,
+    501: Code.UNIMPLEMENTED,
+    503: Code.UNAVAILABLE,
+    504: Code.DEADLINE_EXCEEDED,
+    507: Code.RESOURCE_EXHAUSTED,
 }
 """By the statuses of ``protocols.failure``, which alone knows the classes of errors. All others are INTERNAL."""
 
 
-def code_of(status: int) -> grpc.StatusCode:
+def code_of(status: int) -> Code:
     """The code of gRPC for a status of HTTP."""
-    return CODES.get(status, grpc.StatusCode.INTERNAL)
-
-
-def trailing(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """Response headers, such as Retry-After and Server-Timing, as trailing metadata."""
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return CODES.get(status, Code.INTERNAL)

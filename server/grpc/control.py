@@ -5,25 +5,25 @@ So both protocols say the same, and a call obeys the guard of its route.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter_ns
 from typing import Any
 
-import grpc
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from ..protocols import Route
-from ..protocols.offload import LARGE_BYTES
+from ..protocols.offload import LARGE_BYTES, on_thread
 from ..protocols.open_inference.repository import ROOT as REPOSITORY
 from ..protocols.open_inference.routes import ROOT, STATISTICS, VERSIONED
+from ..protocols.responder import NO_HEADERS, Source
+from ..request import Headers
 from . import inference_pb2 as messages
-from .call import OK, Reply, head_of, refuse
+from .call import OK, Call
+from .codes import Code
 
 UNSERVED = "this server does not let clients list or change its models; start it with --admin"
 
@@ -48,6 +48,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """The reply of a route: a status of HTTP, and a document in JSON."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One call: the message that it takes, the question that it asks, and the message that it makes of the reply.
 
@@ -66,34 +74,55 @@ class Control:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = {route.path: route for route in routes}
 
-    def handlers(self) -> dict[str, Callable[[bytes, Any], Any]]:
-        """The coroutine functions that answer the calls, by the names of their methods."""
-        return {
-            name: partial(self._handle, method, f"/inference.GRPCInferenceService/{name}".encode())
-            for name, method in METHODS.items()
-        }
+    def handlers(self) -> dict[str, Callable[[Call, bytes], None]]:
+        """What answers the calls, by the names of their methods."""
+        return {name: partial(self._handle, method) for name, method in METHODS.items()}
 
-    async def _handle(self, method: Method, path: bytes, body: bytes, context: Any) -> bytes:
-        begun_ns = perf_counter_ns()
+    def _handle(self, method: Method, call: Call, body: bytes) -> None:
         try:
             request = method.request.FromString(body)
         except DecodeError:
             name = method.request.DESCRIPTOR.name
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
+            call.fail(Code.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
+            return
         question = method.ask(request)
         route = self._routes.get(question.path)
         if route is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, UNSERVED)
-            raise AssertionError("abort has raised")
-        reply = Reply()
+            call.fail(Code.UNIMPLEMENTED, UNSERVED)
+            return
         text = b"" if question.body is None else orjson.dumps(question.body)
-        route.bind(dict(question.names))(head_of(path, context, begun_ns), text, reply)
-        await reply.sent
-        if reply.status not in method.statuses:
-            await refuse(context, reply)
-        if len(reply.body) > LARGE_BYTES:
-            return await asyncio.to_thread(_serialized, method, request, reply)
-        return _serialized(method, request, reply)
+        route.bind(dict(question.names))(call.head(), text, Answer(call, method, request))
+
+
+class Answer:
+    """The responder of a question: makes the message of the reply."""
+
+    __slots__ = ("_call", "_method", "_request")
+
+    def __init__(self, call: Call, method: Method, request: Any) -> None:
+        self._call = call
+        self._method = method
+        self._request = request
+
+    def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
+        if status not in self._method.statuses:
+            self._call.send(status, content_type, body, headers)
+            return
+        work = partial(_serialized, self._method, self._request, Reply(status, body))
+        if len(body) > LARGE_BYTES:
+            on_thread(work, self._made)
+        else:
+            self._call.respond(work())
+
+    def begin_stream(self, status: int, content_type: bytes, headers: Headers, source: Source, /) -> None:  # noqa: ARG002
+        """Responses are sent whole."""
+        return
+
+    def _made(self, end: bytes | BaseException) -> None:
+        if isinstance(end, bytes):
+            self._call.respond(end)
+        else:
+            self._call.failed(end)
 
 
 def _serialized(method: Method, request: Any, reply: Reply) -> bytes:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from collections.abc import Callable
 
-import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
 
 from ..lifecycle import Lifecycle
+from .call import Call
+from .codes import Code
+from .descriptions import HEALTH, STATUSES, message_class
 
 SERVICE = "grpc.health.v1.Health"
 
-SERVING, NOT_SERVING, SERVICE_UNKNOWN = (
-    getattr(health_pb2.HealthCheckResponse, name) for name in ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = (STATUSES.index(name) for name in STATUSES[1:])
+
+REQUEST, RESPONSE, LISTED = (
+    message_class(HEALTH, name) for name in ("HealthCheckRequest", "HealthCheckResponse", "HealthListResponse")
 )
 
 
@@ -24,66 +26,78 @@ class Health:
     def __init__(self, lifecycle: Lifecycle, services: tuple[str, ...]) -> None:
         self._lifecycle = lifecycle
         self._services = ("", *services)
-        self._ready = lifecycle.ready
-        self._changed = asyncio.Event()
-        self._stopped = False
+        self._watches: set[Watch] = set()
 
     def refresh(self) -> None:
         """Tell the watchers if the server has become ready, or unready."""
-        if self._ready != self._lifecycle.ready:
-            self._ready = self._lifecycle.ready
-            self._wake()
+        for one in tuple(self._watches):
+            one.look()
 
-    def stop(self) -> None:
-        """End all watches after a last status."""
-        self._stopped = True
-        self._wake()
-
-    async def check(self, body: bytes, context: Any) -> bytes:
+    def check(self, call: Call, body: bytes) -> None:
         """The status of one service. NOT_FOUND for an unknown one."""
-        status = self._status(await _service(body, context))
+        service = _service(call, body)
+        if service is None:
+            return
+        status = self._status(service)
         if status == SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name is served")
-        return _response(status)
+            call.fail(Code.NOT_FOUND, "no service of this name is served")
+        else:
+            call.respond(_response(status))
 
-    async def list_all(self, body: bytes, context: Any) -> bytes:  # noqa: ARG002 - the handlers' signature
+    def list_all(self, call: Call, body: bytes) -> None:  # noqa: ARG002 - the signature of methods
         """The status of all services."""
-        rows = {name: health_pb2.HealthCheckResponse(status=self._status(name)) for name in self._services}
-        serialized: bytes = health_pb2.HealthListResponse(statuses=rows).SerializeToString()
-        return serialized
+        rows = {name: RESPONSE(status=self._status(name)) for name in self._services}
+        call.respond(LISTED(statuses=rows).SerializeToString())
 
-    async def watch(self, body: bytes, context: Any) -> None:
+    def watch(self, call: Call, body: bytes) -> None:
         """The status of one service now, and at each change until the client leaves or the server stops."""
-        service = await _service(body, context)
-        last = None
-        while True:
-            changed, status = self._changed, self._status(service)
-            if status != last:
-                await context.write(_response(status))
-                last = status
-            if self._stopped:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining")
-            await changed.wait()
+        service = _service(call, body)
+        if service is not None:
+            one = Watch(call, lambda: self._status(service), self._watches)
+            call.owner = one
+            one.look()
 
-    def _status(self, service: str) -> Any:
+    def _status(self, service: str) -> int:
         if service not in self._services:
             return SERVICE_UNKNOWN
         return SERVING if self._lifecycle.ready else NOT_SERVING
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+
+class Watch:
+    """One call of Watch. It is in ``others``, with all that are open."""
+
+    def __init__(self, call: Call, status: Callable[[], int], others: set[Watch]) -> None:
+        self._call = call
+        self._status = status
+        self._others = others
+        self._last = -1
+        others.add(self)
+
+    def look(self) -> None:
+        """Send the status if it is another one than before."""
+        status = self._status()
+        if status != self._last:
+            self._last = status
+            self._call.write(_response(status))
+
+    def leave(self) -> None:
+        self.look()
+        self._call.fail(Code.UNAVAILABLE, "the server is draining")
+
+    def over(self, then: Callable[[], None]) -> None:
+        self._others.discard(self)
+        then()
 
 
-async def _service(body: bytes, context: Any) -> str:
-    """The service that a request names."""
+def _service(call: Call, body: bytes) -> str | None:
+    """The service that a request names. None if it names none: the call has failed."""
     try:
-        return str(health_pb2.HealthCheckRequest.FromString(body).service)
+        return str(REQUEST.FromString(body).service)
     except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is not a well-formed HealthCheckRequest")
-        raise AssertionError("abort has raised") from None
+        call.fail(Code.INVALID_ARGUMENT, "the message is not a well-formed HealthCheckRequest")
+        return None
 
 
-def _response(status: Any) -> bytes:
-    serialized: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+def _response(status: int) -> bytes:
+    serialized: bytes = RESPONSE(status=status).SerializeToString()
     return serialized

@@ -9,23 +9,32 @@ from ..errors import BadSetting
 
 
 class Certificates:
-    """``context`` is used for every handshake: those after :meth:`read` present the new certificate."""
+    """The contexts are used for every handshake: those after :meth:`read` present the new certificate."""
 
     def __init__(self, certificate: Path, key: Path | None = None) -> None:
         """``key``: None if the certificate's file holds it. Raises BadSetting if the files cannot be used."""
         self._certificate = certificate
         self._key = key
-        self.context = _context()
-        self.read()
+        self._contexts: list[ssl.SSLContext] = []
+        self._load(_context())
 
     @property
     def paths(self) -> list[Path]:
         return [self._certificate, *([self._key] if self._key is not None else [])]
 
+    def context(self, protocol: str) -> ssl.SSLContext:
+        """A new context for connections of this protocol (ALPN, RFC 7301)."""
+        context = _context()
+        context.set_alpn_protocols([protocol])
+        self._load(context)
+        self._contexts.append(context)
+        return context
+
     def read(self) -> None:
-        """Read both files. Raises BadSetting, and the context stays as it is, if they cannot be used together."""
+        """Read both files. Raises BadSetting, and the contexts stay as they are, if they cannot be used together."""
         self._load(_context())  # a context whose key does not fit its certificate is of no use any more
-        self._load(self.context)
+        for one in self._contexts:
+            self._load(one)
 
     def _load(self, context: ssl.SSLContext) -> None:
         try:
@@ -42,5 +51,4 @@ class Certificates:
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     return context

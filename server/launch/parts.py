@@ -39,8 +39,6 @@ def refuse_on_platform(settings: Settings) -> None:
 
 def certificates(settings: Settings) -> Certificates | None:
     """The certificate of the settings. Raises BadSetting if it cannot be used."""
-    if settings.tls_cert and settings.grpc_port >= 0:
-        raise BadSetting("--grpc-port has no TLS and would bypass --tls-cert; leave one of them out")
     if settings.tls_cert:
         return Certificates(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
     if settings.tls_key:

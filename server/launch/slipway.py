@@ -86,6 +86,8 @@ class Slipway:
         order = None if member is None else member.order
         self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)
         self._capture = capture(settings, self._models)
+        if self._capture is not None and settings.grpc_port >= 0:
+            self._models.tap = self._capture.call
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)
@@ -165,27 +167,25 @@ class Slipway:
         if settings.grpc_port < 0:
             return
         try:
-            from ..grpc.listener import Limits, Listener
+            from ..grpc.listener import Listener
         except ImportError as error:
             raise BadSetting(grpc_missing(error)) from error
-        limits = Limits(
-            max_message_bytes=int(settings.max_body_mb * 1e6) or -1,
-            max_head_bytes=self._hot.max_head_bytes,
-            max_connections=self._hot.connections.limit,
-            keep_alive_s=settings.keep_alive_s,
-            shared_port=self._member is not None,
-        )
+        context = None if self._certificates is None else self._certificates.context("h2")
         listener = Listener(
-            self._models, self._lifecycle, self._metrics, self._hot.account, self._routing.routes, limits, self._keys
+            *(self._models, self._lifecycle, self._metrics, self._hot, self._routing.routes, self._keys, context)
         )
         if self._slowdown is not None:
             for codec in listener.inference.codecs:
                 self._slowdown.codec(codec)
-        port = await listener.start(settings.host, settings.grpc_port)
+        port = await listener.start(
+            settings.host, settings.grpc_port, settings.backlog, shared=self._member is not None
+        )
         self._lifecycle.on_change = listener.refresh
         self._grpc = listener
         if self._member is None or self._member.first:
-            log.info("listening on grpc://%s:%d", f"[{settings.host}]" if ":" in settings.host else settings.host, port)
+            scheme = "grpc" if context is None else "grpcs"
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            log.info("listening on %s://%s:%d", scheme, host, port)
 
     def _stop_grpc(self) -> None:
         """Begin the end of the listener for gRPC, once."""
@@ -277,7 +277,7 @@ class Slipway:
         tls = self._certificates
         return uvicorn.Config(
             app,
-            ssl_context_factory=None if tls is None else lambda _config, _usual: tls.context,
+            ssl_context_factory=None if tls is None else lambda _config, _usual: tls.context("http/1.1"),
             http=partial(HotProtocol, self._hot),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",

@@ -13,7 +13,6 @@ from .. import fatal
 from ..errors import NotReady, SlipwayError
 from ..observe.logs import LOG_FORMAT, LogWriter
 from ..replicas.member import Member
-from ..replicas.shares import share_of
 from ..settings import sagemaker
 from ..settings.options import Settings, aliases
 from ..settings.reader import environment, unreadable_aliases
@@ -66,7 +65,7 @@ async def serve_replica(end: socket.socket, writer: LogWriter) -> int:
         order = await member.open(end)
     except NotReady:
         return FAILED
-    settings = share_of(Settings(**order.settings))
+    settings = Settings(**order.settings)
     logging.getLogger().setLevel(settings.log_level.upper())
     writer.write_as(settings.log_format, order.number)
     try:

@@ -28,7 +28,7 @@ from .load_threads import LoadThreads
 from .names import check_name, check_version, shown
 from .releases import Releases
 from .repository import Found
-from .served import ServedModel, Trace, close, close_unused
+from .served import ServedModel, Tap, Trace, close, close_unused
 from .traffic import Rules
 from .versions import State, Version, Versions
 
@@ -96,6 +96,7 @@ class Models:
         self.last_load = 0
         self.on_change: OnChange = lambda _name, _references: None
         self.trace: Trace | None = None
+        self.tap: Tap | None = None
         """Called with every request of every model that is loaded from now on."""
         self.on_device_lost: Callable[[str], None] = lambda _reason: None
         self.releases = Releases(
@@ -255,7 +256,7 @@ class Models:
         del versions.loading[found.version]
         replaced = versions.known.get(found.version)
         current = versions.current()
-        model.trace = self.trace
+        model.trace, model.tap = self.trace, self.tap
         fresh.model, fresh.state, fresh.loaded_ns = model, State.READY, perf_counter_ns()
         if replaced is not None and replaced.model is not None:
             self.releases.part(versions, replaced.model, "the version was loaded again")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..artifact import Artifact
 from ..cache import ResponseCache
@@ -29,6 +29,10 @@ Trace = Callable[[ModelMetrics, Head, "InferRequest | None", str, int, int, int]
 response was encoded (0 for an error) and sent."""
 
 
+Tap = Callable[["ServedModel", Head, bytes, Any], Any]
+"""Model, head, body and responder of a request to the responder that it gets instead."""
+
+
 class Closable(Protocol):
     """Memory that a model holds: one backend session, or the sessions of several steps."""
 
@@ -48,6 +52,7 @@ class ServedModel:
     another thread, and streams of rows that have parts to submit. A drain waits for them.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
+    ``tap``: replaces the responder of requests that data capture may take and that come by no route.
     ``trace``: called with every request that has its response, where requests are traced.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
@@ -73,6 +78,7 @@ class ServedModel:
     batching_reason: str = ""
     embedder: Embedder | None = None
     trace: Trace | None = None
+    tap: Tap | None = None
     begun: int = 0
 
     def submit(self, request: InferRequest) -> None:

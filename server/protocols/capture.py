@@ -1,4 +1,4 @@
-"""The capture of requests and responses at the handlers of inference routes."""
+"""The capture of requests and responses: at the handlers of inference routes, and of calls over gRPC."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from time import time_ns
 from urllib.parse import urlsplit
 
 from ..errors import BadSetting, SlipwayError
-from ..models import Models
+from ..models import Models, ServedModel
 from ..observe.capture.feed import Feed
 from ..request import Head, Headers, InferRequest
 from ..settings.options import Settings
 from . import NO_HEADERS, Handler, Responder, Route
 from .exchange import Exchange
 from .responder import Outlet, Source
+
+CALLS = b"/inference.GRPCInferenceService/"
+"""The paths of calls over gRPC."""
+CALL_TYPE = (b"content-type", b"application/grpc")
+"""A serialized ModelInferRequest; its response has the same media type."""
 
 
 class Capture:
@@ -45,6 +50,14 @@ class Capture:
             return pending
 
         return handle
+
+    def call(self, model: ServedModel, head: Head, body: bytes, responder: Responder) -> Responder:
+        """The responder of a call over gRPC, which no route captures. Other requests keep theirs."""
+        if not head.path.startswith(CALLS) or (self._share < 1 and self._draw() >= self._share):
+            return responder
+        tap = Tap(self.feed, model.name, [*head.headers, CALL_TYPE], body, responder)
+        tap.of(model.version)
+        return tap
 
     def route(self, route: Route) -> Route:
         """A route whose handlers are captured."""
@@ -83,6 +96,10 @@ class Tap:
         if outlet is None or not 200 <= status < 300:
             return outlet
         return TapOutlet(self, outlet, content_type, headers, self._feed.body_bytes)
+
+    def of(self, version: str) -> None:
+        """The model's version is known before there is a response."""
+        self._version, self._returned = version, True
 
     def answered_by(self, pending: InferRequest | None, models: Models) -> None:
         """The handler has returned this request: take the model's name and version from it."""

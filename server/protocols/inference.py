@@ -42,6 +42,8 @@ def infer(
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
+    if model.tap is not None:
+        responder = model.tap(model, head, body, responder)
     if model.scheduler.refusing and refused_early(model, head, body, responder):
         return None
     size_bytes = reader.expanded_bytes(body, model.spec)

@@ -19,8 +19,8 @@ Answer = Callable[[Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The first message to a replica: its number, the settings of the server with the true port, and the token of the
-    admin routes. ``first``: it listens while it loads; the others listen when they have joined."""
+    """The first message to a replica: its number, its settings with the true port, and the token of the admin routes.
+    ``first``: it listens while it loads; the others listen when they have joined."""
 
     number: int
     settings: dict[str, Any]

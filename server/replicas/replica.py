@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,14 @@ class Replica:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start the process. Raises OSError if the system cannot start one more."""
+    def start(self, environ: Mapping[str, str]) -> None:
+        """Start the process with these variables. Raises OSError if the system cannot start one more."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                     [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), str(ROOT), str(os.getpid())],
+                    env=dict(environ),
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     process_group=0,  # Ctrl-C reaches the supervisor, which tells the replicas

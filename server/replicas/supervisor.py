@@ -22,13 +22,15 @@ from ..observe.logs import LogWriter
 from ..settings import sagemaker
 from ..settings.options import Settings, aliases, flag
 from ..settings.reader import environment, unreadable_aliases
-from ..system import orphans
+from ..system import gpu, orphans
 from ..system.cores import available_cores
+from ..system.gpu_shares import VISIBLE, divide
 from ..system.listening import reserve
 from .channel import ChannelClosed
 from .member import Order
 from .merging import Family, counted, merge, of_each, still_shown
 from .replica import Replica
+from .shares import share_of
 
 log = logging.getLogger("slipway.replicas")
 
@@ -85,6 +87,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._environ = environment()
+        self._gpus = divide(settings.processes, settings.gpus, gpu.read(), self._environ.get(VISIBLE))
         self._token = secrets.token_urlsafe(24)
         self._replicas: dict[int, Replica] = {}
         self._changing = asyncio.Lock()
@@ -176,17 +180,20 @@ class Supervisor:
 
     async def _live(self, replica: Replica) -> int:
         """One life of a replica. Returns its exit code."""
-        number = replica.number
+        number, gpus = replica.number, self._gpus[replica.number]
+        shown = {VISIBLE: ",".join(gpus.names)} if gpus.names else {}
         try:
-            replica.start()
+            replica.start({**self._environ, **shown})
         except OSError as error:
             log.error("no process can be started: %s", error.strerror)
             return FAILED
         self._replicas[number] = replica
         self._announce()
         log.info("process started process=%d pid=%d", number, replica.pid)
+        if gpus.names:
+            log.info("GPUs of a process process=%d gpus=%s sharers=%d", number, ",".join(gpus.names), gpus.sharers)
         first = number == 0 and not self._up
-        order = Order(number, dataclasses.asdict(self._settings), self._token, first)
+        order = Order(number, dataclasses.asdict(share_of(self._settings, gpus)), self._token, first)
         try:
             return await replica.run(dataclasses.asdict(order))
         finally:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..backends import BackendOptions, Session, backend_for, loader
-from ..backends.independence import prove_synthetic
+from ..backends.device_session import DeviceSession
+from ..backends.independence import HALF, prove_synthetic
 from ..errors import MalformedInput
-from ..target import CPU, DeviceTarget
 from ..tensors import Array, ModelSpec, describe_shape
 
 
@@ -33,24 +33,26 @@ class OnnxModel:
     def __init__(self, session: Session, independent: bool | None = True) -> None:
         self.session = session
         self._independent = independent
+        self._most_rows = self._closed_rows(session) if isinstance(session, DeviceSession) else 0
 
     @classmethod
-    def open(cls, artifact: Artifact, threads: int, device: str = CPU, gpu: int = 0) -> OnnxModel:
-        """Load the artifact's model with this number of intra-op threads, on a kind of device; ``gpu`` is the
-        ordinal of the GPU. Scripts give any number of rows, so that only engines are held to closed shapes. Raises
+    def open(cls, artifact: Artifact, threads: int, gpu: int = 0, gpu_bytes: int = 0) -> OnnxModel:
+        """Load the artifact's model with this number of intra-op threads, on the device and in the closed shapes of its
+        manifest. ``gpu``: the ordinal of the GPU; ``gpu_bytes``: most device memory, 0 for what is free. Raises
         BrokenArtifact.
         """
         manifest = artifact.manifest
         options = BackendOptions(
             threads,
             optimized=manifest.optimized,
-            target=manifest.device if manifest.device.kind == device else DeviceTarget(device),
+            target=manifest.device,
             ordinals=(gpu,),
-            shapes=manifest.shapes if manifest.backend != "onnxruntime_cuda" else None,
+            shapes=manifest.shapes,
             padding=manifest.padding,
+            memory_bytes=gpu_bytes,
             spec=manifest.spec if manifest.spec.inputs else None,
         )
-        session = loader(backend_for(manifest.backend, device))(artifact.model_path, options)
+        session = loader(backend_for(manifest.backend, options.device))(artifact.model_path, options)
         return cls(session, independent_rows(artifact))
 
     @property
@@ -59,7 +61,7 @@ class OnnxModel:
 
     def predict(self, data: Any) -> Any:
         """Run the model once. Raises MalformedInput if the data do not fit its inputs, or the backend's error."""
-        return self._named(self.session.run(self._arrays(data)))
+        return self._named(self._run(self._arrays(data)))
 
     def predict_all(self, inputs: Sequence[Any]) -> list[Any]:
         """One prediction for each input; inputs of equal row shapes share a run if rows are independent.
@@ -68,7 +70,7 @@ class OnnxModel:
         """
         every = [self._arrays(data) for data in inputs]
         if len(every) == 1 or not self._rows_are_independent():
-            return [self._named(self.session.run(arrays)) for arrays in every]
+            return [self._named(self._run(arrays)) for arrays in every]
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for index, arrays in enumerate(every):
             groups.setdefault(tuple(array.shape[1:] for array in arrays), []).append(index)
@@ -76,16 +78,36 @@ class OnnxModel:
         for members in groups.values():
             counts = [len(every[index][0]) for index in members]
             joined = [np.concatenate(parts) for parts in zip(*(every[index] for index in members), strict=True)]
-            outputs = self.session.run(joined)
+            outputs = self._run(joined)
             if any(array.shape[:1] != (sum(counts),) for array in outputs):
                 for index in members:
-                    results[index] = self._named(self.session.run(every[index]))
+                    results[index] = self._named(self._run(every[index]))
                 continue
             start = 0
             for index, count in zip(members, counts, strict=True):
                 results[index] = self._named([array[start : start + count] for array in outputs])
                 start += count
         return results
+
+    def _closed_rows(self, session: DeviceSession) -> int:
+        """The most rows that run at once on a GPU; 0: any number, because rows that depend on each other are neither
+        added nor cut."""
+        most = max(session.closed_rows, default=0)
+        if most and self._independent is None:
+            self._independent = prove_synthetic(session.run, session.spec, most_rows=most, tolerance=HALF).independent
+        if most and not self._independent:
+            session.keep_rows()
+            return 0
+        return most
+
+    def _run(self, arrays: list[Array]) -> list[Array]:
+        """One run, or several where the GPU takes fewer rows at once."""
+        most = self._most_rows
+        if not most or len(arrays[0]) <= most:
+            return self.session.run(arrays)
+        starts = range(0, len(arrays[0]), most)
+        parts = [self.session.run([array[start : start + most] for array in arrays]) for start in starts]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def _rows_are_independent(self) -> bool:
         if self._independent is None:

@@ -38,18 +38,21 @@ class ProcessPool:
         name: str,
         most_bytes: int = 0,
         load_s: float | None = None,
+        gpus: Sequence[str] = (),
     ) -> None:
         """Start ``count`` workers that load ``order``, each with ``threads`` compute threads.
 
-        A worker that holds more than ``most_bytes`` (0: no limit) is replaced after its run. A worker that does not
-        load within ``load_s`` seconds (None: no limit) is killed. Raises BrokenArtifact with the reason if a worker
-        cannot load the script.
+        ``gpus``: for each worker the names of the GPUs that it sees, as :class:`WorkerProcess` takes them. A worker
+        that holds more than ``most_bytes`` (0: no limit) is replaced after its run. A worker that does not load within
+        ``load_s`` seconds (None: no limit) is killed. Raises BrokenArtifact with the reason if a worker cannot load the
+        script.
         """
         self._most_bytes = most_bytes
         self._load_s = load_s
         self.outgrown = 0
         self._order = order
         self._threads = threads
+        self._gpus = gpus or [""] * count
         self._name = name
         self._changed = threading.Condition()
         self._idle: list[WorkerProcess] = []  # the longest idle first
@@ -231,7 +234,7 @@ class ProcessPool:
     def _serve(self, slot: int, reported: bool) -> tuple[bool, str]:
         """One life of a worker. Returns whether it loaded the script, and the reason of its end."""
         try:
-            worker = WorkerProcess(self._threads)
+            worker = WorkerProcess(self._threads, self._gpus[slot])
         except OSError as error:
             return False, f"no process can be started: {error.strerror}"
         self._up[slot] = worker

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..artifact import Artifact, Batching, Manifest
-from ..errors import SlipwayError
+from ..artifact import Artifact, Batching, Manifest, VariableAxis
+from ..errors import DeviceLost, NotReady, SlipwayError
 from ..system import orphans
 from ..target import ClosedShapes, DeviceTarget
-from ..tensors import ModelSpec
+from ..tensors import ModelSpec, TensorSpec
 from .call import ScriptResponse, StateOwner
 from .channel import Channel, ChannelBroken, Message, decode_calls, encode_error, encode_responses
 from .chunks import Chunks
@@ -39,6 +39,9 @@ def load_message(artifact: Artifact, config: ScriptConfig) -> dict[str, Any]:
         "independent": independent_rows(artifact),
         "device": manifest.device.to_json(),
         "shapes": None if manifest.shapes is None else manifest.shapes.to_json(),
+        "padding": None if manifest.padding is None else manifest.padding.to_json(),
+        "inputs": [one.to_json() for one in manifest.spec.inputs],
+        "outputs": [one.to_json() for one in manifest.spec.outputs],
         "prepacked": manifest.optimized,
         "config": {**asdict(config), "path": str(config.path)},
         "log_level": logging.getLogger().level,
@@ -70,6 +73,8 @@ def main(descriptor: int) -> int:
             os._exit(0)  # the script forked and this is the child: it must not serve calls
         if reply is not None:
             channel.send(*reply)
+        if loop.lost:
+            return 1
 
 
 @dataclass(slots=True)
@@ -83,9 +88,11 @@ class WorkerSession:
 
 
 class WorkerLoop:
-    """Handles the server's messages: runs of calls, further chunks of the last run, ended sessions."""
+    """Handles the server's messages: runs of calls, further chunks of the last run, ended sessions. ``lost``: this
+    process has lost its GPU, and has to end after its reply."""
 
     def __init__(self, script: LoadedScript) -> None:
+        self.lost = False
         self._script = script
         self._responses: Sequence[ScriptResponse] = ()
         self._sessions: dict[str, WorkerSession] = {}
@@ -118,6 +125,12 @@ class WorkerLoop:
         try:
             self._responses = self._script.run(calls)
             return encode_responses(self._responses)
+        except DeviceLost as error:
+            log.critical("the GPU is lost; this process ends calls=%d", len(calls), exc_info=error)
+            self.lost = True
+            return {
+                "raised": encode_error(NotReady("the script's process lost its GPU and is started anew; retry"))
+            }, []
         except BaseException as error:
             log.error("a run failed calls=%d", len(calls), exc_info=error)
             return {"raised": encode_error(error)}, []
@@ -131,8 +144,9 @@ def _read(order: dict[str, Any]) -> tuple[Artifact, ScriptConfig]:
         "1",
         order["backend"],
         order["model"],
-        ModelSpec((), ()),
+        ModelSpec(*(tuple(map(TensorSpec.from_json, order[name])) for name in ("inputs", "outputs"))),
         batching=batching,
+        padding=None if order["padding"] is None else VariableAxis.from_json(order["padding"]),
         device=DeviceTarget.from_json(order["device"]),
         shapes=None if order["shapes"] is None else ClosedShapes.from_json(order["shapes"]),
         provenance={"prepacked": order["prepacked"]},

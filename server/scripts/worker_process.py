@@ -21,11 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = """
 import os, sys
 os.environ.setdefault("OMP_NUM_THREADS", sys.argv[3])
+if sys.argv[4]:
+    os.environ["CUDA_VISIBLE_DEVICES"] = sys.argv[4]
 sys.path.insert(0, sys.argv[2])
 from server.scripts.worker_main import main
 sys.exit(main(int(sys.argv[1])))
 """
-"""The child's program. Numeric libraries read their number of threads from the environment, once, when imported."""
+"""The child's program. Numeric libraries read their number of threads from the environment, once, when imported, and
+CUDA the GPUs that it shows."""
 
 END_S = 2.0
 """Time that a worker has to end by itself."""
@@ -34,11 +37,12 @@ END_S = 2.0
 class WorkerProcess:
     """One process and the server's end of its channel."""
 
-    def __init__(self, threads: int) -> None:
-        """Start the process. Raises OSError if the system cannot start one more."""
+    def __init__(self, threads: int, gpus: str = "") -> None:
+        """Start the process. ``gpus``: names of the GPUs that it sees, with commas between; empty: all that are
+        visible. Raises OSError if the system cannot start one more."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), str(ROOT), str(threads)]
+            command = [sys.executable, "-c", BOOTSTRAP, str(theirs.fileno()), str(ROOT), str(threads), gpus]
             try:
                 self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
                     command,

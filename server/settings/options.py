@@ -356,13 +356,15 @@ class Settings:
     )
     gpus: int = option(
         1,
-        "GPUs that a model on a GPU runs on, from the first visible one, with a copy of the model on each; 0: all",
+        "GPUs that a model on a GPU runs on, from the first visible one, with a copy of the model on each; 0: all; "
+        "several processes divide them",
         group="scheduling",
         least=0,
     )
     gpu_memory_mb: float = option(
         0.0,
-        "most device memory of one copy of a model, in megabytes; 0: nine tenths of what is free at load",
+        "most device memory of one copy of a model, in megabytes; 0: nine tenths of what is free at load; processes "
+        "that share a GPU divide it",
         group="scheduling",
         least=0,
     )

@@ -7,6 +7,7 @@ image and ``optimize`` read it too.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_int, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
 
@@ -146,6 +147,41 @@ class Nvml:
             self._library.nvmlErrorString.restype = c_char_p
             said = (self._library.nvmlErrorString(code) or b"unknown").decode(errors="replace")
             raise _Unreadable(f"{call} failed with {code} ({said})")
+
+
+def visible(devices: Sequence[Gpu], names: str | None) -> list[Gpu]:
+    """The GPUs that CUDA shows, in its order. ``names``: the value of CUDA_VISIBLE_DEVICES; None: not set.
+
+    As CUDA does, names end at the first that is not there, so that -1 hides all. A slice (MIG) counts as its GPU.
+    """
+    if names is None:
+        return list(devices)
+    shown: list[Gpu] = []
+    for name in names.split(","):
+        found = _named(name.strip(), devices)
+        if found is None:
+            break
+        shown.append(found)
+    return shown
+
+
+def _named(name: str, devices: Sequence[Gpu]) -> Gpu | None:
+    """A GPU by its number, by the beginning of its UUID, or by a slice of it."""
+    if name.isdigit():
+        return next((one for one in devices if one.index == int(name)), None)
+    if name.startswith("MIG-"):
+        return next((one for one in devices if one.mig), None)
+    return next((one for one in devices if name and one.uuid.startswith(name)), None)
+
+
+def missing(kind: str, host: Gpus) -> str:
+    """Why the device ``kind``, which a model wants, is not on this host, and what to do; empty where a GPU is."""
+    if host.absent:
+        remedy = "install the NVIDIA container toolkit on the host, and run with docker run --gpus all"
+        return f"the device {kind} is wanted, and {host.absent}; {remedy}"
+    if not host.devices:
+        return f"the device {kind} is wanted, and no GPU is visible; docker run --gpus all"
+    return ""
 
 
 def read(library: str = LIBRARY) -> Gpus:

@@ -59,12 +59,13 @@ class Zombies:
         return found
 
 
-def end_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends.
+def end_with_parent(parent: int | None = None, sent: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when the thread that started it ends.
 
-    ``parent``: the id of the process that started it. If that has ended already, this process ends at once.
+    ``parent``: the id of the process that started it. If that has ended already, this process ends at once. ``sent``:
+    the signal. It stays set when the process becomes another program.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, sent, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -100,8 +101,7 @@ def tensorrt(place: Place, record: Record) -> None:
 
 
 def _optimized(place: Place, record: Record, target: str) -> None:
-    if not place.computes:
-        raise NotRun("candidates are judged by their values, which the fake does not compute")
+    os.environ["FAKE_GPU_COMPUTES"] = "1"  # for the fake: candidates are judged by their values
     root = place.work / f"digits-artifact-{target}"
     files = {name: str(place.work / f"digits{name}") for name in (".safetensors", "-eval.npz", "-calibration.npz")}
     command = [

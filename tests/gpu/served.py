@@ -265,10 +265,12 @@ def _judge(record: Record, label: str, scenario: Scenario, found: Any, rows: int
     record.figure(f"{label}: of the bare session at the same batches", share * 100, "%")
     record.figure(f"{label}: compute's share of latency", compute * 100, "%")
     record.figure(f"{label}: mean batch", ran / max(sum(runs for _, runs in sizes), 1), "rows")
-    for name in ("p50", "p99"):
-        value = found["latency"]["corrected"][name]["value_ms"]
-        if value is not None:
-            record.figure(f"{label}: {name}", value, "ms")
+    for kind, trusted in (("corrected", ""), ("untrusted", ", which bench does not trust")):
+        for name, one in (found["latency"][kind] or {}).items():
+            if name in ("p50", "p99") and one["value_ms"] is not None:
+                record.figure(f"{label}: {name}{trusted}", one["value_ms"], "ms")
+    if not found["validity"]["ok"]:
+        record.fact(f"{label}: doubts of bench", found["validity"]["reasons"])
     record.fact(f"{label}: stages, ms", {name: round(value, 3) for name, value in means.items()})
     record.check(f"{label}: no errors", not found["errors"] and rate > 0, found["errors"] or f"{rate:,.0f} rows/s")
     if RATE in scenario.goals:

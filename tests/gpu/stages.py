@@ -45,7 +45,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("versions", "tests.gpu.versions:versions", 30),
+    Stage("versions", "tests.gpu.versions:versions", 75),  # the doctor reads cold libraries of more than a gigabyte
     Stage("provider", "tests.gpu.provider:provider", 60),
     Stage("digits", "tests.gpu.digits:digits", 60),
     Stage("networks", "tests.gpu.networks:export", 120),

@@ -18,7 +18,7 @@ SERVICE = "/inference.GRPCInferenceService/"
 
 def grpc_port(server: ServerProcess) -> int:
     """The port that the server says it listens on for gRPC."""
-    found = eventually(lambda: re.search(r"listening on grpc://\S+:(\d+)", server.log()), "it listens for gRPC")
+    found = eventually(lambda: re.search(r"listening on grpcs?://\S+:(\d+)", server.log()), "it listens for gRPC")
     return int(found[1])
 
 

@@ -51,15 +51,15 @@ def mlp_answer(x: np.ndarray) -> np.ndarray:
     return answer
 
 
-def variable_width(path: Path) -> Path:
-    """``3 * x``: float32 [any, any]."""
-    nodes = [helper.make_node("Mul", ["x", "three"], ["y"])]
+def variable_width(path: Path, factor: float = 3) -> Path:
+    """``factor * x``: float32 [any, any]."""
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["y"])]
     return _save(
         path,
         nodes,
         [("x", FLOAT, ["n", "w"])],
         [("y", FLOAT, ["n", "w"])],
-        {"three": np.array(3, np.float32)},
+        {"factor": np.array(factor, np.float32)},
     )
 
 

@@ -217,6 +217,7 @@ def test_help_names_every_command_and_shows_examples() -> None:
     assert "examples:" in bench("run", "--help").stdout
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_a_partial_result(body: str) -> None:
     """The server interrupts its own load after 20 requests, so that nothing here has to wait for the right moment."""
     script = (
@@ -241,12 +242,14 @@ def test_an_interrupt_leaves_a_partial_result(body: str) -> None:
     assert "partial" in done.stderr
 
 
+@pytest.mark.slow
 def test_calibration_reports_a_floor_and_a_ceiling() -> None:
     done = bench("calibrate", "--seconds", "0.5")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["floor", "ceiling", "usable"]
 
 
+@pytest.mark.slow
 def test_a_rate_beyond_the_generator_is_refused(server: str, body: str) -> None:
     done = bench("run", server, "--payload", body, "--rate", "1000000", "--duration", "1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -296,6 +299,7 @@ def test_a_sweep_measures_each_rate(server: str, body: str, tmp_path: Path, caps
     assert [one["latency"]["p50"]["value_ms"] for one in rungs] == [on_time.LATENCY_MS] * 2
 
 
+@pytest.mark.slow
 def test_a_record_and_a_replay(server: str, body: str, tmp_path: Path) -> None:
     log, trace = tmp_path / "access.log", tmp_path / "t.trace"
     log.write_text("".join(f'{{"ts": {number / 50}}}\n' for number in range(40)))
@@ -309,6 +313,7 @@ def test_a_record_and_a_replay(server: str, body: str, tmp_path: Path) -> None:
     assert found["load"]["rate_per_s"] == pytest.approx(50)
 
 
+@pytest.mark.slow
 def test_several_processes_send_one_schedule(server: str, body: str) -> None:
     _, found, errors = run(server, "--payload", f"{body}:2", body, "--processes", "2", "--repeat", "2")
     assert [one["seed"] for one in found["window"]["repeats"]] == [1, 2], errors
@@ -335,6 +340,7 @@ def test_two_results_are_compared(
         assert found["low"] <= found["ratio"] <= found["high"]
 
 
+@pytest.mark.slow
 def test_two_servers_are_compared_in_turn_and_the_gate_decides(body: str, tmp_path: Path) -> None:
     """Planted waits of 120 and of 180 ms: B takes half as long again."""
     load = ["--payload", body, "--rate", "60", "--duration", "1", "--warmup", "0.1", "--pairs", "3"]

@@ -40,6 +40,7 @@ def shot(url: str, timeout_s: float = 5.0) -> Shot:
     return Shot(place, rendered, calibration.ONLY, carrier, timeout_s, max_connections=32)
 
 
+@pytest.mark.slow
 def test_both_engines_see_the_same_of_the_same_troubles(server: str) -> None:
     asked = schedule.build("poisson", 70, 1, 3)
     place = shot(f"{server}/troubled/{{{{number}}}}", timeout_s=0.5)
@@ -60,6 +61,7 @@ def test_both_engines_see_the_same_of_the_same_troubles(server: str) -> None:
             assert (earlier <= later).all()
 
 
+@pytest.mark.slow
 def test_a_large_body_is_sent_whole_and_timed_to_its_last_byte(server: str) -> None:
     place, carrier = target.parse(server), CARRIERS["header"]
     rendered = (wire.render(place, Payload("large", "application/octet-stream", bytes(5_000_000)), carrier),)
@@ -87,6 +89,7 @@ def test_nobody_there_is_an_error_of_every_request() -> None:
     }
 
 
+@pytest.mark.slow
 def test_one_record_from_either_engine(server: str, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text("[1, 2, 3]")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bench.load.child_server import child_server
 from bench.load.server_timing import MISSING
@@ -31,6 +32,7 @@ def verdict(url: str, body: object, folder: Path, *options: str) -> dict[str, An
     return found
 
 
+@pytest.mark.slow
 def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_path: Path) -> None:
     with child_server("tests.benchmarks.bench.plants.fastapi_app", "cold=3 close") as url:
         found = verdict(f"{url}/predict", {"values": [1.0, 2.0]}, tmp_path, "--warmup", "0")
@@ -42,6 +44,7 @@ def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_p
     assert "batch_timer" not in found["testable"]
 
 
+@pytest.mark.slow
 def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "m", wait_us=1_000)
     flags = ("--slowdowns", "--inline-below-us", "0", "--max-queue-delay-us", str(TIMER_MS * 1_000))

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
+from tests.integration.grpc_client import client_of, infer_request
 from tests.integration.server_process import JSON, ServerProcess, eventually
 
 ROW = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+TENSOR = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": ROW}
 
 
 def records(folder: Path) -> list[Any]:
@@ -38,8 +41,7 @@ def capture_process(server: ServerProcess) -> int:
 def test_every_way_to_infer_is_captured_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
     model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
     server = serve(model, "--capture-to", str(to)).ready()
-    tensor = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": ROW}
-    binary = json.dumps({"inputs": [{**tensor, "data": None, "parameters": {"binary_data_size": 32}}]}).replace(
+    binary = json.dumps({"inputs": [{**TENSOR, "data": None, "parameters": {"binary_data_size": 32}}]}).replace(
         '"data": null, ', ""
     )
     sent = {
@@ -51,7 +53,7 @@ def test_every_way_to_infer_is_captured_and_nothing_else(serve: Serve, tmp_path:
             {**JSON, "Content-Encoding": "gzip"},
         ),
         "cold": server.post("/invocations?cold=1", {"instances": [ROW]}),
-        "v2": server.post("/v2/models/mlp/infer", {"inputs": [tensor]}),
+        "v2": server.post("/v2/models/mlp/infer", {"inputs": [TENSOR]}),
         "v1": server.post("/v1/models/mlp:predict", {"instances": [ROW]}),
         "v2 binary": server.post(
             "/v2/models/mlp/infer",
@@ -79,6 +81,30 @@ def test_every_way_to_infer_is_captured_and_nothing_else(serve: Serve, tmp_path:
     assert {event.get("modelVersion", "1") for event in events} == {"1"}
 
 
+def test_calls_over_grpc_are_captured_once_each(serve: Serve, tmp_path: Path) -> None:
+    model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
+    server = serve(model, "--grpc-port", "0", "--capture-to", str(to)).ready()
+    asked = infer_request(np.array([ROW], np.float32))
+    with client_of(server) as client:
+        answer = client.call("ModelInfer", asked, metadata=[("x-amzn-sagemaker-inference-id", "mine")])
+        assert client.failure("ModelInfer", infer_request(np.zeros((1, 5), np.float32)))
+        assert len(list(client.stream([asked]))) == 1
+    assert server.post("/v2/models/mlp/infer", {"inputs": [TENSOR]}).status == 200
+    written(server, 3)
+    assert server.stop() == 0
+    found = records(to)
+    assert len(found) == 3
+    unary, stream = (one["captureData"] for one in found[:2])
+    for call in (unary, stream):
+        kinds = {(call[side]["observedContentType"], call[side]["encoding"]) for side in call}
+        assert kinds == {("application/grpc", "BASE64")}
+        assert base64.b64decode(call["endpointInput"]["data"]) == asked.SerializeToString()
+    assert base64.b64decode(unary["endpointOutput"]["data"]) == answer.SerializeToString()
+    assert found[0]["eventMetadata"]["inferenceId"] == "mine"
+    assert [one["eventMetadata"]["modelVersion"] for one in found] == ["1"] * 3
+
+
+@pytest.mark.slow
 def test_a_capture_process_that_dies_is_started_again_and_requests_are_answered(serve: Serve, tmp_path: Path) -> None:
     model, to = sample_models.mlp(tmp_path / "mlp.onnx"), tmp_path / "captured"
     server = serve(model, "--capture-to", str(to)).ready()

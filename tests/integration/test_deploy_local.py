@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from container.deploy.__main__ import main
 from container.deploy.calls import Call
-from container.deploy.local import state
-from container.deploy.local.state import Folder
+from container.deploy.local import host, state
 from tests.integration import sample_models
+from tests.integration.local_engine import Machine
 from tests.integration.server_process import ROOT, eventually
-
-BODY = '{"instances": [[1, 2, 3, 4]]}'
-
-
-class Killed(BaseException):
-    """The process ends at once."""
-
-
-class Machine:
-    """The engine of this machine with a folder of the test's own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.flags = ("--engine", "local", "--state", str(root / "state"), "--port", "0")
-        self.environment = ("--env", "SLIPWAY_DRAIN_GRACE_S=0")
-        self.folder = Folder(root / "state" / "deployments" / "digits")
-        self.body = root / "body.json"
-        self.body.write_text(BODY)
-
-    def run(self, command: str, *arguments: str | Path, observe: Callable[[Call], None] = lambda _: None) -> list[str]:
-        """The lines of a command, which must succeed."""
-        lines: list[str] = []
-        code = main([command, *map(str, arguments), *self.flags], say=lines.append, observe=observe)
-        assert code == 0, lines
-        return lines
-
-    def up(self, artifact: Path, *more: str, observe: Callable[[Call], None] = lambda _: None) -> list[str]:
-        return self.run("up", artifact, *self.environment, *more, observe=observe)
-
-    def answer(self) -> str:
-        return self.run("invoke", "digits", "--body", self.body)[0]
-
-    def content(self) -> tuple[object, ...]:
-        wanted = state.read(self.folder.wanted)
-        return wanted.get("release"), wanted.get("previous"), sorted(self.folder.releases()), state.running(self.folder)
+from tests.killed_command import KILLED, commands
 
 
 @pytest.fixture
@@ -58,7 +25,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.chdir(tmp_path)
     made = Machine(tmp_path)
     yield made
-    main(["down", "digits", *made.flags])
+    main(["down", "digits", *made.flags], say=lambda _: None)
+    made.left(0)
 
 
 @pytest.fixture
@@ -77,7 +45,7 @@ def test_up_update_rollback_down(machine: Machine, artifacts: tuple[Path, Path])
     machine.run("update", artifacts[1], *machine.environment)
     assert machine.content()[:2] != before[:2]
     assert "predictions" in machine.answer()
-    assert machine.run("rollback", "digits") == [f"in service again: {before[0]}"]
+    assert machine.run("rollback", "digits")[-1] == f"in service again: {before[0]}"
     assert machine.content()[0] == before[0]
     assert machine.run("status", "digits")[1].split() == ["endpoint", "InService"]
     assert machine.run("down", "digits") == ["removed: digits"]
@@ -85,26 +53,25 @@ def test_up_update_rollback_down(machine: Machine, artifacts: tuple[Path, Path])
     assert machine.run("down", "digits") == ["nothing to remove"]
 
 
-def test_killed_at_any_call_up_continues_to_the_same_state(machine: Machine, artifacts: tuple[Path, Path]) -> None:
+def test_killed_before_any_call_up_continues_to_the_same_state(machine: Machine, artifacts: tuple[Path, Path]) -> None:
     calls: list[Call] = []
-    machine.up(artifacts[0], observe=calls.append)
+    machine.up(artifacts[0])
+    machine.run("update", artifacts[1], *machine.environment, observe=calls.append)
     wanted = machine.content()
-    for at in range(len(calls)):
-        machine.run("down", "digits")
-        count = iter(range(len(calls)))
-
-        def observe(_: Call, count: Iterator[int] = count, at: int = at) -> None:
-            if next(count) == at:
-                raise Killed
-
-        with pytest.raises(Killed):
-            machine.up(artifacts[0], observe=observe)
-        machine.up(artifacts[0])
-        assert machine.content() == wanted, f"killed at call {at}"
-        assert "predictions" in machine.answer()
+    assert [one.operation for one in calls] == ["PutRelease", "PutDeployment", "AwaitHost"]
+    update = ("update", artifacts[1], *machine.environment)
+    with commands() as processes:
+        for at in range(len(calls)):
+            machine.run("down", "digits")
+            machine.up(artifacts[0])
+            assert processes.killed(at, *update, *machine.flags) == KILLED
+            machine.run(*update)
+            assert machine.content() == wanted, f"killed at call {at}"
+            machine.left(2)
+    assert "predictions" in machine.answer()
 
 
-def test_a_real_kill_while_the_container_starts(machine: Machine, artifacts: tuple[Path, Path]) -> None:
+def test_killed_while_the_first_server_starts(machine: Machine, artifacts: tuple[Path, Path]) -> None:
     command = [sys.executable, "-m", "container.deploy", "up", str(artifacts[0]), *machine.environment, *machine.flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -114,6 +81,70 @@ def test_a_real_kill_while_the_container_starts(machine: Machine, artifacts: tup
         process.wait()
     machine.up(artifacts[0])
     assert "predictions" in machine.answer()
+    machine.left(2)
+
+
+def test_the_server_ends_with_a_host_that_is_killed(machine: Machine, artifacts: tuple[Path, Path]) -> None:
+    machine.up(artifacts[0], "--instance-count", "2")
+    wanted = machine.content()
+    machine.left(4)  # the host, the supervisor of its server, and two processes
+    os.kill(state.holder(machine.folder) or 0, signal.SIGKILL)
+    machine.left(0)
+    assert machine.status()["endpoint"] == "Stopped"
+    machine.up(artifacts[0], "--instance-count", "2")
+    assert machine.content() == wanted
+    assert "predictions" in machine.answer()
+
+
+def test_a_server_that_ends_is_started_again(machine: Machine, artifacts: tuple[Path, Path]) -> None:
+    machine.up(artifacts[0])
+    host_process = state.holder(machine.folder)
+    server = next(pid for pid in machine.processes() if pid != host_process)
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: server not in machine.processes() and len(machine.processes()) == 2, "another one runs")
+    eventually(lambda: machine.status()["endpoint"] == "InService", "it is in service")
+    assert "predictions" in machine.answer()
+
+
+class Docker:
+    """The docker command of a machine on which a host with a container was killed."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.containers = ["c0ffee"]
+
+    def __call__(self, *arguments: str, **_: float) -> str:
+        if arguments[0] == "ps":
+            assert arguments[-1] == f"label={self.label}"
+            return "\n".join(self.containers)
+        assert arguments == ("rm", "--force", "--volumes", *self.containers)
+        self.containers.clear()
+        return ""
+
+
+def test_the_container_of_a_killed_host_is_found_and_removed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Docker(machine.folder.label)
+    monkeypatch.setattr("container.local.container.docker", docker)
+    state.write(machine.folder.wanted, {"release": "r", "image": "slipway:latest", "attempt": 1})
+    assert machine.status()["orphans"] == ["c0ffee"]
+    with (machine.folder.log).open("w") as log:
+        host._clean(machine.folder, log)
+    assert docker.containers == []
+    assert "removed the orphaned container c0ffee" in machine.folder.log.read_text()
+    docker.containers.append("c0ffee")
+    machine.run("down", "digits")
+    assert docker.containers == []
+
+
+def test_one_command_at_a_time_changes_a_deployment(
+    machine: Machine, artifacts: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with state.changing(machine.folder) as mine:
+        assert mine
+        machine.run("up", artifacts[0], code=1)
+        assert "another command changes digits now" in capsys.readouterr().err
+    machine.run("down", "digits")
+    assert not machine.folder.root.exists()
 
 
 def test_a_release_that_does_not_start_leaves_the_old_one(
@@ -121,17 +152,18 @@ def test_a_release_that_does_not_start_leaves_the_old_one(
 ) -> None:
     machine.up(artifacts[0])
     before = machine.content()
-    code = main(["up", str(artifacts[0]), "--env", "SLIPWAY_NO_SUCH=1", *machine.flags], say=lambda _: None)
+    machine.run("up", artifacts[0], "--env", "SLIPWAY_NO_SUCH=1", code=10)
     said = capsys.readouterr().err
-    assert code == 10
     assert 'first fatal line of the log: "cannot serve: unknown environment variable SLIPWAY_NO_SUCH' in said
     assert machine.content() == before
+    os.kill(state.holder(machine.folder) or 0, signal.SIGKILL)
+    machine.run("up", artifacts[0], "--env", "SLIPWAY_NO_SUCH=1", code=10)
+    assert machine.content() == before, "also where the host had ended"
     assert "predictions" in machine.answer()
 
 
 def test_a_first_release_that_does_not_start_leaves_nothing(machine: Machine, artifacts: tuple[Path, Path]) -> None:
-    code = main(["up", str(artifacts[0]), "--env", "SLIPWAY_NO_SUCH=1", *machine.flags], say=lambda _: None)
-    assert code == 10
+    machine.run("up", artifacts[0], "--env", "SLIPWAY_NO_SUCH=1", code=10)
     assert not machine.folder.root.exists()
 
 
@@ -143,17 +175,3 @@ def test_only_an_approved_version_is_deployed(machine: Machine, artifacts: tuple
     assert machine.run("approve", "digits") == ["Approved: digits version 1"]
     assert main(from_registry, say=lambda _: None) == 0
     assert "predictions" in machine.answer()
-
-
-@pytest.mark.parametrize(
-    "flag", ["--inference-component", "--multi-model", "--asynchronous=s3://b/k", "--serverless=1024"]
-)
-def test_what_the_engine_lacks_is_refused(
-    machine: Machine, artifacts: tuple[Path, Path], capsys: pytest.CaptureFixture[str], flag: str
-) -> None:
-    models = artifacts[0].parent / "models"
-    models.mkdir()
-    artifacts[0].rename(models / "one")
-    where = models if flag == "--multi-model" else models / "one"
-    assert main(["up", str(where), flag, *machine.flags]) == 2
-    assert "the local engine has no " + flag.partition("=")[0] in capsys.readouterr().err

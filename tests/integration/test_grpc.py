@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +17,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from server.grpc import frames
 from server.grpc import inference_pb2 as messages
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
-from tests.integration.grpc_client import Client, client_of, infer_request, output_of
-from tests.integration.server_process import ServerProcess, eventually, server_process
+from tests.integration.grpc_client import Client, client_of, grpc_port, infer_request, output_of
+from tests.integration.server_process import PATIENCE_S, ServerProcess, eventually, server_process
+from tests.integration.test_keys_and_tls import certificate
+from tests.unit.server.grpc.peer import OPENING, block, data, headers, message
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8) / 10
 FAKE_X = np.array([[1, 2, 3, 4]], np.float32)
@@ -142,6 +148,12 @@ def test_a_client_that_leaves_its_stream_harms_nobody(client: Client) -> None:
 def test_compressed_requests_are_read(client: Client, algorithm: Any) -> None:
     response = client.call("ModelInfer", infer_request(X), compression=algorithm)
     np.testing.assert_allclose(output_of(response), sample_models.mlp_answer(X), rtol=1e-5)
+
+
+def test_compressed_requests_of_a_stream_keep_their_order(server: ServerProcess) -> None:
+    requests = [infer_request(np.zeros((1 + number % 2 * 900, 8)), id=str(number)) for number in range(40)]
+    with client_of(server, compression=grpc.Compression.Gzip) as client:
+        assert [one.infer_response.id for one in client.stream(requests)] == [str(number) for number in range(40)]
 
 
 @pytest.mark.parametrize("kind", ["raw", "typed"])
@@ -348,7 +360,76 @@ def test_calls_need_a_key_where_the_routes_need_one(serve: Serve, tmp_path: Path
             assert client.call("ModelInfer", infer_request(X), metadata=[pair]).outputs
 
 
-def test_a_port_without_tls_does_not_bypass_a_certificate(serve: Serve, tmp_path: Path) -> None:
-    server = serve(sample_models.mlp(tmp_path / "mlp.onnx"), "--grpc-port", "0", "--tls-cert", str(tmp_path / "none"))
-    assert server.exit_code() == 1
-    assert "would bypass --tls-cert" in server.log()
+def test_calls_are_encrypted_where_the_routes_are(serve: Serve, tmp_path: Path) -> None:
+    authority, _ = certificate(tmp_path / "tls", "first")
+    files = ["--tls-cert", str(authority), "--tls-key", str(authority.with_name("key.pem"))]
+    server = serve(sample_models.mlp(tmp_path / "mlp.onnx"), "--grpc-port", "0", *files)
+    port = grpc_port(server)
+    trusted = grpc.ssl_channel_credentials(authority.read_bytes())
+    with grpc.secure_channel(f"127.0.0.1:{port}", trusted, [("grpc.max_send_message_length", -1)]) as channel:
+        client = Client(channel)
+        eventually(lambda: client.call("ServerReady", wait_for_ready=True).ready, "it is ready")
+        for rows in (1, 100_000):
+            x = np.full((rows, 8), 0.5, np.float32)
+            got = output_of(client.call("ModelInfer", infer_request(x)))
+            np.testing.assert_allclose(got, sample_models.mlp_answer(x), rtol=1e-5)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert Client(channel).failure("ServerLive")[0] == "UNAVAILABLE"
+
+
+def test_refusals_of_the_port_count_in_the_metrics(client: Client, server: ServerProcess) -> None:
+    def refused(code: str) -> float:
+        return float(server.samples().get(f"slipway_refused_total{{code={code}}}", 0.0))
+
+    before = {code: refused(code) for code in ("body_too_large", "head_too_large")}
+    assert client.failure("ModelInfer", infer_request(np.zeros((300_000, 8))))[0] == "RESOURCE_EXHAUSTED"
+    metadata = [(f"x-{number}", "v" * 900) for number in range(60)]
+    assert client.failure("ModelInfer", infer_request(X), metadata=metadata)[0] == "RESOURCE_EXHAUSTED"
+    assert {code: refused(code) - count for code, count in before.items()} == dict.fromkeys(before, 1.0)
+
+
+def test_hostile_bytes_end_their_connection_and_harm_nobody(client: Client, server: ServerProcess) -> None:
+    def ending(sent: bytes) -> bytes:
+        """What the server says until it closes, or stops to answer a client that has sent all of this."""
+        with socket.create_connection(("127.0.0.1", grpc_port(server)), PATIENCE_S) as sock:
+            with contextlib.suppress(OSError):  # it may close before all of it is sent
+                sock.sendall(sent)
+                sock.shutdown(socket.SHUT_WR)
+            received = b""
+            with contextlib.suppress(OSError):
+                while piece := sock.recv(65_536):
+                    received += piece
+        return received
+
+    infer = block(f"/{SERVICE}/ModelInfer".encode())
+    body = message(infer_request(X).SerializeToString())
+    resets = b"".join(
+        headers(number, infer) + data(number, body) + frames.reset(number, 8) for number in range(1, 8_001, 2)
+    )
+    assert ending(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").startswith(b"HTTP/1.1 400")
+    assert b"grpc-status" in ending(OPENING + headers(1, infer) + data(1, b"\0\0\0\0\1\xff"))
+    for hostile in (
+        frames.frame(frames.PING, 0, 0, bytes(8)) * 20_000,
+        headers(1, b"\xff" * 40),
+        resets,
+        bytes(50_000),
+    ):
+        ending(OPENING + hostile)
+    np.testing.assert_allclose(
+        output_of(client.call("ModelInfer", infer_request(X))), sample_models.mlp_answer(X), rtol=1e-5
+    )
+    assert "Traceback" not in server.log()
+    eventually(lambda: server.samples()["slipway_received_bytes"] == 0, "no received bytes are held")
+
+
+def test_calls_of_the_asynchronous_client(server: ServerProcess) -> None:
+    async def ask() -> list[Any]:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port(server)}") as channel:
+            infer = channel.unary_unary(
+                f"/{SERVICE}/ModelInfer",
+                messages.ModelInferRequest.SerializeToString,
+                messages.ModelInferResponse.FromString,
+            )
+            return await asyncio.gather(*(infer(infer_request(X, id=str(one)), timeout=30) for one in range(300)))
+
+    assert [one.id for one in asyncio.run(ask())] == [str(one) for one in range(300)]

@@ -171,6 +171,7 @@ def ping(server: ServerProcess) -> bytes:
             return b""
 
 
+@pytest.mark.slow
 def test_a_client_that_left_for_good_is_found_although_its_end_looks_half_closed(
     serve: Serve, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -179,6 +179,7 @@ def test_versions_are_swapped_and_swapped_back_under_load_and_nobody_fails(
     assert set(first) == set(cold) == {200}
 
 
+@pytest.mark.slow
 def test_memory_comes_back_after_a_swap_and_a_model_that_is_too_large_is_refused_with_507(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_evidence_is_about_all_rows_and_about_neighbours(tmp_path: Path) -> 
     assert "worst row" in report
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_independent_are_declared_so(tmp_path: Path) -> None:
     manifest, said = searched(
         over_time(tmp_path / "m.onnx"), tmp_path, "--candidates", "static_int8", "--metric", "cosine", x=ROWS_OF_DATA

@@ -16,6 +16,7 @@ from server import artifact
 from server.backends import BackendOptions, loader
 from tests.integration import sample_models
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 

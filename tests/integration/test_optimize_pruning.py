@@ -63,6 +63,7 @@ def _on_path(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(place))
 
 
+@pytest.mark.slow
 def test_the_whole_command_takes_a_cut_network_that_was_trained_again(place: Path, tmp_path: Path) -> None:
     """Judged against the original network, on rows that neither has seen, and timed against it."""
     given = options.parse(

@@ -45,6 +45,7 @@ def optimized(source: Path, data: Path, *more: str) -> Manifest:
     return artifact.read(output).manifest
 
 
+@pytest.mark.slow
 def test_a_text_model_is_served_at_any_length_and_may_be_padded(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     rng = np.random.default_rng(0)
@@ -67,6 +68,7 @@ def test_a_text_model_is_served_at_any_length_and_may_be_padded(tmp_path: Path) 
     assert np.allclose(plain, padded, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_classical_model_becomes_an_artifact(tmp_path: Path) -> None:
     pytest.importorskip("skl2onnx", reason="the extra 'classic' is not installed")
     rng = np.random.default_rng(0)
@@ -95,6 +97,7 @@ with np.load(sys.argv[2]) as data:
 """
 
 
+@pytest.mark.slow
 def test_a_pipeline_over_named_columns_keeps_its_inputs(tmp_path: Path) -> None:
     pytest.importorskip("skl2onnx", reason="the extra 'classic' is not installed")
     pytest.importorskip("pandas")

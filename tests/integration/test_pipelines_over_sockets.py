@@ -160,6 +160,7 @@ def test_a_pipeline_that_cannot_be_served_stops_the_start_with_the_step(
     assert message in server.log()
 
 
+@pytest.mark.slow
 def test_minilm_gives_the_vectors_of_its_reference(serve: Serve, tmp_path: Path) -> None:
     """Transformers, mean pooling and normalisation in torch, against the pipeline over HTTP."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")

@@ -155,6 +155,7 @@ class TestOneServer:
         assert answers(pair, "/v2/models/m") == before
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_its_own_requests_and_its_successor_is_like_the_others(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_what_waits_is_exported_when_the_server_stops(serve: Serve, tmp_path: Pa
     assert any(b"infer fake" in body for _, body in collector.received)
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_harms_no_request(serve: Serve, tmp_path: Path) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "50"}
     server = serve(sample_models.fake(tmp_path / "m"), "--tracing", environ=environ).ready()

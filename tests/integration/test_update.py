@@ -76,8 +76,9 @@ def steps(place: Path) -> list[tuple[str, str]]:
     return [(line["step"], line["event"]) for line in lines]
 
 
-def test_a_new_model_is_promoted_under_load_and_a_worse_one_is_not(place: Path, serve: Serve) -> None:
-    server = serve(place / "models", "--probation-s", "1").ready()
+@pytest.mark.slow
+def test_a_new_model_is_promoted_under_load_and_a_worse_one_is_not_in_all_processes(place: Path, serve: Serve) -> None:
+    server = serve(place / "models", "--probation-s", "1", "--processes", "2").ready()
     sample_models.fake(place / "new" / "a", name="whatever", width=4)
     with traffic(server) as statuses:
         assert main(arguments(place, server)) == 0
@@ -115,6 +116,7 @@ def test_a_model_that_fails_on_held_out_rows_never_reaches_the_server(place: Pat
     assert answers(server) == "1"
 
 
+@pytest.mark.slow
 def test_a_loop_that_is_killed_in_its_canary_goes_on_and_promotes(place: Path, serve: Serve) -> None:
     server = serve(place / "models", "--probation-s", "1").ready()
     sample_models.fake(place / "new" / "a", width=4)

@@ -27,7 +27,9 @@ if __name__ == "__main__":
     config = TritonConfig(
         http_address=SERVICE["host"],
         http_port=SERVICE["port"],
-        allow_grpc=False,
+        allow_grpc="grpc_port" in SERVICE,
+        grpc_address=SERVICE["host"],
+        grpc_port=SERVICE.get("grpc_port"),
         allow_metrics=False,
         log_verbose=0,
     )

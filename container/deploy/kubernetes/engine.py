@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..description import Description
+from ..documents import yaml_of
 from ..engines import Command
 from ..errors import InvalidDescription
 from ..order import Order
@@ -25,6 +26,8 @@ KSERVE = "kserve"
 def plan(order: Order) -> int:
     """Print the objects as YAML or JSON; with ``--out`` write a file for each, KServe's in a folder of their own."""
     description = order.description
+    if order.effect != "up":
+        raise InvalidDescription(f"the engine kubernetes has no {order.effect}: leave out --for")
     objects.check(description)
     plain = objects.files(description, order.facts)
     needed = {name: one for name, one in plain.items() if name in objects.BOTH}
@@ -68,15 +71,6 @@ def _text(description: Description, plain: Mapping[str, Any]) -> Iterator[str]:
     for one in plain.values():
         yield "---"
         yield yaml_of(one).rstrip()
-
-
-def yaml_of(document: Mapping[str, Any]) -> str:
-    """A YAML document with its keys in their order, and no anchors."""
-    import yaml
-
-    # Through JSON, so that shared parts do not become anchors.
-    text: str = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=120)
-    return text
 
 
 def _written(folder: Path, documents: Mapping[str, Any]) -> Iterator[Path]:

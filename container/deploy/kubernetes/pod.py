@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .. import drain
 from ..defaults import Facts
 from ..description import Description
 from ..errors import InvalidDescription
@@ -14,8 +15,6 @@ from .storage import Storage
 
 PORT = 8080
 PORT_VARIABLES = ("SLIPWAY_PORT", "SAGEMAKER_BIND_TO_PORT")
-GRACE_S, DRAIN_S = 5.0, 20.0
-"""SLIPWAY_DRAIN_GRACE_S of the image, and the server's default of SLIPWAY_DRAIN_TIMEOUT_S."""
 PRE_STOP_S = 5
 """Before SIGTERM: load balancers hear meanwhile that the pod ends."""
 MARGIN_S = 5
@@ -119,20 +118,4 @@ def port(description: Description) -> int:
 
 def termination_s(description: Description) -> int:
     """terminationGracePeriodSeconds: preStop, the server's grace and drain, and a margin."""
-    return math.ceil(
-        PRE_STOP_S
-        + _seconds(description, "SLIPWAY_DRAIN_GRACE_S", GRACE_S)
-        + _seconds(description, "SLIPWAY_DRAIN_TIMEOUT_S", DRAIN_S)
-        + MARGIN_S
-    )
-
-
-def _seconds(description: Description, name: str, default: float) -> float:
-    text = description.environment.get(name)
-    try:
-        value = default if text is None else float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1e6:
-        raise InvalidDescription(f"--env {name}={text}: it takes a number of seconds")
-    return value
+    return math.ceil(PRE_STOP_S + drain.grace_s(description) + drain.drain_s(description) + MARGIN_S)

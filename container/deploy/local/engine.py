@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
 
-from ...local import sample
-from ...local.call import Address, NoResponse, call
-from ..calls import Call
+from ...docker import has_image, unreachable_reason
 from ..engines import Command
 from ..errors import DeployError, InvalidDescription, NotThere
 from ..order import Order
-from ..plan import Plan
-from . import registry, state
-from .steps import carry_out, folder_of, host_call, require, root, steps, stop, wait, wanted
-
-RESPONSE_S, ACCEPT_S = 60.0, 5.0
+from ..plan import Action, Plan
+from . import presence, registry, request, state, traffic, wanted
+from .carrying import bring_about, carry_out, changing, remove
+from .steps import Document, Found, compared, find, folder_of, require, served, standing, steps
 
 
 def plan(order: Order) -> int:
-    """Print the plan."""
-    made = Plan(order.description, tuple(steps(order, wanted(order))))
+    """Print the plan of ``up``, of a canary or of a shadow."""
+    target, needed, found = _planned(order)
+    made = Plan(order.description, tuple(steps(folder_of(order), found, target, needed)), used=wanted.USED)
     order.say(made.as_json() if order.json else made.as_text())
+    return 0
+
+
+def _planned(order: Order) -> tuple[Document, Sequence[Document], Found]:
+    asked = wanted.settings(order)
+    if order.effect == "up":
+        found = find(folder_of(order))
+        return served(found, asked), [asked], found
+    found = standing(require(order))
+    return compared(found, traffic.candidate_of(order, found, asked)), [asked], found
+
+
+def push(order: Order) -> int:
+    """Copy the model into the engine's folder; an image has to be on this machine already."""
+    asked = wanted.settings(order)
+    if asked["image"]:
+        reason = unreachable_reason()
+        if reason is not None:
+            raise DeployError(f"{reason}: start the docker engine, or leave out --local-image")
+        if not has_image(asked["image"]):
+            raise NotThere(f"the image {asked['image']} is not on this machine: build it with make image")
+        order.say(f"nothing  image {asked['image']}: the docker engine of this machine holds it")
+    with changing(order) as folder:
+        found = find(folder)
+        copies = next(iter(steps(folder, found, served(found, asked), [asked])))
+        for one in copies.calls:
+            carry_out(order, folder, one)
+        where = folder.release(asked["release"])
+    order.say(f"copied to {where}" if copies.action is Action.CREATE else "nothing to copy")
     return 0
 
 
 def up(order: Order) -> int:
     """Create or change the deployment, and wait until it is in service."""
-    folder = folder_of(order.description)
-    changes = [step for step in steps(order, wanted(order)) if step.calls]
-    for step in changes:
-        order.say(f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else ""))
-        for one in step.calls:
-            order.observe(one)
-            carry_out(order, folder, one)
-        if step.wait:
-            wait(order, folder)
-    url = state.read(folder.report).get("url", "")
-    order.say(f"in service: {order.description.name} at {url}" + ("" if changes else "; nothing had to change"))
+    asked = wanted.settings(order)
+    with changing(order) as folder:
+        sent = bring_about(order, folder, served(find(folder), asked), [asked])
+        url = state.read(folder.report).get("url", "")
+    order.say(f"in service: {order.description.name} at {url}" + ("" if sent else "; nothing had to change"))
     return 0
 
 
@@ -49,75 +68,36 @@ def update(order: Order) -> int:
     return up(order)
 
 
+def scale(order: Order) -> int:
+    """Change the number of instances: processes of the server behind its one address."""
+    wanted.check(order.description)
+    require(order)
+    with changing(order) as folder:
+        found = standing(folder)
+        if found.stands.get("serverless"):
+            raise InvalidDescription("a serverless endpoint has no instances: change --max-concurrency with up")
+        if order.description.instance_count > 1 and wanted.PROCESSES in found.stands["environment"]:
+            raise InvalidDescription(f"the deployment sets {wanted.PROCESSES}: leave it out of --env with up first")
+        sent = bring_about(order, folder, {**found.stands, "instances": order.description.instance_count})
+    order.say("scaled" if sent else "nothing had to change")
+    return 0
+
+
 def status(order: Order) -> int:
     """Print what exists."""
-    folder = require(order)
-    report, asked = state.read(folder.report), state.read(folder.wanted)
-    there = state.running(folder)
-    document = {
-        "name": order.description.name,
-        "endpoint": report.get("status") if there else "Stopped",
-        "url": report.get("url") if there else None,
-        "release": report.get("release"),
-        "previous": asked.get("previous"),
-        "failure": (report.get("failed") or {}).get("reason"),
-    }
+    document = presence.document(require(order))
     if order.json:
         order.say(json.dumps(document, indent=2))
     else:
         for name, value in document.items():
-            if value is not None:
-                order.say(f"{name:<14} {value}")
+            if value not in (None, []):
+                order.say(f"{name:<14} {value if isinstance(value, str | int) else json.dumps(value)}")
     return 0
 
 
 def invoke(order: Order) -> int:
     """Send one request and print the response."""
-    folder = require(order)
-    if not state.running(folder):
-        raise NotThere(f"{order.description.name} is not running: run up")
-    report = state.read(folder.report)
-    if order.body is not None:
-        try:
-            body, content_type = order.body.read_bytes(), order.content_type
-        except OSError as error:
-            raise InvalidDescription(f"--body {order.body}: {error.strerror}") from error
-    else:
-        stored = sample.stored(state.model_of(folder.release(report["release"])))
-        if stored is None:
-            raise InvalidDescription(
-                "there is no request: pass --body FILE, or deploy an artifact with a stored sample"
-            )
-        body, content_type = stored.body, stored.content_type
-    where = urlsplit(report["url"])
-    assert where.hostname is not None
-    assert where.port is not None
-    path = f"/endpoints/{order.description.name}/invocations"
-    try:
-        address = Address(where.hostname, where.port, ACCEPT_S)
-        response = call(address, "POST", path, {"content-type": content_type}, body, within_s=RESPONSE_S)
-    except NoResponse as error:
-        raise DeployError(f"{order.description.name} does not answer: {error}; read logs") from error
-    if not response.ok:
-        raise DeployError(f"{response.status}: {response.text[:1_000]}")
-    order.say(response.text)
-    return 0
-
-
-def rollback(order: Order) -> int:
-    """Return to the release before."""
-    folder = require(order)
-    present = state.read(folder.wanted)
-    previous = present.get("previous")
-    if not previous or previous not in folder.releases():
-        raise NotThere("there is no version before this one to return to")
-    settings = state.read(folder.release(previous) / "settings.json")
-    changed = {**settings, "previous": present["release"], "attempt": present["attempt"] + 1}
-    for one in (Call("local", "PutDeployment", changed), *host_call(folder)):
-        order.observe(one)
-        carry_out(order, folder, one)
-    wait(order, folder)
-    order.say(f"in service again: {previous}")
+    order.say(request.send(order, require(order)))
     return 0
 
 
@@ -129,43 +109,60 @@ def logs(order: Order) -> int:
     return 0
 
 
+def cost(order: Order) -> int:
+    """Print the cost: nothing, unless the machine has a price, and what the server takes of the machine."""
+    found = presence.cost(order)
+    order.say(json.dumps(found, indent=2) if order.json else "\n".join(presence.as_text(found)))
+    return 0
+
+
+def policy(order: Order) -> int:
+    """Say that there is none."""
+    where = wanted.root(order.description)
+    order.say(f"no policy is needed: the local engine calls no service; it writes to {where}")
+    return 0
+
+
 def down(order: Order) -> int:
-    """Stop the host, and remove the folder of the deployment."""
-    folder = folder_of(order.description)
-    if not folder.root.is_dir():
+    """Stop the host, and remove its containers and the folder of the deployment."""
+    if not folder_of(order).root.is_dir():
         order.say("nothing to remove")
         return 0
-    order.observe(Call("local", "StopHost", {"Name": order.description.name}))
-    stop(order, folder)
-    order.observe(Call("local", "DeleteDeployment", {"Name": order.description.name}))
-    shutil.rmtree(folder.root)
+    with changing(order) as folder:
+        remove(order, folder)
     order.say(f"removed: {order.description.name}")
     return 0
 
 
 def register(order: Order) -> int:
     """Copy the artifact with its evidence into the registry's folder."""
-    version, new = registry.register(order, root(order.description))
+    version, new = registry.register(order, wanted.root(order.description))
     order.say(f"{'registered' if new else 'registered already'}: {order.description.group} version {version}")
     return 0
 
 
 def approve(order: Order) -> int:
     """Approve or reject a version."""
-    version, said = registry.approve(order, root(order.description))
+    version, said = registry.approve(order, wanted.root(order.description))
     order.say(f"{said}: {order.description.group} version {version}")
     return 0
 
 
 COMMANDS: Mapping[str, Command] = {
+    "push": push,
     "plan": plan,
     "up": up,
     "update": update,
     "status": status,
     "invoke": invoke,
-    "rollback": rollback,
+    "scale": scale,
+    "shadow": traffic.shadow,
+    "canary": traffic.canary,
+    "rollback": traffic.rollback,
     "register": register,
     "approve": approve,
     "logs": logs,
+    "cost": cost,
+    "policy": policy,
     "down": down,
 }

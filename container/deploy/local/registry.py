@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def register(order: Order, root: Path) -> tuple[int, bool]:
         "quality": evidence.quality(model.manifest),
         "bias": evidence.bias(model.manifest),
     }
+    shutil.rmtree(target, ignore_errors=True)  # a copy without its record, of a command that was killed
     state.copy(model.path, target)
     state.write(target / RECORD, record)
     return version, True

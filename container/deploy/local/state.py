@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 IN_SERVICE, STARTING, FAILED = "InService", "Starting", "Failed"
+LABEL = "slipway.deployment"
+"""Of the containers of a deployment; its value is the folder."""
+SETTINGS = "settings.json"
+TRIES, TRY_S = 40, 0.05
+"""For the lock of the host, which others hold for an instant when they look whether it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,17 @@ class Folder:
 
     @property
     def wanted(self) -> Path:
-        """JSON: ``release``, ``previous``, ``attempt``, ``port`` and the container's settings."""
+        """JSON: the settings of the release, ``instances``, ``port``, ``previous``, ``candidate`` and ``attempt``."""
         return self.root / "wanted.json"
 
     @property
+    def before(self) -> Path:
+        """JSON: what was wanted before, to which a deployment that fails returns."""
+        return self.root / "before.json"
+
+    @property
     def report(self) -> Path:
-        """JSON of the host: ``status``, ``release``, ``url``, ``failed`` (attempt and reason)."""
+        """JSON of the host: ``status``, ``attempt``, ``release``, ``url``, ``server``, ``failed`` (attempt, reason)."""
         return self.root / "report.json"
 
     @property
@@ -43,6 +54,20 @@ class Folder:
         """Locked by the host while it runs; it holds the number of its process."""
         return self.root / "lock"
 
+    @property
+    def workspace(self) -> Path:
+        """Unpacked archives of the host that runs. The next host empties it."""
+        return self.root / "workspace"
+
+    @property
+    def objects(self) -> Path:
+        """The objects of asynchronous inference, of all deployments: s3://BUCKET/KEY is BUCKET/KEY below it."""
+        return self.root.parents[1] / "s3"
+
+    @property
+    def label(self) -> str:
+        return f"{LABEL}={self.root}"
+
     def release(self, digest: str) -> Path:
         """The folder of a release, whose model is ``model`` or ``model.tar.gz`` in it."""
         return self.root / "releases" / digest
@@ -50,6 +75,16 @@ class Folder:
     def releases(self) -> set[str]:
         folder = self.root / "releases"
         return {one.name for one in folder.iterdir() if not one.name.startswith(".")} if folder.is_dir() else set()
+
+    def settings(self, digest: str) -> dict[str, Any]:
+        """The settings that a release was made with; {} where there is none."""
+        return read(self.release(digest) / SETTINGS)
+
+
+def has_images(folder: Folder) -> bool:
+    """Whether a release of this deployment is served by a container."""
+    every = [read(folder.wanted), read(folder.before), *map(folder.settings, folder.releases())]
+    return any(one.get("image") for one in every)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -62,15 +97,15 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """Replace a JSON file."""
+    """Replace a JSON file. Each file has one writer, so that a part which a kill left is written over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
     partial.replace(path)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a model into a release folder, which appears when it is complete."""
+    """Copy a model into a new folder, which appears when it is complete."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -79,6 +114,18 @@ def copy(source: Path, target: Path) -> None:
     else:
         shutil.copy(source, partial / "model.tar.gz")
     partial.rename(target)
+
+
+def put_release(folder: Folder, settings: dict[str, Any]) -> None:
+    """Copy the model of a release, with its settings. Removes what a copy that was killed left."""
+    target = folder.release(settings["release"])
+    for part in target.parent.glob(".*"):
+        shutil.rmtree(part)
+    source = Path(settings["model"])
+    part = target.with_name(f".{target.name}.settled")
+    copy(source, part)
+    write(part / SETTINGS, settings)
+    part.rename(target)
 
 
 def model_of(release: Path) -> Path:
@@ -93,7 +140,7 @@ def running(folder: Folder) -> bool:
         return False
     with folder.lock.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
@@ -103,15 +150,50 @@ def running(folder: Folder) -> bool:
 def locked(folder: Folder) -> Iterator[bool]:
     """Hold the lock of the host. Yields False where another host holds it."""
     with folder.lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file.fileno()):
             yield False
             return
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield True
+
+
+def _taken(descriptor: int) -> bool:
+    for left in reversed(range(TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TRY_S if left else 0)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def changing(folder: Folder) -> Iterator[bool]:
+    """Make the folder, and hold it for a command that changes it. Yields False where another command holds it."""
+    while True:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            if _is_at(descriptor, folder.root):  # else another command has removed it meanwhile
+                yield True
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def holder(folder: Folder) -> int | None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from ...local import sample
-from .. import service_model
+from .. import costs, service_model
 from ..calls import Call
 from ..engines import Command
 from ..errors import InvalidDescription, NotThere
 from ..order import Order
-from . import cost as costs
+from . import cost as prices
 from . import deployment, existing, image, logs, planning, policy, present, reconcile, registry, resources, traffic
 from .existing import Existing
 
@@ -22,8 +22,8 @@ INLINE_BYTES = 128_000
 
 
 def plan(order: Order) -> int:
-    """Print the plan."""
-    made = planning.make(order)
+    """Print the plan of ``up``, of a canary or of a shadow."""
+    made = planning.make(order) if order.effect == "up" else traffic.plan(order)
     order.say(made.as_json() if order.json else made.as_text())
     return 0
 
@@ -193,7 +193,7 @@ def show_logs(order: Order) -> int:
 
 def cost(order: Order) -> int:
     """Print the cost."""
-    found = costs.of(order, planning.services(order))
+    found = prices.of(order, planning.services(order))
     order.say(json.dumps(found, indent=2) if order.json else "\n".join(costs.as_text(found)))
     return 0
 

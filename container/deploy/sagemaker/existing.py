@@ -8,7 +8,7 @@ from typing import Any
 
 from ..defaults import default_bucket
 from ..description import Description
-from ..errors import NameTaken
+from ..errors import InvalidDescription, NameTaken
 from . import alarms, resources
 from .resources import DATA, TAG
 from .services import Missing, Services
@@ -43,7 +43,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``instances``: desired ones of the variant; None where it has none."""
+    """``instances``: desired ones of the first variant; None where it has none. ``variants``: production variants."""
 
     status: str
     config: str
@@ -51,6 +51,7 @@ class Endpoint:
     tags: Mapping[str, str]
     arn: str
     failure: str = ""
+    variants: int = 1
 
     @property
     def settled(self) -> bool:
@@ -132,7 +133,17 @@ def read_endpoint(description: Description, services: Services) -> Endpoint | No
         tags,
         found["EndpointArn"],
         found.get("FailureReason", ""),
+        len(found.get("ProductionVariants", ())),
     )
+
+
+def require_one_variant(description: Description, endpoint: Endpoint) -> None:
+    """Raises InvalidDescription for an endpoint that somebody gave several production variants."""
+    if endpoint.variants > 1:
+        raise InvalidDescription(
+            f"the endpoint {description.name} has {endpoint.variants} production variants, and this tool gives it one: "
+            "canary shares its traffic; choose another --name for the rest, or run down"
+        )
 
 
 def read_component(description: Description, services: Services) -> Component | None:

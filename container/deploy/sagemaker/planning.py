@@ -18,6 +18,8 @@ from .services import Services
 
 PLAN_ATTEMPTS = 2
 """Of a reading call of ``plan``, which also works without an account."""
+UNREADABLE = (NoCredentials, Unreachable, Denied, Throttled)
+"""Why the existing state may stay unknown to ``plan``."""
 
 
 def services(order: Order, attempts: int | None = None) -> Services:
@@ -53,7 +55,7 @@ def make(order: Order) -> Plan:
     found, unknown = NOTHING, ""
     try:
         found = existing.read(description, services(order, PLAN_ATTEMPTS))
-    except (NoCredentials, Unreachable, Denied, Throttled) as error:
+    except UNREADABLE as error:
         unknown = str(error)
     return planned(description, wanted, found, unknown)
 

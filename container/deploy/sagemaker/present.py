@@ -36,10 +36,11 @@ def find(order: Order, services: Services) -> Present | None:
 
 
 def require(order: Order, services: Services) -> Present:
-    """The endpoint of the order's name. Raises NotThere."""
+    """The endpoint of the order's name. Raises NotThere, and InvalidDescription for one with several variants."""
     found = find(order, services)
     if found is None:
         raise NotThere(f"there is no endpoint {order.description.name} in {services.region}: run up first")
+    existing.require_one_variant(order.description, found.endpoint)
     return found
 
 

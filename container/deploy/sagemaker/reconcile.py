@@ -12,7 +12,7 @@ from ..errors import InvalidDescription, NotThere
 from ..model_source import ModelSource
 from ..plan import Action, Step
 from . import resources
-from .existing import IN_SERVICE, Config, Existing, Model
+from .existing import IN_SERVICE, Config, Existing, Model, require_one_variant
 from .resources import TAG
 
 BROKEN = ("Failed", "OutOfService")
@@ -94,6 +94,8 @@ def _bucket(description: Description, wanted: Desired, existing: Existing) -> It
 def _endpoint(description: Description, wanted: Desired, existing: Existing, deployment: Any) -> Iterator[Step]:
     create = resources.endpoint(description, wanted.config_name)
     found, name = existing.endpoint, description.name
+    if found is not None:
+        require_one_variant(description, found)
     if found is None or found.status in BROKEN:
         if found is not None:
             delete = Call("sagemaker", "DeleteEndpoint", {"EndpointName": name})

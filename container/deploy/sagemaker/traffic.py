@@ -10,15 +10,52 @@ from ..calls import Call
 from ..description import Description
 from ..errors import InvalidDescription, NotThere
 from ..order import Order
-from ..plan import Action, Step
-from . import alarms, deployment, existing, planning, present, refusals, resources
-from .existing import Existing
+from ..plan import Action, Plan, Step
+from . import alarms, deployment, existing, planning, present, reconcile, refusals, resources
+from .existing import Config, Endpoint, Existing
 from .present import Present
+from .reconcile import Desired
 from .services import Services
 
 TERMINATION_WAIT_S = 120
 """The old instances stay so long after the shift, for a rollback without a start."""
+IN_PLACE = "IN-SERVICE"
+"""What a plan calls the model and the configuration that serve, where the account cannot be read."""
 LEAST_EXECUTION_S, MOST_EXECUTION_S, SPARE_S = 600, 28_800, 1_800
+
+
+def plan(order: Order) -> Plan:
+    """The plan of a canary or a shadow. Raises NotThere without an endpoint."""
+    wanted = planning.checked(order)
+    refusals.check_guarded(order.description, order.effect)
+    services = planning.services(order, planning.PLAN_ATTEMPTS)
+    unknown = ""
+    try:
+        at = present.require(order, services)
+        found, serving = existing.read(at.order.description, services), at.config.models[0]
+    except planning.UNREADABLE as error:
+        unknown, found, serving = str(error), _assumed(order.description), IN_PLACE
+    steps: list[Step] = []
+    guards = None
+    if order.effect == "shadow":
+        wanted = _shadowed(order.description, wanted, serving)
+    else:
+        alarmed, guards = _guarded(order.description, wanted)
+        same = found.endpoint is not None and found.endpoint.config == wanted.config_name
+        steps = [] if same else [alarmed]
+    steps += reconcile.steps(order.description, wanted, found, guards)
+    assumed = f"the plan is that for an endpoint that serves another model, which it calls {IN_PLACE}"
+    made = Plan(order.description, tuple(steps), unknown, assumed=assumed)
+    service_model.check(made.calls)
+    return made
+
+
+def _assumed(description: Description) -> Existing:
+    """An endpoint that serves another model."""
+    tags = {resources.TAG: description.name, **description.tags}
+    endpoint = Endpoint(existing.IN_SERVICE, IN_PLACE, description.instance_count, tags, "")
+    config = Config(IN_PLACE, "", (IN_PLACE,))
+    return Existing(bucket=description.bucket, configs={IN_PLACE: config}, endpoint=endpoint)
 
 
 def canary(order: Order) -> bool:
@@ -28,13 +65,19 @@ def canary(order: Order) -> bool:
     refusals.check_guarded(order.description, "canary")
     if present.require(order, services).endpoint.config == wanted.config_name:
         return False
-    guards = alarms.calls(order.description)
-    plan = guardrails(order.description, [str(call.parameters["AlarmName"]) for call in guards])
-    service_model.check([*guards, resources.endpoint_update(order.description, wanted.config_name, plan)])
-    named = ", ".join(str(call.parameters["AlarmName"]) for call in guards)
-    deployment.carry_out(order, services, [Step(Action.UPDATE, "alarms", named, tuple(guards))])
-    deployment.bring_about(order, services, wanted, plan)
+    alarmed, guards = _guarded(order.description, wanted)
+    deployment.carry_out(order, services, [alarmed])
+    deployment.bring_about(order, services, wanted, guards)
     return True
+
+
+def _guarded(description: Description, wanted: Desired) -> tuple[Step, dict[str, Any]]:
+    """The step that makes the alarms, and the DeploymentConfig of an update under them. Raises InvalidDescription."""
+    calls = alarms.calls(description)
+    names = [str(call.parameters["AlarmName"]) for call in calls]
+    guards = guardrails(description, names)
+    service_model.check([*calls, resources.endpoint_update(description, wanted.config_name, guards)])
+    return Step(Action.UPDATE, "alarms", ", ".join(names), tuple(calls)), guards
 
 
 def guardrails(description: Description, alarm_names: list[str]) -> dict[str, Any]:
@@ -65,13 +108,17 @@ def shadow(order: Order) -> int:
     services = planning.services(order)
     wanted = planning.checked(order)
     refusals.check_guarded(order.description, "shadow")
-    if not 1 <= order.description.shadow_percent <= 100:
-        raise InvalidDescription("--shadow-percent takes 1 to 100")
     serving = present.require(order, services).config.models[0]
+    return deployment.bring_about(order, services, _shadowed(order.description, wanted, serving))
+
+
+def _shadowed(description: Description, wanted: Desired, serving: str) -> Desired:
+    """The wanted model as the shadow of the model in service. Raises InvalidDescription."""
+    if not 1 <= description.shadow_percent <= 100:
+        raise InvalidDescription("--shadow-percent takes 1 to 100")
     if serving == wanted.model_name:
         raise InvalidDescription("this model is the one in service: give another artifact")
-    config = resources.endpoint_config(order.description, serving, wanted.model_name)
-    return deployment.bring_about(order, services, replace(wanted, config=config))
+    return replace(wanted, config=resources.endpoint_config(description, serving, wanted.model_name))
 
 
 def rollback(order: Order) -> str:

@@ -16,7 +16,7 @@ from ..served import ServedModel
 from . import pipelines, scripts, tensor_models
 from .context import Build, LoadContext
 from .host import compare_host
-from .placement import require_device
+from .placement import require_device, unused_gpus
 
 log = logging.getLogger("slipway.models")
 
@@ -65,6 +65,9 @@ class Loader:
         else:
             compare_host(artifact.manifest)
             require_device(artifact.manifest, self._context.settings)
+            unused = 0 if artifact.declared else unused_gpus(artifact.manifest, self._context.settings)
+            if unused:
+                log.warning("GPUs are not used model=%s gpus=%d; set --device cuda", artifact.manifest.name, unused)
             model = tensor_models.build(build)
         trim()
         model.metrics.load_seconds = (perf_counter_ns() - begun_ns) / 1e9

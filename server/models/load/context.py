@@ -18,10 +18,10 @@ from ...slowdown import Slowdown
 from ...system.cores import available_cores
 from ...target import CPU
 from .limits import SchedulingLimits
-from .placement import device_of
+from .placement import device_of, gpu_count
 
 GPU_SLOTS = 2
-"""Batches of all models that may be under way on the GPUs: one computes while the next one is copied."""
+"""Batches of all models that may be under way on each GPU: one computes while the next one is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class LoadContext:
             if shared
             else None
         )
-        gpus = DeviceScheduler(GPU_SLOTS, preemptive=False)
+        gpus = DeviceScheduler(GPU_SLOTS * gpu_count(settings), preemptive=False)
         return cls(settings, SchedulingLimits.of(settings), device, gpus, on_device_lost, slowdown)
 
     def changed(self, overrides: Overrides) -> LoadContext:

@@ -42,16 +42,16 @@ class DeclaredSession:
         self, session: Session, spec: ModelSpec, inputs: Sequence[Reshape], outputs: Sequence[Reshape]
     ) -> None:
         self.spec = spec
-        self._session = session
+        self.session = session
         self._inputs = sorted(enumerate(inputs), key=lambda pair: pair[1].place)
         self._outputs = outputs
 
     def run(self, batch: Sequence[Array]) -> list[Array]:
-        results = self._session.run([one.of(batch[at]) for at, one in self._inputs])
+        results = self.session.run([one.of(batch[at]) for at, one in self._inputs])
         return [one.of(results[one.place]) for one in self._outputs]
 
     def close(self) -> None:
-        self._session.close()
+        self.session.close()
 
 
 def as_declared(session: Session, declaration: Declaration) -> Session:

@@ -11,8 +11,7 @@ import numpy as np
 
 from ... import wiring
 from ...artifact import Artifact, Batching, Manifest
-from ...backends import BackendOptions, Session, backend_for, loader
-from ...backends.device_session import DeviceSession
+from ...backends import ONNX, BackendOptions, Session, backend_for, loader
 from ...backends.independence import Independence
 from ...backends.lanes import summed
 from ...errors import BrokenArtifact, SlipwayError
@@ -21,6 +20,7 @@ from ...observe.steps import StepMetrics
 from ...request import StepTimes
 from ...scheduling.batch import Batch
 from ...scheduling.cost import CostTable
+from ...scheduling.device import ModelTurns
 from ...scheduling.padding import Padding
 from ...scheduling.pipeline import Pipeline
 from ...scheduling.queue import BatchQueue
@@ -36,14 +36,16 @@ from .embedders import embedder_of
 from .host import compare_host
 from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
+from .on_gpu import closed_rows, fit_rows, joined_by, on_gpu
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of
-from .tensor_models import closed_rows, joined_by, open_as_declared, padding_of
+from .tensor_models import open_as_declared, padding_of
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
 
 BUILT_IN_SIZES = (1, 2, 4, 8, 16, 32)
+NO_SPEC = ModelSpec((), ())
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ def build(build: Build) -> ServedModel:
 
 def _open(artifact: Artifact, step: StepDeclaration, context: LoadContext) -> OpenStep:
     try:
-        opened = _open_artifact(artifact.root, step, context) if step.artifact else _open_backend(artifact, step)
+        open_step = _open_artifact if step.artifact else _open_backend
+        opened = open_step(artifact.root, step, context)
         opened.padding = padding_of(opened.artifact.manifest, opened.session.spec)
     except BrokenArtifact as error:
         raise BrokenArtifact(f"step {step.name!r}: {error}") from error
@@ -129,15 +132,19 @@ def _open_artifact(root: Path, step: StepDeclaration, context: LoadContext) -> O
     return OpenStep(step, artifact, open_as_declared(session, artifact, settings), batching, own=True)
 
 
-def _open_backend(artifact: Artifact, step: StepDeclaration) -> OpenStep:
-    path = artifact.root / (step.file or PIPELINE)
+def _open_backend(root: Path, step: StepDeclaration, context: LoadContext) -> OpenStep:
+    """A step of its own. An ONNX file runs on the device of the setting, the other backends on the CPU."""
+    path = root / (step.file or PIPELINE)
     if step.file and not path.is_file():
         raise BrokenArtifact(f"there is no file {step.file!r}")
     batching = Batching(step.batch_sizes or BUILT_IN_SIZES, step.instances or 1, step.threads or 1)
-    session = loader(step.backend)(path, BackendOptions(batching.threads, step.options))
-    manifest = Manifest(step.name, "", step.backend, step.file, session.spec)
-    padding = getattr(session, "padding", None)
-    return OpenStep(step, Artifact(artifact.root, replace(manifest, padding=padding)), session, batching, own=False)
+    manifest = Manifest(step.name, "", step.backend, step.file, NO_SPEC)
+    options = BackendOptions(batching.threads)
+    if step.backend in ONNX:
+        options = backend_options(manifest, context.settings, batching)
+    session = loader(backend_for(step.backend, options.device))(path, replace(options, options=step.options))
+    manifest = replace(manifest, spec=session.spec, padding=getattr(session, "padding", None))
+    return OpenStep(step, Artifact(root, manifest), session, batching, own=False)
 
 
 def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring, embedder: Embedder | None) -> ServedModel:
@@ -159,7 +166,7 @@ def _serve(build: Build, steps: Sequence[WarmStep], wired: Wiring, embedder: Emb
     for one, step_metrics in zip(steps, recorded, strict=True):
         pipeline.add(_schedule(build, one, metrics, step_metrics, pipeline))
     connect(metrics, pipeline)
-    on_gpus = [one.step.session for one in steps if isinstance(one.step.session, DeviceSession)]
+    on_gpus = [gpu for one in steps if (gpu := on_gpu(one.step.session)) is not None]
     if on_gpus:
         metrics.device = lambda: summed(one.counters() for one in on_gpus)
     return ServedModel(
@@ -234,11 +241,10 @@ def _batching(one: OpenStep, sample: list[Array], context: LoadContext) -> Batch
     if not one.own:
         return one.batching
     rows = rows_of(one.session, one.artifact, sample, one.batching.max_batch_size, context.settings)
-    if isinstance(one.session, DeviceSession) and not rows.independent and one.session.spec.batchable:
-        one.session.keep_rows()
+    sizes = fit_rows(one.session, rows, sizes_of(one.artifact, one.session, one.batching, rows))
     if not rows.independent:
         _require_rows(one.session, sample, rows)
-    return replace(one.batching, batch_sizes=sizes_of(one.artifact, one.session, one.batching, rows))
+    return replace(one.batching, batch_sizes=sizes)
 
 
 def _require_rows(session: Session, sample: list[Array], rows: Independence) -> None:
@@ -254,7 +260,7 @@ def _require_rows(session: Session, sample: list[Array], rows: Independence) -> 
 def _schedule(
     build: Build, warm: WarmStep, metrics: ModelMetrics, step_metrics: StepMetrics, pipeline: Pipeline
 ) -> Step:
-    one, context = warm.step, build.context
+    one, context, gpu = warm.step, build.context, on_gpu(warm.step.session)
     delay_ns = context.limits.delay_ns(one.artifact.declaration) if one.own else 0
 
     def on_batch(batch: Batch, failed: int) -> None:
@@ -266,14 +272,14 @@ def _schedule(
         BatchQueue(
             *(warm.max_batch_size, warm.seeds, warm.instances, delay_ns, warm.lengths), closed=closed_rows(one.session)
         ),
-        one.session.run if isinstance(one.session, DeviceSession) else step_metrics.work.measured(one.session.run),
+        step_metrics.work.measured(one.session.run) if gpu is None else one.session.run,
         build.loop,
         instances=warm.instances,
         inline=warm.inline,
         max_queue_ns=0,  # the pipeline admits
         padding=one.padding,
         join=joined_by(one.session),
-        turns=context.turns(one.artifact.manifest, one.batching.threads) if one.own and not warm.inline else None,
+        turns=_turns(warm, context),
         on_batch=on_batch,
         on_end=pipeline.ended,
         on_device_lost=context.on_device_lost,
@@ -297,6 +303,14 @@ def _schedule(
         sizes=tuple(sorted(warm.lengths)),
     )
     return step
+
+
+def _turns(warm: WarmStep, context: LoadContext) -> ModelTurns | None:
+    """The turns of a step at its device. Built-in steps of the CPU are too short to wait for one."""
+    one = warm.step
+    if warm.inline or not (one.own or on_gpu(one.session)):
+        return None
+    return context.turns(one.artifact.manifest, one.batching.threads)
 
 
 def _compare_spec(artifact: Artifact, spec: ModelSpec) -> None:

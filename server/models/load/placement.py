@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ...artifact import Batching, Manifest
-from ...backends import BackendOptions
-from ...backends.cuda import CudaDevice, visible_devices
+from ...backends import ONNX, BackendOptions
+from ...backends.cuda import CudaDevice, CudaError, visible_devices
 from ...errors import BadSetting, BrokenArtifact
 from ...settings.options import Settings
 from ...system import gpu
-from ...system.gpu import NEWEST_AMI, NEWEST_AMI_DRIVER
+from ...system.gpu import NEWEST_AMI, NEWEST_AMI_DRIVER, Gpus
 from ...target import CPU, ClosedShapes, DeviceTarget
 
 ENGINES = ("tensorrt", "tensorrt_rtx", "torch_export")
 """Backends whose files run on the device that they were built for, and on no other."""
+
+HOST_ONLY = ("openvino",)
+"""Backends of models that know no other device than the CPU."""
 
 
 def target_of(manifest: Manifest, settings: Settings) -> DeviceTarget:
@@ -24,6 +27,9 @@ def target_of(manifest: Manifest, settings: Settings) -> DeviceTarget:
     made_for = manifest.device
     if settings.device in ("auto", made_for.kind):
         return made_for
+    if manifest.backend in HOST_ONLY:
+        raise BadSetting(f"{manifest.name} is a model of {manifest.backend}, which runs on the CPU only, not on "
+                         f"{settings.device}: leave out --device")  # fmt: skip
     if manifest.backend in ENGINES:
         raise BadSetting(
             f"{manifest.name} was built for {made_for.kind} and cannot run on {settings.device}: leave out --device"
@@ -44,17 +50,32 @@ def require_device(manifest: Manifest, settings: Settings) -> None:
         return
     host = gpu.read()
     versions = {name: installed(name) for name in target.versions}
+    needed = needed_bytes(manifest) if target == manifest.device else 0
     reason = unsuitable(target, host.driver_major, None, versions)
-    if not reason:
-        for ordinal in ordinals_of(settings):
-            device = CudaDevice(ordinal)
-            needed = (
-                target.bytes + max((one.bytes for one in manifest.shapes.bytes), default=0) if manifest.shapes else 0
-            )
-            reason = reason or unsuitable(target, host.driver_major, device.capability(), versions)
-            reason = reason or too_large(needed, device.memory()[0])
+    for ordinal in ordinals_of(settings) if not reason else ():
+        device = _device(ordinal, target.kind, host)
+        reason = reason or unsuitable(target, host.driver_major, device.capability(), versions)
+        reason = reason or too_large(needed, device.memory()[0])
     if reason:
         raise BrokenArtifact(f"{manifest.name} cannot run on this host: {reason}")
+
+
+def unused_gpus(manifest: Manifest, settings: Settings, read: Callable[[], Gpus] = gpu.read) -> int:
+    """The GPUs of this host that a model without a manifest does not use, because nothing says that it should."""
+    if settings.device != "auto" or manifest.device.kind != CPU or manifest.backend not in ONNX:
+        return 0
+    return len(read().devices)
+
+
+def _device(ordinal: int, kind: str, host: Gpus) -> CudaDevice:
+    """One GPU. Raises BadSetting, in the words of the driver's own library where that is not there."""
+    try:
+        return CudaDevice(ordinal)
+    except BadSetting as error:
+        reason = gpu.missing(kind, host)
+        if reason and isinstance(error.__cause__, CudaError):
+            raise BadSetting(reason) from error
+        raise
 
 
 def unsuitable(target: DeviceTarget, driver: int, sm: int | None, versions: Mapping[str, str | None]) -> str:
@@ -104,6 +125,16 @@ def installed(module: str) -> str | None:
         return str(importlib.import_module(module).__version__)
     except ImportError:
         return None
+
+
+def gpu_count(settings: Settings) -> int:
+    """The GPUs that models may run on: as set, else all visible ones; 1 where none is, because no model needs it."""
+    if settings.gpus:
+        return settings.gpus
+    try:
+        return max(visible_devices(), 1)
+    except BadSetting:
+        return 1
 
 
 def ordinals_of(settings: Settings) -> tuple[int, ...]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter_ns
 
 from ...artifact import Artifact, Batching, Manifest
 from ...backends import Session, backend_for, loader
-from ...backends.device_session import DeviceSession
 from ...backends.independence import Independence
 from ...backends.lanes import summed
 from ...errors import BrokenArtifact
@@ -18,7 +16,7 @@ from ...observe.choices import Choices
 from ...observe.metrics import ModelMetrics
 from ...scheduling.padding import PaddedInput, Padding
 from ...scheduling.queue import BatchQueue
-from ...scheduling.run import Join, RunModel
+from ...scheduling.run import RunModel
 from ...scheduling.scheduler import Scheduler
 from ...settings.options import Settings
 from ...slowdown import COMPUTE, SCATTER
@@ -33,6 +31,7 @@ from .declared import as_declared
 from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
 from .missing import with_declared_missing, with_missing
+from .on_gpu import closed_rows, fit_rows, joined_by, on_gpu
 from .placement import backend_options, device_of
 from .rows import rows_of, sizes_of, with_rows
 from .tuning import TuningConfig, tune
@@ -124,11 +123,8 @@ def warm(build: Build, session: Session, sample: list[Array], batching: Batching
     artifact, context = build.artifact, build.context
     begun_ns = perf_counter_ns()
     rows = rows_of(session, artifact, sample, batching.max_batch_size, context.settings)
-    batching = replace(batching, batch_sizes=sizes_of(artifact, session, batching, rows))
-    if isinstance(session, DeviceSession):
-        if not rows.independent and session.spec.batchable:
-            session.keep_rows()
-        batching = replace(batching, batch_sizes=fitting_rows(session, batching.batch_sizes))
+    sizes = fit_rows(session, rows, sizes_of(artifact, session, batching, rows))
+    batching = replace(batching, batch_sizes=sizes)
     spent_ns = perf_counter_ns() - begun_ns + rows.costs_ns.get(1, 0)  # the sample was run once, too
     max_batch_size, seeds = warm_up(session, artifact, batching, sample, rows.costs_ns, spent_ns)
     trim()
@@ -163,9 +159,9 @@ def _serve(build: Build, model: WarmModel) -> ServedModel:
     metrics.work.size(model.batching.instances, model.batching.threads)
     scheduler = _schedule(build, model, metrics)
     connect(metrics, scheduler)
-    session = model.session
-    if isinstance(session, DeviceSession):
-        metrics.device = lambda: summed([session.counters()])
+    gpu = on_gpu(model.session)
+    if gpu is not None:
+        metrics.device = lambda: summed([gpu.counters()])
     _log(manifest, model)
     return ServedModel(
         name=manifest.name,
@@ -206,7 +202,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
     metrics.contention = lambda: queue.running.contention
     run: RunModel = model.session.run
     on_batch, slowdown = metrics.record_run, build.context.slowdown
-    if not isinstance(model.session, DeviceSession):
+    if on_gpu(model.session) is None:
         run = metrics.work.measured(run)
     if slowdown is not None:
         slowdown.hold(queue)
@@ -230,26 +226,10 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
     )
 
 
-def fitting_rows(session: DeviceSession, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The batch sizes for which the device has memory. A model without a batch axis keeps them."""
-    most = session.shapes.rows[-1] or max(sizes)
-    return tuple(size for size in sizes if size <= most) or (most,)
-
-
-def closed_rows(session: Session) -> Sequence[int]:
-    """The only numbers of rows that a session runs; empty where it runs all."""
-    return session.shapes.rows if isinstance(session, DeviceSession) and session.pads_rows else ()
-
-
-def joined_by(session: Session) -> Join | None:
-    """What joins the requests of a batch, where the session does that itself."""
-    return session.join if isinstance(session, DeviceSession) and session.joins else None
-
-
 def _contention(model: WarmModel, batching: Batching, processes: int) -> float:
     """The slowdown of a run while all instances run, where they share cores; 1 where each has its own."""
     fitting = batching.instances * batching.threads <= available_cores(processes=processes)
-    apart = fitting and not isinstance(model.session, DeviceSession)
+    apart = fitting and on_gpu(model.session) is None
     if batching.instances == 1 or apart:
         return 1.0
     return contention(model.session.run, model.row, batching.instances)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import mmap
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ RECORD_BYTES = 64
 RESTART_S = 5.0
 CLOSE_S = 5.0
 """How long the end of the server waits for the files to be complete."""
+LIST, COUNT = b"[", struct.Struct("<i")
 MARSHAL_VERSION = 2
 """Without references between objects, which take longer to write."""
 
@@ -151,7 +153,8 @@ class Feed:
         while self._queue and size < CHUNK_BYTES:
             chunk.append(self._queue.popleft())
             size += len(chunk[-1])
-        body = b"".join(chunk)
+        # A list in marshal's format is its count and its items, one after the other.
+        body = b"".join((LIST, COUNT.pack(len(chunk)), *chunk))
         try:
             _write(self._pipe(), LENGTH.pack(len(body)))
             _write(self._pipe(), body)

@@ -97,6 +97,12 @@ def resident_bytes(pid: int) -> int:
     return pages * resource.getpagesize()
 
 
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def waited_s(pid: int) -> float:
     """Seconds in which the main thread of a process was ready to run and had no core."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9

@@ -6,7 +6,6 @@ core runs a process and a wrk, two cores run two of each. The processor time of 
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,10 @@ from optimize.passes.leveled_from_float32 import write
 from server import artifact
 from server.artifact import Manifest
 from server.backends import BackendOptions, loader
-from tests.benchmarks.server.processes import free_port, served, slipway, wrk, wrk_script
+from tests.benchmarks.server.processes import cpu_s, free_port, served, slipway, wrk, wrk_script
 
 CONNECTIONS = 32
 """Of each wrk."""
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,10 @@ def replicas(work: Path, rounds: int, seconds: int) -> None:
 
 
 def _measure(port: int, script: Path, cores: Sequence[str], pids: Sequence[int], seconds: int) -> Measured:
-    before_s = sum(_cpu_s(pid) for pid in pids)
+    before_s = sum(cpu_s(pid) for pid in pids)
     with ThreadPoolExecutor(len(cores)) as pool:
         loads = list(pool.map(lambda core: wrk(port, script, CONNECTIONS, seconds, core), cores))
-    spent_s = sum(_cpu_s(pid) for pid in pids) - before_s
+    spent_s = sum(cpu_s(pid) for pid in pids) - before_s
     rate = sum(load.rate for load in loads)
     if any(load.failures for load in loads):
         raise RuntimeError("some requests failed")
@@ -105,11 +102,6 @@ def _median(rows: Sequence[Measured], field: str) -> float:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _memory_kb(pid: int, key: str) -> int:

@@ -13,6 +13,7 @@ and a .pth file loads the driver's two (libcuda, libnvidia-ml) at start. Variabl
 - ``CUDA_VISIBLE_DEVICES``: hides devices from CUDA, and not from NVML.
 - ``FAKE_GPU_FAULT=700@20``: after 20 launches every call of CUDA fails with 700.
 - ``FAKE_GPU_DRIVER=absent``: neither libcuda nor libnvidia-ml is there.
+- ``FAKE_GPU_COMPUTES=1``: the server's CUDA backend gives the values of the CPU (computing.py).
 
 Kernels are counted, not computed: outputs mean nothing. ``tests.gpu.fake.counters`` reads launches, copies and memory.
 The rest is the project's own environment, linked entry by entry, without the CPU's onnxruntime.
@@ -62,6 +63,23 @@ import ctypes, os
 if os.environ.get("FAKE_GPU_DRIVER") != "absent":
     for name in ("libfakegpu.so", "libcuda.so.1", "libnvidia-ml.so.1"):
         ctypes.CDLL(os.path.join({folder!r}, name), mode=ctypes.RTLD_GLOBAL)
+if os.environ.get("FAKE_GPU_COMPUTES"):
+    import importlib.util, sys
+    class Computing:
+        """Puts the program that computes on the CPU into the backend, once that is imported."""
+        def find_spec(self, name, path=None, target=None):
+            if name != "server.backends.onnxruntime_cuda":
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec(name)
+            execute = spec.loader.exec_module
+            def exec_module(module):
+                execute(module)
+                from tests.gpu.fake.computing import ComputedProgram
+                module.OrtProgram = ComputedProgram
+            spec.loader.exec_module = exec_module
+            return spec
+    sys.meta_path.insert(0, Computing())
 '''
 
 

@@ -60,6 +60,7 @@ DEVICES = Gpus(
         ("", []),
         ("-1", []),
         ("1,7,0", [81]),
+        ("MIG-5", []),
     ],
 )
 def test_gpus_are_those_that_cuda_shows_in_its_order(visible: str | None, sms: list[int]) -> None:

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench.plants --results plants.jsonl --only FastAPI
     python -m tests.benchmarks.bench.plants --results plants.jsonl --only Slipway MLServer
+    python -m tests.benchmarks.bench.plants --results plants.jsonl --set held-out
 
 Titles that the file has are not measured again without ``--again``. The environments of LitServe and MLServer are those
 of ``bench peers --install``.
@@ -25,6 +26,7 @@ from .servers import Environments
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench.plants", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="titles with one of these texts")
+    parser.add_argument("--set", nargs="*", default=list(matrix.SETS), choices=list(matrix.SETS), dest="sets")
     parser.add_argument("--results", type=Path, metavar="FILE.jsonl", help="keep the results here")
     parser.add_argument("--again", action="store_true", help="measure titles that the file has")
     parser.add_argument("--records", type=Path, metavar="FOLDER", help="keep the records here")
@@ -35,9 +37,15 @@ def main() -> int:
     asked = parser.parse_args()
     kept = Kept(asked.only, asked.results, asked.again)
     envs = Environments(asked.cache, asked.seconds)
-    found = matrix.short(envs) if asked.short else matrix.table(kept, envs, asked.records, asked.judge)
-    Console().print(table("Faults planted on real servers: the causes that a run names first", found))
-    return int(asked.short and any(one.met is False for one in found))
+    console, title = Console(), "Faults planted on real servers: the causes that a run names first"
+    if asked.short:
+        found = matrix.short(envs)
+        console.print(table(title, found))
+        return int(any(one.met is False for one in found))
+    console.print(table(title, matrix.table(kept, envs, asked.records, asked.judge, asked.sets)))
+    for what in asked.sets:
+        console.print(matrix.confusion(matrix.rows_of(what, kept), what))
+    return 0
 
 
 if __name__ == "__main__":

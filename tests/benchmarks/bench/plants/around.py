@@ -18,23 +18,42 @@ from .plant import Around
 
 ROOT = Path(__file__).resolve().parents[4]
 BURN = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\nwhile True: pass"
+HOG = (
+    "import os, numpy; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)); a = numpy.ones(40_000_000)\n"
+    "while True: a[:] = a[::-1]"
+)
+"""A program that copies 320 MB of memory over and over."""
 CGROUP = Path("/sys/fs/cgroup/cpu")
 """Of version 1; with version 2 a plant with a quota fails."""
 
 
-def burners(count: int) -> Around:
-    """Programs that use a core each, beside a server that has no precedence over them."""
+def burners(count: int, program: str = BURN, core: int | None = None) -> Around:
+    """Programs that use a core each, beside a server that has no precedence over them.
+
+    ``core``: they and the server run on this core alone.
+    """
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
         as_others(pids)
-        running = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(count)]
-        try:
+        with _programs(count, program) as running:
+            if core is not None:
+                pin([*pids, *running], core)
             yield
-        finally:
-            for one in running:
-                one.kill()
-                one.wait()
+
+    return around
+
+
+def coming_and_going(count: int, every_s: float, for_s: float) -> Around:
+    """Burners that run for ``for_s`` after every ``every_s``, as a job of another user does."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        as_others(pids)
+        with _programs(count, BURN) as running:
+            signal_all(running, signal.SIGSTOP)
+            with _again_and_again(every_s, for_s, running, signal.SIGCONT, signal.SIGSTOP):
+                yield
 
     return around
 
@@ -44,11 +63,11 @@ def crowded(count: int) -> Around:
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        first, *others = sorted(os.sched_getaffinity(0))
+        _, *others = sorted(os.sched_getaffinity(0))
         for pid in pids:
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), others)
-        burn = [*on_core(first), sys.executable, "-c", BURN]
+        burn = [*on_core(), sys.executable, "-c", BURN]
         running = [subprocess.Popen(burn) for _ in range(count)]
         try:
             yield
@@ -60,9 +79,9 @@ def crowded(count: int) -> Around:
     return around
 
 
-def on_core(core: int) -> list[str]:
-    """The start of a command that runs on one core, without precedence over other programs."""
-    return ["taskset", "-c", str(core), "chrt", "--other", "0"]
+def on_core() -> tuple[str, ...]:
+    """The start of a command that runs on the first core, without precedence over other programs."""
+    return ("taskset", "-c", str(min(os.sched_getaffinity(0))), "chrt", "--other", "0")
 
 
 def stopping(every_s: float, for_s: float) -> Around:
@@ -70,27 +89,70 @@ def stopping(every_s: float, for_s: float) -> Around:
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        over = threading.Event()
-
-        def stop() -> None:
-            while not over.wait(every_s):
-                signal_all(pids, signal.SIGSTOP)
-                time.sleep(for_s)  # the plant itself is a stop of this length
-                signal_all(pids, signal.SIGCONT)
-
-        thread = threading.Thread(target=stop)
-        thread.start()
-        try:
+        with _again_and_again(every_s, for_s, pids, signal.SIGSTOP, signal.SIGCONT):
             yield
-        finally:
-            over.set()
-            thread.join()
-            signal_all(pids, signal.SIGCONT)
 
     return around
 
 
-def quota(cores: float) -> Around:
+def one_core(core: int) -> Around:
+    """The server on one core alone."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        pin(pids, core)
+        yield
+
+    return around
+
+
+def crowded_client(count: int) -> Around:
+    """Burners on core 0, where the plant's client has to run too, and the server on core 1."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        pin(pids, 1)
+        with _programs(count, BURN) as running:
+            pin(running, 0)
+            yield
+
+    return around
+
+
+@contextmanager
+def _programs(count: int, program: str) -> Iterator[list[int]]:
+    """The processes of so many programs, until the block ends."""
+    running = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(count)]
+    try:
+        yield [one.pid for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+@contextmanager
+def _again_and_again(every_s: float, for_s: float, pids: Sequence[int], begin: int, end: int) -> Iterator[None]:
+    """The signal ``begin`` after every ``every_s``, and ``end`` after ``for_s`` more and when the block ends."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            signal_all(pids, begin)
+            time.sleep(for_s)  # the plant itself is a change of this length
+            signal_all(pids, end)
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal_all(pids, end)
+
+
+def quota(cores: float, period_us: int = 100_000) -> Around:
     """A CPU quota for the processes of the server, in a control group of their own."""
 
     @contextmanager
@@ -98,8 +160,8 @@ def quota(cores: float) -> Around:
         group = CGROUP / f"slipway-plant-{os.getpid()}-{pids[0]}"
         group.mkdir()
         try:
-            (group / "cpu.cfs_period_us").write_text("100000")
-            (group / "cpu.cfs_quota_us").write_text(str(int(cores * 100_000)))
+            (group / "cpu.cfs_period_us").write_text(str(period_us))
+            (group / "cpu.cfs_quota_us").write_text(str(int(cores * period_us)))
             as_others(pids)  # a group without a share of real-time takes no process that runs ahead of others
             for pid in pids:
                 (group / "cgroup.procs").write_text(str(pid))
@@ -135,6 +197,15 @@ def other_client(url: str, body: Path, rate: float) -> Iterator[None]:
     finally:
         running.kill()
         running.wait()
+
+
+def pin(pids: Sequence[int], core: int) -> None:
+    """Let all threads of these processes, and those that they start later, run on one core alone."""
+    for pid in pids:
+        with suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):
+                    os.sched_setaffinity(int(thread.name), {core})
 
 
 def signal_all(pids: Sequence[int], number: int) -> None:

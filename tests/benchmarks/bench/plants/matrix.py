@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+
+from rich.table import Table
 
 from bench.experiments import run
 from bench.explain.verdict import LIKELY, PROVEN
@@ -27,6 +30,7 @@ from .servers import Environments
 from .tuned import SHORT, TUNED
 
 NEEDED_ON_SLIPWAY, NEEDED_ELSEWHERE = 0.95, 0.80
+SETS = {"tuned": TUNED, "held-out": HELD_OUT}
 WITHIN_S = 150.0
 """Of one plant: a start, a load, a probe."""
 IN_NAMESPACE = "ip link set lo mtu 1500 up && tc qdisc add dev lo root {} && exec {}"
@@ -46,6 +50,9 @@ def measure(plants: Sequence[Plant], kept: Kept, envs: Environments, keep: Path 
             folder = Path(place) if keep is None else _folder(keep, plant)
             folder.mkdir(parents=True, exist_ok=True)
             row = _row(plant, folder, envs)
+        if "unavailable" in row:
+            print(f"{plant.title}: not run: {row['unavailable']}", flush=True)
+            continue
         kept.add(row)
         print(line(row), flush=True)
 
@@ -59,7 +66,7 @@ def judge(plants: Sequence[Plant], kept: Kept, records: Path) -> None:
             judged = run.judged(found, columns).verdict
             assert judged is not None
             said = {"causes": [asdict(one) for one in judged.causes], "ruled_out": list(judged.ruled_out)}
-            kept.add({"title": plant.title, "server": plant.server, "right": list(plant.right), **said})
+            kept.add({**_planted(plant), **said})
             print(line(next(kept.rows([plant.title]))), flush=True)
 
 
@@ -78,7 +85,11 @@ def _row(plant: Plant, folder: Path, envs: Environments) -> Row:
     except (subprocess.SubprocessError, ValueError) as error:
         why = getattr(error, "stderr", "") or str(error)
         said = {"causes": [], "ruled_out": [], "valid": False, "error": str(why)[-500:]}
-    return {"title": plant.title, "server": plant.server, "right": list(plant.right), **said}
+    return {**_planted(plant), **said}
+
+
+def _planted(plant: Plant) -> Row:
+    return {"title": plant.title, "server": plant.server, "right": list(plant.right), "why": plant.why}
 
 
 def _output(command: Sequence[str]) -> str:
@@ -108,9 +119,10 @@ def is_right(row: Row) -> bool:
 
 
 def line(row: Row) -> str:
-    """A plant as text."""
+    """A plant as text; beside a wrong one, why other names are right."""
     causes = ", ".join(f"{one['name']} ({one['confidence']})" for one in row["causes"]) or row.get("error", "")
-    return f"{'right' if is_right(row) else 'WRONG'}  {row['title']:44} {' or '.join(row['right']):24} {causes}"
+    said = f"  {row['title']:44} {' or '.join(row['right']):24} {causes}"
+    return f"right{said}" if is_right(row) else f"WRONG{said}\n       {row.get('why', '')}".rstrip()
 
 
 def figures(rows: Sequence[Row], what: str) -> list[Figure]:
@@ -131,16 +143,23 @@ def figures(rows: Sequence[Row], what: str) -> list[Figure]:
     return [*found, Figure(f"{what}: proven, but not planted", ", ".join(false) or "0", "0", not false)]
 
 
-def confusion(rows: Sequence[Row]) -> list[Figure]:
-    """For each planted cause, the causes that came first, with their numbers."""
-    by_cause: dict[str, list[str]] = {}
+def confusion(rows: Sequence[Row], what: str) -> Table:
+    """A line for each planted cause and a column for each that came first, with counts. ``what``: of the plants.
+
+    Right ones are in brackets.
+    """
+    counts: dict[tuple[str, ...], Counter[str]] = {}
     for row in rows:
-        by_cause.setdefault(" or ".join(row["right"]), []).append((named(row) or ["no verdict"])[0])
-    found = []
-    for planted, firsts in sorted(by_cause.items()):
-        counts = sorted(((firsts.count(name), name) for name in set(firsts)), reverse=True)
-        found.append(Figure(planted, ", ".join(f"{name} {count}" for count, name in counts)))
-    return found
+        counts.setdefault(tuple(row["right"]), Counter())[(named(row) or ["no verdict"])[0]] += 1
+    columns = sorted({name for line in counts.values() for name in line})
+    grid = Table(box=None, padding=(0, 1), title=f"{what}: planted, and named first", title_justify="left")
+    for head in ("", *columns):
+        grid.add_column(head, justify="right" if head else "left")
+    for right, line in sorted(counts.items()):
+        cells = [f"({line[name]})" if name in right else str(line[name]) for name in columns]
+        shown = [cell if line[name] else "" for name, cell in zip(columns, cells, strict=True)]
+        grid.add_row(" or ".join(right), *shown)
+    return grid
 
 
 def short(envs: Environments) -> list[Figure]:
@@ -177,17 +196,25 @@ def false_proofs(row: Row) -> list[str]:
     return [one["name"] for one in row["causes"] if one["confidence"] == PROVEN and one["name"] not in row["right"]]
 
 
-def table(kept: Kept, envs: Environments, keep: Path | None = None, again: bool = False) -> list[Figure]:
-    """The tuned plants and the held-out ones, measured where ``kept`` wants it, and the confusion over all.
+def table(
+    kept: Kept, envs: Environments, keep: Path | None = None, again: bool = False, sets: Sequence[str] = tuple(SETS)
+) -> list[Figure]:
+    """The plants of these sets, measured where ``kept`` wants it.
 
     ``again``: judge the records in ``keep`` instead.
     """
     found: list[Figure] = []
-    for what, plants in (("tuned", TUNED), ("held out", HELD_OUT)):
+    for what in sets:
+        plants = SETS[what]
         if again and keep is not None:
             judge(plants, kept, keep)
         else:
             measure(plants, kept, envs, keep)
-        rows = list(kept.rows([one.title for one in plants]))
+        rows = rows_of(what, kept)
         found += figures(rows, what) if rows else []
-    return [*found, *confusion(list(kept.rows([one.title for one in (*TUNED, *HELD_OUT)])))]
+    return found
+
+
+def rows_of(what: str, kept: Kept) -> list[Row]:
+    """The results of a set."""
+    return list(kept.rows([one.title for one in SETS[what]]))

@@ -2,14 +2,13 @@
 
     python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS [OPTION ...]
 
-leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers,
-and the options are those of ``bench run``.
+leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers, and the
+options are those of ``bench run``. Without a package of the plant's model it prints ``{"unavailable": why}``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.observe import tree
+from tests.zoo.public.packages import Unavailable
 
-from . import around, servers
+from . import servers
 from .around import ROOT, above_others, other_client
 from .held_out import HELD_OUT
 from .plant import Plant
@@ -41,17 +41,20 @@ def run(plant: Plant, folder: Path, envs: Environments, lasts_s: float) -> Path:
     with ExitStack() as stack:
         url = servers.start(plant, folder, stack, envs)
         bodies = servers.bodies(plant, folder)
-        with _outside(plant, url, bodies[0]) as seen:
-            command = [sys.executable, "-m", "bench", "run", seen, "--payload", *map(str, bodies)]
+        other = plant.other_body(_folder(folder / "other"))[0] if plant.other_body is not None else bodies[0]
+        with _outside(plant, url, other) as seen:
+            command = [*plant.client, sys.executable, "-m", "bench", "run", seen, "--payload", *map(str, bodies)]
             command += ["--users", str(plant.users)] if plant.users is not None else ["--rate", str(plant.rate)]
             command += ["--duration", str(lasts_s), "--warmup", str(plant.warmup_s), "--json", "--output", str(output)]
-            crowd = around.on_core(min(os.sched_getaffinity(0))) if plant.crowded else []
-            done = subprocess.run(
-                [*crowd, *command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False
-            )
+            done = subprocess.run([*command, *plant.options], cwd=ROOT, capture_output=True, text=True, check=False)
     if not output.exists():
         raise RuntimeError(done.stderr)
     return output
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @contextmanager
@@ -81,7 +84,12 @@ def processes(url: str) -> tuple[int, ...]:
 def main() -> None:
     title, folder, cache, lasts_s, *options = sys.argv[1:]
     above_others()
-    path = run(replace(find(title), options=tuple(options)), Path(folder), Environments(Path(cache)), float(lasts_s))
+    try:
+        plant = replace(find(title), options=tuple(options))
+        path = run(plant, Path(folder), Environments(Path(cache)), float(lasts_s))
+    except Unavailable as why:
+        print(json.dumps({"unavailable": str(why)}))
+        return
     record = json.loads(path.read_text(encoding="utf-8"))
     verdict = record["verdict"]
     print(

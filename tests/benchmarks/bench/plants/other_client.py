@@ -12,14 +12,16 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from bench.load.payload import CONTENT_TYPES
+
 
 def load(url: str, body: Path, rate: float) -> None:
     """Send the body at a rate per second until the process ends."""
-    data = body.read_bytes()
+    data, kind = body.read_bytes(), CONTENT_TYPES[body.suffix]
 
     def send() -> None:
         with suppress(OSError):
-            request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+            request = urllib.request.Request(url, data, {"Content-Type": kind})
             urllib.request.urlopen(request, timeout=10).read()
 
     due = time.monotonic()

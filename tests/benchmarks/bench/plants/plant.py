@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-FASTAPI, SLIPWAY, LITSERVE, MLSERVER = "FastAPI", "Slipway", "LitServe", "MLServer"
-SERVERS = (FASTAPI, SLIPWAY, LITSERVE, MLSERVER)
+from .models import Bodies, Writes
+
+FASTAPI, SLIPWAY, LITSERVE, MLSERVER, FLASK = "FastAPI", "Slipway", "LitServe", "MLServer", "Flask"
+SERVERS = (FASTAPI, SLIPWAY, LITSERVE, MLSERVER, FLASK)
 Around = Callable[[str, Sequence[int]], AbstractContextManager[str | None]]
 """What happens outside of the server, from its URL and its processes. It yields another URL, or None."""
 
@@ -19,10 +22,12 @@ class Plant:
     ``right``: the names of the cause that are right in the first place. ``faults``: of ``faulty_model`` and of the
     server, as text. ``rate``: requests/s, or ``users`` callers of a closed loop. ``numbers``: in each of the bodies.
     ``around``: what happens outside of the server. ``other_rate``: of a second client. ``network``: a model of Slipway,
-    as inputs, hidden size and layers, instead of the faulty model. ``padded``: one that pads its inputs, as hidden size
-    and largest length. ``crowded``: the load generator shares a core with other programs. ``serve``: flags of Slipway.
-    ``workers``: processes of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that both
-    ends share. ``options``: of ``bench run``. ``rows``: in the body of a network.
+    as inputs, hidden size and layers, instead of the faulty model. ``serve``: flags of Slipway. ``workers``: processes
+    of LitServe. ``link``: what ``tc`` does to the loopback of a network namespace that server and client share.
+    ``options``: of ``bench run``. ``rows``: in the body of a network. ``code``: a kind of ``users_code`` and its
+    parameters, instead of the faulty model. ``model``: writes a model of Slipway instead of both. ``bodies``: writes
+    the bodies instead of ``numbers``; ``other_body`` that of the second client. ``client``: what ``bench run`` runs
+    under. ``why``: the reason for which these names are right; it is written before the first run.
     """
 
     server: str
@@ -35,14 +40,18 @@ class Plant:
     around: Around | None = None
     other_rate: float = 0.0
     network: tuple[int, int, int] | None = None
-    padded: tuple[int, int] | None = None
-    crowded: bool = False
     serve: tuple[str, ...] = ()
     workers: int = 0
     link: str = ""
     warmup_s: float = 1.0
     options: tuple[str, ...] = ()
     rows: int = 1
+    code: dict[str, Any] = field(default_factory=dict)
+    model: Writes | None = None
+    bodies: Bodies | None = None
+    other_body: Bodies | None = None
+    client: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def title(self) -> str:

@@ -20,11 +20,14 @@ from bench.peers.peer import HOST, Peer
 
 from . import slipway
 from .faulty_model import parse
-from .plant import FASTAPI, LITSERVE, MLSERVER, SLIPWAY, Plant
+from .models import path_of
+from .plant import FASTAPI, FLASK, LITSERVE, MLSERVER, SLIPWAY, Plant
 
 HERE = Path(__file__).parent
 READY_WITHIN_S = 60.0
 PEERS = {LITSERVE: LITSERVE_PEER, MLSERVER: MLSERVER_PEER}
+APPS = {FASTAPI: ("fastapi_app", "async_app"), FLASK: ("", "flask_app")}
+"""Modules that serve in the environment of bench: with the faulty model, and with the code of a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,36 @@ class Environments:
 def start(plant: Plant, folder: Path, stack: ExitStack, envs: Environments) -> str:
     """The URL of inference requests to the planted server, which runs until the stack ends."""
     place = Path(tempfile.mkdtemp(dir=folder))
-    if plant.server == FASTAPI:
-        return stack.enter_context(child_server(f"{__package__}.fastapi_app", plant.faults)) + "/predict"
+    if plant.server in APPS:
+        by_faults, by_code = APPS[plant.server]
+        module, given = (by_code, json.dumps(_code(plant))) if plant.code else (by_faults, plant.faults)
+        return stack.enter_context(child_server(f"{__package__}.{module}", given)) + "/predict"
     if plant.server == SLIPWAY:
-        if plant.padded is not None:
-            slipway.padded(place / "planted", *plant.padded)
-        elif plant.network is not None:
-            slipway.network(place / "planted", *plant.network)
-        else:
-            slipway.script(place / "planted", plant.faults)
+        _write(plant, place / "planted")
         return stack.enter_context(slipway.served(place / "planted", plant.serve)) + "/invocations"
     peer, python = PEERS[plant.server], envs.python(plant.server)
     assert python is not None
     return _peer(plant, peer, python, place, stack)
+
+
+def _code(plant: Plant) -> dict[str, Any]:
+    """The code of a user, with the path of the model that it names. Raises Unavailable."""
+    given = dict(plant.code)
+    if "model" in given:
+        given["path"] = str(path_of(given.pop("model")))
+    return given
+
+
+def _write(plant: Plant, folder: Path) -> None:
+    """The model folder of a plant on Slipway."""
+    if plant.model is not None:
+        plant.model(folder)
+    elif plant.network is not None:
+        slipway.network(folder, *plant.network)
+    elif plant.code:
+        slipway.users_script(folder, _code(plant))
+    else:
+        slipway.script(folder, plant.faults)
 
 
 def _peer(plant: Plant, peer: Peer, python: Path, place: Path, stack: ExitStack) -> str:
@@ -101,7 +121,9 @@ def _mlserver_settings(faults: dict[str, float], ports: tuple[int, ...]) -> dict
 
 
 def bodies(plant: Plant, folder: Path) -> list[Path]:
-    """The bodies of a plant's requests, one file for each of ``plant.numbers``."""
+    """The bodies of a plant's requests: its own, or one file for each of ``plant.numbers``."""
+    if plant.bodies is not None:
+        return plant.bodies(folder)
     paths = []
     for number, count in enumerate(plant.numbers):
         values = np.random.default_rng(number).standard_normal(count).round(6).tolist()
@@ -114,8 +136,6 @@ def bodies(plant: Plant, folder: Path) -> list[Path]:
 def _body(plant: Plant, values: list[float]) -> dict[str, Any]:
     if plant.server == MLSERVER:
         return {"inputs": [{"name": "values", "shape": [1, len(values)], "datatype": "FP64", "data": values}]}
-    if plant.padded is not None:
-        return {"inputs": [{"name": "x", "shape": [1, len(values)], "datatype": "FP32", "data": values}]}
     if plant.network is None:
         return {"values": values}
     width = plant.network[0]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,11 +29,11 @@ import json as _json
 
 
 def model_fn(folder):
-    return FaultyModel(parse({faults!r}))
+    return {make}
 
 
 def input_fn(body, kind):
-    return _json.loads(body)["values"]
+    return _json.loads(body){part}
 
 
 def predict_fn(values, model):
@@ -90,6 +92,17 @@ def padded(folder: Path, hidden: int, longest: int) -> None:
     )
 
 
+def rows_of(lengths: Sequence[int], folder: Path) -> list[Path]:
+    """Bodies for a model that pads: a row of each of these lengths."""
+    paths = []
+    for number, length in enumerate(lengths):
+        data = np.random.default_rng(number).standard_normal(length).round(6).tolist()
+        body = {"inputs": [{"name": "x", "shape": [1, length], "datatype": "FP32", "data": data}]}
+        paths.append(folder / f"row_{number}.json")
+        paths[-1].write_text(json.dumps(body), encoding="utf-8")
+    return paths
+
+
 def _save(
     folder: Path, nodes: list[onnx.NodeProto], ends: list[onnx.ValueInfoProto], weights: list[onnx.TensorProto]
 ) -> None:
@@ -102,10 +115,20 @@ def _save(
 
 def script(folder: Path, faults: str) -> None:
     """A script with the faulty model."""
+    _script(folder, "faulty_model.py", f"FaultyModel(parse({faults!r}))", '["values"]')
+
+
+def users_script(folder: Path, code: dict[str, Any]) -> None:
+    """A script with the code of a user."""
+    _script(folder, "users_code.py", f"make({code!r}, Path(folder))", "")
+
+
+def _script(folder: Path, module: str, make: str, part: str) -> None:
+    """The module as inference.py. ``make``: the model; ``part``: of the decoded body, what the model gets."""
     code = folder / "code"
     code.mkdir(parents=True, exist_ok=True)
-    model = (Path(__file__).parent / "faulty_model.py").read_text(encoding="utf-8")
-    (code / "inference.py").write_text(model + GLUE.format(faults=faults), encoding="utf-8")
+    source = (Path(__file__).parent / module).read_text(encoding="utf-8")
+    (code / "inference.py").write_text(source + GLUE.format(make=make, part=part), encoding="utf-8")
 
 
 @contextmanager

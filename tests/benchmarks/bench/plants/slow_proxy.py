@@ -1,13 +1,17 @@
-"""A proxy that limits the bytes per second of each direction, delays every piece, or keeps no connection.
+"""A proxy between client and server.
 
-    python -m tests.benchmarks.bench.plants.slow_proxy URL rate|delay|close VALUE
+    python -m tests.benchmarks.bench.plants.slow_proxy URL KIND VALUE
 
+limits the bytes per second of both directions (``rate``) or of the answers (``answers``), delays every piece by so many
+seconds (``delay``) or by up to so many (``jitter``), keeps no connection (``close``), or keeps none and needs so many
+seconds for each new one (``handshake``). It
 prints its port, and forwards connections to the URL until its standard input closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -22,6 +26,7 @@ class Way:
     def __init__(self, kind: str, value: float) -> None:
         self._kind, self._value = kind, value
         self._free_s = 0.0
+        self._random = random.Random(0)
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
@@ -29,9 +34,11 @@ class Way:
             while data := await reader.read(PIECE):
                 if self._kind == "delay":
                     await asyncio.sleep(self._value)
-                elif self._kind == "close":
+                elif self._kind == "jitter":
+                    await asyncio.sleep(self._random.uniform(0, self._value))
+                elif self._kind in ("close", "handshake"):
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
-                else:
+                elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
                     await asyncio.sleep(self._free_s - loop.time())
                 writer.write(data)
@@ -42,9 +49,11 @@ class Way:
 async def serve(url: str, kind: str, value: float) -> None:
     """Forward until standard input ends."""
     parts = urlsplit(url)
-    ways = Way(kind, value), Way(kind, value)
+    ways = (Way("free", 0.0), Way("rate", value)) if kind == "answers" else (Way(kind, value), Way(kind, value))
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kind == "handshake":
+            await asyncio.sleep(value)
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))
 

@@ -86,14 +86,27 @@ def test_a_change_is_ended_when_the_user_interrupts_its_block() -> None:
     assert ended == [True]
 
 
-def test_a_block_that_the_generator_spoiled_is_left_out() -> None:
-    bad = SimpleNamespace(
-        partial=False,
-        latency=SimpleNamespace(corrected=None),
-        validity=SimpleNamespace(generator_bound=True, reasons=("late",)),
-    )
-    with pytest.raises(Unusable, match="load generator"):
-        blocks.in_turn({"old": Variant(CONFIG)}, 1, lambda: None, lambda _config, _watch: (bad, None))  # type: ignore[arg-type,return-value]
+SPOILED: Any = SimpleNamespace(
+    partial=False,
+    latency=SimpleNamespace(corrected=None),
+    validity=SimpleNamespace(generator_bound=True, reasons=("late",)),
+)
+"""A run whose load generator was the limit."""
+
+
+@pytest.mark.parametrize(("rounds", "good"), [(1, 0), (3, 0), (3, 1), (3, 2)])
+def test_rounds_that_the_generator_spoiled_are_left_out_and_two_are_needed_for_an_interval(
+    rounds: int, good: int
+) -> None:
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        return (latency(1.0, 2.0) if config.seed - CONFIG.seed < good else SPOILED), None
+
+    if good >= 2:
+        seen = blocks.in_turn({"old": Variant(CONFIG)}, rounds, lambda: None, run)
+        assert len(seen) == good
+        return
+    with pytest.raises(Unusable, match=f"the limit in {rounds - good} of {rounds} rounds"):
+        blocks.in_turn({"old": Variant(CONFIG)}, rounds, lambda: None, run)
 
 
 @pytest.mark.parametrize(

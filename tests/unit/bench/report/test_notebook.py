@@ -14,6 +14,7 @@ NOTEBOOK = Path(__file__).resolve().parents[4] / "examples" / "bench_result.ipyn
 REASON = 'the notebook extra is not installed: pip install -e ".[notebook]"'
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the notebook's own machinery
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason=REASON)

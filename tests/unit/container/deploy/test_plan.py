@@ -67,6 +67,26 @@ def test_without_an_account_every_call_is_printed(deploy: Deploy, artifact: Path
     assert document["settings"]["instance_type"] == {"value": "ml.c7i.large", "source": "--instance-type"}
 
 
+def test_without_an_account_a_canary_is_planned_for_an_endpoint_that_serves_another_model(
+    deploy: Deploy, artifact: Path
+) -> None:
+    flags = ("--for", "canary", "--instance-type", "ml.c5.large", "--objective-ms", "20")
+    document = planned(deploy, artifact, *flags)
+    assert [one["operation"] for one in document["calls"]] == [
+        *["PutMetricAlarm"] * 3,
+        *("PutObject", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"),
+    ]
+    alarms = parameters(document, "UpdateEndpoint")["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    made = [one["parameters"] for one in document["calls"] if one["operation"] == "PutMetricAlarm"]
+    assert [one["AlarmName"] for one in alarms] == [one["AlarmName"] for one in made]
+    text = deploy("plan", artifact, *BASE, *flags).text
+    assert "the plan is that for an endpoint that serves another model, which it calls IN-SERVICE" in text
+    document = planned(deploy, artifact, "--for", "shadow", "--instance-type", "ml.c5.large")
+    config = parameters(document, "CreateEndpointConfig")
+    assert config["ProductionVariants"][0]["ModelName"] == "IN-SERVICE"
+    assert config["ShadowProductionVariants"][0]["ModelName"] == parameters(document, "CreateModel")["ModelName"]
+
+
 def test_real_time_with_everything(deploy: Deploy, artifact: Path) -> None:
     flags = ("--kms-key", "alias/k", "--capture", "s3://bucket/captured", "--capture-percent", "20", "--volume", "20")
     document = planned(deploy, artifact, *VPC, *flags, "--env", "A=1", "--env", "B=x=y", "--tag", "team=a b")

@@ -53,6 +53,39 @@ def test_a_canary_shifts_traffic_under_alarms(
     assert account.state()["alarms"] == []
 
 
+@pytest.mark.parametrize("kind", ["canary", "shadow"])
+def test_the_plan_of_a_canary_or_a_shadow_has_the_calls_that_it_makes(
+    deploy: Deploy, account: FakeAccount, artifact: Path, other_artifact: Path, kind: str
+) -> None:
+    ran = deploy("plan", other_artifact, *INSTANCES, "--for", kind)
+    assert (ran.code, "run up first" in ran.errors) == (5, True)
+    assert deploy("up", artifact, *INSTANCES).code == 0
+    changes = len(account.changes)
+    document = deploy("plan", other_artifact, *INSTANCES, "--for", kind, "--json").document
+    assert len(account.changes) == changes
+    calls: list[Call] = []
+    assert deploy(kind, other_artifact, *INSTANCES, observe=calls.append).code == 0
+    made = [call.to_json() for call in calls if call.operation in account.changes[changes:]]
+    assert document["calls"] == made
+
+
+def test_an_endpoint_with_several_variants_is_refused_and_can_be_removed(
+    deploy: Deploy, account: FakeAccount, artifact: Path
+) -> None:
+    sagemaker = boto3.client("sagemaker", region_name=REGION)
+    sagemaker.create_model(ModelName="m", ExecutionRoleArn=BASE[3])
+    shared = {"ModelName": "m", "InstanceType": "ml.c5.large", "InitialInstanceCount": 1}
+    both = [{"VariantName": name, "InitialVariantWeight": 1.0, **shared} for name in ("a", "b")]
+    tags = [{"Key": "slipway:deployment", "Value": "digits"}]
+    sagemaker.create_endpoint_config(EndpointConfigName="two", ProductionVariants=both)
+    sagemaker.create_endpoint(EndpointName="digits", EndpointConfigName="two", Tags=tags)
+    for command in (("up", artifact, *INSTANCES), ("status", "digits"), ("canary", artifact, *INSTANCES)):
+        ran = deploy(*command)
+        assert (ran.code, "has 2 production variants" in ran.errors) == (2, True), (command, ran.errors)
+    assert deploy("down", "digits").code == 0
+    assert account.state()["endpoints"] == {}
+
+
 def test_a_canary_that_is_rolled_back_fails_and_the_old_version_serves(
     deploy: Deploy, account: FakeAccount, artifact: Path, other_artifact: Path
 ) -> None:

@@ -23,6 +23,7 @@ def test_clean_data_raises_few_alarms() -> None:
     assert alarms(25, (300, 100), threshold=0.0) <= 3
 
 
+@pytest.mark.slow
 def test_the_alarms_are_not_switched_off() -> None:
     # With half of the checks allowed to raise an alarm, some do: the tests see chance, and the correction holds it.
     assert 1 <= alarms(25, (300, 100), alpha=0.5, threshold=0.0) <= 12

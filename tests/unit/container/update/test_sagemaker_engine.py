@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from container.deploy.__main__ import main
 from container.deploy.arguments import parser
 from container.update import judge
 from container.update.errors import StepFailed, Unreachable, UpdateError
 from container.update.sagemaker_engine import NOT_THERE, SageMakerEngine
 from container.update.settings import Settings
+from tests.fake_account import IMAGE, ROLE, fake_account
+from tests.integration import sample_models
+from tests.unit.container.deploy.conftest import FakeClock
 
 
 class Deploy:
@@ -115,3 +119,41 @@ def test_output_of_another_kind_is_one_clear_error(tmp_path: Path) -> None:
     given = Settings(watch="w", name="m", work=str(tmp_path), engine="sagemaker")
     with pytest.raises(UpdateError, match="printed no JSON"):
         SageMakerEngine(given, lambda _: (0, "hello", "")).serving()
+
+
+def test_whole_updates_by_the_commands_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = ("--image", IMAGE, "--role", ROLE, "--instance-type", "ml.c5.large", "--objective-ms", "20")
+    given = Settings(watch="w", name="m", work=str(tmp_path), engine="sagemaker", deploy=flags)
+    first, second, third = (sample_models.fake(given.artifact(version), version=version) for version in "123")
+
+    def run(arguments: Sequence[str]) -> tuple[int, str, str]:
+        lines: list[str] = []
+        code = main(arguments, say=lines.append, clock=FakeClock().clock())
+        return code, "\n".join(lines), capsys.readouterr().err
+
+    with fake_account(monkeypatch) as account:
+        one = SageMakerEngine(given, run)
+        assert one.load("1", first)["command"] == "up"
+        before = one.serving()
+        assert one.load("2", second)["command"] == "push"
+        one.shadow("2")
+        assert one.withdraw("2")["command"] == "rollback"
+        assert one.serving() == before
+        one.shadow("2")
+        one.canary("2", 10.0)
+        assert judge.promotion(one.promote("2")) == ""
+        assert "registered" in one.publish("2", second)["output"]
+        promoted = one.serving()
+        assert promoted != before
+        one.load("3", third)
+        account.fails = "Auto rollback: alarm slipway-m-errors is in state ALARM"
+        with pytest.raises(StepFailed, match="slipway-m-errors is in state ALARM"):
+            one.canary("3", 10.0)
+        account.fails = ""
+        assert "command" not in one.withdraw("3")
+        assert one.serving() == promoted
+        assert "calls would still change" in judge.promotion(one.promote("3"))

@@ -165,6 +165,7 @@ def test_without_the_option_nothing_is_asked_of_mlflow(written: Artifact) -> Non
         record.finish(written)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_real_thing_takes_it(written: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra 'tracking' is not installed")

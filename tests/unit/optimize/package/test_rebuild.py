@@ -12,6 +12,7 @@ import pytest
 
 from optimize.errors import BadInput, PassFailed
 from optimize.hardware import Gpu
+from optimize.package import verify
 from optimize.package.rebuild import rebuild
 from optimize.package.verify import Speed, Verified
 from optimize.passes import engine_from_onnx
@@ -20,7 +21,7 @@ from optimize.target import CUDA, TENSORRT, Target
 from server import artifact
 from server.artifact import Artifact, Batching, CostPoint, Manifest
 from server.errors import BrokenArtifact
-from server.target import ClosedShapes, DeviceTarget
+from server.target import BucketBytes, ClosedShapes, DeviceTarget
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
 from tests.onnx_graphs import FLOAT, graph, node
 from tests.tensorrt.fake import FakeTensorRT, tensorrt
@@ -53,12 +54,15 @@ def made(root: Path, fake: FakeTensorRT, config: BuildConfig | None = None) -> P
     """An artifact with an engine of ``fake``."""
     root.mkdir()
     network(root / "model.onnx", 2.0)
-    engine_from_onnx.make(fake.module, root, (1, 8), (), config or BuildConfig())
+    config = config or BuildConfig()
+    engine_from_onnx.make(fake.module, root, (1, 8), (), config)
     arrays: dict[str, Any] = {"input:x": X, "output:y": 2 * X}
     np.savez(root / artifact.SAMPLES, **arrays)
     version = fake.module.__version__
-    device = DeviceTarget(TENSORRT, fake.sm, 75, 580, {"fake_trt": version}, {}, 1)
-    shapes = ClosedShapes((1, 8))
+    device = DeviceTarget(
+        TENSORRT, fake.sm, 75, 580, {"fake_trt": version}, {"graphs": False}, 1, refittable=config.refittable
+    )
+    shapes = ClosedShapes((1, 8), bytes=(BucketBytes(1, 0, 7), BucketBytes(8, 0, 9)))
     artifact.write(
         root,
         Manifest(
@@ -73,6 +77,13 @@ def checked(path: Path) -> Verified:
     return Verified(0.0, 1.0, 2, (), tuple(Speed(one.batch_size, one.p50_us / 2, one.p50_us) for one in COST))
 
 
+def memory(found: Artifact, uuid: str) -> tuple[BucketBytes, ...]:
+    """As if each row took a hundred bytes on the GPU of :func:`here`."""
+    assert (uuid, found.manifest.device.bytes) == ("GPU-1", found.model_path.stat().st_size)
+    assert found.manifest.shapes is not None
+    return tuple(BucketBytes(rows, 0, 100 * rows) for rows in found.manifest.shapes.rows)
+
+
 def plan_of(found: Artifact) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((found.root / "model.plan").read_bytes())
     return body
@@ -81,13 +92,14 @@ def plan_of(found: Artifact) -> dict[str, Any]:
 def test_an_engine_is_built_again_for_this_gpu_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "engine", tensorrt("10.16", sm=90))
     fake = tensorrt("11.4", sm=89)
-    found = rebuild(path, here(monkeypatch, fake), None, checked)
+    found = rebuild(path, here(monkeypatch, fake), None, checked, memory)
     manifest = artifact.read(path).manifest
     artifact.verify(found)
     assert (manifest.device.sm, manifest.device.versions) == (89, {"fake_trt": fake.module.__version__})
     assert manifest.device.bytes == (path / "model.plan").stat().st_size
     assert manifest.cost == (CostPoint(1, 5.0, 10.0), CostPoint(8, 20.0, 30.0))
-    assert manifest.provenance["rebuild"]["gpu"]["name"] == "NVIDIA L4"
+    assert manifest.provenance["rebuilds"][-1]["gpu"]["name"] == "NVIDIA L4"
+    assert manifest.shapes == ClosedShapes((1, 8), bytes=(BucketBytes(1, 0, 100), BucketBytes(8, 0, 800)))
     assert plan_of(found)["sm"] == 89
     assert [one["x"][2] for one in plan_of(found)["profiles"]] == [[1, 4], [8, 4]]
     (given,) = (one for one in fake.called("IBuilderConfig", "create_timing_cache"))
@@ -102,9 +114,9 @@ def test_an_artifact_that_fails_its_samples_stays_as_it_was(tmp_path: Path, monk
         raise BrokenArtifact("the samples differ")
 
     with pytest.raises(BrokenArtifact):
-        rebuild(path, here(monkeypatch, tensorrt("10.16", sm=89)), None, wrong)
+        rebuild(path, here(monkeypatch, tensorrt("10.16", sm=89)), None, wrong, memory)
     with pytest.raises(PassFailed):
-        rebuild(path, here(monkeypatch, tensorrt("10.16", sm=89, build_error="10: no")), None, checked)
+        rebuild(path, here(monkeypatch, tensorrt("10.16", sm=89, build_error="10: no")), None, checked, memory)
     assert {one.name: one.read_bytes() for one in path.iterdir()} == before
     assert [one.name for one in tmp_path.iterdir()] == ["engine"]
 
@@ -116,15 +128,33 @@ def test_new_weights_are_put_into_the_engine_or_it_is_built_again(
     fake = tensorrt("10.16", sm=89)
     path = made(tmp_path / "engine", fake, BuildConfig(refittable=refittable))
     builds = len(fake.called("Builder", "build_serialized_network"))
-    found = rebuild(path, here(monkeypatch, fake), network(tmp_path / "new.onnx", 3.0), checked)
-    assert found.manifest.provenance["rebuild"]["refitted"] is refittable
+    found = rebuild(path, here(monkeypatch, fake), network(tmp_path / "new.onnx", 3.0), checked, memory)
+    assert found.manifest.provenance["rebuilds"][-1]["refitted"] is refittable
     assert len(fake.called("Builder", "build_serialized_network")) - builds == (0 if refittable else 1)
     with np.load(path / artifact.SAMPLES) as samples:
         assert np.allclose(samples["output:y"], 3 * X)
+
+
+def test_what_an_engine_is_stays_so_wherever_it_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refittable engine is refittable on another GPU, and keeps its options and the record of other weights."""
+    path = made(tmp_path / "engine", tensorrt("10.16", sm=89), BuildConfig(refittable=True))
+    rebuild(path, here(monkeypatch, tensorrt("10.16", sm=89)), network(tmp_path / "new.onnx", 3.0), checked, memory)
+    found = rebuild(path, here(monkeypatch, tensorrt("11.4", sm=90)), None, checked, memory)
+    assert plan_of(found)["refittable"]
+    device = artifact.read(path).manifest.device
+    assert (device.refittable, device.options, device.least_sm) == (True, {"graphs": False}, 75)
+    assert [one["weights_replaced"] for one in found.manifest.provenance["rebuilds"]] == [True, False]
+    assert any("replaced the weights" in line for line in verify._warnings(found.manifest))
+
+
+def test_a_gpu_without_the_number_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "engine", tensorrt("10.16", sm=90))
+    with pytest.raises(BadInput, match="needs SM 75, and this GPU has SM 70"):
+        rebuild(path, here(monkeypatch, tensorrt("10.16", sm=70)), None, checked, memory)
 
 
 def test_only_engines_are_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network(tmp_path / "model.onnx", 1.0)
     artifact.write(tmp_path, Manifest("m", "1", "onnxruntime", "model.onnx", SPEC))
     with pytest.raises(BadInput, match="has no engine"):
-        rebuild(tmp_path, here(monkeypatch, tensorrt()), None, checked)
+        rebuild(tmp_path, here(monkeypatch, tensorrt()), None, checked, memory)

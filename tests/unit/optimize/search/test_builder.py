@@ -36,6 +36,7 @@ def stand(folder: Path, reference: Path, rows: Dataset, seconds: float = 300) ->
     return builder.set_up(folder, reference, data, MACHINE, config, budget, 8_000_000_000, lambda *_: None)
 
 
+@pytest.mark.slow
 def test_a_finished_candidate_is_not_made_twice(
     tmp_path: Path, graph_file: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

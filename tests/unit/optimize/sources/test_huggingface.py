@@ -48,6 +48,7 @@ def tokens() -> Dataset:
     return Dataset({"input_ids": rng.integers(0, 50, (8, 8)), "attention_mask": np.ones((8, 8), np.int64)}, None, "")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # transformers warns about itself
 def test_minilm_becomes_an_embedding_of_any_length(prove: Prove) -> None:
     package = pytest.importorskip(
@@ -94,6 +95,7 @@ def heads() -> dict[str, tuple[str, dict[str, Any], tuple[str, ...]]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", heads())
 def test_task_heads_and_half_precision_are_proven(name: str, tmp_path: Path, tokens: Dataset, prove: Prove) -> None:

@@ -78,6 +78,7 @@ def recurrent(digits: tuple[Dataset, Tensor]) -> nn.Module:
     return trained(Recurrent(), digits[1], x=torch.from_numpy(digits[0].inputs["x"].copy()))
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_is_proven_at_several_lengths(
     recurrent: nn.Module, digits: tuple[Dataset, Tensor], prove: Prove
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_recurrent_network_is_proven_at_several_lengths(
     assert proof.worst < 1e-5
 
 
+@pytest.mark.slow
 def test_a_transformer_is_proven_at_several_lengths(prove: Prove) -> None:
     """Its output is called as its embedding layer, and its attention knows a mask."""
     torch.manual_seed(0)
@@ -102,6 +104,7 @@ def test_a_transformer_is_proven_at_several_lengths(prove: Prove) -> None:
     assert proof.cosine > 0.99999
 
 
+@pytest.mark.slow
 def test_a_length_that_the_model_fixes_is_explained(prove: Prove, digits: tuple[Dataset, Tensor]) -> None:
     class Fixed(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -114,6 +117,7 @@ def test_a_length_that_the_model_fixes_is_explained(prove: Prove, digits: tuple[
         prove(free, digits[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch warns about itself while it saves
 def test_an_exported_program(
     recurrent: nn.Module, digits: tuple[Dataset, Tensor], tmp_path: Path, prove: Prove
@@ -145,6 +149,7 @@ def test_a_script(recurrent: nn.Module, digits: tuple[Dataset, Tensor], tmp_path
     assert proof.lengths == (("steps", (2, 4, 8)),)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_program_is_opened_in_a_process_that_reads_tensors_only(tmp_path: Path) -> None:
     """As the command line does it: .pt2 archives have pickles inside, which torch would fall back to."""

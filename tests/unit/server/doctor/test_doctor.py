@@ -202,6 +202,45 @@ def test_a_model_is_compared_with_the_gpu_before_it_is_loaded(host: Gpus, said: 
     assert all(said in one for one in fatal)
 
 
+@pytest.mark.parametrize(
+    ("environ", "gpus", "said"),
+    [
+        ({}, 1, "NVIDIA L4 (SM 89)"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, 1, "no kernels for B200 (SM 100)"),
+        ({}, 0, "no kernels for B200 (SM 100)"),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, 2, "1 visible, fewer than --gpus 2"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-9"}, 1, "0 visible, fewer than --gpus 1"),
+    ],
+)
+def test_the_gpus_that_the_server_would_use_are_examined(environ: dict[str, str], gpus: int, said: str) -> None:
+    host = replace(ONE, devices=(L4, replace(L4, index=1, name="B200", uuid="GPU-2", sm=100)))
+    settings = Settings(device="cuda", gpus=gpus)
+    found = device.examine(settings, environ, (), lambda: host, lambda: [CUDA], lambda: 13)
+    assert any(said in one.text for one in found)
+    assert any(one.level is Level.FATAL for one in found) is ("L4" not in said)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "sm", "runs"), [(13, 100, False), (12, 100, True), (12, 120, True), (12, 89, True), (12, 70, False)]
+)
+def test_the_kernels_are_those_of_the_image(cuda: int, sm: int, runs: bool) -> None:
+    host = Gpus((replace(L4, sm=sm),), "580.1")
+    found = device.examine(Settings(device="cuda"), {}, (), lambda: host, lambda: [CUDA], lambda: cuda)
+    assert any("no kernels for" in one.text for one in found) is not runs
+
+
+@pytest.mark.parametrize(
+    ("processes", "devices", "said"), [(3, (L4,), "needs 30.00 GB"), (3, (L4, L4, L4), ""), (2, (L4,), "")]
+)
+def test_processes_that_share_a_gpu_have_the_model_once_each(
+    processes: int, devices: tuple[Gpu, ...], said: str, tmp_path: Path
+) -> None:
+    settings, host = Settings(processes=processes, gpus=0), Gpus(devices, "580.1")
+    found = device.examine(settings, {}, [Artifact(tmp_path, ENGINE)], lambda: host, list, lambda: 13)
+    fatal = [one.text for one in found if one.level is Level.FATAL]
+    assert [said in one for one in fatal] == ([True] if said else [])
+
+
 def test_an_old_driver_is_told_the_image_and_the_host_image_that_help() -> None:
     host = replace(ONE, driver="535.183.01")
     found = device.examine(Settings(device="cuda"), {}, (), lambda: host, lambda: [CUDA], lambda: 13)

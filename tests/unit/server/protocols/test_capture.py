@@ -119,6 +119,22 @@ def test_the_share_of_requests() -> None:
     assert [record[4] for record in feed.records] == [b"0", b"1", b"4"]
 
 
+def test_calls_are_taken_with_their_media_type_and_other_requests_keep_their_responder() -> None:
+    draws = iter([0.1, 0.9])
+    feed, responder, model = ListFeed(), FakeResponder(), Model()
+    capture = Capture(feed, 50, DEFAULT, lambda: next(draws))
+    call = Head(b"POST", b"/inference.GRPCInferenceService/ModelInfer", [(b"id", b"1")])
+    tapped, left_out = (capture.call(model, call, b"asked", responder) for _ in range(2))  # type: ignore[arg-type]
+    assert left_out is responder
+    other = Head(b"POST", b"/invocations", [])
+    assert capture.call(model, other, b"asked", responder) is responder  # type: ignore[arg-type]
+    tapped.send(200, b"application/grpc", b"answered")
+    headers = [(b"id", b"1"), (b"content-type", b"application/grpc")]
+    ((_, *taken),) = feed.records
+    assert taken == ["digits", "7", headers, b"asked", b"application/grpc", b"answered", []]
+    assert len(responder.responses) == 1
+
+
 def test_streams_are_taken_as_one_body() -> None:
     feed, responder = ListFeed(), FakeResponder(streams=True)
     outlets = []

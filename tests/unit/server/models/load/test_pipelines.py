@@ -13,7 +13,7 @@ import pytest
 
 from server import artifact as artifacts
 from server.artifact import MANIFEST, STEPS, Manifest
-from server.errors import BrokenArtifact, NotReady
+from server.errors import BadSetting, BrokenArtifact, NotReady
 from server.models import Models, ServedModel, repository
 from server.observe.metrics import Metrics
 from server.request import InferRequest
@@ -134,6 +134,14 @@ def test_a_step_that_drops_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "pipeline.json").write_text(json.dumps({"steps": [{"name": "some", "artifact": "model"}]}))
     with pytest.raises(BrokenArtifact, match="step 'some': it does not give one row of output for each row of input"):
         loaded(tmp_path / "m", lambda *_: None)
+
+
+def test_an_onnx_step_is_not_computed_on_the_cpu_where_a_gpu_is_asked_for(tmp_path: Path) -> None:
+    sample_models.positives(tmp_path / "m" / "model.onnx")
+    step = {"name": "some", "backend": "onnxruntime", "file": "model.onnx"}
+    (tmp_path / "m" / "pipeline.json").write_text(json.dumps({"steps": [step]}))
+    with pytest.raises(BadSetting, match="needs CUDAExecutionProvider"):
+        loaded(tmp_path / "m", lambda *_: None, Settings(device="cuda"))
 
 
 def test_after_unloading_nothing_is_admitted_and_every_step_is_closed(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from server.artifact import Batching, Manifest, VariableAxis
+from server.backends import backend_for
 from server.errors import BadSetting
+from server.models.load.context import LoadContext
 from server.models.load.placement import (
     backend_options,
     device_of,
@@ -15,8 +17,10 @@ from server.models.load.placement import (
     target_of,
     too_large,
     unsuitable,
+    unused_gpus,
 )
 from server.settings.options import Settings
+from server.system.gpu import Gpu, Gpus
 from server.target import BucketBytes, ClosedShapes, DeviceTarget
 from server.tensors import ModelSpec
 
@@ -76,9 +80,35 @@ def test_a_host_that_differs_is_told_how(
     assert bool(said) == bool(reason)
 
 
+def test_the_backend_follows_the_device_and_a_model_of_the_cpu_alone_is_refused_elsewhere() -> None:
+    pairs = [
+        ("onnxruntime", "cuda"),
+        ("onnxruntime_cuda", "cpu"),
+        ("onnxruntime_cuda", "cuda"),
+        ("tensorrt", "tensorrt"),
+    ]
+    assert [backend_for(*one) for one in pairs] == ["onnxruntime_cuda", "onnxruntime", "onnxruntime_cuda", "tensorrt"]
+    openvino = replace(BARE, backend="openvino", model="model.xml")
+    assert device_of(openvino, Settings(device="cpu")) == "cpu"
+    with pytest.raises(BadSetting, match="openvino, which runs on the CPU only"):
+        device_of(openvino, Settings(device="cuda"))
+
+
 def test_an_older_gpu_than_the_least_one_is_refused() -> None:
     assert "SM 80 or newer, and this one has SM 75" in unsuitable(DeviceTarget("cuda", least_sm=80), 580, 75, {})
     assert not unsuitable(DeviceTarget("cuda", least_sm=80), 580, 90, {})
+
+
+def test_two_batches_may_be_under_way_on_each_gpu() -> None:
+    for gpus, slots in ((1, 2), (4, 8), (0, 2)):  # 0: all of a host without CUDA
+        context = LoadContext.of(Settings(gpus=gpus), None, lambda _reason: None)
+        assert context.gpus.queue.slots == slots
+
+
+def test_gpus_that_nothing_asks_for_are_counted() -> None:
+    host = Gpus((Gpu(0, "L4", "GPU-0", 89, 1, 0, False, None, None, None),))
+    given = [(BARE, "auto"), (BARE, "cpu"), (CUDA, "auto"), (replace(BARE, backend="openvino"), "auto")]
+    assert [unused_gpus(one, Settings(device=device), lambda: host) for one, device in given] == [1, 0, 0, 0]
 
 
 def test_weights_and_the_largest_bucket_have_to_fit() -> None:
