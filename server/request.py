@@ -143,6 +143,7 @@ class InferRequest:
 
     __slots__ = (
         "abandoned",
+        "ahead_rows",
         "answered",
         "arrays",
         "assembled_ns",
@@ -169,6 +170,7 @@ class InferRequest:
         "probe",
         "respond",
         "rows",
+        "run_length",
         "run_rows",
         "scattered_ns",
         "size_bytes",
@@ -202,6 +204,7 @@ class InferRequest:
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did
         self.cursor = 0  # rows that are in a batch already
+        self.ahead_rows = -1  # rows that waited in the queue when it joined them; -1: it was in no queue
         self.joined: list[Array] | None = None  # outputs of the rows that have run, when split over batches
         self.joined_rows = 0
         self.outputs: list[Array] | None = None
@@ -212,6 +215,7 @@ class InferRequest:
         self.computed_ns = 0
         self.scattered_ns = 0
         self.run_rows = 0
+        self.run_length = 0  # of the padded axis in its run
 
     def end(self) -> None:
         """End the request: call ``done``, once; a second call does nothing. Raises nothing.

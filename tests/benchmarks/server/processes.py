@@ -43,12 +43,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(
-    arguments: Sequence[str], port: int, log: Path, cores: str = SERVER_CORE
+    arguments: Sequence[str], port: int, log: Path, cores: str = SERVER_CORE, root: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process on the server's core, or on ``cores``, that answers HTTP on ``port``, until the block ends."""
+    """A Python process on the server's core, or on ``cores``, that answers HTTP on ``port``, until the block ends.
+    ``root``: the checkout that it runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", cores, sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
+            ["taskset", "-c", cores, sys.executable, *arguments], cwd=root, stdout=output, stderr=output
         )
         try:
             wait_until_up(port, process, log)
