@@ -19,6 +19,7 @@ from ...scripts.requirements import FILE, check_requirements
 from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
+from ...system import collector
 from ...system.cores import available_cores
 from ..script_files import program_of
 from ..served import ServedModel
@@ -129,6 +130,7 @@ def _runner(build: Build, config: ScriptConfig, metrics: ModelMetrics) -> tuple[
         }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
+    collector.search_as_python_does()
     script = LoadedScript(artifact, config)
     threads = ThreadPool(script, name, metrics.work.measured(script.run))
     metrics.script = lambda: {"given_up": threads.lost}
