@@ -21,7 +21,7 @@ from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
 from ...settings.reader import environment
-from ...system import gpu
+from ...system import collector, gpu
 from ...system.cores import available_cores
 from ...system.gpu_shares import VISIBLE, OwnGpus, divide
 from ...target import CPU
@@ -155,6 +155,7 @@ def _runner(
         }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
+    collector.search_as_python_does()
     script = LoadedScript(artifact, config)
     session = script.device_session
     if session is not None:

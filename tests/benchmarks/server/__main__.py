@@ -18,8 +18,10 @@ import numpy as np
 
 from bench.peers import networks
 from tests.benchmarks.server.attacks import attacks
+from tests.benchmarks.server.bodies import bodies
 from tests.benchmarks.server.capture import capture
 from tests.benchmarks.server.checkouts import checkouts
+from tests.benchmarks.server.connections import connections
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
@@ -43,6 +45,7 @@ from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
+from tests.benchmarks.server.viewer import viewer
 from tests.queue_decisions import figures
 
 
@@ -189,6 +192,9 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "cycles": cycles,
     "attacks": attacks,
     "capture": capture,
+    "connections": connections,
+    "bodies": bodies,
+    "viewer": viewer,
     "replicas": replicas,
     "soak": soak,
 }
@@ -209,6 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "replicas",
             "soak",
             "capture",
+            "connections",
+            "bodies",
+            "viewer",
         ),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
