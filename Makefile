@@ -81,7 +81,7 @@ test-models: $(VENV)/.all ## optimize and serve ten public models from packages:
 test-ray: $(VENV)/.all $(RAY_VENV)/.ready ## test a Ray cluster of two nodes, in five minutes; needs root and iproute2, keeps 560 MB of environment
 	@RAY_VENV=$(RAY_VENV) $(BIN)/python -m pytest tests/ray --run-ray --no-fold-skipped
 
-test-sdk: $(VENV)/.all ## test the image with the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
+test-sdk: $(VENV)/.all ## test the recipes for the SageMaker SDK v2 and v3; keeps 1.3 GB of environments in build/
 	@$(BIN)/python -m pytest tests/container/test_sdk.py --run-container --run-sdk --no-fold-skipped
 
 clean: ## delete the virtual environment and all build outputs

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .archive_folder import ArchiveFolder
 from .declaration import NOTHING, Declaration
 from .errors import BrokenArtifact
 from .fields import MANIFEST as MANIFEST
 from .fields import each, take
 from .target import ClosedShapes, DeviceTarget
+from .temporary_folder import TemporaryFolder
 from .tensors import ModelSpec, TensorSpec
 from .wiring import PIPELINE, Pipeline
 
@@ -225,8 +225,8 @@ class Artifact:
     """A manifest and the directory that it describes. ``declared`` is False where there was no manifest.
 
     ``script``: path of the user's script that serves the model, or None. ``declaration``: what the files of another
-    server beside the model say. ``extracted``: the folder of an archive, which is removed after use. ``overrides``:
-    what the load call says.
+    server beside the model say. ``temporary``: the folder of an extracted archive or of sent files, which is removed
+    after use. ``overrides``: what the load call says.
     """
 
     root: Path
@@ -234,7 +234,7 @@ class Artifact:
     declared: bool = True
     script: Path | None = None
     declaration: Declaration = NOTHING
-    extracted: ArchiveFolder | None = None
+    temporary: TemporaryFolder | None = None
     overrides: Overrides = NO_OVERRIDES
 
     @property
@@ -262,9 +262,14 @@ def read_pipeline(path: Path) -> Artifact:
 
     Raises BrokenArtifact when the file cannot be read, or is wrong.
     """
-    declared = Pipeline.from_json(_document(path, PIPELINE))
+    return of_pipeline(path, Pipeline.from_json(_document(path, PIPELINE)), PIPELINE)
+
+
+def of_pipeline(path: Path, declared: Pipeline, file: str, labels: tuple[str, ...] = ()) -> Artifact:
+    """The artifact of a directory that a ``file`` in it describes as this pipeline."""
     name, version = declared.name or path.resolve().name, declared.version or "1"
-    bare = Manifest(name, version, STEPS, PIPELINE, ModelSpec((), ()), task=declared.task, pipeline=declared)
+    spec = ModelSpec((), ())
+    bare = Manifest(name, version, STEPS, file, spec, task=declared.task, labels=labels, pipeline=declared)
     return Artifact(path, bare, declared=False)
 
 

@@ -184,3 +184,16 @@ class BadSetting(SlipwayError):
 
 CLIENT_ERRORS = (MalformedInput, UnprocessableInput, UnsupportedMedia, NotAcceptable)
 """Faults of a request that a model or a script finds: no failure of the model, and nothing for an operator to do."""
+
+
+def release(error: BaseException) -> None:
+    """Let go of the frames that an ended error has passed: they hold the body of the request, and often the error
+    itself, which would keep all of it until the garbage collector's next full run."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            one.__traceback__ = None
+            waiting += (one.__cause__, one.__context__)

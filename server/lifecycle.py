@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from .errors import NotReady
+from .errors import NotReady, SlipwayError
 
 
 class Phase(enum.Enum):
@@ -66,6 +66,10 @@ class Lifecycle:
         if reason != self.held:
             self.held = reason
             self.on_change()
+
+    def instead_of(self, error: SlipwayError) -> SlipwayError:
+        """NotReady in place of the refusal of a request without a model while the server starts; later the refusal."""
+        return NotReady("the server is starting") if self.phase is Phase.STARTING else error
 
     def require_ready(self) -> None:
         """Raises NotReady with the reason unless /ping says 200."""

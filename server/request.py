@@ -27,16 +27,23 @@ ORDINARY = 4
 
 
 class StepTimes:
-    """The times of one step of a pipeline for one request, in nanoseconds, and the rows of its batch."""
+    """The times of one step of a pipeline for one request, in nanoseconds, and the rows of its batch.
 
-    __slots__ = ("assemble_ns", "compute_ns", "name", "queue_ns", "run_rows")
+    ``computed_ns`` is when that batch was computed; ``rows`` are those of the request in it.
+    """
 
-    def __init__(self, name: str, queue_ns: int, assemble_ns: int, compute_ns: int, run_rows: int) -> None:
+    __slots__ = ("assemble_ns", "compute_ns", "computed_ns", "name", "queue_ns", "rows", "run_rows")
+
+    def __init__(
+        self, name: str, queue_ns: int, assemble_ns: int, compute_ns: int, run_rows: int, computed_ns: int, rows: int
+    ) -> None:
         self.name = name
         self.queue_ns = queue_ns
         self.assemble_ns = assemble_ns
         self.compute_ns = compute_ns
         self.run_rows = run_rows
+        self.computed_ns = computed_ns
+        self.rows = rows
 
 
 class Journey:
@@ -136,6 +143,7 @@ class InferRequest:
 
     __slots__ = (
         "abandoned",
+        "ahead_rows",
         "answered",
         "arrays",
         "assembled_ns",
@@ -162,6 +170,7 @@ class InferRequest:
         "probe",
         "respond",
         "rows",
+        "run_length",
         "run_rows",
         "scattered_ns",
         "size_bytes",
@@ -195,6 +204,7 @@ class InferRequest:
         self.journey: Journey | None = None  # through a pipeline
         self.cached = ""  # how the response cache answered it, if it did
         self.cursor = 0  # rows that are in a batch already
+        self.ahead_rows = -1  # rows that waited in the queue when it joined them; -1: it was in no queue
         self.joined: list[Array] | None = None  # outputs of the rows that have run, when split over batches
         self.joined_rows = 0
         self.outputs: list[Array] | None = None
@@ -205,6 +215,7 @@ class InferRequest:
         self.computed_ns = 0
         self.scattered_ns = 0
         self.run_rows = 0
+        self.run_length = 0  # of the padded axis in its run
 
     def end(self) -> None:
         """End the request: call ``done``, once; a second call does nothing. Raises nothing.

@@ -27,7 +27,7 @@ from ..result.repeats import Columns
 from . import again
 
 EPILOG = """\
---confirm sends the recorded load again for about a minute, in blocks that take turns: as it was, with one change that
+--confirm sends the recorded load again for 90 s at most, in blocks that take turns: as it was, with one change that
 matters only if the cause is true, and with a placebo. A cause is proven if the effect excludes none, lies within its
 forecast, and is larger than that of the placebo. For changes inside of Slipway, start the server with --slowdowns. All
 changes are put back, also after Ctrl-C."""
@@ -48,7 +48,9 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 
 def add_confirm(command: argparse.ArgumentParser) -> None:
     """Add ``--confirm``."""
-    command.add_argument("--confirm", action="store_true", help="try the experiment that proves the cause (a minute)")
+    command.add_argument(
+        "--confirm", action="store_true", help="try the experiment that proves the cause (90 s at most)"
+    )
 
 
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 
 from ..explain import interventions
 from ..explain.interventions import Subject
+from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
 from ..observe import held, tree
+from ..observe.model_work import ModelWork
 from ..observe.proc import is_here
 from ..result.record import RunRecord
 from . import copies, forecasting
@@ -53,6 +56,9 @@ def of_record(found: RunRecord) -> Abilities:
         threads=(alone.threads or 0) if alone is not None else 0,
         instances=(alone.instances or 1) if alone is not None else 1,
         collects=_collects(found),
+        churns=_churns(found),
+        own_ahead=held.may_hold(held.PRIORITY, (os.getpid(),)),
+        single_load=_single_load(found, alone),
     )
     return Abilities(subject, pids)
 
@@ -74,3 +80,17 @@ def _collects(found: RunRecord) -> bool:
     """Whether the server told of a pause of its garbage collector that was long enough for a stall."""
     pauses = found.host.pauses if found.host is not None else ()
     return any(one.kind == "gc" and one.lasted_s * 1e3 >= MIN_STALL_MS for one in pauses)
+
+
+def _churns(found: RunRecord) -> bool:
+    """Whether bench opened a connection for most of its requests, as the rule of the verdict counts them."""
+    client = found.client
+    return client is not None and client.connections >= CHURN * client.requests > 0
+
+
+def _single_load(found: RunRecord, work: ModelWork | None) -> float | None:
+    """The load over the capacity of a server that runs each request alone, by its cost table; None without padding."""
+    if work is None or not work.padding or work.instances is None:
+        return None
+    single_ms = next((one.ms for one in work.usual_costs() if one.rows == 1), None)
+    return None if single_ms is None else found.throughput.goodput_per_s * single_ms / 1e3 / work.instances

@@ -17,6 +17,8 @@ from .run import execute
 
 ATTEMPTS = 3
 NAMES = ("p50", "p90", "p99")
+"""Those of a forecast."""
+MEASURED = ("p50", "p90", "p95", "p99")
 Milliseconds = dict[str, float]
 """The percentiles of one block."""
 Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
@@ -71,22 +73,33 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
     return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
 
 
+def measured(
+    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, trust: bool = True
+) -> tuple[Milliseconds, str]:
+    """One block: the percentiles that it has responses enough for, and why others are missing, if the generator is why.
+
+    ``trust``: leave out those that the generator spoiled. Raises Unusable for a block that is invalid for another
+    reason, and KeyboardInterrupt on Ctrl-C.
+    """
+    result, _columns = run(config, watch())
+    if result.partial:
+        raise KeyboardInterrupt
+    latency, validity = result.latency, result.validity
+    found = {**({} if trust else latency.untrusted or {}), **(latency.corrected or {})}
+    why = validity.reasons[0] if validity.reasons else ""
+    if not found and not validity.generator_bound:
+        raise Unusable(f"a block was invalid: {why}")
+    values = {name: found[name].value_ms for name in MEASURED if name in found}
+    return {name: ms for name, ms in values.items() if ms is not None}, why
+
+
 def _block(
     config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str], attempts: int
 ) -> Milliseconds | None:
     for _ in range(attempts):
-        result, _columns = run(config, watch())
-        if result.partial:
-            raise KeyboardInterrupt
-        corrected = result.latency.corrected
-        if corrected is not None and all(name in corrected for name in percentiles):
-            values = {name: corrected[name].value_ms for name in percentiles}
-            known = {name: ms for name, ms in values.items() if ms is not None}
-            if len(known) < len(percentiles):
-                raise Unusable(
-                    f"{result.window.requests} responses per block are too few for {percentiles[-1]}: raise --block"
-                )
-            return known
-    if result.validity.generator_bound:
-        return None
-    raise Unusable(f"a block was invalid {attempts} times: {result.validity.reasons[0]}")
+        found, why = measured(config, watch, run)
+        if all(name in found for name in percentiles):
+            return found
+        if not why:
+            raise Unusable(f"the responses of a block are too few for {percentiles[-1]}: raise --block")
+    return None

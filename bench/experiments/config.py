@@ -27,7 +27,7 @@ class RunConfig:
     SageMaker endpoint with the address ``target``. ``observe``: ask the server and its machine for their own figures
     before, beside and after the load; trials of a search, which need latency alone, leave it out. ``link_mbit``: the
     nominal rate of the link; None for the rate that its interface reports. ``burst``: probe the server with a few
-    requests at once after the load.
+    requests at once after the load. ``spare``: connections that are opened before a request needs them.
     """
 
     target: Target
@@ -52,6 +52,7 @@ class RunConfig:
     observe: bool = True
     link_mbit: float | None = None
     burst: bool = False
+    spare: int = 0
 
     @property
     def total_s(self) -> float:

@@ -1,10 +1,10 @@
-"""Confirmation: the experiment for the first causes of a verdict, in blocks that take turns with the unchanged load."""
+"""Confirmation: the experiment for the first causes of a verdict, beside the unchanged load and a placebo."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import math
+import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -14,30 +14,33 @@ from ..explain import forecast, interventions, verdict
 from ..explain.forecast import Measured
 from ..explain.interventions import Experiment, Subject
 from ..explain.ratio import Ratio
-from ..explain.verdict import LIKELY, NONE, PROVEN, RULED_OUT, Cause, Gain, Verdict
+from ..explain.verdict import NONE, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain, Verdict
 from ..explain.workload import NoForecast
 from ..load import burst
 from ..load.payload_set import PayloadSet, single
 from ..load.raw_run import Watch
 from ..load.wire import render
 from ..observe import held
-from . import blocks, copies
+from . import alternation, blocks, copies
+from .alternation import NEW, OLD, PLACEBO
 from .blocks import Variant
 from .config import RunConfig
 from .run import execute
 from .slowdown import Slower, slowed
 
-ROUNDS = 5
-WIDER = {4: 1.84, 5: 1.66}
-"""Student's 99 % over his 95 %, by the number of rounds: a proof asks for more than an estimate."""
-BLOCK_S = 2.0
+BLOCK_S, LONGEST_S = 2.0, 3.0
+"""Of a block; the longer one where the rate is low."""
 WARMUP_S = 0.4
 MOST_EXPERIMENTS = 2
+LIMIT_S = 86.0
+"""Of all experiments together."""
+FRESH = 5
+"""Copies of the server, each fresh, for the first requests of each."""
 SPARE_S = 10.0
-NEEDED = {"p99": 473, "p90": 46, "p50": 9}
-"""Responses for a percentile of one block."""
+SPARE_CONNECTIONS = 8
+MOSTLY = 0.9
+"""Arrivals come by chance: a block has this share of the expected ones at least, as a rule."""
 LATENCY = "latency"
-OLD, NEW, PLACEBO = "old", "new", "placebo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def confirm(
     watch: Callable[[], Watch | None],
     say: Progress,
     run: blocks.Execute = execute,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
     """The verdict after experiments on its first causes, ``MOST_EXPERIMENTS`` at most, until one is proven.
 
@@ -76,15 +80,17 @@ def confirm(
     passes.
     """
     causes, ruled_out, tried = list(found.causes), list(found.ruled_out), list[str]()
+    end_s = clock() + LIMIT_S
     for cause in found.causes:
         one = interventions.experiment(cause.name, trial.subject)
         if one is None:
             say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
             continue
-        say(f"{cause.name}: {one.words}, {ROUNDS} rounds of {BLOCK_S:g} s")
+        limit_s = (end_s - clock()) / (MOST_EXPERIMENTS - len(tried))
+        say(f"{cause.name}: {one.words}, in blocks that take turns with the unchanged load, {limit_s:.0f} s at most")
         try:
             with ExitStack() as stack:
-                confidence, why = _try(one, cause, trial, watch, run, stack)
+                confidence, why = _try(one, cause, trial, _Doing(watch, run, clock, limit_s, stack))
         except Unusable as error:
             confidence, why = None, f"the experiment failed: {error}"
         tested = replace(cause, confidence=confidence or cause.confidence, evidence=(*cause.evidence, why))
@@ -102,54 +108,64 @@ def confirm(
 
 def _nothing_left(found: Verdict, command: str) -> Cause:
     text = f"the experiment ruled out {', '.join(cause.name for cause in found.causes)}"
-    return Cause(NONE, LIKELY, (text,), "Nothing is proven. Measure again for longer.", Gain(None, None), command)
+    return Cause(NONE, UNDECIDED, (text,), "Nothing is proven. Measure again for longer.", Gain(None, None), command)
 
 
-def _try(
-    one: Experiment,
-    cause: Cause,
-    trial: Trial,
-    watch: Callable[[], Watch | None],
-    run: blocks.Execute,
-    stack: ExitStack,
-) -> tuple[str | None, str]:
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """How blocks are sent, for how long, and what ends with the experiment."""
+
+    watch: Callable[[], Watch | None]
+    run: blocks.Execute
+    clock: Callable[[], float]
+    limit_s: float
+    stack: ExitStack
+
+
+def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[str | None, str]:
+    """The confidence after one experiment, and why. Raises Unusable if it cannot be made."""
     if one.first_request:
         second, third = first_requests(trial)
         return interventions.judge(second, third, interventions.expected(one, cause, trial.subject.p99_ms))
-    if one.block_s is not None:
-        trial = replace(trial, config=replace(trial.config, duration_s=one.block_s))
-    sides = variants(one, trial, stack)
-    name = one.percentile or _percentile(min(_requests(side.config) for side in sides.values()))
-    told = _told(one, cause, trial, name)
-    seen = blocks.in_turn(sides, ROUNDS, watch, run, [name], attempts=1)
-    if len(seen) not in WIDER:
-        raise Unusable(f"only {len(seen)} of {ROUNDS} rounds were good: give the load generator a core of its own")
-    effect, placebo = (wide(blocks.ratio(seen, side, OLD, name), len(seen)) for side in (NEW, PLACEBO))
-    confidence, text = interventions.judge(effect, placebo, told)
-    return confidence, text.replace("p99", name, 1)
+    trial = replace(trial, config=replace(trial.config, duration_s=one.block_s or _block_s(trial.config.rate_per_s)))
+    sides = variants(one, trial, doing.stack)
+    if trial.subject.own_ahead and not one.own:
+        # Other programs may slow the server down, but not the generator, which would spoil the blocks.
+        doing.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),)))
+    requests = min(_requests(side.config) for side in sides.values())
+    simulated = trial.measured is not None and one.change is not None
+    names = [one.percentile] if one.percentile else alternation.percentiles(requests, simulated)
+    seen = alternation.cycles(
+        sides, names[0], doing.limit_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock
+    )
+    found = alternation.effect(seen, names)
+    told, simulated = _told(one, cause, trial, found.name)
+    decides = simulated or not one.of_tail or found.name == "p99"
+    confidence, text = interventions.judge(found.change, found.placebo, told, found.agree, decides)
+    return confidence, "; ".join(filter(None, (text.replace("p99", found.name, 1), found.lost)))
 
 
 def first_requests(trial: Trial) -> tuple[Ratio, Ratio]:
     """Of copies of the server, each fresh: the second request over the first one, and the third over the second."""
     config, found = trial.config, list[dict[str, blocks.Milliseconds]]()
     body = config.payload.payloads[0]
-    for _ in range(ROUNDS):
+    for _ in range(FRESH):
         with copies.copied(config.target, trial.pids, ()) as place:
             took_ms = burst.one_by_one(place, render(place, body, config.carrier, config.template), 3, config.timeout_s)
         found.append({str(number): {LATENCY: ms} for number, ms in enumerate(took_ms)})
     second, third = (blocks.ratio(found, new, old, LATENCY) for new, old in (("1", "0"), ("2", "1")))
-    return wide(second, len(found)), wide(third, len(found))
+    return alternation.wide(second, len(found)), alternation.wide(third, len(found))
 
 
 def variants(one: Experiment, trial: Trial, stack: ExitStack) -> dict[str, Variant]:
-    """The unchanged load, the experiment, and its placebo. ``stack``: ends what is started for them.
+    """The unchanged load, the experiment, and its placebo if that is a change, too. ``stack``: ends what is started.
 
     Raises Unusable if the change cannot be made.
     """
     config = trial.config
     if one.hold:
-        ahead = functools.partial(held.held, one.hold, trial.pids)
-        return {OLD: Variant(config), NEW: Variant(config, ahead), PLACEBO: Variant(config)}
+        ahead = functools.partial(held.held, one.hold, (os.getpid(),) if one.own else trial.pids)
+        return {OLD: Variant(config), NEW: Variant(config, ahead)}
     if one.flags:
         made = [
             replace(config, target=stack.enter_context(copies.copied(config.target, trial.pids, flags)))
@@ -158,11 +174,12 @@ def variants(one: Experiment, trial: Trial, stack: ExitStack) -> dict[str, Varia
         return {OLD: Variant(config), NEW: Variant(made[0]), PLACEBO: Variant(made[1])}
     if one.stage:
         lasts_s = config.total_s + SPARE_S
-        rival = _slower(config, Slower(one.rival, one.extra_us), lasts_s) if one.rival else contextlib.nullcontext
-        changed = _slower(config, Slower(one.stage, one.extra_us), lasts_s)
-        return {OLD: Variant(config), NEW: Variant(config, changed), PLACEBO: Variant(config, rival)}
+        sides = {OLD: Variant(config), NEW: Variant(config, _slower(config, Slower(one.stage, one.extra_us), lasts_s))}
+        if one.rival:
+            sides[PLACEBO] = Variant(config, _slower(config, Slower(one.rival, one.extra_us), lasts_s))
+        return sides
     old = replace(config, users=interventions.ONE_AT_A_TIME, rate_per_s=None) if one.load == "one_caller" else config
-    return {OLD: Variant(old), NEW: Variant(_load(one.load, trial)), PLACEBO: Variant(old)}
+    return {OLD: Variant(old), NEW: Variant(_load(one.load, trial))}
 
 
 def _slower(config: RunConfig, what: Slower, seconds: float) -> Callable[[], AbstractContextManager[None]]:
@@ -175,6 +192,8 @@ def _load(key: str, trial: Trial) -> RunConfig:
         return replace(config, rate_per_s=(config.rate_per_s or 0.0) / 2)
     if key == "one_caller":
         return replace(config, users=1, rate_per_s=None)
+    if key == "opened_ahead":
+        return replace(config, spare=SPARE_CONNECTIONS)
     if key == "smallest":
         return replace(config, payload=single(min(config.payload.payloads, key=lambda body: len(body.body))))
     make = {"binary": bodies.binary, "half_rows": bodies.half_rows}[key]
@@ -183,28 +202,27 @@ def _load(key: str, trial: Trial) -> RunConfig:
     return replace(config, payload=make())
 
 
+def _block_s(rate_per_s: float | None) -> float:
+    """Long enough for p90 at a low rate, within limits."""
+    if rate_per_s is None:
+        return BLOCK_S
+    return min(max(alternation.NEEDED["p90"] / (MOSTLY * rate_per_s), BLOCK_S), LONGEST_S)
+
+
 def _requests(config: RunConfig) -> float:
     """The responses to expect in a block of an open loop; enough for p50 in a closed one."""
-    return NEEDED["p50"] if config.rate_per_s is None else 0.9 * config.rate_per_s * BLOCK_S
+    if config.rate_per_s is None:
+        return alternation.NEEDED["p50"]
+    return MOSTLY * config.rate_per_s * config.duration_s
 
 
-def _percentile(requests: float) -> str:
-    return next((name for name, needed in NEEDED.items() if requests >= needed), "p50")
-
-
-def _told(one: Experiment, cause: Cause, trial: Trial, name: str) -> Ratio | None:
-    """The forecast: by simulation where the server can be simulated, else from the gain in the verdict."""
+def _told(one: Experiment, cause: Cause, trial: Trial, name: str) -> tuple[Ratio | None, bool]:
+    """The forecast: by simulation where the server can be simulated (True), else from the gain in the verdict."""
     change = one.change
     if trial.measured is not None and change is not None:
         try:
             found = forecast.forecast(trial.measured, change).predictions[name]
-            return Ratio(found.ratio, found.low, found.high)
+            return Ratio(found.ratio, found.low, found.high), True
         except NoForecast:
             pass
-    return interventions.expected(one, cause, trial.subject.p99_ms)
-
-
-def wide(ratio: Ratio, rounds: int) -> Ratio:
-    """A ratio over ``rounds`` pairs with its 99 % interval, from the 95 % one."""
-    half = WIDER[rounds] * math.log(ratio.high / ratio.value)
-    return Ratio(ratio.value, ratio.value * math.exp(-half), ratio.value * math.exp(half))
+    return interventions.expected(one, cause, trial.subject.p99_ms, of_p99=name == "p99"), False

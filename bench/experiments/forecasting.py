@@ -35,7 +35,22 @@ def measured(found: RunRecord, columns: Columns) -> Measured:
     window = {name: column[inside] for name, column in columns.items()}
     if not works and found.burst is not None:
         return foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
-    return forecast.measured(window, found.window.stretches, works, binary=BINARY in found.load.payload.content_type)
+    return forecast.measured(
+        window,
+        found.window.stretches,
+        works,
+        binary=BINARY in found.load.payload.content_type,
+        loop_ns=_loop_ns(found),
+    )
+
+
+def _loop_ns(found: RunRecord) -> float | None:
+    """CPU time of the server's busiest thread for each of its requests; None if either is unknown."""
+    host = found.host
+    if host is None or host.totals is None or host.totals.requests <= 0 or host.totals.seconds <= 0:
+        return None
+    busiest = host.mean("busiest_thread", found.window.stretches)
+    return None if busiest is None else busiest * 1e9 * host.totals.seconds / host.totals.requests
 
 
 def of_file(path: Path, change: Change, also: Sequence[Path] = ()) -> Forecast:

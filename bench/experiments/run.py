@@ -120,7 +120,9 @@ def shot(config: RunConfig, arrivals_of: Schedule | None) -> Shot:
     choices = payload.choices(config.seed, CYCLE if arrivals_of is None else len(arrivals_of.offsets_ns))
     if arrivals_of is not None and any(arrivals_of.payload_names):
         choices = payload.named(arrivals_of.payload_names, choices)
-    return Shot(config.target, wires, choices, config.carrier, config.timeout_s, config.connections, renew)
+    return Shot(
+        config.target, wires, choices, config.carrier, config.timeout_s, config.connections, renew, config.spare
+    )
 
 
 def _schedules(config: RunConfig) -> list[Schedule | None]:

@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 
 from ..load.burst import Burst
 from ..load.measurements import Outcome
-from . import stalls
+from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
+from .sizes import Sizes
 from .stages import Account, between
 from .stalls import Stalls
+from .told import Told
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
 MOST_COLD = 0.7
 """Of the requests; the later ones must show that the server is quick."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
-MIN_PER_KIND, MIN_PER_PAYLOAD = 4, 10
-"""Requests of one size, and of one of several bodies of the same size: more, because many bodies differ by chance."""
-SIZES_PER_DOUBLING = 2
 MIN_REQUESTS = 10
 MOST_SMALL = 30
 """Fewer requests say nothing of a cold start."""
 CHANCE = 3.0
 """Standard deviations of a count of requests that are no other client."""
+QUARTILES = (0.25, 0.5, 0.75)
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -98,7 +98,7 @@ class Host:
 class Model:
     """What the server says of its model. ``requests_share``: our requests as a share of all that it answered.
     ``cpu_share``: CPU time of the threads of runs, over the time of the runs. ``connections_share``: connections that
-    the server accepted, by its requests.
+    the server accepted, by its requests. ``inline``: runs take place on its event loop.
 
     ``waste``: share of padding in what was computed. ``weights_ms``: time to read the files once from memory.
     """
@@ -112,6 +112,7 @@ class Model:
     requests_share: float | None = None
     cpu_share: float | None = None
     connections_share: float | None = None
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Facts:
     ``p50_ms``, ``p99_ms``: mean latency around the percentile; ``typical`` and ``slow``: its terms. Without stage times
     of the server (``with_server`` False) only the terms of the client are known. ``slowest_part``: the percentile of
     ``slow``, lower than 99 in a short run. ``growing``: latency of the last third of the run over the first third.
-    ``input_ms``: latency that the payloads of the requests around p99 take more than a typical payload.
+    ``sizes``: what the inputs of the requests around p99 take longer. ``told``: of single requests, by the server.
     """
 
     p50_ms: float
@@ -136,7 +137,8 @@ class Facts:
     stalls: Stalls | None = None
     cold: Cold | None = None
     growing: float = 1.0
-    input_ms: float = 0.0
+    sizes: Sizes = field(default_factory=Sizes)
+    told: Told | None = None
     quick_ms: float = 0.0
 
     @property
@@ -159,7 +161,7 @@ def gather(
         return None
     count = len(account.total_ns)
     tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
-    input_ms, long = _of_payloads(window, tail)
+    inputs = sizes.of(window, account, tail)
     pauses = observed.timeline.pauses if observed.timeline is not None else ()
     return Facts(
         p50_ms=typical.total_ms,
@@ -171,20 +173,25 @@ def gather(
         host=_host(observed),
         model=_model(observed, ours_per_s),
         burst=burst,
-        stalls=stalls.find(window, account, tail, long, pauses),
+        stalls=stalls.find(window, account, tail, inputs.long, pauses),
         cold=_cold(columns, account, tail),
         growing=_growing(account),
-        input_ms=input_ms,
+        sizes=inputs,
+        told=told.of(account, stages.rows_around(account, 0.5), tail),
         quick_ms=float(np.quantile(account.total_ns, 0.1)) / 1e6,
     )
 
 
 def _growing(account: Account) -> float:
-    thirds = np.array_split(account.total_ns, 3)
-    medians = [float(np.median(one)) for one in thirds if len(one)]
-    if len(medians) < 3 or not medians[0] < medians[1] < medians[2]:
+    """The growth of the quartile that grew least: a backlog delays all requests, while two kinds of requests come in
+    other shares by chance."""
+    thirds = [one for one in np.array_split(account.total_ns, 3) if len(one)]
+    if len(thirds) < 3:
         return 1.0
-    return medians[2] / max(medians[0], 1.0)
+    quartiles = np.array([np.quantile(one, QUARTILES) for one in thirds]).T
+    if not (np.diff(quartiles, axis=1) > 0).all():
+        return 1.0
+    return float((quartiles[:, 2] / np.maximum(quartiles[:, 0], 1.0)).min())
 
 
 def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | None:
@@ -207,33 +214,6 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
     measured = len(account.due_ns) > 0 and end_ns >= int(account.due_ns[0])
     return Cold(count, float(latency_ms[:count].max()), later_ms, share, measured)
-
-
-def _of_payloads(window: Columns, tail: NDArray[np.intp]) -> tuple[float, frozenset[int]]:
-    """The latency that the payloads around the tail take more than a typical one; and the payloads that take twice
-    as long as the quickest.
-
-    Payloads of about one size count as one kind: of many bodies each is sent seldom.
-    """
-    ok = window["outcome"] == Outcome.OK
-    payload = window["payload"][ok]
-    latency_ms = (window["last_byte_ns"] - window["due_ns"])[ok] / 1e6
-    if not len(tail) or len(payload) <= int(tail.max()):
-        return 0.0, frozenset()
-    kind = np.round(SIZES_PER_DOUBLING * np.log2(np.maximum(window["bytes_out"][ok], 1))).astype(np.int64)
-    least = MIN_PER_KIND
-    if len(np.unique(kind)) < 2:
-        kind, least = payload, MIN_PER_PAYLOAD
-    # The quicker half of each kind's requests: those that waited least for others.
-    counts = {one: int((kind == one).sum()) for one in np.unique(kind).tolist()}
-    own_ms = {one: float(np.quantile(latency_ms[kind == one], 0.25)) for one, count in counts.items() if count >= least}
-    if len(own_ms) < 2:
-        return 0.0, frozenset()
-    least_ms = min(own_ms.values())
-    usual_ms = float(np.median([own_ms[one] for one in kind.tolist() if one in own_ms]))
-    more = [max(own_ms.get(one, usual_ms) - least_ms, 0.0) for one in kind[tail].tolist()]
-    slow = [one for one, ms in own_ms.items() if ms > 2 * least_ms]
-    return float(np.mean(more)), frozenset(payload[np.isin(kind, slow)].tolist())
 
 
 def _host(observed: Observations) -> Host:
@@ -283,6 +263,7 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
         file_bytes=main.file_bytes,
         requests_share=share,
         cpu_share=main.cpu_share,
+        inline=main.choices is not None and main.choices.inline,
         connections_share=totals.connections / totals.requests
         if totals is not None and totals.connections is not None and totals.requests > 0
         else None,

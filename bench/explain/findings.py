@@ -12,6 +12,8 @@ from .turns import Turns
 MIN_MS = 1.0
 NORMAL_MS = 10.0
 """Computing for less than this at every request is no reason to act."""
+LIKELY_SHARE = 0.2
+"""A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class View:
         """What the findings of these names leave of a time."""
         return max(whole_ms - sum(taken[name].low_ms for name in names if name in taken), 0.0)
 
+    def rules(self, taken: Mapping[str, Finding], name: str) -> bool:
+        """Whether a special cause explains so much that a general one is not looked for. A small one hides none."""
+        return name in taken and taken[name].high_ms >= LIKELY_SHARE * self.facts.p99_ms
+
 
 Taken = Mapping[str, Finding]
 Rule = Callable[[View, Taken], Finding | None]
@@ -60,6 +66,8 @@ def view(facts: Facts) -> View:
     lag_ms = facts.slow["send_lag"]
     if facts.with_server:
         work_ms = facts.typical["compute"]
+        if facts.told is not None and facts.told.cached and facts.told.compute_ms is not None:
+            work_ms = facts.told.compute_ms  # what the cache answers is computed by nobody
     elif burst is not None and burst.cpu_ms is not None:
         work_ms = min(burst.cpu_ms, burst.alone_ms)
     else:

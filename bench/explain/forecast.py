@@ -95,8 +95,16 @@ class Forecast:
     notes: tuple[str, ...] = field(default=())
 
 
-def measured(window: Columns, stretches: Sequence[Span], works: Sequence[ModelWork], *, binary: bool) -> Measured:
-    """What the measured rows of a record tell. Raises NoForecast with what is missing."""
+def measured(
+    window: Columns,
+    stretches: Sequence[Span],
+    works: Sequence[ModelWork],
+    *,
+    binary: bool,
+    loop_ns: float | None = None,
+) -> Measured:
+    """What the measured rows of a record tell. ``loop_ns``: CPU time of the server's busiest thread for each request,
+    which a model on the event loop needs. Raises NoForecast with what is missing."""
     layout = replay.layout_of(works)
     window, stretches = workload.shortened(window, stretches)
     load = workload.of_record(window, stretches)
@@ -104,6 +112,13 @@ def measured(window: Columns, stretches: Sequence[Span], works: Sequence[ModelWo
         raise NoForecast(f"{len(load.due_ns)} requests are too few for a p99, and {MIN_REQUESTS} are needed")
     account = stages.join(window)
     runs = service.measure(account, load.due_ns, layout.table_ns, layout.instances)
+    if layout.inline:
+        if loop_ns is None:
+            raise NoForecast(
+                "the model runs on the event loop, and what the loop itself costs is only known of a server on this "
+                "machine: measure there, or start the server with --inline-below-us 0"
+            )
+        load = replay.with_loop(load, account, runs, layout, loop_ns)
     return Measured(load, layout, runs, binary)
 
 

@@ -24,6 +24,10 @@ SERIAL_RATIO = (0.2, 0.45)
 PRIORITY, QUOTA = "priority", "quota"
 STALL_BLOCK_S = 3.0
 """Stalls are seconds apart."""
+OTHER_PERCENTILE = (0.5, 1.5)
+"""A gain is one of p99. At a lower percentile the logarithm of its effect may be that many times as large."""
+MOST_SINGLE_LOAD = 0.5
+"""Of the capacity without batches, up to which a server without them answers this load at ease."""
 SECOND_RATIO = (0.001, 0.5)
 """After a cold start the second request takes at most half as long as the first one."""
 EXTRA_SHARE = 0.5
@@ -40,7 +44,9 @@ class Subject:
     slows its stages down on request. ``p99_ms``: as measured.
     ``ahead``: this user may raise the priority of the server's processes; ``unquota``: and lift their CPU quota.
     ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
-    ``collects``: its garbage collector made a long pause.
+    ``collects``: its garbage collector made a long pause. ``churns``: this client opened a connection for most of its
+    requests. ``own_ahead``: it may run ahead of other programs itself. ``single_load``: the load over the capacity of
+    the server if it ran each request alone, for a model that pads; None if unknown.
     """
 
     rate_per_s: float | None
@@ -58,6 +64,9 @@ class Subject:
     threads: int = 0
     instances: int = 1
     collects: bool = False
+    churns: bool = False
+    own_ahead: bool = False
+    single_load: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,9 @@ class Experiment:
     ``change``: the same in the words of a forecast, None if it cannot be simulated. ``removes``: the share of the
     cause that the experiment takes away, for a forecast from the verdict's gain. ``expected``: a forecast of its own.
     ``percentile``: None for the highest that a block has responses enough for. ``hold``: what is held on the server's
-    machine meanwhile. ``flags``: of a second server that gets the load instead. ``first_request``: of fresh servers is
-    compared with the second one. ``block_s``: a length other than usual.
+    machine meanwhile, for the load generator itself if ``own``. ``flags``: of a second server that gets the load
+    instead. ``first_request``: of fresh servers is compared with the second one. ``block_s``: another length of blocks.
+    ``of_tail``: the cause may leave percentiles below p99 as they are.
     """
 
     cause: str
@@ -84,9 +94,11 @@ class Experiment:
     expected: tuple[float, float] | None = None
     percentile: str | None = field(default=None)
     hold: str = ""
+    own: bool = False
     flags: tuple[str, ...] = ()
     first_request: bool = False
     block_s: float | None = None
+    of_tail: bool = False
 
 
 def experiment(cause: str, subject: Subject) -> Experiment | None:
@@ -95,8 +107,11 @@ def experiment(cause: str, subject: Subject) -> Experiment | None:
     return make(subject) if make is not None else None
 
 
-def expected(one: Experiment, cause: Cause, p99_ms: float) -> Ratio | None:
-    """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size."""
+def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) -> Ratio | None:
+    """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size.
+
+    ``of_p99``: the ratio is one of the percentile of the gain, and not of a lower one.
+    """
     if one.expected is not None:
         low, high = one.expected
         return Ratio(math.sqrt(low * high), low, high)
@@ -108,14 +123,20 @@ def expected(one: Experiment, cause: Cause, p99_ms: float) -> Ratio | None:
     least, most = one.removes
     low = max(1 - most * gain.high / p99_ms, LEAST_RATIO)
     high = max(1 - least * gain.low / p99_ms, low)
+    if not of_p99:
+        low, high = max(low ** OTHER_PERCENTILE[1], LEAST_RATIO), high ** OTHER_PERCENTILE[0]
     return Ratio(math.sqrt(low * high), low, high)
 
 
-def judge(seen: Ratio, placebo: Ratio, told: Ratio | None) -> tuple[str | None, str]:
+def judge(
+    seen: Ratio, placebo: Ratio, told: Ratio | None, agree: bool = True, decides: bool = True
+) -> tuple[str | None, str]:
     """The confidence in a cause after its experiment, and why. None leaves the confidence as it was.
 
-    Proven needs three things: the interval of the effect excludes none; the effect lies within the forecast's interval,
-    which excludes none too; and it is larger than that of the placebo.
+    Proven needs four things: the interval of the effect excludes none; the effect lies within the forecast's interval,
+    which excludes none too; it is larger than that of the placebo; and the rounds ``agree``: the effect of each points
+    the same way. ``decides``: where it is missing, the cause is ruled out. A percentile below that of the gain does not
+    decide, because a cause of the tail may leave it as it was.
     """
     text = f"p99 became {_words(seen)} of what it was"
     if told is None:
@@ -127,9 +148,9 @@ def judge(seen: Ratio, placebo: Ratio, told: Ratio | None) -> tuple[str | None, 
     same_way = (seen.low - 1) * (seen.high - 1) > 0 and (seen.value - 1) * (told.value - 1) > 0
     within = told.low <= seen.value <= told.high
     moved = abs(math.log(placebo.value))
-    if same_way and within and moved < effect and moved <= PLACEBO_SHARE * abs(math.log(seen.value)):
+    if agree and same_way and within and moved < effect and moved <= PLACEBO_SHARE * abs(math.log(seen.value)):
         return PROVEN, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
-    if (told.high < 1 and seen.low > told.high) or (told.low > 1 and seen.high < told.low):
+    if decides and ((told.high < 1 and seen.low > told.high) or (told.low > 1 and seen.high < told.low)):
         return RULED_OUT, f"{text}, and {_words(told)} was forecast if this were the cause"
     return UNDECIDED, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
 
@@ -141,7 +162,9 @@ def _words(one: Ratio) -> str:
 def _capacity(subject: Subject) -> Experiment | None:
     if subject.rate_per_s is None:
         return None
-    return Experiment("capacity", "half the rate", "half_rate", change=Change(rate=0.5), removes=(0.5, 1.0))
+    return Experiment(
+        "capacity", "half the rate", "half_rate", change=Change(rate=0.5), removes=(0.5, 1.0), of_tail=True
+    )
 
 
 def _serial(_subject: Subject) -> Experiment:
@@ -172,7 +195,9 @@ def _bandwidth(subject: Subject) -> Experiment | None:
 
 
 def _input_size(subject: Subject) -> Experiment | None:
-    return Experiment("input_size", "the smallest body alone", "smallest") if subject.payloads > 1 else None
+    return (
+        Experiment("input_size", "the smallest body alone", "smallest", of_tail=True) if subject.payloads > 1 else None
+    )
 
 
 def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
@@ -191,7 +216,7 @@ def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
 def _hold(cause: str, what: str, words: str) -> Callable[[Subject], Experiment | None]:
     def make(subject: Subject) -> Experiment | None:
         able = subject.ahead if what == PRIORITY else subject.unquota
-        return Experiment(cause, words, hold=what) if able else None
+        return Experiment(cause, words, hold=what, of_tail=True) if able else None
 
     return make
 
@@ -199,7 +224,7 @@ def _hold(cause: str, what: str, words: str) -> Callable[[Subject], Experiment |
 def _stall(subject: Subject) -> Experiment | None:
     if not subject.slows or not subject.collects:
         return None
-    return Experiment("stall", "no garbage collection", stage="gc", block_s=STALL_BLOCK_S)
+    return Experiment("stall", "no garbage collection", stage="gc", block_s=STALL_BLOCK_S, of_tail=True)
 
 
 def _threads(subject: Subject) -> Experiment | None:
@@ -208,6 +233,27 @@ def _threads(subject: Subject) -> Experiment | None:
         return None
     words = f"a second server with {fitting} threads in each instance"
     return Experiment("threads", words, flags=("--threads", str(fitting)))
+
+
+def _padding(subject: Subject) -> Experiment | None:
+    if not subject.copies or subject.single_load is None or subject.single_load > MOST_SINGLE_LOAD:
+        return None
+    words = "a second server that runs each request alone"
+    return Experiment("padding", words, flags=("--max-batch-size", "1"), removes=(0.5, 1.0))
+
+
+def _connections(subject: Subject) -> Experiment | None:
+    if not subject.churns:
+        return None  # a proxy opens them, out of reach
+    words = "connections that are opened before they are needed"
+    return Experiment("connections", words, "opened_ahead", removes=(0.3, 1.0))
+
+
+def _generator(subject: Subject) -> Experiment | None:
+    if not subject.own_ahead:
+        return None
+    words = "the load generator ahead of other programs"
+    return Experiment("generator", words, hold=PRIORITY, own=True, removes=(0.3, 1.0), of_tail=True)
 
 
 def _cold_start(subject: Subject) -> Experiment | None:
@@ -230,6 +276,9 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "neighbour": _hold("neighbour", PRIORITY, "the server ahead of other programs"),
     "stall": _stall,
     "threads": _threads,
+    "padding": _padding,
+    "connections": _connections,
+    "generator": _generator,
     "cold_start": _cold_start,
     "model_size": _compute("model_size"),
 }

@@ -6,13 +6,12 @@ import itertools
 import shlex
 from collections.abc import Collection, Sequence
 
-from . import rules
+from . import refutation, rules
 from .facts import Facts
-from .findings import NORMAL_MS, Finding
-from .verdict import LIKELY, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
+from .findings import LIKELY_SHARE, NORMAL_MS, Finding
+from .rules.model import of_cache
+from .verdict import LIKELY, NAMES, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
 
-LIKELY_SHARE = 0.2
-"""A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 TYPICAL_COUNTS = 0.9
 REMEDIES = {
     "capacity": "Lower the rate, or add an instance, a server or cores.",
@@ -67,10 +66,12 @@ def _weight(one: Finding, facts: Facts) -> float:
 
 
 def _cause(one: Finding, facts: Facts, prove: str) -> Cause:
+    """A cause is likely if it explains enough, and if the run could have shown that it is not there."""
     share = _weight(one, facts)
     # These two are seen directly, and cost time at places that a p99 need not show.
     certain = one.name in ("connections", "cold_start")
-    confidence = LIKELY if share >= LIKELY_SHARE or certain else UNDECIDED
+    testable = refutation.against(one.name, facts) is not None
+    confidence = LIKELY if testable and (share >= LIKELY_SHARE or certain) else UNDECIDED
     gain = Gain(round(one.low_ms, 3), round(min(one.high_ms, facts.p99_ms), 3), P99_MS)
     if one.name == "cold_start" and one.high_ms > facts.p99_ms:
         gain = Gain(round(one.low_ms, 3), round(one.high_ms, 3), "ms of the slowest request")
@@ -78,6 +79,7 @@ def _cause(one: Finding, facts: Facts, prove: str) -> Cause:
 
 
 def _none(facts: Facts, command: str) -> Cause:
+    """No known cause explains enough. That is likely only if the run could have shown each of them."""
     evidence = [f"a typical request takes {facts.p50_ms:,.2f} ms, a slow one {facts.p99_ms:,.2f} ms"]
     burst = facts.burst
     if burst is not None and burst.cpu_ms is not None and burst.cpu_ms < 0.3 * burst.alone_ms:
@@ -87,7 +89,12 @@ def _none(facts: Facts, command: str) -> Cause:
                 f"{waits_ms:,.1f} ms of that it waits without computing, for every request by itself: "
                 "a sleep, or a call of another service"
             )
-    return Cause(NONE, LIKELY, tuple(evidence), REMEDIES[NONE], Gain(0.0, 0.0), command)
+    evidence += of_cache(facts)
+    unseen = refutation.unseen(facts)
+    if unseen:
+        evidence.append(f"this run cannot tell whether one of these is there: {', '.join(unseen)}".replace("_", " "))
+    confidence = UNDECIDED if unseen else LIKELY
+    return Cause(NONE, confidence, tuple(evidence), REMEDIES[NONE], Gain(0.0, 0.0), command)
 
 
 def _prove(name: str, facts: Facts, command: str, record: str | None, testable: bool) -> str:
@@ -128,15 +135,4 @@ def _without_files(words: Sequence[str]) -> list[str]:
 
 def _ruled_out(facts: Facts, found: set[str]) -> tuple[str, ...]:
     """Causes that the run speaks against with figures, not those about which it says nothing."""
-    host, burst = facts.host, facts.burst
-    checks = {
-        "generator": facts.slow["send_lag"] < 0.03 * facts.p99_ms,
-        "cpu_quota": host.throttled is not None and host.throttled < 0.001,
-        "neighbour": host.run_delay is not None
-        and host.server_cores is not None
-        and host.run_delay < 0.05 * (host.run_delay + host.server_cores + 1e-9),
-        "connections": facts.load.connections < 0.1 * facts.load.requests,
-        "network_latency": burst is not None and burst.floor_ms is not None and burst.floor_ms < 0.1 * facts.alone_ms,
-        "stall": facts.stalls is None,
-    }
-    return tuple(name for name, against in checks.items() if against and name not in found)
+    return tuple(name for name in NAMES if name not in {NONE, *found} and refutation.against(name, facts))

@@ -12,17 +12,21 @@ from server.request import NEVER
 from server.scheduling.queue import BatchQueue
 
 from ..observe.model_work import ModelWork
+from . import inline
 from .changes import Change
+from .inline import OnLoop, Work
 from .service import Service, run_ns
 from .simulator import Arrival, simulate
-from .workload import NoForecast, Workload
+from .stages import CLIENT_TERMS, TERMS, Account
+from .workload import BLOCKS, NoForecast, Workload
 
 US, MS = 1_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a server batches, admits and shares: as it said, or changed. ``table_ns``: its cost table, ns by rows."""
+    """How a server batches, admits and shares: as it said, or changed. ``table_ns``: its cost table, ns by rows.
+    ``inline``: it runs the model on its event loop."""
 
     instances: int
     threads: int
@@ -31,9 +35,17 @@ class Layout:
     max_queue_ns: int
     contention: float
     table_ns: Mapping[int, float]
+    inline: bool = False
 
     def changed(self, change: Change) -> Layout:
-        """The layout after a change. Threads of an instance stay as they are unless the change names them."""
+        """The layout after a change. Threads of an instance stay as they are unless the change names them.
+
+        Raises NoForecast for instances of a model on the event loop.
+        """
+        if self.inline and (change.instances or 1) > 1:
+            raise NoForecast(
+                "the model runs on the event loop, and several instances would not: measure such a server instead"
+            )
         instances = change.instances or self.instances
         delay_us, wait_ms = change.max_queue_delay_us, change.max_queue_ms
         return replace(
@@ -86,12 +98,7 @@ def layout_of(works: Sequence[ModelWork]) -> Layout:
     if one.choices is None or one.instances is None or one.threads is None:
         raise NoForecast("the server does not tell its batch size and timer in /metrics: update it, and measure again")
     if one.padding:
-        raise NoForecast("the model pads inputs to one length, and the lengths of requests are not in the record")
-    if one.choices.inline:
-        raise NoForecast(
-            "the model runs on the event loop, where requests wait in sockets and no stage counts that: start "
-            "the server with --inline-below-us 0, and measure again"
-        )
+        raise NoForecast("the model pads inputs to one length, and the simulation knows runs of one length only")
     return Layout(
         instances=one.instances,
         threads=one.threads // one.instances,
@@ -100,7 +107,32 @@ def layout_of(works: Sequence[ModelWork]) -> Layout:
         max_queue_ns=int(one.choices.max_queue_ms * MS),
         contention=one.choices.contention,
         table_ns={cost.rows: cost.ms * MS for cost in one.usual_costs()},
+        inline=one.choices.inline,
     )
+
+
+def with_loop(load: Workload, account: Account, service: Service, layout: Layout, loop_ns: float) -> Workload:
+    """The workload of a model on the event loop. ``loop_ns``: CPU time of the loop's thread for each request.
+
+    Raises NoForecast if the stages count more than that.
+    """
+    term = {name: account.terms_ns[:, at] for at, name in enumerate(TERMS)}
+    client_ns = sum((term[name] for name in CLIENT_TERMS), np.zeros_like(load.due_ns))
+    # What a request waits for others of its turn is counted in scatter and queue_busy, and is no work for it.
+    staged_ns = sum(float(term[name].mean()) for name in ("receive", "decode", "encode"))
+    own_ns = loop_ns - staged_ns - service.run_ns_per_request(account)
+    if own_ns < 0:
+        raise NoForecast(
+            f"the stages count {staged_ns / US:,.0f} us of the event loop for each request, and its thread used "
+            f"{loop_ns / US:,.0f} us: something else than work took that time"
+        )
+    none = np.zeros_like(load.due_ns)
+    parts = OnLoop(client_ns, term["receive"], int(own_ns), none)
+    works, _ = _on_loop(replace(load, loop=parts), service, layout, Change(), range(BLOCKS), 0, Codec())
+    index, due_ns = load.laid_out(range(BLOCKS), 1.0)
+    outside_ns = none.copy()
+    outside_ns[index] = inline.outside_ns(load.total_ns[index], works, due_ns)
+    return replace(load, loop=replace(parts, outside_ns=outside_ns))
 
 
 def play(
@@ -113,6 +145,8 @@ def play(
     codec: Codec = Codec(),
 ) -> Replayed:
     """Replay the blocks of ``order`` with a change. ``layout``: changed already."""
+    if workload.loop is not None:
+        return _play_on_loop(workload, service, layout, change, order, seed, codec)
     index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
     before_ns = workload.before_ns[index] + ((codec.decode - 1) * workload.decode_ns[index]).astype(np.int64)
     after_ns = workload.after_ns[index] + ((codec.encode - 1) * workload.encode_ns[index]).astype(np.int64)
@@ -142,6 +176,48 @@ def play(
         latency_ns=latency_ns,
         load=float(rows[places].sum()) / max(int(due_ns[-1]), 1) / _capacity(service, layout, change),
         sizes=tuple(sorted(set(outcome.batches))),
+        refused=1 - float(answered.mean()),
+    )
+
+
+def _on_loop(
+    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int, codec: Codec
+) -> tuple[list[Work], list[int]]:
+    """The requests of the blocks of ``order`` after they were served on the loop, in that order; and rows of runs."""
+    loop = workload.loop
+    assert loop is not None
+    index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
+    rows = workload.rows[index].copy()
+    if change.cache:
+        rows[np.random.default_rng(seed).random(len(rows)) < change.cache] = 0
+    before_ns = loop.receive_ns[index] + (codec.decode * workload.decode_ns[index]).astype(np.int64)
+    after_ns = loop.own_ns + (codec.encode * workload.encode_ns[index]).astype(np.int64)
+    columns = (due_ns + loop.client_ns[index], rows, before_ns, after_ns)
+    works = [Work(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
+    sizes = inline.serve(
+        sorted(works, key=lambda one: one.at_ns),
+        layout.queue(),
+        run_ns(service, service.moments(order, workload.width_ns, seed), change.compute, change.extra_us * US),
+        layout.max_queue_ns or NEVER,
+    )
+    return works, sizes
+
+
+def _play_on_loop(
+    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int, codec: Codec
+) -> Replayed:
+    assert workload.loop is not None
+    works, sizes = _on_loop(workload, service, layout, change, order, seed, codec)
+    index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
+    done_ns = np.array([one.done_ns for one in works])
+    answered = done_ns < NEVER
+    latency_ns = (done_ns - due_ns + workload.loop.outside_ns[index])[answered]
+    busy_ns = sum(one.before_ns + one.after_ns for one in works)
+    runs = sum(one.rows for one in works) / _capacity(service, layout, change)
+    return Replayed(
+        latency_ns=latency_ns,
+        load=(busy_ns + runs) / max(int(due_ns[-1]), 1),
+        sizes=tuple(sorted(set(sizes))),
         refused=1 - float(answered.mean()),
     )
 

@@ -65,6 +65,13 @@ class Service:
             known = float(np.interp(rows, sizes, [self.alone_ns[size] for size in sizes]))
         return known
 
+    def run_ns_per_request(self, account: Account) -> float:
+        """The time of all runs of the record, by its requests."""
+        order, first = batches.group(account)
+        leaders = order[first]
+        took_ns = sum(account.terms_ns[leaders, TERMS.index(name)] for name in ("assemble", "compute"))
+        return float(np.sum(took_ns)) / len(account.total_ns)
+
     def moments(self, order: Sequence[int], width_ns: int, seed: int) -> Callable[[int], tuple[float, float]]:
         """Factor and stop of a run that begins at an instant, as the machine was in the blocks of ``order`` then.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..load.measurements import Outcome
-from ..load.server_timing import MISSING, STAGES
+from ..load.server_timing import ABOUT, MISSING, STAGES
 
 CLIENT_TERMS = ("send_lag", "connect", "write")
 RESIDUAL = "residual"
@@ -27,17 +28,18 @@ class Account:
 
     ``terms_ns``: int64 [n, len(TERMS)]; ``total_ns``: int64 [n], from the intended instant to the last response byte,
     and exactly the sum of the terms. ``due_ns``: int64 [n], ascending, the intended instants. ``batch``: int64 [n], the
-    batch size, MISSING if unknown. ``reading_ns``: int64 [n], from the first byte of the response to the last, a part
-    of the residual. ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server sent
-    stage times. If False, its terms are zero, and the residual holds server and network. ``unaccounted``: successful
-    requests without stage times, which are not among the n. ``contradictions``: requests with stage times above their
-    latency.
+    batch size, MISSING if unknown. ``about``: int64 [n] by the names of ``ABOUT``, MISSING where the server does not
+    tell. ``reading_ns``: int64 [n], from the first byte of the response to the last, a part of the residual.
+    ``order``: intp [n], the requests from the fastest to the slowest. ``with_server``: the server sent stage times. If
+    False, its terms are zero, and the residual holds server and network. ``unaccounted``: successful requests without
+    stage times, which are not among the n. ``contradictions``: requests with stage times above their latency.
     """
 
     terms_ns: NDArray[np.int64]
     total_ns: NDArray[np.int64]
     due_ns: NDArray[np.int64]
     batch: NDArray[np.int64]
+    about: Mapping[str, NDArray[np.int64]]
     reading_ns: NDArray[np.int64]
     order: NDArray[np.intp]
     with_server: bool
@@ -96,6 +98,7 @@ def join(columns: dict[str, NDArray[np.int64]]) -> Account:
         total_ns=total_ns,
         due_ns=due,
         batch=columns["batch"][kept],
+        about={name: columns[name][kept] for name in ABOUT},
         reading_ns=last - np.maximum(columns["first_byte_ns"][kept], due),
         order=np.argsort(total_ns, kind="stable"),
         with_server=with_server,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..load.measurements import Outcome
 from ..observe.timeline import Pause
-from .stages import Account
+from . import batches
+from .stages import TERMS, Account
 
 Columns = dict[str, NDArray[np.int64]]
 MIN_STALL_MS = 50.0
@@ -19,6 +20,8 @@ OF_TYPICAL = 4.0
 """A stall is this many times as long as a typical request."""
 MIN_WAITING = 2
 OF_STALL = 0.5
+LEAST_RUNS, USUAL = 3, 1.5
+"""Runs whose median is the usual time of such a run, and how much longer one may take that nothing has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Stalls:
     """``count`` stalls of ``longest_ms`` at most, ``total_ms`` in all.
 
     ``tail_share``: the share of the requests around p99 that waited in a stall. ``of_long``: the share of the stalls
-    in which a request with a long input was in flight, so that it may be the reason. ``of_gc``, ``of_loop``: the number
+    that a long input may explain: by the server's stage times, a run filled it that was as long as runs of such inputs
+    are; without them, a long input was in flight. ``of_gc``, ``of_loop``: the number
     of them in which the server told of a pause by its garbage collector, or by its event loop.
     """
 
@@ -42,7 +46,7 @@ class Stalls:
 def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Times without an answer in which at least two requests waited for the whole second half.
 
-    ``begin_ns``, ``end_ns``: int64 [n], when each request was due and when it ended. A time that one slow request
+    ``begin_ns``, ``end_ns``: int64 [n], when each request was sent and when it ended. A time that one slow request
     explains is no stall.
     """
     if len(end_ns) < 3:
@@ -68,15 +72,20 @@ def find(
 ) -> Stalls | None:
     """The stalls of the measured rows; None without any. ``tail``: indices into the account; ``long``: payloads;
     ``pauses``: those that the server told."""
-    begin, end = window["due_ns"], window["last_byte_ns"]
+    # While the generator itself stops it sends nothing, and no answer can come.
+    begin = np.where(window["send_ns"] >= 0, window["send_ns"], window["due_ns"])
+    end = window["last_byte_ns"]
     found = spans(begin, end)
     if not found:
         return None
     low, high = (np.array(side, dtype=np.int64) for side in zip(*found, strict=True))
     ended = account.due_ns + account.total_ns
     touched = [bool(((account.due_ns[row] < high) & (ended[row] > low)).any()) for row in tail.tolist()]
-    is_long = np.isin(window["payload"], list(long)) & (window["outcome"] == Outcome.OK)
-    with_long = [bool((is_long & (begin < at_end) & (end > at)).any()) for at, at_end in found]
+    if account.with_server:
+        with_long = _filled_by_runs(found, window, account)
+    else:
+        is_long = np.isin(window["payload"], list(long)) & (window["outcome"] == Outcome.OK)
+        with_long = [bool((is_long & (begin < at_end) & (end > at)).any()) for at, at_end in found]
     lengths_ms = (high - low) / 1e6
     return Stalls(
         len(found),
@@ -87,6 +96,39 @@ def find(
         of_gc=_during(found, [one for one in pauses if one.kind == "gc"]),
         of_loop=_during(found, [one for one in pauses if one.kind == "loop"]),
     )
+
+
+def _filled_by_runs(found: Sequence[tuple[int, int]], window: Columns, account: Account) -> list[bool]:
+    """Of each stall, whether a run fills half of it that took as long as runs of its inputs usually do."""
+    order, first = batches.group(account)
+    if not len(first):
+        return [False] * len(found)
+    leaders, rows = order[first], account.batch[order[first]]
+    before = account.terms_ns[leaders, : TERMS.index("compute")].sum(axis=1)
+    begun_ns, took_ns = account.due_ns[leaders] + before, account.terms_ns[leaders, TERMS.index("compute")]
+    sent = window["bytes_out"][np.searchsorted(window["due_ns"], account.due_ns)]
+    size = np.where(account.about["padded"] > 0, account.about["padded"], sent)
+    largest = np.maximum.reduceat(size[order], first)
+    usual = took_ns <= USUAL * _usual_ns(np.round(2 * np.log2(np.maximum(largest, 1))), rows, took_ns)
+    ended_ns = begun_ns + took_ns
+    return [
+        bool((usual & (np.minimum(ended_ns, high) - np.maximum(begun_ns, low) >= OF_STALL * (high - low))).any())
+        for low, high in found
+    ]
+
+
+def _usual_ns(kind: NDArray[np.float64], rows: NDArray[np.int64], took_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The time of each run by those with as many rows of its kind, else by all of its kind; 0 for too few."""
+    usual = np.zeros(len(took_ns))
+    for one in np.unique(kind):
+        of_kind = kind == one
+        if of_kind.sum() >= LEAST_RUNS:
+            usual[of_kind] = rows[of_kind] * np.median(took_ns[of_kind] / rows[of_kind])
+        for count in np.unique(rows[of_kind]):
+            same = of_kind & (rows == count)
+            if same.sum() >= LEAST_RUNS:
+                usual[same] = np.median(took_ns[same])
+    return usual
 
 
 def _during(found: Sequence[tuple[int, int]], pauses: Sequence[Pause]) -> int:

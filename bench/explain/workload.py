@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..load.measurements import Outcome
 from ..observe.timeline import Span
 from . import batches, stages
+from .inline import OnLoop
 from .stages import TERMS, Account
 
 BLOCKS = 24
@@ -38,7 +39,8 @@ class Workload:
     ``due_ns``: intended instants, from 0, without the pauses between repeats. ``before_ns``: from there until the
     request joined the queue; ``decode_ns`` is a part of it. ``rows``: 0 for a request without a run, such as one that
     a cache answered. ``after_ns``: from the end of its run to the last byte of the response; ``encode_ns`` is a part of
-    it. ``total_ns``: the measured latency. ``wake_ns``: the wait of a request that finds an idle instance.
+    it. ``total_ns``: the measured latency. ``wake_ns``: the wait of a request that finds an idle instance. ``loop``:
+    of a model that runs on the event loop, else None.
     """
 
     due_ns: Integers
@@ -50,6 +52,7 @@ class Workload:
     total_ns: Integers
     wake_ns: int
     seconds: float
+    loop: OnLoop | None = None
 
     @property
     def width_ns(self) -> int:
@@ -122,7 +125,8 @@ def without_pauses(due_ns: Integers, stretches: Sequence[Span]) -> Integers:
 
 
 def _rows(account: Account, payload: Integers) -> Integers:
-    """The rows of each request: equal ones if those explain all runs, else by payload, the smallest run that held it.
+    """The rows of each request, as the server told them. An older one tells none: then equal ones if those explain all
+    runs, else by payload, the smallest run that held it.
 
     Raises NoForecast where runs held more rows than these requests have: another client's, or unknown sizes.
     """
@@ -131,12 +135,15 @@ def _rows(account: Account, payload: Integers) -> Integers:
     if not len(first):
         return rows
     in_runs = account.batch[order][first]
-    equal = max(round(in_runs.sum() / len(order)), 1)
-    rows[order] = equal
-    if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
-        for one in np.unique(payload):
-            same = (payload == one) & (account.batch > 0)
-            rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
+    told = account.about["rows"][order]
+    if (told > 0).all():
+        rows[order] = told
+    else:
+        rows[order] = max(round(in_runs.sum() / len(order)), 1)
+        if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
+            for one in np.unique(payload):
+                same = (payload == one) & (account.batch > 0)
+                rows[same] = account.batch[same].min(initial=np.iinfo(np.int64).max)
     if _unexplained(rows, order, first, in_runs) > MOST_UNEXPLAINED:
         raise NoForecast("runs held rows that are not of this load: another client, or requests of unknown sizes")
     return rows

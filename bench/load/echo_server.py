@@ -20,7 +20,7 @@ _TIMING = ", ".join(
 )
 REPLY = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-    b"Server-Timing: " + _TIMING.encode() + b', batch;desc="1"\r\n'
+    b"Server-Timing: " + _TIMING.encode() + b', request;rows=1;ahead=0, batch;desc="1"\r\n'
     b"Content-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
 )
 """As long as a real server's response, with stage times, because the generator takes time to read them."""

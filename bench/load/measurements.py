@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .server_timing import MISSING, NOTHING, STAGES
+from .server_timing import ABOUT, MISSING, NOTHING, STAGES
 
 ROW = (
     "index",  # place in the schedule, or order of sending in a closed loop
@@ -26,10 +26,11 @@ ROW = (
     "payload",  # which of the load's payloads it carried
     *(f"{stage}_ns" for stage in STAGES),
     "batch",
+    *ABOUT,
 )
 COLUMNS = ("repeat", *ROW)
 """``repeat``: which repetition of the load, from 0. Instants are ns since the start of the first, stage times are
-durations in ns; MISSING where nothing happened."""
+durations in ns; MISSING where nothing happened, or the server does not tell."""
 
 
 class Outcome(enum.IntEnum):

@@ -47,6 +47,7 @@ class Pool:
         self.opened_in_all = 0
         self._carrier = shot.carrier
         self._max_connections = shot.max_connections
+        self._spare = shot.spare
         self._clock = clock
         self._ended = ended
         self._dial = dial
@@ -70,6 +71,8 @@ class Pool:
             connection = self._idle.pop()
             if connection.usable:
                 self._send(connection, request)
+                if self._spare:
+                    self._keep_spare()
                 return
         self._waiting.append(request)
         if not self._grow_for_waiting():
@@ -156,6 +159,12 @@ class Pool:
             return False
         self._grow()
         return True
+
+    def _keep_spare(self) -> None:
+        """Open connections ahead of the requests that will need them, where the load wants some to spare."""
+        idle = sum(one.usable for one in self._idle)
+        while idle + self.dialling < self._spare and len(self.connections) + self.dialling < self._max_connections:
+            self._grow()
 
     def _grow(self) -> None:
         self.dialling += 1

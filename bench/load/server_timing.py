@@ -7,12 +7,29 @@ from dataclasses import dataclass
 STAGES = ("receive", "decode", "queue_busy", "queue_timer", "assemble", "compute", "scatter", "encode")
 """The stages in a header, in the order of a request. ``send`` follows the header, so only metrics have it."""
 
-MISSING = -1
-NOTHING = (MISSING,) * (len(STAGES) + 1)
-"""The result of ``Carrier.read`` without stage times: the stages in ns, then the batch size."""
+ABOUT = ("rows", "ahead", "length", "padded", "cached")
+"""What the server tells of a request beside its stages: its rows, the rows that waited in the queue when it joined, the
+mean length of its rows, the length to which its run padded them, and the outcome of the response cache."""
+CACHED = {"hit": 1, "shared": 2}
+"""Outcomes of the response cache: answered from memory, and together with an identical request that was computed."""
 
-_POSITION = {name: at for at, name in enumerate(STAGES)}
+MISSING = -1
+NOTHING = (MISSING,) * (len(STAGES) + 1 + len(ABOUT))
+"""The result of ``Carrier.read`` without stage times: the stages in ns, the batch size, then ``ABOUT``."""
+
+Place = tuple[int, int]
+"""A position in the result, and the factor of the number in the header; factor 0: a name of ``CACHED``."""
 _BATCH = len(STAGES)
+_OF_REQUEST: dict[str, Place] = {
+    ("cache" if name == "cached" else name): (_BATCH + 1 + at, int(name != "cached")) for at, name in enumerate(ABOUT)
+}
+_HEADER: dict[str, dict[str, Place]] = {
+    **{name: {"dur": (at, 1_000_000)} for at, name in enumerate(STAGES)},
+    "batch": {"desc": (_BATCH, 1)},
+    "request": _OF_REQUEST,
+}
+"""By metric and parameter."""
+_PAIRS: dict[str, Place] = {name: (at, 1_000) for at, name in enumerate(STAGES)} | {"batch": (_BATCH, 1)} | _OF_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +41,7 @@ class Carrier:
     response_header: bytes
 
     def read(self, value: bytes) -> tuple[int, ...]:
-        """Stage times in ns, in the order of ``STAGES``, then the batch size; MISSING where the header has none.
+        """Stage times in ns, in the order of ``STAGES``, the batch size, and ``ABOUT``; MISSING where there is none.
 
         Unknown names are skipped: a proxy may add its own, and a newer server may have more stages.
         """
@@ -48,13 +65,13 @@ def _read_server_timing(value: bytes) -> tuple[int, ...]:
     found = list(NOTHING)
     for metric in value.decode("latin-1").split(","):
         name, *parameters = (part.strip() for part in metric.split(";"))
-        at = _BATCH if name == "batch" else _POSITION.get(name)
-        if at is None:
+        places = _HEADER.get(name)
+        if places is None:
             continue
-        wanted, scale = ("desc", 1) if at == _BATCH else ("dur", 1_000_000)
         for parameter in parameters:
             key, _, text = parameter.partition("=")
-            if key == wanted:
+            if key in places:
+                at, scale = places[key]
                 found[at] = _scaled(text.strip('"'), scale)
     return tuple(found)
 
@@ -64,14 +81,16 @@ def _read_pairs(value: bytes) -> tuple[int, ...]:
     found = list(NOTHING)
     for pair in value.decode("latin-1").split(","):
         name, _, text = pair.strip().partition("=")
-        at = _BATCH if name == "batch" else _POSITION.get(name)
-        if at is not None:
-            found[at] = _scaled(text, 1 if at == _BATCH else 1_000)
+        if name in _PAIRS:
+            at, scale = _PAIRS[name]
+            found[at] = _scaled(text, scale)
     return tuple(found)
 
 
 def _scaled(text: str, scale: int) -> int:
-    """A number times ``scale``, as an integer; MISSING for a text that is no duration."""
+    """A number times ``scale``, as an integer, or a name of ``CACHED`` for a scale of 0; MISSING for any other text."""
+    if not scale:
+        return CACHED.get(text, MISSING)
     try:
         scaled = float(text) * scale
         return round(scaled) if 0 <= scaled < 1e18 else MISSING

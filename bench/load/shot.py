@@ -22,6 +22,7 @@ class Shot:
 
     ``choices``: uint16, the index into ``wires`` of each request, by its number and cyclic. ``renew`` makes the wires
     anew every ``RENEW_S`` seconds, in a thread, for signatures that expire; None for wires that stay valid.
+    ``spare``: connections that are opened before a request needs them.
     """
 
     target: Target
@@ -31,3 +32,4 @@ class Shot:
     timeout_s: float
     max_connections: int
     renew: Callable[[], tuple[Wire, ...]] | None = None
+    spare: int = 0

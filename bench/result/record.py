@@ -23,6 +23,7 @@ from ..explain.verdict import Verdict
 from ..load.burst import Burst
 from ..load.calibration import Calibration
 from ..load.measurements import COLUMNS
+from ..load.server_timing import ABOUT, MISSING
 from ..observe.environment import Environment
 from ..observe.link import Link
 from ..observe.memory_bandwidth import MemoryBandwidth
@@ -299,7 +300,8 @@ def read(path: Path) -> tuple[RunRecord, dict[str, NDArray[np.int64]]]:
             )
         record = RunRecord.from_json(text)
         with np.load(path.with_name(record.raw or raw_path(path).name), allow_pickle=False) as rows:
-            return record, {name: rows[name] for name in COLUMNS}
+            untold = np.full(len(rows["index"]), MISSING, dtype=np.int64)  # of a record from before these columns
+            return record, {name: untold if name in ABOUT and name not in rows else rows[name] for name in COLUMNS}
     except (OSError, ValueError, KeyError) as error:
         raise Unusable(f"cannot read the result {str(path)!r}: {_first_line(error)}") from error
 

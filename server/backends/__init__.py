@@ -81,10 +81,14 @@ class StepSession(Session, Protocol):
 
 
 class Tokenizing(Protocol):
-    """A session that tokenizes. ``max_length``: tokens of a text; further ones are cut."""
+    """A session that tokenizes. ``max_length``: tokens of a text; further ones are cut. ``pad_id``: the token that
+    fills shorter texts."""
 
     @property
     def max_length(self) -> int: ...
+
+    @property
+    def pad_id(self) -> int: ...
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[Array, int]]:
         """Each text in the form that the session passes on as it is, and its number of tokens before it was cut."""

@@ -12,7 +12,7 @@ from pathlib import Path
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 GRAPH = 7  # ModelProto
-NODE, INITIALIZER, INPUT = 1, 5, 11  # GraphProto
+NODE, INITIALIZER, INPUT, OUTPUT = 1, 5, 11, 12  # GraphProto
 VALUE_NAME, TYPE, TENSOR, SHAPE = 1, 2, 1, 2  # ValueInfoProto, TypeProto, TypeProto.Tensor
 TENSOR_NAME = 8  # TensorProto
 TAKES, GIVES, NODE_NAME, OPERATOR = 1, 2, 3, 4  # NodeProto
@@ -44,6 +44,17 @@ class OnnxFile:
             for tensor in self._fields(kind, TENSOR)
             if not list(self._fields(tensor, SHAPE))
         ]
+
+    def end_names(self) -> tuple[list[str], list[str]]:
+        """Names of the inputs that are not weights, and of the outputs."""
+        ends: tuple[list[str], list[str]] = ([], [])
+        for graph in self._graphs:
+            weights = self._names(graph, INITIALIZER, TENSOR_NAME)
+            for found, member in zip(ends, (INPUT, OUTPUT), strict=True):
+                values = self._fields(graph, member)
+                names = [self._text(one) for value in values for one in self._fields(value, VALUE_NAME)]
+                found += [name for name in names if name not in weights]
+        return ends
 
     def branch_on_data(self) -> str:
         """The first control-flow operator whose decision depends on the values of the inputs; empty where there is
@@ -137,6 +148,15 @@ def unranked_inputs(path: Path) -> list[str]:
             return OnnxFile(data).unranked_inputs()
         except (IndexError, ValueError):
             return []
+
+
+def end_names(path: Path) -> tuple[list[str], list[str]]:
+    """As :meth:`OnnxFile.end_names`; none for a file that is not understood."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return OnnxFile(data).end_names()
+    except (IndexError, ValueError):  # an empty file cannot be mapped
+        return [], []
 
 
 def branch_on_data(path: Path) -> str:

@@ -23,6 +23,8 @@ from . import BackendOptions
 from .options import Options
 
 MAX_LENGTH = 512
+PAD_TOKENS = ("[PAD]", "<pad>")
+"""The usual names of the token that fills shorter texts, where the file does not say how to fill."""
 SPEC = ModelSpec(
     (TensorSpec("text", BY_NAME["BYTES"], (-1,)),),
     tuple(TensorSpec(name, BY_NAME["INT64"], (-1, -1)) for name in ("input_ids", "attention_mask", "token_type_ids")),
@@ -31,11 +33,15 @@ SENTENCE = "What a person asks a machine is seldom longer than one sentence of s
 
 
 class TokenizerSession:
-    """BYTES [any] to three ragged INT64 [any, any], without padding. ``max_length``: tokens of a text, which is cut."""
+    """BYTES [any] to three ragged INT64 [any, any], without padding. ``max_length``: tokens of a text, which is cut.
 
-    __slots__ = ("_special_tokens", "_tokenizer", "_vocabulary", "max_length", "padding", "sample", "spec")
+    ``pad_id``: the token that fills shorter texts in a batch.
+    """
 
-    def __init__(self, tokenizer: Any, special_tokens: bool) -> None:
+    __slots__ = ("_special_tokens", "_tokenizer", "_vocabulary", "max_length", "pad_id", "padding", "sample", "spec")
+
+    def __init__(self, tokenizer: Any, special_tokens: bool, pad_id: int) -> None:
+        self.pad_id = pad_id
         self.spec = SPEC
         self.padding: VariableAxis | None = None
         self.sample: list[Array] = [np.array([SENTENCE], object)]
@@ -103,10 +109,12 @@ def load(path: Path, options: BackendOptions) -> TokenizerSession:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise BrokenArtifact(f"{path.name} is not a tokenizer.json: {reason}") from error
-    own = tokenizer.truncation
+    own, filled = tokenizer.truncation, tokenizer.padding
+    usual = (tokenizer.token_to_id(name) for name in PAD_TOKENS)
+    pad_id = filled["pad_id"] if filled else next((number for number in usual if number is not None), 0)
     tokenizer.enable_truncation(asked.whole("max_length", own["max_length"] if own else MAX_LENGTH, least=3))
     tokenizer.no_padding()
-    session = TokenizerSession(tokenizer, asked.flag("special_tokens", True))
+    session = TokenizerSession(tokenizer, asked.flag("special_tokens", True), pad_id)
     asked.finish()
     return session
 

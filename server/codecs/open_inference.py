@@ -19,6 +19,7 @@ from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
 from . import Encoded
 from .blobs import read_blob, write_blob
 from .classification import best_classes, class_count
+from .content_types import require_plain, unpacked, without_column
 from .fitting import check_shape, decode_plan
 from .json_documents import are_large, dump, parse
 from .nested import NestedReader, may_hold_booleans, shown
@@ -146,22 +147,23 @@ def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, bo
         raise MalformedInput(
             f'input "{tensor.name}" has datatype {shown(row.get("datatype"))}, expected {tensor.dtype.name}'
         )
-    shape = row.get("shape")
+    parameters = _object(row, "parameters")
+    shape = without_column(row.get("shape"), tensor, parameters) if parameters else row.get("shape")
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
         raise MalformedInput(f'input "{tensor.name}": shape must be a list of sizes, got {shown(shape)}')
     check_shape(tuple(shape), tensor)
-    parameters = _object(row, "parameters")
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in row):
         _require_no_region(parameters, f'input "{tensor.name}"')
         raise MalformedInput(f'input "{tensor.name}" needs either "data" or the parameter binary_data_size')
     if size is None:
-        return _read_data(row["data"], tuple(shape), reader, booleans), 0
+        array = _read_data(row["data"], tuple(shape), reader, booleans)
+        return unpacked(array, tensor, parameters) if parameters else array, 0
     if type(size) is not int or not 0 <= size <= len(blob):
         raise MalformedInput(
             f'input "{tensor.name}": binary_data_size is {shown(size)}, and {len(blob)} bytes are left of the body'
         )
-    return read_blob(blob[:size], tuple(shape), tensor), size
+    return unpacked(read_blob(blob[:size], tuple(shape), tensor), tensor, parameters), size
 
 
 def _read_data(data: Any, shape: tuple[int, ...], reader: NestedReader, booleans: bool) -> Array:
@@ -223,6 +225,7 @@ def _wanted(
             raise MalformedInput(f"output {shown(name)} is unknown or asked for twice; the model has {known}")
         own = _object(row, "parameters")
         _require_no_region(own, f"output {shown(name)}")
+        require_plain(own, shown(name))
         binary[index] = own.get("binary_data", default) is True
         classes[index] = class_count(own.get("classification"), spec.outputs[index])
         wanted.append(index)

@@ -45,14 +45,23 @@ class V1Json:
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read ``instances`` or ``inputs``. Raises MalformedInput or UnprocessableInput."""
         document, literals = parse(body)
+        return self.read(document, literals, spec, may_hold_booleans(body))
+
+    def read(self, document: Any, literals: bool, spec: ModelSpec, booleans: bool = True) -> Payload:
+        """The payload of a parsed body. ``literals``, ``booleans``: whether it may hold NaN or Infinity, true or false.
+
+        Raises MalformedInput or UnprocessableInput.
+        """
         if type(document) is not dict:
             raise MalformedInput(f'the body must be a JSON object with "instances" or "inputs", got {shown(document)}')
         forms = [key for key in _FORMS if key in document]
+        if not forms and "specversion" in document:
+            raise MalformedInput("a cloud event needs the Content-Type application/cloudevents+json")
         if len(forms) != 1:
             have = "both" if forms else "neither"
             raise MalformedInput(f'the body must have either "instances" (rows) or "inputs" (columns), it has {have}')
         _check_signature(document)
-        plan, booleans = decode_plan(spec), may_hold_booleans(body)
+        plan = decode_plan(spec)
         payload = read_convention({forms[0]: document[forms[0]]}, plan, booleans)
         return plan.checked(payload, literals)
 

@@ -85,18 +85,32 @@ class Control:
             name = method.request.DESCRIPTOR.name
             call.fail(Code.INVALID_ARGUMENT, f"the message is not a well-formed {name}")
             return
-        question = method.ask(request)
-        route = self._routes.get(question.path)
-        if route is None:
-            call.fail(Code.UNIMPLEMENTED, UNSERVED)
-            return
-        text = b"" if question.body is None else orjson.dumps(question.body)
         call.owner = answer = Answer(call, method, request)
+        work, ask = partial(_asked, method, request), partial(self._ask, call, answer)
+        if len(body) > LARGE_BYTES:
+            on_thread(work, ask)
+            return
         try:
-            route.bind(dict(question.names))(call.head(), text, answer)
-        except BaseException:
-            answer.finish()
-            raise
+            found: tuple[Question, bytes] | BaseException = work()
+        except Exception as error:  # noqa: BLE001 - logged there
+            found = error
+        ask(found)
+
+    def _ask(self, call: Call, answer: Answer, found: tuple[Question, bytes] | BaseException) -> None:
+        """Put the question to its route; ``found`` is what came of making it. A client that has left asks nothing."""
+        try:
+            if isinstance(found, BaseException):
+                raise found
+            question, text = found
+            route = self._routes.get(question.path)
+            if route is None:
+                call.fail(Code.UNIMPLEMENTED, UNSERVED)
+            elif not call.ended:
+                route.bind(dict(question.names))(call.head(), text, answer)
+                return
+        except Exception as error:  # noqa: BLE001 - logged there
+            call.failed(error)
+        answer.finish()
 
 
 class Answer:
@@ -150,6 +164,12 @@ class Answer:
         else:
             self._call.failed(end)
         self.finish()
+
+
+def _asked(method: Method, request: Any) -> tuple[Question, bytes]:
+    """The question of a request, and its body as JSON."""
+    question = method.ask(request)
+    return question, b"" if question.body is None else orjson.dumps(question.body)
 
 
 def _serialized(method: Method, request: Any, reply: Reply) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -18,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import MalformedInput, SlipwayError
 from ..protocols import NO_HEADERS, Route
+from ..protocols.absent import absent
 from ..protocols.failure import body_of, request_id, send_failure
 from ..protocols.guard import Guard
-from ..protocols.open_inference.absent import absent
 from ..protocols.responder import Source
 from ..request import ColdHead, Head, Headers
 from . import admin
@@ -175,8 +176,9 @@ def _response(status: int, content_type: bytes, body: bytes, headers: Headers) -
 
 async def _http_error(request: Request, error: Any) -> Response:
     """404, 405 and 501 of routes that do not exist, in the shape of our other errors."""
-    sentence = absent(request.url.path)
-    if sentence:
+    fleet = any(getattr(route, "path", "") == "/models" for route in request.app.routes)
+    sentence = absent(request.url.path, fleet)
+    if sentence and error.status_code == HTTPStatus.NOT_FOUND:
         return _error(request, 501, sentence, "not_supported", None)
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     text = {

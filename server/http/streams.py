@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import SlipwayError
+from ..errors import SlipwayError, release
 from ..protocols.responder import Source
 
 log = logging.getLogger("slipway.http")
@@ -18,17 +18,17 @@ class ChunkedOutlet:
     def __init__(self, transport: Any, flow: Any, source: Source, over: Callable[[int, bool], None]) -> None:
         self._transport = transport
         self._flow = flow
-        self._source = source
+        self._source: Source | None = source  # None after the end: it often refers to this outlet and to the request
         self._over = over
         self._size = 0
-        self._ended = False
 
     @property
     def writable(self) -> bool:
         return not self._flow.write_paused
 
     def write(self, piece: bytes) -> None:
-        if piece and not self._ended and not self._transport.is_closing():  # an empty chunk would be the last one
+        # An empty chunk would be the last one.
+        if piece and self._source is not None and not self._transport.is_closing():
             self._size += len(piece)
             self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
@@ -39,21 +39,22 @@ class ChunkedOutlet:
         """End without the last chunk, by which the client sees that the response is incomplete."""
         log.warning("response broken off bytes=%d code=%s error=%s", self._size, error.code, error)
         self._finish(b"", broken=True)
+        release(error)
 
     def resume(self) -> None:
-        if not self._ended:
+        if self._source is not None:
             self._source.resume()
 
     def lost(self) -> None:
         """The connection was closed by the client."""
-        if not self._ended:
-            self._ended = True
-            self._source.gone()
+        source, self._source = self._source, None
+        if source is not None:
+            source.gone()
 
     def _finish(self, last: bytes, *, broken: bool) -> None:
-        if self._ended:
+        if self._source is None:
             return
-        self._ended = True
+        self._source = None
         if last and not self._transport.is_closing():
             self._transport.write(last)
         self._over(self._size, broken)

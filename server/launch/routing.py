@@ -28,6 +28,7 @@ from ..protocols.guard import Guard, platform_guard
 from ..protocols.metrics import metrics_route
 from ..protocols.open_inference.repository import EXTENSION, Repository
 from ..protocols.open_inference.routes import OpenInference
+from ..protocols.predictions import Predictions
 from ..protocols.sagemaker.batch_transform import BatchTransform
 from ..protocols.sagemaker.invocations import SageMaker
 from ..protocols.sagemaker.multi_model import MultiModel
@@ -107,7 +108,7 @@ class Routing:
         )
         embeddings = Embeddings(self._parts.models, self._parts.lifecycle, self._parts.metrics, expander, VERSION)
         if self._parts.slowdown is not None:
-            for codec in (*formats, open_inference.codec, v1.codec):
+            for codec in (*formats, open_inference.codec, v1.codec, v1.events):
                 self._parts.slowdown.codec(codec)
             for writer in embeddings.writers:
                 self._parts.slowdown.writer(writer)
@@ -117,9 +118,8 @@ class Routing:
             inference = [self._parts.capture.route(one) if one.infers else one for one in inference]
         repository: list[Route] = []
         if self._parts.guard is not None:
-            repository = Repository(
-                self._parts.models, self._parts.follower, self._parts.changes, self._parts.guard
-            ).routes()
+            given = (self._parts.models, self._parts.follower, self._parts.changes, self._parts.guard)
+            repository = Repository(*given, self._parts.hot.account).routes()
         return [
             *inference,
             metrics_route(self._parts.metrics, None if self._parts.member is None else self._parts.member.scrape),
@@ -128,7 +128,8 @@ class Routing:
         ]
 
     def _platform_routes(self, expander: Expander, formats: Sequence[Codec]) -> list[Route]:
-        """The routes of SageMaker: of one model and its streams, or of a multi-model endpoint."""
+        """The routes of SageMaker: of one model and its streams, or of a multi-model endpoint; TorchServe's beside the
+        first."""
         settings = self._parts.settings
         negotiator = Negotiator(
             formats,
@@ -156,6 +157,7 @@ class Routing:
             ]
         return [
             *front.routes(),
+            *Predictions(self._parts.models, front).routes(),
             *BatchTransform(self._parts.models, self._parts.lifecycle, settings).routes(),
         ]
 

@@ -16,7 +16,7 @@ from ..replicas.member import Member
 from ..settings import sagemaker
 from ..settings.options import Settings, aliases
 from ..settings.reader import environment, unreadable_aliases
-from ..system import memory, orphans
+from ..system import collector, memory, orphans
 from ..system.listening import listen, share
 from .ending import FAILED, ended
 from .slipway import Slipway
@@ -31,6 +31,7 @@ def launch(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[writer])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
+    collector.search_rarely()
     orphans.adopt()
     environ = environment()
     for level, line in sagemaker.explain(environ, aliases(), settings.port, unreadable_aliases(environ)):
@@ -55,6 +56,7 @@ def launch_replica(descriptor: int) -> int:
     logging.basicConfig(format=LOG_FORMAT, handlers=[writer])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     memory.bound_heaps()
+    collector.search_rarely()
     return ended(uvloop.run(serve_replica(socket.socket(fileno=descriptor), writer)))
 
 

@@ -40,6 +40,7 @@ class Changes:
         self._table: dict[str, Callable[..., Any]] = {
             "load": self._load,
             "load_newest": self._load_newest,
+            "load_sent": self._load_sent,
             "unload": self._unload,
             "label": releases.label,
             "unlabel": releases.unlabel,
@@ -101,6 +102,9 @@ class Changes:
 
     async def _load_newest(self, name: str, overrides: Values | None = None) -> None:
         await self._follower.load_newest(name, Overrides(**(overrides or {})))
+
+    async def _load_sent(self, name: str, path: str) -> None:
+        await self._follower.load_sent(name, Path(path))
 
     async def _unload(self, name: str, version: str | None = None, forget: bool = False) -> None:
         await self._models.unload(name, version)

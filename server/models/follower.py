@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..artifact import NO_OVERRIDES, Overrides
-from ..errors import SlipwayError, UnknownModel
+from ..errors import BrokenArtifact, SlipwayError, UnknownModel
 from ..settings.options import Settings
 from . import repository
 from .names import shown
@@ -50,18 +50,32 @@ class Follower:
     async def load_newest(self, name: str, overrides: Overrides = NO_OVERRIDES) -> None:
         """Load the versions of one model that are new or changed on disk, and retire the versions that they replace.
 
-        ``overrides`` hold until the model is loaded without them, or changes on disk. Does nothing where no version is
-        new. Raises UnknownModel when the folder has no such model, and the errors of
-        the load.
+        ``overrides`` hold until the model is loaded without them, or changes on disk. Versions that a client has sent
+        are replaced, too. Does nothing where no version is new. Raises UnknownModel when the folder has no such model,
+        and the errors of the load.
         """
         newest = [one for one in self._wanted(await self._scan()) if one.name == name]
         wanted = [replace(one, overrides=overrides) for one in newest]
         if not wanted:
-            raise UnknownModel(f"the model folder of this server has no model {name!r}: copy it there first")
+            raise UnknownModel(f"the folder has no model {name!r}: copy it there first, or send its files")
         for found in wanted:
             if self._is_stale(found):
                 await self._load(found)
         await self._retire(wanted)
+        await self._drop_sent({name})
+
+    async def load_sent(self, name: str, folder: Path) -> None:
+        """Load the versions in a folder that a client has sent, and retire all others of this model.
+
+        They stay until the model is loaded without files or changes on disk. Raises the errors of the load.
+        """
+        scanned = await self._models.loads.run(shown(name), partial(repository.scan_sent, folder, name, self._settings))
+        wanted = self._wanted(scanned)
+        if not wanted:
+            raise BrokenArtifact("the config lets none of the sent versions be served")
+        for found in wanted:
+            await self._models.load_found(found, LoadOptions(pinned=True, reload=True))
+        await self._replace(name, {one.version for one in wanted}, "a client has sent other versions")
 
     async def on_disk(self) -> list[Found]:
         """All versions in the folder, loaded or not; none where it cannot be read, or the platform names the models.
@@ -99,6 +113,7 @@ class Follower:
             await asyncio.wait(loads, timeout=PATIENCE_S)
         self._loading = {one for one in self._loading if not one.done()}
         self._settled = {(found.name, found.version): found.stamp for found in wanted}
+        await self._drop_sent({found.name for found in changed})
         await self._retire(wanted)
 
     async def follow(self) -> None:
@@ -145,6 +160,21 @@ class Follower:
                 if version not in pointed_at:
                     await self._models.unload(name, version, "the folder has other versions now")
 
+    async def _drop_sent(self, names: set[str]) -> None:
+        """Unload the versions of these models that a client has sent, where versions of the folder answer again."""
+        for versions in self._models.known():
+            ours = {one.version for one in versions.ready() if one.found.sent is None}
+            if ours and versions.name in names:
+                await self._replace(versions.name, ours, "the versions of the folder are back")
+
+    async def _replace(self, name: str, kept: set[str], reason: str) -> None:
+        """Unload the versions of a model that are not among ``kept``. Those in use by a label stay."""
+        versions = self._models.of(name)
+        kept |= self._models.releases.pointed_at(versions)
+        for one in versions.ready():
+            if one.version not in kept:
+                await self._models.unload(name, one.version, reason)
+
     def _is_stale(self, found: Found) -> bool:
         """Whether the version in memory differs from the version on disk."""
         here: Version | None = None
@@ -155,7 +185,8 @@ class Follower:
                 here = versions.known.get(found.version)
         if here is None or here.state is not State.READY:
             return True
-        return (here.found.stamp, here.found.overrides) != (found.stamp, found.overrides)
+        ours, theirs = ((one.stamp, one.overrides, one.sent) for one in (here.found, found))
+        return ours != theirs
 
     def _wanted(self, scanned: Iterable[Found]) -> list[Found]:
         """The highest versions of each model, lowest first."""

@@ -6,6 +6,7 @@ import functools
 import logging
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from .. import artifact as artifacts
@@ -19,6 +20,7 @@ from .layouts import archive, mlserver, optimum, triton
 from .layouts.foreign import foreign
 from .names import check_name, check_version, is_valid
 from .script_files import script_artifact, script_in, script_of
+from .sent import hold
 
 log = logging.getLogger("slipway.repository")
 
@@ -42,7 +44,7 @@ class Found:
     """A version on disk that can be loaded. ``given``: the path that was asked for, where the version lies below it.
 
     ``overrides``: of the call that loads it. ``most``: how many of the model's versions are served, the highest; 0:
-    all, None: as the settings say.
+    all, None: as the settings say. ``sent``: the folder of the files that a client has sent, which has the version.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Found:
     given: Path | None = None
     overrides: Overrides = NO_OVERRIDES
     most: int | None = None
+    sent: Path | None = None
 
 
 def scan(root: Path, settings: Settings) -> list[Found]:
@@ -148,6 +151,12 @@ def _identify(path: Path, settings: Settings) -> Found:
     return Found(path, settings.name or name, version, stamp(path))
 
 
+def scan_sent(folder: Path, name: str, settings: Settings) -> list[Found]:
+    """The versions of the model ``name`` that a client has sent to a folder ``VERSION/``."""
+    check_name(name)
+    return [replace(one, name=name, sent=folder) for one in _versions_of(folder, settings)]
+
+
 def open_artifact(path: Path, settings: Settings) -> Artifact:
     """An artifact directory, a directory with a bare ``model.onnx`` or a script, or an ONNX file.
 
@@ -176,12 +185,16 @@ def _described(artifact: Artifact, path: Path) -> Artifact:
         artifact = replace(artifact, declaration=config.declaration)
     if not labels and not artifact.declared:
         labels = optimum.labels(path)
+    untold = optimum.text_pipeline(path)[1] if config is None and not artifact.declared and not artifact.script else ""
+    if untold:
+        log.info("served as tensors, without the tokenizer beside it model=%s reason=%r", path.name, untold)
     return replace(artifact, manifest=replace(artifact.manifest, labels=labels))
 
 
 def open_found(found: Found, settings: Settings) -> Artifact:
     """The artifact, under the name and version that it is served as."""
-    artifact = open_artifact(found.path, settings)
+    opened = partial(open_artifact, found.path, settings)
+    artifact = opened() if found.sent is None else hold(found.sent, opened)
     manifest = replace(artifact.manifest, name=found.name, version=found.version)
     declaration, overrides = artifact.declaration, found.overrides
     if overrides.max_batch_size:  # the call's own limit counts; that of a model without a batch axis stays
@@ -231,6 +244,9 @@ def _bare(path: Path, script: Path | None, settings: Settings) -> Artifact:
     config = triton.config_of(path) if script is None and path.is_dir() else None
     if config is not None and (triton.is_version(path) or config.filename or config.platform):
         return triton.artifact(path, config)
+    described = optimum.text_pipeline(path)[0] if script is None and path.is_dir() else None
+    if described is not None:
+        return artifacts.of_pipeline(path, described, optimum.CONFIG, optimum.labels(path))
     if path.is_dir() or script is not None:
         files = _onnx_files(path)
         if script is not None and len(files) != 1:

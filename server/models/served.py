@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..artifact import Artifact
 from ..cache import ResponseCache
 from ..observe.metrics import ModelMetrics
+from ..observe.runs import RequestRun
 from ..request import Head, InferRequest
 from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
@@ -24,9 +25,25 @@ DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
 
 
-Trace = Callable[[ModelMetrics, Head, "InferRequest | None", str, int, int, int], None]
-"""Metrics of the model, head, request (None if it was refused before it had tensors), outcome, status, and when its
-response was encoded (0 for an error) and sent."""
+class Trace(Protocol):
+    """Takes a request that has its response."""
+
+    def __call__(
+        self,
+        metrics: ModelMetrics,
+        head: Head,
+        request: InferRequest | None,
+        outcome: str,
+        status: int,
+        encoded_ns: int,
+        sent_ns: int,
+        runs: Sequence[RequestRun] = (),
+    ) -> None:
+        """``request``: None for a stream, and if it was refused before it had tensors. ``encoded_ns``: 0 for an error.
+
+        ``runs``: those of a stream.
+        """
+        ...
 
 
 Tap = Callable[["ServedModel", Head, bytes, Any], Any]
@@ -106,7 +123,7 @@ async def close(model: ServedModel, drain_s: float) -> None:
     ended = await loop.run_in_executor(None, model.scheduler.stop, drain_s)
     model.scheduler.abandon()
     if ended:
-        await loop.run_in_executor(None, _free, model.session)
+        await loop.run_in_executor(None, _free, model)
     else:
         log.error("a run does not end, so the memory of its model stays in use model=%s", model.name)
 
@@ -114,9 +131,11 @@ async def close(model: ServedModel, drain_s: float) -> None:
 def close_unused(model: ServedModel) -> None:
     """Close a model that was never published. Blocks: not for the event loop."""
     model.scheduler.stop(0.0)
-    _free(model.session)
+    _free(model)
 
 
-def _free(session: Closable) -> None:
-    session.close()
+def _free(model: ServedModel) -> None:
+    model.session.close()
+    if model.artifact.temporary is not None:
+        model.artifact.temporary.remove()
     trim()

@@ -98,13 +98,14 @@ def _place(found: Found) -> Document:
         "given": None if found.given is None else str(found.given),
         "stamp": [list(row) for row in found.stamp],
         "overrides": asdict(found.overrides),
+        "sent": None if found.sent is None else str(found.sent),
     }
 
 
 def _found(name: str, row: Document) -> Found:
     stamp = tuple((str(file), int(size), int(changed)) for file, size, changed in row["stamp"])
-    given = None if row["given"] is None else Path(row["given"])
-    return Found(Path(row["path"]), name, row["version"], stamp, given, Overrides(**row["overrides"]))
+    given, sent = (None if row[key] is None else Path(row[key]) for key in ("given", "sent"))
+    return Found(Path(row["path"]), name, row["version"], stamp, given, Overrides(**row["overrides"]), sent=sent)
 
 
 async def _load(models: Models, follower: Follower, name: str, row: Document) -> None:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector, gener
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from . import batch_times, choices, device_metrics, run_counters, steps
 from .histograms import rows_buckets, seconds_buckets
@@ -45,11 +46,13 @@ class Plain(Collector):
 
     def __init__(self, families: Iterable[Mapping[str, Any]]) -> None:
         self._families = families
+        self._exemplars = False
 
     def text(self, openmetrics: bool = False) -> bytes:
-        """The Prometheus text format, or OpenMetrics. May run on any thread."""
+        """The Prometheus text format, or OpenMetrics, which has exemplars. May run on any thread, one at a time."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
+        self._exemplars = openmetrics
         return _written(registry, openmetrics)
 
     def describe(self) -> Sequence[Any]:
@@ -59,9 +62,29 @@ class Plain(Collector):
     def collect(self) -> Iterator[Any]:
         for one in self._families:
             family = Metric(one["name"], one["text"], one["type"])
+            noted = {key_of(name, labels): given for name, labels, *given in one.get("exemplars", ())}
             for name, labels, value in one["samples"]:
-                family.add_sample(name, labels, value)
+                given = noted.get(key_of(name, labels)) if self._exemplars else None
+                family.add_sample(name, labels, value, exemplar=None if given is None else Exemplar(*given))
             yield family
+
+
+def _plain(family: Metric) -> dict[str, Any]:
+    plain = {
+        "name": family.name,
+        "type": family.type,
+        "text": family.documentation,
+        "samples": [[sample.name, sample.labels, sample.value] for sample in family.samples],
+    }
+    noted = [(one.name, one.labels, one.exemplar) for one in family.samples if one.exemplar is not None]
+    if noted:
+        plain["exemplars"] = [[name, labels, one.labels, one.value, one.timestamp] for name, labels, one in noted]
+    return plain
+
+
+def key_of(name: str, labels: Mapping[str, str]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What tells a sample from the others of its family."""
+    return name, tuple(sorted(labels.items()))
 
 
 class Exposition(Collector):
@@ -92,17 +115,14 @@ class Exposition(Collector):
         return _written(registry, openmetrics)
 
     def plain(self) -> list[dict[str, Any]]:
-        """The same families as values that can be written as JSON. May run on any thread."""
+        """The same families as values that can be written as JSON. May run on any thread.
+
+        Where samples have exemplars these are in ``exemplars``: name, labels, and the exemplar's labels, value and
+        time in seconds of the Unix epoch.
+        """
+        self._exemplars = True
         families = [*self.collect(), *ProcessCollector(registry=None).collect()]
-        return [
-            {
-                "name": one.name,
-                "type": one.type,
-                "text": one.documentation,
-                "samples": [[sample.name, sample.labels, sample.value] for sample in one.samples],
-            }
-            for one in families
-        ]
+        return [_plain(one) for one in families]
 
     def describe(self) -> Sequence[Any]:
         """Empty: else the registry would collect everything once more to learn the names."""

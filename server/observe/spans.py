@@ -16,9 +16,13 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from ..request import STAGES
 from .metrics import ModelMetrics
+from .runs import RequestRun
 
 LONGEST_PATH = 500
 ANSWERED = "ok"
+
+Key = tuple[tuple[str, str], str, int]
+"""Model and version, step, and the end of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,8 @@ class Finished:
     """One request that has its response, without its tensors.
 
     ``stamps`` are the ends of its stages, beginning with its first byte (``perf_counter_ns``): ten of them, fewer for a
-    request that ended early. ``carrier`` has the headers of the trace that it belongs to. ``batch``: the end of its
-    run, which it shares with the other requests of that run; 0 where it was not in one. ``steps``: of a pipeline, name,
-    nanoseconds in its queue and of its run.
+    request that ended early. ``carrier`` has the headers of the trace that it belongs to. ``runs``: those that it was
+    in, which it shares with other requests. ``steps``: of a pipeline, name, nanoseconds in its queue and of its run.
     """
 
     metrics: ModelMetrics
@@ -39,28 +42,49 @@ class Finished:
     status: int
     stamps: tuple[int, ...]
     rows: int = 0
-    run_rows: int = 0
-    batch: int = 0
     cached: str = ""
     steps: Sequence[tuple[str, int, int]] = ()
+    runs: Sequence[RequestRun] = ()
+
+
+@dataclass(slots=True)
+class Batch:
+    """A run of which requests are still expected: ``left`` rows of them, since ``since_ns``. ``span``: None until one
+    of its requests is sampled. ``end_ns``: of the run, since the Unix epoch."""
+
+    left: int
+    since_ns: int
+    end_ns: int
+    span: Span | None = None
 
 
 class Spans:
-    """Makes the spans of requests, and notes the sampled ones as exemplars of the histograms."""
+    """Makes the spans of requests and of runs, and notes the sampled requests as exemplars of the histograms."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        self._batches: dict[Key, Batch] = {}
 
-    def emit(self, group: Sequence[Finished]) -> None:
-        """The spans of the requests of one run, or of one request that was in none."""
+    def emit(self, one: Finished, now_ns: int) -> None:
+        """The spans of one request; those of its runs begin with the first of their requests that is sampled."""
         epoch_ns = time_ns() - perf_counter_ns()
-        sampled = [(one, span) for one in group if (span := self._begin(one, epoch_ns)).is_recording()]
-        if sampled and sampled[0][0].batch:
-            self._batch(sampled, epoch_ns)
-        for one, span in sampled:
+        span = self._begin(one, epoch_ns)
+        for run in one.runs:
+            self._join(one, run, span, now_ns, epoch_ns)
+        if span.is_recording():
             self._stages(one, span, epoch_ns)
             span.end(one.stamps[-1] + epoch_ns)
             self._exemplars(one, span, epoch_ns)
+
+    def end_batches(self, since_ns: int) -> None:
+        """End the spans of the runs that have waited for their requests since then or longer."""
+        for key in [key for key, batch in self._batches.items() if batch.since_ns <= since_ns]:
+            self._end(key)
+
+    def _end(self, key: Key) -> None:
+        batch = self._batches.pop(key)
+        if batch.span is not None:
+            batch.span.end(batch.end_ns)
 
     def _begin(self, one: Finished, epoch_ns: int) -> Span:
         model, version = one.metrics.labels
@@ -92,21 +116,35 @@ class Spans:
                 span.set_status(Status(StatusCode.ERROR))
         return span
 
-    def _batch(self, sampled: Sequence[tuple[Finished, Span]], epoch_ns: int) -> None:
-        """The span of a run: in the trace of its first request, linked to all of them, and they to it."""
-        first, parent = sampled[0]
-        picked_ns, computed_ns = first.stamps[4], first.stamps[6]
-        batch = self._tracer.start_span(
-            "batch",
-            set_span_in_context(parent),
-            SpanKind.INTERNAL,
-            {"slipway.model": first.metrics.labels[0], "slipway.rows": first.run_rows},
-            [Link(span.get_span_context()) for _, span in sampled],
-            picked_ns + epoch_ns,
-        )
-        for _, span in sampled:
-            span.add_link(batch.get_span_context())
-        batch.end(computed_ns + epoch_ns)
+    def _join(self, one: Finished, run: RequestRun, span: Span, now_ns: int, epoch_ns: int) -> None:
+        """Count the rows of a request in the span of its run: that lies in the trace of the first sampled request, has
+        links to all of them, and they to it."""
+        key = one.metrics.labels, run.step, run.computed_ns
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = Batch(run.run_rows, now_ns, run.computed_ns + epoch_ns)
+        batch.left -= run.rows
+        if span.is_recording():
+            self._link(one, run, span, batch, epoch_ns)
+        if batch.left <= 0:
+            self._end(key)
+
+    def _link(self, one: Finished, run: RequestRun, span: Span, batch: Batch, epoch_ns: int) -> None:
+        if batch.span is not None:
+            batch.span.add_link(span.get_span_context())
+        else:
+            attributes: dict[str, Any] = {"slipway.model": one.metrics.labels[0], "slipway.rows": run.run_rows}
+            if run.step:
+                attributes["slipway.step"] = run.step
+            batch.span = self._tracer.start_span(
+                "batch",
+                set_span_in_context(span),
+                SpanKind.INTERNAL,
+                attributes,
+                [Link(span.get_span_context())],
+                run.picked_ns + epoch_ns,
+            )
+        span.add_link(batch.span.get_span_context())
 
     def _stages(self, one: Finished, span: Span, epoch_ns: int) -> None:
         context = set_span_in_context(span)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from time import perf_counter_ns
 from typing import Any
@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from ..errors import BadSetting
 from ..request import Head, InferRequest
 from .metrics import ModelMetrics
+from .runs import RequestRun, runs_of
 from .spans import ANSWERED, Finished, Spans
 
 log = logging.getLogger("slipway.tracing")
@@ -31,7 +32,7 @@ MOST_WAITING = 4_096
 
 POLL_S = 0.1
 PATIENCE_NS = 2_000_000_000
-"""How long a run waits for those of its requests whose response is still being written."""
+"""How long the span of a run waits for those of its requests whose response is still being written."""
 
 EXPORTERS = "opentelemetry_traces_exporter"
 OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -47,7 +48,6 @@ class Tracing:
         self._clock = clock
         self._fields = [(name.lower().encode(), name) for name in sorted(propagate.get_global_textmap().fields)]
         self._waiting: deque[Finished] = deque()
-        self._runs: dict[tuple[tuple[str, str], int], tuple[int, list[Finished]]] = {}
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -61,10 +61,12 @@ class Tracing:
         status: int,
         encoded_ns: int,
         sent_ns: int,
+        runs: Sequence[RequestRun] = (),
     ) -> None:
-        """Note a request that has its response. ``request``: None if it was refused before it had tensors.
+        """Note a request that has its response. ``request``: None for a stream, and if it was refused before it had
+        tensors.
 
-        ``outcome``: ok, or the code of its error. ``encoded_ns``: 0 for an error.
+        ``outcome``: ok, or the code of its error. ``encoded_ns``: 0 for an error. ``runs``: those of a stream.
         """
         if len(self._waiting) >= MOST_WAITING:
             self.dropped += 1
@@ -76,14 +78,13 @@ class Tracing:
                 carrier[name] = value.decode("latin-1")
         common = metrics, head.method, head.path, carrier, outcome, status
         if request is None:
-            self._waiting.append(Finished(*common, (head.begun_ns, sent_ns)))
+            self._waiting.append(Finished(*common, (head.begun_ns, sent_ns), runs=runs))
             return
         stamps = _stamps(head, request, encoded_ns, sent_ns)
         journey = request.journey
         steps = [(one.name, one.queue_ns, one.compute_ns) for one in journey.times] if journey is not None else []
-        alone = outcome != ANSWERED or request.cached or journey is not None or request.rows > request.run_rows
-        run = request.rows, request.run_rows, 0 if alone else request.computed_ns, request.cached
-        self._waiting.append(Finished(*common, stamps, *run, steps))
+        runs = runs_of(request) if outcome == ANSWERED else ()
+        self._waiting.append(Finished(*common, stamps, request.rows, request.cached, steps, runs))
 
     def start(self) -> None:
         """Start the thread."""
@@ -99,22 +100,11 @@ class Tracing:
         self._provider.shutdown()
 
     def emit(self, *, everything: bool = False) -> None:
-        """Make the spans of the requests that wait; ``everything``: also of runs that are not complete."""
+        """Make the spans of the requests that wait, and end those of runs; ``everything``: also of incomplete ones."""
         now_ns = self._clock()
         while self._waiting:
-            one = self._waiting.popleft()
-            if not one.batch:
-                self._spans.emit([one])
-                continue
-            key = one.metrics.labels, one.batch
-            run = self._runs.setdefault(key, (now_ns, []))[1]
-            run.append(one)
-            if sum(part.rows for part in run) >= one.run_rows:
-                self._spans.emit(self._runs.pop(key)[1])
-        for key, (since_ns, run) in list(self._runs.items()):
-            if everything or now_ns - since_ns >= PATIENCE_NS:
-                del self._runs[key]
-                self._spans.emit(run)
+            self._spans.emit(self._waiting.popleft(), now_ns)
+        self._spans.end_batches(now_ns if everything else now_ns - PATIENCE_NS)
 
     def families(self) -> Iterator[Any]:
         """The metric family of dropped requests."""

@@ -39,14 +39,16 @@ class Capture:
 
     def around(self, handler: Handler, name: str = "") -> Handler:
         """A handler that captures what ``handler`` answers. ``name``: the URL's model; empty: the default model."""
-        feed, share, draw = self.feed, self._share, self._draw
+        feed, share, draw, models = self.feed, self._share, self._draw, self._models
 
         def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
             if share < 1 and draw() >= share:
                 return handler(head, body, responder)
             tap = Tap(feed, name, head.headers, body, responder)
             pending = handler(head, body, tap)
-            tap.answered_by(pending, self._models)
+            if pending is not None and isinstance(pending.context, Exchange):
+                tap.model = pending.context.model
+            tap.answers(models)
             return pending
 
         return handle
@@ -56,7 +58,8 @@ class Capture:
         if not head.path.startswith(CALLS) or (self._share < 1 and self._draw() >= self._share):
             return responder
         tap = Tap(self.feed, model.name, [*head.headers, CALL_TYPE], body, responder)
-        tap.of(model.version)
+        tap.model = model
+        tap.answers(self._models)
         return tap
 
     def route(self, route: Route) -> Route:
@@ -71,22 +74,24 @@ class Capture:
 class Tap:
     """A responder that passes the response on, and takes a copy of it."""
 
-    __slots__ = ("_body", "_feed", "_headers", "_kept", "_model", "_responder", "_returned", "_version")
+    __slots__ = ("_body", "_feed", "_headers", "_kept", "_known", "_name", "_responder", "model")
 
-    def __init__(self, feed: Feed, model: str, headers: Headers, body: bytes, responder: Responder) -> None:
+    def __init__(self, feed: Feed, name: str, headers: Headers, body: bytes, responder: Responder) -> None:
+        """``name``: the URL's model; empty: the default one."""
         self._feed = feed
-        self._model = model
-        self._version = ""
+        self._name = name
         self._headers = headers
         self._body = body
         self._responder = responder
-        self._returned = False  # the handler has returned, so that the model is known
-        self._kept: tuple[bytes, bytes, Headers] | None = None  # a response that was sent before that
+        self._known = False
+        self._kept: tuple[bytes, bytes, Headers] | None = None  # a response that was sent before the model was known
+        self.model: ServedModel | None = None
+        """The model of the request, where it is one of tensors."""
 
     def send(self, status: int, content_type: bytes, body: bytes, headers: Headers = NO_HEADERS, /) -> None:
         self._responder.send(status, content_type, body, headers)
         if 200 <= status < 300:
-            if self._returned:
+            if self._known:
                 self.take(content_type, body, headers)
             else:
                 self._kept = content_type, body, headers
@@ -97,25 +102,22 @@ class Tap:
             return outlet
         return TapOutlet(self, outlet, content_type, headers, self._feed.body_bytes)
 
-    def of(self, version: str) -> None:
-        """The model's version is known before there is a response."""
-        self._version, self._returned = version, True
-
-    def answered_by(self, pending: InferRequest | None, models: Models) -> None:
-        """The handler has returned this request: take the model's name and version from it."""
-        self._returned = True
-        if pending is not None and isinstance(pending.context, Exchange):
-            model = pending.context.model
-            self._model, self._version = model.name, model.version
-        elif not self._model:  # streams of rows, and compressed bodies
+    def answers(self, models: Models) -> None:
+        """The model is known from now on: that of the request, or that of the URL."""
+        self._known = True
+        if self.model is None and not self._name:  # streams of rows, and compressed bodies
             with contextlib.suppress(SlipwayError):
-                self._model = models.default().name
+                self._name = models.default().name
         if self._kept is not None:
             self.take(*self._kept)
 
     def take(self, content_type: bytes, body: bytes, headers: Headers) -> None:
         """Give the request and its response to the feed."""
-        self._feed.take((time_ns(), self._model, self._version, self._headers, self._body, content_type, body, headers))
+        model = self.model
+        name, version = (self._name, "") if model is None else (model.name, model.version)
+        # Names as bytes, because texts take longer to write.
+        names = name.encode("utf-8", "replace"), version.encode("utf-8", "replace")
+        self._feed.take((time_ns(), *names, self._headers, self._body, content_type, body, headers))
 
 
 class TapOutlet:

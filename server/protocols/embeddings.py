@@ -25,7 +25,7 @@ from ..codecs.embeddings import (
 )
 from ..content_encoding import is_compressed
 from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
-from ..lifecycle import Lifecycle, Phase
+from ..lifecycle import Lifecycle
 from ..models import Models, ServedModel
 from ..models.embedder import Embedder
 from ..observe.metrics import Metrics
@@ -213,7 +213,7 @@ class Embeddings:
             request.answered = True
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
+        refuse(error, self._lifecycle, self._metrics, head, responder)
 
 
 class ErrorsAs:

@@ -9,7 +9,8 @@ import os
 import orjson
 
 from .. import errors
-from ..errors import SlipwayError
+from ..errors import SlipwayError, release
+from ..lifecycle import Lifecycle
 from ..observe.metrics import Metrics
 from ..request import REQUEST_ID_HEADERS, Head, Headers
 from . import JSON, Responder
@@ -72,25 +73,11 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
     release(error)
 
 
-def refuse(error: SlipwayError, starting: bool, metrics: Metrics, head: Head, responder: Responder) -> None:
-    """Count and send the refusal of a request without a model. NotReady replaces it while the server starts."""
-    if starting:
-        error = errors.NotReady("the server is starting")
+def refuse(error: SlipwayError, lifecycle: Lifecycle, metrics: Metrics, head: Head, responder: Responder) -> None:
+    """Count and send the refusal of a request without a model."""
+    error = lifecycle.instead_of(error)
     metrics.refused[error.code] += 1
     send_failure(error, head, responder)
-
-
-def release(error: BaseException) -> None:
-    """Let go of the frames that an ended error has passed: they hold the body of the request, and often the error
-    itself, which would keep all of it until the garbage collector's next full run."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and one not in seen:
-            seen.append(one)
-            one.__traceback__ = None
-            waiting += (one.__cause__, one.__context__)
 
 
 def status_of(error: SlipwayError) -> int:

@@ -9,14 +9,14 @@ from time import perf_counter_ns
 
 from ..cache import digest
 from ..codecs import Codec, Encoded, Writer
-from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError
+from ..errors import BodyTooLarge, ClientGone, MalformedInput, SlipwayError, release
 from ..models import ServedModel
 from ..ragged import held_bytes, size_of
 from ..request import Head, Headers, InferRequest, Payload
 from ..tensors import Array
 from . import Responder
 from .exchange import Exchange
-from .failure import release, send_failure, status_of
+from .failure import send_failure, status_of
 from .offload import LARGE_BYTES, Call, Place, elsewhere, on_thread, place_of
 from .request_options import BODY_DEADLINE, apply_options, header_deadline_ns
 from .response_encoding import SMALLEST_BYTES, compressed, encoding_for

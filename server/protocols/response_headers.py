@@ -36,9 +36,11 @@ def stage_times(request: InferRequest, head: Head, encoded_ns: int, timing_heade
         encoded_ns - request.scattered_ns,
     )
     pairs = zip(HEADER_STAGES, durations_ns, strict=True)
+    about = _of_request(request)
     steps = () if request.journey is None else _step_times(request.journey)
     if timing_header == CUSTOM_ATTRIBUTES:
-        text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs) + f",batch={request.run_rows}"
+        text = ",".join(f"{stage}={ns // 1_000}" for stage, ns in pairs)
+        text += "".join([f",{name}={value}" for name, value in about]) + f",batch={request.run_rows}"
         for name, ns in steps:
             entry = f",{name}={ns // 1_000}"
             if len(text) + len(entry) > MAX_ATTRIBUTES_BYTES:
@@ -46,7 +48,25 @@ def stage_times(request: InferRequest, head: Head, encoded_ns: int, timing_heade
             text += entry
         return CUSTOM_ATTRIBUTES, text.encode()
     text = ", ".join(f"{stage};dur={ns / 1e6:.4f}" for stage, ns in (*pairs, *steps))
-    return b"server-timing", f'{text}, batch;desc="{request.run_rows}"'.encode()
+    told = "".join([f";{name}={value}" for name, value in about])
+    return b"server-timing", f'{text}, request{told}, batch;desc="{request.run_rows}"'.encode()
+
+
+def _of_request(request: InferRequest) -> list[tuple[str, int | str]]:
+    """What explains the times of a request: its ``rows``, the rows ``ahead`` of it when it joined the queue, the mean
+    ``length`` of its rows and the length to which they were ``padded``, and how the ``cache`` answered it.
+
+    A pipeline has a queue and lengths for each step, and tells the rows alone.
+    """
+    about: list[tuple[str, int | str]] = [("rows", request.rows)]
+    if request.cached:
+        about.append(("cache", request.cached))
+    elif request.ahead_rows >= 0 and request.journey is None:
+        about.append(("ahead", request.ahead_rows))
+        if request.run_length:
+            own = request.positions(0, request.rows) // request.rows
+            about += (("length", own), ("padded", request.run_length))
+    return about
 
 
 def _step_times(journey: Journey) -> list[tuple[str, int]]:

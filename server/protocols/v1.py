@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from ..codecs import Codec
+from ..codecs.cloud_events import CloudEvents, is_event
 from ..codecs.v1 import SIGNATURE, V1Json
 from ..content_encoding import is_compressed
 from ..errors import MalformedInput, SlipwayError, UnknownModel
@@ -81,7 +83,8 @@ class V1:
         self._metrics = metrics
         self._expander = expander
         self._lists = lists
-        self.codec = V1Json()
+        self.codec: Codec = V1Json()
+        self.events: Codec = CloudEvents(V1Json())
 
     def routes(self) -> list[Route]:
         get, post = ("GET",), ("POST",)
@@ -132,7 +135,12 @@ class V1:
 
     def _predict(self, path: dict[str, str]) -> Handler:
         def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
-            encoding = head.get(b"content-encoding")
+            encoding, codec = None, self.codec
+            for name, value in head.headers:
+                if name == b"content-encoding":
+                    encoding = value
+                elif is_event(name, value):
+                    codec = self.events
             if encoding is not None and is_compressed(encoding):
                 self._expander.pass_on(handle, head, body, encoding, responder)
                 return None
@@ -142,7 +150,7 @@ class V1:
             except SlipwayError as error:
                 self._refuse(error, head, responder)
                 return None
-            return infer(model, head, body, responder, self.codec, self.codec)
+            return infer(model, head, body, responder, codec, codec)
 
         return handle
 
@@ -202,7 +210,7 @@ class V1:
         return bind
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
+        refuse(error, self._lifecycle, self._metrics, head, responder)
 
 
 def alive(head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG001 - the handler's signature

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Family = dict[str, Any]
-"""``name``, ``type``, ``text`` and ``samples``: rows of name, labels and value. It can be written as JSON."""
+"""``name``, ``type``, ``text`` and ``samples``: rows of name, labels and value. ``exemplars`` of some samples: rows of
+name, labels, and the exemplar's labels, value and time. It can be written as JSON."""
 
 ADDED = ("counter", "histogram", "summary")
 
@@ -41,7 +42,7 @@ def merge(processes: Iterable[Sequence[Family]]) -> list[Family]:
     values: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Any]] = {}
     for families in processes:
         for family in families:
-            into = merged.setdefault(family["name"], {**family, "samples": []})
+            into = merged.setdefault(family["name"], {**family, "samples": [], "exemplars": []})
             for name, labels, value in family["samples"]:
                 key = family["name"], name, tuple(sorted(labels.items()))
                 row = values.get(key)
@@ -50,7 +51,18 @@ def merge(processes: Iterable[Sequence[Family]]) -> list[Family]:
                     into["samples"].append(row)
                 else:
                     row[2] = _together(family, row[2], value)
+            into["exemplars"] = _newest([*into["exemplars"], *family.get("exemplars", ())])
     return list(merged.values())
+
+
+def _newest(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+    """The newest exemplar of each sample."""
+    newest: dict[Any, Sequence[Any]] = {}
+    for row in rows:
+        key = row[0], tuple(sorted(row[1].items()))
+        if key not in newest or newest[key][-1] < row[-1]:
+            newest[key] = row
+    return list(newest.values())
 
 
 def counted(families: Iterable[Family]) -> list[Family]:

@@ -120,6 +120,7 @@ class Completion:
         request.assembled_ns = batch.assembled_ns
         request.computed_ns = batch.computed_ns
         request.run_rows = batch.rows
+        request.run_length = batch.length
         if stop - start == request.rows:
             request.outputs = outputs
         elif not join_part(request, start, stop, outputs):

@@ -243,6 +243,8 @@ class Pipeline:
                 timed.assembled_ns - timed.picked_ns,
                 timed.computed_ns - timed.assembled_ns,
                 timed.run_rows,
+                timed.computed_ns,
+                timed.rows,
             )
         )
         journey.held_ns += timed.held_ns

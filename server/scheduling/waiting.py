@@ -67,6 +67,7 @@ class WaitingRequests:
     def push(self, request: InferRequest, shape: Hashable, now_ns: int) -> None:
         """Let a request wait, ordered by its deadline, or by the end of its patience if that is sooner."""
         bucket = self.bucket(shape, request.length)
+        request.ahead_rows = bucket.rows if len(self.buckets) == 1 else self.rows
         order = min(request.deadline_ns, now_ns + request.patience_ns)
         self._sequence += 1
         heapq.heappush(bucket.heap, (order, self._sequence, now_ns, request))

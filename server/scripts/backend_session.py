@@ -32,11 +32,8 @@ class ScriptSession:
         runner: Runner,
         timeout_ns: int,
         clock: Callable[[], int] = perf_counter_ns,
-        on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_close`` is called when the threads or processes have ended."""
         self.runner = runner
-        self._on_close = on_close
         self._timeout_ns = timeout_ns
         self._clock = clock
 
@@ -58,4 +55,3 @@ class ScriptSession:
 
     def close(self) -> None:
         self.runner.close()
-        self._on_close()

@@ -75,7 +75,8 @@ class LoadedScript:
             sys.path.append(config.installed)
         self._onnx_model: OnnxModel | None = None
         self._gpu, self._gpu_lost = config.gpu_id, gpu_lost
-        self._module = ScriptModule(config.path, artifact.manifest.name)
+        folder = artifact.root if config.archive else None
+        self._module = ScriptModule(config.path, artifact.manifest.name, folder)
         try:
             with self._module.visible():
                 self._handler: _Handler = self._load(artifact, config)

@@ -19,8 +19,19 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 MOST_BYTES = 1_000_000
 """More than any manifest or ``model-config.yaml`` has."""
 
-BUILT_IN = ("base_handler", "image_classifier", "image_segmenter", "object_detector", "text_classifier")
-"""Handlers of TorchServe itself, which come with torchvision, torchtext and their transforms."""
+BUILT_IN = {
+    "image_classifier": "ImageClassifier",
+    "image_segmenter": "ImageSegmenter",
+    "object_detector": "ObjectDetector",
+}
+"""Handlers of TorchServe itself by name: the class of each in :data:`BUILT_IN_SCRIPT`."""
+
+BUILT_IN_SCRIPT = Path(__file__).parent / "built_in" / "torchserve.py"
+NOT_BUILT_IN = {
+    "base_handler": "it gives the model what the client sends, which is no tensor",
+    "text_classifier": "it needs torchtext, which is no longer made, and runs a pickle of the archive",
+}
+"""Handlers of TorchServe that are not here, and why."""
 
 RUNTIMES = ("python", "python2", "python3")
 

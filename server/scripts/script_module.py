@@ -49,11 +49,13 @@ class ScriptModule:
     its own ``tables.py``. The script's ``print`` writes to the log.
     """
 
-    def __init__(self, path: Path, label: str) -> None:
-        """Import the script. ``label`` is the model's name, for the log. Raises BrokenArtifact with the reason."""
+    def __init__(self, path: Path, label: str, folder: Path | None = None) -> None:
+        """Import the script. ``label`` is the model's name, for the log. ``folder``: of the script's own modules; None:
+        its own. Raises BrokenArtifact with the reason."""
         self.path = path
         self.package = f"slipway_script_{next(_numbers)}"
-        self._paths = [str(path.parent), str(path.parent / "lib")]
+        own = path.parent if folder is None else folder
+        self._paths = [*dict.fromkeys(map(str, (path.parent, own, own / "lib")))]
         self._builtins = {**vars(builtins), "__import__": self._import, "print": Printer(label)}
         self._owned: dict[str, bool] = {}
         self._plain: PlainNames | None = None

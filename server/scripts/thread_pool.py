@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -11,7 +12,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..errors import DeadlineExceeded, NotReady
+from ..errors import DeadlineExceeded, NotReady, release
 from ..system.threads import interrupt
 from .call import Call, ScriptResponse
 from .chunks import Chunks, RunnerLost, send_chunks
@@ -35,6 +36,7 @@ class ScriptThread:
     def __init__(self, name: str) -> None:
         self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._results: SimpleQueue[Any] = SimpleQueue()
+        self._abandoned = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -66,6 +68,8 @@ class ScriptThread:
 
     def abandon(self) -> None:
         """End a hanging thread: Python code is interrupted at its next step, native code when it returns."""
+        self._abandoned = True
+        self._drop_results()
         self.end()
         interrupt(self._thread)
 
@@ -80,6 +84,18 @@ class ScriptThread:
                 os._exit(0)  # the script forked and this is the child: it must not serve requests
             self._results.put(result)
             del work, result  # they hold a request's arrays; the next work may come much later
+            if self._abandoned:
+                self._drop_results()
+
+    def _drop_results(self) -> None:
+        """Let go of results that nobody waits for: an error has frames that hold the requests of its run."""
+        with contextlib.suppress(Empty):
+            while True:
+                result = self._results.get_nowait()
+                for one in result if isinstance(result, list) else [result]:
+                    error = one.error if isinstance(one, ScriptResponse) else one
+                    if isinstance(error, BaseException):
+                        release(error)
 
 
 class ThreadPool:

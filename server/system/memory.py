@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -59,12 +60,20 @@ def _words(file: Path) -> list[str]:
 def file_bytes(artifact: Artifact) -> int:
     """The size of a model on disk in bytes, external weights included.
 
-    For a pipeline, and for a script that chooses its own files: all files of the folder.
+    For a pipeline: the files and folders of its steps. For a script, which chooses its own files: all of the folder.
     """
-    if artifact.manifest.pipeline is not None or artifact.manifest.backend == SCRIPT:
+    pipeline = artifact.manifest.pipeline
+    if artifact.manifest.backend == SCRIPT:
         return sum(path.stat().st_size for path in artifact.root.rglob("*") if path.is_file())
     names = {artifact.manifest.model, *(row.path for row in artifact.manifest.files)}
-    paths = {artifact.root / name for name in names} | set(artifact.root.glob(f"{artifact.manifest.model}*"))
+    heads = {artifact.manifest.model}  # external weights have names that begin with that of the model
+    if pipeline is not None:
+        named = {one.file or one.artifact for one in pipeline.steps} - {""}
+        within = (path for name in named for path in (artifact.root / name).rglob("*"))
+        names |= {path.relative_to(artifact.root).as_posix() for path in within} | named
+        heads |= named
+    paths = {artifact.root / name for name in names}
+    paths |= {path for name in heads for path in artifact.root.glob(escape(name) + "*")}
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.codecs import Codec, Encoded
+from server.codecs.cloud_events import CloudEvents
 from server.codecs.csv import Csv
 from server.codecs.json import Json
 from server.codecs.jsonlines import JsonLines
@@ -76,6 +77,16 @@ def json_receive(reply: Encoded, spec: ModelSpec) -> dict[str, Array]:
 def python_json_send(inputs: dict[str, Array]) -> Sent:
     """As Python's json module writes it: NaN and Infinity are literals."""
     return plain(json.dumps({"inputs": {name: array.tolist() for name, array in inputs.items()}}).encode())
+
+
+def event_send(inputs: dict[str, Array]) -> Sent:
+    attributes = {"specversion": "1.0", "id": "1", "source": "tests", "type": "test"}
+    body = json.dumps({**attributes, "data": json.loads(python_json_send(inputs).body)}).encode()
+    return Sent(body, [(b"content-type", b"application/cloudevents+json")], {})
+
+
+def event_receive(reply: Encoded, spec: ModelSpec) -> dict[str, Array]:
+    return json_receive((orjson.dumps(orjson.loads(reply[0])["data"]), b"", []), spec)
 
 
 def csv_send(inputs: dict[str, Array]) -> Sent:
@@ -282,6 +293,7 @@ FORMATS = [
     Format("oip_by_json_codec", Json(), oip_json_send, oip_receive),
     Format("json_of_python", Json(), python_json_send, json_receive),
     Format("v1", V1Json(), python_json_send, json_receive),
+    Format("cloud_event", CloudEvents(V1Json()), event_send, event_receive),
 ]
 SINGLE = {Text, Bytes}
 """Whole bodies that are one value: tests/unit/server/codecs/test_single_values.py."""

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.load.child_server import child_server
+from bench.load.server_timing import MISSING
 from tests.benchmarks.bench.plants.around import ROOT
 from tests.integration import sample_models
 from tests.integration.server_process import server_process
@@ -35,10 +37,11 @@ def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_p
     with child_server("tests.benchmarks.bench.plants.fastapi_app", "cold=3 close") as url:
         found = verdict(f"{url}/predict", {"values": [1.0, 2.0]}, tmp_path, "--warmup", "0")
     causes = {one["name"]: one for one in found["verdict"]["causes"]}
-    assert causes["cold_start"]["confidence"] == "likely"
+    assert causes.get("cold_start", {}).get("confidence") == "likely", found["verdict"]
     assert found["client"]["connections"] >= 0.9 * found["client"]["requests"]
     assert "connections" not in found["verdict"]["ruled_out"]
-    assert not {"connections", "batch_timer"} & set(found["testable"])
+    assert "connections" in found["testable"]
+    assert "batch_timer" not in found["testable"]
 
 
 @pytest.mark.slow
@@ -57,3 +60,7 @@ def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: 
     assert work["cpu_share"] < 0.9
     assert found["host"]["totals"]["connections"] is not None
     assert {"batch_timer", "hardware"} <= set(found["testable"])
+    with np.load(tmp_path / "run.npz") as rows:
+        assert (rows["rows"] == 1).all()
+        assert (rows["ahead"] >= 0).all()
+        assert (rows["padded"] == MISSING).all()

@@ -65,14 +65,18 @@ def test_killed_before_any_call_up_continues_to_the_same_state(machine: Machine,
             machine.run("down", "digits")
             machine.up(artifacts[0])
             assert processes.killed(at, *update, *machine.flags) == KILLED
+            (machine.folder.release(".half.partial") / "model").mkdir(parents=True)
             machine.run(*update)
             assert machine.content() == wanted, f"killed at call {at}"
             machine.left(2)
     assert "predictions" in machine.answer()
 
 
-def test_killed_while_the_first_server_starts(machine: Machine, artifacts: tuple[Path, Path]) -> None:
-    command = [sys.executable, "-m", "container.deploy", "up", str(artifacts[0]), *machine.environment, *machine.flags]
+def test_killed_before_and_while_the_first_server_starts(machine: Machine, artifacts: tuple[Path, Path]) -> None:
+    up = ("up", artifacts[0], *machine.environment, *machine.flags)
+    with commands() as processes:
+        assert processes.killed(2, *up) == KILLED, "before the host is started"
+    command = [sys.executable, "-m", "container.deploy", *map(str, up)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         eventually(machine.folder.report.exists, "the host reports")

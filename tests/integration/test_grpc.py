@@ -242,6 +242,11 @@ def test_models_are_listed_unloaded_and_loaded_with_either_field(serve: Serve, t
         assert client.call("ModelInfer", infer_request(X)).outputs
         load = messages.RepositoryModelLoadRequest(model_name="other")
         assert client.failure("RepositoryModelLoad", load)[0] == "NOT_FOUND"
+        load.parameters["config"].string_param = "{}"
+        load.parameters["file:1/model.onnx"].bytes_param = (tmp_path / "mlp.onnx").read_bytes()
+        client.call("RepositoryModelLoad", load)
+        assert client.call("ModelInfer", infer_request(X, "other")).outputs
+        client.call("RepositoryModelUnload", messages.RepositoryModelUnloadRequest(model_name="other"))
 
 
 def test_models_cannot_be_changed_where_the_admin_routes_are_off(serve: Serve, tmp_path: Path) -> None:

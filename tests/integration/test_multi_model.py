@@ -251,14 +251,15 @@ def test_memory_is_back_when_the_unload_is_answered(serve: Serve, tmp_path: Path
 
 
 def test_without_the_mode_the_routes_are_absent(mlp_server: ServerProcess) -> None:
-    statuses = [
-        mlp_server.get("/models").status,
-        mlp_server.post("/models", {"model_name": "h", "url": "/x"}).status,
-        mlp_server.get("/models/mlp").status,
-        mlp_server.post("/models/mlp/invoke", {"instances": [[0.0] * 8]}).status,
-        mlp_server.request("DELETE", "/models/mlp").status,
+    answers = [
+        mlp_server.get("/models"),
+        mlp_server.post("/models", {"model_name": "h", "url": "/x"}),
+        mlp_server.get("/models/mlp"),
+        mlp_server.post("/models/mlp/invoke", {"instances": [[0.0] * 8]}),
+        mlp_server.request("DELETE", "/models/mlp"),
     ]
-    assert set(statuses) == {404}
+    assert {one.status for one in answers} == {501}
+    assert all("--multi-model" in one.json()["error"] for one in answers)
 
 
 @pytest.mark.parametrize("url", ["/" + "a" * 5_000, "/" + "a/" * 2_000, "/\ud800", "/dev/null/x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import sys
@@ -311,7 +312,8 @@ def test_a_load_changes_batch_size_instances_and_delay_until_the_next_load(serve
         ({"config": '{"backend": "python"}'}, "backend"),
         ({"config": '{"name": "other"}'}, "name"),
         ({"config": '{"input": [{"name": "x"}]}'}, "input"),
-        ({"config": "{}", "file:1/model.onnx": "AAAA"}, "model folder"),
+        ({"file:1/model.onnx": "AAAA"}, "need the parameter config"),
+        ({"config": "{}", "file:../model.onnx": "AAAA"}, "no path inside"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )
@@ -320,6 +322,34 @@ def test_what_a_load_cannot_change_is_named(mlp_server: ServerProcess, parameter
     assert (answer.status, answer.code) == (400, "malformed_input")
     assert word in answer.json()["error"]
     assert mlp_server.get("/v2/models/mlp/ready").status == 200
+
+
+def test_files_of_a_model_can_be_sent_with_its_load(serve: Serve, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    sample_models.fake(tmp_path / "models" / "m" / "1")
+    server = serve(tmp_path / "models", environ={"TMPDIR": str(temporary)}).ready()
+    file = base64.b64encode(sample_models.mlp(tmp_path / "mlp.onnx").read_bytes()).decode()
+    config = {"backend": "onnxruntime", "max_batch_size": 4, "version_policy": {"specific": {"versions": [3]}}}
+    parameters = {"config": json.dumps(config), "file:1/model.onnx": file, "file:3/model.onnx": file}
+    for name in ("m", "new"):
+        assert server.post(f"/v2/repository/models/{name}/load", {"parameters": parameters}).body == b"{}"
+        answer = server.post(f"/v2/models/{name}/infer", question()).json()
+        assert answer["model_version"] == "3"
+        np.testing.assert_allclose(np.reshape(answer["outputs"][0]["data"], (2, 3)), mlp_answer(X), rtol=1e-5)
+        assert server.get(f"/v2/models/{name}/config").json()["max_batch_size"] == 4
+        assert server.get(f"/v2/models/{name}").json()["versions"] == ["3"]
+    assert len([*temporary.glob("slipway-sent-*")]) == 2
+    broken = {**parameters, "file:3/model.onnx": "AAAA"}
+    assert server.post("/v2/repository/models/new/load", {"parameters": broken}).code == "broken_artifact"
+    script = {"config": "{}", "file:1/code/inference.py": "AAAA", "file:1/model.onnx": file}
+    assert "scripts" in server.post("/v2/repository/models/new/load", {"parameters": script}).json()["error"]
+    assert server.post("/v2/models/new/infer", question()).status == 200
+    assert server.post("/v2/repository/models/m/load", {}).status == 200
+    assert server.get("/v2/models/m").json()["inputs"][0]["shape"] == [-1, 4]
+    assert server.post("/v2/repository/models/new/unload", {}).status == 200
+    assert server.post("/v2/repository/models/new/load", {}).code == "unknown_model"
+    assert not [*temporary.glob("slipway-sent-*")]
 
 
 def test_an_unknown_model_is_not_loaded_with_a_config_either(mlp_server: ServerProcess) -> None:

@@ -68,3 +68,19 @@ def test_a_model_that_cannot_be_honoured_ends_the_start_with_one_sentence(serve:
     server = serve(tmp_path / "models")
     assert server.exit_code() == 1
     assert "cannot serve: config.pbtxt: the backend 'python' cannot be run here" in server.log()
+
+
+def test_clients_of_torchserve_send_files_to_predictions(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lay_out(tmp_path / "models")).ready()
+    (plain,) = infer(server, "mls", [1, 4])
+    for path in ("/predictions/mlp", "/predictions/mlp/1.2"):
+        for method in ("PUT", "POST"):
+            answer = server.request(method, path, json.dumps(ROW).encode(), {"Content-Type": "application/json"})
+            assert answer.json() == pytest.approx([2 * value for value in plain], rel=1e-5)
+    untyped = server.request("PUT", "/predictions/mls/v7", json.dumps({"instances": [ROW]}).encode())
+    assert untyped.json()["predictions"] == [pytest.approx(plain)]
+    for path in ("/predictions/gone", "/predictions/mlp/9"):
+        assert server.request("PUT", path, b"x").code == "unknown_model"
+    for method, path in (("GET", "/models"), ("POST", "/models?url=x.mar"), ("POST", "/explanations/mlp")):
+        refused = server.request(method, path)
+        assert (refused.status, refused.code) == (501, "not_supported")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from tests.integration.conftest import Serve
 from tests.integration.server_process import Answer, ServerProcess, eventually, post_bytes, read_answers, server_process
 
 SCRIPT = """
-import json, os, sys, threading, time
+import gc, json, os, sys, threading, time
 import numpy as np
 import tables
 from sagemaker_inference import errors
@@ -72,6 +73,7 @@ DEEDS = {"fail": fail, "exit": lambda: sys.exit(3), "spin": spin, "hang": lambda
          "nothing": lambda: "no content", "big": lambda: b"x" * 3_000_000, "pid": os.getpid,
          "die": lambda: os._exit(9),
          "nap": lambda: time.sleep(0.5) or "slept",
+         "thresholds": lambda: list(gc.get_threshold()),
          "linger": linger, "shout": lambda: print("a line of the script") or 1}
 """
 
@@ -97,6 +99,10 @@ def test_a_script_answers(server: ServerProcess) -> None:
     answer = server.post("/invocations", [[1, 2]], {"Content-Type": "Application/JSON; charset=utf-8"})
     assert (answer.status, answer.headers["content-type"], answer.json()) == (200, "application/json", [[3, 6]])
     assert "slipway.script.model: loaded from model" in server.log()
+
+
+def test_garbage_of_a_script_is_collected_as_often_as_python_does(server: ServerProcess) -> None:
+    assert server.post("/invocations", "thresholds").json() == list(gc.get_threshold())
 
 
 def test_custom_attributes_go_in_and_out(server: ServerProcess) -> None:
@@ -193,7 +199,7 @@ def test_tensors_of_a_script_cannot_be_asked_for(server: ServerProcess) -> None:
 
 def test_stage_times_add_up_and_know_the_scripts_functions(server: ServerProcess) -> None:
     answer = server.post("/invocations", [1], {"X-Slipway-Timing": "1"})
-    stages = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", ")[:-1])
+    stages = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", ")[:-2])
     assert all(float(value) >= 0 for value in stages.values())
     assert float(stages["decode"]) > 0
 

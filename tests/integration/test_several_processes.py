@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
@@ -141,6 +142,18 @@ class TestOneServer:
             clients[1].call("RepositoryModelLoad", messages.RepositoryModelLoadRequest(model_name="m"))
             for client in clients:
                 client.call("ModelInfer", infer_request(row, "m"))
+
+    def test_a_model_that_a_client_sends_is_in_all_processes(self, pair: ServerProcess, tmp_path: Path) -> None:
+        file = base64.b64encode(sample_models.mlp(tmp_path / "mlp.onnx").read_bytes()).decode()
+        sent = {"parameters": {"config": "{}", "file:1/model.onnx": file}}
+        assert pair.post("/v2/repository/models/sent/load", sent).status == 200
+        assert len(answers(pair, "/v2/models/sent")) == 1
+        folder = Path(pair.get("/admin/models/sent").json()["versions"][0]["path"])
+        assert pair.get("/v2/models/sent/ready").status == 200
+        assert folder.is_dir()
+        assert pair.post("/v2/repository/models/sent/unload", {}).status == 200
+        assert {pair.get("/v2/models/sent").status for _ in range(CLIENTS)} == {404}
+        assert not folder.exists()
 
     def test_a_change_that_fails_changes_no_process(self, pair: ServerProcess, tmp_path: Path) -> None:
         before = answers(pair, "/v2/models/m")

@@ -54,6 +54,11 @@ def test_predict_answers_as_invocations_do(mlp_server: ServerProcess, path: str)
     assert mlp_server.post(path, {"inputs": [ROW]}).json() == {"outputs": expected["predictions"]}
     form = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl -d says
     assert mlp_server.post(path, b'{"instances": [[0,1,2,3,4,5,6,7]]}', form).json() == expected
+    attributes = {"specversion": "1.0", "id": "7", "source": "here", "type": "test"}
+    event = mlp_server.post(path, {**attributes, "data": ROWS}, {"Content-Type": "application/cloudevents+json"})
+    assert (event.headers["content-type"], event.json()["data"]) == ("application/cloudevents+json", expected)
+    event = mlp_server.post(path, ROWS, {f"Ce-{name}": value for name, value in attributes.items()})
+    assert (event.headers["ce-type"], event.json()) == ("io.kserve.inference.response", expected)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import pytest
 import bench.__main__
 from container.deploy import arguments as deploy_arguments
 from container.local import arguments
+from container.update import settings as update
 from optimize import options
 from server.settings import reader
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 MODULE = re.compile(r"python -m ((?:server|optimize|bench|container|examples|tests)[\w.]*)")
@@ -66,6 +67,7 @@ PARSERS: dict[str, Callable[[list[str]], Any]] = {
     "-m bench": lambda given: bench.__main__.parser().parse_args(given),
     "-m container.local": lambda given: arguments.parser().parse_args(given),
     "-m container.deploy": lambda given: deploy_arguments.parser().parse_args(given),
+    "-m container.update": lambda given: update.read(update.parser().parse_args(given)),
     "serve.py": lambda given: reader.read(given, {}),
 }
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -84,4 +86,5 @@ def test_commands_are_valid_command_lines(name: str) -> None:
     assert found
     for _, *words in found:
         program = words[0] if words[0] == "serve.py" else " ".join(words[:2])
-        PARSERS[program](words[len(program.split()) :])
+        end = words.index(">") if ">" in words else len(words)
+        PARSERS[program](words[len(program.split()) : end])

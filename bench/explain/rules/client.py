@@ -29,8 +29,8 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     high_ms = max(lag_ms, starved * facts.p99_ms if starved >= STARVED or load.generator_cpu > BUSY else 0.0)
     if (
         high_ms < (0.1 if high_ms >= NOISE_MS else MOST_NOISE) * facts.p99_ms
-        or "neighbour" in taken
-        or "cpu_quota" in taken
+        or seen.rules(taken, "neighbour")
+        or seen.rules(taken, "cpu_quota")
     ):
         return None
     return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))

@@ -9,6 +9,8 @@ OTHERS = 0.25
 CROWDED = 1.25
 SLOWEST = 8
 """Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
+OF_LONG = 0.6
+"""Share of the stalls that long inputs explain."""
 FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
 
@@ -20,8 +22,10 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     quota = facts.host.quota_cores
     of = f" (quota {quota:g} cores)" if quota is not None else ""
     text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
-    whole_ms = max(facts.p99_ms - min(seen.work_ms, facts.p99_ms), 0.0)
-    return Finding("cpu_quota", min(throttled, 1.0) * whole_ms, whole_ms * min(1.0, SLOWEST * throttled), (text,))
+    # The time of a run holds the stops, too.
+    stopped = min(throttled, 1.0)
+    whole_ms = max(facts.p99_ms - seen.work_ms * (1 - stopped), 0.0)
+    return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, SLOWEST * stopped), (text,))
 
 
 def threads(seen: View, taken: Taken) -> Finding | None:
@@ -32,7 +36,13 @@ def threads(seen: View, taken: Taken) -> Finding | None:
     """
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
     cores = host.cores  # a quota that does not stop them leaves threads all cores
-    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores or "cpu_quota" in taken:
+    if (
+        burst is None
+        or burst.cpu_ms is None
+        or burst.run_delay_ms is None
+        or not cores
+        or seen.rules(taken, "cpu_quota")
+    ):
         return None
     demand = burst.cpu_ms + burst.run_delay_ms
     at_once = demand / burst.alone_ms
@@ -51,7 +61,7 @@ def threads(seen: View, taken: Taken) -> Finding | None:
 def neighbour(seen: View, taken: Taken) -> Finding | None:
     facts, host = seen.facts, seen.facts.host
     steal = host.steal or 0.0
-    if host.run_delay is None or host.server_cores is None or "threads" in taken:
+    if host.run_delay is None or host.server_cores is None or seen.rules(taken, "threads"):
         return None
     demand = host.run_delay + host.server_cores
     share = host.run_delay / demand if demand > 0 else 0.0
@@ -94,7 +104,9 @@ def _waited_alone(seen: View) -> float:
 
 def stall(seen: View, taken: Taken) -> Finding | None:
     facts, found = seen.facts, seen.facts.stalls
-    if found is None or ("input_size" in taken and found.of_long >= 0.6) or "cpu_quota" in taken:
+    if found is None or seen.rules(taken, "cpu_quota"):
+        return None
+    if found.of_long >= OF_LONG and (facts.with_server or "input_size" in taken):
         return None
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
     text = (

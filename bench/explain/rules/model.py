@@ -4,34 +4,54 @@ from __future__ import annotations
 
 import math
 
+from ..facts import Facts
 from ..findings import NORMAL_MS, Finding, Taken, View
 
 SMALL_BYTES = 200e6
+WASTE = 0.25
+"""Of all computed positions. By the counters of all runs, less padding than that is usual."""
+READS, READS_AT_MOST = 0.3, 1.3
+"""Time to read all weights, over the time of a run. The bandwidth is that of all cores, of which a run may use one; a
+run that is faster than the memory does not read them all."""
 WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 
 
 def input_size(seen: View, _taken: Taken) -> Finding | None:
-    facts = seen.facts
+    facts, inputs = seen.facts, seen.facts.sizes
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
-    if facts.input_ms < 0.25 * facts.p99_ms or facts.input_ms < 2.0:
+    if inputs.more_ms < 0.25 * facts.p99_ms or inputs.more_ms < 2.0:
         return None
-    text = (
-        f"the payloads of slow requests take {facts.input_ms:,.1f} ms longer than the others do, of a p99 of "
-        f"{facts.p99_ms:,.1f} ms"
-    )
-    return Finding("input_size", facts.input_ms, max(facts.input_ms, gap_ms), (text,))
+    evidence = [
+        (
+            f"the payloads of slow requests take {inputs.more_ms:,.1f} ms longer than the others do, of a p99 of "
+            f"{facts.p99_ms:,.1f} ms"
+        )
+    ]
+    if inputs.slow > inputs.typical:
+        evidence.append(f"they have {inputs.slow:,.0f} {inputs.unit}, and {inputs.typical:,.0f} on average over all")
+    return Finding("input_size", inputs.more_ms, max(inputs.more_ms, gap_ms), tuple(evidence))
 
 
 def padding(seen: View, _taken: Taken) -> Finding | None:
-    waste = seen.facts.model.waste
-    if waste is None:
+    """By the lengths of the requests in the runs of slow requests, else by the counters of all runs."""
+    facts, told, waste = seen.facts, seen.facts.told, seen.facts.model.waste
+    typical_ms = 0.0
+    if told is not None and told.padded_slow_ms is not None:
+        typical_ms = told.padded_ms or 0.0
+        run_ms = max(told.padded_slow_ms, typical_ms)
+        text = f"{run_ms:,.1f} ms of the run of a slow request went into padding, by the lengths in that run"
+    elif waste is not None and waste >= WASTE:
+        run_ms = waste * max(facts.slow["compute"], facts.typical["compute"])
+        text = f"{waste:.0%} of what the model computed was padding, {run_ms:,.1f} ms of a slow request"
+    else:
         return None
-    lost_ms = waste * max(seen.facts.slow["compute"], seen.facts.typical["compute"])
-    if waste < 0.25 or lost_ms < 0.15 * seen.facts.p99_ms:
+    # What a request waits for is runs with as much padding.
+    share = min(run_ms / max(facts.slow["compute"], facts.typical["compute"], run_ms, 1e-9), 1.0)
+    lost_ms = run_ms + share * facts.slow["queue_busy"]
+    if lost_ms < 0.15 * facts.p99_ms and typical_ms < 0.3 * facts.p50_ms:
         return None
-    text = f"{waste:.0%} of what the model computed was padding, {lost_ms:,.1f} ms of a slow request"
-    return Finding("padding", 0.6 * lost_ms, lost_ms, (text,))
+    return Finding("padding", 0.6 * lost_ms, lost_ms, (text,), typical_ms)
 
 
 def model_size(seen: View, _taken: Taken) -> Finding | None:
@@ -48,7 +68,7 @@ def model_size(seen: View, _taken: Taken) -> Finding | None:
     if reading_ms is None and not facts.with_server and (host.own_bytes or 0.0) > SMALL_BYTES:
         reading_ms = (host.own_bytes or 0.0) / (host.memory_bytes_per_s or math.inf) * 1e3
         of = "the memory that the server holds"
-    if reading_ms is not None and seen.work_ms >= NORMAL_MS and 0.3 * seen.work_ms <= reading_ms <= 3 * seen.work_ms:
+    if reading_ms is not None and seen.work_ms >= NORMAL_MS and READS <= reading_ms / seen.work_ms <= READS_AT_MOST:
         evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {seen.work_ms:,.1f} ms")
         explained_ms = max(explained_ms, seen.work_ms)
     if not evidence:
@@ -62,7 +82,7 @@ def hardware(seen: View, taken: Taken) -> Finding | None:
     work_ms = seen.left(taken, seen.work_ms, *special, "bandwidth", "batch_timer")
     if work_ms < NORMAL_MS or (seen.worked is not None and seen.worked < 0.6):
         return None
-    if work_ms < 0.25 * facts.p99_ms or "model_size" in taken:
+    if work_ms < 0.25 * facts.p99_ms:
         return None
     share = facts.model.cpu_share
     if share is not None and share < WAITS:
@@ -73,4 +93,13 @@ def hardware(seen: View, taken: Taken) -> Finding | None:
         text = f"{text}, and uses a core {seen.worked:.0%} of the time of a request alone"
     if share is not None:
         text = f"{text}; its thread had a core {share:.0%} of that time"
-    return Finding("hardware", 0.3 * work_ms, 0.9 * work_ms, (text,))
+    return Finding("hardware", 0.3 * work_ms, 0.9 * work_ms, (text, *of_cache(facts)))
+
+
+def of_cache(facts: Facts) -> tuple[str, ...]:
+    """Why latency has two levels, where a response cache is the reason."""
+    told = facts.told
+    if told is None or not told.cached or told.cached_ms is None or told.ran_ms is None:
+        return ()
+    each = f"in {told.cached_ms:,.2f} ms; the others took {told.ran_ms:,.2f} ms"
+    return (f"the response cache answered {told.cached:.0%} of the requests, {each}",)

@@ -35,9 +35,11 @@ def serial(seen: View, taken: Taken) -> Finding | None:
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
     if seen.turns is None or burst is None or seen.turns.serial < turns.SERIAL_FROM or burst.alone_ms < 1.0:
         return None
-    if any(name in taken for name in ("cpu_quota", "threads", "bandwidth", "batch_timer")):
+    if any(seen.rules(taken, name) for name in ("cpu_quota", "threads", "bandwidth", "batch_timer")):
         return None
-    wait_ms = seen.left(taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic")
+    wait_ms = seen.left(
+        taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic", "padding"
+    )
     cores = host.quota_cores or host.cores
     works = seen.worked is not None and seen.worked >= 0.6
     one_core = cores is not None and cores < 1.5
@@ -73,7 +75,7 @@ def saturated(facts: Facts) -> bool:
 def capacity(seen: View, taken: Taken) -> Finding | None:
     facts, host, model = seen.facts, seen.facts.host, seen.facts.model
     special = ("cpu_quota", "neighbour", "threads", "stall", "serial", "other_traffic", "input_size", "bandwidth")
-    wait_ms = seen.left(taken, seen.wait_ms, *special, "cold_start")
+    wait_ms = seen.left(taken, seen.wait_ms, *special, "cold_start", "padding")
     load = facts.load
     evidence = []
     if saturated(facts):
@@ -82,7 +84,7 @@ def capacity(seen: View, taken: Taken) -> Finding | None:
         if load.shed_share:
             evidence.append(f"it refused {load.shed_share:.0%} of the requests (429 or 503)")
         high_ms = max(wait_ms, 0.5 * seen.wait_ms, 0.5 * facts.p99_ms if load.shed_share >= 0.05 else 0.0)
-        return Finding("capacity", 0.6 * high_ms, high_ms, tuple(evidence))
+        return Finding("capacity", 0.6 * high_ms, high_ms, (*evidence, *_ahead(facts)))
     use = model.utilisation
     if use is None:
         cores = host.quota_cores or host.cores
@@ -90,7 +92,17 @@ def capacity(seen: View, taken: Taken) -> Finding | None:
             host.server_cores / cores if host.server_cores is not None and cores else 0.0,
             host.busiest_thread if host.busiest_thread is not None else 0.0,
         )
-    if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or "cpu_quota" in taken:
+    if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or seen.rules(taken, "cpu_quota"):
         return None  # a quota that stops the server is its capacity
     evidence.append(f"the server was busy {use:.0%} of the time at {load.answered_per_s:,.1f}/s, so that requests wait")
-    return Finding("capacity", 0.4 * wait_ms, wait_ms, tuple(evidence))
+    return Finding("capacity", 0.4 * wait_ms, wait_ms, (*evidence, *_ahead(facts)))
+
+
+def _ahead(facts: Facts) -> tuple[str, ...]:
+    """The queue that requests met, as the server told it. On the event loop they wait in sockets instead."""
+    told = facts.told
+    if told is None or told.ahead is None or told.ahead_slow is None or facts.model.inline:
+        return ()
+    return (
+        f"{told.ahead_slow:.1f} rows waited when a slow request joined the queue, {told.ahead:.1f} for a typical one",
+    )

@@ -39,6 +39,7 @@ def changing(order: Order) -> Iterator[Folder]:
             raise DeployError(
                 f"another command changes {order.description.name} now: wait for its end, and run {order.command} again"
             )
+        state.tidy(folder)
         yield folder
 
 

@@ -116,11 +116,15 @@ def copy(source: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def put_release(folder: Folder, settings: dict[str, Any]) -> None:
-    """Copy the model of a release, with its settings. Removes what a copy that was killed left."""
-    target = folder.release(settings["release"])
-    for part in target.parent.glob(".*"):
+def tidy(folder: Folder) -> None:
+    """Remove what a copy that was killed left. For the command that changes the folder."""
+    for part in (folder.root / "releases").glob(".*"):
         shutil.rmtree(part)
+
+
+def put_release(folder: Folder, settings: dict[str, Any]) -> None:
+    """Copy the model of a release, with its settings."""
+    target = folder.release(settings["release"])
     source = Path(settings["model"])
     part = target.with_name(f".{target.name}.settled")
     copy(source, part)

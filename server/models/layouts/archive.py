@@ -11,20 +11,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ...archive_folder import ArchiveFolder
 from ...artifact import Artifact
 from ...declaration import Declaration, Handler
 from ...errors import BrokenArtifact
 from ...scripts.model_archive import (
     BUILT_IN,
+    BUILT_IN_SCRIPT,
     MANIFEST,
     MOST_BYTES,
+    NOT_BUILT_IN,
     SUFFIX,
     ArchiveManifest,
     archive_in,
     read_config,
     read_manifest,
 )
+from ...temporary_folder import ArchiveFolder
 from ..script_files import script_artifact
 
 MOST_FILES = 10_000
@@ -78,12 +80,14 @@ def open_archive(path: Path, *, scripts: bool) -> Artifact:
 
 
 def _artifact(root: Path, manifest: ArchiveManifest, extracted: ArchiveFolder | None) -> Artifact:
-    script = root / manifest.module
-    if not script.is_file() and script.stem in BUILT_IN:
+    script, attribute = root / manifest.module, manifest.attribute
+    if not script.is_file() and script.stem in NOT_BUILT_IN:
         raise BrokenArtifact(
-            f"the handler {script.stem!r} is TorchServe's own, which is not here: write a class derived from "
-            "BaseHandler in a handler.py, and archive it with the model"
+            f"the handler {script.stem!r} is TorchServe's own, which is not here: {NOT_BUILT_IN[script.stem]}; write a "
+            "class derived from BaseHandler in a handler.py, and archive it with the model"
         )
+    if not script.is_file() and script.stem in BUILT_IN:
+        script, attribute = BUILT_IN_SCRIPT, BUILT_IN[script.stem]
     if not script.is_file():
         raise BrokenArtifact(f"the archive has no file {manifest.module}, which its manifest names as the handler")
     config = read_config(root, manifest)
@@ -91,11 +95,11 @@ def _artifact(root: Path, manifest: ArchiveManifest, extracted: ArchiveFolder | 
         file=manifest.config or MANIFEST,
         max_queue_delay_us=_whole(config, "maxBatchDelay", 3_600_000) * 1_000,
         ignored=tuple(name for name in IGNORED_CONFIG if name in config),
-        handler=Handler(manifest.attribute, manifest.requirements, _whole(config, "batchSize", 10_000)),
+        handler=Handler(attribute, manifest.requirements, _whole(config, "batchSize", 10_000)),
     )
     made = script_artifact(root, script)
     renamed = replace(made.manifest, name=manifest.name, version=manifest.version)
-    return replace(made, manifest=renamed, script=script, declaration=declaration, extracted=extracted)
+    return replace(made, manifest=renamed, script=script, declaration=declaration, temporary=extracted)
 
 
 def _whole(config: dict[str, object], name: str, most: int) -> int:

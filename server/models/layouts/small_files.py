@@ -25,19 +25,19 @@ def read_text(path: Path) -> str:
     return text
 
 
+def read_json(path: Path) -> Any:
+    """The JSON document in a file. Raises BrokenArtifact, naming the file."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise BrokenArtifact(f"{path.name} is not JSON: {error}") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises BrokenArtifact, naming the file."""
-    return parse_object(read_text(path), path.name)
-
-
-def parse_object(text: str, name: str) -> dict[str, Any]:
-    """The JSON object in the text of the file ``name``. Raises BrokenArtifact."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BrokenArtifact(f"{name} is not JSON: {error}") from error
+    body = read_json(path)
     if not isinstance(body, dict):
-        raise BrokenArtifact(f"{name} must hold one JSON object")
+        raise BrokenArtifact(f"{path.name} must hold one JSON object")
     return body
 
 

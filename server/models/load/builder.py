@@ -44,8 +44,8 @@ class Loader:
         except BaseException as error:
             if isinstance(error, DeviceLost):
                 loop.call_soon_threadsafe(self._context.on_device_lost, str(error))
-            if artifact.extracted is not None:
-                artifact.extracted.remove()
+            if artifact.temporary is not None:
+                artifact.temporary.remove()
             raise
 
     def _build(self, artifact: Artifact, loop: asyncio.AbstractEventLoop) -> ServedModel:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ... import wiring
 from ...artifact import Artifact, Batching, Manifest
-from ...backends import ONNX, BackendOptions, Session, backend_for, loader
+from ...backends import ONNX, BackendOptions, Session, Tokenizing, backend_for, loader
 from ...backends.independence import Independence
 from ...backends.lanes import summed
 from ...errors import BrokenArtifact, SlipwayError
@@ -32,7 +33,7 @@ from .. import repository
 from ..embedder import Embedder
 from ..served import ServedModel
 from .context import Build, LoadContext, connect
-from .embedders import embedder_of
+from .embedders import TOKENIZER, embedder_of
 from .host import compare_host
 from .labels import with_labels
 from .limits import batching_for, bounded, inline_within
@@ -40,6 +41,7 @@ from .on_gpu import closed_rows, fit_rows, joined_by, on_gpu
 from .placement import backend_options, require_device
 from .rows import rows_of, sizes_of
 from .tensor_models import open_as_declared, padding_of
+from .text_padding import shown_padding
 from .warmup import Seeds, sample_of, stored_samples, warm_up, warm_up_lengths
 
 log = logging.getLogger("slipway.models")
@@ -197,11 +199,21 @@ def _warm_up(build: Build, opened: Sequence[OpenStep], wired: Wiring) -> tuple[l
     for one, inputs in zip(opened, wired.inputs, strict=True):
         try:
             sample = list(rectangular([values[index] for index in inputs], one.session.spec, one.padding, one.name))
+            _pad(one, sample, first)
             steps.append(_warm_one(build, one, inputs, sample))
             values = [*values, *_through(one.session, sample, steps[-1].max_batch_size)]
         except BrokenArtifact as error:
             raise BrokenArtifact(f"step {one.name!r}: {error}") from error
     return steps, values
+
+
+def _pad(one: OpenStep, sample: list[Array], first: OpenStep) -> None:
+    """Let a step without a manifest pad texts, where its answers are shown not to change."""
+    if one.own and not one.artifact.declared and first.declaration.backend == TOKENIZER:
+        tokenizer = cast(Tokenizing, first.session)
+        axis = shown_padding(one.session, sample, tokenizer.pad_id, tokenizer.max_length)
+        one.artifact = replace(one.artifact, manifest=replace(one.artifact.manifest, padding=axis))
+        one.padding = padding_of(one.artifact.manifest, one.session.spec)
 
 
 def _through(session: Session, sample: list[Array], most: int) -> list[Array]:

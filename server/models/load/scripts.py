@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ...scripts.thread_pool import ThreadPool
 from ...scripts.worker_main import load_message
 from ...settings.options import Settings
 from ...settings.reader import environment
-from ...system import gpu
+from ...system import collector, gpu
 from ...system.cores import available_cores
 from ...system.gpu_shares import VISIBLE, OwnGpus, divide
 from ...target import CPU
@@ -48,7 +48,7 @@ def build(build: Build, path: Path) -> ServedModel:
         log.warning("setting has no effect model=%s setting=cache_mb; responses of scripts are not kept", manifest.name)
     metrics, delay_ns = ModelMetrics(manifest.name, manifest.version), limits.delay_ns(artifact.declaration)
     runner, most_calls = _runner(build, artifact, config, metrics, gpus)
-    session = ScriptSession(runner, limits.script_timeout_ns, on_close=_removal(artifact))
+    session = ScriptSession(runner, limits.script_timeout_ns)
     scheduler = Scheduler(
         BatchQueue(most_calls, (), instances, delay_ns),  # no body can be made up to measure it with
         session.run,
@@ -111,16 +111,12 @@ def _obeying(artifact: Artifact, settings: Settings) -> Artifact:
     return replace(artifact, manifest=replace(artifact.manifest, batching=batching))
 
 
-def _removal(artifact: Artifact) -> Callable[[], None]:
-    """What removes the folder of an extracted archive when its handler is closed; nothing for other scripts."""
-    return artifact.extracted.remove if artifact.extracted is not None else lambda: None
-
-
 def _config(
     artifact: Artifact, path: Path, settings: Settings, instances: int, gpus: Sequence[OwnGpus]
 ) -> ScriptConfig:
     handler = artifact.declaration.handler
     requirements = FILE if handler is None else handler.requirements
+    beside = path.parent if handler is None else artifact.root
     return ScriptConfig(
         path=path,
         attribute=program_of(settings)[1] if handler is None else handler.attribute,
@@ -128,7 +124,7 @@ def _config(
         shims=settings.script_shims,
         threads=settings.threads or max(available_cores(processes=settings.processes) // instances, 1),
         batch_size=settings.max_batch_size or (0 if handler is None else handler.batch_size),
-        installed=check_requirements(path.parent, settings.script_install, requirements) if requirements else "",
+        installed=check_requirements(beside, settings.script_install, requirements) if requirements else "",
         archive=handler is not None,
         device=artifact.manifest.device.kind,
         gpu_bytes=int(1e6 * min((one.memory_mb(settings.gpu_memory_mb) for one in gpus), default=0)),
@@ -159,6 +155,7 @@ def _runner(
         }
         metrics.worker_bytes = lambda: workers.bytes
         return workers, workers.most_calls
+    collector.search_as_python_does()
     script = LoadedScript(artifact, config)
     session = script.device_session
     if session is not None:

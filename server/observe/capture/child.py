@@ -63,7 +63,7 @@ class Child:
             text = b"".join(lines)
             try:
                 if text:
-                    self._files.write(model, chunk[0][0] / 1e9, text)
+                    self._files.write(model.decode(), chunk[0][0] / 1e9, text)
             except DiskFull:
                 self._count("disk_full", len(lines))
                 self._tell("capturing stops while less than a twentieth of the disk is free", None)

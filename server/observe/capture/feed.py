@@ -31,8 +31,9 @@ log = logging.getLogger("slipway.capture")
 ROOT = Path(__file__).resolve().parents[3]
 CHUNK_BYTES = 1 << 20
 """Records are carried in chunks of about this size."""
-PAUSE_S, IDLE_S = 0.01, 0.1
-"""How often the thread looks for records: while there are some, and after a look that found none."""
+PAUSE_S, IDLE_S = 0.03, 0.1
+"""How often the thread looks for records: while there are some, and after a look that found none. Each look takes the
+interpreter from the event loop."""
 PIPE_BYTES = 1 << 20
 RECORD_BYTES = 64
 """Memory of a record besides its content."""
@@ -76,9 +77,8 @@ class Feed:
         elif self._bytes_in - self._bytes_out > self._queue_bytes:
             self.dropped["queue_full"] += 1
         else:
-            record = dumps(taken, MARSHAL_VERSION)
+            self._append(record := dumps(taken, MARSHAL_VERSION))
             self._bytes_in += len(record) + RECORD_BYTES
-            self._append(record)
 
     @property
     def waiting_bytes(self) -> int:

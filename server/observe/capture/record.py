@@ -16,9 +16,9 @@ from ...errors import SlipwayError
 from .redaction import NotRedactable, Redaction
 
 Pairs = list[tuple[bytes, bytes]]
-Taken = tuple[int, str, str, Pairs, bytes, bytes, bytes, Pairs]
+Taken = tuple[int, bytes, bytes, Pairs, bytes, bytes, bytes, Pairs]
 """Time (Unix epoch, nanoseconds), model, version (empty if unknown), request headers, request body, media type of the
-response, response body, response headers. Plain values, which ``marshal`` can carry."""
+response, response body, response headers. Plain values, which ``marshal`` can carry; names are UTF-8."""
 
 JSON_TYPES = frozenset(
     (
@@ -73,7 +73,7 @@ class Encoder:
         if identity:
             known += b',"inferenceId":' + _quoted(_text(identity))
         time_s = timestamp(time_ns // 1_000_000_000)
-        names = b',"modelVersion":' + _quoted(version) if version else b""
+        names = b',"modelVersion":' + _quoted(version.decode()) if version else b""
         return LINE % (b",".join(sides), next(self._ids), known, time_s, names)
 
     def _side(self, mode: str, content_type: bytes, headers: dict[bytes, bytes], body: bytes | None) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -13,7 +13,8 @@ from ...errors import MalformedInput
 LARGEST_BATCH, MOST_INSTANCES, LONGEST_DELAY_US = 65_536, 64, 60_000_000
 """Bounds of what a call may ask for; beyond them a load takes the machine."""
 
-FILES = "file:"
+CONFIGURATION = "config"
+KNOWN = (CONFIGURATION, "unload_dependents")
 KINDS = ("", "KIND_AUTO")
 """Kinds of instances that leave the device to the server's settings."""
 
@@ -24,16 +25,10 @@ def read_overrides(parameters: Mapping[str, Any], current: Mapping[str, Any], na
     ``current``: the configuration document of the model, empty where it is not loaded. A field may also repeat what
     stands there. Raises MalformedInput, naming the field, for all else that is not honoured.
     """
-    for key in parameters:
-        if key.startswith(FILES):
-            raise MalformedInput(
-                "files of a model cannot be sent; copy them to the server's model folder, then load it"
-            )
-        if key not in ("config", "unload_dependents"):
-            raise MalformedInput(f"the parameter {key[:40]!r} is not known; a load takes config")
-    if "config" not in parameters:
+    require_known(parameters)
+    if CONFIGURATION not in parameters:
         return Overrides()
-    config = _parsed(parameters["config"])
+    config = parsed_config(parameters[CONFIGURATION])
     document = {"name": name, **current}
     batch = config.pop("max_batch_size", None)
     groups, batching = config.pop("instance_group", None), config.pop("dynamic_batching", None)
@@ -45,7 +40,15 @@ def read_overrides(parameters: Mapping[str, Any], current: Mapping[str, Any], na
     )
 
 
-def _parsed(text: Any) -> dict[str, Any]:
+def require_known(names: Iterable[str]) -> None:
+    """Raises MalformedInput for a parameter that no load has."""
+    for name in names:
+        if name not in KNOWN:
+            raise MalformedInput(f"the parameter {name[:40]!r} is not known; a load takes config and file:VERSION/NAME")
+
+
+def parsed_config(text: Any) -> dict[str, Any]:
+    """The parameter ``config``: a text with a JSON object. Raises MalformedInput."""
     try:
         config = orjson.loads(text) if isinstance(text, str) else None
     except orjson.JSONDecodeError as error:

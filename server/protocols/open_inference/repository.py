@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,11 +17,14 @@ from ...models.names import shown
 from ...models.repository import Found
 from ...models.versions import State
 from ...request import Head
+from ...temporary_folder import SentFolder
 from .. import Handler, Responder, Route
 from ..background import Background
+from ..compression import Account
 from ..failure import send_failure
 from ..guard import Guard
 from ..listing import send_listing
+from . import sent_files
 from .configuration import configuration
 from .load_parameters import read_overrides
 
@@ -35,7 +39,9 @@ INDEX_BODY: dict[str, Any] = {"content": {"application/json": {"example": {"read
 class Repository:
     """The routes under ``/v2/repository``. ``load`` serves the newest versions on disk."""
 
-    def __init__(self, models: Models, follower: Follower, changes: Changes, guard: Guard) -> None:
+    def __init__(self, models: Models, follower: Follower, changes: Changes, guard: Guard, account: Account) -> None:
+        """``account``: of received bytes. It holds the body of a load until that is read, also if its client leaves."""
+        self._account = account
         self._models = models
         self._follower = follower
         self._changes = changes
@@ -89,14 +95,30 @@ class Repository:
     def _load(self, path: dict[str, str]) -> Handler:
         name = path["name"]
 
-        def load(parameters: dict[str, Any]) -> Awaitable[object]:
-            overrides = read_overrides(parameters, self._configuration(name), name)
-            return self._changes.make("load_newest", name=name, overrides=asdict(overrides))
+        async def load(body: bytes) -> None:
+            self._account.move(size := len(body))
+            try:
+                question = await asyncio.to_thread(_load_of, body, name)
+            finally:
+                self._account.move(-size)
+            del body  # it need not wait for the load
+            if isinstance(question, SentFolder):
+                try:
+                    await self._changes.make("load_sent", name=name, path=str(question.path))
+                finally:
+                    await asyncio.to_thread(question.remove)  # a model that was loaded holds it
+                return
+            overrides = read_overrides(question, self._configuration(name), name)
+            await self._changes.make("load_newest", name=name, overrides=asdict(overrides))
 
         return self._answering(load)
 
     def _unload(self, path: dict[str, str]) -> Handler:
-        return self._answering(lambda _: self._changes.make("unload", name=path["name"]))
+        async def unload(body: bytes) -> None:
+            await asyncio.to_thread(_parameters, body)
+            await self._changes.make("unload", name=path["name"])
+
+        return self._answering(unload)
 
     def _configuration(self, name: str) -> dict[str, Any]:
         """The configuration of a model, empty where it is not loaded."""
@@ -105,25 +127,32 @@ class Repository:
         except UnknownModel:
             return {}
 
-    def _answering(self, begin: Callable[[dict[str, Any]], Awaitable[object]]) -> Handler:
-        """A handler that responds when the work is done, which ``begin`` makes of the parameters; it may refuse them.
+    def _answering(self, work: Callable[[bytes], Awaitable[object]]) -> Handler:
+        """A handler that responds when the work is done, which gets the body.
 
         The work continues if the client leaves.
         """
 
         def handle(head: Head, body: bytes, responder: Responder) -> None:
-            try:
-                work = begin(_fields(body).get("parameters") or {})
-            except SlipwayError as error:
-                send_failure(error, head, responder)
-            else:
-                self._background.respond(head, responder, lambda: work, b"{}")
+            begun = work(body)  # which alone holds the body from now on
+            self._background.respond(head, responder, lambda: begun, b"{}")
 
         return self._guard.around(handle)
 
 
 def _row(name: str, version: str, state: State, reason: str) -> dict[str, str]:
     return {"name": name, "version": version, "state": state.value, "reason": reason}
+
+
+def _load_of(body: bytes, name: str) -> dict[str, Any] | SentFolder:
+    """The parameters of a load, or the folder of the files that they hold. Raises MalformedInput or OutOfMemory."""
+    parameters = _parameters(body)
+    return sent_files.write(parameters, name) if sent_files.are_sent(parameters) else parameters
+
+
+def _parameters(body: bytes) -> dict[str, Any]:
+    """The parameters of a call. Raises MalformedInput."""
+    return _fields(body).get("parameters") or {}
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -187,7 +187,7 @@ class OpenInference:
             return None
 
     def _refuse(self, error: SlipwayError, head: Head, responder: Responder) -> None:
-        refuse(error, self._lifecycle.phase is Phase.STARTING, self._metrics, head, responder)
+        refuse(error, self._lifecycle, self._metrics, head, responder)
 
 
 def _configuration(model: ServedModel, versions: list[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from math import prod
 
 import orjson
 
-from ...errors import NotReady, SlipwayError
-from ...lifecycle import Lifecycle, Phase
+from ...errors import SlipwayError
+from ...lifecycle import Lifecycle
 from ...models import Models, ServedModel
 from ...request import Head
 from ...settings.options import Settings
@@ -38,8 +38,7 @@ class BatchTransform:
         try:
             model = self._models.default()
         except SlipwayError as error:
-            starting = self._lifecycle.phase is Phase.STARTING
-            send_failure(NotReady("the server is starting") if starting else error, head, responder)
+            send_failure(self._lifecycle.instead_of(error), head, responder)
             return
         rows = model.scripted or (model.independent and model.spec.batchable)
         document = advice(self._settings, _row_values(model), model.max_batch_size, model.instances, rows)

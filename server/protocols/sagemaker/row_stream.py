@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from ...codecs import Codec
 from ...errors import ClientGone, Overloaded, SlipwayError
 from ...models import ServedModel
+from ...observe.runs import RequestRun, runs_of
 from ...request import Head, InferRequest, Payload
 from ..exchange import Exchange
 from ..failure import send_failure, status_of
@@ -22,6 +23,9 @@ from ..streaming import begin
 log = logging.getLogger("slipway.inference")
 
 OK, CLIENT_LEFT = 200, 499
+MOST_RUNS = 128
+"""Parts of a stream whose runs are traced; as many links has a span by default."""
+
 RETRY_S = 0.02
 """Delay before a part is submitted again that was shed although parts before it were admitted."""
 
@@ -109,6 +113,7 @@ class RowStream:
         self._submitting = False
         self._begun = False  # counted among the model's streams
         self._first: InferRequest | None = None
+        self._runs: list[RequestRun] = []  # of its parts, where requests are traced
 
     def start(self, first: InferRequest) -> InferRequest:
         """Submit the first parts; ``first``, which the connection watches, becomes the first of them.
@@ -186,6 +191,8 @@ class RowStream:
             self.gone()
         else:
             self._ready[request.context] = request
+            if self._model.trace is not None and len(self._runs) < MOST_RUNS:
+                self._runs += runs_of(request)
             self._write()
             self.resume()
 
@@ -241,7 +248,7 @@ class RowStream:
         else:
             model.metrics.fail(outcome, self._head.received_ns)
         if model.trace is not None:
-            model.trace(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns())
+            model.trace(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns(), self._runs)
         self._ready.clear()
         for request in self._running.values():
             request.abandoned = True

@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from ...errors import ClientGone, SlipwayError
+from ...observe.runs import runs_of
 from ...request import Headers, InferRequest
 from ...scripts.call import ScriptResponse
 from ..exchange import Exchange
@@ -121,7 +122,8 @@ class ScriptStream:
             metrics.answers[outcome] += 1
             metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
         if model.trace is not None:
-            model.trace(metrics, head, None, outcome, self.status, 0, perf_counter_ns())
+            runs = runs_of(self._request)
+            model.trace(metrics, head, None, outcome, self.status, 0, perf_counter_ns(), runs)
 
     def _post(self, call: Callable[..., None], *args: Any) -> None:
         try:

@@ -18,7 +18,10 @@ import numpy as np
 
 from bench.peers import networks
 from tests.benchmarks.server.attacks import attacks
+from tests.benchmarks.server.bodies import bodies
 from tests.benchmarks.server.capture import capture
+from tests.benchmarks.server.checkouts import checkouts
+from tests.benchmarks.server.connections import connections
 from tests.benchmarks.server.cycles import cycles
 from tests.benchmarks.server.disconnects import disconnects
 from tests.benchmarks.server.fairness import fairness
@@ -42,6 +45,7 @@ from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
 from tests.benchmarks.server.swap import swap
+from tests.benchmarks.server.viewer import viewer
 from tests.queue_decisions import figures
 
 
@@ -188,6 +192,9 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "cycles": cycles,
     "attacks": attacks,
     "capture": capture,
+    "connections": connections,
+    "bodies": bodies,
+    "viewer": viewer,
     "replicas": replicas,
     "soak": soak,
 }
@@ -208,6 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "replicas",
             "soak",
             "capture",
+            "connections",
+            "bodies",
+            "viewer",
         ),
     )
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.server", description=__doc__.partition("\n")[0])
@@ -219,8 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="for start: the model to start with, such as build/digits; for lengths: build/embeddings",
     )
+    parser.add_argument("--other", type=Path, help="for checkouts: the folder of another checkout")
     options = parser.parse_args(argv)
-    unknown = set(options.scenario) - set(scenarios)
+    if "checkouts" in options.scenario and options.other is None:
+        parser.error("checkouts needs --other FOLDER")
+    unknown = set(options.scenario) - {*scenarios, "checkouts"}
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(scenarios)}")
     with tempfile.TemporaryDirectory() as work:
@@ -230,6 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(*figures(), sep="\n")
                 elif name == "script":
                     print(*script(Path(work), options.rounds, options.seconds), sep="\n")
+                elif name == "checkouts":
+                    checkouts(Path(work), options.rounds, options.seconds, options.other)
                 elif name == "start":
                     start(Path(work), options.rounds, options.model)
                 elif name == "lengths":

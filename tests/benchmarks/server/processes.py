@@ -43,12 +43,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(
-    arguments: Sequence[str], port: int, log: Path, cores: str = SERVER_CORE
+    arguments: Sequence[str], port: int, log: Path, cores: str = SERVER_CORE, root: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process on the server's core, or on ``cores``, that answers HTTP on ``port``, until the block ends."""
+    """A Python process on the server's core, or on ``cores``, that answers HTTP on ``port``, until the block ends.
+    ``root``: the checkout that it runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", cores, sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
+            ["taskset", "-c", cores, sys.executable, *arguments], cwd=root, stdout=output, stderr=output
         )
         try:
             wait_until_up(port, process, log)
@@ -97,9 +98,9 @@ def resident_bytes(pid: int) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time of a process, in seconds, to a nanosecond where its threads live on."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
 
 
 def waited_s(pid: int) -> float:
@@ -121,7 +122,9 @@ def wrk(port: int, script: Path, connections: int, seconds: int, core: str = LOA
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
     if rate is None:
         raise Unmeasurable(f"wrk printed no rate: {out}")
-    return Load(float(rate[1]), _percentile(out, "50%"), _percentile(out, "99%"), int(bad[1]) if bad else 0)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
+    failures = (int(bad[1]) if bad else 0) + (sum(map(int, broken.groups())) if broken else 0)
+    return Load(float(rate[1]), _percentile(out, "50%"), _percentile(out, "99%"), failures)
 
 
 def wrk_script(path: Path) -> Path:

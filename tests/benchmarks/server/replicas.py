@@ -1,11 +1,14 @@
-"""Two processes on two cores against one on one, and the memory of a second process.
+"""Two processes on two cores against one on one, and against two servers; and the memory of a second process.
 
 This machine has two cores and the load needs some of them. So each server process shares its core with one wrk: one
-core runs a process and a wrk, two cores run two of each. The processor time of a request is measured beside the rate.
+core runs a process and a wrk, two cores run two of each. Two servers of one process each, with a port and a wrk of
+their own, show what the machine itself takes from two processes at once. The processor time of a request is measured
+beside the rate.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +25,18 @@ from tests.benchmarks.server.processes import cpu_s, free_port, served, slipway,
 CONNECTIONS = 32
 """Of each wrk."""
 
+CORES = ("0", "1")
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests a second, p99 in seconds of the slower wrk, processor time of one request in microseconds."""
+    """Requests a second, p99 in seconds of the slower wrk, processor time of one request in microseconds, and the share
+    of the busier process in it."""
 
     rate: float
     p99_s: float
     cpu_us: float
+    busier: float
 
 
 def replicas(work: Path, rounds: int, seconds: int) -> None:
@@ -37,37 +44,54 @@ def replicas(work: Path, rounds: int, seconds: int) -> None:
     model = work / "perceptron.onnx"
     networks.perceptron(model)
     script = wrk_script(work / "post.lua")
-    one, two = free_port(), free_port()
-    first, second = ["0"], ["0", "1"]
-    flags = ("--processes", "2")
+    one, other, two = free_port(), free_port(), free_port()
     alone: list[Measured] = []
+    apart: list[Measured] = []
     both: list[Measured] = []
     with (
-        served(slipway(model, one), one, work / "one.log", "0") as lone,
-        served(slipway(model, two, *flags), two, work / "two.log", "0,1") as pair,
+        served(slipway(model, one), one, work / "one.log", CORES[0]) as first,
+        served(slipway(model, other), other, work / "other.log", CORES[1]) as second,
+        served(slipway(model, two, "--processes", "2"), two, work / "two.log", ",".join(CORES)) as pair,
     ):
+        children = _children(pair.pid)
+        for pid, core in zip(children, CORES, strict=True):
+            _pin(pid, core)
         for _ in range(rounds):
-            alone.append(_measure(one, script, first, [lone.pid], seconds))
-            both.append(_measure(two, script, second, _children(pair.pid), seconds))
-    ratio = statistics.median(b.rate / a.rate for a, b in zip(alone, both, strict=True))
-    for name, rows in (("1 process, 1 core", alone), ("2 processes, 2 cores", both)):
+            alone.append(_measure([one], script, [first.pid], seconds))
+            apart.append(_measure([one, other], script, [first.pid, second.pid], seconds))
+            both.append(_measure([two, two], script, children, seconds))
+    for name, rows in (("1 process, 1 core", alone), ("2 servers, 2 cores", apart), ("2 processes, 2 cores", both)):
         print(
             f"replicas: {name:20}: {_median(rows, 'rate'):,.0f}/s, p99 {_median(rows, 'p99_s') * 1e3:.2f} ms, "
-            f"{_median(rows, 'cpu_us'):.1f} us of processor time a request"
+            f"{_median(rows, 'cpu_us'):.1f} us of processor time a request, "
+            f"{_median(rows, 'busier'):.0%} of it in the busier process"
         )
-    print(f"replicas: rate over that of one: {ratio:.2f} (wanted: 1.6), each process beside a wrk on its core")
+    for name, rows in (("one", alone), ("two servers", apart)):
+        rate = statistics.median(b.rate / a.rate for a, b in zip(rows, both, strict=True))
+        tail = statistics.median(b.p99_s / a.p99_s for a, b in zip(rows, both, strict=True))
+        print(f"replicas: 2 processes over {name}: rate {rate:.2f}, p99 {tail:.2f}")
     _memory(work)
 
 
-def _measure(port: int, script: Path, cores: Sequence[str], pids: Sequence[int], seconds: int) -> Measured:
-    before_s = sum(cpu_s(pid) for pid in pids)
-    with ThreadPoolExecutor(len(cores)) as pool:
-        loads = list(pool.map(lambda core: wrk(port, script, CONNECTIONS, seconds, core), cores))
-    spent_s = sum(cpu_s(pid) for pid in pids) - before_s
+def _measure(ports: Sequence[int], script: Path, pids: Sequence[int], seconds: int) -> Measured:
+    """One wrk for each port, each on a core of its own."""
+    before_s = [cpu_s(pid) for pid in pids]
+    with ThreadPoolExecutor(len(ports)) as pool:
+        loads = list(
+            pool.map(lambda port, core: wrk(port, script, CONNECTIONS, seconds, core), ports, CORES[: len(ports)])
+        )
+    spent_s = [cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
     rate = sum(load.rate for load in loads)
     if any(load.failures for load in loads):
         raise RuntimeError("some requests failed")
-    return Measured(rate, max(load.p99_s for load in loads), spent_s / (rate * seconds) * 1e6)
+    tail_s = max(load.p99_s for load in loads)
+    return Measured(rate, tail_s, sum(spent_s) / (rate * seconds) * 1e6, max(spent_s) / sum(spent_s))
+
+
+def _pin(pid: int, core: str) -> None:
+    """All threads of a process on one core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {int(core)})
 
 
 def _memory(work: Path) -> None:

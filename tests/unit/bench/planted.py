@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.schedule import build
+from bench.load.server_timing import ABOUT, MISSING
 
 Columns = dict[str, NDArray[np.int64]]
 MS = 1_000_000
@@ -140,5 +141,5 @@ def _columns(
     found |= {"first_byte_ns": last, "last_byte_ns": last, "outcome": np.full(count, int(Outcome.OK)), "batch": batch}
     found |= {"status": np.full(count, 200), "bytes_in": np.full(count, 600)}
     found |= {f"{name}_ns": values for name, values in told.items()}
-    # What a newer format has besides counts from 0 here: one repetition, one payload.
-    return {name: found.get(name, np.zeros(count, np.int64)) for name in COLUMNS}
+    # What a newer format has besides counts from 0 here, one repetition, one payload, or is not told by the server.
+    return {name: found.get(name, np.full(count, MISSING if name in ABOUT else 0, np.int64)) for name in COLUMNS}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
 from bench.experiments import run
-from bench.explain.verdict import PROVEN
+from bench.explain.verdict import LIKELY, PROVEN
 from bench.result import record
 from tests.benchmarks.bench.figure import Figure, at_least
 from tests.benchmarks.bench.kept import Kept, Row
@@ -28,8 +31,6 @@ from .tuned import SHORT, TUNED
 
 NEEDED_ON_SLIPWAY, NEEDED_ELSEWHERE = 0.95, 0.80
 SETS = {"tuned": TUNED, "held-out": HELD_OUT}
-SHORT_NEEDED = 5
-"""One of six may be wrong: other programs may use the machine."""
 WITHIN_S = 150.0
 """Of one plant: a start, a load, a probe."""
 IN_NAMESPACE = "ip link set lo mtu 1500 up && tc qdisc add dev lo root {} && exec {}"
@@ -75,13 +76,12 @@ def _folder(records: Path, plant: Plant) -> Path:
 
 def _row(plant: Plant, folder: Path, envs: Environments) -> Row:
     command = [sys.executable, "-m", f"{__package__}.one", plant.title, str(folder), str(envs.cache)]
-    command.append(str(envs.run_s))
+    command += [str(envs.run_s), *plant.options]
     if plant.link:
         quoted = " ".join(f"'{word}'" for word in command)
         command = ["unshare", "--net", "sh", "-c", IN_NAMESPACE.format(plant.link, quoted)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=True)
-        said = json.loads(done.stdout)
+        said = json.loads(_output(command))
     except (subprocess.SubprocessError, ValueError) as error:
         why = getattr(error, "stderr", "") or str(error)
         said = {"causes": [], "ruled_out": [], "valid": False, "error": str(why)[-500:]}
@@ -90,6 +90,22 @@ def _row(plant: Plant, folder: Path, envs: Environments) -> Row:
 
 def _planted(plant: Plant) -> Row:
     return {"title": plant.title, "server": plant.server, "right": list(plant.right), "why": plant.why}
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a plant prints. Its server ends with it, also after too long a time: a process that is left would hold the
+    pipes, and its reader would wait for ever. Raises SubprocessError."""
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=WITHIN_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+    return out
 
 
 def named(row: Row) -> list[str]:
@@ -123,10 +139,7 @@ def figures(rows: Sequence[Row], what: str) -> list[Figure]:
         of = [is_right(row) for row in rows if (row["server"] == SLIPWAY) == mine]
         if of:
             found.append(at_least(f"{what}, {name}: right first", sum(of) / len(of), least, "{:.0%}"))
-    false = [
-        row["title"] for row in rows for one in row["causes"]
-        if one["confidence"] == PROVEN and one["name"] not in row["right"]
-    ]  # fmt: skip
+    false = [row["title"] for row in rows if false_proofs(row)]
     return [*found, Figure(f"{what}: proven, but not planted", ", ".join(false) or "0", "0", not false)]
 
 
@@ -150,12 +163,37 @@ def confusion(rows: Sequence[Row], what: str) -> Table:
 
 
 def short(envs: Environments) -> list[Figure]:
-    """The short form: a few plants, each loaded for some seconds."""
-    kept = Kept()
-    measure(SHORT, kept, envs)
-    rows = list(kept.rows([one.title for one in SHORT]))
-    right = sum(is_right(row) for row in rows)
-    return [*figures(rows, "short")[: len(rows)], at_least("right first", right, SHORT_NEEDED)]
+    """The short form: a few plants, each loaded for some seconds, and once more if its cause was not named.
+
+    A plant passes if its cause is among those that are likely or proven. Those that were measured twice are no excuse
+    for a false proof.
+    """
+    found: list[Figure] = []
+    for plant in SHORT:
+        rows = [_once(plant, envs)]
+        if not is_named(rows[-1]):
+            rows.append(_once(plant, envs))
+        causes = "; ".join(line(row) for row in rows)
+        met = is_named(rows[-1]) and not any(false_proofs(row) for row in rows)
+        found.append(Figure(plant.title, causes, f"{' or '.join(plant.right)}, likely or proven", met))
+    return found
+
+
+def _once(plant: Plant, envs: Environments) -> Row:
+    with tempfile.TemporaryDirectory() as place:
+        row = _row(plant, Path(place), envs)
+    print(line(row), flush=True)
+    return row
+
+
+def is_named(row: Row) -> bool:
+    """Whether a right cause is among those that are likely or proven."""
+    return any(one["name"] in row["right"] and one["confidence"] in (LIKELY, PROVEN) for one in row["causes"])
+
+
+def false_proofs(row: Row) -> list[str]:
+    """The causes that are called proven, and are not there."""
+    return [one["name"] for one in row["causes"] if one["confidence"] == PROVEN and one["name"] not in row["right"]]
 
 
 def table(

@@ -1,9 +1,9 @@
 """One plant: its server is started and loaded by ``bench run``, and the verdict's causes are printed as JSON.
 
-    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS
+    python -m tests.benchmarks.bench.plants.one TITLE FOLDER CACHE SECONDS [OPTION ...]
 
-leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers. Without a
-package of the plant's model it prints ``{"unavailable": why}``.
+leaves the record in ``FOLDER/record.json``. ``CACHE`` is the folder with the environments of other servers, and the
+options are those of ``bench run``. Without a package of the plant's model it prints ``{"unavailable": why}``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench.observe import tree
@@ -72,16 +73,20 @@ def _outside(plant: Plant, url: str, body: Path) -> Iterator[str]:
 def processes(url: str) -> tuple[int, ...]:
     """The processes of the server, the one that listens first."""
     port = int(url.removeprefix("http://").partition("/")[0].rpartition(":")[2])
+    end_s = time.monotonic() + servers.READY_WITHIN_S
     while not (found := tree.processes(port)):
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"nobody listens on port {port}")
         time.sleep(0.05)  # the port is known before the server listens on it
     return found
 
 
 def main() -> None:
-    title, folder, cache, lasts_s = sys.argv[1:]
+    title, folder, cache, lasts_s, *options = sys.argv[1:]
     above_others()
     try:
-        path = run(find(title), Path(folder), Environments(Path(cache)), float(lasts_s))
+        plant = replace(find(title), options=tuple(options))
+        path = run(plant, Path(folder), Environments(Path(cache)), float(lasts_s))
     except Unavailable as why:
         print(json.dumps({"unavailable": str(why)}))
         return

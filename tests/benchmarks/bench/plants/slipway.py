@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from server import artifact
+from server.artifact import Batching, Manifest, VariableAxis
+from server.tensors import BY_NAME, ModelSpec, TensorSpec
 
 ROOT = Path(__file__).resolve().parents[4]
 GLUE = """
@@ -35,6 +40,8 @@ def predict_fn(values, model):
     return model.predict(values)
 """
 PATIENCE_S = 60.0
+BEHIND = 3_000
+"""Size of the layers behind the sum of a model that pads."""
 
 
 def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
@@ -52,6 +59,53 @@ def network(folder: Path, inputs: int, hidden: int, layers: int) -> None:
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size])
         for name, size in (("x", inputs), ("y", 1))
     ]
+    _save(folder, nodes, ends, weights)
+
+
+def padded(folder: Path, hidden: int, longest: int) -> None:
+    """An artifact whose requests of any length up to ``longest`` are padded to share a run: float32 [rows, length] to
+    [rows, 1]. Zeros stay zeros through its layers, and so change no sum. Layers behind the sum read large weights once
+    a run, so that batches pay."""
+    random = np.random.default_rng(0)
+    sizes = ((1, hidden), (hidden, hidden), (hidden, hidden), (hidden, BEHIND), (BEHIND, BEHIND), (BEHIND, 1))
+    weights = [
+        numpy_helper.from_array((random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32), f"w{at}")
+        for at, size in enumerate(sizes)
+    ]
+    weights += [numpy_helper.from_array(np.array([2]), "last"), numpy_helper.from_array(np.array([1]), "positions")]
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "last"], ["h0"]),
+        *(helper.make_node("MatMul", [f"h{at}", f"w{at}"], [f"h{at + 1}"]) for at in range(3)),
+        helper.make_node("ReduceSum", ["h3", "positions"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["sum", "w3"], ["b0"]),
+        helper.make_node("MatMul", ["b0", "w4"], ["b1"]),
+        helper.make_node("MatMul", ["b1", "w5"], ["y"]),
+    ]
+    shapes: dict[str, list[str | int | None]] = {"x": ["rows", "length"], "y": ["rows", 1]}
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    _save(folder, nodes, ends, weights)
+    spec = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, -1)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 1)),))
+    padding = VariableAxis({"x": (1, 0.0)}, {}, (longest,))
+    batching = Batching((1, 2, 4, 8))
+    artifact.write(
+        folder, Manifest("planted", "1", "onnxruntime", "model.onnx", spec, batching=batching, padding=padding)
+    )
+
+
+def rows_of(lengths: Sequence[int], folder: Path) -> list[Path]:
+    """Bodies for a model that pads: a row of each of these lengths."""
+    paths = []
+    for number, length in enumerate(lengths):
+        data = np.random.default_rng(number).standard_normal(length).round(6).tolist()
+        body = {"inputs": [{"name": "x", "shape": [1, length], "datatype": "FP32", "data": data}]}
+        paths.append(folder / f"row_{number}.json")
+        paths[-1].write_text(json.dumps(body), encoding="utf-8")
+    return paths
+
+
+def _save(
+    folder: Path, nodes: list[onnx.NodeProto], ends: list[onnx.ValueInfoProto], weights: list[onnx.TensorProto]
+) -> None:
     graph = helper.make_graph(nodes, "planted", ends[:1], ends[1:], weights)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .around import burners, proxied, quota, stopping
+from dataclasses import replace
+from functools import partial
+
+from . import slipway
+from .around import burners, crowded, on_core, proxied, quota, stopping
 from .plant import FASTAPI, LITSERVE, MLSERVER, SLIPWAY, Plant
 
 LONG_TIMER = ("--max-queue-delay-us", "60000")
@@ -96,6 +100,12 @@ ON_SLIPWAY = (
     Plant(SLIPWAY, "8 threads", ("threads",), "base=0.001 threads=8", rate=5),
     Plant(SLIPWAY, "compute threads", ("threads",), network=DEEP, serve=("--threads", "8"), rate=4, rows=8),
     Plant(SLIPWAY, "garbage, more", ("stall",), "base=0.001 garbage=4000000", rate=60),
+    Plant(
+        SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, client=on_core(), around=crowded(3),
+    ),
+    Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
+    Plant(SLIPWAY, "a cache", ("hardware", "none"), network=HEAVY, numbers=tuple(range(64, 104)),
+          serve=("--cache-mb", "64")),
 )  # fmt: skip
 ON_LITSERVE = (
     Plant(LITSERVE, "nothing", ("none",), rate=30),
@@ -179,19 +189,21 @@ TWO_AT_ONCE = (
           around=proxied("close", 0.0)),
     Plant(LITSERVE, "one worker and SIGSTOP", ("serial", "stall"), "base=0.001 sleep=0.03", rate=22,
           around=stopping(1.5, 0.25)),
+    Plant(
+        SLIPWAY, "padding, eight callers", ("padding", "serial", "capacity"), users=8,
+        model=partial(slipway.padded, hidden=256, longest=1_024), bodies=partial(slipway.rows_of, (16, 16, 16, 1_024)),
+    ),
 )  # fmt: skip
 TUNED = (*ON_FASTAPI, *ON_SLIPWAY, *ON_LITSERVE, *ON_MLSERVER, *TWO_AT_ONCE)
-SHORT = tuple(
-    one
-    for one in TUNED
-    if one.title
-    in (
-        "FastAPI: nothing",
-        "FastAPI: lock around a sleep",
-        "FastAPI: connections closed",
-        "FastAPI: cold start",
-        "Slipway: batch timer",
-        "Slipway: SIGSTOP",
-    )
+PADDING = "Slipway: padding, eight callers"
+SHORT_TITLES = (
+    *("FastAPI: lock around a sleep", "FastAPI: batch timer", "FastAPI: connections closed", "FastAPI: far away"),
+    *("FastAPI: large JSON reply", "Slipway: batch timer", "Slipway: SIGSTOP", PADDING),
+    *("Slipway: cold start", "Slipway: long inputs"),
 )
-"""The short form: each is far from the limits of the rules."""
+"""The short form: each is far from the limits of the rules, and no other program of the machine can be its cause."""
+SHORT = tuple(
+    replace(one, right=one.right[:1], options=(*one.options, "--skip-calibration"))
+    for one in TUNED
+    if one.title in SHORT_TITLES
+)

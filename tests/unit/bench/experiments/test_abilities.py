@@ -9,11 +9,13 @@ import pytest
 from bench.experiments import abilities, copies
 from bench.observe import held, timeline
 from bench.observe import tree as trees
+from bench.observe.model_work import Cost
 from bench.observe.scrape import Scraped
 from bench.observe.timeline import Pause
-from bench.result.record import RunRecord
+from bench.result.record import ClientRecord, RunRecord
 from tests.unit.bench import planted
 from tests.unit.bench.planted_record import planted_record
+from tests.unit.bench.simulated_server import World
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_a_server_of_which_nothing_is_known_leaves_the_load_to_change(record: Ru
     assert found.pids == ()
     assert not found.subject.slows
     assert set(abilities.with_testable(replace(record, host=None)).testable or ()) <= {
-        *("capacity", "serial", "codec", "bandwidth", "input_size"),
+        *("capacity", "serial", "codec", "bandwidth", "input_size", "generator"),
     }
 
 
@@ -41,3 +43,21 @@ def test_what_this_user_may_change_on_this_machine_can_be_tested(
     names = set(abilities.with_testable(told).testable or ())
     assert {"cpu_quota", "cold_start", "stall"} <= names
     assert not names & {"neighbour", "connections", "other_traffic"}
+
+
+def test_a_load_that_opened_a_connection_for_each_request_can_open_them_ahead(record: RunRecord) -> None:
+    opened = replace(record, client=ClientRecord(500, 510, None, None, None))
+    assert "connections" in (abilities.with_testable(opened).testable or ())
+
+
+@pytest.mark.parametrize(("single_ms", "testable"), [(2.0, True), (20.0, False)])
+def test_padding_is_tested_where_the_server_keeps_up_without_batches(
+    monkeypatch: pytest.MonkeyPatch, record: RunRecord, single_ms: float, testable: bool
+) -> None:
+    monkeypatch.setattr(trees, "processes", lambda _port: (7,))
+    monkeypatch.setattr(held, "may_hold", lambda _what, _pids: False)
+    monkeypatch.setattr(copies, "can_copy", lambda _pids: True)
+    (work,) = World().works()
+    pads = replace(work, real=10.0, padding=30.0, costs=(Cost(0, 1, single_ms),))
+    host = replace(timeline.build(Scraped(), 0, []), works=(pads,))
+    assert ("padding" in (abilities.with_testable(replace(record, host=host)).testable or ())) == testable

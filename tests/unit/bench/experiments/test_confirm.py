@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 
 from bench.errors import Unusable
-from bench.experiments import confirm, copies
+from bench.experiments import alternation, confirm, copies
 from bench.experiments.config import RunConfig
 from bench.experiments.confirm import Bodies, Trial
 from bench.experiments.slowdown import Slower
 from bench.explain.interventions import Subject
-from bench.explain.verdict import LIKELY, NONE, PROVEN, Cause, Gain, Verdict
+from bench.explain.verdict import LIKELY, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
 from bench.load import burst, payload_set
 from bench.load.payload import Payload
 from bench.observe import held as machine
@@ -61,9 +62,15 @@ class Server:
         return block(ms), None
 
 
-def block(ms: float) -> Any:
-    values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p99")}
-    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), window=SimpleNamespace(requests=9))
+def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
+    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``."""
+    values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p95", "p99")}
+    trusted = {name: one for name, one in values.items() if not late or name in names}
+    return SimpleNamespace(
+        partial=False,
+        latency=SimpleNamespace(corrected=trusted or None, untrusted=values),
+        validity=SimpleNamespace(reasons=(late,) if late else (), generator_bound=bool(late)),
+    )
 
 
 def outcome(server: Server, *names: str, trial: Trial = TRIAL) -> Verdict:
@@ -89,7 +96,7 @@ def test_a_false_cause_is_ruled_out_and_the_next_is_tried(monkeypatch: pytest.Mo
     assert [(one.name, one.confidence) for one in found.causes] == [("codec", PROVEN), ("neighbour", LIKELY)]
     assert found.ruled_out == ("batch_timer",)
     assert found.tried == ("batch_timer", "codec")
-    assert server.log == ["queue_timer -3000", "put back"] * confirm.ROUNDS
+    assert server.log == ["queue_timer -3000", "put back"] * alternation.PAIRS
     assert server.now is None
 
 
@@ -153,7 +160,92 @@ def test_what_is_held_on_the_machine_proves_its_cause(monkeypatch: pytest.Monkey
     trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, unquota=True), pids=(7,))
     (found,) = outcome(server, name, trial=trial).causes
     assert found.confidence == PROVEN
-    assert server.log == [f"{'quota' if name == 'cpu_quota' else 'priority'} 0", "put back"] * confirm.ROUNDS
+    assert server.log == [f"{'quota' if name == 'cpu_quota' else 'priority'} 0", "put back"] * alternation.PAIRS
+
+
+def test_the_generator_runs_ahead_of_other_programs_wherever_it_is_not_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(monkeypatch, "timer")
+    log: list[tuple[str, bool]] = []
+
+    @contextlib.contextmanager
+    def held(what: str, pids: tuple[int, ...]) -> Iterator[None]:
+        own = pids == (os.getpid(),)
+        log.append((what, own))
+        with contextlib.nullcontext() if own and name != "generator" else server.slowed(None, Slower(what, 0), 1.0):
+            yield
+
+    monkeypatch.setattr(machine, "held", held)
+    trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, own_ahead=True), pids=(7,))
+    for name, first in (
+        ("neighbour", [("priority", True), ("priority", False)]),
+        ("generator", [("priority", True)] * 2),
+    ):
+        log.clear()
+        (found,) = outcome(server, name, trial=trial).causes
+        assert found.confidence == PROVEN
+        assert log[:2] == first
+
+
+LATE = "the generator was late by 9.00 ms for the requests around p99"
+
+
+def test_blocks_that_the_generator_spoiled_are_made_again_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fifth block is lost: its pair is, and another cycle replaces it."""
+    server, count = Server(monkeypatch, "timer"), iter(range(1_000))
+
+    def run(config: RunConfig, watch: object) -> tuple[RunRecord, object]:
+        found, rows = server.run(config, watch)
+        return (block(1e3, LATE, names=()) if next(count) % 5 == 4 else found), rows
+
+    found = confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
+    assert found.causes[0].confidence == PROVEN
+    assert f"pairs of blocks were lost: {LATE}" in found.causes[0].evidence[-1]
+
+
+def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(monkeypatch, "binary")
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        return block(10.0 if config.payload is BINARY else 20.0, LATE, names=("p50",)), None
+
+    found = confirm.confirm(Verdict((cause("codec"),)), TRIAL, lambda: None, lambda _text: None, run=run)
+    assert server.log == []
+    assert found.causes[0].evidence[-1].startswith("p50 became")
+    assert found.causes[0].confidence == PROVEN
+
+
+def test_a_generator_that_is_always_late_is_named_as_the_reason_and_the_time_is_kept() -> None:
+    now_s = [0.0]
+
+    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        now_s[0] += 2.6
+        return block(20.0, LATE, names=()), None
+
+    found = confirm.confirm(
+        Verdict((cause("codec"), cause("capacity"))), TRIAL, lambda: None, lambda _text: None, run, lambda: now_s[0]
+    )
+    assert found.tried == ("codec", "capacity")
+    assert found.causes[0].confidence == LIKELY
+    assert found.causes[0].evidence[-1].endswith(f"5 are needed: {LATE}")
+    assert 60 < now_s[0] <= 90
+
+
+@pytest.mark.parametrize(("percentile", "confidence"), [("p99", None), ("p50", LIKELY)])
+def test_a_percentile_that_a_cause_of_the_tail_need_not_move_rules_nothing_out(
+    monkeypatch: pytest.MonkeyPatch, percentile: str, confidence: str | None
+) -> None:
+    rate = 450.0 if percentile == "p99" else 5.0
+    trial = replace(TRIAL, config=replace(CONFIG, rate_per_s=rate), subject=replace(SUBJECT, ahead=True), pids=(7,))
+    monkeypatch.setattr(machine, "held", lambda _what, _pids: contextlib.nullcontext())
+    found = outcome(Server(monkeypatch, "nothing"), "neighbour", trial=trial)
+    if confidence is None:
+        assert found.ruled_out == ("neighbour",)
+    else:
+        assert (found.causes[0].name, found.causes[0].confidence) == ("neighbour", UNDECIDED)
 
 
 @pytest.fixture
@@ -185,7 +277,7 @@ def test_threads_are_proven_on_a_second_server(monkeypatch: pytest.MonkeyPatch, 
 def test_a_cold_start_is_proven_on_fresh_servers(
     monkeypatch: pytest.MonkeyPatch, fresh: list[str], later_ms: tuple[float, float], confidence: str
 ) -> None:
-    rounds = iter(range(confirm.ROUNDS))
+    rounds = iter(range(confirm.FRESH))
 
     def one_by_one(*_arguments: object) -> list[float]:
         return [(1 + next(rounds) / 100) * 1_000.0, *later_ms]
@@ -198,4 +290,4 @@ def test_a_cold_start_is_proven_on_fresh_servers(
         assert (found.causes[0].name, found.causes[0].confidence) == ("cold_start", PROVEN)
     else:
         assert found.ruled_out == ("cold_start",)
-    assert fresh == ["start ", "end"] * confirm.ROUNDS
+    assert fresh == ["start ", "end"] * confirm.FRESH

@@ -38,7 +38,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 def latency(p50_ms: float, p99_ms: float) -> Any:
     """A record of a block, as far as blocks look at it."""
     values = {name: SimpleNamespace(value_ms=ms) for name, ms in (("p50", p50_ms), ("p90", p50_ms), ("p99", p99_ms))}
-    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), window=SimpleNamespace(requests=9))
+    good = SimpleNamespace(reasons=(), generator_bound=False)
+    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), validity=good)
 
 
 def test_sides_take_turns_with_equal_arrivals_and_only_theirs_is_changed() -> None:

@@ -53,28 +53,3 @@ def test_all_that_wait_for_the_first_one_belong_to_it(start_ms: int) -> None:
 )
 def test_what_is_slow_at_another_time_or_for_longer_is_none(latency: np.ndarray) -> None:
     assert cold(latency) is None
-
-
-def window(sizes: list[int], latency_ms: list[float]) -> dict[str, np.ndarray]:
-    """Requests with a payload each, one after another."""
-    due = np.arange(len(sizes), dtype=np.int64) * 100 * MS
-    return {
-        "due_ns": due,
-        "last_byte_ns": due + (np.array(latency_ms) * MS).astype(np.int64),
-        "outcome": np.full(len(due), int(Outcome.OK)),
-        "payload": np.arange(len(due), dtype=np.int64),
-        "bytes_out": np.array(sizes, dtype=np.int64),
-    }
-
-
-def test_long_inputs_are_found_by_size_if_every_request_has_another_body() -> None:
-    sizes = [50_000 if at % 20 == 0 else 900 + at % 7 for at in range(120)]
-    rows = window(sizes, [110.0 if size > 1_000 else 6.0 + size % 5 for size in sizes])
-    input_ms, long = facts._of_payloads(rows, np.array([0, 20, 40]))
-    assert input_ms == pytest.approx(104, abs=3)
-    assert long == {at for at in range(120) if at % 20 == 0}
-
-
-def test_bodies_of_one_size_that_are_sent_seldom_say_nothing() -> None:
-    rows = window([900] * 120, [6.0 + 50 * (at % 20 == 0) for at in range(120)])
-    assert facts._of_payloads(rows, np.array([0, 20, 40])) == (0.0, frozenset())

@@ -8,11 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.explain import changes, forecast, workload
+from bench.explain import changes, forecast, inline, workload
 from bench.explain.changes import Change
 from bench.explain.forecast import Forecast, Measured
 from bench.explain.workload import NoForecast
 from bench.load.measurements import Outcome
+from bench.load.schedule import build
+from server.request import NEVER
+from server.scheduling.queue import BatchQueue
+from tests.unit.bench.loop_world import LoopWorld
 from tests.unit.bench.simulated_server import World
 
 SECONDS = 4.0
@@ -218,3 +222,64 @@ def test_flags_become_a_change_and_back() -> None:
 def test_a_wrong_flag_says_what_to_write(settings: list[str], flags: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         changes.parse(settings, **flags)  # type: ignore[arg-type]
+
+
+LOOP = LoopWorld()
+LOOP_RATE, LOOP_S = 1_500.0, 2.0
+
+
+def on_loop(world: LoopWorld = LOOP) -> Measured:
+    rows, loop_ns = world.columns(LOOP_RATE, LOOP_S, 1)
+    return forecast.measured(rows, [(0.0, LOOP_S)], world.works(), binary=False, loop_ns=loop_ns)
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        (Change(rate=0.5), LOOP),
+        (Change(rate=1.5), LOOP),
+        (Change(compute=2.0), replace(LOOP, fixed=240.0, per_row=40.0)),
+        (Change(max_batch_size=1), replace(LOOP, largest=1)),
+    ],
+    ids=lambda one: one.words if isinstance(one, Change) else "",
+)
+def test_a_model_on_the_event_loop_is_forecast_with_what_no_stage_counts(change: Change, after: LoopWorld) -> None:
+    base = on_loop()
+    assert base.workload.loop is not None
+    assert base.workload.loop.own_ns == pytest.approx(LOOP.own * 1e3, rel=0.1)
+    found = forecast.forecast(base, change, resamples=2).predictions["p99"]
+    logs = []
+    for seed in (1, 2, 3):
+        latency = [
+            rows["last_byte_ns"] - rows["due_ns"]
+            for rows, _ in (LOOP.columns(LOOP_RATE, LOOP_S, seed), after.columns(LOOP_RATE * change.rate, LOOP_S, seed))
+        ]
+        logs.append(np.log(np.quantile(latency[1], 0.99) / np.quantile(latency[0], 0.99)))
+    assert found.ratio == pytest.approx(float(np.exp(np.mean(logs))), rel=0.15)
+
+
+def test_the_loop_is_a_single_queue() -> None:
+    """M/D/1: mean wait = load x service / (2 (1 - load)), with one row in each run."""
+    service_ns, load = 200_000, 0.6
+    due = build("poisson", load * 1e9 / service_ns, 20.0, 4).offsets_ns.tolist()
+    works = [inline.Work(at, 1, 0, 0) for at in due]
+    sizes = inline.serve(works, BatchQueue(1, [(1, service_ns)]), lambda _batch: service_ns, NEVER)
+    waits = [one.done_ns - one.at_ns - service_ns for one in works]
+    assert set(sizes) == {1}
+    assert np.mean(waits) == pytest.approx(load * service_ns / (2 * (1 - load)), rel=0.05)
+
+
+def test_a_timer_on_the_loop_ends_with_the_batch_that_is_full_or_late() -> None:
+    works = [inline.Work(at * 1_000_000, 1, 0, 0) for at in (0, 1, 50)]
+    inline.serve(works, BatchQueue(2, [(1, 1_000), (2, 1_000)], max_delay_ns=10_000_000), lambda _batch: 1_000, NEVER)
+    assert [one.done_ns for one in works] == [1_001_000, 1_001_000, 60_001_000]
+
+
+def test_what_a_forecast_on_the_event_loop_needs() -> None:
+    rows, _ = LOOP.columns(LOOP_RATE, LOOP_S, 1)
+    with pytest.raises(NoForecast, match="server on this machine"):
+        forecast.measured(rows, [(0.0, LOOP_S)], LOOP.works(), binary=False)
+    with pytest.raises(NoForecast, match="something else than work"):
+        forecast.measured(rows, [(0.0, LOOP_S)], LOOP.works(), binary=False, loop_ns=1_000.0)
+    with pytest.raises(NoForecast, match="several instances would not"):
+        forecast.forecast(on_loop(), Change(instances=2))

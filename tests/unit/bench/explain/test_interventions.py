@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.experiments import confirm
-from bench.experiments.compare import ratio_of_pairs
+from bench.experiments import alternation
 from bench.explain import interventions
 from bench.explain.changes import Change
 from bench.explain.interventions import Subject
@@ -65,7 +64,24 @@ def test_threads_that_fit_the_cores_are_not_tried_with_fewer(threads: int) -> No
     assert interventions.experiment("threads", replace(ABLE, threads=threads)) is None
 
 
-@pytest.mark.parametrize("cause", ["connections", "network_latency", "other_traffic", "padding", "generator"])
+@pytest.mark.parametrize(
+    ("cause", "needs"),
+    [
+        ("connections", {"churns": True}),
+        ("generator", {"own_ahead": True}),
+        ("padding", {"copies": True, "single_load": 0.2}),
+    ],
+)
+def test_these_have_one_where_it_can_be_made(cause: str, needs: dict[str, Any]) -> None:
+    assert interventions.experiment(cause, replace(SUBJECT, **needs)) is not None
+    assert interventions.experiment(cause, SUBJECT) is None
+
+
+def test_a_server_without_batches_is_no_test_of_padding_where_it_cannot_keep_up() -> None:
+    assert interventions.experiment("padding", replace(SUBJECT, copies=True, single_load=0.8)) is None
+
+
+@pytest.mark.parametrize("cause", ["network_latency", "other_traffic"])
 def test_what_no_change_from_here_can_test_has_none(cause: str) -> None:
     assert interventions.experiment(cause, ABLE) is None
 
@@ -100,14 +116,21 @@ def test_a_proof_needs_an_effect_a_forecast_and_a_weaker_placebo(
 
 
 def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: float) -> str | None:
-    """One confirmation whose blocks scatter by ``scatter`` and whose experiment really multiplies by ``effect``."""
+    """One confirmation whose blocks scatter by ``scatter`` and whose experiment really multiplies by ``effect``.
 
-    def blocks_ms(times: float) -> Sequence[float]:
-        return [float(ms) for ms in times * 20 * np.exp(random.normal(0, scatter, confirm.ROUNDS))]
-
-    old, new, placebo = blocks_ms(1.0), blocks_ms(effect), blocks_ms(1.0)
-    ratios = [confirm.wide(Ratio(*ratio_of_pairs(old, other)), confirm.ROUNDS) for other in (new, placebo)]
-    return interventions.judge(ratios[0], ratios[1], told)[0]
+    Blocks of a cycle have arrivals in common, and the machine drifts from one block to the next."""
+    cycles: list[alternation.Cycle] = []
+    drift = 1.0
+    for _ in range(alternation.PAIRS // 2):
+        arrivals = 20 * np.exp(random.normal(0, 0.3))
+        blocks: dict[str, list[alternation.Block]] = {alternation.OLD: [], alternation.NEW: []}
+        for side in (alternation.OLD, alternation.NEW, alternation.NEW, alternation.OLD):
+            drift *= np.exp(random.normal(0, scatter / 3))
+            ms = arrivals * drift * (effect if side == alternation.NEW else 1.0) * np.exp(random.normal(0, scatter))
+            blocks[side].append(({"p99": float(ms)}, ""))
+        cycles.append({side: (first, second) for side, (first, second) in blocks.items()})
+    found = alternation.effect(cycles, ["p99"])
+    return interventions.judge(found.change, found.placebo, told, found.agree)[0]
 
 
 @pytest.mark.parametrize("scatter", [0.03, 0.1, 0.25])
@@ -134,6 +157,9 @@ def test_the_gain_of_the_verdict_is_a_forecast_where_nothing_can_be_simulated() 
     found = interventions.expected(codec, cause("codec"), 40.0)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((0.5, 0.85))
+    lower = interventions.expected(codec, cause("codec"), 40.0, of_p99=False)
+    assert lower is not None
+    assert (lower.low, lower.high) == pytest.approx((0.5**1.5, 0.85**0.5))
     assert interventions.expected(codec, cause("codec", None, None), 40.0) is None
     assert interventions.expected(codec, cause("codec", unit="s"), 40.0) is None
     slower = interventions.experiment("hardware", SUBJECT)

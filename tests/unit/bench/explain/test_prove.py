@@ -17,7 +17,8 @@ from bench.explain import judgement
 from bench.explain.changes import Change
 from bench.explain.facts import Facts
 from bench.explain.verdict import NONE, Verdict
-from tests.unit.bench.explain.test_rules import PLANTS, facts
+from tests.unit.bench.explain.test_rules import PLANTS
+from tests.unit.bench.planted_facts import facts
 
 PREFIX = ["python", "-m", "bench"]
 RUNS = (

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bench.explain import judgement, turns
-from bench.explain.facts import Cold, Facts, Host, Load, Model
-from bench.explain.stages import TERMS
+from bench.explain.facts import Cold, Facts, Host, Model
+from bench.explain.sizes import Sizes
 from bench.explain.stalls import Stalls
-from bench.load.burst import Burst, Together
+from bench.explain.told import Told
+from bench.load.burst import Together
+from tests.unit.bench.planted_facts import AT_ONCE, HOST, LOAD, ONE_BY_ONE, burst, facts, slipway, terms
 
 COMMAND = "python -m bench run http://127.0.0.1:8080 --rate 40"
-ONE_BY_ONE, AT_ONCE = 1.0, 0.0
-
-
-def terms(**ms: float) -> dict[str, float]:
-    return {**dict.fromkeys(TERMS, 0.0), **ms}
-
-
-def burst(alone_ms: float = 6.0, serial: float = AT_ONCE, **fields: object) -> Burst:
-    """The probe of a server that adds ``serial`` times the latency alone for each further request."""
-    together = tuple(Together(size, tuple(alone_ms * (1 + serial * at) for at in range(size))) for size in (2, 4, 8))
-    found = Burst(
-        alone_ms=alone_ms, floor_ms=0.4, connect_ms=0.2, fresh_ms=alone_ms + 0.3, together=together,
-        stagger_ms=alone_ms / 2, staggered_ms=alone_ms * (1 + serial / 2), padding_bytes=20_000, padded_ms=alone_ms,
-        reading_ms=0.0, reply_bytes=25, cpu_ms=0.8 * alone_ms, run_delay_ms=0.0, quiet_cores=0.0, requests=100,
-        failed=0, seconds=2.0,
-    )  # fmt: skip
-    return replace(found, **fields)  # type: ignore[arg-type]
-
-
-LOAD = Load(
-    offered_per_s=40.0, answered_per_s=40.0, failed_share=0.0, shed_share=0.0, requests=500, connections=6,
-    run_delay=0.0, generator_cpu=0.05, resent=0, json_ms=0.02, body_bytes=500.0, payloads=1,
-)  # fmt: skip
-HOST = Host(
-    here=True, cores=2.0, server_cores=0.2, busiest_thread=0.2, other_cores=0.0, run_delay=0.0, throttled=0.0,
-    steal=0.0, major_faults=0.0, rss_bytes=8e7, own_bytes=4e7, memory_bytes_per_s=1e10, strangers=0.0,
-)  # fmt: skip
-
-
-def facts(p50_ms: float = 6.0, p99_ms: float = 9.0, **fields: object) -> Facts:
-    """A foreign server at ease, with the fields that a plant changes."""
-    made = Facts(
-        p50_ms, p99_ms, terms(residual=p50_ms), terms(residual=p99_ms), with_server=False, load=LOAD, host=HOST,
-        burst=burst(),
-    )  # fmt: skip
-    return replace(made, **fields)  # type: ignore[arg-type]
-
-
-def slipway(typical: dict[str, float], slow: dict[str, float], **fields: object) -> Facts:
-    """A server with stage times."""
-    p50_ms, p99_ms = sum(typical.values()), sum(slow.values())
-    fields = {"burst": burst(p50_ms), **fields}
-    return facts(p50_ms, p99_ms, typical=terms(**typical), slow=terms(**slow), with_server=True, **fields)
-
-
 PLANTS: dict[str, tuple[str, Facts]] = {
     "at ease": ("none", facts()),
     "a long sleep in parallel": ("none", facts(60, 65, burst=burst(60, cpu_ms=3.0))),
@@ -103,7 +61,7 @@ PLANTS: dict[str, tuple[str, Facts]] = {
         "threads",
         facts(130, 200, burst=burst(130, cpu_ms=240.0, run_delay_ms=900.0), host=replace(HOST, run_delay=3.0)),
     ),
-    "some long inputs": ("input_size", facts(6, 90, input_ms=80.0, stalls=Stalls(9, 90.0, 500.0, 1.0, 1.0))),
+    "some long inputs": ("input_size", facts(6, 90, sizes=Sizes(80.0), stalls=Stalls(9, 90.0, 500.0, 1.0, 1.0))),
     "a cold start": ("cold_start", facts(6, 9, cold=Cold(1, 1500.0, 6.0, 0.0))),
     "closed connections": ("connections", facts(6, 9, load=replace(LOAD, connections=500))),
     "another client": (
@@ -124,10 +82,18 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     ),
     "stages: a timer": ("batch_timer", slipway({"queue_timer": 9, "compute": 2}, {"queue_timer": 10, "compute": 3})),
     "stages: a codec": ("codec", slipway({"decode": 20, "compute": 5}, {"decode": 25, "compute": 6})),
-    "stages: a link": ("bandwidth", slipway({"receive": 40, "compute": 5}, {"receive": 60, "compute": 5})),
+    "stages: a link": ("bandwidth", slipway(
+            {"receive": 40, "compute": 5}, {"receive": 60, "compute": 5},
+            burst=burst(45, padded_ms=85.0, padding_bytes=20_000), load=replace(LOAD, body_bytes=20_000),
+        ),
+    ),
     "stages: padding": (
         "padding",
         slipway({"compute": 20}, {"compute": 30}, model=Model(waste=0.7)),
+    ),
+    "stages: padding in the runs of slow requests": (
+        "padding",
+        slipway({"compute": 9}, {"compute": 30}, told=Told(padded_ms=0.2, padded_slow_ms=22.0)),
     ),
     "stages: other clients": (
         "other_traffic",
@@ -253,3 +219,78 @@ def test_a_stall_names_the_collector_that_ran_in_it() -> None:
     for of_gc, of_loop, text in ((4, 4, "garbage collector ran in 4"), (0, 3, "event loop could not run in 3")):
         stopped = facts(6, 280, stalls=Stalls(5, 300.0, 1500.0, 1.0, 0.0, of_gc, of_loop))
         assert any(text in line for line in judgement.judge(stopped, COMMAND).causes[0].evidence)
+
+
+def test_padding_in_the_runs_of_others_is_not_that_of_slow_requests() -> None:
+    slow = slipway(
+        {"compute": 20}, {"compute": 30}, model=Model(waste=0.7), told=Told(padded_ms=1.0, padded_slow_ms=1.0)
+    )
+    assert "padding" not in names(slow)
+
+
+def test_latency_of_two_levels_is_explained_by_the_cache() -> None:
+    cached = Told(cached=0.8, cached_ms=0.4, ran_ms=41.0, compute_ms=40.0)
+    typical, slow = {"decode": 0.4}, {"compute": 41.0}
+    found = judgement.judge(slipway(typical, slow, told=cached, model=Model(cpu_share=0.95)), COMMAND).causes[0]
+    assert found.name == "hardware"
+    assert "the response cache answered 80% of the requests, in 0.40 ms; the others took 41.00 ms" in found.evidence
+
+
+def test_a_deep_queue_is_evidence_of_too_many_requests_but_not_on_the_event_loop() -> None:
+    busy = {"compute": 20.0, "queue_busy": 300.0}
+    deep = slipway(
+        {"compute": 20.0}, busy, burst=burst(20), model=Model(utilisation=0.9), told=Told(ahead=1.0, ahead_slow=14.0)
+    )
+    text = "14.0 rows waited when a slow request joined the queue, 1.0 for a typical one"
+    assert text in judgement.judge(deep, COMMAND).causes[0].evidence
+    inline = replace(deep, model=replace(deep.model, inline=True))
+    assert text not in judgement.judge(inline, COMMAND).causes[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("missing", "names_"),
+    [
+        ({"host": Host(here=False)}, {"cpu quota", "neighbour", "threads"}),
+        ({"burst": None}, {"serial", "batch timer", "network latency"}),
+        ({}, set()),
+    ],
+)
+def test_none_is_likely_only_where_every_cause_could_have_been_seen(missing: dict[str, Any], names_: set[str]) -> None:
+    (first, *_) = judgement.judge(facts(quick_ms=5.0, **missing), COMMAND).causes
+    assert (first.name, first.confidence) == ("none", "undecided" if names_ else "likely")
+    said = next((line for line in first.evidence if line.startswith("this run cannot tell")), "")
+    assert all(name in said for name in names_)
+
+
+def test_a_cause_that_the_run_could_not_refute_is_undecided() -> None:
+    runs = slipway({"compute": 40}, {"compute": 45}, burst=None, quick_ms=40.0, model=Model(cpu_share=0.95))
+    assert judgement.judge(runs, COMMAND).causes[0].confidence == "likely"
+    blind = replace(runs, model=Model())
+    assert [(one.name, one.confidence) for one in judgement.judge(blind, COMMAND).causes] == [
+        ("none", "undecided"), ("hardware", "undecided"),
+    ]  # fmt: skip
+
+
+def test_a_small_special_cause_hides_no_other_one() -> None:
+    quota = replace(HOST, throttled=0.012, quota_cores=0.5)
+    assert names(facts(6, 280, stalls=Stalls(5, 300.0, 1500.0, 1.0, 0.0), host=quota))[0] == "stall"
+
+
+def test_a_body_that_twice_the_bytes_do_not_slow_down_is_not_slow_on_the_way() -> None:
+    """The event loop of a busy server reads late: that is in ``receive``, too."""
+    assert "bandwidth" not in names(slipway({"receive": 40, "compute": 5}, {"receive": 60, "compute": 5}))
+
+
+@pytest.mark.parametrize(("weights_ms", "named"), [(4.0, False), (30.0, True), (90.0, False)])
+def test_a_run_that_is_much_slower_or_faster_than_the_memory_does_not_read_all_weights(
+    weights_ms: float, named: bool
+) -> None:
+    found = slipway({"compute": 40}, {"compute": 42}, model=Model(weights_ms=weights_ms, file_bytes=3e8, cpu_share=1.0))
+    assert ("model_size" in names(found)) == named
+    assert "hardware" in names(found)
+
+
+def test_a_probe_that_other_programs_disturbed_is_no_slow_link() -> None:
+    disturbed = burst(8, padded_ms=30.0, padding_bytes=20_000)
+    found = slipway({"compute": 7}, {"compute": 9}, burst=disturbed, load=replace(LOAD, body_bytes=20_000))
+    assert "bandwidth" not in names(found)

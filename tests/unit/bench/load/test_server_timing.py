@@ -5,19 +5,27 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.load.server_timing import CARRIERS, MISSING, NOTHING, STAGES
+from bench.load.server_timing import ABOUT, CACHED, CARRIERS, MISSING, NOTHING, STAGES
 
 times_us = st.lists(st.integers(0, 10**9), min_size=len(STAGES), max_size=len(STAGES))
 
 
 @settings(derandomize=True, deadline=None)
-@given(times=times_us, batch=st.integers(1, 512))
-def test_both_carriers_bring_back_what_was_planted(times: list[int], batch: int) -> None:
+@given(times=times_us, batch=st.integers(1, 512), about=st.lists(st.integers(0, 10**6), min_size=4, max_size=4))
+def test_both_carriers_bring_back_what_was_planted(times: list[int], batch: int, about: list[int]) -> None:
     header = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in zip(STAGES, times, strict=True))
     pairs = ",".join(f"{name}={us}" for name, us in zip(STAGES, times, strict=True))
-    expected = (*(us * 1000 for us in times), batch)
-    assert CARRIERS["header"].read(f'{header}, batch;desc="{batch}"'.encode()) == expected
-    assert CARRIERS["custom-attributes"].read(f"{pairs},batch={batch}".encode()) == expected
+    stages = tuple(us * 1000 for us in times)
+    old = (*stages, batch, *[MISSING] * len(ABOUT))
+    assert CARRIERS["header"].read(f'{header}, batch;desc="{batch}"'.encode()) == old
+    assert CARRIERS["custom-attributes"].read(f"{pairs},batch={batch}".encode()) == old
+    told = [f"{name}={value}" for name, value in zip(ABOUT, about, strict=False)]
+    for outcome, number in (*CACHED.items(), ("lost", MISSING)):
+        new = (*stages, batch, *about, number)
+        request = ";".join(["request", *told, f"cache={outcome}"])
+        assert CARRIERS["header"].read(f'{header}, {request}, batch;desc="{batch}"'.encode()) == new
+        flat = ",".join([pairs, *told, f"cache={outcome}", f"batch={batch}"])
+        assert CARRIERS["custom-attributes"].read(flat.encode()) == new
 
 
 @settings(derandomize=True, deadline=None)

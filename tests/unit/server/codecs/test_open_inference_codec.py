@@ -12,7 +12,7 @@ from server.codecs.json import Json
 from server.codecs.open_inference import MEDIA_TYPE, OpenInference
 from server.errors import MalformedInput, NotAcceptable, UnprocessableInput
 from server.request import Head, Payload
-from server.tensors import BF16, BY_NAME, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
+from server.tensors import BF16, BY_NAME, RAW_BYTES, ModelSpec, TensorSpec, bfloat16_of_float32, float32_of_bfloat16
 
 
 def tensor(name: str, dtype: str, *shape: int) -> TensorSpec:
@@ -276,3 +276,51 @@ def test_classes_of_any_datatype_are_strings_in_binary_too(datatype: str) -> Non
     text, *_ = codec.encode(outputs, payload, spec, "m", "1")
     assert b'"datatype":"BYTES"' in text
     assert text.rpartition(b"}")[2].endswith(b":1")
+
+
+TEXTS = ModelSpec((tensor("t", "BYTES", -1),), ())
+IMAGES = ModelSpec((TensorSpec("t", RAW_BYTES, (-1,)),), ())
+
+
+def strings(content_type: str, *values: str, shape: tuple[int, ...] = (1, 1)) -> dict[str, Any]:
+    """As MLServer's clients write a list of strings."""
+    fields = {"name": "t", "shape": shape, "datatype": "BYTES", "data": values}
+    return {"inputs": [{**fields, "parameters": {"content_type": content_type}}]}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "sent", "spec", "expected"),
+    [
+        ("str", "aGk=", TEXTS, "aGk="),
+        ("base64", "aGk=", TEXTS, "hi"),
+        ("base64", "/9j/", IMAGES, b"\xff\xd8\xff"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_content_types_of_mlserver_say_what_strings_hold(
+    content_type: str, sent: str, spec: ModelSpec, expected: object, shape: tuple[int, ...]
+) -> None:
+    assert decode(strings(content_type, sent, shape=shape), spec=spec).arrays[0].tolist() == [expected]
+    blob = len(sent).to_bytes(4, "little") + sent.encode()
+    document = strings(content_type, shape=shape)
+    del document["inputs"][0]["data"]
+    document["inputs"][0]["parameters"]["binary_data_size"] = len(blob)
+    (array,) = decode(document, blob, spec=spec).arrays
+    assert array.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("document", "spec", "word"),
+    [
+        (strings("base64", "a"), TEXTS, "value 0 is not text in base64"),
+        (strings("base64", "/9j/"), TEXTS, "text in base64"),
+        (strings("base64", "ü"), IMAGES, "is not base64"),
+        (strings("np", "aGk="), TEXTS, "shape"),
+        (strings("str", "a", "b"), TEXTS, "2 values"),
+        (row(parameters={"content_type": "base64"}), SPEC, "only BYTES"),
+        ({**row(), "outputs": [{"name": "s", "parameters": {"content_type": "base64"}}]}, SPEC, "binary_data"),
+    ],
+)
+def test_what_is_not_what_its_content_type_says_is_refused(document: Any, spec: ModelSpec, word: str) -> None:
+    with pytest.raises(MalformedInput, match=word):
+        decode(document, spec=spec)

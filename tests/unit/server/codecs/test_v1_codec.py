@@ -66,6 +66,7 @@ def test_several_tensors_have_names_in_both_forms() -> None:
     [
         ({"instances": [[1, 2]], "inputs": [[1, 2]]}, "both"),
         ({}, "neither"),
+        ({"specversion": "1.0", "data": {"instances": [[1, 2]]}}, "application/cloudevents"),
         ({"dataframe_split": {"columns": ["x"], "data": [[1]]}}, "neither"),
         ([[1, 2]], "object"),
         (b"null", "object"),

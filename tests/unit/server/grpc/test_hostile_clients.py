@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from server.errors import MalformedInput
 from server.grpc import connection, frames, header_blocks, header_reader, health, reflection, wire
 from server.grpc.call import Call
-from server.grpc.control import METHODS, Answer
+from server.grpc.control import METHODS, Answer, Control, Question
 from server.grpc.descriptions import Files
 from server.grpc.header_reader import HeaderReader
 from server.grpc.port import Method
@@ -218,7 +219,7 @@ def test_a_question_for_reflection_looks_at_no_file_again() -> None:
 
 def test_a_long_message_of_any_characters_fits_the_trailers_that_clients_take() -> None:
     for message_ in ("\N{GRINNING FACE}" * 3_000, "x" + "\N{EURO SIGN}" * 3_000, "%" * 9_000, "plain" * 3_000):
-        sent = header_blocks.trailers(5, message_, ())
+        sent = header_blocks.trailers(5, message_, [])
         assert 2_000 < len(sent) < 8_192
         text = sent[sent.index(b"grpc-message") + len(b"grpc-message") + 3 :]
         assert message_.startswith(unquote(text.decode(), errors="strict"))
@@ -234,3 +235,27 @@ def test_the_blocks_that_a_connection_keeps_are_few() -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 300_000
+
+
+@pytest.mark.parametrize("size", [0, 100_000], ids=["at once", "on a thread"])
+def test_a_question_that_cannot_be_put_fails_and_counts_no_longer(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    def on_thread(run: Callable[[], Any], then: Callable[[Any], object]) -> None:
+        with pytest.raises(LookupError) as caught:
+            run()
+        then(caught.value)
+
+    def ask(_: Any) -> Question:
+        raise LookupError
+
+    monkeypatch.setattr("server.grpc.control.on_thread", on_thread)
+    monkeypatch.setitem(METHODS, "ServerLive", replace(METHODS["ServerLive"], ask=ask))
+    peer = Peer()
+    serve = Control(()).handlers()["ServerLive"]
+    peer.service.port.table[b"/ask"] = Method(serve=lambda call, _: serve(call, b"\x7a" + size_of(size)))  # type: ignore[index]
+    assert status_of(peer.send(call(1, b"", b"/ask")))[0] == "13"
+    assert peer.service.port.calls == 0
+
+
+def size_of(size: int) -> bytes:
+    """A value of so many bytes in a message, behind its length."""
+    return bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14)) + bytes(size)

@@ -30,7 +30,10 @@ class Scheduler:
 def test_a_drain_waits_for_bodies_that_are_being_read(drain_s: float, begun: int) -> None:
     scheduler = Scheduler()
     session = SimpleNamespace(close=lambda: None)
-    scheduler.model = model = SimpleNamespace(name="m", begun=1, scheduler=scheduler, session=session)
+    artifact = SimpleNamespace(temporary=None)
+    scheduler.model = model = SimpleNamespace(
+        name="m", begun=1, scheduler=scheduler, session=session, artifact=artifact
+    )
 
     async def run() -> None:
         def read() -> None:

@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from server.errors import BadSetting
 from server.observe import tracing
 from server.observe.metrics import Metrics, ModelMetrics
+from server.observe.runs import RequestRun
 from server.observe.tracing import PATIENCE_NS, Tracing, provider_of
 from server.request import STAGES, Head, InferRequest, Journey, StepTimes
 from tests.fakes import FakeClock
@@ -123,18 +124,47 @@ def test_a_batch_is_one_span_that_is_linked_to_its_requests(traced: Traced) -> N
 
 def test_a_batch_waits_for_its_requests_for_a_bounded_time(traced: Traced) -> None:
     traced.request(rows=1, run_rows=2)
-    assert traced.spans() == []
+    assert named(traced.spans(), "batch") == []
     traced.clock.now_ns += PATIENCE_NS
     assert len(named(traced.spans(), "batch")) == 1
     traced.request(rows=1, run_rows=2)
-    assert len(named(traced.spans(everything=True), "infer m")) == 2
+    assert len(named(traced.spans(everything=True), "batch")) == 2
+    assert len(named(traced.spans(), "infer m")) == 2
 
 
-def test_cached_cut_and_pipelined_requests_belong_to_no_batch(traced: Traced) -> None:
+def test_each_step_of_a_pipeline_has_the_batches_that_its_requests_shared(traced: Traced) -> None:
+    for alone_ns in (5_000, 6_000):
+        journey = Journey((), 1, 0)
+        journey.times = [
+            StepTimes("tokenize", 0, 0, 1_000, 1, alone_ns, 1),
+            StepTimes("encode", 2_000, 500, 3_000, 2, 20_000, 1),
+        ]
+        traced.request(journey=journey)
+    spans = traced.spans()
+    whole = named(spans, "infer m")
+    shared, *alone = sorted(named(spans, "batch"), key=lambda span: -len(span.links))
+    assert shared.attributes is not None
+    assert (shared.attributes["slipway.step"], shared.attributes["slipway.rows"], took(shared)) == ("encode", 2, 3_500)
+    assert {link.context.span_id for link in shared.links} == {span.context.span_id for span in whole}
+    assert [len(span.links) for span in alone] == [1, 1]
+    assert [len(span.links) for span in whole] == [2, 2]
+
+
+def test_a_stream_has_the_batches_of_its_parts(traced: Traced) -> None:
+    head = Head(b"POST", b"/invocations", [], 1_000, 2_000)
+    runs = [RequestRun("", 3_000, 4_000, 2, 2), RequestRun("", 5_000, 6_000, 1, 1)]
+    traced.tracing.record(traced.metrics, head, None, "ok", 200, 0, 9_000, runs)
+    spans = traced.spans()
+    (whole,) = named(spans, "infer m")
+    assert {link.context.span_id for link in whole.links} == {span.context.span_id for span in named(spans, "batch")}
+    assert [took(span) for span in named(spans, "batch")] == [1_000, 1_000]
+
+
+def test_cached_and_cut_requests_belong_to_no_batch(traced: Traced) -> None:
     traced.request(cached="hit")
     traced.request(rows=5, run_rows=4)
     journey = Journey((), 1, 0)
-    journey.times = [StepTimes("encode", 2_000, 0, 3_000, 1)]
+    journey.times = [StepTimes("encode", 2_000, 0, 3_000, 4, 9_000, 5)]
     traced.request(journey=journey)
     spans = traced.spans()
     cached, cut, steps = named(spans, "infer m")

@@ -88,7 +88,7 @@ def test_request_and_response_are_taken_with_model_and_version(at_once: bool) ->
     ((time_ns, *rest),) = feed.records
     assert time_ns > 1.7e18
     headers = [(b"content-type", b"application/json")]
-    assert rest == ["digits", "7", headers, b"[1]", b"text/csv", b"<[1]>", [(b"x", b"y")]]
+    assert rest == [b"digits", b"7", headers, b"[1]", b"text/csv", b"<[1]>", [(b"x", b"y")]]
 
 
 def test_a_handler_that_returns_no_request_is_taken_under_the_route_s_name() -> None:
@@ -99,7 +99,7 @@ def test_a_handler_that_returns_no_request_is_taken_under_the_route_s_name() -> 
 
     ask(Capture(feed, 100, DEFAULT).around(handle, "named"))
     ask(Capture(feed, 100, DEFAULT).around(handle))
-    assert [record[1:3] for record in feed.records] == [("named", ""), ("digits", "")]
+    assert [record[1:3] for record in feed.records] == [(b"named", b""), (b"digits", b"")]
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
@@ -131,7 +131,7 @@ def test_calls_are_taken_with_their_media_type_and_other_requests_keep_their_res
     tapped.send(200, b"application/grpc", b"answered")
     headers = [(b"id", b"1"), (b"content-type", b"application/grpc")]
     ((_, *taken),) = feed.records
-    assert taken == ["digits", "7", headers, b"asked", b"application/grpc", b"answered", []]
+    assert taken == [b"digits", b"7", headers, b"asked", b"application/grpc", b"answered", []]
     assert len(responder.responses) == 1
 
 
@@ -154,13 +154,13 @@ def test_streams_are_taken_as_one_body() -> None:
 
 def test_a_full_queue_and_large_bodies_drop_and_count() -> None:
     feed = Feed(OPTIONS, 1_000)
-    record: Taken = (0, "m", "", [], b"x" * 50, b"", b"y" * 50, [])
+    record: Taken = (0, b"m", b"", [], b"x" * 50, b"", b"y" * 50, [])
     for _ in range(20):
         feed.take(record)
     assert 1_000 < feed.waiting_bytes < 1_400
     assert feed.dropped["queue_full"] > 10
-    feed.take((0, "m", "", [], b"x" * 101, b"", b"", []))
-    feed.take((0, "m", "", [], b"", b"", b"x" * 101, []))
+    feed.take((0, b"m", b"", [], b"x" * 101, b"", b"", []))
+    feed.take((0, b"m", b"", [], b"", b"", b"x" * 101, []))
     assert feed.dropped["too_large"] == 2
 
 

@@ -74,7 +74,7 @@ class EmptyFolder:
 
 
 def repository_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:
-    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), cast(Any, None), Guard()).index
+    return Repository(cast(Models, registry), cast(Any, EmptyFolder()), cast(Any, None), Guard(), cast(Any, None)).index
 
 
 def multi_model_index(registry: FakeRegistry) -> Callable[[Head, bytes, FakeResponder], None]:

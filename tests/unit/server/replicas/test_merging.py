@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.observe.exposition import Plain
@@ -98,3 +100,22 @@ def test_every_gauge_of_the_server_that_counts_something_of_a_process_is_named()
     known = {one.name for one in text_string_to_metric_families(metrics(1).text().decode()) if one.type == "gauge"}
     own = {name for name in merging.ADDED_GAUGES if name in known}
     assert {"slipway_queue_rows", "slipway_model_memory_bytes", "slipway_cache_bytes"} <= own
+
+
+def test_each_bucket_has_the_newest_exemplar_of_all_processes() -> None:
+    processes = []
+    for trace, took_ns, at_s in (("a", 2_000_000, 20.0), ("b", 2_000_000, 30.0), ("c", 700_000_000, 10.0)):
+        metrics, model = Metrics(lambda: True, "1"), ModelMetrics("m", "1")
+        metrics.add(model)
+        model.exemplars.note([took_ns] * 10, trace, "s", at_s)
+        processes.append(orjson.loads(orjson.dumps(metrics.exposition(list(metrics.copies())).plain())))
+    merged = Plain(merge([merge(processes[:2]), processes[2], processes[0]]))
+    families = parse_openmetrics(merged.text(openmetrics=True).decode())  # type: ignore[no-untyped-call]
+    noted = {
+        (one.labels["le"], one.exemplar.labels["trace_id"], one.exemplar.value, float(one.exemplar.timestamp))
+        for family in families
+        for one in family.samples
+        if one.name == "slipway_request_seconds_bucket" and one.exemplar is not None
+    }
+    assert noted == {("0.0025", "b", 0.002, 30.0), ("1.0", "c", 0.7, 10.0)}
+    assert "trace_id" not in merged.text().decode()

@@ -137,7 +137,11 @@ YIELDS = "def model_fn(d): return 3\n"
 
 
 def whole(script: Any, *calls: Call) -> ScriptResponse:
-    return ThreadPool(script, "m").run(list(calls) or [call()], 10)[0]
+    runner = ThreadPool(script, "m")
+    try:
+        return runner.run(list(calls) or [call()], 10)[0]
+    finally:
+        runner.close()
 
 
 def test_every_function_that_responds_may_yield(load: Load) -> None:  # noqa: F811
@@ -190,6 +194,7 @@ def test_a_hanging_generator_costs_its_thread(load: Load) -> None:  # noqa: F811
     assert isinstance(response.error, DeadlineExceeded)
     assert runner.lost == 1
     assert runner.run([call(b"[2]")], 10)[0].body == b"x"
+    runner.close()
 
 
 @pytest.mark.parametrize("status", [204, 304])

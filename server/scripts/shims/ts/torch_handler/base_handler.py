@@ -61,18 +61,18 @@ class BaseHandler:
 
     def preprocess(self, data: Any) -> Any:
         """A tensor of the data (a NumPy array for an ONNX model)."""
-        if _is_onnx(self.model):
+        if is_onnx(self.model):
             return np.asarray(data)
-        return importlib.import_module("torch").as_tensor(data, device=self.device)
+        return torch().as_tensor(data, device=self.device)
 
     def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """The model's output for the data. Of an ONNX model with several outputs the list."""
-        if _is_onnx(self.model):
+        if is_onnx(self.model):
             (first, *_) = self.model.get_inputs()
             given = data if isinstance(data, dict) else {first.name: np.asarray(data, BY_ONNX[first.type].numpy)}
             results = self.model.run(None, given)
             return results[0] if len(results) == 1 else results
-        with importlib.import_module("torch").inference_mode():
+        with torch().inference_mode():
             return self.model(data.to(self.device), *args, **kwargs)
 
     def postprocess(self, data: Any) -> Any:
@@ -85,7 +85,7 @@ class BaseHandler:
         return self.postprocess(self.inference(self.preprocess(data)))
 
     def _load_torchscript_model(self, model_pt_path: str | None) -> Any:
-        return importlib.import_module("torch").jit.load(model_pt_path, map_location=self.device).eval()
+        return torch().jit.load(model_pt_path, map_location=self.device).eval()
 
     def _load_pickled_model(self, model_dir: str, model_file: str, model_pt_path: str | None) -> Any:
         """The one class of the archive's model file, with the weights. Raises RuntimeError for several classes.
@@ -94,21 +94,33 @@ class BaseHandler:
         """
         if not (Path(model_dir) / model_file).is_file():
             raise RuntimeError(f"the archive has no file {model_file}")
-        torch = importlib.import_module("torch")
+        library = torch()
         module = importlib.import_module(Path(model_file).stem)
         classes = list_classes_from_module(module)
         if len(classes) != 1:
             raise RuntimeError(f"{model_file} must define one class, it defines {len(classes)}")
         model = classes[0]()
         if model_pt_path:
-            model.load_state_dict(torch.load(model_pt_path, map_location=self.device, weights_only=True))
+            model.load_state_dict(library.load(model_pt_path, map_location=self.device, weights_only=True))
         return model.to(self.device).eval()
+
+
+def torch() -> Any:
+    """PyTorch, imported when a model of it is loaded. Raises RuntimeError where it is not installed."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise RuntimeError(
+            "the model needs PyTorch, which is not installed: install it, or export the model to ONNX"
+        ) from error
 
 
 def _onnx_session(path: Path) -> Any:
     return importlib.import_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def _is_onnx(model: Any) -> bool:
+def is_onnx(model: Any) -> bool:
     """Whether a model is a session of ONNX Runtime, and no module of PyTorch."""
     return hasattr(model, "get_inputs") and inspect.ismethod(getattr(model, "run", None))

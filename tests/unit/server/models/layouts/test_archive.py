@@ -75,9 +75,9 @@ def test_an_archive_is_named_by_its_manifest_and_opened_in_a_private_folder(tmp_
     assert artifact.script == artifact.root / "handler.py"
     assert (artifact.root / "sub" / "x.bin").read_bytes() == b"x"
     assert stat.S_IMODE(artifact.root.stat().st_mode) == 0o700
-    assert artifact.extracted is not None
-    artifact.extracted.remove()
-    artifact.extracted.remove()
+    assert artifact.temporary is not None
+    artifact.temporary.remove()
+    artifact.temporary.remove()
     assert not artifact.root.exists()
 
 
@@ -105,7 +105,7 @@ def test_an_extracted_archive_is_served_where_it_lies(tmp_path: Path) -> None:
     with zipfile.ZipFile(pack(tmp_path / "m.mar")) as packed:
         packed.extractall(tmp_path / "folder")
     artifact = open_found(identify(tmp_path / "folder", Settings()), Settings())
-    assert (artifact.manifest.name, artifact.root, artifact.extracted) == ("mlp", tmp_path / "folder", None)
+    assert (artifact.manifest.name, artifact.root, artifact.temporary) == ("mlp", tmp_path / "folder", None)
 
 
 def test_no_code_is_run_and_nothing_extracted_without_scripts(tmp_path: Path) -> None:
@@ -149,7 +149,8 @@ def test_bombs_are_refused_while_they_are_written(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("model", "top", "reason"),
     [
-        ({**MODEL, "handler": "image_classifier"}, {}, "TorchServe's own"),
+        ({**MODEL, "handler": "text_classifier"}, {}, "it needs torchtext"),
+        ({**MODEL, "handler": "base_handler"}, {}, "TorchServe's own"),
         ({**MODEL, "handler": "other.py"}, {}, "no file other.py"),
         ({**MODEL, "handler": "../handler.py"}, {}, "'handler' must name"),
         ({**MODEL, "handler": 7}, {}, "'handler' must be text"),

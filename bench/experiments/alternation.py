@@ -1,0 +1,143 @@
+"""Alternation: blocks of a load without and with a change, ABBA, until enough pairs are good or the time is over."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import Unusable
+from ..explain.ratio import Ratio
+from ..load.raw_run import Watch
+from . import blocks, compare
+from .blocks import Milliseconds, Variant
+
+OLD, NEW, PLACEBO = "old", "new", "placebo"
+PAIRS = 8
+LEAST_PAIRS = 5
+MOST_CYCLES = 8
+WIDER = {4: 1.836, 5: 1.659, 6: 1.569, 7: 1.515, 8: 1.480, 9: 1.455, 10: 1.437}
+"""Student's 99 % over his 95 %, by the number of pairs: a proof asks for more than an estimate."""
+WIDER_OF_MORE = 1.437
+UNBOUNDED = 1e9
+NEEDED = {"p99": 473, "p95": 93, "p90": 46, "p50": 9}
+"""Responses for a percentile of one block."""
+Block = tuple[Milliseconds, str]
+Cycle = dict[str, tuple[Block, Block]]
+"""By side, its two blocks: the first half of the cycle in one order, the second half in the reverse one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The percentile ``name`` with the change over that without it, with 99 % intervals; the same of the placebo.
+
+    ``agree``: in every cycle the change moved it the same way. ``lost``: how many pairs were lost and why, if any were.
+    """
+
+    name: str
+    change: Ratio
+    placebo: Ratio
+    agree: bool
+    lost: str
+
+
+def cycles(
+    sides: Mapping[str, Variant],
+    name: str,
+    limit_s: float,
+    watch: Callable[[], Watch | None],
+    run: blocks.Execute,
+    trust: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Cycle]:
+    """Cycles of blocks, A B B A, until ``PAIRS`` pairs have the percentile ``name``, or another cycle takes too long.
+
+    ``sides``: OLD and NEW, and PLACEBO where that is more than the unchanged load once again. All blocks of a cycle get
+    the same arrivals. ``trust``: see ``blocks.measured``, with its errors.
+    """
+    found: list[Cycle] = []
+    begun_s = clock()
+    lasted_s = 0.0
+    while len(_pairs(found, NEW, name)) < PAIRS and len(found) < MOST_CYCLES:
+        if found and clock() - begun_s + lasted_s > limit_s:
+            break
+        cycle_s = clock()
+        found.append(_cycle(sides, len(found), watch, run, trust))
+        lasted_s = clock() - cycle_s
+    return found
+
+
+def _cycle(
+    sides: Mapping[str, Variant], number: int, watch: Callable[[], Watch | None], run: blocks.Execute, trust: bool
+) -> Cycle:
+    names = list(sides)
+    each: dict[str, list[Block]] = {name: [] for name in names}
+    for name in (*names, *names[::-1]):
+        one = sides[name]
+        with one.changed():
+            config = replace(one.config, seed=one.config.seed + number)
+            each[name].append(blocks.measured(config, watch, run, trust))
+    return {name: (first, second) for name, (first, second) in each.items()}
+
+
+def effect(found: Sequence[Cycle], names: Sequence[str]) -> Effect:
+    """The effect at the first of these percentiles that pairs enough have. Raises Unusable."""
+    chosen = next((one for one in names if len(_pairs(found, NEW, one)) >= LEAST_PAIRS), None)
+    whole = 2 * len(found)
+    if chosen is None:
+        good = len(_pairs(found, NEW, names[-1]))
+        raise Unusable(f"{good} of {whole} pairs of blocks were good, and {LEAST_PAIRS} are needed{_why(found)}")
+    pairs = _pairs(found, NEW, chosen)
+    lost = whole - len(pairs)
+    each = [[math.log(new / old) for old, new in _pairs([one], NEW, chosen)] for one in found]
+    ways = {sum(logs) > 0 for logs in each if logs}
+    return Effect(
+        chosen,
+        _ratio(pairs),
+        _ratio(_pairs(found, PLACEBO, chosen)),
+        agree=len(ways) == 1,
+        lost=f"{lost} of {whole} pairs of blocks were lost{_why(found)}" if lost else "",
+    )
+
+
+def _pairs(found: Sequence[Cycle], side: str, name: str) -> list[tuple[float, float]]:
+    """The percentile without and with a change, of the blocks of each half of a cycle in which both have it.
+
+    Without a placebo of its own, the second unchanged block of a cycle is compared with the first one.
+    """
+    pairs = []
+    for one in found:
+        halves = list(zip(one[OLD], one[side], strict=True)) if side in one else [one[OLD]]
+        pairs += [(old[name], new[name]) for (old, _), (new, _) in halves if name in old and name in new]
+    return pairs
+
+
+def _why(found: Sequence[Cycle]) -> str:
+    """The most frequent reason for which a percentile is missing."""
+    reasons = Counter(why for one in found for both in one.values() for _, why in both if why)
+    return f": {reasons.most_common(1)[0][0]}" if reasons else ""
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    if not pairs:
+        return Ratio(1.0, 1 / UNBOUNDED, UNBOUNDED)
+    return wide(Ratio(*compare.ratio_of_pairs(*zip(*pairs, strict=True))), len(pairs))
+
+
+def wide(ratio: Ratio, pairs: int) -> Ratio:
+    """A ratio over ``pairs`` pairs with its 99 % interval, from the 95 % one; of less than four it has no bounds."""
+    if pairs < min(WIDER):
+        return Ratio(ratio.value, 1 / UNBOUNDED, UNBOUNDED)
+    half = WIDER.get(pairs, WIDER_OF_MORE) * math.log(ratio.high / ratio.value)
+    return Ratio(ratio.value, ratio.value * math.exp(-half), ratio.value * math.exp(half))
+
+
+def percentiles(requests: float, simulated: bool) -> list[str]:
+    """The percentiles for which a block has responses enough, the highest first; p50 in any case.
+
+    ``simulated``: those that a forecast by simulation has.
+    """
+    known = blocks.NAMES if simulated else blocks.MEASURED
+    return [name for name, needed in NEEDED.items() if name in known and requests >= needed] or ["p50"]

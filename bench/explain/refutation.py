@@ -1,0 +1,186 @@
+"""Refutation: for each cause, the observation that speaks against it. A run that lacks the observation cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .evidence import CODEC
+from .facts import Facts
+from .findings import NORMAL_MS, View, view
+from .rules.client import QUIET
+from .rules.model import READS, READS_AT_MOST
+from .rules.queues import saturated
+
+Against = Callable[[View], bool | None]
+"""True: the run speaks against the cause. False: it does not. None: the observation is missing."""
+SMALL = 0.05
+"""A share of the latency below which a cause does not matter."""
+
+
+def against(name: str, facts: Facts) -> bool | None:
+    """What the run says against a cause: see ``Against``."""
+    return _AGAINST[name](view(facts))
+
+
+def unseen(facts: Facts) -> tuple[str, ...]:
+    """The causes of which the run can tell nothing."""
+    seen = view(facts)
+    return tuple(name for name, one in _AGAINST.items() if one(seen) is None)
+
+
+def _capacity(seen: View) -> bool:
+    return not saturated(seen.facts) and seen.wait_ms < 2 * SMALL * seen.facts.p99_ms
+
+
+def _serial(seen: View) -> bool | None:
+    return None if seen.turns is None else seen.turns.serial < 0.3
+
+
+def _batch_timer(seen: View) -> bool | None:
+    facts, burst = seen.facts, seen.facts.burst
+    if facts.with_server:
+        return _small(facts, "queue_timer")
+    if burst is None or burst.staggered_ms is None:
+        return None
+    return burst.staggered_ms > 0.95 * burst.alone_ms
+
+
+def _codec(seen: View) -> bool | None:
+    facts = seen.facts
+    if facts.with_server:
+        return _small(facts, *CODEC)
+    if seen.worked is not None and seen.worked < 2 * SMALL:
+        return True
+    return None if seen.worked is None or facts.load.json_ms is None else facts.load.json_ms < SMALL * facts.alone_ms
+
+
+def _bandwidth(seen: View) -> bool | None:
+    facts = seen.facts
+    if facts.with_server:
+        return _small(facts, "write", "receive")
+    return (
+        None
+        if seen.turns is None or facts.burst is None or facts.burst.padded_ms is None
+        else not seen.turns.transfer_ms
+    )
+
+
+def _network_latency(seen: View) -> bool | None:
+    burst = seen.facts.burst
+    if burst is None or burst.floor_ms is None:
+        return None
+    return burst.floor_ms < 2 * SMALL * seen.facts.alone_ms
+
+
+def _model_size(seen: View) -> bool | None:
+    host, model = seen.facts.host, seen.facts.model
+    if host.major_faults is None:
+        return None
+    if seen.work_ms < NORMAL_MS:
+        return host.major_faults < 1
+    reading_ms = model.weights_ms
+    if reading_ms is None and host.own_bytes is not None and host.memory_bytes_per_s:
+        reading_ms = host.own_bytes / host.memory_bytes_per_s * 1e3
+    if reading_ms is None:
+        return None
+    share = reading_ms / seen.work_ms
+    return host.major_faults < 1 and (share < READS / 3 or share > READS_AT_MOST)
+
+
+def _hardware(seen: View) -> bool | None:
+    share = seen.facts.model.cpu_share
+    if seen.facts.with_server and seen.work_ms < NORMAL_MS:
+        return True
+    if share is None and seen.worked is None:
+        return None
+    return seen.work_ms < NORMAL_MS or (share is not None and share < SMALL)
+
+
+def _cpu_quota(seen: View) -> bool | None:
+    throttled = seen.facts.host.throttled
+    return None if throttled is None else throttled < 0.001
+
+
+def _neighbour(seen: View) -> bool | None:
+    host = seen.facts.host
+    if host.run_delay is None or host.server_cores is None:
+        return None
+    return host.run_delay < SMALL * (host.run_delay + host.server_cores + 1e-9) and (host.steal or 0.0) < SMALL
+
+
+def _stall(seen: View) -> bool:
+    return seen.facts.stalls is None
+
+
+def _threads(seen: View) -> bool | None:
+    burst, cores = seen.facts.burst, seen.facts.host.cores
+    if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores:
+        return None
+    demand_ms = burst.cpu_ms + burst.run_delay_ms
+    return demand_ms < cores * burst.alone_ms or burst.run_delay_ms < SMALL * demand_ms
+
+
+def _padding(seen: View) -> bool | None:
+    """Padding is computed: where little is computed, there is little padding."""
+    facts = seen.facts
+    if facts.told is not None and facts.told.padded_slow_ms is not None:
+        return max(facts.told.padded_slow_ms, facts.told.padded_ms or 0.0) < SMALL * facts.p99_ms
+    if facts.model.waste is not None:
+        return facts.model.waste < SMALL
+    if facts.with_server and facts.model.instances is not None:
+        return True  # its model pads nothing
+    return True if _hardware(seen) else None
+
+
+def _input_size(seen: View) -> bool:
+    return seen.facts.load.payloads <= 1 or seen.facts.sizes.more_ms < SMALL * seen.facts.p99_ms
+
+
+def _cold_start(seen: View) -> bool:
+    return seen.facts.cold is None
+
+
+def _connections(seen: View) -> bool:
+    load, share = seen.facts.load, seen.facts.model.connections_share
+    return load.connections < 0.1 * load.requests and (share or 0.0) < 0.1
+
+
+def _other_traffic(seen: View) -> bool | None:
+    facts, burst = seen.facts, seen.facts.burst
+    if facts.model.requests_share is not None:
+        return facts.model.requests_share >= 1 - SMALL
+    if facts.host.strangers is None or burst is None or burst.quiet_cores is None:
+        return None
+    return facts.host.strangers < SMALL and burst.quiet_cores < QUIET
+
+
+def _generator(seen: View) -> bool:
+    return seen.facts.slow["send_lag"] < 0.03 * seen.facts.p99_ms
+
+
+def _small(facts: Facts, *terms: str) -> bool:
+    """Whether these terms are small in typical and in slow requests."""
+    bands = ((facts.typical, facts.p50_ms), (facts.slow, facts.p99_ms))
+    return all(sum(band[name] for name in terms) < SMALL * whole_ms for band, whole_ms in bands)
+
+
+_AGAINST: dict[str, Against] = {
+    "capacity": _capacity,
+    "serial": _serial,
+    "batch_timer": _batch_timer,
+    "codec": _codec,
+    "bandwidth": _bandwidth,
+    "network_latency": _network_latency,
+    "model_size": _model_size,
+    "hardware": _hardware,
+    "cpu_quota": _cpu_quota,
+    "neighbour": _neighbour,
+    "stall": _stall,
+    "threads": _threads,
+    "padding": _padding,
+    "input_size": _input_size,
+    "cold_start": _cold_start,
+    "connections": _connections,
+    "other_traffic": _other_traffic,
+    "generator": _generator,
+}
