@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 2
+JOBS ?= 3
 FAKE_GPU_VENV ?= .venv-gpu-fake
 RAY_VENV ?= build/ray-venv
 IMAGE ?= slipway:latest

@@ -30,7 +30,7 @@ EMPTIED = b"\x20"
 
 def open_calls() -> int:
     gc.collect()
-    return sum(isinstance(one, Call) for one in gc.get_objects())
+    return sum(type(one) is Call for one in gc.get_objects())
 
 
 class TestMemory:
