@@ -72,7 +72,8 @@ def calibrate(
         raise KeyboardInterrupt  # the engine returns normally on Ctrl-C, and part of a calibration is of no use
     floor_us = _median_us(floor)
     extra_us = max(floor_us - _median_us(empty), 0.0)
-    return Calibration(floor_us, _rate_per_s(ceiling), len(payload.body), extra_us)
+    # One caller alone can reach more than many do in so short a time, where a body takes a large part of it.
+    return Calibration(floor_us, max(_rate_per_s(ceiling), 1e6 / floor_us), len(payload.body), extra_us)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """Two processes on two cores against one on one, and against two servers; and the memory of a second process.
 
 This machine has two cores and the load needs some of them. So each server process shares its core with one wrk: one
-core runs a process and a wrk, two cores run two of each. Two servers of one process each, with a port and a wrk of
-their own, show what the machine itself takes from two processes at once. The processor time of a request is measured
-beside the rate.
+core runs a process and a wrk, two cores run two of each. Two servers of one process each show what the machine itself
+takes from two processes at once: with the load of their own core alone, and mixed as the kernel mixes the connections
+of two processes, half of each core's load to either server. The processor time of a request is measured beside the
+rate.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from server.backends import BackendOptions, loader
 from tests.benchmarks.server.processes import cpu_s, free_port, served, slipway, wrk, wrk_script
 
 CONNECTIONS = 32
-"""Of each wrk."""
+"""From each core."""
 
 CORES = ("0", "1")
 
@@ -47,6 +49,7 @@ def replicas(work: Path, rounds: int, seconds: int) -> None:
     one, other, two = free_port(), free_port(), free_port()
     alone: list[Measured] = []
     apart: list[Measured] = []
+    mixed: list[Measured] = []
     both: list[Measured] = []
     with (
         served(slipway(model, one), one, work / "one.log", CORES[0]) as first,
@@ -57,34 +60,41 @@ def replicas(work: Path, rounds: int, seconds: int) -> None:
         for pid, core in zip(children, CORES, strict=True):
             _pin(pid, core)
         for _ in range(rounds):
-            alone.append(_measure([one], script, [first.pid], seconds))
-            apart.append(_measure([one, other], script, [first.pid, second.pid], seconds))
-            both.append(_measure([two, two], script, children, seconds))
-    for name, rows in (("1 process, 1 core", alone), ("2 servers, 2 cores", apart), ("2 processes, 2 cores", both)):
+            servers = [first.pid, second.pid]
+            own = list(zip((one, other), CORES, strict=True))
+            alone.append(_measure(own[:1], script, [first.pid], seconds))
+            apart.append(_measure(own, script, servers, seconds))
+            mixed.append(_measure(list(itertools.product((one, other), CORES)), script, servers, seconds))
+            both.append(_measure([(two, core) for core in CORES], script, children, seconds))
+    for name, rows in (
+        ("1 process, 1 core", alone),
+        ("2 servers, own load", apart),
+        ("2 servers, mixed load", mixed),
+        ("2 processes, 2 cores", both),
+    ):
         print(
-            f"replicas: {name:20}: {_median(rows, 'rate'):,.0f}/s, p99 {_median(rows, 'p99_s') * 1e3:.2f} ms, "
+            f"replicas: {name:21}: {_median(rows, 'rate'):,.0f}/s, p99 {_median(rows, 'p99_s') * 1e3:.2f} ms, "
             f"{_median(rows, 'cpu_us'):.1f} us of processor time a request, "
             f"{_median(rows, 'busier'):.0%} of it in the busier process"
         )
-    for name, rows in (("one", alone), ("two servers", apart)):
+    for name, rows in (("one", alone), ("two servers, mixed", mixed)):
         rate = statistics.median(b.rate / a.rate for a, b in zip(rows, both, strict=True))
         tail = statistics.median(b.p99_s / a.p99_s for a, b in zip(rows, both, strict=True))
         print(f"replicas: 2 processes over {name}: rate {rate:.2f}, p99 {tail:.2f}")
     _memory(work)
 
 
-def _measure(ports: Sequence[int], script: Path, pids: Sequence[int], seconds: int) -> Measured:
-    """One wrk for each port, each on a core of its own."""
+def _measure(loads: Sequence[tuple[int, str]], script: Path, pids: Sequence[int], seconds: int) -> Measured:
+    """A wrk for each port and core of ``loads``; those of one core share its connections."""
     before_s = [cpu_s(pid) for pid in pids]
-    with ThreadPoolExecutor(len(ports)) as pool:
-        loads = list(
-            pool.map(lambda port, core: wrk(port, script, CONNECTIONS, seconds, core), ports, CORES[: len(ports)])
-        )
+    connections = CONNECTIONS * len({core for _, core in loads}) // len(loads)
+    with ThreadPoolExecutor(len(loads)) as pool:
+        found = list(pool.map(lambda load: wrk(load[0], script, connections, seconds, load[1]), loads))
     spent_s = [cpu_s(pid) - before for pid, before in zip(pids, before_s, strict=True)]
-    rate = sum(load.rate for load in loads)
-    if any(load.failures for load in loads):
+    rate = sum(load.rate for load in found)
+    if any(load.failures for load in found):
         raise RuntimeError("some requests failed")
-    tail_s = max(load.p99_s for load in loads)
+    tail_s = max(load.p99_s for load in found)
     return Measured(rate, tail_s, sum(spent_s) / (rate * seconds) * 1e6, max(spent_s) / sum(spent_s))
 
 

@@ -22,6 +22,9 @@ from tests.benchmarks.bench.kept import Kept
 from . import matrix
 from .servers import Environments
 
+WIDE = 200
+"""Characters a line in a file: the confusion table has a column for each cause."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench.plants", description=__doc__)
@@ -37,7 +40,10 @@ def main() -> int:
     asked = parser.parse_args()
     kept = Kept(asked.only, asked.results, asked.again)
     envs = Environments(asked.cache, asked.seconds)
-    console, title = Console(), "Faults planted on real servers: the causes that a run names first"
+    console, title = (
+        Console(width=None if sys.stdout.isatty() else WIDE),
+        "Faults planted on real servers: the causes that a run names first",
+    )
     if asked.short:
         found = matrix.short(envs)
         console.print(table(title, found))
