@@ -15,7 +15,7 @@ from ..observe.timeline import Span
 from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
 from .sizes import Sizes
-from .stages import Account, between
+from .stages import Account, Band, between
 from .stalls import Stalls
 from .told import Told
 
@@ -24,6 +24,8 @@ MOST_COLD = 0.7
 """Of the requests; the later ones must show that the server is quick."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
+MOST_LATE = 0.4
+"""Share of the latency around a percentile that passed before the generator sent."""
 MIN_REQUESTS = 10
 MOST_SMALL = 30
 """Fewer requests say nothing of a cold start."""
@@ -32,6 +34,7 @@ CHANCE = 3.0
 QUARTILES = (0.25, 0.5, 0.75)
 LOOK_S = 0.25
 """From one look at the server to the next, at most."""
+MOMENT_NS, MOMENTS = 1_000_000_000, 4
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -162,11 +165,13 @@ def gather(
         return None
     bands = observed.bands
     typical = bands.get("p50") or between(account, 0.25, 0.75)
-    slow = next((bands[name] for name in ("p99", "p95", "p90") if name in bands), None) or between(account, 0.75, 1.0)
+    known = [bands[name] for name in ("p99", "p95", "p90") if name in bands]
+    # Where the generator was late in a few moments alone, the next percentile tells more of the server.
+    slow = next((one for one in known if not _late_at_once(one, account)), None)
+    slow = slow or next(iter(known), None) or between(account, 0.75, 1.0)
     if slow is None or typical is None:
         return None
-    count = len(account.total_ns)
-    tail = account.order[int(slow.low * count) : int(np.ceil(slow.high * count))]
+    tail = _members(slow, account)
     inputs = sizes.of(window, account, tail)
     pauses = observed.timeline.pauses if observed.timeline is not None else ()
     return Facts(
@@ -223,9 +228,27 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     return Cold(count, float(latency_ms[:count].max()), later_ms, share, measured)
 
 
+def _members(band: Band, account: Account) -> NDArray[np.intp]:
+    count = len(account.total_ns)
+    return account.order[int(band.low * count) : int(np.ceil(band.high * count))]
+
+
+def _late_at_once(band: Band, account: Account) -> bool:
+    """Whether the generator was late with the requests of a band, and these are of a few moments."""
+    late = band.terms_ms["send_lag"] >= MOST_LATE * band.total_ms
+    return late and _moments(account, _members(band, account)) < MOMENTS
+
+
+def _moments(account: Account, rows: NDArray[np.intp]) -> int:
+    return len(np.unique(account.due_ns[rows] // MOMENT_NS))
+
+
 def _times(account: Account, rows: NDArray[np.intp]) -> list[Span]:
-    """The times of these requests, each with the look after its end."""
+    """The times of these requests, each with the look after its end; none where they are all of a few moments, which
+    say nothing of a run."""
     begins, ends = account.due_ns[rows], account.due_ns[rows] + account.total_ns[rows]
+    if _moments(account, rows) < MOMENTS:
+        return []
     return [(begin / 1e9, end / 1e9 + LOOK_S) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 

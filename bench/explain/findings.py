@@ -15,6 +15,8 @@ NORMAL_MS = 10.0
 KEPT_UP = 0.95
 QUIET = 0.05
 """Cores that a server without other clients does not use while nothing is sent."""
+WAITS = 0.5
+"""A run whose thread uses a core for a smaller share waits more than it computes."""
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 

@@ -55,7 +55,7 @@ def _timer_ms(burst: Burst, own_ms: float) -> float:
     if burst.staggered_ms > JOINED * burst.alone_ms or burst.alone_ms - burst.staggered_ms < BATCH_MS:
         return 0.0
     worked_ms = burst.cpu_ms if burst.cpu_ms is not None else 0.0
-    return max(own_ms - worked_ms, burst.alone_ms - burst.staggered_ms)
+    return min(max(own_ms - worked_ms, burst.alone_ms - burst.staggered_ms), own_ms)
 
 
 def _transfer_ms(burst: Burst, body_bytes: float) -> float:

@@ -14,6 +14,8 @@ WAKES = 3
 SERVER_TOO = 0.5
 """Of the generator's delay: other programs that delay the server by as much are the cause of both."""
 CHURN = 0.5
+IN_TAIL, OF_TAIL = 0.02, 0.25
+"""New connections for fewer requests matter where they decide p99: for so many, and by so much of it."""
 NOISE_MS, MOST_NOISE = 5.0, 0.4
 """A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
 COLD_MS = 500.0
@@ -65,11 +67,12 @@ def cold_start(seen: View, _taken: Taken) -> Finding | None:
 
 def connections(seen: View, _taken: Taken) -> Finding | None:
     facts, load, burst = seen.facts, seen.facts.load, seen.facts.burst
-    if not load.requests or load.connections < CHURN * load.requests:
-        return _behind_a_proxy(seen)
     each_ms = facts.slow["connect"]
     if burst is not None and burst.fresh_ms is not None:
         each_ms = max(each_ms, burst.connect_ms, burst.fresh_ms - burst.alone_ms)
+    share = load.connections / load.requests if load.requests else 0.0
+    if share < CHURN and (share < IN_TAIL or each_ms < OF_TAIL * facts.p99_ms):
+        return _behind_a_proxy(seen)
     text = f"{load.connections:,} more connections were opened than needed, for {load.requests:,} requests"
     text = f"{text}: {each_ms:,.1f} ms each"
     return Finding("connections", 0.5 * each_ms, max(each_ms, MIN_MS), (text,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..facts import Facts
-from ..findings import NORMAL_MS, Finding, Taken, View, saturated
+from ..findings import NORMAL_MS, WAITS, Finding, Taken, View, saturated
 
 SMALL_BYTES = 200e6
 WASTE = 0.25
@@ -19,8 +19,6 @@ ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
 UNEVEN = 0.5
 WORKS = 0.6
-WAITS = 0.5
-"""A run whose thread uses a core for a smaller share waits more than it computes."""
 
 
 def input_size(seen: View, taken: Taken) -> Finding | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import turns
 from ..facts import Facts
-from ..findings import Finding, Taken, View, saturated
+from ..findings import WAITS, Finding, Taken, View, saturated
 
 FULL = 0.8
 """Of all cores: whoever uses them works on more than one request at a time."""
@@ -13,14 +13,15 @@ SERIAL_BUSY = 0.4
 
 
 def batch_timer(seen: View, _taken: Taken) -> Finding | None:
+    """The queue of Slipway, or a server or script that waits by itself."""
     facts = seen.facts
-    if facts.with_server:
-        waited_ms = max(facts.slow["queue_timer"], facts.typical["queue_timer"])
-        if waited_ms < 0.15 * facts.p99_ms and facts.typical["queue_timer"] < 0.3 * facts.p50_ms:
-            return None
+    waited_ms = max(facts.slow["queue_timer"], facts.typical["queue_timer"])
+    if waited_ms >= 0.15 * facts.p99_ms or (facts.with_server and facts.typical["queue_timer"] >= 0.3 * facts.p50_ms):
         text = f"a request waits {waited_ms:,.1f} ms for a batch to fill while an instance of the model is free"
         typical_ms = facts.typical["queue_timer"]
         return Finding("batch_timer", 0.7 * waited_ms, waited_ms, (text,), typical_ms)
+    if facts.with_server and (facts.model.cpu_share is None or facts.model.cpu_share >= WAITS):
+        return None
     burst = facts.burst
     if seen.turns is None or burst is None or seen.turns.timer_ms < 0.25 * burst.alone_ms:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evidence import CODEC
-from ..findings import Finding, Taken, View
+from ..findings import MIN_MS, Finding, Taken, View
 
 LOOP_MS = 5.0
 STOPPED = 3.0
@@ -55,6 +55,8 @@ def codec(seen: View, taken: Taken) -> Finding | None:
     if facts.with_server:
         worked_ms = sum(facts.typical[name] for name in CODEC)
         slow_ms = sum(facts.slow[name] for name in CODEC)
+        if worked_ms < MIN_MS:
+            return None
         if worked_ms < 0.3 * facts.p50_ms and (slow_ms < 0.3 * facts.p99_ms or worked_ms < 0.15 * facts.p50_ms):
             return None  # what takes long in the tail alone is a wait within the codec, and not its work
         if seen.own_ms is not None and seen.own_ms < WORKS * min(worked_ms, facts.alone_ms):

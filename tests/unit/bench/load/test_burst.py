@@ -73,19 +73,22 @@ def simulated(rule: Callable[[list[float]], list[float]]) -> Burst:
 
 
 @contextmanager
-def serving(close: bool = False, answer: bytes = ANSWER) -> Iterator[str]:
-    """A server in a thread that answers every POST with ``answer``, and every GET with 404."""
+def serving(close: int = 0, answer: bytes = ANSWER) -> Iterator[str]:
+    """A server in a thread that answers every POST with ``answer``, and every GET with 404. It closes a connection
+    after ``close`` answers without a word before (0: never)."""
     started: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
 
     async def serve() -> None:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            answers = 0
             try:
                 while head := await reader.readuntil(b"\r\n\r\n"):
                     lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
                     if lengths:
                         await reader.readexactly(int(lengths[0][15:]))
                     writer.write(answer if head.startswith(b"POST") else MISSING)
-                    if close:
+                    answers += 1
+                    if answers == close:
                         break
             except (asyncio.IncompleteReadError, ConnectionError):
                 pass
@@ -132,8 +135,21 @@ def test_a_server_shows_how_it_takes_turns(
     assert found.cpu_ms is None  # nobody told the probe of the server's processes
 
 
-def test_a_server_that_closes_every_connection_is_probed_too() -> None:
-    with serving(close=True) as url:
+@pytest.mark.parametrize(("close", "connections"), [(0, 1), (1, 6), (2, 3), (4, 2)])
+def test_a_connection_is_used_as_long_as_the_server_keeps_it(close: int, connections: int) -> None:
+    with serving(close) as url:
+        place = target.parse(url)
+        request = wire.render(place, Payload("p", JSON, b"{}"), CARRIERS["none"]).numbered(0)
+        prober = burst.Prober(place, 5.0)
+        assert all(prober.send([request])[0].ok for _ in range(6))
+        assert len(prober.connects_ms) == connections
+        assert (prober.sent, prober.failed) == (6, 0)
+        prober.close()
+
+
+@pytest.mark.parametrize("close", [1, 3])
+def test_a_server_that_closes_connections_is_probed_too(close: int) -> None:
+    with serving(close) as url:
         found = probed(url)
     assert found is not None
     assert found.failed == 0
