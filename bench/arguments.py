@@ -25,6 +25,7 @@ from .result import objective
 _progress_lines: list[ProgressLine] = []
 """The progress line that stands on the terminal, if one does."""
 Watches = Callable[[], Watch | None]
+CONNECTIONS = 256
 DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
 RUN_OUTPUT = "the result, its raw rows (.npz) and its page (.html)"
@@ -74,7 +75,7 @@ def add_conditions(command: argparse.ArgumentParser, duration_s: float, warmup_s
         "--timeout", type=positive, default=10.0, metavar="S", help="seconds from the intended instant (default: 10)"
     )
     command.add_argument(
-        "--connections", type=count, default=256, metavar="N", help="at most N connections (default: %(default)s)"
+        "--connections", type=count, metavar="N", help=f"at most N connections (default: {CONNECTIONS}, or one a user)"
     )
     command.add_argument(
         "--processes", type=count, default=1, metavar="N", help="generator processes (default: %(default)s)"
@@ -145,7 +146,8 @@ def run_config(
         users = preset.users
     if users is not None and how is not None:
         raise Unusable("--arrivals needs an open loop: leave out --users, or leave out --arrivals")
-    if users is not None and users > asked.connections:
+    connections = asked.connections or max(CONNECTIONS, users or 0)
+    if users is not None and users > connections:
         raise Unusable(
             f"{users} users need {users} connections, and --connections is {asked.connections}: raise --connections"
         )
@@ -173,7 +175,7 @@ def run_config(
         warmup_s=asked.warmup,
         seed=asked.seed,
         timeout_s=asked.timeout,
-        connections=asked.connections,
+        connections=connections,
         carrier=CARRIERS[asked.carrier or ("header" if endpoint is None else "custom-attributes")],
         calibrate=not asked.skip_calibration,
         command=shlex.join(["python", "-m", "bench", *arguments]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..load.burst import Burst
 from ..load.measurements import Outcome
-from ..observe.timeline import Span
+from ..load.server_timing import STAGES
+from ..observe.timeline import Span, Totals
 from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
 from .sizes import Sizes
@@ -29,8 +29,8 @@ MOST_LATE = 0.4
 MIN_REQUESTS = 10
 MOST_SMALL = 30
 """Fewer requests say nothing of a cold start."""
-CHANCE = 3.0
-"""Standard deviations of a count of requests that are no other client."""
+MOST_NOBODYS, SCRAPED_WITHIN_S = 3.0, 0.05
+"""Requests that the server counts between two scrapes, and that need no other client: some, and those of a time."""
 QUARTILES = (0.25, 0.5, 0.75)
 LOOK_S = 0.25
 """From one look at the server to the next, at most."""
@@ -103,7 +103,8 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the server says of its model. ``requests_share``: our requests as a share of all that it answered.
+    """What the server says of its model. ``requests_share``: our requests as a share of all that it answered;
+    ``time_share``: of the time that all spent in it.
     ``cpu_share``: CPU time of the threads of runs, over the time of the runs. ``connections_share``: connections that
     the server accepted, by its requests. ``inline``: runs take place on its event loop.
 
@@ -117,6 +118,7 @@ class Model:
     weights_ms: float | None = None
     file_bytes: float | None = None
     requests_share: float | None = None
+    time_share: float | None = None
     cpu_share: float | None = None
     connections_share: float | None = None
     inline: bool = False
@@ -156,9 +158,7 @@ class Facts:
         return self.burst.alone_ms if self.burst is not None else self.quick_ms
 
 
-def gather(
-    columns: Columns, window: Columns, observed: Observations, load: Load, burst: Burst | None, ours_per_s: float
-) -> Facts | None:
+def gather(columns: Columns, window: Columns, observed: Observations, load: Load, burst: Burst | None) -> Facts | None:
     """The facts of a run; None with too few successes. ``columns``: all rows, ``window``: the measured ones."""
     account = observed.account
     if len(account.total_ns) < MIN_REQUESTS:
@@ -183,7 +183,7 @@ def gather(
         load=load,
         host=_host(observed, observed.stretches),
         slow_host=_host(observed, _times(account, tail)),
-        model=_model(observed, ours_per_s),
+        model=_model(observed, columns, load),
         burst=burst,
         stalls=stalls.find(window, account, tail, inputs.long, pauses),
         cold=_cold(columns, account, tail),
@@ -280,18 +280,31 @@ def _host(observed: Observations, spans: Sequence[Span]) -> Host:
     )
 
 
-def _model(observed: Observations, ours_per_s: float) -> Model:
+def _ours(totals: Totals | None, columns: Columns, load: Load) -> tuple[float | None, float | None]:
+    """Our shares of the requests that the server answered between its first scrape and its last, and of their time."""
+    if totals is None or totals.requests <= 0 or not totals.between_s:
+        return None, None
+    ended_s, stages_ns = columns["last_byte_ns"] / 1e9, sum(np.maximum(columns[f"{one}_ns"], 0) for one in STAGES)
+    inside = np.zeros(len(ended_s), dtype=bool)
+    for begin_s, end_s in totals.between_s:
+        inside |= (ended_s > begin_s) & (ended_s <= end_s)
+    inside &= columns["status"] > 0
+    others = totals.requests - float(inside.sum())
+    # Some end between the scrape and the moment at which bench reads their answer.
+    if others <= MOST_NOBODYS + SCRAPED_WITHIN_S * load.answered_per_s:
+        return 1.0, 1.0
+    ours_s = float(np.sum(stages_ns * inside)) / 1e9
+    in_time = ours_s / totals.request_seconds if ours_s > 0 and totals.request_seconds > 0 else None
+    return 1 - others / totals.requests, in_time if in_time is None else min(in_time, 1.0)
+
+
+def _model(observed: Observations, columns: Columns, load: Load) -> Model:
     timeline = observed.timeline
     if timeline is None or not timeline.works:
         return Model()
     main = max(timeline.works, key=lambda one: (one.busy or 0.0, one.runs))
     totals = timeline.totals
-    share = None
-    if totals is not None and totals.requests > 0 and totals.seconds > 0:
-        ours = ours_per_s * totals.seconds
-        # Scrapes do not begin and end with the load, so that a few requests more are nobody's.
-        others = totals.requests - ours
-        share = min(ours / totals.requests, 1.0) if others > CHANCE * math.sqrt(totals.requests) else 1.0
+    requests_share, time_share = _ours(totals, columns, load)
     bandwidth = observed.memory.bytes_per_s if observed.memory is not None else None
     return Model(
         utilisation=main.utilisation,
@@ -300,7 +313,8 @@ def _model(observed: Observations, ours_per_s: float) -> Model:
         waste=main.waste,
         weights_ms=main.file_bytes / bandwidth * 1e3 if main.file_bytes and bandwidth else None,
         file_bytes=main.file_bytes,
-        requests_share=share,
+        requests_share=requests_share,
+        time_share=time_share,
         cpu_share=main.cpu_share,
         inline=main.choices is not None and main.choices.inline,
         connections_share=totals.connections / totals.requests

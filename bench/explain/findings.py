@@ -15,6 +15,8 @@ NORMAL_MS = 10.0
 KEPT_UP = 0.95
 QUIET = 0.05
 """Cores that a server without other clients does not use while nothing is sent."""
+OTHERS = 0.15
+"""Of the server's requests or time: a smaller share of other clients delays little."""
 WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 LIKELY_SHARE = 0.2
@@ -93,3 +95,11 @@ def saturated(facts: Facts) -> bool:
         return False
     behind = load.answered_per_s < KEPT_UP * load.offered_per_s and load.failed_share < 0.5
     return behind or (facts.growing >= 1.5 and facts.p50_ms > 3 * facts.alone_ms)
+
+
+def others(facts: Facts) -> float:
+    """The share of other clients in the requests that the server answered, or in their time; 0 if unknown."""
+    model = facts.model
+    if model.requests_share is None:
+        return 0.0
+    return 1 - min(model.requests_share, model.time_share if model.time_share is not None else 1.0)

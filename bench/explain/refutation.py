@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..load.calibration import USABLE_SHARE
 from .evidence import CODEC
 from .facts import Facts
-from .findings import NORMAL_MS, QUIET, View, saturated, view
+from .findings import NORMAL_MS, QUIET, View, others, saturated, view
 from .rules.model import MOVES_MS, READS, READS_AT_MOST
 
 Against = Callable[[View], bool | None]
@@ -151,7 +151,7 @@ def _connections(seen: View) -> bool:
 def _other_traffic(seen: View) -> bool | None:
     facts, burst = seen.facts, seen.facts.burst
     if facts.model.requests_share is not None:
-        return facts.model.requests_share >= 1 - SMALL
+        return others(facts) <= SMALL
     if facts.host.strangers is None or burst is None or burst.quiet_cores is None:
         return None
     return facts.host.strangers < SMALL and burst.quiet_cores < QUIET

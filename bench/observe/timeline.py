@@ -58,7 +58,7 @@ class Totals:
 
     ``seconds``: time between those scrapes. ``request_seconds``: summed over requests. ``send_seconds``: the part of it
     in the stage ``send``, which ends after the headers of a response are written. ``connections``: accepted; None where
-    the server does not count them.
+    the server does not count them. ``between_s``: the instants of those two scrapes, for each span.
     """
 
     seconds: float
@@ -68,6 +68,7 @@ class Totals:
     runs: float
     rows: float
     connections: float | None = None
+    between_s: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,4 +307,5 @@ def _totals(ends: Sequence[Ends]) -> Totals | None:
         runs=grown("slipway_batch_rows_count"),
         rows=grown("slipway_batch_rows_sum"),
         connections=grown(ACCEPTED) if ACCEPTED in ends[0][0][1] else None,
+        between_s=tuple((first_s, last_s) for (first_s, _), (last_s, _) in ends),
     )

@@ -21,7 +21,7 @@ def explain(record: RunRecord, columns: Columns, window: Columns) -> explanation
 def verdict_of(record: RunRecord, columns: Columns, window: Columns, path: str | None = None) -> Verdict:
     """The verdict on a load. ``path``: of the record's file, for the commands that prove a cause."""
     observed = observations_of(record, window)
-    known = facts.gather(columns, window, observed, _load(record), record.burst, record.throughput.goodput_per_s)
+    known = facts.gather(columns, window, observed, _load(record), record.burst)
     return judgement.judge(known, record.command, path, record.testable)
 
 

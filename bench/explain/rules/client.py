@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ...load.calibration import USABLE_SHARE
-from ..findings import MIN_MS, QUIET, Finding, Taken, View
+from ..findings import MIN_MS, OTHERS, QUIET, Finding, Taken, View, others
 
 BUSY = 0.8
 STARVED = 0.25
@@ -91,11 +91,12 @@ def _behind_a_proxy(seen: View) -> Finding | None:
 
 def other_traffic(seen: View, _taken: Taken) -> Finding | None:
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
-    evidence, share = [], 0.0
-    ours = facts.model.requests_share
-    if ours is not None and ours < 0.85:
-        share = 1 - ours
-        evidence.append(f"{share:.0%} of the requests that the server answered came from other clients")
+    evidence, share = [], others(facts)
+    ours, in_time = facts.model.requests_share, facts.model.time_share
+    if share >= OTHERS and ours is not None:
+        evidence.append(f"{1 - ours:.0%} of the requests that the server answered came from other clients")
+        if in_time is not None:
+            evidence.append(f"those took {1 - in_time:.0%} of the time that it spent on requests")
     strangers, quiet = host.strangers or 0.0, (burst.quiet_cores if burst is not None else None) or 0.0
     if strangers >= (STRANGERS if quiet >= QUIET else 0.5) and (quiet >= QUIET or ours is not None):
         evidence.append(f"other programs held {strangers:.1f} connections to it on average")
@@ -103,7 +104,7 @@ def other_traffic(seen: View, _taken: Taken) -> Finding | None:
             evidence.append(f"it used {quiet:.2f} cores while bench sent nothing")
             busy = host.server_cores or 0.0
             share = max(share, min(quiet / busy, 1.0) if busy > 0 else 0.0)
-    if share < 0.15:
+    if share < OTHERS:
         return None
     # Without the other client, the wait for it is gone, also from what a request takes "alone".
     whole_ms = max(facts.p99_ms - facts.slow["send_lag"] - seen.work_ms, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..facts import Host
-from ..findings import Finding, Taken, View, saturated
+from ..findings import Finding, Taken, View, others, saturated
 
 RUN_DELAY = 0.25
 OTHERS = 0.25
@@ -68,8 +68,8 @@ def _beside_requests(seen: View) -> Finding | None:
     """A thread of the server that computes while no request is there, and takes the interpreter or a core from them."""
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
     quiet = (burst.quiet_cores if burst is not None else None) or 0.0
-    others = 1 - facts.model.requests_share if facts.model.requests_share is not None else host.strangers or 0.0
-    if quiet < COMPUTES or others >= STRANGERS or saturated(facts):
+    strangers = others(facts) if facts.model.requests_share is not None else host.strangers or 0.0
+    if quiet < COMPUTES or strangers >= STRANGERS or saturated(facts):
         return None
     text = f"it used {quiet:.2f} cores while bench sent nothing, and had no other client: a thread of its own computes"
     evidence = (text, f"a request alone takes {facts.alone_ms:,.1f} ms, of which it works {seen.own_ms or 0.0:,.1f} ms")
@@ -97,12 +97,12 @@ def _others(seen: View, host: Host) -> Finding | None:
         share = min(share, _waited_alone(seen))
     # Threads that a quota stops count as ready, too.
     share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
-    others = host.other_cores or 0.0
-    if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
+    other_cores = host.other_cores or 0.0
+    if steal < 0.05 and (share < RUN_DELAY or other_cores < OTHERS):
         return None
     when = "" if host is facts.host else " when requests were slow"
     evidence = [
-        f"other programs used {others:.1f} cores{when}",
+        f"other programs used {other_cores:.1f} cores{when}",
         f"the server was ready and waited for a core {share:.0%} of the time in which it could have worked{when}",
     ]
     if steal >= 0.05:
@@ -158,8 +158,9 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         evidence.append(f"its garbage collector ran in {found.of_gc} of them")
     elif found.of_loop:
         evidence.append(f"its event loop could not run in {found.of_loop} of them")
-    # Where most requests around p99 waited in a stall, p99 itself is that of a stall.
+    # Where most requests around p99 waited in a stall, p99 itself is that of a stall, or of what other clients sent.
     explained_ms = gap_ms if found.tail_share >= MOST else found.tail_share * gap_ms
+    explained_ms *= 1 - others(facts)
     if explained_ms < 0.2 * facts.p99_ms:
         return None
     return Finding("stall", 0.6 * found.tail_share * gap_ms, explained_ms, tuple(evidence))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 
 from bench.explain import facts
 from bench.load.measurements import Outcome
+from bench.load.server_timing import STAGES
+from bench.observe.timeline import Totals
+from tests.unit.bench.planted_facts import LOAD
 
 MS = 1_000_000
 
@@ -53,3 +57,16 @@ def test_all_that_wait_for_the_first_one_belong_to_it(start_ms: int) -> None:
 )
 def test_what_is_slow_at_another_time_or_for_longer_is_none(latency: np.ndarray) -> None:
     assert cold(latency) is None
+
+
+@pytest.mark.parametrize(("foreign", "shares"), [(0, (1.0, 1.0)), (2, (1.0, 1.0)), (50, (0.5, 0.1))])
+def test_other_clients_are_what_the_server_counted_beyond_the_answers_between_its_scrapes(
+    foreign: int, shares: tuple[float, float]
+) -> None:
+    due = np.arange(100, dtype=np.int64) * 10 * MS  # 1 s, and the scrapes are at 0.25 and 0.75 s
+    columns = {"last_byte_ns": due + 5 * MS, "status": np.full(100, 200), **{f"{one}_ns": 0 * due for one in STAGES}}
+    columns["compute_ns"] = np.full(100, MS)
+    counted = Totals(0.5, 50 + foreign, 0.05 + 0.009 * foreign, 0, 0, 0, between_s=((0.25, 0.75),))
+    load = replace(LOAD, answered_per_s=10.0)
+    assert facts._ours(counted, columns, load) == pytest.approx(shares)
+    assert facts._ours(replace(counted, between_s=()), columns, load) == (None, None)
