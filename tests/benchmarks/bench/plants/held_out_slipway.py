@@ -90,7 +90,7 @@ CAPACITY = (
     ),
     Plant(
         SLIPWAY, "program for each request, too many", ("capacity",), code={"kind": "child", "seconds": 0.03}, rate=75,
-        serve=EIGHT, why="75/s of 45 ms need more than three cores, and there are two.",
+        serve=EIGHT, why="75/s of 40 ms need three cores, and there are two.",
     ),
 )  # fmt: skip
 SERIAL = (
@@ -113,7 +113,7 @@ SERIAL = (
         serve=("--script-workers", "1"), why="Four callers wait while the one worker waits for a service.",
     ),
     Plant(
-        SLIPWAY, "sorts with the interpreter's lock", ("serial", "capacity"), code={"kind": "sorts", "thousands": 90},
+        SLIPWAY, "sorts with the interpreter's lock", ("serial", "capacity"), code={"kind": "sorts", "thousands": 100},
         rate=34, serve=FOUR,
         why="Four threads, but the lock lets one sort at a time: 70 % busy. It is also all that one process can do.",
     ),
@@ -224,12 +224,12 @@ ITS_WORK = (
     ),
     Plant(
         SLIPWAY, "short texts beside a long one", ("padding", "serial", "capacity"), users=8, bodies=TEXTS,
-        model=partial(slipway.attention, width=128, longest=700),
+        model=partial(slipway.attention, width=256, longest=700),
         why="In a batch of eight, seven texts of 16 tokens are padded to 700: six sevenths of the work is padding.",
     ),
     Plant(
         SLIPWAY, "texts of five lengths, 12 callers", ("padding", "serial", "capacity"), users=12,
-        bodies=models.token_ids(10, 20, 40, 80, 640), model=partial(slipway.attention, width=96, longest=640),
+        bodies=models.token_ids(10, 20, 40, 80, 640), model=partial(slipway.attention, width=256, longest=640),
         why="Batches of eight are padded to 640 where their mean is 158: three quarters of the work is padding.",
     ),
 )  # fmt: skip

@@ -92,7 +92,9 @@ def attention(folder: Path, width: int, longest: int) -> None:
     random = np.random.default_rng(0)
     sizes = {"e": (1_000, width), "q": (width, width), "k": (width, width), "v": (width, width),
              "f": (width, 4 * width), "b0": (4 * width, BEHIND), "b1": (BEHIND, BEHIND), "b2": (BEHIND, 1)}  # fmt: skip
-    arrays = {name: (random.standard_normal(size) / size[0]).astype(np.float32) for name, size in sizes.items()}
+    arrays = {
+        name: (random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32) for name, size in sizes.items()
+    }
     arrays |= {"zero": np.array(0), "one": np.array([1]), "two": np.array([2]), "far": np.array(1e4, np.float32)}
     weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     make = helper.make_node
