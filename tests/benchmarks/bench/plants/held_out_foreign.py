@@ -19,7 +19,7 @@ ON_FASTAPI = (
         why="The pipe takes one line in 25 ms: 75 % busy while all cores idle.",
     ),
     Plant(
-        FASTAPI, "window of 70 ms", ("batch_timer",), code={"kind": "window", "wait_s": 0.07, "size": 4}, rate=12,
+        FASTAPI, "window of 70 ms", ("batch_timer",), code={"kind": "window", "for_s": 0.07, "size": 4}, rate=12,
         why="Nothing is computed; up to 70 ms pass until four have come, which is rare at 12/s.",
     ),
     Plant(

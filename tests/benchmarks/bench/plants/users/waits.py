@@ -207,10 +207,10 @@ class Reports:
 
 
 class Window:
-    """Requests on threads wait ``wait_s`` for company, or until ``size`` are there, and are answered together."""
+    """Requests on threads wait ``for_s`` for company, or until ``size`` are there, and are answered together."""
 
-    def __init__(self, wait_s: float, size: int) -> None:
-        self._wait_s, self._size = wait_s, size
+    def __init__(self, for_s: float, size: int) -> None:
+        self._for_s, self._size = for_s, size
         self._open: list[dict[str, Any]] = []
         self._changed = threading.Condition()
 
@@ -219,7 +219,7 @@ class Window:
             mine = self._open
             mine.append(body)
             full = len(mine) == self._size
-            if full or not self._changed.wait_for(lambda: self._open is not mine, self._wait_s):
+            if full or not self._changed.wait_for(lambda: self._open is not mine, self._for_s):
                 self._open = []
                 self._changed.notify_all()
         return {"values": [float(len(mine))]}
