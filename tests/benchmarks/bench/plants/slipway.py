@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +24,10 @@ from server.artifact import Batching, Manifest, VariableAxis
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
 
 ROOT = Path(__file__).resolve().parents[4]
-GLUE = """
+GLUE = """import json
+import pathlib
 
-import json as _json
+from {source} import *
 
 
 def model_fn(folder):
@@ -33,7 +35,7 @@ def model_fn(folder):
 
 
 def input_fn(body, kind):
-    return _json.loads(body){part}
+    return json.loads(body){part}
 
 
 def predict_fn(values, model):
@@ -81,15 +83,80 @@ def padded(folder: Path, hidden: int, longest: int) -> None:
         helper.make_node("MatMul", ["b0", "w4"], ["b1"]),
         helper.make_node("MatMul", ["b1", "w5"], ["y"]),
     ]
-    shapes: dict[str, list[str | int | None]] = {"x": ["rows", "length"], "y": ["rows", 1]}
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    _save_padded(folder, nodes, weights, onnx.TensorProto.FLOAT, longest)
+
+
+def attention(folder: Path, width: int, longest: int) -> None:
+    """An artifact that pads texts: int64 token ids [rows, length] to [rows, 1]; 0 is no token. One layer of attention,
+    quadratic in the length, and layers behind it whose large weights are read once a run."""
+    random = np.random.default_rng(0)
+    sizes = {"e": (1_000, width), "q": (width, width), "k": (width, width), "v": (width, width),
+             "f": (width, 4 * width), "b0": (4 * width, BEHIND), "b1": (BEHIND, BEHIND), "b2": (BEHIND, 1)}  # fmt: skip
+    arrays = {
+        name: (random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32) for name, size in sizes.items()
+    }
+    arrays |= {"zero": np.array(0), "one": np.array([1]), "two": np.array([2]), "far": np.array(1e4, np.float32)}
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    make = helper.make_node
+    nodes = [
+        make("Gather", ["e", "x"], ["words"]),
+        make("Equal", ["x", "zero"], ["empty"]),
+        make("Cast", ["empty"], ["gaps"], to=onnx.TensorProto.FLOAT),
+        make("Mul", ["gaps", "far"], ["distance"]),
+        make("Unsqueeze", ["distance", "one"], ["forbidden"]),
+        *(make("MatMul", ["words", name], [f"{name}s"]) for name in "qkv"),
+        make("Transpose", ["ks"], ["kt"], perm=[0, 2, 1]),
+        make("MatMul", ["qs", "kt"], ["scores"]),
+        make("Sub", ["scores", "forbidden"], ["allowed"]),
+        make("Softmax", ["allowed"], ["shares"], axis=-1),
+        make("MatMul", ["shares", "vs"], ["mixed"]),
+        make("MatMul", ["mixed", "f"], ["features"]),
+        make("Not", ["empty"], ["full"]),
+        make("Cast", ["full"], ["tokens"], to=onnx.TensorProto.FLOAT),
+        make("Unsqueeze", ["tokens", "two"], ["kept"]),
+        make("Mul", ["features", "kept"], ["real"]),
+        make("ReduceSum", ["real", "one"], ["h0"], keepdims=0),
+        *(make("MatMul", [f"h{at}", f"b{at}"], [f"h{at + 1}" if at < 2 else "y"]) for at in range(3)),
+    ]
+    _save_padded(folder, nodes, weights, onnx.TensorProto.INT64, longest)
+
+
+def _save_padded(
+    folder: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], kind: int, longest: int
+) -> None:
+    """An artifact of ``x`` [rows, length] to ``y`` [rows, 1], whose inputs are filled with zeros."""
+    dtype = BY_NAME["INT64" if kind == onnx.TensorProto.INT64 else "FP32"]
+    ends = [
+        helper.make_tensor_value_info("x", kind, ["rows", "length"]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 1]),
+    ]
     _save(folder, nodes, ends, weights)
-    spec = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, -1)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 1)),))
+    spec = ModelSpec((TensorSpec("x", dtype, (-1, -1)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 1)),))
     padding = VariableAxis({"x": (1, 0.0)}, {}, (longest,))
     batching = Batching((1, 2, 4, 8))
     artifact.write(
         folder, Manifest("planted", "1", "onnxruntime", "model.onnx", spec, batching=batching, padding=padding)
     )
+
+
+def recurrent(folder: Path, hidden: int, steps: int) -> None:
+    """A model.onnx of one recurrent layer, whose weights are read in each step: float32 [rows, 64] to [rows, 1]."""
+    random = np.random.default_rng(0)
+    sizes = {"w": (1, 3 * hidden, 64), "r": (1, 3 * hidden, hidden)}
+    arrays = {name: (random.standard_normal(size) / hidden).astype(np.float32) for name, size in sizes.items()}
+    arrays |= {"first": np.array([0]), "second": np.array([1]), "steps": np.array([steps, 1, 1])}
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "first"], ["row"]),
+        helper.make_node("Expand", ["row", "steps"], ["sequence"]),
+        helper.make_node("GRU", ["sequence", "w", "r"], ["", "state"], hidden_size=hidden),
+        helper.make_node("Squeeze", ["state", "first"], ["last"]),
+        helper.make_node("ReduceSum", ["last", "second"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size])
+        for name, size in (("x", 64), ("y", 1))
+    ]
+    _save(folder, nodes, ends, [numpy_helper.from_array(array, name) for name, array in arrays.items()])
 
 
 def rows_of(lengths: Sequence[int], folder: Path) -> list[Path]:
@@ -120,15 +187,18 @@ def script(folder: Path, faults: str) -> None:
 
 def users_script(folder: Path, code: dict[str, Any]) -> None:
     """A script with the code of a user."""
-    _script(folder, "users_code.py", f"make({code!r}, Path(folder))", "")
+    _script(folder, "users", f"make({code!r}, pathlib.Path(folder))", "")
 
 
-def _script(folder: Path, module: str, make: str, part: str) -> None:
-    """The module as inference.py. ``make``: the model; ``part``: of the decoded body, what the model gets."""
-    code = folder / "code"
+def _script(folder: Path, source: str, make: str, part: str) -> None:
+    """An inference.py beside a copy of the source. ``make``: the model; ``part``: of the body, what the model gets."""
+    code, path = folder / "code", Path(__file__).parent / source
     code.mkdir(parents=True, exist_ok=True)
-    source = (Path(__file__).parent / module).read_text(encoding="utf-8")
-    (code / "inference.py").write_text(source + GLUE.format(make=make, part=part), encoding="utf-8")
+    if path.is_dir():
+        shutil.copytree(path, code / source, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(path, code)
+    (code / "inference.py").write_text(GLUE.format(source=path.stem, make=make, part=part), encoding="utf-8")
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.bench.plants.slow_proxy URL KIND VALUE
 
-limits the bytes per second of both directions (``rate``) or of the answers (``answers``), delays every piece by so many
-seconds (``delay``) or by up to so many (``jitter``), keeps no connection (``close``), or keeps none and needs so many
-seconds for each new one (``handshake``). It
-prints its port, and forwards connections to the URL until its standard input closes.
+limits the bytes per second of both directions (``rate``), of the answers (``answers``) or of the requests
+(``uploads``), delays every piece by so many seconds (``delay``) or by up to so many (``jitter``), or sends what it has
+each time that so many have passed (``flush``). Or it needs so many seconds for each new connection, and keeps one for
+an answer (``handshake``) or for three (``few``); ``close`` is a handshake in no time. It prints its port, and forwards
+connections to the URL until its standard input closes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-PIECE = 8_192
+PIECE, FEW = 8_192, 3
 RESPONSE = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -29,14 +30,17 @@ class Way:
         self._random = random.Random(0)
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
+        loop, answers = asyncio.get_running_loop(), 0
         with suppress(OSError):
             while data := await reader.read(PIECE):
+                answers += RESPONSE in data
                 if self._kind == "delay":
                     await asyncio.sleep(self._value)
                 elif self._kind == "jitter":
                     await asyncio.sleep(self._random.uniform(0, self._value))
-                elif self._kind in ("close", "handshake"):
+                elif self._kind == "flush":
+                    await asyncio.sleep(self._value - loop.time() % self._value)
+                elif self._kind in ("close", "handshake") or (self._kind == "few" and answers == FEW):
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
@@ -49,10 +53,11 @@ class Way:
 async def serve(url: str, kind: str, value: float) -> None:
     """Forward until standard input ends."""
     parts = urlsplit(url)
-    ways = (Way("free", 0.0), Way("rate", value)) if kind == "answers" else (Way(kind, value), Way(kind, value))
+    kinds = {"answers": ("free", "rate"), "uploads": ("rate", "free")}.get(kind, (kind, kind))
+    ways = [Way(one, value) for one in kinds]
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if kind == "handshake":
+        if kind in ("handshake", "few"):
             await asyncio.sleep(value)
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))

@@ -1,18 +1,17 @@
-"""The code of a user: models as people write them, each with one habit that costs time.
-
-It imports nothing of this project, because a user's script holds a copy of it. ``make(code)`` builds a model from its
-kind and parameters; ``predict(body)`` answers one request, whose body is a decoded JSON object.
-"""
+"""Models of users that compute, in Python or in native code."""
 
 from __future__ import annotations
 
-import fcntl
-import gc
-import sqlite3
+import base64
+import hashlib
+import io
+import os
+import subprocess
+import sys
 import threading
 import time
 import zlib
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -49,48 +48,47 @@ class Compresses:
         return {"values": [float(len(zlib.compress(self._data)))]}
 
 
-class Downstream:
-    """A call of another service, which takes ``seconds``."""
+class Hashes:
+    """A password hash of so many thousand ``rounds``: native code on one thread, without the interpreter's lock."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds * 1_000
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float(hashlib.pbkdf2_hmac("sha256", b"password", b"salt", self._rounds)[0])]}
+
+
+class Sorts:
+    """A sorted list of so many thousand numbers: native code that keeps the interpreter's lock."""
+
+    def __init__(self, thousands: int) -> None:
+        self._values = np.random.default_rng(0).standard_normal(thousands * 1_000).tolist()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": sorted(self._values)[:1]}
+
+
+class Child:
+    """A program that is started for each request, and needs ``seconds`` of CPU time beside its start."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        program = f"import time\nwhile time.process_time() < {seconds}: pass\nprint(1.0)"
+        self._command = [sys.executable, "-S", "-E", "-c", program]
 
-    def predict(self, body: dict[str, Any]) -> Any:
-        time.sleep(self._seconds)
-        return {"values": [float(len(body["values"]))]}
-
-
-class Device:
-    """A device that one process may use at a time, for ``seconds``: a lock on a file of ``folder`` guards it."""
-
-    def __init__(self, seconds: float, folder: Path) -> None:
-        self._seconds, self._path = seconds, folder / "device.lock"
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            time.sleep(self._seconds)
-        return {"values": [float(len(body["values"]))]}
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float(subprocess.run(self._command, capture_output=True, check=True).stdout)]}
 
 
-class Database:
-    """Every request is written into one SQLite file of ``folder``; the transaction lasts ``seconds``."""
+class Pool:
+    """A pool with one process, which hashes so many thousand ``rounds`` as above."""
 
-    def __init__(self, seconds: float, folder: Path) -> None:
-        self._seconds, self._path = seconds, folder / "requests.db"
-        with sqlite3.connect(self._path, timeout=30.0) as connection:
-            connection.execute("create table if not exists requests (length integer)")
+    def __init__(self, rounds: int) -> None:
+        self._pool, self._rounds = ProcessPoolExecutor(1), rounds * 1_000
+        self._pool.submit(os.getpid).result()
 
-    def predict(self, body: dict[str, Any]) -> Any:
-        connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
-        try:
-            connection.execute("begin exclusive")
-            connection.execute("insert into requests values (?)", (len(body["values"]),))
-            time.sleep(self._seconds)
-            connection.execute("commit")
-        finally:
-            connection.close()
-        return {"values": [float(len(body["values"]))]}
+    def predict(self, _body: dict[str, Any]) -> Any:
+        hashed = self._pool.submit(hashlib.pbkdf2_hmac, "sha256", b"password", b"salt", self._rounds)
+        return {"values": [float(hashed.result()[0])]}
 
 
 class Forest:
@@ -149,39 +147,6 @@ class Spinner:
         return self._model.predict(body)
 
 
-class Collects:
-    """An author who is afraid of leaks: ``gc.collect()`` after every ``every`` requests, with many ``objects``."""
-
-    def __init__(self, every: int, objects: int) -> None:
-        self._every, self._count = every, 0
-        self._cache = {at: [at] for at in range(objects)}
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        self._count += 1
-        if self._count % self._every == 0:
-            gc.collect()
-        return {"values": [float(len(body["values"]) in self._cache)]}
-
-
-class Reloads:
-    """A thread that takes the model's lock for ``for_s`` every ``every_s``, to load new weights."""
-
-    def __init__(self, every_s: float, for_s: float) -> None:
-        self._lock = threading.Lock()
-        self._every_s, self._for_s = every_s, for_s
-        threading.Thread(target=self._reload, daemon=True).start()
-
-    def _reload(self) -> None:
-        while True:
-            time.sleep(self._every_s)
-            with self._lock:
-                time.sleep(self._for_s)
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._lock:
-            return {"values": [float(np.sum(body["values"]))]}
-
-
 class Floats:
     """An answer of ``count`` numbers with all their digits."""
 
@@ -218,6 +183,26 @@ class Session:
         return {"values": self._session.run(None, self._rows)[0].ravel()[:10].tolist()}
 
 
+class Torch:
+    """A layer of torch with ``side`` inputs and outputs on ``rows`` rows, with ``threads``. The first request imports
+    torch."""
+
+    def __init__(self, side: int, rows: int, threads: int) -> None:
+        self._sizes, self._threads = (rows, side, side), threads
+        self._layer: Any = None
+        self._lock = threading.Lock()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        import torch
+
+        with self._lock:
+            if self._layer is None:
+                torch.set_num_threads(self._threads)
+                rows, side, width = self._sizes
+                self._layer, self._rows = torch.ones(side, width), torch.ones(rows, side)
+        return {"values": (self._rows @ self._layer).ravel()[:3].tolist()}
+
+
 class Distance:
     """The edit distance of the text to itself reversed: its time grows with the square of the length."""
 
@@ -232,19 +217,31 @@ class Distance:
         return {"values": [last[-1]]}
 
 
-KINDS: dict[str, Any] = {
-    kind.__name__.lower(): kind
-    for kind in (
-        *(Light, Computes, Compresses, Downstream, Forest, Compiles, Spinner, Collects, Reloads),
-        *(Floats, Weights, Session, Distance),
-    )
-}
-SHARED: dict[str, Any] = {"device": Device, "database": Database}
-"""Kinds with a file that all processes share."""
+class Solves:
+    """The singular values of a matrix with a row and a column for each number: cubic in the length."""
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        values = np.array(body["values"])
+        return {"values": np.linalg.svd(np.sin(np.outer(values, values)), compute_uv=False)[:3].tolist()}
 
 
-def make(code: dict[str, Any], folder: Path) -> Any:
-    """A model of ``code["kind"]`` with the other entries as parameters. ``folder``: for what processes share."""
-    given = {name: value for name, value in code.items() if name != "kind"}
-    kind = code["kind"]
-    return SHARED[kind](folder=folder, **given) if kind in SHARED else KINDS[kind](**given)
+class Table:
+    """The sum of a table in CSV, which pandas reads."""
+
+    def __init__(self) -> None:
+        import pandas
+
+        self._pandas = pandas
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return {"values": [float(self._pandas.read_csv(io.StringIO(body["csv"])).to_numpy().sum())]}
+
+
+class Picture:
+    """The mean of a picture in base64, which Pillow reads."""
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(base64.b64decode(body["image"]))) as image:
+            return {"values": [float(np.asarray(image).mean())]}

@@ -1,0 +1,301 @@
+"""The tuned plants on Slipway: those that the rules of the verdict were made with, or mended for after a first
+measurement."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from . import models, slipway
+from .around import (
+    HOG,
+    burners,
+    coming_and_going,
+    crowded,
+    crowded_client,
+    on_core,
+    one_core,
+    proxied,
+    quota,
+    stopping,
+)  # fmt: skip
+from .models import ANGLE, DETECTOR, FILE_TYPE, OBJECTS, READER
+from .plant import ITS_OWN, SLIPWAY, Plant
+
+SLOW_LINK, LINK = "tbf rate 8mbit burst 8kb latency 800ms", "tbf rate 20mbit burst 16kb latency 900ms"
+TINY, SMALL, WIDE, HEAVY = (32, 32, 1), (64, 64, 2), (20_000, 16, 1), (256, 2_000, 4)
+MIDDLE, BROAD, DEEP, FLAT = (128, 256, 3), (6_000, 64, 1), (256, 2_500, 10), (10_000, 16, 1)
+"""Dense networks: inputs, hidden size, layers."""
+LINE, PAGE = models.npy((1, 3, 48, 192)), models.npy((1, 3, 192, 192))
+PICTURE, HEAD = models.npy((1, 3, 320, 320)), models.npy((1, 2_048), dtype="int32")
+HEADS = models.npy((16, 2_048), dtype="int32")
+ONE = ("--instances", "1", "--threads", "1")
+SHORT_STOPS = stopping(0.4, 0.06)
+STARVED = ("chrt", "--other", "0", "taskset", "-c", "0")
+"""Beside the burners of ``crowded_client``."""
+
+OLDEST = (
+    Plant(SLIPWAY, "nothing", ("none",), network=SMALL, rate=100),
+    Plant(SLIPWAY, "overload", ("capacity",), network=HEAVY, serve=("--max-batch-size", "1"), rate=1_200),
+    Plant(SLIPWAY, "script with a lock", ("serial",), "base=0 lock=0.02", rate=35),
+    Plant(SLIPWAY, "one worker", ("serial",), "base=0 sleep=0.02", serve=("--script-workers", "1"), rate=35),
+    Plant(SLIPWAY, "batch timer", ("batch_timer",), network=SMALL, serve=("--max-queue-delay-us", "30000"), rate=20),
+    Plant(SLIPWAY, "heavy model", ("hardware", "model_size"), network=(256, 4_000, 8), rate=5),
+    Plant(SLIPWAY, "large JSON body", ("codec",), network=WIDE, rate=20),
+    Plant(SLIPWAY, "SIGSTOP", ("stall",), network=SMALL, around=stopping(2.0, 0.3)),
+    Plant(SLIPWAY, "CPU quota", ("cpu_quota",), network=HEAVY, around=quota(0.05)),
+    Plant(SLIPWAY, "neighbours", ("neighbour",), network=HEAVY, rate=30, around=burners(4)),
+    Plant(SLIPWAY, "slow link", ("bandwidth",), network=WIDE, rate=2, around=proxied("rate", 2e6)),
+    Plant(SLIPWAY, "far away", ("network_latency",), network=SMALL, rate=20, around=proxied("delay", 0.02)),
+    Plant(SLIPWAY, "another client", ("other_traffic",), "base=0 lock=0.01", rate=15, other_rate=60.0),
+    Plant(SLIPWAY, "a script that computes", ("hardware",), "base=0 sort=0.04", rate=8),
+    Plant(SLIPWAY, "long inputs", ("input_size",), "length=0.000004", numbers=(*[64] * 7, 20_000), rate=15),
+    Plant(SLIPWAY, "cold start", ("cold_start",), "cold=1.5", warmup_s=0.0),
+    Plant(SLIPWAY, "threads", ("threads",), "base=0 threads=12", rate=4),
+    Plant(SLIPWAY, "connections closed", ("connections",), network=SMALL, around=proxied("close", 0.0)),
+    Plant(SLIPWAY, "garbage collection", ("stall",), "garbage=3000000"),
+    Plant(SLIPWAY, "nothing, a script", ("none",), "base=0.004", rate=40),
+    Plant(SLIPWAY, "script, overload", ("capacity",), "base=0 sort=0.02", rate=160),
+    Plant(SLIPWAY, "link of 8 Mbit per s", ("bandwidth",), network=BROAD, rate=4, link=SLOW_LINK),
+    Plant(SLIPWAY, "compute threads", ("threads",), network=DEEP, serve=("--threads", "8"), rate=4, rows=8),
+    Plant(
+        SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, client=on_core(), around=crowded(3),
+    ),
+    Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
+    Plant(SLIPWAY, "a cache", ("hardware", "none"), network=HEAVY, numbers=tuple(range(64, 104)),
+          serve=("--cache-mb", "64")),
+    Plant(
+        SLIPWAY, "timer, far away", ("batch_timer", "network_latency"), network=SMALL, rate=20,
+        serve=("--max-queue-delay-us", "30000"), around=proxied("delay", 0.02),
+    ),
+    Plant(SLIPWAY, "lock and SIGSTOP", ("serial", "stall"), "base=0 lock=0.02", rate=35, around=stopping(2.0, 0.3)),
+    Plant(SLIPWAY, "spin and closed connections", ("hardware", "connections"), "base=0.03", rate=8,
+          around=proxied("close", 0.0)),
+    Plant(
+        SLIPWAY, "padding, eight callers", ("padding", "serial", "capacity"), users=8,
+        model=partial(slipway.padded, hidden=256, longest=1_024), bodies=partial(slipway.rows_of, (16, 16, 16, 1_024)),
+    ),
+)  # fmt: skip
+ONCE_HELD_OUT = (
+    Plant(
+        SLIPWAY, "angle of a line, 20/s", ITS_OWN, model=models.public(ANGLE), bodies=LINE, rate=20,
+        why="A real model of 1 ms with a fiftieth of the load that it can take: nothing adds to its own time.",
+    ),
+    Plant(
+        SLIPWAY, "angle of a line in gentle bursts", ITS_OWN, model=models.public(ANGLE), bodies=LINE, rate=40,
+        options=("--arrivals", "mmpp:4x1"),
+        why="Bursts that stay below a tenth of the capacity make no queue.",
+    ),
+    Plant(
+        SLIPWAY, "tiny network, 500/s", ("none",), network=TINY, rate=500, options=("--arrivals", "constant"),
+        why="Even arrivals at a twentieth of the capacity; every answer takes about a millisecond.",
+    ),
+    Plant(
+        SLIPWAY, "tiny network, one caller", ("none",), network=TINY, users=1,
+        why="One caller who waits for each answer cannot make a queue.",
+    ),
+    Plant(
+        SLIPWAY, "sentences, 8/s", ITS_OWN, model=models.minilm, bodies=models.texts(6, 8, 10), rate=8,
+        why="Short sentences of like lengths: the encoder's own time is nearly all.",
+    ),
+    Plant(
+        SLIPWAY, "random forest, 10/s", ITS_OWN, code={"kind": "forest", "trees": 100}, rate=10,
+        why="5 ms of a forest in a script, twenty times below its capacity.",
+    ),
+    Plant(
+        SLIPWAY, "type of a file, 5/s", ITS_OWN, model=models.public(FILE_TYPE), bodies=HEAD, rate=5,
+        why="7 ms of a real model, 30 times below its capacity.",
+    ),
+    Plant(
+        SLIPWAY, "two processes at 95 %", ("capacity",), code={"kind": "computes", "seconds": 0.015},
+        serve=("--script-workers", "2"), rate=110,
+        why="Both cores get Poisson arrivals of nearly their capacity, 133/s less the server's own share: a queue.",
+    ),
+    Plant(
+        SLIPWAY, "bursts above the capacity", ("capacity",), code={"kind": "computes", "seconds": 0.015},
+        serve=("--script-workers", "2"), rate=85, options=("--arrivals", "mmpp:8x1"),
+        why="For seconds at a time 150/s come to processes that serve 120/s: the queue of those is the tail.",
+    ),
+    Plant(
+        SLIPWAY, "48 callers at once", ("capacity",), model=models.public(OBJECTS), bodies=PICTURE, users=48,
+        why="48 callers keep a detector busy on all cores; each waits for the other 47.",
+    ),
+    Plant(
+        SLIPWAY, "lock on a file", ("serial",), code={"kind": "device", "seconds": 0.03},
+        serve=("--instances", "4"), rate=26,
+        why="Four threads, but a file lock lets one in for 30 ms: 78 % busy while all cores idle.",
+    ),
+    Plant(
+        SLIPWAY, "database transaction", ("serial",), code={"kind": "database", "seconds": 0.02},
+        serve=("--script-workers", "3"), rate=35,
+        why="Three processes wait for the one writer that SQLite allows: 70 % busy while all cores idle.",
+    ),
+    Plant(
+        SLIPWAY, "one process calls a service", ("serial",), code={"kind": "downstream", "seconds": 0.06},
+        serve=("--script-workers", "1"), rate=11,
+        why="The only process waits 60 ms for a service: 66 % busy, and a second one would cost nothing.",
+    ),
+    Plant(
+        SLIPWAY, "timer of 15 ms, angle of a line", ("batch_timer",), model=models.public(ANGLE), bodies=LINE, rate=25,
+        serve=("--max-queue-delay-us", "15000"),
+        why="A model of 1 ms waits 15 ms for company that does not come.",
+    ),
+    Plant(
+        SLIPWAY, "scores of a line in JSON", ("codec",), model=models.public(READER), rate=3,
+        bodies=models.npy((1, 3, 48, 320)),
+        why="An answer of 750,000 numbers as JSON, some megabytes, takes longer to write than the line to read.",
+    ),
+    Plant(
+        SLIPWAY, "printed numbers, one a line", ("codec",), network=FLAT, bodies=models.wordy(4, 10_000), rate=12,
+        why="40,000 numbers with all digits and line ends, for a product that takes a fraction of a millisecond.",
+    ),
+    Plant(
+        SLIPWAY, "script answers 60,000 numbers", ("codec",), code={"kind": "floats", "count": 60_000}, rate=8,
+        why="The script computes nothing; its answer of a megabyte is written as JSON.",
+    ),
+    Plant(
+        SLIPWAY, "image over 20 Mbit per s", ("bandwidth",), model=models.public(DETECTOR),
+        bodies=models.npy((1, 3, 224, 224)), rate=2, link=LINK,
+        why="600 kB take a quarter of a second on the link; the model takes 15 ms.",
+    ),
+    Plant(
+        SLIPWAY, "slow way back", ("bandwidth",), model=models.public(DETECTOR), bodies=PAGE, rate=2,
+        around=proxied("answers", 2e6),
+        why="Only the answer, half a megabyte of JSON, meets a link of 2 MB/s: a quarter of a second.",
+    ),
+    Plant(
+        SLIPWAY, "jitter of up to 40 ms each way", ("network_latency",), network=TINY, rate=20,
+        around=proxied("jitter", 0.04),
+        why="Small bodies, a model without work, and 40 ms on the way on average, never the same.",
+    ),
+    Plant(
+        SLIPWAY, "script with 400 MB of weights", ("model_size", "hardware"), rate=6,
+        code={"kind": "weights", "megabytes": 400},
+        why="The same in a script, which nobody can look into: a slow machine is as fair a word.",
+    ),
+    Plant(
+        SLIPWAY, "detector of objects", ("hardware", "model_size"), model=models.public(OBJECTS), bodies=PICTURE,
+        rate=8,
+        why="20 ms of convolutions with small weights; a smaller network would be as fair an advice as more cores.",
+    ),
+    Plant(
+        SLIPWAY, "compresses two megabytes", ("hardware",), code={"kind": "compresses", "kilobytes": 2_000}, rate=4,
+        why="40 ms of native code on one thread, without weights.",
+    ),
+    Plant(
+        SLIPWAY, "pinned to one core", ("hardware", "cpu_quota", "threads"), model=models.public(OBJECTS),
+        bodies=PICTURE, rate=8, around=one_core(1),
+        why="The detector's threads share the one core that taskset leaves: too little hardware, a limit, or threads.",
+    ),
+    Plant(
+        SLIPWAY, "quota of 0.3 in short periods", ("cpu_quota",), model=models.public(OBJECTS), bodies=PICTURE, rate=4,
+        around=quota(0.3, 20_000),
+        why="40 ms of CPU in shares of 6 ms every 20 ms: throttled in every request.",
+    ),
+    Plant(
+        SLIPWAY, "quota of half a core, script", ("cpu_quota",), code={"kind": "computes", "seconds": 0.015}, rate=25,
+        around=quota(0.5),
+        why="Three requests in one period use its 50 ms up, and the next waits for the period to end.",
+    ),
+    Plant(
+        SLIPWAY, "programs that copy memory", ("neighbour",), model=models.public(OBJECTS), bodies=PICTURE, rate=5,
+        around=burners(4, HOG),
+        why="Four programs on two cores take turns with the server and use its caches.",
+    ),
+    Plant(
+        SLIPWAY, "burner on the server's core", ("neighbour",), code={"kind": "computes", "seconds": 0.008}, rate=25,
+        around=burners(1, core=1),
+        why="The other core idles, but server and neighbour are pinned to one.",
+    ),
+    Plant(
+        SLIPWAY, "job of a second, now and then", ("neighbour",), model=models.public(FILE_TYPE), bodies=HEAD, rate=25,
+        around=coming_and_going(4, 1.5, 1.0),
+        why="Four burners run for a second and rest for one and a half: the slow requests are those of that second.",
+    ),
+    Plant(
+        SLIPWAY, "stops of 60 ms", ("stall",), model=models.public(ANGLE), bodies=LINE, rate=60, around=SHORT_STOPS,
+        why="An eighth of the time nothing runs; who comes then waits up to 60 ms for a model of 1 ms.",
+    ),
+    Plant(
+        SLIPWAY, "collects garbage itself", ("stall",), code={"kind": "collects", "every": 40, "objects": 2_500_000},
+        rate=40,
+        why="A collection of 0.2 s once a second stops every thread.",
+    ),
+    Plant(
+        SLIPWAY, "loads new weights", ("stall",), code={"kind": "reloads", "every_s": 1.6, "for_s": 0.4}, rate=30,
+        why="Everything waits 0.4 s every 2 s. The lock is held by no request, so more workers would not help.",
+    ),
+    Plant(
+        SLIPWAY, "session with 16 threads", ("threads",),
+        code={"kind": "session", "model": DETECTOR, "side": 192, "threads": 16}, rate=2.5,
+        why="8 ms with two threads, 100 ms with 16 that spin on two cores.",
+    ),
+    Plant(
+        SLIPWAY, "thread that polls", ("threads", "serial"), code={"kind": "spinner", "seconds": 0.004}, rate=30,
+        why="A second thread takes the interpreter at every chance: too many threads, or one lock.",
+    ),
+    Plant(
+        SLIPWAY, "one text in ten is long", ("input_size",), code={"kind": "distance"}, rate=12,
+        bodies=models.json_texts(*[10] * 9, 180),
+        why="180 words take 200 times the work of ten.",
+    ),
+    Plant(
+        SLIPWAY, "one sentence in eight is a page", ("input_size", "padding"), model=models.minilm, rate=12,
+        bodies=models.texts(*[5] * 7, 200),
+        why="The encoder's time grows with the tokens; short texts that share a batch are padded.",
+    ),
+    Plant(
+        SLIPWAY, "compiles for each new length", ("cold_start",), code={"kind": "compiles", "seconds": 0.3}, rate=15,
+        bodies=models.json_values(8, 16, 24, 32, 48, 64, 96, 128), warmup_s=0.0,
+        why="The first request of each of eight lengths waits 0.3 s, all within the first seconds.",
+    ),
+    Plant(
+        SLIPWAY, "trains at its first request", ("cold_start",), code={"kind": "forest", "trees": 400, "lazy": True},
+        rate=12, warmup_s=0.0,
+        why="The import and the training, 2 s, wait for the first request, and all others wait for it.",
+    ),
+    Plant(
+        SLIPWAY, "handshake of 20 ms", ("connections", "network_latency"), network=TINY, rate=20,
+        around=proxied("handshake", 0.02),
+        why="A balancer closes each connection, and a new one takes 20 ms: kept ones, or a nearer one, would help.",
+    ),
+    Plant(
+        SLIPWAY, "second client with 16 rows", ("other_traffic",), model=models.public(FILE_TYPE), bodies=HEAD, rate=8,
+        other_body=HEADS, other_rate=6.0, serve=ONE,
+        why="Its batches of 16 rows take the one instance for most of the time; ours would be alone at 8/s.",
+    ),
+    Plant(
+        SLIPWAY, "second client with pages", ("other_traffic",), model=models.minilm, bodies=models.texts(6), rate=8,
+        other_body=models.texts(190), other_rate=10.0, serve=ONE,
+        why="Our sentences wait behind its pages.",
+    ),
+    Plant(
+        SLIPWAY, "client among burners", ("generator",), network=TINY, rate=150, client=STARVED,
+        around=crowded_client(3),
+        why="The server has a core to itself; the client shares its own with three burners and sends late.",
+    ),
+    Plant(
+        SLIPWAY, "locust at 5,500/s", ("generator",), network=TINY, rate=5_500, options=("--engine", "locust"),
+        why="One process of locust sends 4,000/s at most, and the server takes twice as many.",
+    ),
+    Plant(
+        SLIPWAY, "lock on a file, and 2 ms of jitter", ("serial",), code={"kind": "device", "seconds": 0.03}, rate=22,
+        serve=("--instances", "4"), around=proxied("jitter", 0.002),
+        why="The lock adds 30 ms and the queue before it; the network adds 2 ms.",
+    ),
+    Plant(
+        SLIPWAY, "printed numbers, and stops of 250 ms", ("stall",), network=FLAT, bodies=models.wordy(2, 10_000),
+        rate=12, around=stopping(1.5, 0.25),
+        why="Parsing takes some milliseconds of all requests, a stop a quarter of a second of every seventh.",
+    ),
+    Plant(
+        SLIPWAY, "quota, and a timer of 10 ms", ("cpu_quota",), model=models.public(OBJECTS), bodies=PICTURE, rate=4,
+        serve=("--max-queue-delay-us", "10000"), around=quota(0.25, 50_000),
+        why="The quota adds a hundred milliseconds, the timer ten.",
+    ),
+    Plant(
+        SLIPWAY, "overload through a closing proxy", ("capacity",), code={"kind": "computes", "seconds": 0.02},
+        rate=120, serve=("--script-workers", "2"), around=proxied("close", 0.0),
+        why="The queue grows to seconds; new connections cost a fraction of a millisecond.",
+    ),
+)  # fmt: skip
+ON_SLIPWAY = (*OLDEST, *ONCE_HELD_OUT)
