@@ -11,7 +11,7 @@ from .resources import VARIANT, tags
 ERRORS, LATENCY, SHED = "errors", "latency", "shed"
 KINDS = (ERRORS, LATENCY, SHED)
 SHARE = 0.01
-"""Of failed, and of shed requests."""
+"""Share of failed, and of shed requests, above which an alarm is raised."""
 PERIOD_S, PERIODS = 60, 2
 
 
