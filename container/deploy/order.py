@@ -68,7 +68,7 @@ class Order:
             self.say(json.dumps(document, indent=2))
             return
         for name, value in document.items():
-            if value not in (None, [], {}, False, ""):
+            if value not in (None, [], {}, "") and value is not False:
                 self.say(f"{name:<14} {_words(value)}")
 
 

@@ -23,7 +23,7 @@ from ..local.limits import PlatformLimits
 from ..local.model import InvalidModel
 from .errors import StepFailed, UpdateError
 
-START_S, ANSWER_S = 600.0, 120.0
+START_S, ACCEPT_S, ANSWER_S = 600.0, 5.0, 120.0
 ROWS = 32
 NAME = "candidate"
 INFER, JSON = f"/v2/models/{NAME}/infer", {"content-type": "application/json"}
@@ -50,7 +50,8 @@ def served(artifact: Path) -> Iterator[Trial]:
     """A server of the artifact on a free port, until the block ends. Raises StepFailed if it does not start."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "SAGEMAKER_"))}
     settings = {"SLIPWAY_NAME": NAME, "SLIPWAY_DRAIN_GRACE_S": "0"}
-    plan = HostingPlan(artifact.resolve(), environ=settings, injected=ours, limits=PlatformLimits(startup_s=START_S))
+    limits = PlatformLimits(accept_s=ACCEPT_S, startup_s=START_S)
+    plan = HostingPlan(artifact.resolve(), environ=settings, injected=ours, limits=limits)
     with tempfile.TemporaryDirectory(prefix="slipway-trial-") as folder:
         hosting = Hosting(plan, Path(folder), log.info)
         try:

@@ -14,9 +14,9 @@ from .state import Folder
 
 def send(order: Order, folder: Folder) -> str:
     """The response as text, or where that of an asynchronous request will be. Raises DeployError."""
-    if not state.running(folder):
-        raise NotThere(f"{order.description.name} is not running: run up")
     wanted, report = state.read(folder.wanted), state.read(folder.report)
+    if not state.running(folder) or not report.get("url"):
+        raise NotThere(f"{order.description.name} is not running: run up")
     model = state.model_of(folder.release(report["release"]))
     if order.target_model is not None:
         model /= order.target_model.removesuffix(".tar.gz")
