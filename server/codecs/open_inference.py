@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Headers, Payload
 from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
-from . import Encoded
+from . import Encoded, body_bytes
 from .blobs import read_blob, write_blob
 from .classification import best_classes, class_count
 from .content_types import require_plain, unpacked, without_column
@@ -48,9 +48,7 @@ class OpenInference:
 
     media_types: tuple[str, ...] = (MEDIA_TYPE,)
     interpreted = True
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
+    expanded_bytes = staticmethod(body_bytes)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
         """Read a request: JSON, JSON with blobs, or (length 0) the bytes of the only input.
