@@ -1,1 +1,1 @@
-"""The container images, the monitoring stack, and SageMaker on this machine."""
+"""The container images, and what puts them somewhere: deployment, local SageMaker, monitoring, updates of models."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ BOOTSTRAP = (
     "from server.system.orphans import end_with_parent; end_with_parent(int(sys.argv[2]), int(sys.argv[3])); "
     "os.execvp(sys.argv[4], sys.argv[4:])"
 )
-"""The kernel's promise stays with a process that becomes another program."""
+"""The kernel sends the signal to the process also after ``exec`` has made it another program."""
 
 
 def ending_with_us(command: Sequence[str], sent: signal.Signals = signal.SIGKILL) -> list[str]:
@@ -24,3 +25,21 @@ def ending_with_us(command: Sequence[str], sent: signal.Signals = signal.SIGKILL
     The parent is the thread that starts it: a thread that ends early ends its children too.
     """
     return [sys.executable, "-ISc", BOOTSTRAP, str(ROOT), str(os.getpid()), str(int(sent)), *command]
+
+
+def run(command: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that imports our modules. It gets SIGTERM when this process ends."""
+    process = subprocess.Popen(
+        ending_with_us(command, signal.SIGTERM),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        output, errors = process.communicate()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")

@@ -81,7 +81,11 @@ def _rendered(panel: Panel) -> dict[str, Any]:
 
 
 def as_text() -> str:
-    return json.dumps(document(), indent=2) + "\n"
+    """The document with a panel on each line."""
+    whole = document()
+    panels = ",\n".join(map(json.dumps, whole.pop("panels")))
+    head = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in whole.items())
+    return f'{{{head},\n"panels": [\n{panels}\n]}}\n'
 
 
 def main() -> int:

@@ -44,8 +44,15 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def _stage(name: str) -> str:
-    return f'{ONE}, stage="{name}"'
+def _quantiles(metric: str, quantiles: tuple[float, ...], matching: str = ONE) -> tuple[tuple[str, str], ...]:
+    return tuple((quantile(q, metric, by="model", matching=matching), f"{{{{model}}}} p{q * 100:g}") for q in quantiles)
+
+
+def _stage_quantiles(stage: str) -> tuple[tuple[str, str], ...]:
+    return _quantiles("slipway_stage_seconds", (0.5, 0.99), f'{ONE}, stage="{stage}"')
+
+
+SHED = per_second("slipway_requests_total", matching=f'{ONE}, outcome=~"overloaded|deadline_exceeded|not_ready"')
 
 
 ROWS = (
@@ -57,21 +64,7 @@ ROWS = (
             Panel("Responses per second", ((per_second("slipway_requests_total"), ""),), "reqps", "stat", 4),
             Panel("p99", ((quantile(0.99, "slipway_request_seconds", by="model"), "{{model}}"),), "s", "stat", 4),
             Panel(
-                "Shed or expired",
-                (
-                    (
-                        per_second(
-                            "slipway_requests_total",
-                            matching=f'{ONE}, outcome=~"overloaded|deadline_exceeded|not_ready"',
-                        )
-                        + " / "
-                        + per_second("slipway_requests_total"),
-                        "",
-                    ),
-                ),
-                "percentunit",
-                "stat",
-                4,
+                "Shed or expired", ((f"{SHED} / {per_second('slipway_requests_total')}", ""),), "percentunit", "stat", 4
             ),
             Panel(
                 "Predicted wait", ((f"max by (model) (slipway_backlog_seconds{{{ONE}}})", "{{model}}"),), "s", "stat", 4
@@ -97,40 +90,19 @@ ROWS = (
             ),
             Panel(
                 "Wait for a free instance (queue_busy)",
-                (
-                    (
-                        quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("queue_busy")),
-                        "{{model}} p50",
-                    ),
-                    (
-                        quantile(0.99, "slipway_stage_seconds", by="model", matching=_stage("queue_busy")),
-                        "{{model}} p99",
-                    ),
-                ),
+                _stage_quantiles("queue_busy"),
                 "s",
                 text="Too little capacity: more instances, larger batches, a faster variant of the model.",
             ),
             Panel(
                 "Wait for more requests (queue_timer)",
-                (
-                    (
-                        quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("queue_timer")),
-                        "{{model}} p50",
-                    ),
-                    (
-                        quantile(0.99, "slipway_stage_seconds", by="model", matching=_stage("queue_timer")),
-                        "{{model}} p99",
-                    ),
-                ),
+                _stage_quantiles("queue_timer"),
                 "s",
                 text="An instance was free: lower max_queue_delay_us.",
             ),
             Panel(
                 "Compute",
-                (
-                    (quantile(0.5, "slipway_stage_seconds", by="model", matching=_stage("compute")), "{{model}} p50"),
-                    (quantile(0.99, "slipway_stage_seconds", by="model", matching=_stage("compute")), "{{model}} p99"),
-                ),
+                _stage_quantiles("compute"),
                 "s",
                 text="The time of the model: optimize makes it faster; bench predicts the gain of larger batches.",
             ),
@@ -139,14 +111,7 @@ ROWS = (
     Row(
         "Requests",
         (
-            Panel(
-                "Latency, first byte to last",
-                tuple(
-                    (quantile(q, "slipway_request_seconds", by="model"), f"{{{{model}}}} p{q * 100:g}")
-                    for q in (0.5, 0.95, 0.99)
-                ),
-                "s",
-            ),
+            Panel("Latency, first byte to last", _quantiles("slipway_request_seconds", (0.5, 0.95, 0.99)), "s"),
             Panel(
                 "By outcome",
                 ((per_second("slipway_requests_total", by="outcome"), "{{outcome}}"),),
@@ -169,11 +134,7 @@ ROWS = (
                 "ops",
                 text="Requests, or slices of large requests, whose run failed; the rest of their batch was run again.",
             ),
-            Panel(
-                "Cache",
-                ((per_second("slipway_cache_requests_total", by="outcome"), "{{outcome}}"),),
-                "reqps",
-            ),
+            Panel("Cache", ((per_second("slipway_cache_requests_total", by="outcome"), "{{outcome}}"),), "reqps"),
         ),
     ),
     Row(
@@ -201,10 +162,7 @@ ROWS = (
         (
             Panel(
                 "Memory",
-                (
-                    ("process_resident_memory_bytes", "{{instance}}"),
-                    ("slipway:memory_limit_bytes", "limit"),
-                ),
+                (("process_resident_memory_bytes", "{{instance}}"), ("slipway:memory_limit_bytes", "limit")),
                 "bytes",
             ),
             Panel(

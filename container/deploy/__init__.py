@@ -1,1 +1,1 @@
-"""Puts an artifact on an engine that exists: SageMaker, or this machine."""
+"""Deploys an artifact: to SageMaker, Kubernetes, Ray, or this machine."""

@@ -31,7 +31,8 @@ def main(
     options = arguments.parser().parse_args(argv)
     try:
         order = replace(order_of(options), say=say, clock=clock or Clock(), observe=observe)
-        return engines.run(order)
+        engines.run(order)
+        return 0
     except DeployError as error:
         for line in str(error).splitlines():
             print(f"deploy: {line}", file=sys.stderr)

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m container.deploy",
         allow_abbrev=False,
-        description="Puts an artifact on an engine that exists. plan prints every call before any is sent.",
+        description="Deploys an artifact to an engine. plan prints every call before any is sent.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -111,7 +111,7 @@ def _flag(parser: argparse.ArgumentParser, name: str, metadata: Mapping[str, Any
         parsers: dict[type, Callable[[str], Any]] = {int: int, float: float, tuple: _several}
         parse = parsers.get(kind, str)
         choices = metadata["choices"] or None
-        metavar = metadata["metavar"] or (None if choices else "TEXT")
+        metavar = metadata["metavar"] or (None if choices else "N" if kind in (int, float) else "TEXT")
         parser.add_argument(flag, type=parse, choices=choices, metavar=metavar, help=text)
 
 

@@ -17,12 +17,12 @@ from server.target import CPU
 
 from .description import SETTINGS, Description, Given
 from .errors import InvalidDescription
-from .model_source import REMOTE, ModelSource
+from .model_source import REMOTE, ModelFile, ModelSource
 
 PLAN_SCHEMA = "slipway.bench.plan/1"
 MIB = 1_048_576
 NAME_CHARACTERS = 50
-"""Of a deployment's name; a digest of ten characters and a hyphen follow it in names of at most 63."""
+"""Longest name of a deployment: a hyphen and a digest of ten characters follow it in names of at most 63."""
 
 CPU_TYPES = (("large", 2, 4), ("xlarge", 4, 8), ("2xlarge", 8, 16), ("4xlarge", 16, 32), ("9xlarge", 36, 72))
 """Sizes of the family ml.c5 with cores and GiB of memory."""
@@ -44,7 +44,7 @@ GPU_START_S = 480
 RAY_DASHBOARD, RAY_VARIABLE = "http://127.0.0.1:8265", "RAY_DASHBOARD_ADDRESS"
 RAY_PORT = 8000
 SLOW = 10.0
-"""The default objective of a canary is so many times the p95 of the manifest."""
+"""Default objective of a canary, as a multiple of the manifest's p95."""
 
 ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<repository>[^:@]+)"
@@ -61,6 +61,11 @@ class Facts:
     source: ModelSource | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def model(self) -> ModelFile | None:
+        """The single model of this machine."""
+        return self.source.files.get("") if self.source is not None else None
 
     @property
     def manifest(self) -> Manifest | None:

@@ -31,9 +31,7 @@ def _setting(
     return field(default=default, metadata=described)
 
 
-OFF = "default: off"
-NONE = "default: none"
-PLATFORM = "default: the platform's"
+OFF, NONE, PLATFORM = "default: off", "default: none", "default: the platform's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +48,24 @@ class Description:
     instance_type: str | None = _setting(
         None, "instance type", "the manifest's threads, memory and device", metavar="T"
     )
-    instance_count: int = _setting(1, "number of instances", "default: one instance", metavar="N")
-    serverless: int | None = _setting(None, "a serverless endpoint with so much memory", OFF, metavar="MB")
+    instance_count: int = _setting(1, "number of instances", "default: one instance")
+    serverless: int | None = _setting(None, "memory of a serverless endpoint, which this makes it", OFF, metavar="MB")
     max_concurrency: int = _setting(
-        5, "concurrent requests of a serverless endpoint", "default: 5", metavar="N", part_of="serverless"
+        5, "concurrent requests of a serverless endpoint", "default: 5", part_of="serverless"
     )
-    provisioned_concurrency: int | None = _setting(
-        None, "serverless workers kept warm", NONE, metavar="N", part_of="serverless"
-    )
-    asynchronous: str | None = _setting(None, "asynchronous inference, results below this", OFF, metavar="S3URI")
+    provisioned_concurrency: int | None = _setting(None, "serverless workers kept warm", NONE, part_of="serverless")
+    asynchronous: str | None = _setting(None, "asynchronous inference; prefix of its results", OFF, metavar="S3URI")
     asynchronous_concurrency: int | None = _setting(
-        None,
-        "concurrent asynchronous requests of an instance",
-        "the manifest's instances and largest batch",
-        metavar="N",
+        None, "concurrent asynchronous requests of an instance", "the manifest's instances and largest batch"
     )
     success_topic: str | None = _setting(None, "SNS topic of asynchronous results", NONE, metavar="ARN")
     error_topic: str | None = _setting(None, "SNS topic of asynchronous failures", NONE, metavar="ARN")
     multi_model: bool = _setting(False, "a multi-model endpoint; ARTIFACT is a folder of models", OFF)
     inference_component: bool = _setting(False, "deploy as an inference component of the endpoint", OFF)
-    copies: int = _setting(
-        1, "copies of the inference component", "default: one copy", metavar="N", part_of="inference_component"
-    )
-    component_cpus: float | None = _setting(
-        None, "processor cores of a copy", "the manifest's instances and threads", metavar="N"
-    )
+    copies: int = _setting(1, "copies of the inference component", "default: one copy", part_of="inference_component")
+    component_cpus: float | None = _setting(None, "processor cores of a copy", "the manifest's instances and threads")
     component_memory: int | None = _setting(None, "memory of a copy", "the manifest's files", metavar="MB")
-    component_accelerators: int | None = _setting(None, "GPUs of a copy", "the manifest's device", metavar="N")
+    component_accelerators: int | None = _setting(None, "GPUs of a copy", "the manifest's device")
 
     environment: dict[str, str] = _setting({}, "variable of the container; repeatable", NONE, metavar="NAME=VALUE")  # noqa: RUF009
     tags: dict[str, str] = _setting({}, "tag of everything that is created; repeatable", NONE, metavar="KEY=VALUE")  # noqa: RUF009
@@ -102,17 +91,13 @@ class Description:
         "default: a server with batches answers in unequal times",
         choices=("LEAST_OUTSTANDING_REQUESTS", "RANDOM"),
     )
-    capture: str | None = _setting(None, "capture requests and responses below this", OFF, metavar="S3URI")
-    capture_percent: int = _setting(
-        100, "share of requests that is captured", "default: all", metavar="N", part_of="capture"
-    )
+    capture: str | None = _setting(None, "capture of requests and responses, to this prefix", OFF, metavar="S3URI")
+    capture_percent: int = _setting(100, "share of requests that is captured", "default: all", part_of="capture")
 
     bench_plan: str | None = _setting(None, "result of bench plan --output", NONE, metavar="FILE")
-    min_instances: int | None = _setting(None, "auto scaling: least instances", "the instance count", metavar="N")
-    max_instances: int | None = _setting(None, "auto scaling: most instances; none: no scaling", NONE, metavar="N")
-    scaling_target: float | None = _setting(
-        None, "auto scaling: invocations per instance and minute", "bench plan", metavar="N"
-    )
+    min_instances: int | None = _setting(None, "auto scaling: least instances", "the instance count")
+    max_instances: int | None = _setting(None, "auto scaling: most instances; none: no scaling", NONE)
+    scaling_target: float | None = _setting(None, "auto scaling: invocations per instance and minute", "bench plan")
     scale_out_cooldown: int = _setting(
         60, "seconds between additions", "default: as bench plan", metavar="S", part_of="max_instances"
     )
@@ -139,14 +124,14 @@ class Description:
     objective_ms: float | None = _setting(
         None, "p99 latency above which a canary is rolled back", "ten times the manifest's p95", metavar="MS"
     )
-    canary_percent: int = _setting(10, "share of capacity that a canary gets first", "default: 10", metavar="N")
-    canary_minutes: int = _setting(10, "time that a canary is watched", "default: 10", metavar="N")
-    shadow_percent: int = _setting(100, "share of requests that a shadow gets too", "default: all", metavar="N")
+    canary_percent: int = _setting(10, "share of capacity that a canary gets first", "default: 10")
+    canary_minutes: int = _setting(10, "time that a canary is watched", "default: 10")
+    shadow_percent: int = _setting(100, "share of requests that a shadow gets too", "default: all")
     state: str = _setting(
         "~/.local/state/slipway", "folder of the local engine", "default: the user's state folder", metavar="DIR"
     )
     port: int = _setting(
-        8081, "port of the local engine's runtime API, or of Ray's proxies", "default: as container.local", metavar="N"
+        8081, "port of the local engine's runtime API, or of Ray's proxies", "default: as container.local"
     )
     host: str = _setting(
         "127.0.0.1",
@@ -160,7 +145,6 @@ class Description:
         None,
         "auto scaling with Ray: waiting rows of a replica that ask for more",
         "the manifest's instances and largest batch",
-        metavar="N",
         part_of="max_instances",
     )
 

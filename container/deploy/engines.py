@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from .errors import DeployError
 from .order import Order
 
-Command = Callable[[Order], int]
-"""Runs an order and returns the exit code. Raises DeployError."""
+Command = Callable[[Order], None]
+"""Runs an order and says the result. Raises DeployError."""
 
 
 def _sagemaker() -> Mapping[str, Command]:
@@ -48,10 +48,10 @@ ENGINES: Mapping[str, Callable[[], Mapping[str, Command]]] = {
 }
 
 
-def run(order: Order) -> int:
+def run(order: Order) -> None:
     """Run an order on its engine. Raises DeployError."""
     name = order.description.engine
     commands = ENGINES[name]()
     if order.command not in commands:
         raise DeployError(f"the engine {name} has no {order.command}; it has {', '.join(commands)}")
-    return commands[order.command](order)
+    commands[order.command](order)

@@ -6,12 +6,24 @@ from typing import Any
 
 from server.artifact import Manifest
 
+from .defaults import Facts
+from .errors import InvalidDescription
+from .model_source import ModelFile
+
 METADATA_CHARACTERS = 256
-"""Of a value of CustomerMetadataProperties."""
+"""Longest value of CustomerMetadataProperties."""
+
+
+def artifact_of(facts: Facts) -> ModelFile:
+    """The artifact to register. Raises InvalidDescription for a model without a manifest."""
+    model = facts.model
+    if model is None or model.manifest is None:
+        raise InvalidDescription("the registry takes an artifact of optimize: its evidence is registered with it")
+    return model
 
 
 def quality(manifest: Manifest) -> dict[str, Any]:
-    """Accuracy, latency, digests: what speaks for the artifact."""
+    """Accuracy, latency and speed-up of the artifact and its candidates, and the digests of its files."""
     chosen = chosen_candidate(manifest)
     return {
         "name": manifest.name,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,18 @@ class Order:
     def effect(self) -> str:
         """The command that is carried out, or that ``plan`` is the plan of."""
         return self.purpose if self.command == "plan" else self.command
+
+    def show(self, document: Mapping[str, Any]) -> None:
+        """Print a document: with ``--json`` as it is, else a line for each member that has a value."""
+        if self.json:
+            self.say(json.dumps(document, indent=2))
+            return
+        for name, value in document.items():
+            if value not in (None, [], {}, "") and value is not False:
+                self.say(f"{name:<14} {_words(value)}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_words(one)}" for name, one in value.items())
+    return "; ".join(map(_words, value)) if isinstance(value, list) else str(value)

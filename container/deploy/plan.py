@@ -37,6 +37,10 @@ class Step:
     def resource(self) -> str:
         return f"{self.kind} {self.name}"
 
+    @property
+    def line(self) -> str:
+        return f"{self.action.value:<8} {self.resource}" + (f": {self.why}" if self.why else "")
+
     def to_json(self) -> dict[str, str]:
         return {"action": self.action.value, "kind": self.kind, "name": self.name, "why": self.why}
 
@@ -44,7 +48,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``unknown``: why the existing state could not be read; "" where it was read. ``used``: the settings that the
-    engine reads, where it reads few. ``assumed``: what the plan takes for the state that is unknown.
+    engine reads, where it reads few. ``assumed``: the state that the plan assumes where it is unknown.
     """
 
     description: Description
@@ -90,7 +94,7 @@ class Plan:
             yield f"existing state unknown: {self.unknown}"
             yield self.assumed
         for step in self.steps:
-            yield f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else "")
+            yield step.line
         yield ""
         yield from (call.command() for call in self.calls)
         if not self.calls:

@@ -55,7 +55,7 @@ def plan(options: argparse.Namespace) -> HostingPlan:
         environ=_environment(options.env),
         multi_model=folder is not None,
         image_bytes=SERVERLESS_IMAGE_BYTES if serverless is not None else None,
-        resources=Resources(serverless or options.memory, options.cpus, frozen=serverless is not None),
+        resources=Resources(serverless or options.memory, options.cpus, read_only=serverless is not None),
         limits=limits,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from urllib.parse import urlsplit
 
 CHUNK_BYTES = 65_536
 
@@ -29,6 +30,14 @@ class Address:
     host: str
     port: int
     accept_s: float
+
+    @classmethod
+    def of(cls, url: str, accept_s: float) -> Address:
+        """The address in a URL of the form http://HOST:PORT."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return cls(parts.hostname, parts.port, accept_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,7 @@ class OpenResponse:
 
 @contextmanager
 def opened(
-    address: Address,
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-    body: bytes | Iterable[bytes],
-    within_s: float,
+    address: Address, method: str, path: str, headers: Mapping[str, str], body: bytes | Iterable[bytes], within_s: float
 ) -> Iterator[OpenResponse]:
     """Send a request and yield its response after the head. A body other than ``bytes`` is sent chunked.
 

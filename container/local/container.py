@@ -42,11 +42,11 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Limits of the container; None: no limit. ``frozen``: it may write to /tmp only."""
+    """Limits of the container; None: no limit. ``read_only``: it may write to /tmp only."""
 
     memory_mib: int | None = None
     cpus: float | None = None
-    frozen: bool = False
+    read_only: bool = False
 
 
 @dataclass(slots=True)
@@ -222,7 +222,7 @@ def create_arguments(
         arguments += ["--memory", memory, "--memory-swap", memory]
     if resources.cpus is not None:
         arguments += ["--cpus", f"{resources.cpus:g}"]
-    if resources.frozen:
+    if resources.read_only:
         arguments += ["--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - inside of the container
     return [*arguments, image]
 

@@ -14,16 +14,16 @@ SERVERLESS_MEMORY_MIB = range(1_024, 6_145, 1_024)
 SERVERLESS_STARTUP_S = 180.0
 ASYNC_BYTES = 1_024 * MIB
 INLINE_BYTES = 128_000
-"""Of an asynchronous request whose input is its body."""
+"""Largest input of an asynchronous request that is sent as its body."""
 TRANSFORM_BYTES = 100 * MIB
 """MaxPayloadInMB times MaxConcurrentTransforms of a transform job."""
 
 SHARED_MEMORY_MIB = 64
-"""Of a hosted container; the platform has no option to raise it."""
+"""Size of /dev/shm in a hosted container; the platform has no option to raise it."""
 
 ENVIRONMENT_ENTRIES, ENVIRONMENT_TEXT_BYTES, ENVIRONMENT_BYTES = 100, 1_024, 32_768
 TRANSFORM_TYPE_CHARACTERS = 256
-"""Of ContentType and Accept of a transform job."""
+"""Longest ContentType and Accept of a transform job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,6 @@ class PlatformLimits:
     """Concurrent requests: ``MaxConcurrency`` of a serverless endpoint. None: no limit."""
 
     def serverless(self, concurrent: int) -> PlatformLimits:
-        """The limits of a serverless endpoint with so many concurrent requests."""
+        """The limits of a serverless endpoint with this many concurrent requests."""
         startup_s = min(self.startup_s, SERVERLESS_STARTUP_S)
         return replace(self, startup_s=startup_s, payload_bytes=SERVERLESS_BYTES, concurrent=concurrent)

@@ -74,7 +74,10 @@ def _check(options: argparse.Namespace, client: Any) -> int:
         options.problem = options.problem or problem
         figures, problem = _quality(options, found)
         worse = quality.compare(earlier, figures, options.alpha)
-        matched = f"{len(found.pairs.labels):,} rows have labels, {found.pairs.unmatched:,} events have none yet"
+        pairs = found.pairs
+        matched = f"{len(pairs.labels):,} rows have labels, {pairs.unmatched:,} events have none yet"
+        if pairs.mismatched:
+            matched += f", {pairs.mismatched:,} events have another number of labels than rows"
         _write(options, client, QUALITY, quality.to_json(figures, problem, len(found.pairs.labels)))
         _write(options, client, QUALITY_VIOLATIONS, {"violations": quality.violations(worse)})
     violated = drift.violations(findings)
@@ -102,7 +105,7 @@ def _check(options: argparse.Namespace, client: Any) -> int:
 
 
 def _report(options: argparse.Namespace, client: Any) -> int:
-    """The page of a check again, from its files."""
+    """Write the page of a check again, from its files."""
     document = _read(_join(options.check, CHECK), client)
     now = columns_of(_read(_join(options.check, STATISTICS), client))
     try:

@@ -180,7 +180,6 @@ class Table:
     def __init__(self) -> None:
         self.rows = 0
         self.columns: dict[str, Column] = {}
-        self.ignored_columns = 0
         self._waiting: dict[tuple[str, ...], list[Sequence[Any]]] = {}
         self._count = 0
 
@@ -207,7 +206,6 @@ class Table:
                 column = self.columns.get(name)
                 if column is None:
                     if len(self.columns) >= MAX_COLUMNS:
-                        self.ignored_columns += 1
                         continue
                     column = self.columns[name] = Column()
                 column.add(values)

@@ -8,7 +8,7 @@ each test compares two samples. Rows are taken to be independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,73 +80,49 @@ def _structural(name: str, check: str, why: str) -> Finding:
     return Finding(name, check, "presence", 1.0, 1.0, 1.0, 0.0, 0.0, True, why)
 
 
-def _tests(name: str, rule: Rule, before: Column, now: Column, constraints: Constraints) -> list[Test]:
+def _tests(name: str, rule: Rule, before: Column, now: Column, constraints: Constraints) -> Iterator[Test]:
     """The tests of one column that is in both."""
-    found: list[Test] = [
-        lambda alpha: _share(
-            *(name, "completeness_check", "missing values", alpha),
-            *((before.missing, before.count), (now.missing, now.count)),
-            least=1 - rule.completeness,
-        )
-    ]
+
+    def grown(check: str, what: str, was: tuple[int, int], found: tuple[int, int], least: float) -> Test:
+        return lambda alpha: _share(name, check, what, alpha, was, found, least=least)
+
+    missing = (before.missing, before.count), (now.missing, now.count)
+    yield grown("completeness_check", "missing values", *missing, 1 - rule.completeness)
     if rule.kind in NUMERIC and now.present:
         wrong = (before.texts, before.present), (now.texts, now.present)
         allowed = max(1 - constraints.type_threshold, before.texts / before.present if before.present else 0.0)
-        found.append(
-            lambda alpha: _share(
-                name,
-                "data_type_check",
-                "values that are no numbers",
-                alpha,
-                *wrong,
-                least=allowed,
-            )
-        )
+        yield grown("data_type_check", "values that are no numbers", *wrong, allowed)
         if rule.kind == "Integral" and not before.fractions:
             parts = (0, before.numbers), (now.fractions, now.numbers)
-            found.append(
-                lambda alpha: _share(
-                    name,
-                    "data_type_check",
-                    "numbers that are not whole",
-                    alpha,
-                    *parts,
-                    least=1 - constraints.type_threshold,
-                )
-            )
+            yield grown("data_type_check", "numbers that are not whole", *parts, 1 - constraints.type_threshold)
         if before.numbers and now.numbers and constraints.compares:
-            found.append(lambda alpha: _numeric(name, before, now, rule, constraints, alpha))
+            yield lambda alpha: _numeric(name, before, now, rule, constraints, alpha)
         if rule.non_negative:
             below = (0, before.numbers), (_below_zero(now), now.numbers)
-            found.append(
-                lambda alpha: _share(name, "baseline_drift_check", "negative values", alpha, *below, least=0.0)
-            )
+            yield grown("baseline_drift_check", "negative values", *below, 0.0)
     elif rule.kind == "String" and now.present:
         texts, before_texts = _categories(now), _categories(before)
-        domain = rule.domain
-        if domain is not None:
-            outside = sum(count for value, count in texts.items() if value not in domain)
-            was = sum(count for value, count in before_texts.items() if value not in domain)
-            allowed = 1 - constraints.domain_threshold
-            if not was:
-                # The domain was made from the baseline. Values that were seen once are outside a domain without that
-                # row, so that their count estimates the share of values that were not seen (Good and Turing).
-                was = sum(count == 1 for count in before_texts.values())
-                allowed = max(allowed, was / before.present if before.present else 0.0)
+        if rule.domain is not None:
+            was, allowed = _outside(before, rule.domain, 1 - constraints.domain_threshold)
+            outside = sum(count for value, count in texts.items() if value not in rule.domain)
             pairs = (was, before.present), (outside, now.present)
-            found.append(
-                lambda alpha: _share(
-                    name,
-                    "categorical_values_check",
-                    "values outside the baseline's",
-                    alpha,
-                    *pairs,
-                    least=allowed,
-                )
-            )
+            yield grown("categorical_values_check", "values outside the baseline's", *pairs, allowed)
         if before.present and constraints.compares:
-            found.append(lambda alpha: _categorical(name, before_texts, texts, rule, constraints, alpha))
-    return found
+            yield lambda alpha: _categorical(name, before_texts, texts, rule, constraints, alpha)
+
+
+def _outside(before: Column, domain: frozenset[str], allowed: float) -> tuple[int, float]:
+    """Values of the baseline outside of a domain, and the share that is allowed.
+
+    A domain that was made from the baseline has all its values. A value that was seen once is outside of the domain
+    without its row, so that the count of such values estimates the share of unseen values (Good and Turing).
+    """
+    texts = _categories(before)
+    was = sum(count for value, count in texts.items() if value not in domain)
+    if was:
+        return was, allowed
+    once = sum(count == 1 for count in texts.values())
+    return once, max(allowed, once / before.present if before.present else 0.0)
 
 
 def _below_zero(column: Column) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from server import tensors
+
 from .events import BadLine, Body
 
 MAX_COLUMNS = 1_000
@@ -23,10 +25,7 @@ MAX_DEPTH = 8
 MAX_ROWS = 20_000_000
 """Rows of one body; more bytes than a line may have."""
 LISTS = ("instances", "predictions", "inputs", "outputs", "data", "dataframe_records")
-DTYPES = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
-    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
+DTYPES = {one.name: one.numpy for one in tensors.DTYPES if one.itemsize}
 NESTED = frozenset((list, dict))
 POSITIONS = tuple(f"_c{number}" for number in range(MAX_COLUMNS))
 

@@ -1,4 +1,4 @@
-"""``python -m container.update run | once | replay``: newly trained models, released by themselves. See ``--help``."""
+"""``python -m container.update run | once | replay``: newly trained models, released automatically. See ``--help``."""
 
 from __future__ import annotations
 

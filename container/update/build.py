@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import children
+from .. import children
 from .errors import StepFailed
 from .settings import Settings
 from .watch import digest

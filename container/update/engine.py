@@ -10,7 +10,7 @@ from .settings import Settings
 
 
 class Engine(Protocol):
-    """Every call may be repeated after the loop was killed: it changes nothing that is as asked already.
+    """Calls are idempotent: the loop repeats a call after it was killed.
 
     Calls raise StepFailed if the engine refuses, and Unreachable if it does not respond.
     """

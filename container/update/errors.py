@@ -8,7 +8,7 @@ class UpdateError(Exception):
 
 
 class StepFailed(Exception):
-    """A step ended the update of one candidate; the version that answers stays."""
+    """A step ended the update of one candidate; the serving version stays."""
 
 
 class Unreachable(Exception):

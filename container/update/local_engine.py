@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import time
@@ -11,13 +10,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ..local.call import Address, NoResponse, call
 from .errors import StepFailed, Unreachable, UpdateError
 from .settings import Settings
 
-TIMEOUT_S = 30.0
+TIMEOUT_S, ACCEPT_S = 30.0, 5.0
+JSON = {"content-type": "application/json"}
 LOAD_S = 1_200.0
 CONFLICT, NOT_FOUND = 409, 404
-LOOK_S = 0.5
+POLL_S = 0.5
 READY, FAILED = "READY", "UNAVAILABLE"
 
 
@@ -30,24 +31,19 @@ class Server:
         if parts.scheme != "http" or not parts.hostname:
             raise UpdateError(f"--server {url} must be http://HOST:PORT")
         self.url = url
-        self._host, self._port = parts.hostname, parts.port or 80
+        self._address = Address(parts.hostname, parts.port or 80, ACCEPT_S)
 
     def ask(self, method: str, path: str, body: Any = None, timeout_s: float = TIMEOUT_S) -> tuple[int, Any]:
         """Status and document of one request. Raises Unreachable."""
-        client = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        content = b"" if body is None else json.dumps(body).encode()
         try:
-            text = None if body is None else json.dumps(body)
-            client.request(method, path, text, {"Content-Type": "application/json"})
-            response = client.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
+            response = call(self._address, method, path, JSON, content, within_s=timeout_s)
+        except NoResponse as error:
             raise Unreachable(f"the server at {self.url} does not respond: {error}") from error
-        finally:
-            client.close()
         try:
-            return response.status, json.loads(content)
+            return response.status, json.loads(response.body)
         except json.JSONDecodeError:
-            return response.status, {"error": content.decode(errors="replace")[:200]}
+            return response.status, {"error": response.text[:200]}
 
 
 class LocalEngine:
@@ -148,7 +144,7 @@ class LocalEngine:
             probation = model["probation"]
             if model["answers"] != version or probation is None or self._clock() >= end:
                 return self._promoted(model, version)
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
     def publish(self, version: str, artifact: Path) -> dict[str, Any]:
         if not self._settings.publish:
@@ -221,7 +217,7 @@ class LocalEngine:
             rows = [one for one in self._known()["versions"] if one["version"] == version]
             if self._clock() >= end or (rows and rows[0]["state"] == FAILED):
                 raise StepFailed(f"version {version} did not become ready: {rows[0]['reason'] if rows else 'unknown'}")
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
     # Comparisons
 
@@ -252,7 +248,7 @@ class LocalEngine:
             last = running
             if enough(running) or self._clock() >= end:
                 return last, ""
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
     def _promoted(self, model: dict[str, Any], version: str) -> dict[str, Any]:
         switches, probation = model["switches"], model["probation"]

@@ -1,4 +1,4 @@
-"""The loop: the steps of an update in order, each once, from the record on; a failed step leaves what answers."""
+"""The loop: the steps of an update in order, resumed from the record. A failed step leaves the serving version."""
 
 from __future__ import annotations
 

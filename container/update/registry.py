@@ -50,7 +50,7 @@ class Registry:
         target = self.folder / version
         if not target.exists():
             self._download(url, target)
-        return Arrival(target, digest(target), target.stat().st_mtime_ns)
+        return Arrival(target, digest(target))
 
     def _download(self, url: str, target: Path) -> None:
         """Download and unpack a model under a hidden name, and rename it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import children
+from .. import children
 from .errors import StepFailed, Unreachable, UpdateError
 from .settings import Settings
 

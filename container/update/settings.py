@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("run", "watch for ever"),
+        ("run", "watch until interrupted"),
         ("once", "update to the newest model, if it is not known yet, and end"),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)

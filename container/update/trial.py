@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import re
-import subprocess
-import sys
+import logging
+import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..children import ROOT
-from .children import start
+from server.tensors import BY_NUMPY
+
+from ..local.call import Address, NoResponse, call
+from ..local.container import DidNotStart
+from ..local.hosting import Hosting, HostingPlan
+from ..local.limits import PlatformLimits
+from ..local.model import InvalidModel
 from .errors import StepFailed, UpdateError
 
-START_S, ANSWER_S = 600.0, 120.0
+START_S, ACCEPT_S, ANSWER_S = 600.0, 5.0, 120.0
 ROWS = 32
 NAME = "candidate"
-DATATYPES = {
-    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8",
-    "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
-}  # fmt: skip
+INFER, JSON = f"/v2/models/{NAME}/infer", {"content-type": "application/json"}
+log = logging.getLogger("slipway.update")
 Arrays = Mapping[str, Any]
 
 
@@ -47,54 +48,27 @@ def read_rows(path: str) -> tuple[dict[str, Any], Any]:
 @contextlib.contextmanager
 def served(artifact: Path) -> Iterator[Trial]:
     """A server of the artifact on a free port, until the block ends. Raises StepFailed if it does not start."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "SAGEMAKER_"))}
+    settings = {"SLIPWAY_NAME": NAME, "SLIPWAY_DRAIN_GRACE_S": "0"}
+    limits = PlatformLimits(accept_s=ACCEPT_S, startup_s=START_S)
+    plan = HostingPlan(artifact.resolve(), environ=settings, injected=ours, limits=limits)
     with tempfile.TemporaryDirectory(prefix="slipway-trial-") as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as output:
-            command = [sys.executable, str(ROOT / "serve.py"), "--model", str(artifact.resolve())]
-            command += ["--name", NAME, "--port", "0", "--no-admin"]
-            process = start(command, output, output)
-            try:
-                trial = Trial(_wait(process, log))
-                with contextlib.closing(trial):
-                    yield trial
-            finally:
-                process.terminate()
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        hosting = Hosting(plan, Path(folder), log.info)
+        try:
+            hosting.start()
+        except (DidNotStart, InvalidModel) as error:
+            raise StepFailed(f"the model cannot be served: {error}") from error
+        try:
+            yield Trial(hosting.address)
+        finally:
+            hosting.stop()
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path) -> int:
-    """The port, once the server is ready."""
-    end = time.monotonic() + START_S
-    port = 0
-    while time.monotonic() < end:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        if process.poll() is not None:
-            raise StepFailed(f"the model cannot be served: {text.strip().splitlines()[-1:] or ['no log']}")
-        if not port:
-            found = re.search(r"listening on http://\S+:(\d+)", text)
-            port = int(found[1]) if found else 0
-        if port:
-            client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            with contextlib.closing(client), contextlib.suppress(OSError, http.client.HTTPException):
-                client.request("GET", "/ping")
-                if client.getresponse().status == 200:
-                    return port
-        time.sleep(0.05)
-    raise StepFailed(f"the model was not ready to be served within {START_S:g} s")
-
-
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A server that holds one model."""
 
-    def __init__(self, port: int) -> None:
-        self._client = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
-
-    def close(self) -> None:
-        self._client.close()
+    address: Address
 
     def outputs(self, rows: Arrays) -> tuple[dict[str, Any], list[int]]:
         """The outputs of all rows by name, and the indices of rows that got none.
@@ -107,29 +81,24 @@ class Trial:
         reason = ""
         for first in range(0, count, ROWS):
             part = {name: array[first : first + ROWS] for name, array in rows.items()}
-            status, body = self._ask("POST", f"/v2/models/{NAME}/infer", _request(part))
-            if status == 200:
-                parts.append(_arrays(body))
+            try:
+                response = call(self.address, "POST", INFER, JSON, _request(part), within_s=ANSWER_S)
+            except NoResponse as error:
+                raise StepFailed(f"the trial server ended: {error}") from error
+            if response.ok:
+                parts.append(_arrays(response.body))
                 continue
-            reason = body.decode(errors="replace")[:300]
+            reason = response.text[:300]
             failed += range(first, min(first + ROWS, count))
         if not parts:
             raise StepFailed(f"the model answers none of the held-out rows: {reason}")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, failed
 
-    def _ask(self, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
-        try:
-            self._client.request(method, url, body, {"Content-Type": "application/json"})
-            response = self._client.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise StepFailed(f"the trial server ended: {error}") from error
-
 
 def _request(rows: Arrays) -> bytes:
     inputs = []
     for name, array in rows.items():
-        datatype = DATATYPES.get(array.dtype.name, "BYTES")
+        datatype = BY_NUMPY[array.dtype].name if array.dtype in BY_NUMPY else "BYTES"
         inputs.append({"name": name, "shape": list(array.shape), "datatype": datatype, "data": array.tolist()})
     return json.dumps({"inputs": inputs}).encode()
 

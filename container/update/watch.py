@@ -14,11 +14,10 @@ UNFINISHED = (".part", ".partial", ".tmp", ".crdownload")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A model in the folder: its path, the SHA-256 of its content, and the time of its newest file."""
+    """A model in the folder: its path, and the SHA-256 of its content."""
 
     path: Path
     digest: str
-    modified_ns: int
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class Folder:
         key = path, now[path]
         if key not in self._digests:
             self._digests = {key: digest(path)}
-        return Arrival(path, self._digests[key], max(modified for _, _, modified in now[path]))
+        return Arrival(path, self._digests[key])
 
 
 def _counts(path: Path) -> bool:

@@ -17,6 +17,8 @@ from types import FrameType
 
 CRASHED = 1
 
+SHORT, MOST_PATH_BYTES = "/tmp", 60  # noqa: S108 - a folder that only we can open is made in it
+
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,7 +29,7 @@ def supervise(command: Callable[[], int], leftovers: Callable[[int], list[Path]]
     return ``CRASHED``. Interrupts and terminations are forwarded. The child has its own process
     group, so that an interrupt from the terminal reaches it once.
     """
-    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+    with _scratch() as scratch:
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
@@ -45,6 +47,22 @@ def supervise(command: Callable[[], int], leftovers: Callable[[int], list[Path]]
         "--candidates and --portable leave steps out\n"
     )
     return CRASHED
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A temporary folder, by a path that leaves room for the names of Unix sockets below it.
+
+    The paths of such sockets have at most 107 bytes. Libraries make them in the temporary folder: multiprocessing does.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+        if len(os.fsencode(scratch)) <= MOST_PATH_BYTES:
+            yield scratch
+            return
+        with tempfile.TemporaryDirectory(prefix="slipway-", dir=SHORT) as short:
+            link = Path(short) / "t"
+            link.symlink_to(scratch)
+            yield str(link)
 
 
 def _run(command: Callable[[], int], scratch: str) -> None:

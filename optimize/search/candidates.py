@@ -42,11 +42,7 @@ ROW_SCALES = "row_scales_from_dynamic"
 FUSED, NBITS, HALF = "fused_from_float32", "nbits_from_float32", "half_from_float32"
 
 CANDIDATES: tuple[Candidate, ...] = (
-    Candidate(
-        "fused",
-        (FUSED,),
-        "float32 with attention, normalisation and activation functions as single nodes",
-    ),
+    Candidate("fused", (FUSED,), "float32 with attention, normalisation and activation functions as single nodes"),
     Candidate(
         "dynamic_int8",
         (DYNAMIC,),
@@ -66,10 +62,7 @@ CANDIDATES: tuple[Candidate, ...] = (
         {"per_channel": True},
     ),
     Candidate(
-        "fused_dynamic_int8",
-        (FUSED, DYNAMIC),
-        "fused nodes first, then matrix products in int8",
-        {"per_channel": True},
+        "fused_dynamic_int8", (FUSED, DYNAMIC), "fused nodes first, then matrix products in int8", {"per_channel": True}
     ),
     Candidate(
         "static_int8",
@@ -89,25 +82,9 @@ CANDIDATES: tuple[Candidate, ...] = (
         "the same with the ranges that lose the least information",
         {"calibrate": "entropy"},
     ),
-    Candidate(
-        "weights_int8",
-        (NBITS,),
-        "weights in 8 bits by blocks, activations in float",
-        {"bits": 8, "block": 32},
-    ),
-    Candidate(
-        "weights_int4",
-        (NBITS,),
-        "weights in 4 bits by blocks, activations in float",
-        {"bits": 4, "block": 32},
-    ),
-    Candidate(
-        "openvino",
-        (OPENVINO,),
-        "float32 in OpenVINO's runtime",
-        {"precision": "f32"},
-        package="openvino",
-    ),
+    Candidate("weights_int8", (NBITS,), "weights in 8 bits by blocks, activations in float", {"bits": 8, "block": 32}),
+    Candidate("weights_int4", (NBITS,), "weights in 4 bits by blocks, activations in float", {"bits": 4, "block": 32}),
+    Candidate("openvino", (OPENVINO,), "float32 in OpenVINO's runtime", {"precision": "f32"}, package="openvino"),
     Candidate(
         "openvino_bf16",
         (OPENVINO,),

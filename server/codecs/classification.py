@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MalformedInput
-from ..tensors import Array, TensorSpec
+from ..tensors import BY_NAME, Array, DType, TensorSpec
 from .nested import shown
 
 NUMBERS = "iuf"
@@ -28,8 +28,9 @@ def class_count(value: Any, tensor: TensorSpec) -> int:
     return value
 
 
-def best_classes(array: Array, tensor: TensorSpec, count: int, batchable: bool) -> Array:
+def best_classes(array: Array, tensor: TensorSpec, count: int, batchable: bool) -> tuple[Array, DType]:
     """The ``count`` largest values of each row, or as many as there are, largest first: texts of shape [rows, count].
+    With their datatype.
 
     Of a model without a batch axis all values together are one row, and the shape is [count]. Of equal values the one
     with the lower index is first; NaN is last. Numbers are written with the fewest digits that identify them.
@@ -45,4 +46,4 @@ def best_classes(array: Array, tensor: TensorSpec, count: int, batchable: bool) 
     ]
     best = np.empty(len(texts), object)
     best[:] = texts
-    return best.reshape(order.shape if batchable else order.shape[1:])
+    return best.reshape(order.shape if batchable else order.shape[1:]), BY_NAME["BYTES"]

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import MalformedInput
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
-from . import Encoded
+from . import Encoded, body_bytes
 from .conventions import BARE, COLUMNS, INSTANCES, read_convention
 from .fitting import check_values, decode_plan
 from .json_documents import are_large, dump, parse
@@ -28,12 +28,10 @@ class Json:
 
     media_types: tuple[str, ...] = ("application/json",)
     interpreted = True
+    expanded_bytes = staticmethod(body_bytes)
 
     def __init__(self) -> None:
         self._open_inference = OpenInference()
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read a body of any convention. Raises MalformedInput or UnprocessableInput."""

@@ -136,14 +136,14 @@ class Negotiator:
         text = accept.decode("latin-1").strip() if accept else ""
         if text in ("", "*/*"):
             return self._default
-        ranges = _ranges(text)
+        accepted = ranges(text)
         candidates = [
             (self._default.media_types[0], self._default),
             *((name, self._codecs[name]) for name in self._names),
         ]
         best, best_rank = None, (0.0, 0, 0)
         for name, codec in candidates:
-            rank = _rank(name, ranges)
+            rank = _rank(name, accepted)
             if rank[0] > 0 and rank > best_rank:
                 best, best_rank = codec, rank
         if best is None:
@@ -162,9 +162,9 @@ class Negotiator:
         return ", ".join(self._names)
 
 
-def _ranges(accept: str) -> list[tuple[str, float]]:
-    """Media ranges with their weights. An invalid range is ignored."""
-    ranges = []
+def ranges(accept: str) -> list[tuple[str, float]]:
+    """The media ranges of an Accept header with their weights. An invalid range is ignored."""
+    found = []
     for item in _split(accept, ","):
         try:
             media = parse_media_type(item)
@@ -172,8 +172,8 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
         except ValueError:
             continue
         if 0.0 <= weight <= 1.0:
-            ranges.append((media.name, weight))
-    return ranges
+            found.append((media.name, weight))
+    return found
 
 
 def _rank(name: str, ranges: list[tuple[str, float]]) -> tuple[float, int, int]:

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
-from . import Encoded
+from . import Encoded, body_bytes
 from .fitting import check_size, decode_plan, fit, with_batch_axis
 from .nested import shown
 
@@ -50,9 +50,7 @@ class Npy:
 
     media_types: tuple[str, ...] = ("application/x-npy",)
     interpreted = False
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
+    expanded_bytes = staticmethod(body_bytes)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read an array, as a read-only view of the body if dtype and order are the model's. One row may lack the batch

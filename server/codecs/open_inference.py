@@ -6,7 +6,7 @@ through SageMaker, which drops that header, the media type carries it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Headers, Payload
-from ..tensors import BY_NAME, Array, ModelSpec, TensorSpec, describe_shape
-from . import Encoded
+from ..tensors import Array, ModelSpec, TensorSpec, describe_shape
+from . import Encoded, body_bytes
 from .blobs import read_blob, write_blob
 from .classification import best_classes, class_count
 from .content_types import require_plain, unpacked, without_column
@@ -48,9 +48,7 @@ class OpenInference:
 
     media_types: tuple[str, ...] = (MEDIA_TYPE,)
     interpreted = True
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
+    expanded_bytes = staticmethod(body_bytes)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:
         """Read a request: JSON, JSON with blobs, or (length 0) the bytes of the only input.
@@ -81,8 +79,7 @@ class OpenInference:
             dtype = tensor.dtype
             row: dict[str, Any] = {"name": tensor.name, "datatype": tensor.dtype.name, "shape": array.shape}
             if phrasing.classes and phrasing.classes[index]:
-                array = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
-                dtype = BY_NAME["BYTES"]
+                array, dtype = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
                 row |= {"datatype": dtype.name, "shape": array.shape}
             if phrasing.binary[index]:
                 blobs.append(write_blob(array, dtype))
@@ -154,7 +151,7 @@ def _read_tensor(row: dict[str, Any], reader: NestedReader, blob: memoryview, bo
     check_shape(tuple(shape), tensor)
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in row):
-        _require_no_region(parameters, f'input "{tensor.name}"')
+        require_no_region(parameters, f'input "{tensor.name}"')
         raise MalformedInput(f'input "{tensor.name}" needs either "data" or the parameter binary_data_size')
     if size is None:
         array = _read_data(row["data"], tuple(shape), reader, booleans)
@@ -209,33 +206,46 @@ def _wanted(
     document: dict[str, Any], parameters: Mapping[str, Any], spec: ModelSpec, by_media_type: bool
 ) -> tuple[tuple[int, ...] | None, Phrasing]:
     default = parameters.get("binary_data_output", False) is True
-    binary, classes = [default] * len(spec.outputs), [0] * len(spec.outputs)
-    asked = document.get("outputs")
-    if asked is None or asked == []:
-        return None, Phrasing(tuple(binary), by_media_type)
-    if type(asked) is not list or not all(type(row) is dict for row in asked):
-        raise MalformedInput(f'"outputs" must be a list of objects, got {shown(asked)}')
+    rows = document.get("outputs")
+    if rows is None or rows == []:
+        return None, Phrasing((default,) * len(spec.outputs), by_media_type)
+    if type(rows) is not list or not all(type(row) is dict for row in rows):
+        raise MalformedInput(f'"outputs" must be a list of objects, got {shown(rows)}')
+    asked, classes = asked_outputs([(row.get("name"), _object(row, "parameters")) for row in rows], spec)
+    for index, own in asked.items():
+        require_plain(own, shown(spec.outputs[index].name))
+    binary = (asked.get(index, {}).get("binary_data", default) is True for index in range(len(spec.outputs)))
+    return tuple(asked), Phrasing(tuple(binary), by_media_type, classes)
+
+
+def asked_outputs(
+    rows: Iterable[tuple[Any, Mapping[str, Any]]], spec: ModelSpec
+) -> tuple[dict[int, Mapping[str, Any]], tuple[int, ...]]:
+    """The outputs that are asked for by (name, parameters): index to parameters, in the order of the request.
+
+    Also the number of classes of every output of the model, 0 for its values; empty where all are 0. Raises
+    MalformedInput.
+    """
     index_of = {tensor.name: index for index, tensor in enumerate(spec.outputs)}
-    wanted = []
-    for row in asked:
-        name = row.get("name")
+    asked: dict[int, Mapping[str, Any]] = {}
+    classes = [0] * len(spec.outputs)
+    for name, own in rows:
         index = index_of.get(name) if type(name) is str else None
-        if index is None or index in wanted:
-            known = ", ".join(f'"{name}"' for name in index_of)
+        if index is None or index in asked:
+            known = ", ".join(f'"{one}"' for one in index_of)
             raise MalformedInput(f"output {shown(name)} is unknown or asked for twice; the model has {known}")
-        own = _object(row, "parameters")
-        _require_no_region(own, f"output {shown(name)}")
-        require_plain(own, shown(name))
-        binary[index] = own.get("binary_data", default) is True
+        require_no_region(own, f"output {shown(name)}")
         classes[index] = class_count(own.get("classification"), spec.outputs[index])
-        wanted.append(index)
-    return tuple(wanted), Phrasing(tuple(binary), by_media_type, tuple(classes) if any(classes) else ())
+        asked[index] = own
+    return asked, tuple(classes) if any(classes) else ()
 
 
-def _require_no_region(parameters: Mapping[str, Any], what: str) -> None:
+def require_no_region(parameters: Mapping[str, Any], what: str) -> None:
     """Raises MalformedInput for a tensor in shared memory."""
     if "shared_memory_region" in parameters:
-        raise MalformedInput(f"{what} names a region of shared memory, which this server does not have; use the body")
+        raise MalformedInput(
+            f"{what} names a region of shared memory, which this server does not have; send the values"
+        )
 
 
 def _json_data(array: Array, tensor: TensorSpec) -> Any:

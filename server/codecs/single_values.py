@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import MalformedInput, NotAcceptable, UnsupportedMedia
 from ..request import Head, Payload
 from ..tensors import RAW_BYTES, Array, ModelSpec
-from . import Encoded
+from . import Encoded, body_bytes
 from .fitting import decode_plan
 
 TEXT = "text/plain"
@@ -20,9 +20,7 @@ class Text:
 
     media_types: tuple[str, ...] = (TEXT,)
     interpreted = False
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
+    expanded_bytes = staticmethod(body_bytes)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""
@@ -53,9 +51,7 @@ class Bytes:
 
     media_types: tuple[str, ...] = ("application/octet-stream",)
     interpreted = False
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
+    expanded_bytes = staticmethod(body_bytes)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read the value. Raises MalformedInput, or UnsupportedMedia unless the model has a single BYTES input."""

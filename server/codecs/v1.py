@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import MalformedInput
 from ..request import Head, Payload
 from ..tensors import Array, ModelSpec
-from . import Encoded
+from . import Encoded, body_bytes
 from .conventions import read_convention
 from .fitting import decode_plan
 from .json import Json
@@ -35,12 +35,10 @@ class V1Json:
 
     media_types: tuple[str, ...] = ("application/json",)
     interpreted = True
+    expanded_bytes = staticmethod(body_bytes)
 
     def __init__(self) -> None:
         self._json = Json()
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002
-        return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read ``instances`` or ``inputs``. Raises MalformedInput or UnprocessableInput."""

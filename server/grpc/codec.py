@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs import Encoded
+from ..codecs import Encoded, body_bytes
 from ..codecs.blobs import read_blob, write_blob
-from ..codecs.classification import best_classes, class_count
+from ..codecs.classification import best_classes
 from ..codecs.fitting import check_shape, decode_plan
 from ..codecs.nested import shown
+from ..codecs.open_inference import asked_outputs, require_no_region
 from ..errors import MalformedInput, NotAcceptable
 from ..request import Head, Payload
-from ..tensors import BY_NAME, RAW_BYTES, Array, DType, ModelSpec, TensorSpec, describe_shape
+from ..tensors import RAW_BYTES, Array, DType, ModelSpec, TensorSpec, describe_shape
 from . import wire
 from .inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse
 
@@ -55,12 +56,10 @@ class InferMessages:
     """Reads requests of raw or of typed contents, as ``interpreted`` says: typed ones are handled value by value."""
 
     media_types: tuple[str, ...] = (MEDIA_TYPE,)
+    expanded_bytes = staticmethod(body_bytes)
 
     def __init__(self, *, interpreted: bool) -> None:
         self.interpreted = interpreted
-
-    def expanded_bytes(self, body: bytes, spec: ModelSpec) -> int:  # noqa: ARG002 - the codecs' signature
-        return len(body)
 
     def decode(self, body: bytes, head: Head, parameters: Mapping[str, str], spec: ModelSpec) -> Payload:  # noqa: ARG002
         """Read a serialized ModelInferRequest. Raises MalformedInput or UnprocessableInput."""
@@ -93,8 +92,7 @@ class InferMessages:
             array, tensor = outputs[index], spec.outputs[index]
             dtype = tensor.dtype
             if phrasing.classes and phrasing.classes[index]:
-                array = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
-                dtype = BY_NAME["BYTES"]
+                array, dtype = best_classes(array, tensor, phrasing.classes[index], decode_plan(spec).batchable)
             row = response.outputs.add()
             row.name, row.datatype = tensor.name, dtype.name
             row.shape.extend(array.shape)
@@ -113,8 +111,7 @@ def _read(row: ModelInferRequest.InferInputTensor, tensor: TensorSpec, raw: memo
     if shape and min(shape) < 0:
         raise MalformedInput(f'input "{tensor.name}": shape must be sizes, got {shown(list(shape))}')
     check_shape(shape, tensor)
-    if "shared_memory_region" in row.parameters:
-        raise MalformedInput(f'input "{tensor.name}": shared memory is not supported; send the values in the request')
+    require_no_region(row.parameters, f'input "{tensor.name}"')
     if raw is None:
         return _read_typed(row.contents, shape, tensor)
     if row.HasField("contents") and row.contents.ListFields():
@@ -195,18 +192,6 @@ def _wanted(
     default = parameters.get("binary_data_output", True)
     if not message.outputs:
         return None, TYPED if default is False else RAW
-    index_of = {tensor.name: index for index, tensor in enumerate(spec.outputs)}
-    wanted: list[int] = []
-    binary, classes = [], [0] * len(spec.outputs)
-    for row in message.outputs:
-        index = index_of.get(row.name)
-        if index is None or index in wanted:
-            known = ", ".join(f'"{name}"' for name in index_of)
-            raise MalformedInput(f"output {shown(row.name)} is unknown or asked for twice; the model has {known}")
-        own = _values(row.parameters)
-        classes[index] = class_count(own.get("classification"), spec.outputs[index])
-        if "shared_memory_region" in own:
-            raise MalformedInput(f"output {shown(row.name)}: shared memory is not supported")
-        binary.append(own.get("binary_data", default))
-        wanted.append(index)
-    return tuple(wanted), Phrasing(all(one is False for one in binary), tuple(classes) if any(classes) else ())
+    asked, classes = asked_outputs([(row.name, _values(row.parameters)) for row in message.outputs], spec)
+    typed = all(own.get("binary_data", default) is False for own in asked.values())
+    return tuple(asked), Phrasing(typed, classes)

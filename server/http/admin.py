@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,7 +17,7 @@ from ..models.changes import Changes
 from ..models.description import Description, describe, merge
 from ..models.versions import State
 from ..protocols.guard import Guard
-from ..protocols.listing import IN_A_TURN
+from ..protocols.listing import Gather, described, nobody
 from ..request import Head
 from ..slowdown import MAX_EXTRA_US, MAX_SECONDS, Slowdown
 from .error_document import ERRORS
@@ -161,14 +160,6 @@ class ModelDocument(BaseModel):
 
 MODELS = TypeAdapter(list[ModelDocument])
 
-Gather = Callable[[str | None], Awaitable[list[dict[str, Description]]]]
-"""The descriptions of one model, or of all, in each of the other processes of this server, by name."""
-
-
-async def nobody(_name: str | None) -> list[dict[str, Description]]:
-    """There is no other process."""
-    return []
-
 
 class Admin:
     """The models of this process, how they are changed in all processes, and what the others say of them."""
@@ -185,14 +176,12 @@ class Admin:
 
     async def documents(self) -> list[Description]:
         """All models in all processes."""
-        others = await self._gather(None)
-        documents = []
-        for number, versions in enumerate(self.models.known(), 1):
-            ours = describe(self.models, versions)
-            documents.append(merge(ours, [theirs.get(versions.name) for theirs in others]))
-            if number % IN_A_TURN == 0:
-                await asyncio.sleep(0)
-        return documents
+        return [one async for _, one in described(self.models, self._gather)]
+
+    async def change(self, what: str, name: str, **arguments: Any) -> Any:
+        """Change a model in all processes, and describe it."""
+        await self.make(what, name=name, **arguments)
+        return await self.document(name)
 
 
 def routes(admin: Admin, guard: Guard) -> list[BaseRoute]:
@@ -258,30 +247,25 @@ def _add_loading(routes: APIRouter, admin: Admin) -> None:
         response_model=ModelDocument,
     )
     async def unload(name: Name) -> Any:
-        await admin.make("unload", name=name)
-        return await admin.document(name)
+        return await admin.change("unload", name)
 
     @routes.delete("/{name}/versions/{version}", summary="Unload one version", response_model=ModelDocument)
     async def unload_version(name: Name, version: str) -> Any:
-        await admin.make("unload", name=name, version=version)
-        return await admin.document(name)
+        return await admin.change("unload", name, version=version)
 
 
 def _add_releases(routes: APIRouter, admin: Admin) -> None:
     @routes.put("/{name}/labels/{label}", summary="Point a label at a version", response_model=ModelDocument)
     async def label(name: Name, label: str, body: VersionBody) -> Any:
-        await admin.make("label", name=name, label=label, version=body.version)
-        return await admin.document(name)
+        return await admin.change("label", name, label=label, version=body.version)
 
     @routes.delete("/{name}/labels/{label}", summary="Remove a label", response_model=ModelDocument)
     async def unlabel(name: Name, label: str) -> Any:
-        await admin.make("unlabel", name=name, label=label)
-        return await admin.document(name)
+        return await admin.change("unlabel", name, label=label)
 
     @routes.post("/{name}/promote", summary="Answer with this version from now on", response_model=ModelDocument)
     async def promote(name: Name, body: VersionBody) -> Any:
-        await admin.make("promote", name=name, version=body.version)
-        return await admin.document(name)
+        return await admin.change("promote", name, version=body.version)
 
     @routes.post(
         "/{name}/rollback",
@@ -289,15 +273,13 @@ def _add_releases(routes: APIRouter, admin: Admin) -> None:
         response_model=ModelDocument,
     )
     async def rollback(name: Name) -> Any:
-        await admin.make("roll_back", name=name)
-        return await admin.document(name)
+        return await admin.change("roll_back", name)
 
     @routes.put(
         "/{name}/canary", summary="Let another version answer a part of the requests", response_model=ModelDocument
     )
     async def canary(name: Name, body: CanaryBody) -> Any:
-        await admin.make("canary", name=name, version=body.version, percent=body.percent, **body.rules.model_dump())
-        return await admin.document(name)
+        return await admin.change("canary", name, version=body.version, percent=body.percent, **body.rules.model_dump())
 
     @routes.put(
         "/{name}/shadow",
@@ -305,5 +287,4 @@ def _add_releases(routes: APIRouter, admin: Admin) -> None:
         response_model=ModelDocument,
     )
     async def shadow(name: Name, body: ShadowBody) -> Any:
-        await admin.make("shadow", name=name, version=body.version, percent=body.percent)
-        return await admin.document(name)
+        return await admin.change("shadow", name, version=body.version, percent=body.percent)

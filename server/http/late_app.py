@@ -12,7 +12,7 @@ from ..protocols import Route
 from ..protocols.guard import Guard
 
 if TYPE_CHECKING:
-    from .admin import Gather
+    from ..protocols.listing import Gather
 
 
 class LateApp:
@@ -49,7 +49,8 @@ class LateApp:
         await app(scope, receive, send)
 
     def _build(self) -> Callable[..., Awaitable[None]]:
-        from .admin import Admin, nobody
+        from ..protocols.listing import nobody
+        from .admin import Admin
         from .app import build
 
         administration = Admin(self._models, self._changes, self._gather or nobody)

@@ -81,7 +81,7 @@ class Slipway:
         self._following: asyncio.Future[None] | None = None
         self._tracing = tracing(settings)
         if self._tracing is not None:
-            self._models.trace = self._tracing.record
+            self._models.trace = self._tracing
             self._metrics.further.append(self._tracing.families)
         order = None if member is None else member.order
         self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)

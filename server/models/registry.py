@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..artifact import Artifact
 from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, Overloaded, SlipwayError, UnknownModel
@@ -28,9 +28,12 @@ from .load_threads import LoadThreads
 from .names import check_name, check_version, shown
 from .releases import Releases
 from .repository import Found
-from .served import ServedModel, Tap, Trace, close, close_unused
+from .served import ServedModel, Tap, close, close_unused
 from .traffic import Rules
 from .versions import State, Version, Versions
+
+if TYPE_CHECKING:
+    from ..observe.tracing import Tracing
 
 log = logging.getLogger("slipway.models")
 
@@ -95,7 +98,7 @@ class Models:
         self._closed = False
         self.last_load = 0
         self.on_change: OnChange = lambda _name, _references: None
-        self.trace: Trace | None = None
+        self.trace: Tracing | None = None
         self.tap: Tap | None = None
         """Called with every request of every model that is loaded from now on."""
         self.on_device_lost: Callable[[str], None] = lambda _reason: None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..artifact import Artifact
 from ..cache import ResponseCache
 from ..observe.metrics import ModelMetrics
-from ..observe.runs import RequestRun
 from ..request import Head, InferRequest
 from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
@@ -19,31 +18,13 @@ from ..system.memory import trim
 from ..tensors import ModelSpec
 from .embedder import Embedder
 
+if TYPE_CHECKING:
+    from ..observe.tracing import Tracing
+
 log = logging.getLogger("slipway.models")
 
 DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
-
-
-class Trace(Protocol):
-    """Takes a request that has its response."""
-
-    def __call__(
-        self,
-        metrics: ModelMetrics,
-        head: Head,
-        request: InferRequest | None,
-        outcome: str,
-        status: int,
-        encoded_ns: int,
-        sent_ns: int,
-        runs: Sequence[RequestRun] = (),
-    ) -> None:
-        """``request``: None for a stream, and if it was refused before it had tensors. ``encoded_ns``: 0 for an error.
-
-        ``runs``: those of a stream.
-        """
-        ...
 
 
 Tap = Callable[["ServedModel", Head, bytes, Any], Any]
@@ -70,7 +51,7 @@ class ServedModel:
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
     ``tap``: replaces the responder of requests that data capture may take and that come by no route.
-    ``trace``: called with every request that has its response, where requests are traced.
+    ``trace``: records every request that has its response, where requests are traced.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
 
@@ -94,7 +75,7 @@ class ServedModel:
     watch: Callable[[InferRequest], None] | None = None
     batching_reason: str = ""
     embedder: Embedder | None = None
-    trace: Trace | None = None
+    trace: Tracing | None = None
     tap: Tap | None = None
     begun: int = 0
 

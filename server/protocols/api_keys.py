@@ -10,12 +10,12 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from ..errors import BadSetting, SlipwayError, Unauthorized
+from ..errors import BadSetting, Unauthorized
 from ..observe.metrics import Metrics
-from ..request import Head, InferRequest
-from . import Handler, Responder
+from ..request import Head
+from . import Handler
 from .dashboard.files import FILES
-from .failure import send_failure
+from .failure import checked
 
 OPEN = frozenset(("/", "/ping", "/v2/health/live", "/v2/health/ready", *FILES))
 """The routes that need no key: load balancers and orchestrators ask them, and the dashboard's page asks for a key."""
@@ -56,16 +56,7 @@ class ApiKeys:
 
     def around(self, handler: Handler) -> Handler:
         """A handler that checks each request before ``handler`` gets it."""
-
-        def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
-            try:
-                self.check(head)
-            except SlipwayError as error:
-                send_failure(error, head, responder)
-                return None
-            return handler(head, body, responder)
-
-        return handle
+        return checked(handler, self.check)
 
     def _knows(self, key: bytes) -> bool:
         digest, found = _digest(key), False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections.abc import Callable
 
 import orjson
 
@@ -12,8 +13,8 @@ from .. import errors
 from ..errors import SlipwayError, release
 from ..lifecycle import Lifecycle
 from ..observe.metrics import Metrics
-from ..request import REQUEST_ID_HEADERS, Head, Headers
-from . import JSON, Responder
+from ..request import REQUEST_ID_HEADERS, Head, Headers, InferRequest
+from . import JSON, Handler, Responder
 
 STATUS: dict[type[SlipwayError], int] = {
     errors.MalformedInput: 400,
@@ -71,6 +72,20 @@ def send_failure(error: SlipwayError, head: Head, responder: Responder) -> None:
         log.warning("request failed id=%s%s status=%d code=%s: %s", ascii(identity), model, status, error.code, error)
     responder.send(status, JSON, body_of(error, identity), headers)
     release(error)
+
+
+def checked(handler: Handler, check: Callable[[Head], None]) -> Handler:
+    """A handler that sends the error of ``check``, or passes the request on to ``handler``."""
+
+    def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
+        try:
+            check(head)
+        except SlipwayError as error:
+            send_failure(error, head, responder)
+            return None
+        return handler(head, body, responder)
+
+    return handle
 
 
 def refuse(error: SlipwayError, lifecycle: Lifecycle, metrics: Metrics, head: Head, responder: Responder) -> None:

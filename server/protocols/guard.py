@@ -10,14 +10,15 @@ import hmac
 import ipaddress
 import logging
 import secrets
+from functools import partial
 
-from ..errors import Forbidden, SlipwayError, Unauthorized
-from ..request import Head, InferRequest
+from ..errors import Forbidden, Unauthorized
+from ..request import Head
 from ..settings import sagemaker
 from ..settings.options import Settings
 from ..settings.reader import environment
-from . import Handler, Responder
-from .failure import send_failure
+from . import Handler
+from .failure import checked
 
 log = logging.getLogger("slipway.guard")
 
@@ -69,16 +70,7 @@ class Guard:
 
     def around(self, handler: Handler, *, reads: bool = False) -> Handler:
         """A handler that checks each request, as :meth:`check` does, before ``handler`` gets it."""
-
-        def handle(head: Head, body: bytes, responder: Responder) -> InferRequest | None:
-            try:
-                self.check(head, reads=reads)
-            except SlipwayError as error:
-                send_failure(error, head, responder)
-                return None
-            return handler(head, body, responder)
-
-        return handle
+        return checked(handler, partial(self.check, reads=reads))
 
 
 def _from_browser(head: Head) -> bool:

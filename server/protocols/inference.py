@@ -73,7 +73,7 @@ def refuse(model: ServedModel, error: SlipwayError, head: Head, responder: Respo
     if not isinstance(error, ClientGone):
         send_failure(error, head, responder)
     if model.trace is not None:
-        model.trace(model.metrics, head, None, error.code, status_of(error), 0, perf_counter_ns())
+        model.trace.record(model.metrics, head, None, error.code, status_of(error), 0, perf_counter_ns())
 
 
 def infer_apart(request: InferRequest, exchange: Exchange, place: Place, decode: Callable[[Call], Payload]) -> None:
@@ -261,7 +261,7 @@ def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_typ
     sent_ns = perf_counter_ns()
     metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, sent_ns)
     if model.trace is not None:
-        model.trace(metrics, head, request, "ok", 200, encoded_ns, sent_ns)
+        model.trace.record(metrics, head, request, "ok", 200, encoded_ns, sent_ns)
 
 
 def fail(request: InferRequest, exchange: Exchange) -> None:
@@ -275,4 +275,4 @@ def fail(request: InferRequest, exchange: Exchange) -> None:
         send_failure(error, exchange.head, exchange.responder)
     request.answered = True
     if model.trace is not None:
-        model.trace(model.metrics, exchange.head, request, error.code, status_of(error), 0, perf_counter_ns())
+        model.trace.record(model.metrics, exchange.head, request, error.code, status_of(error), 0, perf_counter_ns())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from ..errors import SlipwayError
+from ..models import Models
+from ..models.description import Description, describe, merge
+from ..models.versions import Versions
 from ..request import Head
 from . import JSON, Responder
 from .failure import send_failure
@@ -19,6 +22,24 @@ T = TypeVar("T")
 
 IN_A_TURN = 20
 """Entries that are read in one turn of the event loop; the figures of so many models take about a millisecond."""
+
+
+Gather = Callable[[Any], Awaitable[list[dict[str, Description]]]]
+"""The descriptions of one model, or of all (None), in each of the other processes of this server, by name."""
+
+
+async def nobody(_name: Any) -> list[dict[str, Description]]:
+    """There is no other process."""
+    return []
+
+
+async def described(models: Models, gather: Gather) -> AsyncIterator[tuple[Versions, Description]]:
+    """All models as all processes see them, a few in a turn of the event loop."""
+    others = await gather(None)
+    for number, versions in enumerate(models.known(), 1):
+        yield versions, merge(describe(models, versions), [theirs.get(versions.name) for theirs in others])
+        if number % IN_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 def collect(entries: Iterator[T], then: Callable[[Any], object], taken: list[T] | None = None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from ..codecs.media import ranges
 from ..errors import SlipwayError
 from ..observe.exposition import Exposition, Plain
 from ..observe.metrics import CONTENT_TYPE, OPENMETRICS, Metrics
@@ -104,16 +105,8 @@ def texts(exposition: Exposition | Plain, forms: set[bool]) -> Texts:
 def prefers_openmetrics(accept: bytes) -> bool:
     """Whether an Accept header names OpenMetrics, and no other type of text with a higher quality."""
     qualities: dict[str, float] = {}
-    for part in accept.decode("latin-1").lower().split(","):
-        name, *parameters = (one.strip() for one in part.split(";"))
-        quality = 1.0
-        for one in parameters:
-            if one.startswith("q="):
-                try:
-                    quality = float(one[2:])
-                except ValueError:
-                    quality = 0.0
-        qualities[name] = max(quality, qualities.get(name, 0.0))
+    for name, weight in ranges(accept.decode("latin-1")):
+        qualities[name] = max(weight, qualities.get(name, 0.0))
     wanted = qualities.get("application/openmetrics-text", 0.0)
     return wanted > 0 and wanted >= max(qualities.get("text/plain", 0.0), qualities.get("text/*", 0.0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..codecs.media import parse_media_type
+from ..codecs.media import parse_media_type, ranges
 from ..errors import MalformedInput
 
 JSON, CSV, NPY, NPZ = "application/json", "text/csv", "application/x-npy", "application/x-npz"
@@ -35,16 +35,8 @@ def accepted(header: bytes | None, default: str) -> str:
 
 def by_weight(accept: str) -> list[str]:
     """The media types of an Accept header, the preferred one first. Invalid ones are ignored unless all are."""
-    weighted = []
-    for item in accept.split(","):
-        try:
-            media = parse_media_type(item)
-            weight = float(media.parameters.get("q", "1"))
-        except ValueError:
-            continue
-        if weight > 0:
-            weighted.append((-weight, media.name))
-    return [name for _, name in sorted(weighted, key=lambda pair: pair[0])] or [accept.strip()]
+    weighted = sorted(ranges(accept), key=lambda pair: -pair[1])
+    return [name for name, weight in weighted if weight > 0] or [accept.strip()]
 
 
 def text_of(body: bytes, content_type: str | None, charset: str) -> str | bytes:

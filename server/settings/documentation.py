@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from .options import FIELDS, flag, shown_default, variable
+from .options import FIELDS, GROUPS, flag, shown_default, variable
 
 HEAD = """# Settings
 
@@ -19,7 +19,7 @@ def as_markdown() -> str:
     """The settings as a page of Markdown: one section for each group, one row for each option."""
     groups: dict[str, list[str]] = {}
     for one in FIELDS.values():
-        groups.setdefault(one.metadata["group"], []).append(_row(one))
+        groups.setdefault(GROUPS[one.name], []).append(_row(one))
     sections = [
         "\n".join(["", f"## {group}", "", "| flag and variable | default | meaning |", "|---|---|---|", *rows, ""])
         for group, rows in groups.items()

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from .. import fatal
 from ..errors import BadSetting
-from .options import CONFIG, CONFIG_HELP, FIELDS, PREFIX, Settings, flag, is_switch, shown_default, variable
+from .options import CONFIG, CONFIG_HELP, FIELDS, GROUPS, PREFIX, Settings, flag, is_switch, shown_default, variable
 
 
 def environment() -> Mapping[str, str]:
@@ -86,7 +86,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     """One argument for each option, in groups."""
     groups: dict[str, Any] = {}
     for one in FIELDS.values():
-        group = one.metadata["group"]
+        group = GROUPS[one.name]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         shown = shown_default(one.default)

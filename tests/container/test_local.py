@@ -43,7 +43,7 @@ def serverless(image: str, perceptron: Perceptron, place: Path) -> Iterator[Loca
         perceptron.directory,
         image,
         PROMPT,
-        resources=Resources(1_024, frozen=True),
+        resources=Resources(1_024, read_only=True),
         limits=PlatformLimits(concurrent=1),
     )
     with hosted(plan, place) as local:
@@ -71,7 +71,7 @@ def test_the_container_has_what_the_platform_gives_it_and_leaves_nothing(
     image: str, perceptron: Perceptron, place: Path
 ) -> None:
     before = docker("ps", "--all", "--quiet")
-    plan = HostingPlan(perceptron.directory, image, PROMPT, resources=Resources(1_024, frozen=True))
+    plan = HostingPlan(perceptron.directory, image, PROMPT, resources=Resources(1_024, read_only=True))
     with hosted(plan, place):
         [identity] = set(docker("ps", "--quiet").split()) - set(before.split())
         template = "{{.HostConfig.Memory}} {{.HostConfig.ShmSize}} {{.HostConfig.ReadonlyRootfs}} {{.Config.Cmd}}"

@@ -23,7 +23,7 @@ USED = (
 KSERVE = "kserve"
 
 
-def plan(order: Order) -> int:
+def plan(order: Order) -> None:
     """Print the objects as YAML or JSON; with ``--out`` write a file for each, KServe's in a folder of their own."""
     description = order.description
     if order.effect != "up":
@@ -38,9 +38,8 @@ def plan(order: Order) -> int:
             for path in written:
                 order.say(f"wrote {path}")
             order.say(f"apply one of both: kubectl apply -f {order.out}, or kubectl apply -f {order.out / KSERVE}")
-            return 0
+            return
     order.say(_json(description, plain, for_kserve) if order.json else "\n".join(_text(description, plain)))
-    return 0
 
 
 def _json(description: Description, plain: Mapping[str, Any], for_kserve: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ...local.call import Address, NoResponse, call
 from ...local.model import prepare
@@ -15,7 +15,8 @@ from .state import Folder
 
 CANARY, SHADOW = "canary", "shadow"
 RULES = {"error_rate": 0.01, "latency": 2.0, "least": 50}
-"""A canary is rolled back for 1 % more faults than the stable version has or twice its p95, from 50 answers on."""
+"""A canary is rolled back if its error rate is 0.01 above the stable version's, or its p95 twice that; at least 50
+responses count."""
 ANSWER_S, LOAD_S, ACCEPT_S = 30.0, 1_200.0, 5.0
 READY = "READY"
 
@@ -42,7 +43,7 @@ class Server:
         """Bring about a wanted comparison with the model of this folder; one that runs already goes on."""
         present = self.model()
         running, release = present["comparison"], wanted["release"]
-        if running is not None and _is(running, wanted):
+        if running is not None and _same(running, wanted):
             return
         name = quote(present["name"], safe="")
         ready = any(one["version"] == release and one["state"] == READY for one in present["versions"])
@@ -75,10 +76,7 @@ class Server:
 
 def server_of(url: str) -> Server:
     """The admin routes at a URL, http://HOST:PORT."""
-    parts = urlsplit(url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    return Server(Address(parts.hostname, parts.port, ACCEPT_S))
+    return Server(Address.of(url, ACCEPT_S))
 
 
 def model_of(folder: Folder, release: str) -> Path:
@@ -87,7 +85,7 @@ def model_of(folder: Folder, release: str) -> Path:
     return unpacked if unpacked.is_dir() else prepare(state.model_of(folder.release(release)), unpacked)
 
 
-def _is(running: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _same(running: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a running comparison is the wanted one."""
     same = running["kind"] == wanted["kind"] and running["other"]["version"] == wanted["release"]
     return same and bool(running["percent"] == wanted["percent"])

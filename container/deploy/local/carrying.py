@@ -1,4 +1,4 @@
-"""The run of the steps: files, processes, and waiting. After a failure what stood before serves again."""
+"""Execution of the steps: files, processes, and waiting. After a failure the deployment before serves again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from . import state
 from .state import IN_SERVICE, Folder
 from .steps import Document, find, folder_of, steps
 
-LOOK_S, STOP_S = 0.1, 60.0
+POLL_S, STOP_S = 0.1, 60.0
 LOCK_S = 10.0
-"""A host that runs holds its lock long before."""
+"""Longest time from the start of a host process to its lock."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def bring_about(order: Order, folder: Folder, target: Document, needed: Sequence
 
 
 def _run(order: Order, folder: Folder, step: Step) -> None:
-    order.say(f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else ""))
+    order.say(step.line)
     for one in step.calls:
         carry_out(order, folder, one)
     if step.wait:
@@ -92,7 +92,7 @@ def _start(folder: Folder) -> None:
 
 
 def wait(order: Order, folder: Folder) -> None:
-    """Wait until what is wanted is in service. Raises DeploymentFailed, with what stood before serving again."""
+    """Wait until the wanted deployment is in service. Raises DeploymentFailed, after the one before serves again."""
     asked = state.read(folder.wanted)
     reason = _awaited(order, folder, asked)
     if reason:
@@ -100,7 +100,7 @@ def wait(order: Order, folder: Folder) -> None:
 
 
 def _awaited(order: Order, folder: Folder, asked: dict[str, Any]) -> str:
-    """Why what is wanted is not in service; "" once it is. Raises TookTooLong."""
+    """Why the wanted deployment is not in service; "" once it is. Raises TookTooLong."""
     begun, clock = order.clock.now(), order.clock
     while True:
         report = state.read(folder.report)
@@ -116,7 +116,7 @@ def _awaited(order: Order, folder: Folder, asked: dict[str, Any]) -> str:
                 f"{order.description.name} is not in service yet: run {order.command} again to go on waiting, or "
                 "read logs"
             )
-        clock.sleep(LOOK_S)
+        clock.sleep(POLL_S)
 
 
 def _failed(order: Order, folder: Folder, asked: dict[str, Any], reason: str) -> DeployError:
@@ -131,7 +131,7 @@ def _failed(order: Order, folder: Folder, asked: dict[str, Any], reason: str) ->
 
 
 def _go_back(order: Order, folder: Folder, asked: dict[str, Any]) -> None:
-    """Serve again what stood before a failure, and remove the rest; with nothing before, remove all."""
+    """Serve the deployment before the failed one again, and remove the rest; without one before, remove all."""
     before = state.read(folder.before)
     if not before:
         remove(order, folder)
@@ -168,4 +168,4 @@ def stop(order: Order, folder: Folder) -> None:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        order.clock.sleep(LOOK_S)
+        order.clock.sleep(POLL_S)

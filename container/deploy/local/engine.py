@@ -15,12 +15,11 @@ from .carrying import bring_about, carry_out, changing, remove
 from .steps import Document, Found, compared, find, folder_of, require, served, standing, steps
 
 
-def plan(order: Order) -> int:
+def plan(order: Order) -> None:
     """Print the plan of ``up``, of a canary or of a shadow."""
     target, needed, found = _planned(order)
     made = Plan(order.description, tuple(steps(folder_of(order), found, target, needed)), used=wanted.USED)
     order.say(made.as_json() if order.json else made.as_text())
-    return 0
 
 
 def _planned(order: Order) -> tuple[Document, Sequence[Document], Found]:
@@ -32,7 +31,7 @@ def _planned(order: Order) -> tuple[Document, Sequence[Document], Found]:
     return compared(found, traffic.candidate_of(order, found, asked)), [asked], found
 
 
-def push(order: Order) -> int:
+def push(order: Order) -> None:
     """Copy the model into the engine's folder; an image has to be on this machine already."""
     asked = wanted.settings(order)
     if asked["image"]:
@@ -49,26 +48,24 @@ def push(order: Order) -> int:
             carry_out(order, folder, one)
         where = folder.release(asked["release"])
     order.say(f"copied to {where}" if copies.action is Action.CREATE else "nothing to copy")
-    return 0
 
 
-def up(order: Order) -> int:
+def up(order: Order) -> None:
     """Create or change the deployment, and wait until it is in service."""
     asked = wanted.settings(order)
     with changing(order) as folder:
         sent = bring_about(order, folder, served(find(folder), asked), [asked])
         url = state.read(folder.report).get("url", "")
     order.say(f"in service: {order.description.name} at {url}" + ("" if sent else "; nothing had to change"))
-    return 0
 
 
-def update(order: Order) -> int:
+def update(order: Order) -> None:
     """As ``up``, for a deployment that exists."""
     require(order)
-    return up(order)
+    up(order)
 
 
-def scale(order: Order) -> int:
+def scale(order: Order) -> None:
     """Change the number of instances: processes of the server behind its one address."""
     wanted.check(order.description)
     require(order)
@@ -80,72 +77,57 @@ def scale(order: Order) -> int:
             raise InvalidDescription(f"the deployment sets {wanted.PROCESSES}: leave it out of --env with up first")
         sent = bring_about(order, folder, {**found.stands, "instances": order.description.instance_count})
     order.say("scaled" if sent else "nothing had to change")
-    return 0
 
 
-def status(order: Order) -> int:
+def status(order: Order) -> None:
     """Print what exists."""
-    document = presence.document(require(order))
-    if order.json:
-        order.say(json.dumps(document, indent=2))
-    else:
-        for name, value in document.items():
-            if value not in (None, []):
-                order.say(f"{name:<14} {value if isinstance(value, str | int) else json.dumps(value)}")
-    return 0
+    order.show(presence.document(require(order)))
 
 
-def invoke(order: Order) -> int:
+def invoke(order: Order) -> None:
     """Send one request and print the response."""
     order.say(request.send(order, require(order)))
-    return 0
 
 
-def logs(order: Order) -> int:
+def logs(order: Order) -> None:
     """Print the newest lines of the log."""
     folder = require(order)
     lines = folder.log.read_text("utf-8", "replace").splitlines()[-order.lines :] if folder.log.exists() else []
     order.say(json.dumps({"lines": lines}) if order.json else "\n".join(lines))
-    return 0
 
 
-def cost(order: Order) -> int:
+def cost(order: Order) -> None:
     """Print the cost: nothing, unless the machine has a price, and what the server takes of the machine."""
     found = presence.cost(order)
     order.say(json.dumps(found, indent=2) if order.json else "\n".join(presence.as_text(found)))
-    return 0
 
 
-def policy(order: Order) -> int:
+def policy(order: Order) -> None:
     """Say that there is none."""
     where = wanted.root(order.description)
     order.say(f"no policy is needed: the local engine calls no service; it writes to {where}")
-    return 0
 
 
-def down(order: Order) -> int:
+def down(order: Order) -> None:
     """Stop the host, and remove its containers and the folder of the deployment."""
     if not folder_of(order).root.is_dir():
         order.say("nothing to remove")
-        return 0
+        return
     with changing(order) as folder:
         remove(order, folder)
     order.say(f"removed: {order.description.name}")
-    return 0
 
 
-def register(order: Order) -> int:
+def register(order: Order) -> None:
     """Copy the artifact with its evidence into the registry's folder."""
     version, new = registry.register(order, wanted.root(order.description))
     order.say(f"{'registered' if new else 'registered already'}: {order.description.group} version {version}")
-    return 0
 
 
-def approve(order: Order) -> int:
+def approve(order: Order) -> None:
     """Approve or reject a version."""
     version, said = registry.approve(order, wanted.root(order.description))
     order.say(f"{said}: {order.description.group} version {version}")
-    return 0
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -1,4 +1,4 @@
-"""The host process of a deployment: serves the runtime API, and exchanges the server when another one is wanted.
+"""The host process of a deployment: serves the runtime API, and replaces the server when the wanted one changes.
 
 ``python -m container.deploy.local.host FOLDER`` runs until SIGTERM. A release that does not start leaves the one in
 service; the report says why. Its server ends with it, also after SIGKILL; a container is removed by the next host.
@@ -29,7 +29,7 @@ from . import candidate, serving, state
 from .serving import Serving
 from .state import FAILED, IN_SERVICE, STARTING, Folder
 
-LOOK_S = 0.1
+POLL_S = 0.1
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 60.0
 """Before the restart of a server that ended: doubled each time."""
 
@@ -47,7 +47,7 @@ class Host:
     """The release that is compared with the one in service."""
     failed: dict[str, Any] = field(default_factory=dict)
     queues: list[tuple[AsyncInferenceConfig, AsyncInvocations]] = field(default_factory=list)
-    """Of asynchronous inference, the newest last. What waits in an older one is still answered."""
+    """Queues of asynchronous inference, the newest last. Requests in an older one are still answered."""
 
     @property
     def runs(self) -> bool:
@@ -182,9 +182,9 @@ def _serve(host: Host, stopped: threading.Event) -> int:
 
 
 def _follow(host: Host, runtime: Runtime, wanted: dict[str, Any], stopped: threading.Event) -> None:
-    """Do what is wanted whenever its attempt changes, and start the server again when it has ended."""
+    """Follow each new attempt of the wanted state, and start the server again when it has ended."""
     delay_s, due_s = FIRST_DELAY_S, 0.0
-    while not stopped.wait(LOOK_S):
+    while not stopped.wait(POLL_S):
         now = state.read(host.folder.wanted)
         if now and now["attempt"] != wanted["attempt"]:
             wanted, delay_s = now, FIRST_DELAY_S

@@ -1,4 +1,4 @@
-"""What ``status`` and ``cost`` print: the deployment as it is, what is orphaned, and what it takes of this machine."""
+"""What ``status`` and ``cost`` print: the deployment, orphaned containers, processor time and memory."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import evidence
-from ..errors import InvalidDescription, NotThere
+from ..errors import NotThere
 from ..order import Order
 from . import state
 
@@ -18,10 +18,8 @@ RECORD = "version.json"
 def register(order: Order, root: Path) -> tuple[int, bool]:
     """The version, and whether it is new. An artifact that is registered already stays one version."""
     order.description.require("group")
-    source = order.facts.source
-    model = source.files.get("") if source is not None else None
-    if model is None or model.manifest is None:
-        raise InvalidDescription("the registry takes an artifact of optimize: its evidence is registered with it")
+    model = evidence.artifact_of(order.facts)
+    assert model.manifest is not None
     found = versions(order, root)
     for version, record in found.items():
         if record["digest"] == model.digest:

@@ -76,7 +76,7 @@ def _plan(folder: Folder, wanted: dict[str, Any]) -> HostingPlan:
         injected=instances,
         multi_model=multi_model,
         image_bytes=SERVERLESS_IMAGE_BYTES if serverless else None,
-        resources=Resources(memory_mib=serverless, frozen=bool(serverless)),
+        resources=Resources(memory_mib=serverless, read_only=bool(serverless)),
         limits=limits.serverless(wanted["max_concurrency"]) if serverless else limits,
         admin=not multi_model and not serverless,
         label=folder.label,

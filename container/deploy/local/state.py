@@ -1,4 +1,4 @@
-"""The folder of one deployment: what is wanted, what its host process reports, its releases, and who runs.
+"""The folder of one deployment: the wanted state, the report and the lock of its host process, and its releases.
 
 Every file is replaced atomically, so a reader never sees a part of it, and an end at any moment leaves a whole one.
 """
@@ -18,10 +18,10 @@ from typing import Any
 
 IN_SERVICE, STARTING, FAILED = "InService", "Starting", "Failed"
 LABEL = "slipway.deployment"
-"""Of the containers of a deployment; its value is the folder."""
+"""Label of the containers of a deployment; its value is the folder."""
 SETTINGS = "settings.json"
 TRIES, TRY_S = 40, 0.05
-"""For the lock of the host, which others hold for an instant when they look whether it runs."""
+"""For the lock of the host, which :func:`running` holds for an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Folder:
 
     @property
     def before(self) -> Path:
-        """JSON: what was wanted before, to which a deployment that fails returns."""
+        """JSON: the wanted state before, to which a deployment that fails returns."""
         return self.root / "before.json"
 
     @property

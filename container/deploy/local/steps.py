@@ -1,4 +1,4 @@
-"""The steps of the local engine: from what its folder holds to what is wanted. Pure but for reading the folder."""
+"""The steps of the local engine from the state of a folder to the wanted one. Nothing is changed here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .wanted import root
 
 Document = Mapping[str, Any]
 COMPARED = ("release", "port", "instances", "candidate")
-"""What makes a wanted deployment another one."""
+"""Settings whose change needs a step."""
 
 
 def folder_of(order: Order) -> Folder:
@@ -33,7 +33,7 @@ def require(order: Order) -> Folder:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a folder holds. ``wanted``: as it is now; ``stands``: what was last not refused, {} where there is none."""
+    """The state of a folder. ``wanted``: the newest; ``stands``: the newest that did not fail, {} without one."""
 
     wanted: Document
     stands: Document
@@ -69,19 +69,19 @@ def standing(folder: Folder) -> Found:
 
 
 def served(found: Found, asked: Document) -> dict[str, Any]:
-    """The wanted deployment that serves a release; the one that stood before is the previous one."""
+    """The wanted deployment that serves a release; the one that serves now becomes the previous one."""
     before = found.stands
     other = before.get("release") != asked["release"]
     return {**asked, "previous": before.get("release") if other else before.get("previous"), "candidate": None}
 
 
 def compared(found: Found, candidate: Document) -> dict[str, Any]:
-    """The wanted deployment that stands, with a candidate beside it."""
+    """The deployment that serves, with a candidate beside it."""
     return {**found.stands, "candidate": dict(candidate)}
 
 
 def alone(found: Found) -> dict[str, Any]:
-    """The wanted deployment that stands, without a candidate."""
+    """The deployment that serves, without a candidate."""
     return {**found.stands, "candidate": None}
 
 

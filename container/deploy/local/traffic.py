@@ -12,12 +12,12 @@ from .carrying import bring_about, changing
 from .state import Folder
 from .steps import Document, Found, alone, compared, find, require, served, standing
 
-LOOK_S = 1.0
+POLL_S = 1.0
 SHARED = ("image", "environment", "startup_s")
 """Settings that two releases in one server have in common."""
 
 
-def canary(order: Order) -> int:
+def canary(order: Order) -> None:
     """Give a part of the requests to the model for some minutes, then all of them; its rules end it before."""
     asked = wanted.settings(order)
     require(order)
@@ -26,16 +26,15 @@ def canary(order: Order) -> int:
         if found.stands["release"] == asked["release"]:
             bring_about(order, folder, alone(found))
             order.say(f"in service: {order.description.name}; nothing had to change")
-            return 0
+            return
         bring_about(order, folder, compared(found, candidate_of(order, found, asked)), [asked])
         _watch(order, folder, asked["release"])
         kept = {"instances": found.stands["instances"]}
         bring_about(order, folder, served(find(folder), {**asked, **kept}), [asked])
     order.say(f"in service: {order.description.name} at {state.read(folder.report)['url']}")
-    return 0
 
 
-def shadow(order: Order) -> int:
+def shadow(order: Order) -> None:
     """Send copies of the requests to the model; its answers are compared and dropped."""
     asked = wanted.settings(order)
     require(order)
@@ -47,10 +46,9 @@ def shadow(order: Order) -> int:
         if changed
         else "nothing had to change"
     )
-    return 0
 
 
-def rollback(order: Order) -> int:
+def rollback(order: Order) -> None:
     """End a canary or a shadow, else return to the release before."""
     require(order)
     with changing(order) as folder:
@@ -60,7 +58,6 @@ def rollback(order: Order) -> int:
         else:
             bring_about(order, folder, before_of(folder, found))
         order.say(f"in service again: {state.read(folder.wanted)['release']}")
-    return 0
 
 
 def before_of(folder: Folder, found: Found) -> dict[str, Any]:
@@ -118,7 +115,7 @@ def _watch(order: Order, folder: Folder, release: str) -> None:
         last = running
         if clock.now() - begun >= order.description.canary_minutes * 60:
             break
-        clock.sleep(LOOK_S)
+        clock.sleep(POLL_S)
     ours, theirs = last["other"], last["stable"]
     order.say(
         f"canary: {ours['answers']} answers, {ours['faults']} faults, p95 {ours['p95_ms']:g} ms; "

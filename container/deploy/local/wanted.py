@@ -1,18 +1,18 @@
-"""What is wanted of this engine: the settings of a release from a description, and what the engine refuses."""
+"""The wanted settings of a release, made of a description, and the settings that the local engine refuses."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...local.attributes import ENDPOINT_NAME
-from ...local.limits import SERVERLESS_MEMORY_MIB
+from .. import rules
 from ..calls import digest_of
 from ..description import Description
 from ..errors import InvalidDescription
 from ..order import Order
+from ..rules import MODES, Rule
 from . import registry
 
 STARTUP_S = 240
@@ -26,8 +26,8 @@ USED = (
 )
 """The settings that this engine reads."""
 
-Rule = tuple[Callable[[Description], bool], str]
 RULES: tuple[Rule, ...] = (
+    *MODES,
     (
         lambda d: d.inference_component,
         "the local engine has no inference components: leave out --inference-component, or use --multi-model",
@@ -53,45 +53,24 @@ RULES: tuple[Rule, ...] = (
         "--asynchronous takes s3://BUCKET/PREFIX, which is a folder of this machine here",
     ),
     (
-        lambda d: d.multi_model and d.asynchronous is not None,
-        "asynchronous inference has no target models: leave out --multi-model or --asynchronous",
-    ),
-    (
         lambda d: d.serverless is not None and (d.multi_model or d.asynchronous is not None),
         "a serverless endpoint serves one model in real time: leave out --multi-model and --asynchronous",
-    ),
-    (
-        lambda d: d.serverless is not None and d.serverless not in SERVERLESS_MEMORY_MIB,
-        "--serverless takes 1024 to 6144 MB in steps of 1024",
-    ),
-    (
-        lambda d: d.serverless is not None and not 1 <= d.max_concurrency <= 200,
-        "--max-concurrency takes 1 to 200",
     ),
     (
         lambda d: d.serverless is not None and d.instance_count != 1,
         "a serverless endpoint has no instances: leave out --instance-count, or --serverless",
     ),
     (
-        lambda d: d.instance_count < 1,
-        "--instance-count is 0: an endpoint has at least one instance; end it with down",
-    ),
-    (
         lambda d: d.instance_count > 1 and PROCESSES in d.environment,
         f"instances are the processes of the server: leave out --instance-count, or --env {PROCESSES}",
     ),
-    (
-        lambda d: ENDPOINT_NAME.problem(d.name) is not None,
-        "--name takes at most 63 letters, digits and inner hyphens",
-    ),
+    (lambda d: ENDPOINT_NAME.problem(d.name) is not None, "--name takes at most 63 letters, digits and inner hyphens"),
 )
 
 
 def check(description: Description) -> None:
-    """Raises InvalidDescription with a line for each thing that this engine lacks."""
-    reasons = [sentence for refused, sentence in RULES if refused(description)]
-    if reasons:
-        raise InvalidDescription("\n".join(reasons))
+    """Raises InvalidDescription with a line for each refused setting."""
+    rules.check(description, RULES)
 
 
 def root(description: Description) -> Path:
@@ -100,7 +79,7 @@ def root(description: Description) -> Path:
 
 
 def settings(order: Order) -> dict[str, Any]:
-    """What the host shall run. Raises InvalidDescription."""
+    """The settings that the host runs. Raises InvalidDescription."""
     description = order.description
     check(description)
     model, digest = _model(order)

@@ -15,16 +15,16 @@ from ..errors import InvalidDescription
 from ..model_source import REMOTE
 
 IMPORT_PATH = "container.deploy.ray.replica:application"
-"""What every application of ours is built by, which tells it from others."""
+"""The builder of every application of this engine, by which it knows its own."""
 POLICY = "container.deploy.ray.scaling:QueuePolicy"
 DEPLOYMENT = "Slipway"
 ONGOING = 1_000
 """Requests that a replica holds at once. The server's own admission decides which wait and which are refused."""
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 2, 10
-IDLE_LOOK_S = 0.5
-"""A replica that ends looks this often whether its last request has been answered."""
+IDLE_POLL_S = 0.5
+"""Interval at which a replica that ends checks for running requests."""
 SURGE_PERCENT = 25
-"""Of the replicas, at least one: a rolling update starts so many new ones before it ends old ones."""
+"""Share of the replicas, at least one, that a rolling update starts before it ends old ones."""
 MARGIN_S = 10
 STARTUP_S = 240
 METRICS_S = 2
@@ -141,7 +141,7 @@ def deployment(description: Description) -> dict[str, Any]:
         # The server's own log says what happens to requests.
         "logging_config": {"enable_access_log": False},
         "max_surge_percent": SURGE_PERCENT,
-        "graceful_shutdown_wait_loop_s": IDLE_LOOK_S,
+        "graceful_shutdown_wait_loop_s": IDLE_POLL_S,
         "graceful_shutdown_timeout_s": math.ceil(drain.drain_s(description)) + MARGIN_S,
         "ray_actor_options": actor,
     }
@@ -171,10 +171,7 @@ def file(description: Description, facts: Facts) -> dict[str, Any]:
 
 def options(description: Description) -> dict[str, Any]:
     """What takes effect only where Serve is not running yet."""
-    return {
-        "proxy_location": "EveryNode",
-        "http_options": {"host": description.host, "port": description.port},
-    }
+    return {"proxy_location": "EveryNode", "http_options": {"host": description.host, "port": description.port}}
 
 
 def ours(found: Mapping[str, Any]) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...local import sample
-from ...local.call import Address, NoResponse, call
+from ...local.call import NoResponse
+from .. import request
 from ..documents import yaml_of
 from ..engines import Command
 from ..errors import DeployError, DeploymentFailed, InvalidDescription, Unreachable
@@ -20,10 +20,8 @@ from . import cluster as clusters
 from .cluster import Cluster, State
 from .steps import carry_out, reason_of, removal, require, running, step, wait, wait_gone
 
-RESPONSE_S, ACCEPT_S = 60.0, 5.0
 
-
-def plan(order: Order) -> int:
+def plan(order: Order) -> None:
     """Print what would change and the call for it. Asks the cluster; without one the plan is that for an empty one."""
     cluster, wanted = _cluster(order), _wanted(order)
     try:
@@ -32,27 +30,25 @@ def plan(order: Order) -> int:
         state, unknown = State(), str(error)
     made = Plan(order.description, (step(cluster, state, wanted, order.description),), unknown, used=applications.USED)
     order.say(made.as_json() if order.json else made.as_text())
-    return 0
 
 
-def template(order: Order) -> int:
+def template(order: Order) -> None:
     """Print the config file of Ray Serve. Asks nothing."""
     order.say(yaml_of(applications.file(order.description, order.facts)).rstrip())
-    return 0
 
 
-def up(order: Order) -> int:
+def up(order: Order) -> None:
     """Create or change the application, and wait until all its replicas serve the release."""
     cluster, wanted = _cluster(order), _wanted(order)
     state = cluster.state()
     change = step(cluster, state, wanted, order.description)
-    return _changed(order, cluster, state, change)
+    _changed(order, cluster, state, change)
 
 
-def _changed(order: Order, cluster: Cluster, before: State, change: Step) -> int:
+def _changed(order: Order, cluster: Cluster, before: State, change: Step) -> None:
     """Carry a step out and wait. A failure brings the application back to what it was, unless it is to be kept."""
     if change.calls:
-        order.say(f"{change.action.value:<8} {change.resource}" + (f": {change.why}" if change.why else ""))
+        order.say(change.line)
     carry_out(order, cluster, change.calls)
     try:
         state = wait(order, cluster) if change.wait else before
@@ -62,7 +58,6 @@ def _changed(order: Order, cluster: Cluster, before: State, change: Step) -> int
         raise DeploymentFailed(f"{error}; {_brought_back(order, cluster, before)}") from error
     name = order.description.name
     order.say(f"in service: {name} at {_url(order, state)}" + ("" if change.calls else "; nothing had to change"))
-    return 0
 
 
 def _brought_back(order: Order, cluster: Cluster, before: State) -> str:
@@ -83,13 +78,13 @@ def _brought_back(order: Order, cluster: Cluster, before: State) -> str:
     return "the release before serves again"
 
 
-def update(order: Order) -> int:
+def update(order: Order) -> None:
     """As ``up``, for a deployment that exists."""
     require(order, _cluster(order).state())
-    return up(order)
+    up(order)
 
 
-def scale(order: Order) -> int:
+def scale(order: Order) -> None:
     """Change the number of replicas, or the bounds of auto scaling."""
     cluster = _cluster(order)
     state = cluster.state()
@@ -99,7 +94,7 @@ def scale(order: Order) -> int:
     kept = {key: value for key, value in present.items() if key not in ("num_replicas", "autoscaling_config")}
     config["deployments"] = [{**kept, **applications.copies(description)}]
     applications.check(description)
-    return _changed(order, cluster, state, step(cluster, state, config, description))
+    _changed(order, cluster, state, step(cluster, state, config, description))
 
 
 def _with_target(order: Order, present: Mapping[str, Any]) -> Order:
@@ -114,7 +109,7 @@ def _with_target(order: Order, present: Mapping[str, Any]) -> Order:
     return replace(order, description=replace(description, queue_rows=rows))
 
 
-def status(order: Order) -> int:
+def status(order: Order) -> None:
     """Print what exists."""
     state = _cluster(order).state()
     found = require(order, state)
@@ -128,55 +123,26 @@ def status(order: Order) -> int:
         "replicas": running(found),
         "message": reason_of(found) if found.get("status") != "RUNNING" else "",
     }
-    if order.json:
-        order.say(json.dumps(document, indent=2))
-        return 0
-    for name, value in document.items():
-        shown = ", ".join(f"{one['state']} on {one['node']}" for one in value) if name == "replicas" else value
-        if shown:
-            order.say(f"{name:<14} {shown}")
-    return 0
+    order.show(document)
 
 
-def invoke(order: Order) -> int:
+def invoke(order: Order) -> None:
     """Send one request through Ray's proxy and print the response."""
     state = _cluster(order).state()
     found = require(order, state)
-    body, content_type = _request(order)
-    where = urlsplit(_url(order, state))
-    assert where.hostname is not None
-    assert where.port is not None
-    path = f"{found['route_prefix']}/invocations"
+    model = order.facts.model
+    body, content_type = request.body_of(order, model.path if model is not None else None)
+    url = _url(order, state)
     try:
-        address = Address(where.hostname, where.port, ACCEPT_S)
-        response = call(address, "POST", path, {"content-type": content_type}, body, within_s=RESPONSE_S)
+        response = request.send(url, f"{found['route_prefix']}/invocations", {"content-type": content_type}, body)
     except NoResponse as error:
         raise Unreachable(
-            f"Ray's proxy at {where.netloc} does not answer ({error}): it may listen on its node only; see --host"
+            f"Ray's proxy at {url} does not answer ({error}): it may listen on its node only; see --host"
         ) from error
-    if not response.ok:
-        raise DeployError(f"{response.status}: {response.text[:1_000]}")
     order.say(response.text)
-    return 0
 
 
-def _request(order: Order) -> tuple[bytes, str]:
-    """The body to send and its type: the file, else the sample of the artifact. Raises InvalidDescription."""
-    if order.body is not None:
-        try:
-            return order.body.read_bytes(), order.content_type
-        except OSError as error:
-            raise InvalidDescription(f"--body {order.body}: {error.strerror}") from error
-    source = order.facts.source
-    stored = sample.stored(source.files[""].path) if source is not None and source.remote is None else None
-    if stored is None:
-        raise InvalidDescription(
-            "there is no request: pass --body FILE, or the artifact, whose stored sample is sent, with --name"
-        )
-    return stored.body, stored.content_type
-
-
-def logs(order: Order) -> int:
+def logs(order: Order) -> None:
     """Print the newest lines of the log of each replica, which holds its server's."""
     cluster = _cluster(order)
     found = require(order, cluster.state())
@@ -189,22 +155,20 @@ def logs(order: Order) -> int:
         except DeployError as error:
             lines.append(f"the log of the replica on {one['node_ip']} cannot be read: {error}")
     order.say(json.dumps({"lines": lines}) if order.json else "\n".join(lines))
-    return 0
 
 
-def down(order: Order) -> int:
+def down(order: Order) -> None:
     """Remove the application, and wait until its replicas have ended."""
     cluster = _cluster(order)
     state = cluster.state()
     if order.description.name not in state.applications:
         order.say("nothing to remove")
-        return 0
+        return
     require(order, state)
     change = removal(cluster, state, order.description.name)
     carry_out(order, cluster, change.calls)
     wait_gone(order, cluster)
     order.say(f"removed: {order.description.name}" + (f": {change.why}" if change.why else ""))
-    return 0
 
 
 def _cluster(order: Order) -> Cluster:

@@ -1,4 +1,4 @@
-"""The way of a request through a replica: from Ray to the server on its node, and the answer back as it arrives.
+"""Forwarding of a request from Ray to the server on its node, and of the response as it arrives.
 
 Method, path, query, headers and bytes pass unchanged; only what belongs to one connection stays behind.
 """
@@ -92,7 +92,7 @@ def _kept(fields: Iterable[tuple[str, str]], dropped: frozenset[str]) -> list[tu
 
 
 async def _body(request: Request) -> Any:
-    """The whole body where it is small or of unknown size zero, else its parts as they arrive."""
+    """The whole body, or its parts as they arrive if Content-Length is above ``WHOLE_BYTES``."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > WHOLE_BYTES:
         return request.stream()

@@ -24,9 +24,9 @@ from .server import Server, Wanted
 
 logger = logging.getLogger("ray.serve")
 END_KNOWN_S = 2.0
-"""The kernel has told of the end of a server long before, and this replica has ended too."""
+"""Pause before the 503 of a server that has ended; the replica has ended too by then."""
 STARTS = 3
-"""So many failed starts in a row end an update: what is wrong with a model does not change by itself."""
+"""Failed starts in a row that end an update."""
 
 
 class Replica:

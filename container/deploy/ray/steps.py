@@ -17,7 +17,7 @@ from .cluster import Cluster, State, replicas
 
 RUNNING = "RUNNING"
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
-LOOK_S = 0.5
+POLL_S = 0.5
 SHOWN_CHARACTERS = 300
 NO_SLIPWAY = "No module named 'container'"
 """In Ray's message where a node cannot import the application."""
@@ -102,7 +102,7 @@ def wait(order: Order, cluster: Cluster) -> State:
                 f"{name} does not run yet ({reason or found.get('status')}): run up again to go on waiting, "
                 "or read logs"
             )
-        order.clock.sleep(LOOK_S)
+        order.clock.sleep(POLL_S)
 
 
 def wait_gone(order: Order, cluster: Cluster) -> None:
@@ -111,7 +111,7 @@ def wait_gone(order: Order, cluster: Cluster) -> None:
     while name in cluster.state().applications:
         if order.clock.now() - begun > order.timeout_s:
             raise TookTooLong(f"{name} has not ended yet: run down again to go on waiting")
-        order.clock.sleep(LOOK_S)
+        order.clock.sleep(POLL_S)
 
 
 def reason_of(found: Mapping[str, Any]) -> str:

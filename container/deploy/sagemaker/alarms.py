@@ -11,7 +11,7 @@ from .resources import VARIANT, tags
 ERRORS, LATENCY, SHED = "errors", "latency", "shed"
 KINDS = (ERRORS, LATENCY, SHED)
 SHARE = 0.01
-"""Of failed, and of shed requests."""
+"""Share of failed, and of shed requests, above which an alarm is raised."""
 PERIOD_S, PERIODS = 60, 2
 
 
@@ -33,10 +33,7 @@ def _about(description: Description, kind: str, text: str) -> dict[str, Any]:
 
 
 def _metric(description: Description, name: str, statistic: str, key: str) -> dict[str, Any]:
-    dimensions = [
-        {"Name": "EndpointName", "Value": description.name},
-        {"Name": "VariantName", "Value": VARIANT},
-    ]
+    dimensions = [{"Name": "EndpointName", "Value": description.name}, {"Name": "VariantName", "Value": VARIANT}]
     metric = {"Namespace": "AWS/SageMaker", "MetricName": name, "Dimensions": dimensions}
     stat = {"Metric": metric, "Period": PERIOD_S, "Stat": statistic}
     return {"Id": key, "MetricStat": stat, "ReturnData": False}

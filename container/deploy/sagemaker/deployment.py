@@ -1,4 +1,4 @@
-"""The run of a plan: sends its calls in order, waits, and cleans up after a failure. A second run changes nothing."""
+"""Execution of a plan: sends its calls in order, waits, and cleans up after a failure. A second run changes nothing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def carry_out(order: Order, services: Services, steps: Iterable[Step]) -> int:
 def _run(order: Order, services: Services, step: Step, wanted: Desired | None) -> None:
     if not step.calls:
         return
-    order.say(f"{step.action.value:<8} {step.resource}" + (f": {step.why}" if step.why else ""))
+    order.say(step.line)
     for call in step.calls:
         try:
             services.send(call)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...local import sample
-from .. import costs, service_model
+from .. import costs, request, service_model
 from ..calls import Call
 from ..engines import Command
 from ..errors import InvalidDescription, NotThere
@@ -18,17 +17,16 @@ from . import deployment, existing, image, logs, planning, policy, present, reco
 from .existing import Existing
 
 INLINE_BYTES = 128_000
-"""Of an asynchronous request whose input is its body."""
+"""Largest input of an asynchronous request that is sent as its body."""
 
 
-def plan(order: Order) -> int:
+def plan(order: Order) -> None:
     """Print the plan of ``up``, of a canary or of a shadow."""
     made = planning.make(order) if order.effect == "up" else traffic.plan(order)
     order.say(made.as_json() if order.json else made.as_text())
-    return 0
 
 
-def push(order: Order) -> int:
+def push(order: Order) -> None:
     """Upload the model archive, and the image where a local one is named."""
     services = planning.services(order)
     if order.description.local_image is not None:
@@ -44,44 +42,29 @@ def push(order: Order) -> int:
         if sent
         else "nothing to upload"
     )
-    return 0
 
 
-def up(order: Order) -> int:
+def up(order: Order) -> None:
     """Create or change the deployment, and wait until it is in service."""
     wanted, services = planning.checked(order), planning.services(order)
     sent = deployment.bring_about(order, services, wanted)
     order.say(f"in service: {order.description.name}" + ("" if sent else "; nothing had to change"))
-    return 0
 
 
-def update(order: Order) -> int:
+def update(order: Order) -> None:
     """As ``up``, for an endpoint that exists."""
     present.require(order, planning.services(order))
-    return up(order)
+    up(order)
 
 
-def status(order: Order) -> int:
+def status(order: Order) -> None:
     """Print what exists."""
     services = planning.services(order)
     found = present.require(order, services)
-    document = present.document(found, existing.read(found.order.description, services))
-    if order.json:
-        order.say(json.dumps(document, indent=2))
-    else:
-        for name, value in document.items():
-            if value not in (None, [], {}, False):
-                order.say(f"{name:<14} {_words(value)}")
-    return 0
+    order.show(present.document(found, existing.read(found.order.description, services)))
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {one}" for name, one in value.items())
-    return " to ".join(str(one) for one in value) if isinstance(value, list) else str(value)
-
-
-def scale(order: Order) -> int:
+def scale(order: Order) -> None:
     """Change the number of instances or copies, or the bounds of auto scaling."""
     services = planning.services(order)
     found = present.require(order, services)
@@ -92,7 +75,6 @@ def scale(order: Order) -> int:
     service_model.check(call for step in steps for call in step.calls)
     sent = deployment.carry_out(found.order, services, steps)
     order.say("scaled" if sent else "nothing had to change")
-    return 0
 
 
 def _with_target(order: Order, found: Existing) -> Order:
@@ -106,11 +88,12 @@ def _with_target(order: Order, found: Existing) -> Order:
     return order
 
 
-def invoke(order: Order) -> int:
+def invoke(order: Order) -> None:
     """Send one request and print the response."""
     services = planning.services(order)
     found = present.require(order, services)
-    body, content_type = _request(order)
+    model = order.facts.model
+    body, content_type = request.body_of(order, model.path if model is not None else None)
     asked: dict[str, Any] = {"EndpointName": order.description.name, "ContentType": content_type, "Body": body}
     if order.target_model is not None:
         asked["TargetModel"] = order.target_model
@@ -123,34 +106,18 @@ def invoke(order: Order) -> int:
             )
         accepted = services.send(Call("sagemaker-runtime", "InvokeEndpointAsync", asked))
         order.say(f"accepted; the result will be {accepted['OutputLocation']}")
-        return 0
+        return
     response = services.send(Call("sagemaker-runtime", "InvokeEndpoint", asked))
     order.say(response["Body"].read().decode("utf-8", "backslashreplace"))
-    return 0
 
 
-def _request(order: Order) -> tuple[bytes, str]:
-    """The body that is given, or the artifact's own sample."""
-    if order.body is not None:
-        try:
-            return order.body.read_bytes(), order.content_type
-        except OSError as error:
-            raise InvalidDescription(f"--body {order.body}: {error.strerror}") from error
-    source = order.facts.source
-    stored = sample.stored(source.files[""].path) if source is not None and "" in source.files else None
-    if stored is None:
-        raise InvalidDescription("there is no request: pass --body FILE, or an artifact with a stored sample")
-    return stored.body, stored.content_type
-
-
-def canary(order: Order) -> int:
+def canary(order: Order) -> None:
     """Shift traffic to the model under alarms."""
     shifted = traffic.canary(order)
     order.say(f"in service: {order.description.name}" + ("" if shifted else "; nothing had to change"))
-    return 0
 
 
-def shadow(order: Order) -> int:
+def shadow(order: Order) -> None:
     """Send copies of the requests to the model."""
     sent = traffic.shadow(order)
     order.say(
@@ -158,61 +125,53 @@ def shadow(order: Order) -> int:
         if sent
         else "nothing had to change"
     )
-    return 0
 
 
-def rollback(order: Order) -> int:
+def rollback(order: Order) -> None:
     """Return to the version before."""
     order.say(f"in service again: {traffic.rollback(order)}")
-    return 0
 
 
-def register(order: Order) -> int:
+def register(order: Order) -> None:
     """Register the artifact with its evidence."""
     arn, new = registry.register(order, planning.services(order))
     order.say(f"{'registered' if new else 'registered already'}: {arn}; approve deploys it with up --from-registry")
-    return 0
 
 
-def approve(order: Order) -> int:
+def approve(order: Order) -> None:
     """Approve or reject a version."""
     order.description.require("group")
     version = registry.approve(order, planning.services(order))
     order.say(f"{version['ModelApprovalStatus']}: {version['ModelPackageArn']}")
-    return 0
 
 
-def show_logs(order: Order) -> int:
+def show_logs(order: Order) -> None:
     """Print the newest lines of the container's log."""
     lines = logs.newest(planning.services(order), order.description.name, order.lines)
     if not lines:
         raise NotThere(f"there is no log {logs.group(order.description.name)}: the container printed nothing yet")
     order.say(json.dumps({"lines": lines}) if order.json else "\n".join(lines))
-    return 0
 
 
-def cost(order: Order) -> int:
+def cost(order: Order) -> None:
     """Print the cost."""
     found = prices.of(order, planning.services(order))
     order.say(json.dumps(found, indent=2) if order.json else "\n".join(costs.as_text(found)))
-    return 0
 
 
-def show_policy(order: Order) -> int:
+def show_policy(order: Order) -> None:
     """Print the policy of the caller, or that of the execution role."""
     make = policy.of_role if order.for_role else policy.of_caller
     order.say(json.dumps(make(order.description), indent=2))
-    return 0
 
 
-def down(order: Order) -> int:
+def down(order: Order) -> None:
     """Remove everything with the deployment's tag."""
     services = planning.services(order)
     found = present.find(order, services)
     known = found.order if found is not None else order
     sent = deployment.remove(known, services, deployment.settled(known, services))
     order.say(f"removed: {order.description.name}" if sent else "nothing to remove")
-    return 0
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -96,7 +96,7 @@ NOTHING = Existing()
 
 
 def read(description: Description, services: Services) -> Existing:
-    """Reads everything that carries the deployment's tag. Raises NameTaken when its endpoint's name is another's."""
+    """Read every resource with the deployment's tag. Raises NameTaken for an endpoint of this name without the tag."""
     endpoint = read_endpoint(description, services)
     models = _models(description, services)
     bucket, objects = _objects(description, models, services)

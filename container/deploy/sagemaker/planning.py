@@ -17,7 +17,7 @@ from .reconcile import Desired
 from .services import Services
 
 PLAN_ATTEMPTS = 2
-"""Of a reading call of ``plan``, which also works without an account."""
+"""Attempts of a reading call of ``plan``, which also works without an account."""
 UNREADABLE = (NoCredentials, Unreachable, Denied, Throttled)
 """Why the existing state may stay unknown to ``plan``."""
 

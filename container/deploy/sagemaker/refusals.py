@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from .. import rules
 from ..defaults import Facts, account_of, is_gpu_type
 from ..description import Description
 from ..errors import InvalidDescription
+from ..rules import MODES, Rule
 
 LOCAL_DISK = re.compile(r"ml\.([a-z]+\d+[a-z]*d[a-z]*|g4dn|g5|g6e?|p4de?|p5e?n?|trn1n?|inf2)\.")
 """Instance families with a local disk, whose volumes take neither a key nor a size."""
 
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,49}")
-
-Rule = tuple[Callable[[Description], bool], str]
 
 
 def _serverless(name: str) -> Callable[[Description], bool]:
@@ -22,10 +22,7 @@ def _serverless(name: str) -> Callable[[Description], bool]:
 
 
 RULES: tuple[Rule, ...] = (
-    (
-        lambda d: d.serverless is not None and d.serverless not in range(1_024, 6_145, 1_024),
-        "--serverless takes 1024 to 6144 MB in steps of 1024",
-    ),
+    *MODES,
     (
         lambda d: d.serverless is not None and d.instance_type is not None,
         "--serverless has no instances: leave out --instance-type",
@@ -43,10 +40,6 @@ RULES: tuple[Rule, ...] = (
     (_serverless("max_instances"), "a serverless endpoint scales by itself: leave out --max-instances"),
     (_serverless("inference_ami"), "a serverless endpoint has no host image to choose: leave out --inference-ami"),
     (
-        lambda d: d.serverless is not None and not 1 <= d.max_concurrency <= 200,
-        "--max-concurrency takes 1 to 200",
-    ),
-    (
         lambda d: (d.provisioned_concurrency or 0) > d.max_concurrency,
         "--provisioned-concurrency is larger than --max-concurrency",
     ),
@@ -59,10 +52,6 @@ RULES: tuple[Rule, ...] = (
         "an inference component holds one model: leave out --multi-model or --inference-component",
     ),
     (
-        lambda d: d.multi_model and d.asynchronous is not None,
-        "asynchronous inference has no target models: leave out --multi-model or --asynchronous",
-    ),
-    (
         lambda d: d.inference_component and d.asynchronous is not None,
         "an endpoint with inference components has no asynchronous inference: leave out one of the two",
     ),
@@ -70,14 +59,7 @@ RULES: tuple[Rule, ...] = (
         lambda d: d.asynchronous is None and (d.success_topic or d.error_topic) is not None,
         "--success-topic and --error-topic are for asynchronous inference: pass --asynchronous too",
     ),
-    (
-        lambda d: bool(d.subnets) != bool(d.security_groups),
-        "a VPC needs both --subnets and --security-groups",
-    ),
-    (
-        lambda d: d.serverless is None and d.instance_count < 1 and not d.inference_component,
-        "--instance-count is 0: an endpoint has at least one instance; end it with down",
-    ),
+    (lambda d: bool(d.subnets) != bool(d.security_groups), "a VPC needs both --subnets and --security-groups"),
     (
         lambda d: (
             d.inference_ami is not None and not (d.instance_type or "").startswith(("ml.g", "ml.p", "ml.inf", "ml.trn"))
@@ -117,19 +99,13 @@ RULES: tuple[Rule, ...] = (
         lambda d: any(key.startswith(("aws:", "slipway:")) for key in d.tags),
         "tags must not begin with aws: or slipway:, which are reserved",
     ),
-    (
-        lambda d: not NAME.fullmatch(d.name),
-        "--name takes at most 50 letters, digits and inner hyphens",
-    ),
+    (lambda d: not NAME.fullmatch(d.name), "--name takes at most 50 letters, digits and inner hyphens"),
 )
 
 
 def check(description: Description, facts: Facts) -> None:
     """Raises InvalidDescription with a line for each reason; nothing was sent."""
-    reasons = [sentence for refused, sentence in RULES if refused(description)]
-    reasons += _for_device(description, facts)
-    if reasons:
-        raise InvalidDescription("\n".join(reasons))
+    rules.check(description, RULES, _for_device(description, facts))
 
 
 def _for_device(description: Description, facts: Facts) -> list[str]:

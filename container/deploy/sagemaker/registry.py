@@ -25,7 +25,7 @@ def register(order: Order, services: Services) -> tuple[str, bool]:
     """The version's ARN, and whether it is new. An artifact that is registered already stays one version."""
     description = order.description
     description.require("image", "group", "bucket")
-    model = _single(order)
+    model = evidence.artifact_of(order.facts)
     present = next((one for one in versions(order, services) if model.digest in _said(one)), None)
     if present is not None:
         return str(present["ModelPackageArn"]), False
@@ -75,14 +75,6 @@ def approved_model(order: Order, services: Services) -> Call:
     if order.description.specification is not None:
         container["InferenceSpecificationName"] = order.description.specification
     return resources.model_of(order.description, container)
-
-
-def _single(order: Order) -> ModelFile:
-    source = order.facts.source
-    model = source.files.get("") if source is not None else None
-    if model is None or model.manifest is None:
-        raise InvalidDescription("the registry takes an artifact of optimize: its evidence becomes the model metrics")
-    return model
 
 
 def _said(version: dict[str, Any]) -> str:

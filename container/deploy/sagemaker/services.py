@@ -10,19 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..calls import Call
-from ..errors import (
-    Denied,
-    DeployError,
-    NameTaken,
-    NoCredentials,
-    NotThere,
-    QuotaReached,
-    Throttled,
-    Unreachable,
-)
+from ..errors import Denied, DeployError, NameTaken, NoCredentials, NotThere, QuotaReached, Throttled, Unreachable
 
 ATTEMPTS = 6
-"""Of a throttled or failing call, with growing pauses."""
+"""Attempts of a throttled or failing call, with growing pauses."""
 CONNECT_S, READ_S = 5, 60
 
 

@@ -23,12 +23,11 @@ WATCH_S, SPARE_S, LEAST_S, MOST_S = 600, 1_800, 600, 28_800
 """Seconds: the watch of the new instances of an update, what is added to the start, and the platform's bounds."""
 
 
-def template(order: Order) -> int:
+def template(order: Order) -> None:
     """Print the template as JSON. Nothing is asked and nothing is sent."""
     wanted = planning.checked(order)
     made = document(order.description, wanted, planning.source_of(order))
     order.say(json.dumps(made, indent=2, ensure_ascii=False))
-    return 0
 
 
 def document(description: Description, wanted: Desired, source: ModelSource) -> dict[str, Any]:

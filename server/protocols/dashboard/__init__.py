@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...codecs.media import ranges
 from ...lifecycle import Lifecycle
 from ...models import Models
 from ...observe.metrics import Metrics
 from ...request import Head, InferRequest
 from .. import Handler, Responder, Route
 from ..guard import Guard
+from ..listing import Gather, nobody
 from .examples import example_of
 from .files import FILES, HTML, PAGE, PAGE_HEADERS, contents, fixed
-from .state import Gather, Scrape, States, nobody
+from .state import Scrape, States
 
 TAG = "Dashboard"
 EXAMPLE = "/dashboard/models/{name}/versions/{version}/example"
@@ -68,11 +70,7 @@ class Dashboard:
 
 def accepts_html(accept: bytes) -> bool:
     """Whether an ``Accept`` field names ``text/html`` and does not refuse it with a quality of zero."""
-    for part in accept.lower().split(b","):
-        name, *parameters = (one.strip() for one in part.split(b";"))
-        if name == b"text/html":
-            return not any(one.startswith(b"q=") and not one[2:].strip(b"0. ") for one in parameters)
-    return False
+    return any(name == "text/html" and weight > 0 for name, weight in ranges(accept.decode("latin-1")))
 
 
 def _bound(handler: Handler) -> Callable[[dict[str, str]], Handler]:

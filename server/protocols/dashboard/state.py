@@ -16,13 +16,13 @@ import orjson
 from ...errors import SlipwayError, UnknownModel
 from ...lifecycle import Lifecycle
 from ...models import Models
-from ...models.description import Description, describe, merge
+from ...models.description import Description
 from ...models.versions import Versions
 from ...observe.metrics import Metrics
 from ...request import Head, Headers
 from .. import JSON, Responder
 from ..failure import send_failure
-from ..listing import IN_A_TURN
+from ..listing import Gather, described, nobody
 from ..metrics import plain
 from .figures import figures
 
@@ -34,12 +34,6 @@ MOST_SWITCHES = 5
 """The newest switches of a model that are shown."""
 
 Scrape = Callable[[], Awaitable[list[dict[str, Any]]]]
-Gather = Callable[[Any], Awaitable[list[dict[str, Description]]]]
-
-
-async def nobody(_names: Any) -> list[dict[str, Description]]:
-    """Of a server of one process: no other process describes the models."""
-    return []
 
 
 class States:
@@ -116,14 +110,7 @@ class States:
             return None
 
     async def _rows(self) -> list[dict[str, Any]]:
-        others = await self._gather(None)
-        rows = []
-        for number, versions in enumerate(self._models.known(), 1):
-            ours = describe(self._models, versions)
-            rows.append(_shown(merge(ours, [theirs.get(versions.name) for theirs in others]), versions))
-            if number % IN_A_TURN == 0:
-                await asyncio.sleep(0)
-        return rows
+        return [_shown(one, versions) async for versions, one in described(self._models, self._gather)]
 
 
 def _shown(one: Description, versions: Versions) -> dict[str, Any]:

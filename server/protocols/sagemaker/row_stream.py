@@ -248,7 +248,7 @@ class RowStream:
         else:
             model.metrics.fail(outcome, self._head.received_ns)
         if model.trace is not None:
-            model.trace(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns(), self._runs)
+            model.trace.record(model.metrics, self._head, None, outcome, status, 0, perf_counter_ns(), self._runs)
         self._ready.clear()
         for request in self._running.values():
             request.abandoned = True

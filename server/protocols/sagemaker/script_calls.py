@@ -99,7 +99,7 @@ def _finish(request: InferRequest) -> None:
     sent_ns = perf_counter_ns()
     model.metrics.stages.record(request, head.begun_ns, head.received_ns, encoded_ns, sent_ns)
     if model.trace is not None:
-        model.trace(model.metrics, head, request, outcome, response.status, encoded_ns, sent_ns)
+        model.trace.record(model.metrics, head, request, outcome, response.status, encoded_ns, sent_ns)
 
 
 def _charge(request: InferRequest, response: ScriptResponse) -> None:

@@ -123,7 +123,7 @@ class ScriptStream:
             metrics.stages.record(self._request, head.begun_ns, head.received_ns, encoded_ns, perf_counter_ns())
         if model.trace is not None:
             runs = runs_of(self._request)
-            model.trace(metrics, head, None, outcome, self.status, 0, perf_counter_ns(), runs)
+            model.trace.record(metrics, head, None, outcome, self.status, 0, perf_counter_ns(), runs)
 
     def _post(self, call: Callable[..., None], *args: Any) -> None:
         try:

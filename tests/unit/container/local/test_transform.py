@@ -51,7 +51,7 @@ def test_terms_that_the_platform_refuses_are_refused() -> None:
 
 def test_a_container_gets_what_the_platform_gives_it() -> None:
     mounts = [Mount(Path("/a"), "/opt/ml/model")]
-    assert create_arguments("image:1", {"A": "b=c"}, mounts, Resources(2_048, 1.5, frozen=True)) == [
+    assert create_arguments("image:1", {"A": "b=c"}, mounts, Resources(2_048, 1.5, read_only=True)) == [
         *("--pull", "never", "--publish", "127.0.0.1::8080", "--shm-size", "64m"),
         *("--volume", "/a:/opt/ml/model:ro", "--env", "A=b=c"),
         *("--memory", "2048m", "--memory-swap", "2048m", "--cpus", "1.5", "--read-only", "--tmpfs", "/tmp", "image:1"),
@@ -98,7 +98,7 @@ def test_options_beyond_the_limits_of_the_api_are_refused(line: str, capsys: pyt
 def test_a_serverless_plan_has_that_modes_limits() -> None:
     line = "serve m --image i --serverless 2048 --max-concurrency 2"
     plan = arguments.plan(arguments.parser().parse_args(line.split()))
-    assert plan.resources == Resources(2_048, None, frozen=True)
+    assert plan.resources == Resources(2_048, None, read_only=True)
     assert plan.image_bytes == 10_000_000_000
     assert (plan.limits.payload_bytes, plan.limits.concurrent, plan.limits.startup_s) == (4 * MIB, 2, 180.0)
 

@@ -120,7 +120,7 @@ def loop(world: World, tmp_path: Path) -> Loop:
     return Loop(settings(tmp_path), kept, world, world.build, world.measure)
 
 
-ARRIVAL = Arrival(Path("new.onnx"), "d1" * 32, 1)
+ARRIVAL = Arrival(Path("new.onnx"), "d1" * 32)
 
 
 def update(world: World, tmp_path: Path) -> str:
@@ -218,7 +218,7 @@ def test_versions_go_on_from_those_of_the_server_and_of_the_record(tmp_path: Pat
     first = one.begin(ARRIVAL)
     assert first.version == "8"
     one.run(first)
-    assert one.begin(Arrival(Path("b"), "d2" * 32, 2)).version == "9"
+    assert one.begin(Arrival(Path("b"), "d2" * 32)).version == "9"
 
 
 def test_the_first_version_needs_nothing_to_compare_with(tmp_path: Path) -> None:

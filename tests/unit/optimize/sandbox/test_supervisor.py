@@ -51,3 +51,12 @@ def test_a_crash_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> No
 def test_a_terminated_command_ends_its_child(tmp_path: Path) -> None:
     done = run("os.kill(os.getppid(), signal.SIGTERM); signal.pause()", tmp_path)
     assert "SIGTERM" in done.stderr
+
+
+def test_the_path_of_a_socket_fits_where_the_path_of_the_temporary_folder_is_long(tmp_path: Path) -> None:
+    folder = tmp_path / ("t" * 150)
+    folder.mkdir()
+    body = "import socket; socket.socket(socket.AF_UNIX).bind(tempfile.mktemp('x' * 30)); return 0"
+    done = run(body, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one.name for one in folder.iterdir() if one.name.startswith("slipway-")] == []

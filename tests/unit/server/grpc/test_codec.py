@@ -236,11 +236,11 @@ def test_outputs_are_typed_only_if_none_is_to_be_binary() -> None:
 def test_shared_memory_is_refused_by_name() -> None:
     message = request()
     message.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    with pytest.raises(MalformedInput, match="shared memory is not supported"):
+    with pytest.raises(MalformedInput, match="a region of shared memory"):
         decode(message)
     message = raw(1.0, 2.0)
     message.outputs.add(name="y").parameters["shared_memory_region"].CopyFrom(InferParameter(string_param="r"))
-    with pytest.raises(MalformedInput, match="shared memory is not supported"):
+    with pytest.raises(MalformedInput, match="a region of shared memory"):
         decode(message)
 
 
