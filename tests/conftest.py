@@ -4,6 +4,7 @@ Processes that tests start write and read bytecode, even where the environment f
 server takes as long as the rest of its start, and the tests start hundreds of them.
 """
 
+import gc
 import os
 import sys
 
@@ -17,6 +18,11 @@ settings.register_profile(
     "slipway", max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("slipway")
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test is not searched for garbage again: all libraries, and ten thousand items."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
