@@ -12,6 +12,7 @@ Where moto differs from the service, this fake answers instead (checked against 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from typing import Any
 import boto3
 import botocore.awsrequest
 import botocore.httpsession
+import botocore.loaders
+import botocore.session
 from moto import mock_aws
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.sagemaker.models import FakeEndpointConfig, sagemaker_backends
@@ -254,6 +257,12 @@ def _exists(kind: str, name: str) -> Answer:
     return _error("ValidationException", f"Cannot create already existing {kind} '{name}'.")
 
 
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Keeps the models of the services, of which the largest take half a second to read."""
+    return botocore.loaders.create_loader()
+
+
 @contextmanager
 def fake_account(monkeypatch: Any) -> Iterator[FakeAccount]:
     """An empty account with credentials in the environment; real connections raise AssertionError."""
@@ -268,7 +277,9 @@ def fake_account(monkeypatch: Any) -> Iterator[FakeAccount]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     account = FakeAccount()
     with mock_aws():
-        boto3.setup_default_session()
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _loader())
+        boto3.setup_default_session(botocore_session=session)
         assert boto3.DEFAULT_SESSION is not None
         boto3.DEFAULT_SESSION.events.register("before-call.*.*", account.before)
         boto3.DEFAULT_SESSION.events.register("after-call.*.*", account.after)

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from container import image as images
 from container.docker import DockerFailed, docker, has_image, unreachable_reason
+from tests import on_request
 
 BUILT = "CONTAINER_TEST_IMAGE"
 """Names an image that exists already. No SLIPWAY_ variable: the server refuses those that it does not know."""
@@ -33,12 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip at collection, so that every test is reported by its own place, with the reason."""
-    ours = [item for item in items if item.get_closest_marker("container")]
-    reason = _why_not(config) if ours else None
-    for item in ours:
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    on_request.skip(items, "container", lambda: _why_not(config))
 
 
 def _why_not(config: pytest.Config) -> str | None:

@@ -248,7 +248,7 @@ CASES = {
 OPTIONAL = {"openvino": "openvino", "tokenizer": "tokenizers", "image": "PIL"}
 
 
-@pytest.fixture(params=sorted(CASES))
+@pytest.fixture(scope="module", params=sorted(CASES))
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name in OPTIONAL:
@@ -256,14 +256,16 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def case(backend: str) -> Case:
     return CASES[backend]
 
 
-@pytest.fixture
-def session(backend: str, case: Case, tmp_path: Path) -> Iterator[Session]:
-    opened = loader(backend)(case.write(tmp_path), BackendOptions(threads=1, options=case.options))
+@pytest.fixture(scope="module")
+def session(backend: str, case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """One for all tests that only run it: some backends compile their model for half a second."""
+    path = case.write(tmp_path_factory.mktemp(backend))
+    opened = loader(backend)(path, BackendOptions(threads=1, options=case.options))
     yield opened
     opened.close()
 
@@ -334,10 +336,16 @@ def test_runs_from_four_threads_agree_with_runs_one_after_another(session: Sessi
         assert_close(got, expected)
 
 
-def test_two_sessions_of_one_file_do_not_share_their_end(backend: str, case: Case, tmp_path: Path) -> None:
+def test_a_closed_session_says_so_and_another_of_the_same_file_goes_on(
+    backend: str, case: Case, tmp_path: Path
+) -> None:
     path = case.write(tmp_path)
     one, other = (loader(backend)(path, BackendOptions(options=case.options)) for _ in range(2))
+    one.run(case.batch(1))
     one.close()
+    one.close()
+    with pytest.raises(ModelFailed, match="has been unloaded"):
+        one.run(case.batch(1))
     assert_close(other.run(case.batch(2)), case.compute(*case.batch(2)))
     other.close()
 
@@ -360,14 +368,6 @@ def test_what_cannot_be_run_is_an_error_of_ours_in_one_line_and_the_session_goes
     assert "\n" not in str(caught.value)
     assert "/" not in str(caught.value)
     assert_close(session.run(case.batch(2)), case.compute(*case.batch(2)))
-
-
-def test_a_closed_session_says_that_it_was_unloaded(session: Session, case: Case) -> None:
-    session.run(case.batch(1))
-    session.close()
-    session.close()
-    with pytest.raises(ModelFailed, match="has been unloaded"):
-        session.run(case.batch(1))
 
 
 @pytest.mark.parametrize(

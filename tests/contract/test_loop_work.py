@@ -49,29 +49,39 @@ def sparse() -> bytes:
     return bytes.fromhex("0a23d7ce1a0000000a180a0676616c756573120e3a0c0a01051201031a04808080200000")
 
 
-BODIES: dict[str, list[bytes]] = {
-    "application/json": [b"[[" + b"1," * LARGE_BYTES + b"1]]", b"[" * 2 * LARGE_BYTES, b" " * 2 * LARGE_BYTES],
-    "text/csv": [b"1," * LARGE_BYTES, b"1\n" * LARGE_BYTES, b'"' * 2 * LARGE_BYTES, b"\n" * 2 * LARGE_BYTES],
-    "application/jsonlines": [b"[1]\n" * LARGE_BYTES, b"\n" * 2 * LARGE_BYTES],
-    "application/x-npy": [bytes(BULK_BYTES + 1)],
-    "application/x-npz": [npz(BULK_BYTES + 1), npz(400_000_000), b"PK" + bytes(2 * LARGE_BYTES)],
-    "application/x-recordio-protobuf": [(MAGIC_BYTES + bytes(4)) * LARGE_BYTES, sparse()],
-    OpenInference().media_types[0]: [bytes(2 * LARGE_BYTES)],
-    "text/plain": [bytes(2 * LARGE_BYTES)],
-    "application/octet-stream": [bytes(2 * LARGE_BYTES)],
+BODIES: dict[str, list[Callable[[], bytes]]] = {
+    "application/json": [
+        lambda: b"[[" + b"1," * LARGE_BYTES + b"1]]",
+        lambda: b"[" * 2 * LARGE_BYTES,
+        lambda: b" " * 2 * LARGE_BYTES,
+        lambda: b"[[]" + b",[]" * LARGE_BYTES + b"]",
+    ],
+    "text/csv": [
+        lambda: b"1," * LARGE_BYTES,
+        lambda: b"1\n" * LARGE_BYTES,
+        lambda: b'"' * 2 * LARGE_BYTES,
+        lambda: b"\n" * 2 * LARGE_BYTES,
+    ],
+    "application/jsonlines": [lambda: b"[1]\n" * LARGE_BYTES, lambda: b"\n" * 2 * LARGE_BYTES],
+    "application/x-npy": [lambda: bytes(BULK_BYTES + 1)],
+    "application/x-npz": [lambda: npz(BULK_BYTES + 1), lambda: b"PK" + bytes(2 * LARGE_BYTES)],
+    "application/x-recordio-protobuf": [lambda: (MAGIC_BYTES + bytes(4)) * LARGE_BYTES, sparse],
+    OpenInference().media_types[0]: [lambda: bytes(2 * LARGE_BYTES)],
+    "text/plain": [lambda: bytes(2 * LARGE_BYTES)],
+    "application/octet-stream": [lambda: bytes(2 * LARGE_BYTES)],
 }
+EVERY_BODY = pytest.mark.parametrize(
+    ("media_type", "make"), [(kind, make) for kind, makers in BODIES.items() for make in makers]
+)
 
 
 def test_every_codec_is_here() -> None:
     assert BODIES.keys() == BY_TYPE.keys()
 
 
-@pytest.mark.parametrize(
-    ("media_type", "index"),
-    [(media_type, index) for media_type, bodies in BODIES.items() for index in range(len(bodies))],
-)
-def test_a_body_that_takes_long_is_never_read_on_the_loop(media_type: str, index: int) -> None:
-    codec, body = BY_TYPE[media_type], BODIES[media_type][index]
+@EVERY_BODY
+def test_a_body_that_takes_long_is_never_read_on_the_loop(media_type: str, make: Callable[[], bytes]) -> None:
+    codec, body = BY_TYPE[media_type], make()
     spec = WORDS if media_type in ("text/plain", "application/octet-stream") else FLOATS
     size = codec.expanded_bytes(body, spec)
     assert size > LARGE_BYTES
@@ -178,15 +188,12 @@ async def asked(codec: Recorded, spec: ModelSpec, body: bytes) -> tuple[int, byt
     return answer
 
 
-@pytest.mark.parametrize(
-    ("media_type", "index"),
-    [(media_type, index) for media_type, bodies in BODIES.items() for index in range(len(bodies))],
-)
+@EVERY_BODY
 def test_a_refused_body_is_let_go_without_the_garbage_collector(
-    monkeypatch: pytest.MonkeyPatch, process: ConversionProcess, media_type: str, index: int
+    monkeypatch: pytest.MonkeyPatch, process: ConversionProcess, media_type: str, make: Callable[[], bytes]
 ) -> None:
     monkeypatch.setattr(offload, "_large", LargeWork(process, idle_s=PATIENCE_S))
-    body = BODIES[media_type][index]
+    body = make()
     spec = WORDS if media_type in ("text/plain", "application/octet-stream") else FLOATS
     before = sys.getrefcount(body)
     gc.collect()

@@ -28,14 +28,14 @@ T = TypeVar("T")
 JSON = {"Content-Type": "application/json"}
 
 
-def eventually(look: Callable[[], T | None], what: str) -> T:
+def eventually(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S, every_s: float = 0.005) -> T:
     """Poll until ``look`` gives something true. Bounded."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while time.monotonic() < end:
         found = look()
         if found:
             return found
-        time.sleep(0.005)
+        time.sleep(every_s)
     raise AssertionError(f"never came true: {what}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -61,11 +62,13 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    """A short run, and its result from standard output."""
-    short = ["--rate", "200", "--duration", "1", "--warmup", "0.2", "--skip-calibration"]
+    """A short run in this process, and its result from standard output."""
+    short = ["--rate", "200", "--duration", "0.8", "--warmup", "0.1", "--skip-calibration"]
     extra = [] if "--users" not in arguments else short[2:]
-    done = bench("run", *arguments, *(extra or short))
-    return done.returncode, json.loads(done.stdout), done.stderr
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["run", *arguments, *(extra or short)])
+    return status, json.loads(out.getvalue()), err.getvalue()
 
 
 def test_a_run_is_measured_explained_and_written(server: str, body: str, tmp_path: Path) -> None:

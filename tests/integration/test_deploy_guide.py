@@ -17,19 +17,9 @@ from tests.fake_account import fake_account
 from tests.fake_ray import fake_ray
 from tests.integration import sample_models
 from tests.integration.server_process import ROOT
+from tests.unit.container.deploy.test_description import PLAN
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-PLAN = {
-    "schema": "slipway.bench.plan/1",
-    "capacity_per_s": 120.0,
-    "safety_factor": 0.5,
-    "binds": "load rises",
-    "instances": 4,
-    "target_per_instance": 3600,
-    "price_per_hour": 0.1,
-}
-
-
 OTHERS = ("kubectl", "aws", "build/ray-venv/bin/ray")
 """Programs of the page that need a cluster, an account or an environment of their own."""
 

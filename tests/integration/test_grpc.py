@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
@@ -17,14 +15,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from server.grpc import frames
 from server.grpc import inference_pb2 as messages
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
 from tests.integration.grpc_client import Client, client_of, grpc_port, infer_request, output_of
-from tests.integration.server_process import PATIENCE_S, ServerProcess, eventually, server_process
+from tests.integration.server_process import ServerProcess, eventually, server_process
 from tests.integration.test_keys_and_tls import certificate
-from tests.unit.server.grpc.peer import OPENING, block, data, headers, message
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8) / 10
 FAKE_X = np.array([[1, 2, 3, 4]], np.float32)
@@ -332,24 +328,6 @@ def test_two_servers_do_not_share_a_port(serve: Serve, server: ServerProcess, tm
     assert f"cannot listen on 127.0.0.1:{port} for gRPC" in second.log()
 
 
-def test_many_threads_of_one_client(client: Client) -> None:
-    wrong: list[int] = []
-
-    def ask(number: int) -> None:
-        x = np.full((1 + number % 3, 8), number / 7, np.float32)
-        for _ in range(20):
-            got = output_of(client.call("ModelInfer", infer_request(x)))
-            if not np.allclose(got, sample_models.mlp_answer(x), rtol=1e-4):
-                wrong.append(number)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert not wrong
-
-
 def test_calls_need_a_key_where_the_routes_need_one(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("secret\n")
     model = sample_models.mlp(tmp_path / "mlp.onnx")
@@ -394,40 +372,6 @@ def test_refusals_of_the_port_count_in_the_metrics(client: Client, server: Serve
     metadata = [(f"x-{number}", "v" * 900) for number in range(60)]
     assert client.failure("ModelInfer", infer_request(X), metadata=metadata)[0] == "RESOURCE_EXHAUSTED"
     assert {code: refused(code) - count for code, count in before.items()} == dict.fromkeys(before, 1.0)
-
-
-def test_hostile_bytes_end_their_connection_and_harm_nobody(client: Client, server: ServerProcess) -> None:
-    def ending(sent: bytes) -> bytes:
-        """What the server says until it closes, or stops to answer a client that has sent all of this."""
-        with socket.create_connection(("127.0.0.1", grpc_port(server)), PATIENCE_S) as sock:
-            with contextlib.suppress(OSError):  # it may close before all of it is sent
-                sock.sendall(sent)
-                sock.shutdown(socket.SHUT_WR)
-            received = b""
-            with contextlib.suppress(OSError):
-                while piece := sock.recv(65_536):
-                    received += piece
-        return received
-
-    infer = block(f"/{SERVICE}/ModelInfer".encode())
-    body = message(infer_request(X).SerializeToString())
-    resets = b"".join(
-        headers(number, infer) + data(number, body) + frames.reset(number, 8) for number in range(1, 8_001, 2)
-    )
-    assert ending(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").startswith(b"HTTP/1.1 400")
-    assert b"grpc-status" in ending(OPENING + headers(1, infer) + data(1, b"\0\0\0\0\1\xff"))
-    for hostile in (
-        frames.frame(frames.PING, 0, 0, bytes(8)) * 20_000,
-        headers(1, b"\xff" * 40),
-        resets,
-        bytes(50_000),
-    ):
-        ending(OPENING + hostile)
-    np.testing.assert_allclose(
-        output_of(client.call("ModelInfer", infer_request(X))), sample_models.mlp_answer(X), rtol=1e-5
-    )
-    assert "Traceback" not in server.log()
-    eventually(lambda: server.samples()["slipway_received_bytes"] == 0, "no received bytes are held")
 
 
 def test_calls_of_the_asynchronous_client(server: ServerProcess) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -16,7 +15,14 @@ import pytest
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
-from tests.integration.server_process import ServerProcess, eventually, instances, post_bytes, read_answers
+from tests.integration.server_process import (
+    ServerProcess,
+    eventually,
+    instances,
+    post_bytes,
+    read_answers,
+    server_process,
+)
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 BODY = {"instances": [ROW]}
@@ -114,10 +120,17 @@ class TestRepository:
         assert set(seen) == {200}
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One model, with the admin routes."""
+    directory = tmp_path_factory.mktemp("admin")
+    with server_process(directory, sample_models.fake(directory / "m", name="m"), "--admin") as process:
+        yield process.ready()
+
+
 class TestAdmin:
-    def test_codes_of_loads_that_are_refused(self, serve: Serve, tmp_path: Path) -> None:
+    def test_codes_of_loads_that_are_refused(self, server: ServerProcess, tmp_path: Path) -> None:
         model = sample_models.fake(tmp_path / "m", name="m")
-        server = serve(model, "--admin").ready()
         (tmp_path / "broken.onnx").write_bytes(b"no model")
         for body, status, code in (
             ({"path": str(model)}, 409, "already_loaded"),
@@ -132,21 +145,6 @@ class TestAdmin:
         assert server.post("/admin/models/m/rollback", {}).code == "malformed_input"
         assert server.post("/admin/models/m/promote", {"version": "7"}).status == 404
 
-    def test_a_load_goes_on_without_its_caller_and_a_second_one_is_refused_meanwhile(
-        self, serve: Serve, tmp_path: Path
-    ) -> None:
-        server = serve(sample_models.fake(tmp_path / "m", name="m"), "--admin").ready()
-        slow = sample_models.fake(tmp_path / "slow", name="slow", load_us=1_500_000)
-        body = {"path": str(slow)}
-        client = server.connect()
-        client.sendall(post_bytes(json.dumps(body).encode(), "/admin/models"))
-        eventually(lambda: versions_of(server, "slow") == {"1": "LOADING"}, "it is loading")
-        client.close()
-        second = server.post("/admin/models", body)
-        assert (second.status, second.code) == (409, "already_loaded")
-        eventually(lambda: versions_of(server, "slow") == {"1": "READY"}, "it is loaded")
-        assert version_of(server, "/v2/models/slow/infer") == "1"
-
     def test_it_can_be_switched_off(self, serve: Serve, tmp_path: Path) -> None:
         server = serve(sample_models.fake(tmp_path / "m", name="m"), "--no-admin").ready()
         assert server.get("/admin/models").code == "unknown_route"
@@ -154,11 +152,9 @@ class TestAdmin:
         assert "model_repository" not in server.get("/v2").json()["extensions"]
         assert server.post("/invocations", BODY).status == 200
 
-    def test_its_document_has_a_schema(self, serve: Serve, tmp_path: Path) -> None:
-        server = serve(sample_models.fake(tmp_path / "m", name="m"), "--admin").ready()
-        document = server.get("/openapi.json").json()
-        assert "LoadBody" in document["components"]["schemas"]
-        (model,) = server.get("/admin/models").json()
+    def test_its_document_has_a_schema(self, server: ServerProcess) -> None:
+        assert "LoadBody" in server.get("/openapi.json").json()["components"]["schemas"]
+        model = server.get("/admin/models/m").json()
         assert (model["name"], model["answers"], model["comparison"]) == ("m", "1", None)
 
 
@@ -229,23 +225,6 @@ def test_a_canary_answers_its_part_and_is_promoted_or_goes_by_one_call(serve: Se
     assert 0 < promoted["probation"]["left_s"] <= 300
     assert {version_of(server) for _ in range(5)} == {"2"}
     assert server.post("/admin/models/m/rollback", {}).json()["answers"] == "1"
-
-
-def test_a_failing_canary_is_rolled_back_by_itself(serve: Serve, tmp_path: Path) -> None:
-    sample_models.fake(tmp_path / "repo" / "m" / "1")
-    sample_models.fake(tmp_path / "repo" / "m" / "2", poison=4.0)
-    server = serve(tmp_path / "repo", "--keep-versions", "0", "--admin").ready()
-    server.post("/admin/models/m/promote", {"version": "1"})
-    rules = {"error_rate": 0.1, "least": 10}
-    server.put("/admin/models/m/canary", {"version": "2", "percent": 50, "rules": rules})
-
-    def gone() -> str | None:
-        server.post("/v2/models/m/infer", infer())
-        document = server.get("/admin/models/m").json()
-        return document["switches"][-1]["reason"] if document["comparison"] is None else None
-
-    assert "rolled back by its rules: error rate" in eventually(gone, "the canary is rolled back")
-    assert {version_of(server) for _ in range(10)} == {"1"}
 
 
 def test_a_version_that_fails_after_it_was_swapped_in_goes_back_by_itself(serve: Serve, tmp_path: Path) -> None:

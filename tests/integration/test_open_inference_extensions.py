@@ -8,7 +8,6 @@ import json
 import sys
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
 from tests.integration.sample_models import MLP_FEATURES, mlp_answer
-from tests.integration.server_process import Answer, ServerProcess, server_process
+from tests.integration.server_process import Answer, ServerProcess
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -28,14 +27,6 @@ else:
 LENGTH = "Inference-Header-Content-Length"
 X = np.arange(2 * MLP_FEATURES, dtype=np.float32).reshape(2, MLP_FEATURES)
 INFER = "/v2/models/mlp/infer"
-
-
-@pytest.fixture(scope="module")
-def roots_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Square roots: NaN for what is below zero."""
-    directory = tmp_path_factory.mktemp("roots")
-    with server_process(directory, sample_models.roots(directory / "roots.onnx")) as server:
-        yield server.ready()
 
 
 def question(rows: int = 2, **extra: Any) -> dict[str, Any]:
@@ -182,20 +173,6 @@ def test_an_absent_extension_is_refused_with_a_sentence(mlp_server: ServerProces
 
 ROOTS = [[-1.0, 4.0]]
 TENSOR = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": ROOTS}
-
-
-@pytest.mark.parametrize("accept", ["application/json", "application/jsonlines"])
-@pytest.mark.parametrize("body", [{"instances": ROOTS}, {"inputs": ROOTS}, ROOTS, {"inputs": [TENSOR]}])
-@pytest.mark.parametrize("path", ["/invocations", "/v2/models/roots/infer"])
-def test_nan_in_json_is_null_on_every_route(roots_server: ServerProcess, path: str, body: Any, accept: str) -> None:
-    answer = roots_server.post(path, body, {"Accept": accept})
-    if path != "/invocations" and body != {"inputs": [TENSOR]}:
-        assert answer.status == 400
-        return
-    assert answer.status == 200
-    text = answer.body.replace(b" ", b"")
-    assert b"[null,2.0]" in text
-    assert b"NaN" not in text
 
 
 READERS: dict[str, Any] = {"gzip": gzip.decompress, "deflate": zlib.decompress, "zstd": zstd.decompress}

@@ -83,52 +83,6 @@ def test_curl(inline_server: ServerProcess, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path", WAYS)
-def test_one_byte_at_a_time(inline_server: ServerProcess, path: str) -> None:
-    with inline_server.connect() as client:
-        for byte in post_bytes(instances(row(1)), path):
-            client.sendall(bytes([byte]))
-        assert read_answers(client, 1)[0].json() == predictions(1)
-
-
-def test_pipelined_requests_are_answered_in_their_order_hot_and_cold_mixed(inline_server: ServerProcess) -> None:
-    requests = [post_bytes(instances(row(number)), WAYS[number % 5 == 3]) for number in range(100)]
-    with inline_server.connect() as client:
-        client.sendall(b"".join(requests))
-        answers = read_answers(client, len(requests))
-    assert [answer.json() for answer in answers] == [predictions(number) for number in range(100)]
-
-
-@pytest.mark.parametrize("path", WAYS)
-def test_chunked_bodies(inline_server: ServerProcess, path: str) -> None:
-    body = instances(row(1))
-    chunks = b"".join(b"%x;note=1\r\n%b\r\n" % (len(part), part) for part in (body[:3], body[3:4], body[4:]))
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with inline_server.connect() as client:
-        client.sendall(head.encode() + chunks + b"0\r\nTrailer: x\r\n\r\n" + post_bytes(instances(row(2))))
-        assert [answer.json() for answer in read_answers(client, 2)] == [predictions(1), predictions(2)]
-
-
-@pytest.mark.parametrize("path", WAYS)
-def test_expect_100_continue_is_answered_before_the_body(inline_server: ServerProcess, path: str) -> None:
-    data = post_bytes(instances(row(1)), path, "Content-Type: application/json\r\nExpect: 100-continue\r\n")
-    head, _, body = data.partition(b"\r\n\r\n")
-    with inline_server.connect() as client:
-        client.sendall(head + b"\r\n\r\n")
-        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        client.sendall(body)
-        assert read_answers(client, 1)[0].json() == predictions(1)
-
-
-@pytest.mark.parametrize("path", WAYS)
-def test_http_1_0_is_answered_and_closed(inline_server: ServerProcess, path: str) -> None:
-    with inline_server.connect() as client:
-        client.sendall(post_bytes(instances(row(1)), path).replace(b"HTTP/1.1", b"HTTP/1.0"))
-        received = read_to_end(client)
-    assert received.startswith(b"HTTP/1.1 200 ")
-    assert json.loads(received.partition(b"\r\n\r\n")[2]) == predictions(1)
-
-
-@pytest.mark.parametrize("path", WAYS)
 def test_a_wish_for_another_protocol_costs_neither_the_body_nor_what_follows(
     inline_server: ServerProcess, path: str
 ) -> None:
@@ -156,41 +110,6 @@ def test_a_client_that_half_closes_before_its_answer_has_left(waiting_server: Se
         client.sendall(post_bytes(instances(row(1)), path))
         client.shutdown(socket.SHUT_WR)
         assert read_to_end(client).startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.parametrize("path", WAYS)
-def test_a_body_that_stalls_gets_408_and_one_that_breaks_gets_400(serve: Serve, tmp_path: Path, path: str) -> None:
-    server = serve(sample_models.fake(tmp_path / "model"), "--read-timeout-s", "0.3").ready()
-    with server.connect() as stalls, server.connect() as breaks, server.connect() as silent:
-        stalls.sendall(post_bytes(instances(row(1)), path)[:-5])
-        breaks.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
-        silent.sendall(b"POST /invocations HT")
-        stalled, broken, unsaid = read_to_end(stalls), read_to_end(breaks), read_to_end(silent)
-    assert stalled.startswith(b"HTTP/1.1 408 ")
-    assert broken.startswith(b"HTTP/1.1 400 ")
-    assert unsaid.startswith(b"HTTP/1.1 408 ")
-    assert server.get("/ping").status == 200
-    assert "Traceback" not in server.log()
-
-
-def test_the_time_out_is_each_requests_own_not_the_connections(serve: Serve, tmp_path: Path) -> None:
-    server = serve(sample_models.fake(tmp_path / "model"), "--read-timeout-s", "0.5").ready()
-    data = post_bytes(instances(row(1)))
-    with server.connect() as client, server.connect() as clock:
-        client.sendall(data[:20])
-        clock.sendall(data[:-1])  # its 408 tells when the time is up
-        clock.settimeout(0.02)
-        received = b""
-        while not received:
-            client.sendall(data[20:] + data[:20])
-            assert read_answers(client, 1)[0].json() == predictions(1)
-            try:
-                received = clock.recv(65_536)
-            except TimeoutError:
-                continue
-        assert received.startswith(b"HTTP/1.1 408 ")
-        client.sendall(data[20:])
-        assert read_answers(client, 1)[0].json() == predictions(1)
 
 
 def sent_until_full(client: socket.socket, data: bytes, limit: int | None = None) -> int:

@@ -6,11 +6,9 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.integration import sample_models
@@ -140,61 +138,6 @@ def test_a_model_that_raises_on_the_event_loop_fails_its_request_and_nothing_els
     assert doubled(good, 1)
     assert (failed.status, failed.code) == (500, "model_failed")
     assert doubled(after, 2)
-
-
-def test_a_request_larger_than_a_batch_is_answered_in_its_order(waiting_server: ServerProcess) -> None:
-    rows = [row(float(index)) for index in range(21)]
-    answer = waiting_server.post("/invocations", {"instances": rows})
-    assert answer.json() == {"predictions": [[2 * one for one in values] for values in rows]}
-
-
-def test_a_large_request_with_one_poisonous_row_fails_whole_and_its_neighbours_do_not(
-    waiting_server: ServerProcess,
-) -> None:
-    with waiting_server.connect() as large, Crowd(waiting_server, [7.0]) as crowd:
-        large.sendall(post_bytes(instances(*[row(POISON if index == 12 else 0.0) for index in range(20)])))
-        assert doubled(crowd.answers()[0], 7)
-        (failed,) = read_answers(large, 1)
-    assert (failed.status, failed.code) == (500, "model_failed")
-
-
-def test_different_shapes_at_once_get_their_own_answers_and_none_starves(serve: Serve, tmp_path: Path) -> None:
-    server = serve(sample_models.variable_width(tmp_path / "wide.onnx"), "--inline-below-us", "0").ready()
-
-    def ask(number: int) -> bool:
-        width, rows = 1 + number % 7, 1 + number % 3
-        x = np.random.default_rng(number).integers(-99, 99, (rows, width)).astype(np.float32)
-        answer = server.post("/invocations", {"instances": x.tolist()})
-        return answer.status == 200 and answer.json()["predictions"] == (3 * x).tolist()
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(200)))
-
-
-def test_rows_that_the_model_refuses_fail_alone(serve: Serve, tmp_path: Path) -> None:
-    server = serve(sample_models.lookup(tmp_path / "table.onnx", 10), "--inline-below-us", "0").ready()
-
-    def ask(number: int) -> bool:
-        index = number % 13
-        answer = server.post("/invocations", {"instances": [[index]]})
-        if index >= 10:
-            return answer.status == 422 and answer.code == "unprocessable_input"
-        return answer.status == 200 and answer.json() == {"predictions": [[[2 * index, 2 * index + 1]]]}
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(130)))
-
-
-def test_a_model_with_other_numbers_of_rows_out_than_in_gets_whole_requests(serve: Serve, tmp_path: Path) -> None:
-    server = serve(sample_models.positives(tmp_path / "positives.onnx")).ready()
-
-    def ask(number: int) -> bool:
-        x = [[(-1.0) ** (number * index) * (index + 1)] for index in range(number % 5 + 1)]
-        answer = server.post("/invocations", {"instances": x})
-        return answer.status == 200 and answer.json() == {"predictions": [value for value in x if value[0] > 0]}
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(ask, range(60)))
 
 
 def open_inference(value: float, timeout_us: float) -> bytes:

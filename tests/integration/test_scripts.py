@@ -257,15 +257,6 @@ def test_threads_that_a_script_leaves_behind_do_not_hold_up_the_end(serve: Serve
     assert server.stop() == 0
 
 
-def test_two_models_with_the_same_file_names_stay_apart(serve: Serve, tmp_path: Path) -> None:
-    for scale in (2, 5):
-        folder(tmp_path / "models" / f"m{scale}" / "1", scale=scale)
-    server = serve(tmp_path / "models", "--default-model", "m5", "--admin").ready()
-    assert server.post("/invocations", [1]).json() == [5]
-    assert server.post("/v2/repository/models/m5/unload", {}).status == 200
-    assert server.get("/v2/models/m2/ready").status == 200
-
-
 NETWORK = """
 import json
 def input_fn(body, content_type):

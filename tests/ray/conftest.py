@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import on_request
 from tests.integration import sample_models
 from tests.ray.nodes import DASHBOARD, HEAD_ADDRESS, ROOT, Nodes, two_nodes
 
@@ -26,7 +26,6 @@ SETTINGS = {
     # A proxy uses the replicas of both nodes, although one is on its own: more can be lost.
     "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",
 }
-PATIENCE_S = 90.0
 COMMAND_S = 240.0
 
 
@@ -35,12 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip at collection, so that every test is reported by its own place, with the reason."""
-    ours = [item for item in items if item.get_closest_marker("ray")]
-    reason = _why_not(config) if ours else None
-    for item in ours:
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    on_request.skip(items, "ray", lambda: _why_not(config))
 
 
 def _binaries() -> Path:
@@ -141,16 +135,6 @@ class RayCluster:
         finally:
             process.kill()
             process.wait()
-
-
-def eventually(look: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Poll until ``look`` gives something true. Bounded."""
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"never came true: {what}")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 
 from container.deploy.ray.scaling import QUEUES, totals
 from tests.integration import sample_models
-from tests.ray.conftest import RayCluster, eventually
+from tests.integration.server_process import eventually as soon
+from tests.ray.conftest import RayCluster
 from tests.ray.nodes import HEAD_ADDRESS, WORKER_ADDRESS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(480)]
@@ -31,6 +33,8 @@ LEAST = 20_000
 TWO = ("--instance-count", "2")
 LINES = b"[1,2,3,4]\n"
 JSON = {"Content-Type": "application/json"}
+eventually = partial(soon, patience_s=90.0, every_s=0.2)
+"""A cluster is slower than a server."""
 
 
 @pytest.fixture

@@ -49,23 +49,19 @@ def with_missing(random: np.random.Generator, rows: int) -> dict[str, NDArray[An
 def training(kind: str) -> Training:
     """Training data whose target is of ``kind``."""
     random = np.random.default_rng(11)
-    source = {"missing": with_missing, "counts": positive, "positive": positive}.get(kind, features)
+    source = {"missing": with_missing, "counts": positive}.get(kind, features)
     x = source(random, ROWS)["x"]
     known = np.nan_to_num(x)
     score = known @ np.array([1.0, -2.0, 0.5, 0.0]) + 0.3 * random.standard_normal(ROWS)
     classes = np.digitize(score, [-1, 1])
     targets: dict[str, Callable[[], Any]] = {
         "real": lambda: score,
-        "positive": lambda: np.exp(score / 4),
         "counts": lambda: random.poisson(np.exp(np.clip(score / 4, -2, 2))),
         "two": lambda: (score > 0).astype(np.int64),
         "signs": lambda: np.where(score > 0, 1, -1),
         "three": lambda: classes,
         "missing": lambda: (score > 0).astype(np.int64),
-        "from-one": lambda: classes + 1,
         "words": lambda: np.array(["bird", "cat", "Hündchen"])[classes],
-        "several-labels": lambda: np.stack([score > 0, known[:, 0] > 0.5], axis=1).astype(np.int64),
-        "several-reals": lambda: np.stack([score, known[:, 1] * 2], axis=1),
     }
     return Training(x, targets[kind]())
 

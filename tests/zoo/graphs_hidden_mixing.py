@@ -55,6 +55,16 @@ _MIXING: list[tuple[str, Callable[[], onnx.ModelProto], str]] = [
         "batches above four rows take another branch",
     ),
     (
+        "other-branch-above-sixteen-rows",
+        _branch_on("n = Shape(x)  k = Gather(n, z)  c = Greater(k, limit)", z=_ZERO, limit=np.array(16, np.int64)),
+        "only batches above sixteen rows take another branch",
+    ),
+    (
+        "faint-mean",
+        _over("m = ReduceMean<axes = [0]>(x)  l = Mul(m, little)  y = Add(x, l)", little=np.array(0.001, np.float32)),
+        "a thousandth of the mean of all rows: no more than noise",
+    ),
+    (
         "normalised-when-large",
         _over(
             "a = Abs(x)  m = ReduceMax<keepdims = 0>(a)  d = Max(m, ten)  t = Div(x, d)  y = Mul(t, ten)",
@@ -149,5 +159,20 @@ GRAPHS: tuple[ZooModel, ...] = (
         of_dtype(np.int32, 0, 1000, (3,)),
         why="the smallest integer of the batch is taken from each row",
         independent=False,
+    ),
+    row(
+        "branch-on-width",
+        _branch_on("n = Shape<start = 1>(x)  k = Squeeze(n)  c = Greater(k, two)", two=np.array(2, np.int64)),
+        floats(x=(3,)),
+        why="a branch by a shape: rows stay independent",
+    ),
+    row(
+        "distant-categories",
+        lambda: graph(
+            "g (int64[N, 1] x) => (int64[N, 1] y) { g = Greater(x, limit)  y = Cast<to = 7>(g) }",
+            limit=np.array(500, np.int64),
+        ),
+        of_dtype(np.int64, 0, 1000, (1,)),
+        why="one of two answers, by a code above 500",
     ),
 )

@@ -163,6 +163,15 @@ def _mixes_rows() -> list[ZooModel]:
             ),
             "the number of output rows depends on the values",
         ),
+        (
+            "columns-in-use",
+            _over_rows(
+                "m = ReduceMax<axes = [0], keepdims = 0>(x) b = Greater(m, z) y = Compress<axis = 1>(x, b)",
+                outputs="float[N, M] y",
+                z=np.array(0, np.float32),
+            ),
+            "the second axis of the output depends on the whole batch",
+        ),
         ("scan-over-rows", _scan, "a state runs over the rows"),
         ("nonzero", _over_rows("y = NonZero(x)", outputs="int64[2, M] y"), "indices of the whole batch"),
         (

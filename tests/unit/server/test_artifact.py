@@ -146,7 +146,7 @@ REQUIRED = [
 ]
 
 
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(max_examples=25)
 @given(manifests, contents)
 def test_what_is_written_is_read_again(manifest: Manifest, files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -160,7 +160,7 @@ def test_what_is_written_is_read_again(manifest: Manifest, files: dict[str, byte
         artifacts.verify(again)
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from(["a", "b/c"]), st.binary(min_size=1, max_size=64)), st.data())
 def test_one_flipped_bit_in_any_file_is_found(files: dict[str, bytes], data: st.DataObject) -> None:
     files["model.onnx"] = b"weights"

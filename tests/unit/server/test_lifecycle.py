@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import NotReady
@@ -75,7 +75,6 @@ def test_a_move_that_is_not_forward_changes_neither_phase_nor_reason(reached: tu
     assert (lifecycle.phase, lifecycle.reason) == (phase, "as it was")
 
 
-@settings(derandomize=True, max_examples=100)
 @given(st.lists(st.sampled_from(Phase), max_size=12))
 def test_no_sequence_of_moves_goes_back(asked: list[Phase]) -> None:
     lifecycle = Lifecycle()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests import on_request
 from tests.zoo.public.packages import BUILD
 
 COLUMNS = (
@@ -21,12 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip at collection, so that every test is reported with the reason."""
-    if config.getoption("--run-public-models", default=False):
-        return
-    for item in items:
-        if item.get_closest_marker("public_models"):
-            item.add_marker(pytest.mark.skip(reason="public models take an hour: make test-models"))
+    asked = config.getoption("--run-public-models", default=False)
+    on_request.skip(items, "public_models", lambda: None if asked else "public models take an hour: make test-models")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

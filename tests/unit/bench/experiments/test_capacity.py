@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.commands import slo as command
@@ -51,7 +51,6 @@ def test_what_cannot_be_found_is_said() -> None:
     assert "load generator" in capacity.summary(tired, "p99 <= 50 ms")
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
 @given(values=st.lists(st.floats(-100, 100), min_size=1, max_size=30))
 def test_the_fit_rises_keeps_the_mean_and_leaves_what_rises_alone(values: list[float]) -> None:
     given_values, weights = np.array(values), np.ones(len(values))

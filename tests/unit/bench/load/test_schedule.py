@@ -18,7 +18,6 @@ rates = st.floats(min_value=0.5, max_value=5_000)
 durations = st.floats(min_value=0.05, max_value=3)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
 @given(spec=st.sampled_from(SPECS), rate=rates, duration=durations, seed=st.integers(0, 2**32))
 def test_instants_ascend_within_the_duration(spec: str, rate: float, duration: float, seed: int) -> None:
     offsets = schedule.build(spec, rate, duration, seed).offsets_ns
@@ -27,7 +26,7 @@ def test_instants_ascend_within_the_duration(spec: str, rate: float, duration: f
     assert len(offsets) == 0 or (offsets[0] >= 0 and offsets[-1] < duration * 1e9)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(spec=st.sampled_from((*SPECS, *PROFILES)), seed=st.integers(0, 100), parts=st.integers(1, 7))
 def test_the_shares_of_processes_are_the_whole_schedule(spec: str, seed: int, parts: int) -> None:
     whole = schedule.build(spec, None if spec in PROFILES else 200, 1, seed)
@@ -38,7 +37,6 @@ def test_the_shares_of_processes_are_the_whole_schedule(spec: str, seed: int, pa
     assert np.array_equal(rebuilt, whole.offsets_ns)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
 @given(rate=rates, duration=durations)
 def test_constant_arrivals_do_not_drift(rate: float, duration: float) -> None:
     offsets = schedule.build("constant", rate, duration, 1).offsets_ns

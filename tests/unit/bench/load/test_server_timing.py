@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.load.server_timing import ABOUT, CACHED, CARRIERS, MISSING, NOTHING, STAGES
@@ -10,7 +10,6 @@ from bench.load.server_timing import ABOUT, CACHED, CARRIERS, MISSING, NOTHING, 
 times_us = st.lists(st.integers(0, 10**9), min_size=len(STAGES), max_size=len(STAGES))
 
 
-@settings(derandomize=True, deadline=None)
 @given(times=times_us, batch=st.integers(1, 512), about=st.lists(st.integers(0, 10**6), min_size=4, max_size=4))
 def test_both_carriers_bring_back_what_was_planted(times: list[int], batch: int, about: list[int]) -> None:
     header = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in zip(STAGES, times, strict=True))
@@ -28,7 +27,6 @@ def test_both_carriers_bring_back_what_was_planted(times: list[int], batch: int,
         assert CARRIERS["custom-attributes"].read(flat.encode()) == new
 
 
-@settings(derandomize=True, deadline=None)
 @given(value=st.binary(max_size=200))
 def test_no_bytes_break_the_reader(value: bytes) -> None:
     for carrier in CARRIERS.values():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from container.monitor.capture_set import CaptureSet
@@ -180,7 +180,6 @@ json_values = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
 @given(json_values)
 def test_any_json_is_rows_or_a_bad_line(document: Any) -> None:
     found = CaptureSet()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -45,7 +45,7 @@ def answer(path: Path, rows: Array, optimized: bool) -> Array:
     return found
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8)
 @given(widths=st.lists(st.integers(1, 330), min_size=3, max_size=4))
 def test_packed_perceptrons_of_any_width_load_and_compute_the_same(
     widths: list[int], tmp_path_factory: pytest.TempPathFactory

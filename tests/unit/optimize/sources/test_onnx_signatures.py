@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -139,7 +139,7 @@ def test_every_kind_of_signature_is_proven(name: str, tmp_path: Path) -> None:
     assert baseline.opset(onnx.load(tmp_path / "work" / "baseline.onnx")) >= baseline.OLDEST_OPSET
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(multiple=st.sampled_from([1, 2, 4, 8]), height=st.integers(3, 6), width=st.integers(3, 6))
 def test_lengths_of_the_proof_are_multiples_that_the_model_takes(
     multiple: int, height: int, width: int, tmp_path_factory: pytest.TempPathFactory

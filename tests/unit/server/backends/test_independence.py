@@ -69,13 +69,12 @@ def shown(session: ort.InferenceSession) -> Independence:
     return prove_synthetic(lambda batch: session.run(None, {"x": batch[0]}), SPEC, clock=lambda: 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(sorted(BY_ROW)), min_size=1, max_size=5))
 def test_operations_on_single_rows_stay_independent(names: list[str]) -> None:
     assert shown(chain([BY_ROW[name] for name in names])).independent
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from(["MatMul", "LayerNormalization", "CumSum"]), max_size=2),
     st.sampled_from(sorted(OVER_ROWS)),

@@ -18,7 +18,6 @@ from tests import onnx_graphs
         (onnx_graphs.scalars, []),
         (onnx_graphs.with_temperature, []),
         (onnx_graphs.no_inputs, []),
-        (onnx_graphs.zipmap, []),
         (onnx_graphs.embedding, []),
     ],
 )
@@ -33,7 +32,6 @@ def test_inputs_without_a_shape_are_found(build: onnx_graphs.Build, names: list[
         (onnx_graphs.branch_on_a_width, ""),
         (onnx_graphs.normalized_in_large_batches, ""),
         (onnx_graphs.perceptron, ""),
-        (onnx_graphs.weights_among_inputs, ""),
     ],
 )
 def test_a_decision_by_the_values_of_the_inputs_is_found(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -71,7 +71,6 @@ def test_nan_is_last() -> None:
     assert best_classes(row, output(), 4, batchable=True)[0].tolist() == ["inf:2", "0.0:3", "-inf:1", "nan:0"]
 
 
-@settings(derandomize=True, max_examples=100)
 @given(
     arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(0, 6)), elements=st.floats(width=32)),
     st.integers(1, 8),

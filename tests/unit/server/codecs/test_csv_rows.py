@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.codecs import csv_rows
@@ -16,7 +16,6 @@ from server.errors import MalformedInput
 CELLS = st.text(st.sampled_from("ab1.5 ,\"'\n\r\té€\ufeff"), max_size=6)
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
 @given(
     rows=st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELLS, min_size=width, max_size=width), min_size=1)),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),

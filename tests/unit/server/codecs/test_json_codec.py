@@ -193,11 +193,8 @@ def test_nan_and_infinity_are_written_as_null() -> None:
         assert Json().encode(outputs, payload, ONE, "m", "1")[0] == b'{"predictions":[[null,null,0.5]]}'
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(70_000,), (70_000, 1), (1, 70_000), (3, 70_000), (2, 3, 30_000), (70_000, 0), (140_000, 2, 1), (0, 70_000)],
-)
-@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i8", "<f2", "?", "O"])
+@pytest.mark.parametrize("shape", [(70_000,), (1, 70_000), (2, 3, 30_000), (70_000, 0), (0, 70_000)])
+@pytest.mark.parametrize("dtype", ["<f4", "<i8", "<f2", "O"])
 def test_a_large_array_is_written_in_pieces_as_it_is_at_once(shape: tuple[int, ...], dtype: str) -> None:
     size = int(np.prod(shape))
     values: Any = np.array(["é", "b"] * size)[:size].astype(object) if dtype == "O" else np.arange(size) % 37 / 4

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.codecs import record_message, recordio_protobuf
@@ -233,7 +233,6 @@ def packed(numbers: list[int]) -> bytes:
     return bytes(out)
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
 @given(st.lists(st.one_of(st.integers(0, 300), st.integers(0, (1 << 64) - 1)), max_size=30))
 def test_packed_numbers_read_back(numbers: list[int]) -> None:
     assert record_message._varints(memoryview(packed(numbers)), 0).tolist() == numbers

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hpack import Encoder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.grpc import connection, flood, frames
@@ -128,7 +128,6 @@ def test_a_dialogue_is_understood() -> None:
     assert by_stream[13] == response(13, b"end")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=40))
 def test_bytes_mean_the_same_however_they_are_split(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(WHOLE)]
@@ -150,7 +149,6 @@ FRAMES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FRAMES, max_size=12), st.integers(0, len(WHOLE)), st.binary(max_size=6))
 def test_no_bytes_cause_an_exception_or_harm_a_neighbour(
     caplog: pytest.LogCaptureFixture, sent: list[bytes], at: int, noise: bytes

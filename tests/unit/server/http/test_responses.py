@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.responses import ResponseHeads
@@ -67,7 +67,6 @@ def test_a_status_that_http_does_not_know_still_has_a_phrase(heads: ResponseHead
     assert (parsed.status, parsed.reason) == (499, b"Unknown")
 
 
-@settings(derandomize=True, max_examples=100)
 @given(st.sampled_from([200, 400, 404, 413, 429, 500, 503, 504, 507]), st.binary(max_size=300), st.booleans())
 def test_a_parser_reads_back_status_body_and_connection(status: int, body: bytes, close: bool) -> None:
     heads = ResponseHeads()

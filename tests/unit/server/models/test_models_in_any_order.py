@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -179,7 +179,5 @@ def test_every_accepted_request_ends_in_exactly_one_right_answer(monkeypatch: An
         return FakeSession()
 
     monkeypatch.setattr("server.models.load.tensor_models.loader", lambda _name: load)
-    AnyOrder.TestCase.settings = settings(
-        max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    AnyOrder.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
     AnyOrder.TestCase("runTest").runTest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,13 @@ def loader() -> FakeLoader:
     return FakeLoader()
 
 
+@pytest.fixture
+async def models(loader: FakeLoader) -> AsyncIterator[Models]:
+    made, _ = fake_models(loader)
+    yield made
+    await made.close()
+
+
 async def load(models: Models, root: Path, version: str, options: LoadOptions | None = None, **of: str) -> ServedModel:
     name = of.get("name", "m")
     path = version_folder(root, name, version)
@@ -55,9 +62,8 @@ def changes_of(models: Models) -> asyncio.Event:
 
 class TestVersions:
     async def test_the_highest_ready_version_answers_and_numbers_are_compared_as_numbers(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         for version in ("9", "10", "2"):
             await load(models, tmp_path, version)
         assert models.get("m").version == models.ask("m", head()).version == models.default().version == "10"
@@ -67,31 +73,26 @@ class TestVersions:
         assert models.get("m").version == "9"
         with pytest.raises(UnknownModel, match="model 'm' has no version '10'"):
             models.get("m", "10")
-        await models.close()
 
-    async def test_a_version_that_is_loaded_beside_does_not_take_over(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_a_version_that_is_loaded_beside_does_not_take_over(self, tmp_path: Path, models: Models) -> None:
         await load(models, tmp_path, "1")
         await load(models, tmp_path, "2", LoadOptions(activate=False))
         assert models.get("m").version == "1"
         await load(models, tmp_path, "3", LoadOptions(activate=True))
         assert models.get("m").version == "3"
-        await models.close()
 
-    async def test_labels_stand_for_versions_until_those_are_gone(self, tmp_path: Path, loader: FakeLoader) -> None:
+    async def test_labels_stand_for_versions_until_those_are_gone(self, tmp_path: Path, models: Models) -> None:
         seen: list[tuple[str, set[str]]] = []
 
         def note(name: str, references: Mapping[str, ServedModel]) -> None:
             seen.append((name, set(references)))
 
-        models, _ = fake_models(loader)
         models.on_change = note
         await load(models, tmp_path, "1")
         models.releases.label("m", "stable", "1")
         assert models.get("m", "stable") is models.get("m", "1")
         await models.unload("m")
         assert seen == [("m", {"1"}), ("m", {"1", "stable"}), ("m", set())]
-        await models.close()
 
     async def test_the_default_model_is_the_named_one_or_the_first(self, tmp_path: Path, loader: FakeLoader) -> None:
         first, _ = fake_models(loader)
@@ -108,9 +109,8 @@ class TestVersions:
 
 class TestLoads:
     async def test_what_is_there_or_on_its_way_is_refused_and_stays_as_it_was(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, loader: FakeLoader, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         loader.hold()
         first = asyncio.ensure_future(load(models, tmp_path, "1"))
         await asyncio.to_thread(loader.begun.wait)
@@ -124,10 +124,8 @@ class TestLoads:
         with pytest.raises(AlreadyLoaded, match="is loaded already"):
             await load(models, tmp_path, "1")
         assert loader.built == [model]
-        await models.close()
 
-    async def test_a_load_survives_its_caller(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_a_load_survives_its_caller(self, tmp_path: Path, loader: FakeLoader, models: Models) -> None:
         loader.hold()
         caller = asyncio.ensure_future(load(models, tmp_path, "1"))
         await asyncio.to_thread(loader.begun.wait)
@@ -138,13 +136,11 @@ class TestLoads:
         loader.release()
         await published.wait()
         assert models.get("m").version == "1"
-        await models.close()
 
     @pytest.mark.parametrize("error", [BrokenArtifact("no good"), ValueError("no good"), SystemExit("no good")])
     async def test_a_load_that_fails_is_told_kept_and_may_be_tried_again(
-        self, tmp_path: Path, loader: FakeLoader, error: BaseException
+        self, tmp_path: Path, loader: FakeLoader, models: Models, error: BaseException
     ) -> None:
-        models, _ = fake_models(loader)
         loader.error = error
         with pytest.raises(BrokenArtifact):
             await load(models, tmp_path, "1")
@@ -155,7 +151,6 @@ class TestLoads:
         assert models.of("m").known["1"].reason
         loader.error = None
         assert (await load(models, tmp_path, "1")).version == "1"
-        await models.close()
 
     async def test_nothing_at_the_path_is_told_from_something_broken(self, tmp_path: Path, loader: FakeLoader) -> None:
         models, _ = fake_models(loader)
@@ -206,25 +201,21 @@ class TestSwap:
         await models.close()
 
     async def test_loading_it_again_in_vain_leaves_the_one_that_is_there(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, loader: FakeLoader, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         old = await load(models, tmp_path, "1")
         loader.error = BrokenArtifact("no good")
         with pytest.raises(BrokenArtifact):
             await load(models, tmp_path, "1", LoadOptions(reload=True))
         assert models.get("m", "1") is old
         assert models.of("m").rows()[0].reason == "loading it again failed: no good"
-        await models.close()
 
-    async def test_what_a_label_points_at_is_not_retired(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_what_a_label_points_at_is_not_retired(self, tmp_path: Path, models: Models) -> None:
         for version in ("1", "2"):
             await load(models, tmp_path, version)
         models.releases.label("m", "fallback", "1")
         await load(models, tmp_path, "3", LoadOptions(retire=True))
         assert models.versions("m") == ["1", "3"]
-        await models.close()
 
     async def test_a_queue_that_never_empties_is_given_up(self, tmp_path: Path, loader: FakeLoader) -> None:
         models, _ = fake_models(loader, Settings(drain_timeout_s=0.0))
@@ -296,9 +287,8 @@ class TestMemory:
 
 class TestReleases:
     async def test_promote_and_back_by_one_call_each_with_the_reasons_kept(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         for version in ("1", "2"):
             await load(models, tmp_path, version)
         models.releases.promote("m", "1")
@@ -309,12 +299,10 @@ class TestReleases:
         assert models.get("m").version == "1"
         reasons = [(one.version, one.reason) for one in models.of("m").switches]
         assert reasons == [("1", "promoted"), ("2", "rolled back by a call"), ("1", "no, that one after all")]
-        await models.close()
 
     async def test_a_canary_that_breaks_its_rules_goes_and_the_reason_stays(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         for version in ("1", "2"):
             await load(models, tmp_path, version)
         models.releases.promote("m", "1")
@@ -331,10 +319,8 @@ class TestReleases:
         assert models.of("m").switches[-1].reason == (
             "rolled back by its rules: error rate 100.0% against 0.0% over 10 answers"
         )
-        await models.close()
 
-    async def test_a_comparison_ends_with_either_of_its_versions(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_a_comparison_ends_with_either_of_its_versions(self, tmp_path: Path, models: Models) -> None:
         for version in ("1", "2", "3"):
             await load(models, tmp_path, version, LoadOptions(activate=False))
         for gone in ("2", "1"):
@@ -342,7 +328,6 @@ class TestReleases:
             await models.unload("m", gone)
             assert models.releases.comparison("m") is None
             assert all(model.watch is None and model.choose is None for model in models.all())
-        await models.close()
 
 
 def answer(model: ServedModel, count: int, outcome: str = "ok") -> None:
@@ -353,9 +338,8 @@ class TestProbation:
     """A version that took over is watched for a while, and goes when it is worse than the one before it."""
 
     async def test_a_version_that_fails_goes_back_to_the_one_before_and_the_reason_stays(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         answer(await load(models, tmp_path, "1"), 1_000)
         second = await load(models, tmp_path, "2")
         answer(second, 40)
@@ -371,12 +355,10 @@ class TestProbation:
         assert models.releases.probation("m") is None
         await load(models, tmp_path, "3", LoadOptions(activate=False))
         assert models.get("m").version == "1"
-        await models.close()
 
     async def test_what_more_traffic_does_to_any_version_is_not_held_against_it(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         await load(models, tmp_path, "1")
         second = await load(models, tmp_path, "2")
         answer(second, 500, "overloaded")
@@ -384,10 +366,8 @@ class TestProbation:
         models.releases.review()
         assert models.get("m") is second
         assert models.releases.probation("m") is not None
-        await models.close()
 
-    async def test_where_the_one_before_is_gone_it_is_only_recorded(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_where_the_one_before_is_gone_it_is_only_recorded(self, tmp_path: Path, models: Models) -> None:
         await load(models, tmp_path, "1")
         second = await load(models, tmp_path, "2", LoadOptions(retire=True))
         answer(second, 100, "internal")
@@ -399,14 +379,12 @@ class TestProbation:
         )
         models.releases.review()
         assert len(models.of("m").switches) == 1
-        await models.close()
 
     async def test_a_promoted_canary_is_judged_by_its_own_rules_and_by_the_latencies_that_were_compared(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
         clock = FakeClock()
 
-        models, _ = fake_models(loader)
         models.releases = Releases(models.of, models.publish, probation_s=10.0, clock=clock)
         for version in ("1", "2"):
             await load(models, tmp_path, version, LoadOptions(activate=False))
@@ -423,14 +401,12 @@ class TestProbation:
             "version 2 was rolled back on probation: p95 5.00 ms against 2.00 ms over 10 answers"
         )
         assert all(model.watch is None for model in models.all())
-        await models.close()
 
     async def test_it_ends_with_time_and_with_whatever_else_changes_who_answers(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, models: Models
     ) -> None:
         clock = FakeClock()
 
-        models, _ = fake_models(loader)
         rules = Rules(error_rate=0.1, latency=2.0)
         models.releases = releases = Releases(models.of, models.publish, probation_s=10.0, rules=rules, clock=clock)
         for version in ("1", "2", "3"):
@@ -451,7 +427,6 @@ class TestProbation:
         releases.promote("m", "2")
         await models.unload("m", "2")
         assert releases.probation("m") is None
-        await models.close()
 
     async def test_it_can_be_switched_off(self, tmp_path: Path, loader: FakeLoader) -> None:
         models, _ = fake_models(loader, Settings(probation_s=0))
@@ -480,25 +455,20 @@ class TestBounds:
         ("name", "version"), [("../m", "1"), ("m", "9" * 4_301), ("m", "\ud800"), ("a\0b", "1"), ("n" * 1_000, "1")]
     )
     async def test_a_bad_name_is_refused_before_it_is_known(
-        self, tmp_path: Path, loader: FakeLoader, name: str, version: str
+        self, tmp_path: Path, models: Models, name: str, version: str
     ) -> None:
-        models, _ = fake_models(loader)
         with pytest.raises(MalformedInput):
             await models.load(version_folder(tmp_path, "m", "1"), name=name, version=version)
         assert models.known() == []
-        await models.close()
 
     @pytest.mark.parametrize("path", ["/" + "a" * 300, "/a\0b", "/\ud800", "/nothing"])
-    async def test_a_path_that_cannot_be_read_is_no_artifact(self, loader: FakeLoader, path: str) -> None:
-        models, _ = fake_models(loader)
+    async def test_a_path_that_cannot_be_read_is_no_artifact(self, models: Models, path: str) -> None:
         with pytest.raises(BrokenArtifact):
             await models.load(Path(path), name="m", version="1")
-        await models.close()
 
     async def test_names_whose_loads_failed_are_forgotten_from_the_oldest_on(
-        self, tmp_path: Path, loader: FakeLoader
+        self, tmp_path: Path, loader: FakeLoader, models: Models
     ) -> None:
-        models, _ = fake_models(loader)
         await load(models, tmp_path, "1")
         loader.error = BrokenArtifact("no good")
         path = version_folder(tmp_path, "other", "1")
@@ -507,20 +477,16 @@ class TestBounds:
                 await models.load(path, name=f"n{index}", version="1")
         names = [one.name for one in models.known()]
         assert names == ["m", *(f"n{index}" for index in range(20, KEPT_NAMES + 20))]
-        await models.close()
 
-    async def test_past_versions_are_forgotten_from_the_oldest_on(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_past_versions_are_forgotten_from_the_oldest_on(self, tmp_path: Path, models: Models) -> None:
         for version in range(REMEMBERED + 5):
             await load(models, tmp_path, str(version), LoadOptions(activate=True, retire=True))
         await asyncio.sleep(0)
         known = list(models.of("m").known)
         assert known == [str(version) for version in range(4, REMEMBERED + 5)]
         assert models.get("m").version == str(REMEMBERED + 4)
-        await models.close()
 
-    async def test_loads_that_wait_are_limited(self, tmp_path: Path, loader: FakeLoader) -> None:
-        models, _ = fake_models(loader)
+    async def test_loads_that_wait_are_limited(self, tmp_path: Path, loader: FakeLoader, models: Models) -> None:
         loader.hold()
         path = version_folder(tmp_path, "m", "1")
         found = [Found(path, "m", str(index)) for index in range(MAX_LOADS + 1)]
@@ -530,4 +496,3 @@ class TestBounds:
             await models.load_found(found[-1])
         loader.release()
         await asyncio.gather(*tasks)
-        await models.close()

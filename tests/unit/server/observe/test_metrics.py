@@ -60,7 +60,6 @@ def by_hand(values_ns: list[int]) -> list[int]:
     return [*(sum(value <= bound for value in values_ns) for bound in BOUNDS_NS), len(values_ns)]
 
 
-@settings(derandomize=True, max_examples=80)
 @given(st.lists(st.lists(st.integers(0, 10**15), min_size=10, max_size=10), min_size=1, max_size=8))
 def test_the_stages_of_any_stamps_add_up_to_the_total(stamps: list[list[int]]) -> None:
     spent = stage_durations_ns(np.array(stamps, np.int64))
@@ -69,7 +68,6 @@ def test_the_stages_of_any_stamps_add_up_to_the_total(stamps: list[list[int]]) -
     assert spent[:, -1].tolist() == [row[9] - row[0] for row in stamps]
 
 
-@settings(derandomize=True, max_examples=80)
 @given(requests)
 def test_histograms_agree_with_counting_by_hand(stages_ns: list[tuple[int, ...]]) -> None:
     clock = StageClock()
@@ -190,7 +188,7 @@ def test_stage_histograms_are_exposed_with_the_total_apart(metrics: Metrics) -> 
     assert not any(("stage", "total") in labels for _, labels in samples)
 
 
-@settings(derandomize=True, max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 400), max_size=20))
 def test_batch_sizes_agree_with_counting_by_hand(sizes: list[int]) -> None:
     metrics = Metrics(lambda: True, "1")

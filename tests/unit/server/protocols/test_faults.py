@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httptools
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.cache import ResponseCache
@@ -226,7 +226,7 @@ async def played(
 
 PLANS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 9), st.booleans()), min_size=1, max_size=6)
 NUMBERS = st.sets(st.integers(1, 5), min_size=1, max_size=3)
-FEW = settings(derandomize=True, max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=8)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

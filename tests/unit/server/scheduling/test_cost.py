@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.scheduling.cost import (
@@ -51,7 +51,6 @@ class Counting(CostTable):
         super()._rebuild()
 
 
-@settings(derandomize=True, max_examples=150)
 @given(seeds, runs, st.integers(1, 5 * MAX))
 def test_predictions_are_positive_and_never_fall_with_size(
     measured: dict[int, int], recorded: list[tuple[int, int]], rows: int
@@ -61,7 +60,6 @@ def test_predictions_are_positive_and_never_fall_with_size(
     assert 0 < cost.predict_ns(rows) <= cost.predict_ns(rows + 1)
 
 
-@settings(derandomize=True, max_examples=150)
 @given(seeds)
 def test_predictions_are_linear_between_measurements_and_proportional_beyond_them(measured: dict[int, int]) -> None:
     rising = dict(zip(sorted(measured), sorted(measured.values()), strict=True))
@@ -79,7 +77,6 @@ def test_predictions_are_linear_between_measurements_and_proportional_beyond_the
         assert cost.predict_ns(rows) == pytest.approx(rising[sizes[-1]] * rows / sizes[-1], abs=1)
 
 
-@settings(derandomize=True, max_examples=50)
 @given(seeds, st.integers(0, 4), st.integers(0, MAX - 1))
 def test_more_rows_than_a_run_takes_are_predicted_as_several_runs(
     measured: dict[int, int], full: int, rest: int
@@ -89,7 +86,6 @@ def test_more_rows_than_a_run_takes_are_predicted_as_several_runs(
     assert cost.predict_ns(full * MAX + rest) == pytest.approx(runs_ns, abs=full + 1)
 
 
-@settings(derandomize=True, max_examples=200)
 @given(seeds, runs, st.integers(1, 3 * MAX))
 def test_the_size_to_run_is_the_smallest_whose_throughput_is_the_best_within_3_percent(
     measured: dict[int, int], recorded: list[tuple[int, int]], waiting: int
@@ -128,7 +124,6 @@ def test_a_step_is_kept_as_measured() -> None:
     assert [cost.efficient_rows(waiting) for waiting in (8, 9, 15, 16)] == [8, 8, 8, 8]
 
 
-@settings(derandomize=True, max_examples=100)
 @given(seeds, runs)
 def test_the_cost_of_a_row_is_the_least_over_all_sizes(
     measured: dict[int, int], recorded: list[tuple[int, int]]
@@ -138,7 +133,6 @@ def test_the_cost_of_a_row_is_the_least_over_all_sizes(
     assert cost.row_ns == pytest.approx(least, abs=1)
 
 
-@settings(derandomize=True, max_examples=150)
 @given(seeds, st.integers(1, MAX), nanoseconds)
 def test_one_run_moves_the_memory_part_of_the_way_faster_down_than_up_and_an_outlier_no_further_than_its_clip(
     measured: dict[int, int], rows: int, duration_ns: int
@@ -153,7 +147,6 @@ def test_one_run_moves_the_memory_part_of_the_way_faster_down_than_up_and_an_out
     assert after <= before * (1 + FORGETTING * (OUTLIER - 1)) + 3
 
 
-@settings(derandomize=True, max_examples=50, deadline=None)
 @given(seeds, st.integers(1, MAX), st.integers(MS, 1000 * MS))
 def test_repeated_runs_are_learnt(measured: dict[int, int], rows: int, duration_ns: int) -> None:
     cost = table(measured)

@@ -199,14 +199,14 @@ class FairQueueMachine(RuleBasedStateMachine):
 
 
 TestFairQueueMachine = FairQueueMachine.TestCase
-TestFairQueueMachine.settings = settings(derandomize=True, max_examples=60, stateful_step_count=40)
+TestFairQueueMachine.settings = settings(stateful_step_count=40)
 
 
 @given(
     costs_ms=st.lists(st.integers(1, 40), min_size=2, max_size=4),
     instances=st.lists(st.integers(1, 6), min_size=4, max_size=4),
 )
-@settings(derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_models_that_always_want_more_get_the_same_time_within_a_batch_each(
     costs_ms: list[int], instances: list[int]
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.errors import ModelFailed, SlipwayError
@@ -134,7 +134,7 @@ PLANS = st.lists(
     error=st.sampled_from(ERRORS),
     turns=st.integers(1, 3),
 )
-@settings(derandomize=True, max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 def test_a_fault_fails_some_requests_and_nothing_is_held(
     point: str,
     after: bool,
@@ -362,7 +362,7 @@ STEP_POINTS: dict[str, Callable[[Stepped], tuple[Any, str]]] = {
     numbers=st.sets(st.integers(1, 6), min_size=1, max_size=3),
     error=st.sampled_from(ERRORS[:3]),
 )
-@settings(derandomize=True, max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 def test_a_fault_between_steps_fails_some_requests_and_nothing_is_held(
     point: str, plan: list[tuple[list[int], int | None]], numbers: set[int], error: BaseException
 ) -> None:

@@ -226,26 +226,3 @@ def test_waiting_bytes_are_counted_and_bounded() -> None:
     scheduler.submit(text(10))
     loop.turn()
     assert queue.waiting.bytes == 0
-
-
-def test_rows_of_different_lengths_come_back_to_their_requests_through_the_scheduler() -> None:
-    loop = FakeLoop()
-    scheduler = Scheduler(
-        BatchQueue(8, [(1, MS)], sizes=BY_ROW),
-        pooled,
-        cast(Any, loop),
-        instances=1,
-        inline=True,
-        max_queue_ns=10**12,
-        padding=IDS_AND_MASK,
-        on_batch=lambda *_: None,
-        clock=loop.clock,
-    )
-    requests = [text(length, first=length * 10) for length in (5, 40, 12, 33)]
-    for request in requests:
-        scheduler.submit(request)
-    loop.turn()
-    for request in requests:
-        assert request.outputs is not None
-        for have, want in zip(request.outputs, pooled(request.arrays), strict=True):
-            np.testing.assert_array_equal(have, want)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import ClientGone, DeadlineExceeded, ModelFailed, NotReady, Overloaded
+from server.errors import DeadlineExceeded, ModelFailed, NotReady, Overloaded
 from server.models.load.warmup import _unmeasured
 from server.request import NEVER, InferRequest
 from server.scheduling.admission import LAG_WEIGHT
 from server.scheduling.batch import Batch
 from server.scheduling.completion import join_part
-from server.scheduling.executor import Work
 from server.scheduling.queue import BatchQueue
 from server.scheduling.scheduler import Scheduler
 from server.scheduling.watchdog import Watchdog
@@ -87,72 +85,6 @@ def test_a_lone_request_waits_for_nobody() -> None:
     assert bench.loop.armed == []
 
 
-def test_one_poisonous_request_fails_alone() -> None:
-    bench = Bench()
-    requests = [bench.submit(value) for value in (1, 666, 3)]
-    bench.loop.turn()
-    assert isinstance(requests[1].error, ModelFailed)
-    assert [value_of(requests[0]), value_of(requests[2])] == [2, 6]
-    assert len(bench.answered) == 3
-
-
-def test_a_request_that_leaves_does_not_disturb_the_others_of_its_batch() -> None:
-    bench = Bench()
-    requests = [bench.submit(value) for value in (1, 2, 3)]
-    requests[1].abandoned = True
-    bench.loop.turn()
-    assert bench.batches == [2]
-    assert isinstance(requests[1].error, ClientGone)
-    assert [value_of(requests[0]), value_of(requests[2])] == [2, 6]
-
-
-def test_an_answer_that_cannot_be_delivered_does_not_disturb_the_others() -> None:
-    bench = Bench()
-    first = bench.submit(1)
-
-    def explode(_: InferRequest) -> None:
-        raise RuntimeError("the connection broke in an unexpected way")
-
-    first.done = explode
-    second = bench.submit(2)
-    bench.loop.turn()
-    assert value_of(second) == 4
-
-
-def test_a_request_larger_than_a_batch_is_rejoined_in_order() -> None:
-    bench = Bench(largest=4)
-    array = np.arange(20, dtype=np.float32).reshape(10, 2)
-    request = InferRequest((array,), 10, bench.answered.append)
-    bench.scheduler.submit(request)
-    bench.loop.turn()
-    assert bench.batches == [4, 4, 2]
-    assert request.outputs is not None
-    np.testing.assert_array_equal(request.outputs[0], array * 2)
-    assert bench.answered == [request]
-
-
-def test_a_split_request_with_a_poisonous_row_ends_once() -> None:
-    bench = Bench(largest=2)
-    array = np.ones((6, 2), np.float32)
-    array[2] = 666
-    request = InferRequest((array,), 6, bench.answered.append)
-    bench.scheduler.submit(request)
-    bench.loop.turn()
-    assert bench.answered == [request]
-    assert isinstance(request.error, ModelFailed)
-
-
-def test_admission_refuses_what_would_wait_too_long_with_a_time_to_come_back() -> None:
-    bench = Bench(cost_ms=1_000, largest=1, max_queue_ms=3_000)
-    for _ in range(4):
-        bench.submit()
-    with pytest.raises(Overloaded) as caught:
-        bench.submit()
-    assert caught.value.retry_after_s == 1
-    bench.loop.turn()
-    assert len(bench.answered) == 4
-
-
 def test_a_deadline_that_an_idle_server_could_not_meet_is_exceeded_and_not_overload() -> None:
     bench = Bench(cost_ms=10)
     with pytest.raises(DeadlineExceeded):
@@ -168,18 +100,6 @@ def test_a_deadline_that_only_the_queue_breaks_is_overload() -> None:
     bench.submit()
     with pytest.raises(Overloaded, match="after the deadline"):
         bench.submit(deadline_ms=15)
-
-
-def test_a_deadline_that_passes_in_the_queue_is_answered_when_it_passes() -> None:
-    """The instance never comes back to pull: only the timer can answer."""
-    bench = Bench(cost_ms=10, largest=1)
-    bench.scheduler._executor = cast(Any, StuckExecutor())
-    request = bench.submit(deadline_ms=30)
-    bench.loop.advance(29 * MS)
-    assert bench.answered == []
-    bench.loop.advance(1 * MS)
-    assert bench.answered == [request]
-    assert isinstance(request.error, DeadlineExceeded)
 
 
 def test_an_answer_that_was_ready_only_after_its_deadline_is_none() -> None:
@@ -229,16 +149,6 @@ class StuckExecutor:
 
     def stop(self, _patience_s: float | None) -> bool:
         return True
-
-
-def test_a_lone_request_that_is_held_starts_when_its_delay_is_over() -> None:
-    bench = Bench(max_delay_ms=5)
-    bench.submit(1)
-    bench.loop.turn()
-    bench.loop.advance(5 * MS - 1)
-    assert bench.batches == []
-    bench.loop.advance(1)
-    assert bench.batches == [1]
 
 
 def test_each_deadline_in_the_queue_is_answered_when_it_passes() -> None:
@@ -339,24 +249,6 @@ def test_a_stop_that_is_not_waited_for_ends_the_requests_of_the_run() -> None:
     assert isinstance(request.error, NotReady)
 
 
-def test_a_whole_request_is_never_cut_or_joined_and_may_return_other_numbers_of_rows() -> None:
-    """A model whose rows depend on each other: its batch size is 1, and each request counts as one row."""
-    bench = Bench(largest=1)
-    bench.scheduler._executor._work = Work(  # type: ignore[attr-defined]
-        lambda arrays: [arrays[0][:2].sum(axis=0, keepdims=True)],
-        *(bench.scheduler._pull, bench.scheduler._completion.finish, bench.scheduler._lost),
-    )
-    requests = []
-    for rows in (5, 3):
-        request = InferRequest((np.full((rows, 2), rows, np.float32),), 1, bench.answered.append)
-        bench.scheduler.submit(request, (2,))
-        requests.append(request)
-    bench.loop.turn()
-    assert bench.batches == [1, 1]
-    assert [value_of(request) for request in requests] == [10, 6]
-    assert [request.outputs[0].shape for request in requests if request.outputs] == [(1, 2), (1, 2)]
-
-
 def test_the_outputs_of_a_split_request_are_copied_once_each() -> None:
     """The cost of a request is linear in its rows: no part is copied again when a later one arrives."""
     request = InferRequest((np.zeros((6, 1), np.float32),), 6, lambda _: None)
@@ -419,7 +311,6 @@ def test_ten_times_the_capacity_gives_only_refusals_and_bounded_memory() -> None
     ),
     turns=st.integers(1, 5),
 )
-@settings(derandomize=True, max_examples=100, deadline=None)
 def test_every_admitted_request_ends_in_exactly_one_answer(
     plan: list[tuple[float, int, int | None, bool]], turns: int
 ) -> None:
@@ -440,46 +331,6 @@ def test_every_admitted_request_ends_in_exactly_one_answer(
         if request.error is None:
             assert request.outputs is not None
             np.testing.assert_array_equal(request.outputs[0], np.full((request.rows, 2), value * 2, np.float32))
-
-
-def test_threads_answer_every_request_of_many_at_once() -> None:
-    """Real threads, a real loop: rows come back to the requests that they belong to."""
-
-    async def scenario() -> list[float]:
-        loop = asyncio.get_running_loop()
-        used: set[str] = set()
-
-        def model(arrays: tuple[Array, ...]) -> list[Array]:
-            used.add(threading.current_thread().name)
-            return [arrays[0] * 2]
-
-        scheduler = Scheduler(
-            BatchQueue(8, [(1, 1e6), (8, 1e6)], instances=2),
-            model,
-            loop,
-            instances=2,
-            inline=False,
-            max_queue_ns=10**12,
-            on_batch=lambda *_: None,
-        )
-        futures = []
-        for value in range(500):
-            future: asyncio.Future[float] = loop.create_future()
-            request = InferRequest(
-                (np.full((1, 2), value, np.float32),),
-                1,
-                lambda request, future=future: future.set_result(value_of(request)),  # type: ignore[misc]
-            )
-            scheduler.submit(request)
-            futures.append(future)
-            if value % 50 == 0:
-                await asyncio.sleep(0)
-        answers = await asyncio.gather(*futures)
-        await loop.run_in_executor(None, scheduler.stop)
-        assert all(name.startswith("model-") for name in used)
-        return answers
-
-    assert asyncio.run(scenario()) == [value * 2 for value in range(500)]
 
 
 @pytest.mark.parametrize("values", [["a" * 600], ["a", "b" * 599], [b"a" * 600]])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import MalformedInput, ModelFailed, NotAcceptable, SlipwayError, UnsupportedMedia
@@ -267,7 +267,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=120, deadline=None)
 @given(prediction=VALUES)
 def test_any_prediction_is_json_or_the_scripts_fault(prediction: Any) -> None:
     try:

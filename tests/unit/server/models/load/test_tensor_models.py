@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +14,7 @@ import pytest
 from server import artifact as artifacts
 from server.artifact import Artifact, Batching, Manifest
 from server.backends import BackendOptions, Session
-from server.errors import AlreadyLoaded, BrokenArtifact, ModelFailed, NotReady, UnknownModel
+from server.errors import BrokenArtifact
 from server.models import Models, ServedModel
 from server.models.load import Loader, limits, tensor_models
 from server.models.load.tuning import Tuned
@@ -53,21 +50,9 @@ async def ask(model: ServedModel, array: Array) -> Array:
 
 INLINE = Settings(inline_below_us=1_000_000)
 THREADS = Settings(inline_below_us=0, instances=2)
-EACH_WAY = pytest.mark.parametrize("settings", [INLINE, THREADS], ids=["inline", "threads"])
 
 
 class TestLoad:
-    @EACH_WAY
-    async def test_a_loaded_model_answers(self, tmp_path: Path, settings: Settings) -> None:
-        models, _ = models_of(settings)
-        model = await models.load(write_fake(tmp_path, "digits"))
-        assert (model.name, model.version, model.fixed_shapes) == ("digits", "1", True)
-        assert models.get("digits") is models.get("digits", "1") is models.default() is model
-        assert models.all() == [model]
-        rows = np.arange(8, dtype=np.float32).reshape(2, 4)
-        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-        await models.close()
-
     async def test_settings_reach_the_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         options: list[BackendOptions] = []
 
@@ -90,60 +75,6 @@ class TestLoad:
         rows = np.ones((5, 4), np.float32)
         np.testing.assert_array_equal(await ask(model, rows), rows * 2)
         await models.close()
-
-    async def test_names_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
-        models, _ = models_of(INLINE)
-        with pytest.raises(UnknownModel, match="no model is loaded"):
-            models.default()
-        with pytest.raises(UnknownModel, match="no model named 'm' is loaded"):
-            models.get("m")
-        await models.load(write_fake(tmp_path))
-        with pytest.raises(UnknownModel, match="no model named 'n' is loaded"):
-            models.get("n")
-        with pytest.raises(UnknownModel, match="model 'm' has no version '2'; ready: '1'"):
-            models.get("m", "2")
-        with pytest.raises(UnknownModel):
-            await models.unload("n")
-        await models.close()
-
-    async def test_the_first_model_is_the_default_until_it_is_unloaded(self, tmp_path: Path) -> None:
-        models, _ = models_of(INLINE)
-        first = await models.load(write_fake(tmp_path / "a", "a"))
-        second = await models.load(write_fake(tmp_path / "b", "b"))
-        assert models.default() is first
-        await models.unload("a")
-        assert models.default() is second
-        await models.close()
-        assert models.all() == []
-
-    @EACH_WAY
-    async def test_a_name_that_is_taken_is_refused_and_the_first_model_stays_as_it_was(
-        self, tmp_path: Path, settings: Settings
-    ) -> None:
-        models, metrics = models_of(settings)
-        model = await models.load(write_fake(tmp_path))
-        before = ours(metrics)
-        with pytest.raises(AlreadyLoaded, match="version '1' of model 'm' is loaded already"):
-            await models.load(tmp_path)
-        assert models.all() == [model]
-        assert ours(metrics) == before
-        rows = np.ones((1, 4), np.float32)
-        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-        await models.close()
-
-    async def test_a_second_load_is_refused_before_anything_is_opened(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        sessions = scripted_sessions(monkeypatch)
-
-        models, _ = models_of(THREADS)
-        await models.load(write_fake(tmp_path))
-        with pytest.raises(AlreadyLoaded):
-            await models.load(tmp_path)
-        assert [session.closed for session in sessions] == [0]
-        await models.close()
-        assert [session.closed for session in sessions] == [1]
-        assert [one.name for one in threading.enumerate() if one.name.startswith("m-")] == []
 
     @pytest.mark.parametrize(
         ("wrong", "reason"),
@@ -175,23 +106,6 @@ class TestLoad:
         models, _ = models_of()
         with pytest.raises(BrokenArtifact, match="unknown backend 'abacus'"):
             asyncio.run(load_only(models, tmp_path))
-
-    async def test_requests_of_different_shapes_are_both_answered(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        model_spec = spec(inputs=(-1, -1))
-        session = Scripted(declared=model_spec)
-        monkeypatch.setattr(tensor_models, "loader", lambda _name: lambda _path, _options: session)
-        write_fake(tmp_path)
-        artifacts.write(tmp_path, replace(artifacts.read(tmp_path).manifest, spec=model_spec))
-
-        models, _ = models_of(INLINE)
-        model = await models.load(tmp_path)
-        assert not model.fixed_shapes
-        session.seen.clear()
-        await asyncio.gather(*(ask(model, np.zeros((1, width), np.float32)) for width in (3, 5)))
-        assert {batch[0].shape for batch in session.seen} == {(1, 3), (1, 5)}
-        await models.close()
 
 
 @pytest.mark.usefixtures("four_cores")
@@ -232,75 +146,6 @@ class TestTuning:
     ) -> None:
         manifest = Manifest("m", "1", "fake", "model.json", spec(), batching=batching)
         assert self.loaded(tmp_path, monkeypatch, settings, Artifact(tmp_path, manifest)) == instances
-
-
-class TestUnload:
-    @EACH_WAY
-    async def test_an_unloaded_model_is_unknown_refuses_requests_and_is_in_no_metric(
-        self, tmp_path: Path, settings: Settings
-    ) -> None:
-        models, metrics = models_of(settings)
-        before = ours(metrics)
-        model = await models.load(write_fake(tmp_path))
-        await models.unload("m")
-        with pytest.raises(UnknownModel):
-            models.get("m")
-        with pytest.raises(NotReady):
-            await ask(model, np.ones((1, 4), np.float32))
-        with pytest.raises(ModelFailed):
-            cast(Session, model.session).run([np.ones((1, 4), np.float32)])
-        assert ours(metrics) == before
-
-    @EACH_WAY
-    def test_whatever_was_admitted_is_answered(self, tmp_path: Path, settings: Settings) -> None:
-        async def go() -> list[Any]:
-            models, _ = models_of(settings)
-            model = await models.load(write_fake(tmp_path))
-            asked = [asyncio.ensure_future(ask(model, np.ones((1, 4), np.float32))) for _ in range(20)]
-            await asyncio.sleep(0)
-            await models.unload("m")
-            return await asyncio.gather(*asked)
-
-        for answer in asyncio.run(go()):
-            assert answer.tolist() == [[2.0] * 4]
-
-    @EACH_WAY
-    def test_memory_comes_back(self, tmp_path: Path, settings: Settings) -> None:
-        models, metrics = models_of(settings)
-
-        async def go() -> weakref.ref[Session]:
-            model = await models.load(write_fake(tmp_path))
-            await models.unload("m")
-            return weakref.ref(cast(Session, model.session))
-
-        session = asyncio.run(go())  # which also ends the threads that unload
-        for thread in threading.enumerate():
-            if thread.name.startswith("load-"):
-                thread.join(10)  # its last lines still hold what it has loaded
-        gc.collect()
-        assert metrics.text()
-        assert models.all() == []
-        assert session() is None
-
-    async def test_a_model_can_be_loaded_again(self, tmp_path: Path) -> None:
-        models, _ = models_of(INLINE)
-        await models.load(write_fake(tmp_path))
-        await models.unload("m")
-        model = await models.load(tmp_path)
-        rows = np.ones((1, 4), np.float32)
-        np.testing.assert_array_equal(await ask(model, rows), rows * 2)
-        await models.close()
-
-
-def scripted_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Scripted]:
-    sessions: list[Scripted] = []
-
-    def load(_path: Path, _options: BackendOptions) -> Session:
-        sessions.append(Scripted())
-        return sessions[-1]
-
-    monkeypatch.setattr(tensor_models, "loader", lambda _name: load)
-    return sessions
 
 
 async def load_only(models: Models, path: Path) -> None:
