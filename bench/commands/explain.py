@@ -92,7 +92,6 @@ def _trial(found: RunRecord, columns: Columns) -> Trial:
     subject = replace(
         able.subject,
         rate_per_s=config.rate_per_s,
-        run_us=measured.service.usual_ns / 1e3 if measured is not None else able.subject.run_us,
         slows=can_slow(config.target),
     )
     rows = subject.rows

@@ -12,6 +12,7 @@ from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
+from ..load.server_timing import STAGES
 from ..observe import held, tree
 from ..observe.model_work import ModelWork
 from ..observe.proc import is_here
@@ -38,7 +39,6 @@ def of_record(found: RunRecord) -> Abilities:
     # As the verdict: the highest percentile that the run has requests enough for.
     slow = next((found.stages.bands[name] for name in ("p99", "p95", "p90") if name in found.stages.bands), None)
     typical = found.stages.bands.get("p50")
-    compute_ms = typical.terms_ms["compute"] if typical is not None and found.stages.server else 0.0
     alone = works[0] if len(works) == 1 else None
     subject = Subject(
         rate_per_s=found.load.rate_per_s,
@@ -46,9 +46,12 @@ def of_record(found: RunRecord) -> Abilities:
         binary=forecasting.BINARY in found.load.payload.content_type,
         payloads=len(found.load.payloads),
         timer_us=round(choices[0].max_queue_delay_ms * 1e3) if len(choices) == 1 else None,
-        run_us=compute_ms * 1e3 or None,
         slows=found.host.slows if found.host is not None else False,
         p99_ms=slow.total_ms if slow is not None else 0.0,
+        p50_ms=typical.total_ms if typical is not None else 0.0,
+        stages_us={name: 1e3 * typical.terms_ms[name] for name in STAGES} if typical is not None else {},
+        users=found.load.users,
+        answered_per_s=found.throughput.goodput_per_s,
         ahead=held.may_hold(held.PRIORITY, pids),
         unquota=held.may_hold(held.QUOTA, pids),
         copies=copies.can_copy(pids),

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import Unusable
 from ..explain.ratio import Ratio
@@ -46,40 +46,33 @@ class Effect:
 def cycles(
     sides: Mapping[str, Variant],
     name: str,
-    limit_s: float,
+    end_s: float,
     watch: Callable[[], Watch | None],
     run: blocks.Execute,
     trust: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Cycle]:
-    """Cycles of blocks, A B B A, until ``PAIRS`` pairs have the percentile ``name``, or another cycle takes too long.
+    """Cycles of blocks, A B B A, until ``PAIRS`` pairs have the percentile ``name``, or another one would end too late.
 
+    ``end_s``: the latest end by ``clock``.
     ``sides``: OLD and NEW, and PLACEBO where that is more than the unchanged load once again. All blocks of a cycle get
     the same arrivals. ``trust``: see ``blocks.measured``, with its errors.
     """
     found: list[Cycle] = []
-    begun_s = clock()
     lasted_s = 0.0
+    names = list(sides)
     while len(_pairs(found, NEW, name)) < PAIRS and len(found) < MOST_CYCLES:
-        if found and clock() - begun_s + lasted_s > limit_s:
-            break
         cycle_s = clock()
-        found.append(_cycle(sides, len(found), watch, run, trust))
+        if cycle_s + lasted_s > end_s:
+            break
+        each: dict[str, list[Block]] = {name: [] for name in names}
+        for side in (*names, *names[::-1]):
+            if clock() > end_s:
+                return found  # blocks may last longer than their load, where requests wait for a saturated server
+            each[side].append(blocks.measured(sides[side], len(found), watch, run, trust))
+        found.append({side: (first, second) for side, (first, second) in each.items()})
         lasted_s = clock() - cycle_s
     return found
-
-
-def _cycle(
-    sides: Mapping[str, Variant], number: int, watch: Callable[[], Watch | None], run: blocks.Execute, trust: bool
-) -> Cycle:
-    names = list(sides)
-    each: dict[str, list[Block]] = {name: [] for name in names}
-    for name in (*names, *names[::-1]):
-        one = sides[name]
-        with one.changed():
-            config = replace(one.config, seed=one.config.seed + number)
-            each[name].append(blocks.measured(config, watch, run, trust))
-    return {name: (first, second) for name, (first, second) in each.items()}
 
 
 def effect(found: Sequence[Cycle], names: Sequence[str]) -> Effect:

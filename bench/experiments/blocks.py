@@ -26,10 +26,11 @@ Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A load, and what is changed on the server while it runs."""
+    """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed."""
 
     config: RunConfig
     changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
+    check: Callable[[RunRecord], None] = field(default=lambda _found: None)
 
 
 def in_turn(
@@ -53,11 +54,7 @@ def in_turn(
         order = names if number % 2 == 0 else names[::-1]
         each = {}
         for name in order:
-            one = variants[name]
-            with one.changed():
-                each[name] = _block(
-                    replace(one.config, seed=one.config.seed + number), watch, run, percentiles, attempts
-                )
+            each[name] = _block(variants[name], number, watch, run, percentiles, attempts)
         if all(ms is not None for ms in each.values()):
             found.append({name: ms for name, ms in each.items() if ms is not None})
     if len(found) < min(2, rounds):
@@ -74,16 +71,19 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
 
 
 def measured(
-    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, trust: bool = True
+    one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute, trust: bool = True
 ) -> tuple[Milliseconds, str]:
-    """One block: the percentiles that it has responses enough for, and why others are missing, if the generator is why.
+    """A block of round ``number``: the percentiles that it has responses enough for, and why others are missing, if the
+    generator is why.
 
     ``trust``: leave out those that the generator spoiled. Raises Unusable for a block that is invalid for another
-    reason, and KeyboardInterrupt on Ctrl-C.
+    reason or in which nothing was changed, and KeyboardInterrupt on Ctrl-C.
     """
-    result, _columns = run(config, watch())
+    with one.changed():
+        result, _columns = run(replace(one.config, seed=one.config.seed + number), watch())
     if result.partial:
         raise KeyboardInterrupt
+    one.check(result)
     latency, validity = result.latency, result.validity
     found = {**({} if trust else latency.untrusted or {}), **(latency.corrected or {})}
     why = validity.reasons[0] if validity.reasons else ""
@@ -94,10 +94,15 @@ def measured(
 
 
 def _block(
-    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str], attempts: int
+    one: Variant,
+    number: int,
+    watch: Callable[[], Watch | None],
+    run: Execute,
+    percentiles: Sequence[str],
+    attempts: int,
 ) -> Milliseconds | None:
     for _ in range(attempts):
-        found, why = measured(config, watch, run)
+        found, why = measured(one, number, watch, run)
         if all(name in found for name in percentiles):
             return found
         if not why:

@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from ..errors import Unusable
@@ -21,6 +21,7 @@ from ..load.payload_set import PayloadSet, single
 from ..load.raw_run import Watch
 from ..load.wire import render
 from ..observe import held
+from ..result.record import RunRecord
 from . import alternation, blocks, copies
 from .alternation import NEW, OLD, PLACEBO
 from .blocks import Variant
@@ -41,6 +42,8 @@ SPARE_CONNECTIONS = 8
 MOSTLY = 0.9
 """Arrivals come by chance: a block has this share of the expected ones at least, as a rule."""
 LATENCY = "latency"
+APPLIED, LEAST_CHECKED_US = 0.5, 200
+"""An injected time was applied if the stage took this share of it more. A shorter time drowns in chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ def confirm(
         say(f"{cause.name}: {one.words}, in blocks that take turns with the unchanged load, {limit_s:.0f} s at most")
         try:
             with ExitStack() as stack:
-                confidence, why = _try(one, cause, trial, _Doing(watch, run, clock, limit_s, stack))
-        except Unusable as error:
+                confidence, why = _try(one, cause, trial, _Doing(watch, run, clock, clock() + limit_s, stack))
+        except (Unusable, OSError) as error:  # of the run that it follows, nothing is lost
             confidence, why = None, f"the experiment failed: {error}"
         tested = replace(cause, confidence=confidence or cause.confidence, evidence=(*cause.evidence, why))
         say(f"{cause.name}: {tested.confidence}; {why}")
@@ -113,19 +116,19 @@ def _nothing_left(found: Verdict, command: str) -> Cause:
 
 @dataclass(frozen=True, slots=True)
 class _Doing:
-    """How blocks are sent, for how long, and what ends with the experiment."""
+    """How blocks are sent, until when, and what ends with the experiment."""
 
     watch: Callable[[], Watch | None]
     run: blocks.Execute
     clock: Callable[[], float]
-    limit_s: float
+    end_s: float
     stack: ExitStack
 
 
 def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[str | None, str]:
     """The confidence after one experiment, and why. Raises Unusable if it cannot be made."""
     if one.first_request:
-        second, third = first_requests(trial)
+        second, third = first_requests(trial, doing)
         return interventions.judge(second, third, interventions.expected(one, cause, trial.subject.p99_ms))
     trial = replace(trial, config=replace(trial.config, duration_s=one.block_s or _block_s(trial.config.rate_per_s)))
     sides = variants(one, trial, doing.stack)
@@ -136,7 +139,7 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
     simulated = trial.measured is not None and one.change is not None
     names = [one.percentile] if one.percentile else alternation.percentiles(requests, simulated)
     seen = alternation.cycles(
-        sides, names[0], doing.limit_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock
+        sides, names[0], doing.end_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock
     )
     found = alternation.effect(seen, names)
     told, simulated = _told(one, cause, trial, found.name)
@@ -145,14 +148,19 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
     return confidence, "; ".join(filter(None, (text.replace("p99", found.name, 1), found.lost)))
 
 
-def first_requests(trial: Trial) -> tuple[Ratio, Ratio]:
-    """Of copies of the server, each fresh: the second request over the first one, and the third over the second."""
+def first_requests(trial: Trial, doing: _Doing) -> tuple[Ratio, Ratio]:
+    """Of copies of the server, each fresh: the second request over the first one, and the third over the second.
+
+    Raises Unusable if one does not start, or answer.
+    """
     config, found = trial.config, list[dict[str, blocks.Milliseconds]]()
-    body = config.payload.payloads[0]
-    for _ in range(FRESH):
+    body, each_s = config.payload.payloads[0], 0.0
+    while len(found) < FRESH and doing.clock() + each_s < doing.end_s:
+        begun_s = doing.clock()
         with copies.copied(config.target, trial.pids, ()) as place:
             took_ms = burst.one_by_one(place, render(place, body, config.carrier, config.template), 3, config.timeout_s)
         found.append({str(number): {LATENCY: ms} for number, ms in enumerate(took_ms)})
+        each_s = doing.clock() - begun_s
     second, third = (blocks.ratio(found, new, old, LATENCY) for new, old in (("1", "0"), ("2", "1")))
     return alternation.wide(second, len(found)), alternation.wide(third, len(found))
 
@@ -173,23 +181,31 @@ def variants(one: Experiment, trial: Trial, stack: ExitStack) -> dict[str, Varia
         ]
         return {OLD: Variant(config), NEW: Variant(made[0]), PLACEBO: Variant(made[1])}
     if one.stage:
-        lasts_s = config.total_s + SPARE_S
-        sides = {OLD: Variant(config), NEW: Variant(config, _slower(config, Slower(one.stage, one.extra_us), lasts_s))}
-        if one.rival:
-            sides[PLACEBO] = Variant(config, _slower(config, Slower(one.rival, one.extra_us), lasts_s))
-        return sides
+        sides = {OLD: Variant(config), NEW: _slower(config, one)}
+        return sides if one.rival is None else {**sides, PLACEBO: _slower(config, one.rival)}
     old = replace(config, users=interventions.ONE_AT_A_TIME, rate_per_s=None) if one.load == "one_caller" else config
-    return {OLD: Variant(old), NEW: Variant(_load(one.load, trial))}
+    return {OLD: Variant(old), NEW: Variant(_load(one, trial))}
 
 
-def _slower(config: RunConfig, what: Slower, seconds: float) -> Callable[[], AbstractContextManager[None]]:
-    return functools.partial(slowed, config.target, what, seconds)
+def _slower(config: RunConfig, one: Experiment) -> Variant:
+    """The load while a stage is slowed down, and the check that it was: not every model has every stage."""
+
+    def check(found: RunRecord) -> None:
+        band = found.stages.bands.get("p50")
+        if band is None or band.terms_ms[one.stage] * 1e3 < one.stage_us + APPLIED * one.extra_us:
+            raise Unusable(f"the server cannot slow down {one.stage} for this model: it took no longer than before")
+
+    what = functools.partial(slowed, config.target, Slower(one.stage, one.extra_us), config.total_s + SPARE_S)
+    return Variant(config, what, check if one.extra_us >= LEAST_CHECKED_US else lambda _found: None)
 
 
-def _load(key: str, trial: Trial) -> RunConfig:
-    config, bodies = trial.config, trial.bodies
-    if key == "half_rate":
-        return replace(config, rate_per_s=(config.rate_per_s or 0.0) / 2)
+def _load(one: Experiment, trial: Trial) -> RunConfig:
+    config, bodies, key = trial.config, trial.bodies, one.load
+    if key == "lower_rate":
+        assert one.change is not None
+        return replace(config, rate_per_s=(config.rate_per_s or 0.0) * one.change.rate)
+    if key == "fewer_users":
+        return replace(config, users=(config.users or 0) // 2)
     if key == "one_caller":
         return replace(config, users=1, rate_per_s=None)
     if key == "opened_ahead":

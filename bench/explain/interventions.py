@@ -6,8 +6,8 @@ Nothing is sent or changed here; ``experiments.confirm`` does that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .changes import Change
 from .ratio import Ratio
@@ -22,6 +22,9 @@ ONE_AT_A_TIME = 4
 """Callers of a closed loop, against one: a server that works on one request at a time takes four times as long."""
 SERIAL_RATIO = (0.2, 0.45)
 PRIORITY, QUOTA = "priority", "quota"
+COMPUTE, CODEC = "compute", ("decode", "encode")
+HALF, KEPT_UP = 0.5, 0.95
+"""Of the rate. A server that answers a smaller share than the second one did not keep up."""
 STALL_BLOCK_S = 3.0
 """Stalls are seconds apart."""
 OTHER_PERCENTILE = (0.5, 1.5)
@@ -30,18 +33,24 @@ MOST_SINGLE_LOAD = 0.5
 """Of the capacity without batches, up to which a server without them answers this load at ease."""
 SECOND_RATIO = (0.001, 0.5)
 """After a cold start the second request takes at most half as long as the first one."""
-EXTRA_SHARE = 0.5
-"""Injected time in a run, as a share of the time of a run."""
+HALF_OF_CALLERS = (0.4, 0.7)
+"""Half the callers of a saturated server wait half as long."""
+ALL_MORE, HALF_MORE = 1.0, 0.5
+"""Injected time in a stage, as a share of its own."""
+MOST_BUSY = 0.25
+"""Of one core, for a stage in which ``ALL_MORE`` makes no queue of its own."""
+MORE = (0.7, 1.5)
+"""The latency grows by so much of the injected time: less where a part of it was hidden, more where requests queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What can be changed in the run that is explained.
 
-    ``rate_per_s``: of an open loop, else None. ``rows``: of a generated body, 0 for bodies from files. ``binary``: they
-    hold binary tensors. ``payloads``: their number.
-    ``timer_us``: the server's batch timer, and ``run_us`` the time of a run, None if unknown. ``slows``: the server
-    slows its stages down on request. ``p99_ms``: as measured.
+    ``rate_per_s``: of an open loop, or ``users`` of a closed one, else None. ``answered_per_s``: successes. ``rows``:
+    of a generated body, 0 for bodies from files. ``binary``: they hold binary tensors. ``payloads``: their number.
+    ``timer_us``: the server's batch timer, None if unknown. ``slows``: the server slows its stages down on request.
+    ``p50_ms``, ``p99_ms``: as measured. ``stages_us``: what a typical request spends in each stage of the server.
     ``ahead``: this user may raise the priority of the server's processes; ``unquota``: and lift their CPU quota.
     ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
     ``collects``: its garbage collector made a long pause. ``churns``: this client opened a connection for most of its
@@ -54,9 +63,12 @@ class Subject:
     binary: bool
     payloads: int
     timer_us: int | None
-    run_us: float | None
     slows: bool
     p99_ms: float
+    p50_ms: float = 0.0
+    stages_us: Mapping[str, float] = field(default_factory=dict)
+    users: int | None = None
+    answered_per_s: float = 0.0
     ahead: bool = False
     unquota: bool = False
     copies: bool = False
@@ -74,7 +86,7 @@ class Experiment:
     """One experiment.
 
     ``words``: what is changed. ``load``: the key of a change of the load, ``stage`` and ``extra_us``: of one of the
-    server; ``rival``: the stage that gets the same time as a placebo, empty if the placebo is no change at all.
+    server, which took ``stage_us`` so far; ``rival``: the same of the placebo, None if that is no change at all.
     ``change``: the same in the words of a forecast, None if it cannot be simulated. ``removes``: the share of the
     cause that the experiment takes away, for a forecast from the verdict's gain. ``expected``: a forecast of its own.
     ``percentile``: None for the highest that a block has responses enough for. ``hold``: what is held on the server's
@@ -88,7 +100,8 @@ class Experiment:
     load: str = ""
     stage: str = ""
     extra_us: int = 0
-    rival: str = ""
+    stage_us: float = 0.0
+    rival: Experiment | None = None
     change: Change | None = None
     removes: tuple[float, float] = (1.0, 1.0)
     expected: tuple[float, float] | None = None
@@ -115,8 +128,6 @@ def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) 
     if one.expected is not None:
         low, high = one.expected
         return Ratio(math.sqrt(low * high), low, high)
-    if one.rival:
-        return None  # more time is added, and the gain says what less would bring
     gain = cause.gain
     if gain.unit != P99_MS or gain.low is None or gain.high is None or p99_ms <= 0:
         return None
@@ -160,11 +171,15 @@ def _words(one: Ratio) -> str:
 
 
 def _capacity(subject: Subject) -> Experiment | None:
+    """Half of what is sent; of what the server answers, where that is less: twice the capacity is too much, too."""
     if subject.rate_per_s is None:
-        return None
-    return Experiment(
-        "capacity", "half the rate", "half_rate", change=Change(rate=0.5), removes=(0.5, 1.0), of_tail=True
-    )
+        if subject.users is None or subject.users < 2:
+            return None
+        return Experiment("capacity", "half the callers", "fewer_users", expected=HALF_OF_CALLERS)
+    kept_up = min(subject.answered_per_s / subject.rate_per_s, 1.0) or 1.0
+    share = HALF * (kept_up if kept_up < KEPT_UP else 1.0)
+    words = f"{share:.0%} of the rate"
+    return Experiment("capacity", words, "lower_rate", change=Change(rate=share), removes=(0.5, 1.0), of_tail=True)
 
 
 def _serial(_subject: Subject) -> Experiment:
@@ -183,9 +198,9 @@ def _timer(subject: Subject) -> Experiment | None:
 
 
 def _codec(subject: Subject) -> Experiment | None:
-    if subject.binary or not subject.rows:
-        return None
-    return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
+    if subject.rows and not subject.binary:
+        return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
+    return _more("codec", _longest(subject, CODEC), COMPUTE, subject)
 
 
 def _bandwidth(subject: Subject) -> Experiment | None:
@@ -202,15 +217,34 @@ def _input_size(subject: Subject) -> Experiment | None:
 
 def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
     def make(subject: Subject) -> Experiment | None:
-        if not subject.slows or not subject.run_us:
-            return None
-        extra_us = max(round(EXTRA_SHARE * subject.run_us), 1)
-        return Experiment(
-            *(cause, f"{extra_us} us more in each run"), stage="compute", extra_us=extra_us, rival="encode",
-            change=Change(extra_us=extra_us),
-        )  # fmt: skip
+        found = _more(cause, COMPUTE, _longest(subject, CODEC), subject)
+        return None if found is None else replace(found, change=Change(extra_us=found.extra_us))
 
     return make
+
+
+def _more(cause: str, stage: str, rival: str, subject: Subject) -> Experiment | None:
+    """More time in a stage, in proportion to its own. The placebo is the same share more in its rival: the same time
+    there would delay an answer just as much, and tell nothing."""
+    took_us = subject.stages_us.get(stage, 0.0)
+    if not subject.slows or took_us < 1 or not 0 < subject.p50_ms <= subject.p99_ms:
+        return None
+    share = ALL_MORE if (subject.rate_per_s or math.inf) * took_us / 1e6 <= MOST_BUSY else HALF_MORE
+    injected = [
+        Experiment(cause, "", stage=name, extra_us=max(round(share * us), 1), stage_us=us)
+        for name, us in ((stage, took_us), (rival, subject.stages_us.get(rival, 0.0)))
+    ]
+    least, most = (factor * share * took_us / 1e3 for factor in MORE)
+    return replace(
+        injected[0],
+        words=f"{injected[0].extra_us:,} us more in {stage}",
+        rival=injected[1],
+        expected=(1 + least / subject.p99_ms, 1 + most / subject.p50_ms),
+    )
+
+
+def _longest(subject: Subject, stages: Sequence[str]) -> str:
+    return max(stages, key=lambda name: subject.stages_us.get(name, 0.0))
 
 
 def _hold(cause: str, what: str, words: str) -> Callable[[Subject], Experiment | None]:

@@ -23,6 +23,9 @@ SIZES = (2, 4, 8)
 ALONE = 15
 REPEATS = 5
 BUDGET_S = 4.0
+SETTLE_S = 0.05
+"""Where the server keeps no connection, the next one is open for so long before its request: what opening costs is then
+the difference to a fresh one, also where a proxy works on it after it has accepted."""
 QUIET_S = 0.4
 """Time in which the probe sends nothing, to see what the server does without it."""
 MIN_ALONE = 3
@@ -79,9 +82,20 @@ class Burst:
 
 
 class Prober:
-    """Sends requests on up to eight kept connections, opened again when the server closes them."""
+    """Sends requests on up to eight kept connections, opened again when the server closes them.
 
-    def __init__(self, target: Target, timeout_s: float, clock: Clock = time.perf_counter_ns) -> None:
+    ``settle_s``: how long those that are opened again wait for their request.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        timeout_s: float,
+        clock: Clock = time.perf_counter_ns,
+        quiet: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.settle_s = 0.0
+        self._quiet = quiet
         self._target = target
         self._timeout_s = timeout_s
         self._clock = clock
@@ -94,8 +108,10 @@ class Prober:
         """The answers to these requests, sent ``gap_ms`` apart, each on its own connection. Raises OSError."""
         if fresh:
             self.close()
-        while len(self._lines) < len(wires):
-            self._lines.append(self._open())
+        missing = len(wires) - len(self._lines)
+        self._lines += [self._open() for _ in range(missing)]
+        if missing > 0 and self.settle_s and not fresh:
+            self._quiet(self.settle_s)
         used = self._lines[: len(wires)]
         answers = exchange(used, wires, gap_ms, self._timeout_s, self._clock)
         self.sent += len(wires)
@@ -132,7 +148,7 @@ def probe(
 
     ``work``: reads the counters of the server's processes; it gives None where they are unknown.
     """
-    prober = Prober(target, timeout_s)
+    prober = Prober(target, timeout_s, quiet=quiet)
     try:
         return _probe(prober, target, wire, work, quiet)
     except OSError:
@@ -165,8 +181,10 @@ def _probe(
     begun_s = time.perf_counter()
     request = wire.numbered(0)
     # The first answer may still wait for what the load left behind.
-    if not prober.send([request])[0].ok:
+    first = prober.send([request])[0]
+    if not first.ok:
         return None
+    prober.settle_s = 0.0 if first.kept else SETTLE_S
     quiet_cores = _quiet_cores(work, quiet)
     before, alone = work(), _alone(prober, request)
     after = work()

@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import IO
 
-from ..children import ROOT, ending_with_us
+from server.system.orphans import ending_with_us
+
+from ..children import ROOT
 
 
 def start(command: Sequence[str], output: IO[bytes] | int, errors: IO[bytes] | int) -> subprocess.Popen[bytes]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,15 +16,19 @@ from bench.experiments import alternation, confirm, copies
 from bench.experiments.config import RunConfig
 from bench.experiments.confirm import Bodies, Trial
 from bench.experiments.slowdown import Slower
+from bench.explain import interventions
 from bench.explain.interventions import Subject
-from bench.explain.verdict import LIKELY, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
+from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
 from bench.load import burst, payload_set
 from bench.load.payload import Payload
 from bench.observe import held as machine
 from bench.result.record import RunRecord
 from tests.unit.bench.planted_record import CONFIG
 
-SUBJECT = Subject(450.0, rows=4, binary=False, payloads=2, timer_us=3_000, run_us=None, slows=True, p99_ms=40.0)
+SUBJECT = Subject(
+    450.0, rows=4, binary=False, payloads=2, timer_us=3_000, slows=True, p99_ms=40.0, p50_ms=20.0,
+    stages_us={"decode": 100.0, "compute": 18_000.0, "encode": 100.0}, answered_per_s=450.0,
+)  # fmt: skip
 BINARY = payload_set.single(Payload("binary", "application/octet-stream", b"1"))
 TRIAL = Trial(CONFIG, SUBJECT, Bodies(lambda: BINARY), None)
 
@@ -53,6 +57,8 @@ class Server:
             self.log.append("put back")
 
     def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        if self.fast in SUBJECT.stages_us and self.now is not None and self.now.stage == self.fast:
+            return block(20.0 + self.now.extra_us / 1e3, stages_us={self.fast: self.now.extra_us}), None
         what = {
             "timer": self.now is not None,
             "binary": config.payload is BINARY,
@@ -62,12 +68,20 @@ class Server:
         return block(ms), None
 
 
-def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
-    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``."""
+def block(
+    ms: float,
+    late: str = "",
+    names: tuple[str, ...] = ("p50", "p90", "p99"),
+    stages_us: Mapping[str, float] = MappingProxyType({}),
+) -> Any:
+    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``. ``stages_us``: what
+    stages took more than usual."""
+    terms_ms = {name: (us + stages_us.get(name, 0.0)) / 1e3 for name, us in SUBJECT.stages_us.items()}
     values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p95", "p99")}
     trusted = {name: one for name, one in values.items() if not late or name in names}
     return SimpleNamespace(
         partial=False,
+        stages=SimpleNamespace(bands={"p50": SimpleNamespace(terms_ms=terms_ms)}),
         latency=SimpleNamespace(corrected=trusted or None, untrusted=values),
         validity=SimpleNamespace(reasons=(late,) if late else (), generator_bound=bool(late)),
     )
@@ -88,6 +102,19 @@ def test_a_true_cause_is_proven(monkeypatch: pytest.MonkeyPatch, name: str, fast
     (found,) = outcome(server, name).causes
     assert (found.name, found.confidence) == (name, PROVEN)
     assert "was forecast, and the placebo gave" in found.evidence[-1]
+
+
+def test_a_stage_that_decides_is_proven_by_more_time_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, "compute")
+    (found,) = outcome(server, "hardware").causes
+    assert (found.name, found.confidence) == ("hardware", PROVEN)
+    assert server.log[:4] == ["compute 9000", "put back", "decode 50", "put back"]
+
+
+def test_a_stage_that_the_server_did_not_slow_down_rules_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = outcome(Server(monkeypatch, "nothing"), "hardware")
+    assert (found.causes[0].name, found.causes[0].confidence) == ("hardware", LIKELY)
+    assert "it took no longer than before" in found.causes[0].evidence[-1]
 
 
 def test_a_false_cause_is_ruled_out_and_the_next_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,17 +140,68 @@ def test_a_failed_experiment_leaves_the_cause_as_likely_as_it_was(monkeypatch: p
     assert "the experiment failed" in found.evidence[-1]
 
 
-def test_everything_is_put_back_when_the_user_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(monkeypatch, "timer")
+ABLE = replace(
+    SUBJECT, ahead=True, unquota=True, copies=True, cores=2, threads=8, collects=True, churns=True, own_ahead=True,
+    single_load=0.2,
+)  # fmt: skip
+TESTABLE = [name for name in NAMES if interventions.experiment(name, ABLE) is not None]
 
-    def run(config: RunConfig, watch: object) -> tuple[RunRecord, object]:
-        if server.now is not None:
-            raise KeyboardInterrupt
-        return server.run(config, watch)
 
-    with pytest.raises(KeyboardInterrupt):
-        confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
-    assert server.log == ["queue_timer -3000", "put back"]
+class Interrupted:
+    """Everything that an experiment changes, and a request or a block in which something happens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, what: BaseException) -> None:
+        self.changed: list[str] = []
+        self.seen: set[str] = set()
+        self._calls, self._at, self._what = 0, at, what
+        monkeypatch.setattr(confirm, "slowed", lambda _place, what, _seconds: self.holds(what.stage))
+        monkeypatch.setattr(machine, "held", lambda what, _pids: self.holds(what))
+        monkeypatch.setattr(copies, "copied", lambda place, _pids, _flags: self.holds("copy", place))
+        monkeypatch.setattr(burst, "one_by_one", lambda *_arguments: [self.call()] * 3)
+
+    @contextlib.contextmanager
+    def holds(self, name: str, value: object = None) -> Iterator[Any]:
+        self.changed.append(name)
+        self.seen.add(name)
+        try:
+            yield value
+        finally:
+            self.changed.remove(name)
+
+    def call(self) -> float:
+        self._calls += 1
+        if self._calls > self._at:
+            raise self._what
+        return 20.0
+
+    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+        if replace(config, seed=CONFIG.seed, duration_s=CONFIG.duration_s) != CONFIG:
+            self.seen.add("load")
+        return block(self.call(), stages_us=dict.fromkeys(SUBJECT.stages_us, 1e6)), None
+
+
+def test_all_that_can_be_tested_is_tried_below() -> None:
+    assert set(TESTABLE) == set(NAMES) - {"network_latency", "other_traffic", NONE}
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), MemoryError(), Unusable("gone"), ConnectionResetError("gone")])
+@pytest.mark.parametrize("at", [0, 1, 2, 4])
+@pytest.mark.parametrize("name", TESTABLE)
+def test_everything_is_put_back_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, name: str, at: int, what: BaseException
+) -> None:
+    world = Interrupted(monkeypatch, at, what)
+    trial = Trial(CONFIG, ABLE, Bodies(lambda: BINARY, lambda: BINARY), None, (7,))
+    given = Verdict((cause(name),))
+    if isinstance(what, Unusable | OSError):
+        (found,) = confirm.confirm(given, trial, lambda: None, lambda _text: None, run=world.run).causes
+        assert (found.name, found.confidence) == (name, LIKELY)
+        assert found.evidence[-1] == "the experiment failed: gone"
+    else:
+        with pytest.raises(type(what)):
+            confirm.confirm(given, trial, lambda: None, lambda _text: None, run=world.run)
+    assert world.changed == []
+    assert at < 2 or world.seen
 
 
 def test_the_highest_percentile_that_blocks_have_requests_for_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
