@@ -34,6 +34,7 @@ class Effect:
     """The percentile ``name`` with the change over that without it, with 99 % intervals; the same of the placebo.
 
     ``agree``: in every cycle the change moved it the same way. ``lost``: how many pairs were lost and why, if any were.
+    ``spoiled``: the generator was late in a block with the change.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Effect:
     placebo: Ratio
     agree: bool
     lost: str
+    spoiled: bool
 
 
 def cycles(
@@ -49,14 +51,13 @@ def cycles(
     end_s: float,
     watch: Callable[[], Watch | None],
     run: blocks.Execute,
-    trust: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Cycle]:
     """Cycles of blocks, A B B A, until ``PAIRS`` pairs have the percentile ``name``, or another one would end too late.
 
     ``end_s``: the latest end by ``clock``.
     ``sides``: OLD and NEW, and PLACEBO where that is more than the unchanged load once again. All blocks of a cycle get
-    the same arrivals. ``trust``: see ``blocks.measured``, with its errors.
+    the same arrivals. Raises what ``blocks.measured`` does.
     """
     found: list[Cycle] = []
     lasted_s = 0.0
@@ -69,7 +70,7 @@ def cycles(
         for side in (*names, *names[::-1]):
             if clock() > end_s:
                 return found  # blocks may last longer than their load, where requests wait for a saturated server
-            each[side].append(blocks.measured(sides[side], len(found), watch, run, trust))
+            each[side].append(blocks.measured(sides[side], len(found), watch, run))
         found.append({side: (first, second) for side, (first, second) in each.items()})
         lasted_s = clock() - cycle_s
     return found
@@ -92,6 +93,7 @@ def effect(found: Sequence[Cycle], names: Sequence[str]) -> Effect:
         _ratio(_pairs(found, PLACEBO, chosen)),
         agree=len(ways) == 1,
         lost=f"{lost} of {whole} pairs of blocks were lost{_why(found)}" if lost else "",
+        spoiled=any(why for one in found for _, why in one[NEW]),
     )
 
 

@@ -11,6 +11,7 @@ from ..errors import Unusable
 from ..explain.ratio import Ratio
 from ..load.raw_run import Watch
 from ..result.record import RunRecord
+from ..result.repeats import Columns
 from . import compare
 from .config import RunConfig
 from .run import execute
@@ -21,16 +22,20 @@ NAMES = ("p50", "p90", "p99")
 MEASURED = ("p50", "p90", "p95", "p99")
 Milliseconds = dict[str, float]
 """The percentiles of one block."""
-Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
+Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, Columns]]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed."""
+    """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed.
+
+    ``trust``: leave out percentiles that the generator spoiled. It can only have made them longer.
+    """
 
     config: RunConfig
     changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
-    check: Callable[[RunRecord], None] = field(default=lambda _found: None)
+    check: Callable[[Columns], None] = field(default=lambda _columns: None)
+    trust: bool = True
 
 
 def in_turn(
@@ -70,22 +75,20 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
     return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
 
 
-def measured(
-    one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute, trust: bool = True
-) -> tuple[Milliseconds, str]:
-    """A block of round ``number``: the percentiles that it has responses enough for, and why others are missing, if the
-    generator is why.
+def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> tuple[Milliseconds, str]:
+    """A block of round ``number``: the percentiles that it has responses enough for, and why the generator spoiled
+    some, if it did.
 
-    ``trust``: leave out those that the generator spoiled. Raises Unusable for a block that is invalid for another
-    reason or in which nothing was changed, and KeyboardInterrupt on Ctrl-C.
+    Raises Unusable for a block that is invalid for another reason or in which nothing was changed, and
+    KeyboardInterrupt on Ctrl-C.
     """
     with one.changed():
-        result, _columns = run(replace(one.config, seed=one.config.seed + number), watch())
+        result, columns = run(replace(one.config, seed=one.config.seed + number), watch())
     if result.partial:
         raise KeyboardInterrupt
-    one.check(result)
+    one.check(columns)
     latency, validity = result.latency, result.validity
-    found = {**({} if trust else latency.untrusted or {}), **(latency.corrected or {})}
+    found = {**({} if one.trust else latency.untrusted or {}), **(latency.corrected or {})}
     why = validity.reasons[0] if validity.reasons else ""
     if not found and not validity.generator_bound:
         raise Unusable(f"a block was invalid: {why}")

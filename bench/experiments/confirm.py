@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..errors import Unusable
 from ..explain import forecast, interventions, verdict
@@ -19,9 +22,10 @@ from ..explain.workload import NoForecast
 from ..load import burst
 from ..load.payload_set import PayloadSet, single
 from ..load.raw_run import Watch
+from ..load.server_timing import MISSING
 from ..load.wire import render
 from ..observe import held
-from ..result.record import RunRecord
+from ..result.repeats import Columns
 from . import alternation, blocks, copies
 from .alternation import NEW, OLD, PLACEBO
 from .blocks import Variant
@@ -29,12 +33,14 @@ from .config import RunConfig
 from .run import execute
 from .slowdown import Slower, slowed
 
-BLOCK_S, LONGEST_S = 2.0, 3.0
-"""Of a block; the longer one where the rate is low."""
+BLOCK_S, TAIL_BLOCK_S, LONGEST_S = 1.5, 2.0, 3.0
+"""Of a block; a cause of the tail needs more responses, and a low rate more time for them."""
 WARMUP_S = 0.4
 MOST_EXPERIMENTS = 2
-LIMIT_S = 86.0
-"""Of all experiments together."""
+LIMIT_S = 80.0
+"""Of all experiments together. The rest of 90 s goes to starts and ends."""
+FIRST_SHARE = 0.6
+"""Of the time, for the first experiment where another cause can be tested, too."""
 FRESH = 5
 """Copies of the server, each fresh, for the first requests of each."""
 SPARE_S = 10.0
@@ -84,12 +90,14 @@ def confirm(
     """
     causes, ruled_out, tried = list(found.causes), list(found.ruled_out), list[str]()
     end_s = clock() + LIMIT_S
+    able = [one for one in found.causes if interventions.experiment(one.name, trial.subject) is not None]
     for cause in found.causes:
         one = interventions.experiment(cause.name, trial.subject)
         if one is None:
             say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
             continue
-        limit_s = (end_s - clock()) / (MOST_EXPERIMENTS - len(tried))
+        alone = tried or len(able) == 1
+        limit_s = (end_s - clock()) * (1.0 if alone else FIRST_SHARE)
         say(f"{cause.name}: {one.words}, in blocks that take turns with the unchanged load, {limit_s:.0f} s at most")
         try:
             with ExitStack() as stack:
@@ -129,21 +137,26 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
     """The confidence after one experiment, and why. Raises Unusable if it cannot be made."""
     if one.first_request:
         second, third = first_requests(trial, doing)
-        return interventions.judge(second, third, interventions.expected(one, cause, trial.subject.p99_ms))
-    trial = replace(trial, config=replace(trial.config, duration_s=one.block_s or _block_s(trial.config.rate_per_s)))
+        return interventions.judge(
+            second, third, interventions.expected(one, cause, trial.subject.p50_ms, trial.subject.p99_ms)
+        )
+    trial = replace(
+        trial, config=replace(trial.config, duration_s=one.block_s or _block_s(one, trial.config.rate_per_s))
+    )
     sides = variants(one, trial, doing.stack)
     if trial.subject.own_ahead and not one.own:
         # Other programs may slow the server down, but not the generator, which would spoil the blocks.
         doing.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),)))
+    for name, side in sides.items():
+        # A late generator makes less of a cause that the change takes away, and more of none.
+        sides[name] = replace(side, trust=not (one.own or (name == NEW and one.rival is None)))
     requests = min(_requests(side.config) for side in sides.values())
     simulated = trial.measured is not None and one.change is not None
     names = [one.percentile] if one.percentile else alternation.percentiles(requests, simulated)
-    seen = alternation.cycles(
-        sides, names[0], doing.end_s, doing.watch, doing.run, trust=not one.own, clock=doing.clock
-    )
+    seen = alternation.cycles(sides, names[0], doing.end_s, doing.watch, doing.run, doing.clock)
     found = alternation.effect(seen, names)
     told, simulated = _told(one, cause, trial, found.name)
-    decides = simulated or not one.of_tail or found.name == "p99"
+    decides = (simulated or not one.of_tail or found.name == "p99") and (one.own or not found.spoiled)
     confidence, text = interventions.judge(found.change, found.placebo, told, found.agree, decides)
     return confidence, "; ".join(filter(None, (text.replace("p99", found.name, 1), found.lost)))
 
@@ -190,13 +203,13 @@ def variants(one: Experiment, trial: Trial, stack: ExitStack) -> dict[str, Varia
 def _slower(config: RunConfig, one: Experiment) -> Variant:
     """The load while a stage is slowed down, and the check that it was: not every model has every stage."""
 
-    def check(found: RunRecord) -> None:
-        band = found.stages.bands.get("p50")
-        if band is None or band.terms_ms[one.stage] * 1e3 < one.stage_us + APPLIED * one.extra_us:
+    def check(columns: Columns) -> None:
+        told_ns = columns[one.stage][columns[one.stage] != MISSING]
+        if not len(told_ns) or np.median(told_ns) / 1e3 < one.stage_us + APPLIED * one.extra_us:
             raise Unusable(f"the server cannot slow down {one.stage} for this model: it took no longer than before")
 
     what = functools.partial(slowed, config.target, Slower(one.stage, one.extra_us), config.total_s + SPARE_S)
-    return Variant(config, what, check if one.extra_us >= LEAST_CHECKED_US else lambda _found: None)
+    return Variant(config, what, check if one.extra_us >= LEAST_CHECKED_US else lambda _columns: None)
 
 
 def _load(one: Experiment, trial: Trial) -> RunConfig:
@@ -218,11 +231,10 @@ def _load(one: Experiment, trial: Trial) -> RunConfig:
     return replace(config, payload=make())
 
 
-def _block_s(rate_per_s: float | None) -> float:
-    """Long enough for p90 at a low rate, within limits."""
-    if rate_per_s is None:
-        return BLOCK_S
-    return min(max(alternation.NEEDED["p90"] / (MOSTLY * rate_per_s), BLOCK_S), LONGEST_S)
+def _block_s(one: Experiment, rate_per_s: float | None) -> float:
+    """Long enough for p90 of a cause of the tail, and for p50 of another one, within limits."""
+    least_s, needed = (TAIL_BLOCK_S, "p90") if one.of_tail else (BLOCK_S, "p50")
+    return min(max(alternation.NEEDED[needed] / (MOSTLY * (rate_per_s or math.inf)), least_s), LONGEST_S)
 
 
 def _requests(config: RunConfig) -> float:
@@ -241,4 +253,4 @@ def _told(one: Experiment, cause: Cause, trial: Trial, name: str) -> tuple[Ratio
             return Ratio(found.ratio, found.low, found.high), True
         except NoForecast:
             pass
-    return interventions.expected(one, cause, trial.subject.p99_ms, of_p99=name == "p99"), False
+    return interventions.expected(one, cause, trial.subject.p50_ms, trial.subject.p99_ms, of_p99=name == "p99"), False

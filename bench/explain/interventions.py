@@ -28,7 +28,10 @@ HALF, KEPT_UP = 0.5, 0.95
 STALL_BLOCK_S = 3.0
 """Stalls are seconds apart."""
 OTHER_PERCENTILE = (0.5, 1.5)
-"""A gain is one of p99. At a lower percentile the logarithm of its effect may be that many times as large."""
+"""A gain is one of p99. At a lower percentile the logarithm of the effect of a cause of the tail may be that many times
+as large."""
+ESTIMATE = 1.1
+"""A gain is known to a tenth: where it is nearly the whole latency, little or nothing of that is left."""
 MOST_SINGLE_LOAD = 0.5
 """Of the capacity without batches, up to which a server without them answers this load at ease."""
 SECOND_RATIO = (0.001, 0.5)
@@ -120,7 +123,7 @@ def experiment(cause: str, subject: Subject) -> Experiment | None:
     return make(subject) if make is not None else None
 
 
-def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) -> Ratio | None:
+def expected(one: Experiment, cause: Cause, p50_ms: float, p99_ms: float, of_p99: bool = True) -> Ratio | None:
     """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size.
 
     ``of_p99``: the ratio is one of the percentile of the gain, and not of a lower one.
@@ -129,12 +132,14 @@ def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) 
         low, high = one.expected
         return Ratio(math.sqrt(low * high), low, high)
     gain = cause.gain
-    if gain.unit != P99_MS or gain.low is None or gain.high is None or p99_ms <= 0:
+    if gain.unit != P99_MS or gain.low is None or gain.high is None or not 0 < p50_ms <= p99_ms:
         return None
     least, most = one.removes
-    low = max(1 - most * gain.high / p99_ms, LEAST_RATIO)
+    # What every request loses is a larger share of a typical one.
+    whole_ms = p99_ms if of_p99 or one.of_tail else p50_ms
+    low = max(1 - ESTIMATE * most * gain.high / whole_ms, LEAST_RATIO)
     high = max(1 - least * gain.low / p99_ms, low)
-    if not of_p99:
+    if not of_p99 and one.of_tail:
         low, high = max(low ** OTHER_PERCENTILE[1], LEAST_RATIO), high ** OTHER_PERCENTILE[0]
     return Ratio(math.sqrt(low * high), low, high)
 

@@ -84,7 +84,7 @@ class Burst:
 class Prober:
     """Sends requests on up to eight kept connections, opened again when the server closes them.
 
-    ``settle_s``: how long those that are opened again wait for their request.
+    Once it closed one, those that are opened again are open for ``SETTLE_S`` before their request.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Prober:
         clock: Clock = time.perf_counter_ns,
         quiet: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.settle_s = 0.0
+        self._closes = False
         self._quiet = quiet
         self._target = target
         self._timeout_s = timeout_s
@@ -108,24 +108,33 @@ class Prober:
         """The answers to these requests, sent ``gap_ms`` apart, each on its own connection. Raises OSError."""
         if fresh:
             self.close()
-        missing = len(wires) - len(self._lines)
+        for line in [one for one in self._lines if not one.is_idle()]:
+            self._drop(line)
+        kept, missing = bool(self._lines), len(wires) - len(self._lines)
         self._lines += [self._open() for _ in range(missing)]
-        if missing > 0 and self.settle_s and not fresh:
-            self._quiet(self.settle_s)
+        if missing > 0 and self._closes and not fresh:
+            self._quiet(SETTLE_S)
         used = self._lines[: len(wires)]
         answers = exchange(used, wires, gap_ms, self._timeout_s, self._clock)
-        self.sent += len(wires)
-        self.failed += sum(not one.ok for one in answers)
         for line, answer in zip(used, answers, strict=True):
             if not answer.kept:
-                line.socket.close()
-                self._lines.remove(line)
+                self._drop(line)
+        if kept and not all(one.status for one in answers):
+            self.close()  # the server closed a connection while the request was under way to it
+            return self.send(wires, gap_ms)
+        self.sent += len(wires)
+        self.failed += sum(not one.ok for one in answers)
         return answers
 
     def close(self) -> None:
         for line in self._lines:
             line.socket.close()
         self._lines = []
+
+    def _drop(self, line: Line) -> None:
+        line.socket.close()
+        self._lines.remove(line)
+        self._closes = True
 
     def _open(self) -> Line:
         begun_ns = self._clock()
@@ -181,10 +190,8 @@ def _probe(
     begun_s = time.perf_counter()
     request = wire.numbered(0)
     # The first answer may still wait for what the load left behind.
-    first = prober.send([request])[0]
-    if not first.ok:
+    if not prober.send([request])[0].ok:
         return None
-    prober.settle_s = 0.0 if first.kept else SETTLE_S
     quiet_cores = _quiet_cores(work, quiet)
     before, alone = work(), _alone(prober, request)
     after = work()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.errors import Unusable
@@ -21,6 +22,7 @@ from bench.explain.interventions import Subject
 from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
 from bench.load import burst, payload_set
 from bench.load.payload import Payload
+from bench.load.server_timing import MISSING
 from bench.observe import held as machine
 from bench.result.record import RunRecord
 from tests.unit.bench.planted_record import CONFIG
@@ -56,32 +58,31 @@ class Server:
             self.now = None
             self.log.append("put back")
 
-    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         if self.fast in SUBJECT.stages_us and self.now is not None and self.now.stage == self.fast:
-            return block(20.0 + self.now.extra_us / 1e3, stages_us={self.fast: self.now.extra_us}), None
+            return block(20.0 + self.now.extra_us / 1e3), rows(**{self.fast: self.now.extra_us})
         what = {
             "timer": self.now is not None,
             "binary": config.payload is BINARY,
             "rate": (config.rate_per_s or 0.0) < (CONFIG.rate_per_s or 0.0),
         }
         ms = 20.0 * (0.5 if what.get(self.fast) else 1.0) * (1 + config.seed / 100)
-        return block(ms), None
+        return block(ms), rows()
 
 
-def block(
-    ms: float,
-    late: str = "",
-    names: tuple[str, ...] = ("p50", "p90", "p99"),
-    stages_us: Mapping[str, float] = MappingProxyType({}),
-) -> Any:
-    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``. ``stages_us``: what
-    stages took more than usual."""
-    terms_ms = {name: (us + stages_us.get(name, 0.0)) / 1e3 for name, us in SUBJECT.stages_us.items()}
+def rows(**more_us: float) -> Any:
+    """The raw rows of a block. ``more_us``: what stages took more than usual."""
+    return {
+        name: np.array([MISSING, us * 1e3 + more_us.get(name, 0.0) * 1e3]) for name, us in SUBJECT.stages_us.items()
+    }
+
+
+def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
+    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``."""
     values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p95", "p99")}
     trusted = {name: one for name, one in values.items() if not late or name in names}
     return SimpleNamespace(
         partial=False,
-        stages=SimpleNamespace(bands={"p50": SimpleNamespace(terms_ms=terms_ms)}),
         latency=SimpleNamespace(corrected=trusted or None, untrusted=values),
         validity=SimpleNamespace(reasons=(late,) if late else (), generator_bound=bool(late)),
     )
@@ -174,10 +175,10 @@ class Interrupted:
             raise self._what
         return 20.0
 
-    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         if replace(config, seed=CONFIG.seed, duration_s=CONFIG.duration_s) != CONFIG:
             self.seen.add("load")
-        return block(self.call(), stages_us=dict.fromkeys(SUBJECT.stages_us, 1e6)), None
+        return block(self.call()), rows(**dict.fromkeys(SUBJECT.stages_us, 1e6))
 
 
 def test_all_that_can_be_tested_is_tried_below() -> None:
@@ -206,9 +207,10 @@ def test_everything_is_put_back_whatever_happens(
 
 def test_the_highest_percentile_that_blocks_have_requests_for_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = replace(TRIAL, config=replace(CONFIG, rate_per_s=30.0))
-    server = Server(monkeypatch, "binary")
-    (found,) = outcome(server, "codec", trial=slow).causes
-    assert found.evidence[-1].startswith("p90 became")
+    (found,) = outcome(Server(monkeypatch, "rate"), "capacity", trial=slow).causes
+    assert found.evidence[-1].startswith("p50 became"), "half the rate is too little for p90"
+    (found,) = outcome(Server(monkeypatch, "binary"), "codec", trial=replace(slow, config=CONFIG)).causes
+    assert found.evidence[-1].startswith("p99 became")
 
 
 def test_a_slowdown_that_the_server_refuses_is_an_error_of_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,13 +275,26 @@ def test_blocks_that_the_generator_spoiled_are_made_again_and_named(monkeypatch:
     """Every fifth block is lost: its pair is, and another cycle replaces it."""
     server, count = Server(monkeypatch, "timer"), iter(range(1_000))
 
-    def run(config: RunConfig, watch: object) -> tuple[RunRecord, object]:
-        found, rows = server.run(config, watch)
-        return (block(1e3, LATE, names=()) if next(count) % 5 == 4 else found), rows
+    def run(config: RunConfig, watch: object) -> tuple[RunRecord, Any]:
+        found, columns = server.run(config, watch)
+        return (block(1e3, LATE, names=()) if next(count) % 5 == 4 else found), columns
 
     found = confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
     assert found.causes[0].confidence == PROVEN
     assert f"pairs of blocks were lost: {LATE}" in found.causes[0].evidence[-1]
+
+
+@pytest.mark.parametrize(("ms", "confidence"), [(10.0, PROVEN), (20.0, UNDECIDED)])
+def test_a_generator_that_is_late_where_the_cause_is_gone_hides_nothing_and_rules_nothing_out(
+    ms: float, confidence: str
+) -> None:
+    """It can only have added to what is left: an effect is one all the same, and none may be the generator's."""
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return (block(ms, LATE, names=()) if config.payload is BINARY else block(20.0)), rows()
+
+    found = confirm.confirm(Verdict((cause("codec"),)), TRIAL, lambda: None, lambda _text: None, run=run)
+    assert (found.causes[0].name, found.causes[0].confidence) == ("codec", confidence)
 
 
 def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
@@ -287,8 +302,8 @@ def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
 ) -> None:
     server = Server(monkeypatch, "binary")
 
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
-        return block(10.0 if config.payload is BINARY else 20.0, LATE, names=("p50",)), None
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return block(10.0 if config.payload is BINARY else 20.0, LATE, names=("p50",)), rows()
 
     found = confirm.confirm(Verdict((cause("codec"),)), TRIAL, lambda: None, lambda _text: None, run=run)
     assert server.log == []
@@ -299,9 +314,9 @@ def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
 def test_a_generator_that_is_always_late_is_named_as_the_reason_and_the_time_is_kept() -> None:
     now_s = [0.0]
 
-    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         now_s[0] += 2.6
-        return block(20.0, LATE, names=()), None
+        return block(20.0, LATE, names=()), rows()
 
     found = confirm.confirm(
         Verdict((cause("codec"), cause("capacity"))), TRIAL, lambda: None, lambda _text: None, run, lambda: now_s[0]
@@ -342,8 +357,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_threads_are_proven_on_a_second_server(monkeypatch: pytest.MonkeyPatch, fresh: list[str]) -> None:
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
-        return block((10.0 if config.target.port == 9_002 else 20.0) * (1 + config.seed / 100)), None
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return block((10.0 if config.target.port == 9_002 else 20.0) * (1 + config.seed / 100)), rows()
 
     trial = replace(TRIAL, subject=replace(SUBJECT, copies=True, threads=12, cores=2))
     found = confirm.confirm(Verdict((cause("threads"),)), trial, lambda: None, lambda _text: None, run=run)

@@ -115,7 +115,7 @@ def test_a_stage_and_its_rival_get_the_same_share_of_their_own_time_more(
     assert found.rival is not None
     assert (found.stage, found.extra_us, found.stage_us) == (stage, extra_us, STAGES_US[stage])
     assert (found.rival.stage, found.rival.extra_us) == (rival, rival_us)
-    told = interventions.expected(found, Cause(cause, LIKELY, (), "", Gain(1.0, 2.0), ""), 40.0)
+    told = interventions.expected(found, Cause(cause, LIKELY, (), "", Gain(1.0, 2.0), ""), 20.0, 40.0)
     assert told is not None
     more_ms = extra_us / 1e3
     assert told.low < 1 + more_ms / 40 < 1 + more_ms / 20 < told.high
@@ -194,16 +194,19 @@ def cause(name: str, low: float | None = 10.0, high: float | None = 20.0, unit: 
 def test_the_gain_of_the_verdict_is_a_forecast_where_nothing_can_be_simulated() -> None:
     codec = interventions.experiment("codec", SUBJECT)
     assert codec is not None
-    found = interventions.expected(codec, cause("codec"), 40.0)
+    found = interventions.expected(codec, cause("codec"), 20.0, 40.0)
     assert found is not None
-    assert (found.low, found.high) == pytest.approx((0.5, 0.85))
-    lower = interventions.expected(codec, cause("codec"), 40.0, of_p99=False)
+    assert (found.low, found.high) == pytest.approx((1 - 1.1 * 0.5, 0.85))
+    lower = interventions.expected(codec, cause("codec"), 20.0, 40.0, of_p99=False)
     assert lower is not None
-    assert (lower.low, lower.high) == pytest.approx((0.5**1.5, 0.85**0.5))
-    assert interventions.expected(codec, cause("codec", None, None), 40.0) is None
-    assert interventions.expected(codec, cause("codec", unit="s"), 40.0) is None
+    assert (lower.low, lower.high) == pytest.approx((interventions.LEAST_RATIO, 0.85))
+    of_tail = interventions.expected(replace(codec, of_tail=True), cause("codec"), 20.0, 40.0, of_p99=False)
+    assert of_tail is not None
+    assert (of_tail.low, of_tail.high) == pytest.approx(((1 - 1.1 * 0.5) ** 1.5, 0.85**0.5))
+    assert interventions.expected(codec, cause("codec", None, None), 20.0, 40.0) is None
+    assert interventions.expected(codec, cause("codec", unit="s"), 20.0, 40.0) is None
     serial = interventions.experiment("serial", SUBJECT)
     assert serial is not None
-    own = interventions.expected(serial, cause("serial", None, None), 40.0)
+    own = interventions.expected(serial, cause("serial", None, None), 20.0, 40.0)
     assert own is not None
     assert own.value == pytest.approx(math.sqrt(0.2 * 0.45))
