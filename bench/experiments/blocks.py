@@ -29,13 +29,23 @@ Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, Columns]]
 class Variant:
     """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed.
 
-    ``trust``: leave out percentiles that the generator spoiled. It can only have made them longer.
+    ``trust``: keep percentiles apart that the generator made longer.
     """
 
     config: RunConfig
     changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
     check: Callable[[Columns], None] = field(default=lambda _columns: None)
     trust: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The percentiles that a block has responses enough for. ``late_ms``: those that the generator made longer, which
+    are not in ``ms``, and ``why``."""
+
+    ms: Milliseconds
+    late_ms: Milliseconds = field(default_factory=dict)
+    why: str = ""
 
 
 def in_turn(
@@ -75,11 +85,10 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
     return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
 
 
-def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> tuple[Milliseconds, str]:
-    """A block of round ``number``: the percentiles that it has responses enough for, and why the generator spoiled
-    some, if it did.
+def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> Block:
+    """A block of round ``number``.
 
-    Raises Unusable for a block that is invalid for another reason or in which nothing was changed, and
+    Raises Unusable if nothing was changed in it, or if it is invalid for another reason than a late generator, and
     KeyboardInterrupt on Ctrl-C.
     """
     with one.changed():
@@ -88,12 +97,14 @@ def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: 
         raise KeyboardInterrupt
     one.check(columns)
     latency, validity = result.latency, result.validity
-    found = {**({} if one.trust else latency.untrusted or {}), **(latency.corrected or {})}
     why = validity.reasons[0] if validity.reasons else ""
-    if not found and not validity.generator_bound:
+    if not latency.corrected and not validity.generator_bound:
         raise Unusable(f"a block was invalid: {why}")
-    values = {name: found[name].value_ms for name in MEASURED if name in found}
-    return {name: ms for name, ms in values.items() if ms is not None}, why
+    known, late = (
+        {name: ms for name in MEASURED if name in found and (ms := found[name].value_ms) is not None}
+        for found in (latency.corrected or {}, latency.untrusted or {})
+    )
+    return Block(known, late, why) if one.trust else Block({**late, **known}, {}, why)
 
 
 def _block(
@@ -105,9 +116,9 @@ def _block(
     attempts: int,
 ) -> Milliseconds | None:
     for _ in range(attempts):
-        found, why = measured(one, number, watch, run)
-        if all(name in found for name in percentiles):
-            return found
-        if not why:
+        found = measured(one, number, watch, run)
+        if all(name in found.ms for name in percentiles):
+            return found.ms
+        if not found.why:
             raise Unusable(f"the responses of a block are too few for {percentiles[-1]}: raise --block")
     return None

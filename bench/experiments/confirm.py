@@ -33,9 +33,9 @@ from .config import RunConfig
 from .run import execute
 from .slowdown import Slower, slowed
 
-BLOCK_S, TAIL_BLOCK_S, LONGEST_S = 1.5, 2.0, 3.0
-"""Of a block; a cause of the tail needs more responses, and a low rate more time for them."""
-WARMUP_S = 0.4
+BLOCK_S, TAIL_BLOCK_S = 1.5, 2.0
+"""Of a block; a cause of the tail needs more responses. At a low rate blocks are longer."""
+WARMUP_S, BETWEEN_S = 0.4, 0.3
 MOST_EXPERIMENTS = 2
 LIMIT_S = 80.0
 """Of all experiments together. The rest of 90 s goes to starts and ends."""
@@ -140,23 +140,21 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
         return interventions.judge(
             second, third, interventions.expected(one, cause, trial.subject.p50_ms, trial.subject.p99_ms)
         )
-    trial = replace(
-        trial, config=replace(trial.config, duration_s=one.block_s or _block_s(one, trial.config.rate_per_s))
-    )
+    lasts_s = one.block_s or _block_s(one, trial.config.rate_per_s, doing.end_s - doing.clock())
+    trial = replace(trial, config=replace(trial.config, duration_s=lasts_s))
     sides = variants(one, trial, doing.stack)
     if trial.subject.own_ahead and not one.own:
         # Other programs may slow the server down, but not the generator, which would spoil the blocks.
         doing.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),)))
-    for name, side in sides.items():
-        # A late generator makes less of a cause that the change takes away, and more of none.
-        sides[name] = replace(side, trust=not (one.own or (name == NEW and one.rival is None)))
+    if one.own:
+        sides = {name: replace(side, trust=False) for name, side in sides.items()}
     requests = min(_requests(side.config) for side in sides.values())
     simulated = trial.measured is not None and one.change is not None
     names = [one.percentile] if one.percentile else alternation.percentiles(requests, simulated)
     seen = alternation.cycles(sides, names[0], doing.end_s, doing.watch, doing.run, doing.clock)
     found = alternation.effect(seen, names)
     told, simulated = _told(one, cause, trial, found.name)
-    decides = (simulated or not one.of_tail or found.name == "p99") and (one.own or not found.spoiled)
+    decides = not found.late and (simulated or not one.of_tail or found.name == "p99")
     confidence, text = interventions.judge(found.change, found.placebo, told, found.agree, decides)
     return confidence, "; ".join(filter(None, (text.replace("p99", found.name, 1), found.lost)))
 
@@ -204,7 +202,8 @@ def _slower(config: RunConfig, one: Experiment) -> Variant:
     """The load while a stage is slowed down, and the check that it was: not every model has every stage."""
 
     def check(columns: Columns) -> None:
-        told_ns = columns[one.stage][columns[one.stage] != MISSING]
+        told_ns = columns[f"{one.stage}_ns"]
+        told_ns = told_ns[told_ns != MISSING]
         if not len(told_ns) or np.median(told_ns) / 1e3 < one.stage_us + APPLIED * one.extra_us:
             raise Unusable(f"the server cannot slow down {one.stage} for this model: it took no longer than before")
 
@@ -231,10 +230,12 @@ def _load(one: Experiment, trial: Trial) -> RunConfig:
     return replace(config, payload=make())
 
 
-def _block_s(one: Experiment, rate_per_s: float | None) -> float:
-    """Long enough for p90 of a cause of the tail, and for p50 of another one, within limits."""
+def _block_s(one: Experiment, rate_per_s: float | None, limit_s: float) -> float:
+    """Long enough for p90 of a cause of the tail, and for p50 of another one, if there is time for all cycles then."""
     least_s, needed = (TAIL_BLOCK_S, "p90") if one.of_tail else (BLOCK_S, "p50")
-    return min(max(alternation.NEEDED[needed] / (MOSTLY * (rate_per_s or math.inf)), least_s), LONGEST_S)
+    in_cycle = 6 if one.rival is not None or one.flags else 4
+    most_s = limit_s / (alternation.LEAST_CYCLES * in_cycle) - WARMUP_S - BETWEEN_S
+    return max(min(alternation.NEEDED[needed] / (MOSTLY * (rate_per_s or math.inf)), most_s), least_s)
 
 
 def _requests(config: RunConfig) -> float:

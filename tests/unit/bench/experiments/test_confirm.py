@@ -21,10 +21,12 @@ from bench.explain import interventions
 from bench.explain.interventions import Subject
 from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
 from bench.load import burst, payload_set
+from bench.load.measurements import COLUMNS
 from bench.load.payload import Payload
 from bench.load.server_timing import MISSING
 from bench.observe import held as machine
 from bench.result.record import RunRecord
+from bench.result.repeats import Columns
 from tests.unit.bench.planted_record import CONFIG
 
 SUBJECT = Subject(
@@ -70,11 +72,12 @@ class Server:
         return block(ms), rows()
 
 
-def rows(**more_us: float) -> Any:
+def rows(**more_us: float) -> Columns:
     """The raw rows of a block. ``more_us``: what stages took more than usual."""
-    return {
-        name: np.array([MISSING, us * 1e3 + more_us.get(name, 0.0) * 1e3]) for name, us in SUBJECT.stages_us.items()
-    }
+    took_us = {name: us + more_us.get(name, 0.0) for name, us in SUBJECT.stages_us.items()}
+    named = {f"{name}_ns": np.array([MISSING, us * 1e3]) for name, us in took_us.items()}
+    assert set(named) <= set(COLUMNS)
+    return named
 
 
 def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:

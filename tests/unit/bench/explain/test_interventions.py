@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.experiments import alternation
+from bench.experiments.blocks import Block
 from bench.explain import interventions
 from bench.explain.changes import Change
 from bench.explain.interventions import Subject
@@ -163,11 +164,11 @@ def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: flo
     drift = 1.0
     for _ in range(alternation.PAIRS // 2):
         arrivals = 20 * np.exp(random.normal(0, 0.3))
-        blocks: dict[str, list[alternation.Block]] = {alternation.OLD: [], alternation.NEW: []}
+        blocks: dict[str, list[Block]] = {alternation.OLD: [], alternation.NEW: []}
         for side in (alternation.OLD, alternation.NEW, alternation.NEW, alternation.OLD):
             drift *= np.exp(random.normal(0, scatter / 3))
             ms = arrivals * drift * (effect if side == alternation.NEW else 1.0) * np.exp(random.normal(0, scatter))
-            blocks[side].append(({"p99": float(ms)}, ""))
+            blocks[side].append(Block({"p99": float(ms)}))
         cycles.append({side: (first, second) for side, (first, second) in blocks.items()})
     found = alternation.effect(cycles, ["p99"])
     return interventions.judge(found.change, found.placebo, told, found.agree)[0]
