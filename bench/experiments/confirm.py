@@ -94,7 +94,8 @@ def confirm(
     for cause in found.causes:
         one = interventions.experiment(cause.name, trial.subject)
         if one is None:
-            say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
+            if cause.name != NONE:
+                say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
             continue
         alone = tried or len(able) == 1
         limit_s = (end_s - clock()) * (1.0 if alone else FIRST_SHARE)

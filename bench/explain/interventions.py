@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .changes import Change
+from .findings import KEPT_UP
 from .ratio import Ratio
 from .verdict import P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause
 
@@ -23,8 +24,8 @@ ONE_AT_A_TIME = 4
 SERIAL_RATIO = (0.2, 0.45)
 PRIORITY, QUOTA = "priority", "quota"
 COMPUTE, CODEC = "compute", ("decode", "encode")
-HALF, KEPT_UP = 0.5, 0.95
-"""Of the rate. A server that answers a smaller share than the second one did not keep up."""
+HALF = 0.5
+"""Of the rate, or of what the server answered if it did not keep up."""
 STALL_BLOCK_S = 3.0
 """Stalls are seconds apart."""
 OTHER_PERCENTILE = (0.5, 1.5)
