@@ -88,7 +88,7 @@ def _trial(found: RunRecord, columns: Columns) -> Trial:
         measured = forecasting.measured(found, columns)
     except NoForecast as why:
         arguments.say(f"no simulation of this server: {why}")
-    able = abilities.of_record(found)
+    able = abilities.of_record(found, columns)
     subject = replace(
         able.subject,
         rate_per_s=config.rate_per_s,

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from ..explain import interventions
+from ..explain import interventions, stages
 from ..explain.interventions import Subject
 from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
@@ -15,7 +15,8 @@ from ..load import target
 from ..load.server_timing import STAGES
 from ..observe import held, scrape
 from ..observe.model_work import ModelWork
-from ..result.record import RunRecord
+from ..result.record import RunRecord, measured
+from ..result.repeats import Columns
 from . import copies, forecasting
 
 _GENERATED = re.compile(r"(?:generated|samples)@(\d+)#")
@@ -29,15 +30,18 @@ class Abilities:
     pids: tuple[int, ...]
 
 
-def of_record(found: RunRecord) -> Abilities:
-    """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed."""
+def of_record(found: RunRecord, columns: Columns) -> Abilities:
+    """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed.
+
+    ``columns``: all raw rows of the record.
+    """
     place = target.parse(found.target.url)
     pids = scrape.processes(place) if found.host is not None else ()
     works = found.host.works if found.host is not None else ()
     choices = [one.choices for one in works if one.choices is not None]
-    # As the verdict: the highest percentile that the run has requests enough for.
-    slow = next((found.stages.bands[name] for name in ("p99", "p95", "p90") if name in found.stages.bands), None)
-    typical = found.stages.bands.get("p50")
+    inside = measured(columns, found.window.repeats)
+    account = stages.join({name: column[inside] for name, column in columns.items()})
+    slow, typical = stages.slow(account, found.stages.bands), stages.typical(account, found.stages.bands)
     alone = works[0] if len(works) == 1 else None
     subject = Subject(
         rate_per_s=found.load.rate_per_s,
@@ -65,9 +69,9 @@ def of_record(found: RunRecord) -> Abilities:
     return Abilities(subject, pids)
 
 
-def with_testable(found: RunRecord) -> RunRecord:
+def with_testable(found: RunRecord, columns: Columns) -> RunRecord:
     """The record with the causes that can be tested beside the running server."""
-    subject = of_record(found).subject
+    subject = of_record(found, columns).subject
     return replace(found, testable=tuple(name for name in NAMES if interventions.experiment(name, subject) is not None))
 
 

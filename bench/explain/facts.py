@@ -15,7 +15,7 @@ from ..observe.timeline import Span
 from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
 from .sizes import Sizes
-from .stages import Account, between
+from .stages import Account
 from .stalls import Stalls
 from .told import Told
 
@@ -161,8 +161,7 @@ def gather(
     if len(account.total_ns) < MIN_REQUESTS:
         return None
     bands = observed.bands
-    typical = bands.get("p50") or between(account, 0.25, 0.75)
-    slow = next((bands[name] for name in ("p99", "p95", "p90") if name in bands), None) or between(account, 0.75, 1.0)
+    typical, slow = stages.typical(account, bands), stages.slow(account, bands)
     if slow is None or typical is None:
         return None
     count = len(account.total_ns)
