@@ -126,6 +126,12 @@ class Prober:
         self.failed += sum(not one.ok for one in answers)
         return answers
 
+    def at_once(self, wires: Sequence[bytes], gap_ms: float = 0.0) -> list[Answer]:
+        """The same on other connections than before: a server of several processes spreads them anew, while kept ones
+        could all belong to one process."""
+        self.close()
+        return self.send(wires, gap_ms)
+
     def close(self) -> None:
         for line in self._lines:
             line.socket.close()
@@ -210,7 +216,7 @@ def _probe(
         stagger_ms=stagger_ms,
         staggered_ms=_median(
             answers[1].ms
-            for answers in (prober.send([request] * 2, stagger_ms) for _ in range(repeats))
+            for answers in (prober.at_once([request] * 2, stagger_ms) for _ in range(repeats))
             if all(one.ok for one in answers)
         ),
         padding_bytes=len(padding) - len(request) if padding is not None else 0,
@@ -250,7 +256,7 @@ def _alone_ms(prober: Prober, request: bytes, repeats: int) -> float | None:
 
 def _together(prober: Prober, request: bytes, size: int, repeats: int) -> Together:
     """The ends of the bursts in which every request succeeded; none if one always failed."""
-    bursts = [prober.send([request] * size) for _ in range(repeats)]
+    bursts = [prober.at_once([request] * size) for _ in range(repeats)]
     whole = [sorted(one.ms for one in answers) for answers in bursts if all(one.ok for one in answers)]
     return Together(size, tuple(median(each) for each in zip(*whole, strict=True)))
 
