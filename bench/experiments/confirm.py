@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from ..explain import forecast, interventions, verdict
 from ..explain.forecast import Measured
 from ..explain.interventions import Experiment, Subject
 from ..explain.ratio import Ratio
-from ..explain.verdict import NONE, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain, Verdict
+from ..explain.verdict import LIKELY, NONE, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain, Verdict
 from ..explain.workload import NoForecast
 from ..load import burst
 from ..load.payload_set import PayloadSet, single
@@ -90,12 +90,12 @@ def confirm(
     """
     causes, ruled_out, tried = list(found.causes), list(found.ruled_out), list[str]()
     end_s = clock() + LIMIT_S
-    able = [one for one in found.causes if interventions.experiment(one.name, trial.subject) is not None]
+    able = [cause for cause in found.causes if _experiment(cause, found, trial, ())[0] is not None]
     for cause in found.causes:
-        one = interventions.experiment(cause.name, trial.subject)
+        one, why_not = _experiment(cause, found, trial, ruled_out)
         if one is None:
             if cause.name != NONE:
-                say(f"{cause.name}: no experiment from here can test it; after the remedy, measure again and compare")
+                say(f"{cause.name}: {why_not}; after the remedy, measure again and compare")
             continue
         alone = tried or len(able) == 1
         limit_s = (end_s - clock()) * (1.0 if alone else FIRST_SHARE)
@@ -116,6 +116,16 @@ def confirm(
             break
     ranked = verdict.rank(causes or [_nothing_left(found, trial.config.command)], ruled_out)
     return replace(ranked, tried=tuple(tried))
+
+
+def _experiment(cause: Cause, found: Verdict, trial: Trial, ruled_out: Sequence[str]) -> tuple[Experiment | None, str]:
+    """The experiment for a cause, or why there is none."""
+    one = interventions.experiment(cause.name, trial.subject)
+    if one is None:
+        return None, "no experiment from here can test it"
+    likely = [other.name for other in found.causes if other.confidence == LIKELY and other.name not in ruled_out]
+    same = [name for name in likely if name in one.unless]
+    return (None, f"{one.words} would change as much if {' or '.join(same)} were the cause") if same else (one, "")
 
 
 def _nothing_left(found: Verdict, command: str) -> Cause:

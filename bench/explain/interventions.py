@@ -24,6 +24,9 @@ ONE_AT_A_TIME = 4
 SERIAL_RATIO = (0.2, 0.45)
 PRIORITY, QUOTA = "priority", "quota"
 COMPUTE, CODEC = "compute", ("decode", "encode")
+OF_CORES = ("cpu_quota", "neighbour", "threads")
+"""What takes cores from the server makes all that it does longer, and its capacity lower."""
+OF_RUNS, OF_QUEUE = (*OF_CORES, "model_size", "padding", "input_size"), (*OF_CORES, "serial", "other_traffic", "stall")
 HALF = 0.5
 """Of the rate, or of what the server answered if it did not keep up."""
 STALL_BLOCK_S = 3.0
@@ -96,7 +99,8 @@ class Experiment:
     ``percentile``: None for the highest that a block has responses enough for. ``hold``: what is held on the server's
     machine meanwhile, for the load generator itself if ``own``. ``flags``: of a second server that gets the load
     instead. ``first_request``: of fresh servers is compared with the second one. ``block_s``: another length of blocks.
-    ``of_tail``: the cause may leave percentiles below p99 as they are.
+    ``of_tail``: the cause may leave percentiles below p99 as they are. ``unless``: causes that would give the same
+    effect; while one of them is likely, the experiment proves nothing.
     """
 
     cause: str
@@ -116,6 +120,7 @@ class Experiment:
     first_request: bool = False
     block_s: float | None = None
     of_tail: bool = False
+    unless: tuple[str, ...] = ()
 
 
 def experiment(cause: str, subject: Subject) -> Experiment | None:
@@ -181,16 +186,23 @@ def _capacity(subject: Subject) -> Experiment | None:
     if subject.rate_per_s is None:
         if subject.users is None or subject.users < 2:
             return None
-        return Experiment("capacity", "half the callers", "fewer_users", expected=HALF_OF_CALLERS)
+        return Experiment("capacity", "half the callers", "fewer_users", expected=HALF_OF_CALLERS, unless=OF_QUEUE)
     kept_up = min(subject.answered_per_s / subject.rate_per_s, 1.0) or 1.0
     share = HALF * (kept_up if kept_up < KEPT_UP else 1.0)
     words = f"{share:.0%} of the rate"
-    return Experiment("capacity", words, "lower_rate", change=Change(rate=share), removes=(0.5, 1.0), of_tail=True)
+    return Experiment(
+        "capacity", words, "lower_rate", change=Change(rate=share), removes=(0.5, 1.0), of_tail=True, unless=OF_QUEUE
+    )
 
 
 def _serial(_subject: Subject) -> Experiment:
     return Experiment(
-        "serial", f"one caller instead of {ONE_AT_A_TIME}", "one_caller", expected=SERIAL_RATIO, percentile="p50"
+        "serial",
+        f"one caller instead of {ONE_AT_A_TIME}",
+        "one_caller",
+        expected=SERIAL_RATIO,
+        percentile="p50",
+        unless=OF_CORES,
     )
 
 
@@ -206,7 +218,8 @@ def _timer(subject: Subject) -> Experiment | None:
 def _codec(subject: Subject) -> Experiment | None:
     if subject.rows and not subject.binary:
         return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
-    return _more("codec", _longest(subject, CODEC), COMPUTE, subject)
+    found = _more("codec", _longest(subject, CODEC), COMPUTE, subject)
+    return None if found is None else replace(found, unless=OF_CORES)
 
 
 def _bandwidth(subject: Subject) -> Experiment | None:
@@ -221,12 +234,9 @@ def _input_size(subject: Subject) -> Experiment | None:
     )
 
 
-def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
-    def make(subject: Subject) -> Experiment | None:
-        found = _more(cause, COMPUTE, _longest(subject, CODEC), subject)
-        return None if found is None else replace(found, change=Change(extra_us=found.extra_us))
-
-    return make
+def _hardware(subject: Subject) -> Experiment | None:
+    found = _more("hardware", COMPUTE, _longest(subject, CODEC), subject)
+    return None if found is None else replace(found, change=Change(extra_us=found.extra_us), unless=OF_RUNS)
 
 
 def _more(cause: str, stage: str, rival: str, subject: Subject) -> Experiment | None:
@@ -311,7 +321,7 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "codec": _codec,
     "bandwidth": _bandwidth,
     "input_size": _input_size,
-    "hardware": _compute("hardware"),
+    "hardware": _hardware,
     "cpu_quota": _hold("cpu_quota", QUOTA, "no CPU quota"),
     "neighbour": _hold("neighbour", PRIORITY, "the server ahead of other programs"),
     "stall": _stall,
@@ -320,5 +330,4 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "connections": _connections,
     "generator": _generator,
     "cold_start": _cold_start,
-    "model_size": _compute("model_size"),
 }

@@ -115,6 +115,26 @@ def test_a_stage_that_decides_is_proven_by_more_time_in_it(monkeypatch: pytest.M
     assert server.log[:4] == ["compute 9000", "put back", "decode 50", "put back"]
 
 
+@pytest.mark.parametrize(("other", "proven"), [("threads", False), ("model_size", False), ("connections", True)])
+def test_what_another_likely_cause_would_change_as_well_proves_nothing(
+    monkeypatch: pytest.MonkeyPatch, other: str, proven: bool
+) -> None:
+    """Runs that are long for their threads are longer still with more time in them."""
+    found = outcome(Server(monkeypatch, "compute"), other, "hardware")
+    assert {one.name: one.confidence for one in found.causes} == {
+        other: LIKELY,
+        "hardware": PROVEN if proven else LIKELY,
+    }
+
+
+def test_a_cause_that_was_ruled_out_hides_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "held", lambda _what, _pids: contextlib.nullcontext())
+    trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True), pids=(7,))
+    found = outcome(Server(monkeypatch, "compute"), "neighbour", "hardware", trial=trial)
+    assert found.ruled_out == ("neighbour",)
+    assert [(one.name, one.confidence) for one in found.causes] == [("hardware", PROVEN)]
+
+
 def test_a_stage_that_the_server_did_not_slow_down_rules_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     found = outcome(Server(monkeypatch, "nothing"), "hardware")
     assert (found.causes[0].name, found.causes[0].confidence) == ("hardware", LIKELY)
@@ -185,7 +205,7 @@ class Interrupted:
 
 
 def test_all_that_can_be_tested_is_tried_below() -> None:
-    assert set(TESTABLE) == set(NAMES) - {"network_latency", "other_traffic", NONE}
+    assert set(TESTABLE) == set(NAMES) - {"network_latency", "other_traffic", "model_size", NONE}
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt(), MemoryError(), Unusable("gone"), ConnectionResetError("gone")])
