@@ -125,8 +125,6 @@ class Pool:
 
     def refused(self, connection: Connection, error: OSError) -> None:
         """The connection could not be opened, or not within the time limit."""
-        if connection.usable:
-            return  # it opened in the same turn of the event loop in which its time limit passed
         self.dialling -= 1
         if error.errno in EXHAUSTED:
             self.exhausted = True
