@@ -173,7 +173,7 @@ def _try(one: Experiment, cause: Cause, trial: Trial, doing: _Doing) -> tuple[st
 def first_requests(trial: Trial, doing: _Doing) -> tuple[Ratio, Ratio]:
     """Of copies of the server, each fresh: the second request over the first one, and the third over the second.
 
-    Raises Unusable if one does not start, or answer.
+    Raises Unusable if one does not start, or answer, or if no time is left for one.
     """
     config, found = trial.config, list[dict[str, blocks.Milliseconds]]()
     body, each_s = config.payload.payloads[0], 0.0
@@ -183,6 +183,8 @@ def first_requests(trial: Trial, doing: _Doing) -> tuple[Ratio, Ratio]:
             took_ms = burst.one_by_one(place, render(place, body, config.carrier, config.template), 3, config.timeout_s)
         found.append({str(number): {LATENCY: ms} for number, ms in enumerate(took_ms)})
         each_s = doing.clock() - begun_s
+    if not found:
+        raise Unusable("no time is left to start the server once more")
     second, third = (blocks.ratio(found, new, old, LATENCY) for new, old in (("1", "0"), ("2", "1")))
     return alternation.wide(second, len(found)), alternation.wide(third, len(found))
 

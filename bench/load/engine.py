@@ -77,7 +77,7 @@ class _AsyncioDriver:
                 # It opened in the turn in which it was given up. uvloop closes it then and tells nobody.
                 connection.connection_lost(None)
             elif isinstance(error, OSError):
-                pool.refused(connection, error)
+                pool.refused(error)
             if isinstance(error, asyncio.CancelledError):
                 raise
 
