@@ -29,6 +29,7 @@ SPIN_NS = 200_000
 """A sleep ends late by up to about this much, so that the rest is spent looking at the clock."""
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 Later = Callable[[float, Callable[[], None]], object]
 
@@ -136,6 +137,13 @@ class Slowdown:
     def hold(self, queue: Held) -> None:
         """Let ``queue_timer`` reach this queue."""
         self._timers[queue] = queue.max_delay_ns
+
+    def scheduled(
+        self, queue: Held, run: Callable[P, R], on_batch: Callable[Q, None]
+    ) -> tuple[Callable[P, R], Callable[Q, None]]:
+        """``run`` and ``on_batch`` of a scheduler, within reach of ``compute``, ``scatter`` and the timer."""
+        self.hold(queue)
+        return self.around(COMPUTE, run), self.around(SCATTER, on_batch)
 
     def codec(self, codec: object) -> None:
         """Let ``decode`` and ``encode`` reach this codec, which belongs to one server."""

@@ -88,11 +88,10 @@ def _trial(found: RunRecord, columns: Columns) -> Trial:
         measured = forecasting.measured(found, columns)
     except NoForecast as why:
         arguments.say(f"no simulation of this server: {why}")
-    able = abilities.of_record(found)
+    able = abilities.of_record(found, columns)
     subject = replace(
         able.subject,
         rate_per_s=config.rate_per_s,
-        run_us=measured.service.usual_ns / 1e3 if measured is not None else able.subject.run_us,
         slows=can_slow(config.target),
     )
     rows = subject.rows

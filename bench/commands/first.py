@@ -57,7 +57,7 @@ def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
     found = sweep.summary(datetime.now(UTC).isoformat(timespec="seconds"), config.command, config.target.url, rungs)
     best, columns = _best(kept)
     if with_burst and not early:
-        best = judged(abilities.with_testable(replace(best, burst=burst_of(config))), columns)
+        best = judged(abilities.with_testable(replace(best, burst=burst_of(config)), columns), columns)
     if asked.confirm and not early:
         best = explain.confirmed(best, columns)
     if arguments.prints_json(asked):

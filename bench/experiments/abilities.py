@@ -6,15 +6,17 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from ..explain import interventions
+from ..explain import interventions, stages
 from ..explain.interventions import Subject
 from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
+from ..load.server_timing import STAGES
 from ..observe import held, scrape
 from ..observe.model_work import ModelWork
-from ..result.record import RunRecord
+from ..result.record import RunRecord, measured
+from ..result.repeats import Columns
 from . import copies, forecasting
 
 _GENERATED = re.compile(r"(?:generated|samples)@(\d+)#")
@@ -28,16 +30,18 @@ class Abilities:
     pids: tuple[int, ...]
 
 
-def of_record(found: RunRecord) -> Abilities:
-    """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed."""
+def of_record(found: RunRecord, columns: Columns) -> Abilities:
+    """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed.
+
+    ``columns``: all raw rows of the record.
+    """
     place = target.parse(found.target.url)
     pids = scrape.processes(place) if found.host is not None else ()
     works = found.host.works if found.host is not None else ()
     choices = [one.choices for one in works if one.choices is not None]
-    # As the verdict: the highest percentile that the run has requests enough for.
-    slow = next((found.stages.bands[name] for name in ("p99", "p95", "p90") if name in found.stages.bands), None)
-    typical = found.stages.bands.get("p50")
-    compute_ms = typical.terms_ms["compute"] if typical is not None and found.stages.server else 0.0
+    inside = measured(columns, found.window.repeats)
+    account = stages.join({name: column[inside] for name, column in columns.items()})
+    slow, typical = stages.slow(account, found.stages.bands), stages.typical(account, found.stages.bands)
     alone = works[0] if len(works) == 1 else None
     subject = Subject(
         rate_per_s=found.load.rate_per_s,
@@ -45,9 +49,12 @@ def of_record(found: RunRecord) -> Abilities:
         binary=forecasting.BINARY in found.load.payload.content_type,
         payloads=len(found.load.payloads),
         timer_us=round(choices[0].max_queue_delay_ms * 1e3) if len(choices) == 1 else None,
-        run_us=compute_ms * 1e3 or None,
         slows=found.host.slows if found.host is not None else False,
         p99_ms=slow.total_ms if slow is not None else 0.0,
+        p50_ms=typical.total_ms if typical is not None else 0.0,
+        stages_us={name: 1e3 * typical.terms_ms[name] for name in STAGES} if typical is not None else {},
+        users=found.load.users,
+        answered_per_s=found.throughput.goodput_per_s,
         ahead=held.may_hold(held.PRIORITY, pids),
         unquota=held.may_hold(held.QUOTA, pids),
         copies=copies.can_copy(pids),
@@ -62,9 +69,9 @@ def of_record(found: RunRecord) -> Abilities:
     return Abilities(subject, pids)
 
 
-def with_testable(found: RunRecord) -> RunRecord:
+def with_testable(found: RunRecord, columns: Columns) -> RunRecord:
     """The record with the causes that can be tested beside the running server."""
-    subject = of_record(found).subject
+    subject = of_record(found, columns).subject
     return replace(found, testable=tuple(name for name in NAMES if interventions.experiment(name, subject) is not None))
 
 

@@ -11,6 +11,7 @@ from ..errors import Unusable
 from ..explain.ratio import Ratio
 from ..load.raw_run import Watch
 from ..result.record import RunRecord
+from ..result.repeats import Columns
 from . import compare
 from .config import RunConfig
 from .run import execute
@@ -21,15 +22,30 @@ NAMES = ("p50", "p90", "p99")
 MEASURED = ("p50", "p90", "p95", "p99")
 Milliseconds = dict[str, float]
 """The percentiles of one block."""
-Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, object]]
+Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, Columns]]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A load, and what is changed on the server while it runs."""
+    """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed.
+
+    ``trust``: keep percentiles apart that the generator made longer.
+    """
 
     config: RunConfig
     changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
+    check: Callable[[Columns], None] = field(default=lambda _columns: None)
+    trust: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The percentiles that a block has responses enough for. ``late_ms``: those that the generator made longer, which
+    are not in ``ms``, and ``why``."""
+
+    ms: Milliseconds
+    late_ms: Milliseconds = field(default_factory=dict)
+    why: str = ""
 
 
 def in_turn(
@@ -53,11 +69,7 @@ def in_turn(
         order = names if number % 2 == 0 else names[::-1]
         each = {}
         for name in order:
-            one = variants[name]
-            with one.changed():
-                each[name] = _block(
-                    replace(one.config, seed=one.config.seed + number), watch, run, percentiles, attempts
-                )
+            each[name] = _block(variants[name], number, watch, run, percentiles, attempts)
         if all(ms is not None for ms in each.values()):
             found.append({name: ms for name, ms in each.items() if ms is not None})
     if len(found) < min(2, rounds):
@@ -73,33 +85,40 @@ def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name
     return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
 
 
-def measured(
-    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, trust: bool = True
-) -> tuple[Milliseconds, str]:
-    """One block: the percentiles that it has responses enough for, and why others are missing, if the generator is why.
+def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> Block:
+    """A block of round ``number``.
 
-    ``trust``: leave out those that the generator spoiled. Raises Unusable for a block that is invalid for another
-    reason, and KeyboardInterrupt on Ctrl-C.
+    Raises Unusable if nothing was changed in it, or if it is invalid for another reason than a late generator, and
+    KeyboardInterrupt on Ctrl-C.
     """
-    result, _columns = run(config, watch())
+    with one.changed():
+        result, columns = run(replace(one.config, seed=one.config.seed + number), watch())
     if result.partial:
         raise KeyboardInterrupt
+    one.check(columns)
     latency, validity = result.latency, result.validity
-    found = {**({} if trust else latency.untrusted or {}), **(latency.corrected or {})}
     why = validity.reasons[0] if validity.reasons else ""
-    if not found and not validity.generator_bound:
+    if not latency.corrected and not validity.generator_bound:
         raise Unusable(f"a block was invalid: {why}")
-    values = {name: found[name].value_ms for name in MEASURED if name in found}
-    return {name: ms for name, ms in values.items() if ms is not None}, why
+    known, late = (
+        {name: ms for name in MEASURED if name in found and (ms := found[name].value_ms) is not None}
+        for found in (latency.corrected or {}, latency.untrusted or {})
+    )
+    return Block(known, late, why) if one.trust else Block({**late, **known}, {}, why)
 
 
 def _block(
-    config: RunConfig, watch: Callable[[], Watch | None], run: Execute, percentiles: Sequence[str], attempts: int
+    one: Variant,
+    number: int,
+    watch: Callable[[], Watch | None],
+    run: Execute,
+    percentiles: Sequence[str],
+    attempts: int,
 ) -> Milliseconds | None:
     for _ in range(attempts):
-        found, why = measured(config, watch, run)
-        if all(name in found for name in percentiles):
-            return found
-        if not why:
+        found = measured(one, number, watch, run)
+        if all(name in found.ms for name in percentiles):
+            return found.ms
+        if not found.why:
             raise Unusable(f"the responses of a block are too few for {percentiles[-1]}: raise --block")
     return None

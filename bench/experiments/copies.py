@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+
+from server.system.orphans import ending_with_us
 
 from ..errors import Unusable
 from ..load.target import Target
@@ -23,6 +26,21 @@ READY = "/ping"
 MEMORY_FACTOR = 1.5
 """A copy is started if so many times the memory of the server is free."""
 POLL_S = 0.05
+ALONE = (
+    "--host",
+    "127.0.0.1",
+    "--port",
+    "0",
+    "--grpc-port",
+    "-1",
+    "--tls-cert",
+    "",
+    "--tls-key",
+    "",
+    "--capture-to",
+    "",
+)
+"""Flags with which a copy takes no port and no folder of the server that it copies."""
 
 
 def can_copy(pids: Sequence[int]) -> bool:
@@ -45,7 +63,7 @@ def copied(target: Target, pids: Sequence[int], flags: Sequence[str]) -> Iterato
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0", *flags], cwd=folder, env=environment,
+            ending_with_us([*command, *ALONE, *flags], signal.SIGTERM), cwd=folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,  # Ctrl-C ends the block, which ends this
         ) as process,

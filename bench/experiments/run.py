@@ -50,7 +50,7 @@ def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, C
     if config.burst and config.endpoint is None and not found.partial:
         found = replace(found, burst=burst_of(config))
     if config.endpoint is None and config.observe:
-        found = abilities.with_testable(found)
+        found = abilities.with_testable(found, columns)
     return judged(found, columns), columns
 
 

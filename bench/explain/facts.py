@@ -15,7 +15,7 @@ from ..observe.timeline import Span, Totals
 from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
 from .sizes import Sizes
-from .stages import Account, Band, between
+from .stages import Account, Band
 from .stalls import Stalls
 from .told import Told
 
@@ -164,11 +164,9 @@ def gather(columns: Columns, window: Columns, observed: Observations, load: Load
     if len(account.total_ns) < MIN_REQUESTS:
         return None
     bands = observed.bands
-    typical = bands.get("p50") or between(account, 0.25, 0.75)
-    known = [bands[name] for name in ("p99", "p95", "p90") if name in bands]
     # Where the generator was late in a few moments alone, the next percentile tells more of the server.
-    slow = next((one for one in known if not _late_at_once(one, account)), None)
-    slow = slow or next(iter(known), None) or between(account, 0.75, 1.0)
+    trusted = {name: one for name, one in bands.items() if not _late_at_once(one, account)}
+    typical, slow = stages.typical(account, bands), stages.slow(account, trusted or bands)
     if slow is None or typical is None:
         return None
     tail = _members(slow, account)

@@ -6,10 +6,11 @@ Nothing is sent or changed here; ``experiments.confirm`` does that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .changes import Change
+from .findings import KEPT_UP
 from .ratio import Ratio
 from .verdict import P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause
 
@@ -22,26 +23,41 @@ ONE_AT_A_TIME = 4
 """Callers of a closed loop, against one: a server that works on one request at a time takes four times as long."""
 SERIAL_RATIO = (0.2, 0.45)
 PRIORITY, QUOTA = "priority", "quota"
+COMPUTE, CODEC = "compute", ("decode", "encode")
+OF_CORES = ("cpu_quota", "neighbour", "threads")
+"""What takes cores from the server makes all that it does longer, and its capacity lower."""
+OF_RUNS, OF_QUEUE = (*OF_CORES, "model_size", "padding", "input_size"), (*OF_CORES, "serial", "other_traffic", "stall")
+HALF = 0.5
+"""Of the rate, or of what the server answered if it did not keep up."""
 STALL_BLOCK_S = 3.0
 """Stalls are seconds apart."""
 OTHER_PERCENTILE = (0.5, 1.5)
-"""A gain is one of p99. At a lower percentile the logarithm of its effect may be that many times as large."""
+"""A gain is one of p99. At a lower percentile the logarithm of the effect of a cause of the tail may be that many times
+as large."""
+ESTIMATE = 1.1
+"""A gain is known to a tenth: where it is nearly the whole latency, little or nothing of that is left."""
 MOST_SINGLE_LOAD = 0.5
 """Of the capacity without batches, up to which a server without them answers this load at ease."""
 SECOND_RATIO = (0.001, 0.5)
 """After a cold start the second request takes at most half as long as the first one."""
-EXTRA_SHARE = 0.5
-"""Injected time in a run, as a share of the time of a run."""
+HALF_OF_CALLERS = (0.4, 0.7)
+"""Half the callers of a saturated server wait half as long."""
+ALL_MORE, HALF_MORE = 1.0, 0.5
+"""Injected time in a stage, as a share of its own."""
+MOST_BUSY = 0.25
+"""Of one core, for a stage in which ``ALL_MORE`` makes no queue of its own."""
+MORE = (0.7, 1.5)
+"""The latency grows by so much of the injected time: less where a part of it was hidden, more where requests queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What can be changed in the run that is explained.
 
-    ``rate_per_s``: of an open loop, else None. ``rows``: of a generated body, 0 for bodies from files. ``binary``: they
-    hold binary tensors. ``payloads``: their number.
-    ``timer_us``: the server's batch timer, and ``run_us`` the time of a run, None if unknown. ``slows``: the server
-    slows its stages down on request. ``p99_ms``: as measured.
+    ``rate_per_s``: of an open loop, or ``users`` of a closed one, else None. ``answered_per_s``: successes. ``rows``:
+    of a generated body, 0 for bodies from files. ``binary``: they hold binary tensors. ``payloads``: their number.
+    ``timer_us``: the server's batch timer, None if unknown. ``slows``: the server slows its stages down on request.
+    ``p50_ms``, ``p99_ms``: as measured. ``stages_us``: what a typical request spends in each stage of the server.
     ``ahead``: this user may raise the priority of the server's processes; ``unquota``: and lift their CPU quota.
     ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
     ``collects``: its garbage collector made a long pause. ``churns``: this client opened a connection for most of its
@@ -54,9 +70,12 @@ class Subject:
     binary: bool
     payloads: int
     timer_us: int | None
-    run_us: float | None
     slows: bool
     p99_ms: float
+    p50_ms: float = 0.0
+    stages_us: Mapping[str, float] = field(default_factory=dict)
+    users: int | None = None
+    answered_per_s: float = 0.0
     ahead: bool = False
     unquota: bool = False
     copies: bool = False
@@ -74,13 +93,14 @@ class Experiment:
     """One experiment.
 
     ``words``: what is changed. ``load``: the key of a change of the load, ``stage`` and ``extra_us``: of one of the
-    server; ``rival``: the stage that gets the same time as a placebo, empty if the placebo is no change at all.
+    server, which took ``stage_us`` so far; ``rival``: the same of the placebo, None if that is no change at all.
     ``change``: the same in the words of a forecast, None if it cannot be simulated. ``removes``: the share of the
     cause that the experiment takes away, for a forecast from the verdict's gain. ``expected``: a forecast of its own.
     ``percentile``: None for the highest that a block has responses enough for. ``hold``: what is held on the server's
     machine meanwhile, for the load generator itself if ``own``. ``flags``: of a second server that gets the load
     instead. ``first_request``: of fresh servers is compared with the second one. ``block_s``: another length of blocks.
-    ``of_tail``: the cause may leave percentiles below p99 as they are.
+    ``of_tail``: the cause may leave percentiles below p99 as they are. ``unless``: causes that would give the same
+    effect; while one of them is likely, the experiment proves nothing.
     """
 
     cause: str
@@ -88,7 +108,8 @@ class Experiment:
     load: str = ""
     stage: str = ""
     extra_us: int = 0
-    rival: str = ""
+    stage_us: float = 0.0
+    rival: Experiment | None = None
     change: Change | None = None
     removes: tuple[float, float] = (1.0, 1.0)
     expected: tuple[float, float] | None = None
@@ -99,6 +120,7 @@ class Experiment:
     first_request: bool = False
     block_s: float | None = None
     of_tail: bool = False
+    unless: tuple[str, ...] = ()
 
 
 def experiment(cause: str, subject: Subject) -> Experiment | None:
@@ -107,7 +129,7 @@ def experiment(cause: str, subject: Subject) -> Experiment | None:
     return make(subject) if make is not None else None
 
 
-def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) -> Ratio | None:
+def expected(one: Experiment, cause: Cause, p50_ms: float, p99_ms: float, of_p99: bool = True) -> Ratio | None:
     """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size.
 
     ``of_p99``: the ratio is one of the percentile of the gain, and not of a lower one.
@@ -115,15 +137,15 @@ def expected(one: Experiment, cause: Cause, p99_ms: float, of_p99: bool = True) 
     if one.expected is not None:
         low, high = one.expected
         return Ratio(math.sqrt(low * high), low, high)
-    if one.rival:
-        return None  # more time is added, and the gain says what less would bring
     gain = cause.gain
-    if gain.unit != P99_MS or gain.low is None or gain.high is None or p99_ms <= 0:
+    if gain.unit != P99_MS or gain.low is None or gain.high is None or not 0 < p50_ms <= p99_ms:
         return None
     least, most = one.removes
-    low = max(1 - most * gain.high / p99_ms, LEAST_RATIO)
+    # What every request loses is a larger share of a typical one.
+    whole_ms = p99_ms if of_p99 or one.of_tail else p50_ms
+    low = max(1 - ESTIMATE * most * gain.high / whole_ms, LEAST_RATIO)
     high = max(1 - least * gain.low / p99_ms, low)
-    if not of_p99:
+    if not of_p99 and one.of_tail:
         low, high = max(low ** OTHER_PERCENTILE[1], LEAST_RATIO), high ** OTHER_PERCENTILE[0]
     return Ratio(math.sqrt(low * high), low, high)
 
@@ -160,16 +182,27 @@ def _words(one: Ratio) -> str:
 
 
 def _capacity(subject: Subject) -> Experiment | None:
+    """Half of what is sent; of what the server answers, where that is less: twice the capacity is too much, too."""
     if subject.rate_per_s is None:
-        return None
+        if subject.users is None or subject.users < 2:
+            return None
+        return Experiment("capacity", "half the callers", "fewer_users", expected=HALF_OF_CALLERS, unless=OF_QUEUE)
+    kept_up = min(subject.answered_per_s / subject.rate_per_s, 1.0) or 1.0
+    share = HALF * (kept_up if kept_up < KEPT_UP else 1.0)
+    words = f"{share:.0%} of the rate"
     return Experiment(
-        "capacity", "half the rate", "half_rate", change=Change(rate=0.5), removes=(0.5, 1.0), of_tail=True
+        "capacity", words, "lower_rate", change=Change(rate=share), removes=(0.5, 1.0), of_tail=True, unless=OF_QUEUE
     )
 
 
 def _serial(_subject: Subject) -> Experiment:
     return Experiment(
-        "serial", f"one caller instead of {ONE_AT_A_TIME}", "one_caller", expected=SERIAL_RATIO, percentile="p50"
+        "serial",
+        f"one caller instead of {ONE_AT_A_TIME}",
+        "one_caller",
+        expected=SERIAL_RATIO,
+        percentile="p50",
+        unless=OF_CORES,
     )
 
 
@@ -183,9 +216,10 @@ def _timer(subject: Subject) -> Experiment | None:
 
 
 def _codec(subject: Subject) -> Experiment | None:
-    if subject.binary or not subject.rows:
-        return None
-    return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
+    if subject.rows and not subject.binary:
+        return Experiment("codec", "binary bodies", "binary", removes=(0.6, 1.0))
+    found = _more("codec", _longest(subject, CODEC), COMPUTE, subject)
+    return None if found is None else replace(found, unless=OF_CORES)
 
 
 def _bandwidth(subject: Subject) -> Experiment | None:
@@ -200,17 +234,33 @@ def _input_size(subject: Subject) -> Experiment | None:
     )
 
 
-def _compute(cause: str) -> Callable[[Subject], Experiment | None]:
-    def make(subject: Subject) -> Experiment | None:
-        if not subject.slows or not subject.run_us:
-            return None
-        extra_us = max(round(EXTRA_SHARE * subject.run_us), 1)
-        return Experiment(
-            *(cause, f"{extra_us} us more in each run"), stage="compute", extra_us=extra_us, rival="encode",
-            change=Change(extra_us=extra_us),
-        )  # fmt: skip
+def _hardware(subject: Subject) -> Experiment | None:
+    found = _more("hardware", COMPUTE, _longest(subject, CODEC), subject)
+    return None if found is None else replace(found, change=Change(extra_us=found.extra_us), unless=OF_RUNS)
 
-    return make
+
+def _more(cause: str, stage: str, rival: str, subject: Subject) -> Experiment | None:
+    """More time in a stage, in proportion to its own. The placebo is the same share more in its rival: the same time
+    there would delay an answer just as much, and tell nothing."""
+    took_us = subject.stages_us.get(stage, 0.0)
+    if not subject.slows or took_us < 1 or not 0 < subject.p50_ms <= subject.p99_ms:
+        return None
+    share = ALL_MORE if (subject.rate_per_s or math.inf) * took_us / 1e6 <= MOST_BUSY else HALF_MORE
+    injected = [
+        Experiment(cause, "", stage=name, extra_us=max(round(share * us), 1), stage_us=us)
+        for name, us in ((stage, took_us), (rival, subject.stages_us.get(rival, 0.0)))
+    ]
+    least, most = (factor * share * took_us / 1e3 for factor in MORE)
+    return replace(
+        injected[0],
+        words=f"{injected[0].extra_us:,} us more in {stage}",
+        rival=injected[1],
+        expected=(1 + least / subject.p99_ms, 1 + most / subject.p50_ms),
+    )
+
+
+def _longest(subject: Subject, stages: Sequence[str]) -> str:
+    return max(stages, key=lambda name: subject.stages_us.get(name, 0.0))
 
 
 def _hold(cause: str, what: str, words: str) -> Callable[[Subject], Experiment | None]:
@@ -271,7 +321,7 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "codec": _codec,
     "bandwidth": _bandwidth,
     "input_size": _input_size,
-    "hardware": _compute("hardware"),
+    "hardware": _hardware,
     "cpu_quota": _hold("cpu_quota", QUOTA, "no CPU quota"),
     "neighbour": _hold("neighbour", PRIORITY, "the server ahead of other programs"),
     "stall": _stall,
@@ -280,5 +330,4 @@ _EXPERIMENTS: dict[str, Callable[[Subject], Experiment | None]] = {
     "connections": _connections,
     "generator": _generator,
     "cold_start": _cold_start,
-    "model_size": _compute("model_size"),
 }

@@ -51,12 +51,6 @@ class Service:
     def largest(self) -> int:
         return max(self.alone_ns)
 
-    @property
-    def usual_ns(self) -> float:
-        """The time of a run of the middle one of the sizes that ran."""
-        sizes = sorted(self.ran)
-        return self.ns(sizes[len(sizes) // 2]) if sizes else self.ns(1)
-
     def ns(self, rows: int) -> float:
         """The time of a run of ``rows`` rows alone."""
         known = self.alone_ns.get(rows)

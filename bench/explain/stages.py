@@ -130,6 +130,16 @@ def between(account: Account, low: float, high: float) -> Band | None:
     return _band(f"{low:.0%} to {high:.0%}", account, rows, low, high) if len(rows) > 1 else None
 
 
+def typical(account: Account, bands: Mapping[str, Band]) -> Band | None:
+    """The band around the median, also of a run with few requests."""
+    return bands.get("p50") or between(account, 0.25, 0.75)
+
+
+def slow(account: Account, bands: Mapping[str, Band]) -> Band | None:
+    """The band around the highest percentile that the run has requests enough for."""
+    return next((bands[name] for name in ("p99", "p95", "p90") if name in bands), None) or between(account, 0.75, 1.0)
+
+
 def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
     """The indices of the requests in the band around a quantile, the fastest first."""
     low, high = band_around(quantile)

@@ -23,13 +23,14 @@ SIZES = (2, 4, 8)
 ALONE = 15
 REPEATS = 5
 BUDGET_S = 4.0
+SETTLE_S = 0.05
+"""Where the server keeps no connection, the next one is open for so long before its request: what opening costs is then
+the difference to a fresh one, also where a proxy works on it after it has accepted."""
 QUIET_S = 0.4
 """Time in which the probe sends nothing, to see what the server does without it."""
 MIN_ALONE = 3
 PADDING_BYTES = 20_000
 """The least white space that makes a JSON body longer; a body of this size or more is doubled."""
-GONE = 0.5
-"""Of the time limit: what ends sooner without an answer is a connection that was closed."""
 FLOOR_PATH = "/ping"
 
 
@@ -81,9 +82,20 @@ class Burst:
 
 
 class Prober:
-    """Sends requests on up to eight kept connections, opened again when the server closes them."""
+    """Sends requests on up to eight kept connections, opened again when the server closes them.
 
-    def __init__(self, target: Target, timeout_s: float, clock: Clock = time.perf_counter_ns) -> None:
+    Once it closed one, those that are opened again are open for ``SETTLE_S`` before their request.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        timeout_s: float,
+        clock: Clock = time.perf_counter_ns,
+        quiet: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._closes = False
+        self._quiet = quiet
         self._target = target
         self._timeout_s = timeout_s
         self._clock = clock
@@ -96,31 +108,39 @@ class Prober:
         """The answers to these requests, sent ``gap_ms`` apart, each on its own connection. Raises OSError."""
         if fresh:
             self.close()
-        kept = bool(self._lines)
-        answers = self._exchange(wires, gap_ms)
-        # A server may end a kept connection at any time, and the next request on it finds that out.
-        if kept and any(not one.status and one.ms < GONE * self._timeout_s * 1e3 for one in answers):
-            self.close()
-            answers = self._exchange(wires, gap_ms)
-        self.sent += len(wires)
-        self.failed += sum(not one.ok for one in answers)
-        return answers
-
-    def _exchange(self, wires: Sequence[bytes], gap_ms: float) -> list[Answer]:
-        while len(self._lines) < len(wires):
-            self._lines.append(self._open())
+        for line in [one for one in self._lines if not one.is_idle()]:
+            self._drop(line)
+        kept, missing = bool(self._lines), len(wires) - len(self._lines)
+        self._lines += [self._open() for _ in range(missing)]
+        if missing > 0 and self._closes and not fresh:
+            self._quiet(SETTLE_S)
         used = self._lines[: len(wires)]
         answers = exchange(used, wires, gap_ms, self._timeout_s, self._clock)
         for line, answer in zip(used, answers, strict=True):
             if not answer.kept:
-                line.socket.close()
-                self._lines.remove(line)
+                self._drop(line)
+        if kept and not all(one.status for one in answers):
+            self.close()  # the server closed a connection while the request was under way to it
+            return self.send(wires, gap_ms)
+        self.sent += len(wires)
+        self.failed += sum(not one.ok for one in answers)
         return answers
+
+    def at_once(self, wires: Sequence[bytes], gap_ms: float = 0.0) -> list[Answer]:
+        """The same on other connections than before: a server of several processes spreads them anew, while kept ones
+        could all belong to one process."""
+        self.close()
+        return self.send(wires, gap_ms)
 
     def close(self) -> None:
         for line in self._lines:
             line.socket.close()
         self._lines = []
+
+    def _drop(self, line: Line) -> None:
+        line.socket.close()
+        self._lines.remove(line)
+        self._closes = True
 
     def _open(self) -> Line:
         begun_ns = self._clock()
@@ -143,7 +163,7 @@ def probe(
 
     ``work``: reads the counters of the server's processes; it gives None where they are unknown.
     """
-    prober = Prober(target, timeout_s)
+    prober = Prober(target, timeout_s, quiet=quiet)
     try:
         return _probe(prober, target, wire, work, quiet)
     except OSError:
@@ -196,7 +216,7 @@ def _probe(
         stagger_ms=stagger_ms,
         staggered_ms=_median(
             answers[1].ms
-            for answers in (prober.send([request] * 2, stagger_ms) for _ in range(repeats))
+            for answers in (prober.at_once([request] * 2, stagger_ms) for _ in range(repeats))
             if all(one.ok for one in answers)
         ),
         padding_bytes=len(padding) - len(request) if padding is not None else 0,
@@ -236,7 +256,7 @@ def _alone_ms(prober: Prober, request: bytes, repeats: int) -> float | None:
 
 def _together(prober: Prober, request: bytes, size: int, repeats: int) -> Together:
     """The ends of the bursts in which every request succeeded; none if one always failed."""
-    bursts = [prober.send([request] * size) for _ in range(repeats)]
+    bursts = [prober.at_once([request] * size) for _ in range(repeats)]
     whole = [sorted(one.ms for one in answers) for answers in bursts if all(one.ok for one in answers)]
     return Together(size, tuple(median(each) for each in zip(*whole, strict=True)))
 

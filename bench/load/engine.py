@@ -72,8 +72,14 @@ class _AsyncioDriver:
         try:
             async with asyncio.timeout(pool.timeout_ns / NS_PER_S):
                 await self._loop.create_connection(lambda: connection, target.host, target.port, ssl=pool.tls)
-        except OSError as error:  # TimeoutError is one
-            pool.refused(connection, error)
+        except (OSError, asyncio.CancelledError) as error:  # TimeoutError is an OSError
+            if connection.usable:
+                # It opened in the turn in which it was given up. uvloop closes it then and tells nobody.
+                connection.connection_lost(None)
+            elif isinstance(error, OSError):
+                pool.refused(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
 
     async def drive(self, load: Load, watch: Watch | None, gate: Gate | None) -> RawRun:
         """Run the load from its first connection to its last."""

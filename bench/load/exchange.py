@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import selectors
 import socket
 import ssl
@@ -41,7 +42,7 @@ class Line:
     first_ns: int = 0
     body_bytes: int = 0
     over: bool = False
-    kept: bool = False
+    keeps: bool = False
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     parser: HttpResponseParser = field(init=False)
 
@@ -60,11 +61,13 @@ class Line:
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
 
-    def on_headers_complete(self) -> None:
-        self.kept = self.parser.should_keep_alive()  # the parser forgets it at the end of the message
-
     def on_message_complete(self) -> None:
         self.over = self.parser.get_status_code() >= 200
+        self.keeps = self.parser.should_keep_alive()  # which the parser only knows here
+
+    def is_idle(self) -> bool:
+        """Whether the other side neither closed the connection nor sent anything unasked."""
+        return not select.select([self.socket], [], [], 0)[0]
 
 
 def exchange(
@@ -124,4 +127,4 @@ def _read(line: Line, clock: Clock) -> Answer | None:
             # A body without a length ends with the connection.
             return Answer(status if line.first_ns != now_ns else 0, ms, reading_ms, line.body_bytes, kept=False)
         if line.over:
-            return Answer(status, ms, reading_ms, line.body_bytes, kept=line.kept and not line.unsent)
+            return Answer(status, ms, reading_ms, line.body_bytes, kept=line.keeps and not line.unsent)

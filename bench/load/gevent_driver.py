@@ -86,7 +86,7 @@ def _connect(pool: Pool, connection: Connection) -> None:
         if pool.tls is not None:
             found = pool.tls.wrap_socket(found, server_hostname=target.host)
     except OSError as error:  # a time-out is one
-        pool.refused(connection, error)
+        pool.refused(error)
         return
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _Transport(found, connection).read()

@@ -123,10 +123,8 @@ class Pool:
         self._grow_for_waiting()
         self._changed()
 
-    def refused(self, connection: Connection, error: OSError) -> None:
-        """The connection could not be opened, or not within the time limit."""
-        if connection.usable:
-            return  # it opened in the same turn of the event loop in which its time limit passed
+    def refused(self, error: OSError) -> None:
+        """A connection could not be opened, or not within the time limit."""
         self.dialling -= 1
         if error.errno in EXHAUSTED:
             self.exhausted = True

@@ -21,6 +21,7 @@ from pathlib import Path
 from server.system import cgroup
 
 from ..errors import Unusable
+from . import tree
 
 PRIORITY, QUOTA = "priority", "quota"
 """As ``explain.interventions`` names them."""
@@ -102,8 +103,8 @@ def run_ahead(pids: Sequence[int]) -> PutBack:
     before: dict[int, int] = {}
 
     def put_back() -> None:
-        usual = next(iter(before.values()), 0)  # of a thread that was started meanwhile
-        for thread in {*before, *_threads(pids)}:
+        usual = next(iter(before.values()), 0)  # of a thread or a process that was started meanwhile
+        for thread in {*before, *_threads(tree.with_children(pids))}:
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread, before.get(thread, usual))
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from server import fatal
+from server.system.orphans import ending_with_us
 
-from ..children import ROOT, ending_with_us
+from ..children import ROOT
 from ..docker import DockerFailed, docker
 from . import limits
 

@@ -12,13 +12,22 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 PROC = Path("/proc")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOOK_S = 30.0
 """A zombie that two looks this far apart have seen is waited for."""
+ROOT = Path(__file__).resolve().parents[2]
+BOOTSTRAP = (
+    "import os, sys; sys.path.insert(0, sys.argv[1]); "
+    "from server.system.orphans import end_with_parent; end_with_parent(int(sys.argv[2]), int(sys.argv[3])); "
+    "os.execvp(sys.argv[4], sys.argv[4:])"
+)
+"""The kernel's promise stays with a process that becomes another program."""
 
 
 class Zombies:
@@ -68,6 +77,14 @@ def end_with_parent(parent: int | None = None, sent: int = signal.SIGKILL) -> No
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, sent, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+def ending_with_us(command: Sequence[str], sent: signal.Signals = signal.SIGKILL) -> list[str]:
+    """The command line of a process that becomes ``command``, and gets ``sent`` when its parent ends in any way.
+
+    The parent is the thread that starts it: a thread that ends early ends its children too.
+    """
+    return [sys.executable, "-ISc", BOOTSTRAP, str(ROOT), str(os.getpid()), str(int(sent)), *command]
 
 
 def adopt() -> None:

@@ -49,15 +49,19 @@ def build(build: Build, path: Path) -> ServedModel:
     metrics, delay_ns = ModelMetrics(manifest.name, manifest.version), limits.delay_ns(artifact.declaration)
     runner, most_calls = _runner(build, artifact, config, metrics, gpus)
     session = ScriptSession(runner, limits.script_timeout_ns)
+    queue = BatchQueue(most_calls, (), instances, delay_ns)  # no body can be made up to measure it with
+    run, on_batch, slowdown = session.run, metrics.record_run, build.context.slowdown
+    if slowdown is not None:
+        run, on_batch = slowdown.scheduled(queue, run, on_batch)
     scheduler = Scheduler(
-        BatchQueue(most_calls, (), instances, delay_ns),  # no body can be made up to measure it with
-        session.run,
+        queue,
+        run,
         build.loop,
         instances=instances,
         inline=False,
         max_queue_ns=limits.script_queue_ns(manifest.name),
         max_queue_bytes=limits.max_queue_bytes,
-        on_batch=metrics.record_run,
+        on_batch=on_batch,
         on_device_lost=build.context.on_device_lost,
         name=manifest.name,
     )

@@ -19,7 +19,6 @@ from ...scheduling.queue import BatchQueue
 from ...scheduling.run import RunModel
 from ...scheduling.scheduler import Scheduler
 from ...settings.options import Settings
-from ...slowdown import COMPUTE, SCATTER
 from ...system.cores import available_cores
 from ...system.memory import trim
 from ...target import CPU
@@ -205,8 +204,7 @@ def _schedule(build: Build, model: WarmModel, metrics: ModelMetrics) -> Schedule
     if on_gpu(model.session) is None:
         run = metrics.work.measured(run)
     if slowdown is not None:
-        slowdown.hold(queue)
-        run, on_batch = slowdown.around(COMPUTE, run), slowdown.around(SCATTER, on_batch)
+        run, on_batch = slowdown.scheduled(queue, run, on_batch)
     return Scheduler(
         queue,
         run,

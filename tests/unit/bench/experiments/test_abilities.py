@@ -16,17 +16,19 @@ from tests.unit.bench import planted
 from tests.unit.bench.planted_record import planted_record
 from tests.unit.bench.simulated_server import World
 
+ROWS = planted.simulate(1, 50, 12)
+
 
 @pytest.fixture
 def record() -> RunRecord:
-    return planted_record(planted.simulate(1, 50, 12))
+    return planted_record(ROWS)
 
 
 def test_a_server_of_which_nothing_is_known_leaves_the_load_to_change(record: RunRecord) -> None:
-    found = abilities.of_record(replace(record, host=None))
+    found = abilities.of_record(replace(record, host=None), ROWS)
     assert found.pids == ()
     assert not found.subject.slows
-    assert set(abilities.with_testable(replace(record, host=None)).testable or ()) <= {
+    assert set(abilities.with_testable(replace(record, host=None), ROWS).testable or ()) <= {
         *("capacity", "serial", "codec", "bandwidth", "input_size", "generator"),
     }
 
@@ -39,14 +41,14 @@ def test_what_this_user_may_change_on_this_machine_can_be_tested(
     monkeypatch.setattr(copies, "can_copy", lambda _pids: True)
     host = replace(timeline.build(Scraped(), 0, []), slows=True, pauses=(Pause("gc", 1.0, 0.2),))
     told = replace(record, host=host)
-    names = set(abilities.with_testable(told).testable or ())
+    names = set(abilities.with_testable(told, ROWS).testable or ())
     assert {"cpu_quota", "cold_start", "stall"} <= names
     assert not names & {"neighbour", "connections", "other_traffic"}
 
 
 def test_a_load_that_opened_a_connection_for_each_request_can_open_them_ahead(record: RunRecord) -> None:
     opened = replace(record, client=ClientRecord(500, 510, None, None, None))
-    assert "connections" in (abilities.with_testable(opened).testable or ())
+    assert "connections" in (abilities.with_testable(opened, ROWS).testable or ())
 
 
 @pytest.mark.parametrize(("single_ms", "testable"), [(2.0, True), (20.0, False)])
@@ -59,4 +61,13 @@ def test_padding_is_tested_where_the_server_keeps_up_without_batches(
     (work,) = World().works()
     pads = replace(work, real=10.0, padding=30.0, costs=(Cost(0, 1, single_ms),))
     host = replace(timeline.build(Scraped(), 0, []), works=(pads,))
-    assert ("padding" in (abilities.with_testable(replace(record, host=host)).testable or ())) == testable
+    assert ("padding" in (abilities.with_testable(replace(record, host=host), ROWS).testable or ())) == testable
+
+
+def test_a_run_with_few_requests_tells_stages_and_latencies_too() -> None:
+    few = planted.simulate(1, 2, 12)
+    found = planted_record(few)
+    assert set(found.stages.bands) == {"mean"}, "too few for a band around the median"
+    subject = abilities.of_record(found, few).subject
+    assert 0 < subject.p50_ms <= subject.p99_ms
+    assert subject.stages_us["compute"] > 0

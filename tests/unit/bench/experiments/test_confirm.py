@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.errors import Unusable
@@ -16,15 +17,22 @@ from bench.experiments import alternation, confirm, copies
 from bench.experiments.config import RunConfig
 from bench.experiments.confirm import Bodies, Trial
 from bench.experiments.slowdown import Slower
+from bench.explain import interventions
 from bench.explain.interventions import Subject
-from bench.explain.verdict import LIKELY, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
+from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
 from bench.load import burst, payload_set
+from bench.load.measurements import COLUMNS
 from bench.load.payload import Payload
+from bench.load.server_timing import MISSING
 from bench.observe import held as machine
 from bench.result.record import RunRecord
+from bench.result.repeats import Columns
 from tests.unit.bench.planted_record import CONFIG
 
-SUBJECT = Subject(450.0, rows=4, binary=False, payloads=2, timer_us=3_000, run_us=None, slows=True, p99_ms=40.0)
+SUBJECT = Subject(
+    450.0, rows=4, binary=False, payloads=2, timer_us=3_000, slows=True, p99_ms=40.0, p50_ms=20.0,
+    stages_us={"decode": 100.0, "compute": 18_000.0, "encode": 100.0}, answered_per_s=450.0,
+)  # fmt: skip
 BINARY = payload_set.single(Payload("binary", "application/octet-stream", b"1"))
 TRIAL = Trial(CONFIG, SUBJECT, Bodies(lambda: BINARY), None)
 
@@ -52,14 +60,24 @@ class Server:
             self.now = None
             self.log.append("put back")
 
-    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        if self.fast in SUBJECT.stages_us and self.now is not None and self.now.stage == self.fast:
+            return block(20.0 + self.now.extra_us / 1e3), rows(**{self.fast: self.now.extra_us})
         what = {
             "timer": self.now is not None,
             "binary": config.payload is BINARY,
             "rate": (config.rate_per_s or 0.0) < (CONFIG.rate_per_s or 0.0),
         }
         ms = 20.0 * (0.5 if what.get(self.fast) else 1.0) * (1 + config.seed / 100)
-        return block(ms), None
+        return block(ms), rows()
+
+
+def rows(**more_us: float) -> Columns:
+    """The raw rows of a block. ``more_us``: what stages took more than usual."""
+    took_us = {name: us + more_us.get(name, 0.0) for name, us in SUBJECT.stages_us.items()}
+    named = {f"{name}_ns": np.array([MISSING, us * 1e3]) for name, us in took_us.items()}
+    assert set(named) <= set(COLUMNS)
+    return named
 
 
 def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
@@ -90,6 +108,39 @@ def test_a_true_cause_is_proven(monkeypatch: pytest.MonkeyPatch, name: str, fast
     assert "was forecast, and the placebo gave" in found.evidence[-1]
 
 
+def test_a_stage_that_decides_is_proven_by_more_time_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, "compute")
+    (found,) = outcome(server, "hardware").causes
+    assert (found.name, found.confidence) == ("hardware", PROVEN)
+    assert server.log[:4] == ["compute 9000", "put back", "decode 50", "put back"]
+
+
+@pytest.mark.parametrize(("other", "proven"), [("threads", False), ("model_size", False), ("connections", True)])
+def test_what_another_likely_cause_would_change_as_well_proves_nothing(
+    monkeypatch: pytest.MonkeyPatch, other: str, proven: bool
+) -> None:
+    """Runs that are long for their threads are longer still with more time in them."""
+    found = outcome(Server(monkeypatch, "compute"), other, "hardware")
+    assert {one.name: one.confidence for one in found.causes} == {
+        other: LIKELY,
+        "hardware": PROVEN if proven else LIKELY,
+    }
+
+
+def test_a_cause_that_was_ruled_out_hides_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "held", lambda _what, _pids: contextlib.nullcontext())
+    trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True), pids=(7,))
+    found = outcome(Server(monkeypatch, "compute"), "neighbour", "hardware", trial=trial)
+    assert found.ruled_out == ("neighbour",)
+    assert [(one.name, one.confidence) for one in found.causes] == [("hardware", PROVEN)]
+
+
+def test_a_stage_that_the_server_did_not_slow_down_rules_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = outcome(Server(monkeypatch, "nothing"), "hardware")
+    assert (found.causes[0].name, found.causes[0].confidence) == ("hardware", LIKELY)
+    assert "it took no longer than before" in found.causes[0].evidence[-1]
+
+
 def test_a_false_cause_is_ruled_out_and_the_next_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, "binary")
     found = outcome(server, "batch_timer", "neighbour", "codec")
@@ -113,24 +164,76 @@ def test_a_failed_experiment_leaves_the_cause_as_likely_as_it_was(monkeypatch: p
     assert "the experiment failed" in found.evidence[-1]
 
 
-def test_everything_is_put_back_when_the_user_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(monkeypatch, "timer")
+ABLE = replace(
+    SUBJECT, ahead=True, unquota=True, copies=True, cores=2, threads=8, collects=True, churns=True, own_ahead=True,
+    single_load=0.2,
+)  # fmt: skip
+TESTABLE = [name for name in NAMES if interventions.experiment(name, ABLE) is not None]
 
-    def run(config: RunConfig, watch: object) -> tuple[RunRecord, object]:
-        if server.now is not None:
-            raise KeyboardInterrupt
-        return server.run(config, watch)
 
-    with pytest.raises(KeyboardInterrupt):
-        confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
-    assert server.log == ["queue_timer -3000", "put back"]
+class Interrupted:
+    """Everything that an experiment changes, and a request or a block in which something happens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, what: BaseException) -> None:
+        self.changed: list[str] = []
+        self.seen: set[str] = set()
+        self._calls, self._at, self._what = 0, at, what
+        monkeypatch.setattr(confirm, "slowed", lambda _place, what, _seconds: self.holds(what.stage))
+        monkeypatch.setattr(machine, "held", lambda what, _pids: self.holds(what))
+        monkeypatch.setattr(copies, "copied", lambda place, _pids, _flags: self.holds("copy", place))
+        monkeypatch.setattr(burst, "one_by_one", lambda *_arguments: [self.call()] * 3)
+
+    @contextlib.contextmanager
+    def holds(self, name: str, value: object = None) -> Iterator[Any]:
+        self.changed.append(name)
+        self.seen.add(name)
+        try:
+            yield value
+        finally:
+            self.changed.remove(name)
+
+    def call(self) -> float:
+        self._calls += 1
+        if self._calls > self._at:
+            raise self._what
+        return 20.0
+
+    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        if replace(config, seed=CONFIG.seed, duration_s=CONFIG.duration_s) != CONFIG:
+            self.seen.add("load")
+        return block(self.call()), rows(**dict.fromkeys(SUBJECT.stages_us, 1e6))
+
+
+def test_all_that_can_be_tested_is_tried_below() -> None:
+    assert set(TESTABLE) == set(NAMES) - {"network_latency", "other_traffic", "model_size", NONE}
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), MemoryError(), Unusable("gone"), ConnectionResetError("gone")])
+@pytest.mark.parametrize("at", [0, 1, 2, 4])
+@pytest.mark.parametrize("name", TESTABLE)
+def test_everything_is_put_back_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, name: str, at: int, what: BaseException
+) -> None:
+    world = Interrupted(monkeypatch, at, what)
+    trial = Trial(CONFIG, ABLE, Bodies(lambda: BINARY, lambda: BINARY), None, (7,))
+    given = Verdict((cause(name),))
+    if isinstance(what, Unusable | OSError):
+        (found,) = confirm.confirm(given, trial, lambda: None, lambda _text: None, run=world.run).causes
+        assert (found.name, found.confidence) == (name, LIKELY)
+        assert found.evidence[-1] == "the experiment failed: gone"
+    else:
+        with pytest.raises(type(what)):
+            confirm.confirm(given, trial, lambda: None, lambda _text: None, run=world.run)
+    assert world.changed == []
+    assert at < 2 or world.seen
 
 
 def test_the_highest_percentile_that_blocks_have_requests_for_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = replace(TRIAL, config=replace(CONFIG, rate_per_s=30.0))
-    server = Server(monkeypatch, "binary")
-    (found,) = outcome(server, "codec", trial=slow).causes
-    assert found.evidence[-1].startswith("p90 became")
+    (found,) = outcome(Server(monkeypatch, "rate"), "capacity", trial=slow).causes
+    assert found.evidence[-1].startswith("p50 became"), "half the rate is too little for p90"
+    (found,) = outcome(Server(monkeypatch, "binary"), "codec", trial=replace(slow, config=CONFIG)).causes
+    assert found.evidence[-1].startswith("p99 became")
 
 
 def test_a_slowdown_that_the_server_refuses_is_an_error_of_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,13 +298,26 @@ def test_blocks_that_the_generator_spoiled_are_made_again_and_named(monkeypatch:
     """Every fifth block is lost: its pair is, and another cycle replaces it."""
     server, count = Server(monkeypatch, "timer"), iter(range(1_000))
 
-    def run(config: RunConfig, watch: object) -> tuple[RunRecord, object]:
-        found, rows = server.run(config, watch)
-        return (block(1e3, LATE, names=()) if next(count) % 5 == 4 else found), rows
+    def run(config: RunConfig, watch: object) -> tuple[RunRecord, Any]:
+        found, columns = server.run(config, watch)
+        return (block(1e3, LATE, names=()) if next(count) % 5 == 4 else found), columns
 
     found = confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
     assert found.causes[0].confidence == PROVEN
     assert f"pairs of blocks were lost: {LATE}" in found.causes[0].evidence[-1]
+
+
+@pytest.mark.parametrize(("ms", "confidence"), [(10.0, PROVEN), (20.0, UNDECIDED)])
+def test_a_generator_that_is_late_where_the_cause_is_gone_hides_nothing_and_rules_nothing_out(
+    ms: float, confidence: str
+) -> None:
+    """It can only have added to what is left: an effect is one all the same, and none may be the generator's."""
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return (block(ms, LATE, names=()) if config.payload is BINARY else block(20.0)), rows()
+
+    found = confirm.confirm(Verdict((cause("codec"),)), TRIAL, lambda: None, lambda _text: None, run=run)
+    assert (found.causes[0].name, found.causes[0].confidence) == ("codec", confidence)
 
 
 def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
@@ -209,8 +325,8 @@ def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
 ) -> None:
     server = Server(monkeypatch, "binary")
 
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
-        return block(10.0 if config.payload is BINARY else 20.0, LATE, names=("p50",)), None
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return block(10.0 if config.payload is BINARY else 20.0, LATE, names=("p50",)), rows()
 
     found = confirm.confirm(Verdict((cause("codec"),)), TRIAL, lambda: None, lambda _text: None, run=run)
     assert server.log == []
@@ -221,9 +337,9 @@ def test_a_lower_percentile_decides_where_the_generator_spoiled_the_higher_ones(
 def test_a_generator_that_is_always_late_is_named_as_the_reason_and_the_time_is_kept() -> None:
     now_s = [0.0]
 
-    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         now_s[0] += 2.6
-        return block(20.0, LATE, names=()), None
+        return block(20.0, LATE, names=()), rows()
 
     found = confirm.confirm(
         Verdict((cause("codec"), cause("capacity"))), TRIAL, lambda: None, lambda _text: None, run, lambda: now_s[0]
@@ -264,8 +380,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_threads_are_proven_on_a_second_server(monkeypatch: pytest.MonkeyPatch, fresh: list[str]) -> None:
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
-        return block((10.0 if config.target.port == 9_002 else 20.0) * (1 + config.seed / 100)), None
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        return block((10.0 if config.target.port == 9_002 else 20.0) * (1 + config.seed / 100)), rows()
 
     trial = replace(TRIAL, subject=replace(SUBJECT, copies=True, threads=12, cores=2))
     found = confirm.confirm(Verdict((cause("threads"),)), trial, lambda: None, lambda _text: None, run=run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from bench.load import target
 PROGRAM = """
 import argparse, http.server, sys
 parser = argparse.ArgumentParser()
-for name in ("--host", "--port", "--threads"):
+for name in ("--host", "--port", "--threads", "--grpc-port", "--tls-cert", "--tls-key", "--capture-to"):
     parser.add_argument(name)
 asked = parser.parse_args()
 if asked.threads == "0":
@@ -27,7 +28,8 @@ if asked.threads == "0":
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = (asked.threads or "as usual").encode()
+        private = asked.grpc_port == "-1" and asked.tls_cert == asked.capture_to == ""
+        body = (asked.threads or "as usual" if asked.host is None or private else "shares something").encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -71,6 +73,27 @@ def test_a_copy_has_the_command_of_the_server_and_further_flags(server: tuple[in
         assert text_of(place) == "as usual"
         children = [one.pid for one in psutil.Process().children()]
     assert set(children) - {one.pid for one in psutil.Process().children()}, "the copy has ended"
+
+
+COPIES = """
+import sys
+from bench.experiments import copies
+from bench.load import target
+with copies.copied(target.parse("http://127.0.0.1:1/"), [int(sys.argv[1])], ()):
+    print("started", flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_copy_ends_with_the_process_that_started_it_whatever_ends_that(server: tuple[int, int], number: int) -> None:
+    command = [sys.executable, "-c", COPIES, str(server[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        (copy,) = psutil.Process(process.pid).children()
+        process.send_signal(number)
+    copy.wait(20)
 
 
 def test_a_copy_that_does_not_start_says_why(server: tuple[int, int]) -> None:

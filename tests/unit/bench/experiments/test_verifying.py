@@ -39,7 +39,7 @@ def latency(p50_ms: float, p99_ms: float) -> Any:
     """A record of a block, as far as blocks look at it."""
     values = {name: SimpleNamespace(value_ms=ms) for name, ms in (("p50", p50_ms), ("p90", p50_ms), ("p99", p99_ms))}
     good = SimpleNamespace(reasons=(), generator_bound=False)
-    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values), validity=good)
+    return SimpleNamespace(partial=False, latency=SimpleNamespace(corrected=values, untrusted=None), validity=good)
 
 
 def test_sides_take_turns_with_equal_arrivals_and_only_theirs_is_changed() -> None:
@@ -51,7 +51,7 @@ def test_sides_take_turns_with_equal_arrivals_and_only_theirs_is_changed() -> No
         yield
         log.append(("end", 0))
 
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         log.append((config.arrivals, config.seed))
         return latency(2.0, 30.0 if config.arrivals == "new" else 10.0), None
 
@@ -78,7 +78,7 @@ def test_a_change_is_ended_when_the_user_interrupts_its_block() -> None:
         finally:
             ended.append(True)
 
-    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(_config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -88,7 +88,7 @@ def test_a_change_is_ended_when_the_user_interrupts_its_block() -> None:
 
 SPOILED: Any = SimpleNamespace(
     partial=False,
-    latency=SimpleNamespace(corrected=None),
+    latency=SimpleNamespace(corrected=None, untrusted=None),
     validity=SimpleNamespace(generator_bound=True, reasons=("late",)),
 )
 """A run whose load generator was the limit."""
@@ -98,7 +98,7 @@ SPOILED: Any = SimpleNamespace(
 def test_rounds_that_the_generator_spoiled_are_left_out_and_two_are_needed_for_an_interval(
     rounds: int, good: int
 ) -> None:
-    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, object]:
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
         return (latency(1.0, 2.0) if config.seed - CONFIG.seed < good else SPOILED), None
 
     if good >= 2:

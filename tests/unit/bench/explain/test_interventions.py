@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 
 from bench.experiments import alternation
+from bench.experiments.blocks import Block
 from bench.explain import interventions
 from bench.explain.changes import Change
 from bench.explain.interventions import Subject
 from bench.explain.ratio import Ratio
 from bench.explain.verdict import LIKELY, P99_MS, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain
 
+STAGES_US = {"decode": 100.0, "compute": 4_000.0, "encode": 300.0}
 SUBJECT = Subject(
-    rate_per_s=300.0, rows=4, binary=False, payloads=8, timer_us=2_000, run_us=4_000.0, slows=True, p99_ms=40.0
-)
+    rate_per_s=300.0, rows=4, binary=False, payloads=8, timer_us=2_000, slows=True, p99_ms=40.0, p50_ms=20.0,
+    stages_us=STAGES_US, answered_per_s=300.0,
+)  # fmt: skip
 SAME = Ratio(1.0, 0.95, 1.05)
 HALF = Ratio(0.5, 0.4, 0.62)
 
@@ -33,7 +36,6 @@ HALF = Ratio(0.5, 0.4, 0.62)
         ("bandwidth", None),
         ("input_size", None),
         ("hardware", Change(extra_us=2_000)),
-        ("model_size", Change(extra_us=2_000)),
     ],
 )
 def test_each_cause_has_the_experiment_that_tells_it(cause: str, change: Change | None) -> None:
@@ -81,14 +83,52 @@ def test_a_server_without_batches_is_no_test_of_padding_where_it_cannot_keep_up(
     assert interventions.experiment("padding", replace(SUBJECT, copies=True, single_load=0.8)) is None
 
 
-@pytest.mark.parametrize("cause", ["network_latency", "other_traffic"])
+@pytest.mark.parametrize(
+    ("rate_per_s", "users", "answered_per_s", "share"),
+    [(300.0, None, 299.0, 0.5), (300.0, None, 100.0, 1 / 6), (300.0, None, 0.0, 0.5), (None, 8, 50.0, None)],
+)
+def test_half_the_load_is_half_of_what_the_server_can_answer(
+    rate_per_s: float | None, users: int | None, answered_per_s: float, share: float | None
+) -> None:
+    subject = replace(SUBJECT, rate_per_s=rate_per_s, users=users, answered_per_s=answered_per_s)
+    found = interventions.experiment("capacity", subject)
+    assert found is not None
+    assert (None if found.change is None else found.change.rate) == pytest.approx(share)
+    assert interventions.experiment("capacity", replace(subject, rate_per_s=None, users=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "rate_per_s", "stage", "extra_us", "rival", "rival_us"),
+    [
+        ("hardware", 300.0, "compute", 2_000, "encode", 150),  # more would be too much for one core
+        ("hardware", 30.0, "compute", 4_000, "encode", 300),
+        ("hardware", None, "compute", 2_000, "encode", 150),
+        ("codec", 300.0, "encode", 300, "compute", 4_000),
+    ],
+)
+def test_a_stage_and_its_rival_get_the_same_share_of_their_own_time_more(
+    cause: str, rate_per_s: float | None, stage: str, extra_us: int, rival: str, rival_us: int
+) -> None:
+    subject = replace(SUBJECT, rate_per_s=rate_per_s, rows=0)
+    found = interventions.experiment(cause, subject)
+    assert found is not None
+    assert found.rival is not None
+    assert (found.stage, found.extra_us, found.stage_us) == (stage, extra_us, STAGES_US[stage])
+    assert (found.rival.stage, found.rival.extra_us) == (rival, rival_us)
+    told = interventions.expected(found, Cause(cause, LIKELY, (), "", Gain(1.0, 2.0), ""), 20.0, 40.0)
+    assert told is not None
+    more_ms = extra_us / 1e3
+    assert told.low < 1 + more_ms / 40 < 1 + more_ms / 20 < told.high
+
+
+@pytest.mark.parametrize("cause", ["network_latency", "other_traffic", "model_size"])
 def test_what_no_change_from_here_can_test_has_none(cause: str) -> None:
     assert interventions.experiment(cause, ABLE) is None
 
 
 @pytest.mark.parametrize("cause", ["capacity", "batch_timer", "codec", "bandwidth", "input_size", "hardware"])
 def test_an_experiment_needs_what_it_changes(cause: str) -> None:
-    closed = Subject(None, 0, binary=True, payloads=1, timer_us=None, run_us=None, slows=False, p99_ms=40.0)
+    closed = Subject(None, 0, binary=True, payloads=1, timer_us=None, slows=False, p99_ms=40.0, p50_ms=20.0)
     assert interventions.experiment(cause, closed) is None
 
 
@@ -123,11 +163,11 @@ def decide(random: np.random.Generator, effect: float, told: Ratio, scatter: flo
     drift = 1.0
     for _ in range(alternation.PAIRS // 2):
         arrivals = 20 * np.exp(random.normal(0, 0.3))
-        blocks: dict[str, list[alternation.Block]] = {alternation.OLD: [], alternation.NEW: []}
+        blocks: dict[str, list[Block]] = {alternation.OLD: [], alternation.NEW: []}
         for side in (alternation.OLD, alternation.NEW, alternation.NEW, alternation.OLD):
             drift *= np.exp(random.normal(0, scatter / 3))
             ms = arrivals * drift * (effect if side == alternation.NEW else 1.0) * np.exp(random.normal(0, scatter))
-            blocks[side].append(({"p99": float(ms)}, ""))
+            blocks[side].append(Block({"p99": float(ms)}))
         cycles.append({side: (first, second) for side, (first, second) in blocks.items()})
     found = alternation.effect(cycles, ["p99"])
     return interventions.judge(found.change, found.placebo, told, found.agree)[0]
@@ -154,19 +194,19 @@ def cause(name: str, low: float | None = 10.0, high: float | None = 20.0, unit: 
 def test_the_gain_of_the_verdict_is_a_forecast_where_nothing_can_be_simulated() -> None:
     codec = interventions.experiment("codec", SUBJECT)
     assert codec is not None
-    found = interventions.expected(codec, cause("codec"), 40.0)
+    found = interventions.expected(codec, cause("codec"), 20.0, 40.0)
     assert found is not None
-    assert (found.low, found.high) == pytest.approx((0.5, 0.85))
-    lower = interventions.expected(codec, cause("codec"), 40.0, of_p99=False)
+    assert (found.low, found.high) == pytest.approx((1 - 1.1 * 0.5, 0.85))
+    lower = interventions.expected(codec, cause("codec"), 20.0, 40.0, of_p99=False)
     assert lower is not None
-    assert (lower.low, lower.high) == pytest.approx((0.5**1.5, 0.85**0.5))
-    assert interventions.expected(codec, cause("codec", None, None), 40.0) is None
-    assert interventions.expected(codec, cause("codec", unit="s"), 40.0) is None
-    slower = interventions.experiment("hardware", SUBJECT)
-    assert slower is not None
-    assert interventions.expected(slower, cause("hardware"), 40.0) is None
+    assert (lower.low, lower.high) == pytest.approx((interventions.LEAST_RATIO, 0.85))
+    of_tail = interventions.expected(replace(codec, of_tail=True), cause("codec"), 20.0, 40.0, of_p99=False)
+    assert of_tail is not None
+    assert (of_tail.low, of_tail.high) == pytest.approx(((1 - 1.1 * 0.5) ** 1.5, 0.85**0.5))
+    assert interventions.expected(codec, cause("codec", None, None), 20.0, 40.0) is None
+    assert interventions.expected(codec, cause("codec", unit="s"), 20.0, 40.0) is None
     serial = interventions.experiment("serial", SUBJECT)
     assert serial is not None
-    own = interventions.expected(serial, cause("serial", None, None), 40.0)
+    own = interventions.expected(serial, cause("serial", None, None), 20.0, 40.0)
     assert own is not None
     assert own.value == pytest.approx(math.sqrt(0.2 * 0.45))

@@ -112,10 +112,21 @@ def serving(close: int = 0, answer: bytes = ANSWER) -> Iterator[str]:
         thread.join()
 
 
-def probed(url: str, body: bytes = b'{"values": [1]}') -> Burst | None:
+def probed(
+    url: str, body: bytes = b'{"values": [1]}', quiet: Callable[[float], object] = lambda _s: None
+) -> Burst | None:
     place = target.parse(url)
     rendered = wire.render(place, Payload("p", JSON, body), CARRIERS["none"])
-    return burst.probe(place, rendered, 5.0, quiet=lambda _s: None)
+    return burst.probe(place, rendered, 5.0, quiet=quiet)
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_connection_that_the_server_does_not_keep_is_opened_ahead_of_its_request(close: bool) -> None:
+    waited: list[float] = []
+    with serving(close) as url:
+        assert probed(url, quiet=waited.append) is not None
+    assert (waited.count(burst.SETTLE_S) >= burst.ALONE) == close
+    assert waited.count(burst.SETTLE_S) + 1 == len(waited)
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from bench.load import engine, loops, schedule, target, wire
+from bench.load import engine, event_loop, loops, schedule, target, wire
 from bench.load.calibration import ONLY
 from bench.load.callers import Callers
-from bench.load.measurements import Outcome
+from bench.load.connection import Connection
+from bench.load.measurements import Measurements, Outcome
 from bench.load.payload import Payload
+from bench.load.pool import Pool
 from bench.load.raw_run import RawRun, Snapshot
 from bench.load.server_timing import CARRIERS, MISSING, STAGES
 from bench.load.shot import Shot
@@ -201,3 +204,28 @@ def test_a_closed_loop_against_nobody_does_not_spin() -> None:
     run = asyncio.run(engine.send(shot(f"http://127.0.0.1:{port}"), Callers(2, 0.2)))
     assert outcomes(run).keys() == {Outcome.CONNECTION}
     assert len(run.columns["index"]) <= 2 * (0.2 / loops.RETRY_AFTER_FAILURE_S + 1)
+
+
+def test_a_connection_that_opens_when_its_load_ends_does_not_hold_up_the_end() -> None:
+    """uvloop closes what a cancelled task has just opened, and tells nobody: the end waited for ever."""
+
+    async def main() -> None:
+        driver = engine._AsyncioDriver(time.perf_counter_ns)
+        async with serving(lambda _: http(200, b"12345")) as (_, url):
+            pool = Pool(shot(url), time.perf_counter_ns, Measurements(), lambda _: None, driver.dial, driver.changed)
+            opened = pool.opened
+
+            def give_up(connection: Connection) -> None:
+                opened(connection)
+                for task in driver._dialling:
+                    task.cancel()
+
+            pool.opened = give_up  # type: ignore[method-assign]
+            pool.open(1)
+            while pool.dialling:
+                await driver._change()
+            async with asyncio.timeout(10):
+                await driver._close(pool)
+            assert not pool.connections
+
+    event_loop.run(main())

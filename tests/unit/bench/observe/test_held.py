@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.errors import Unusable
@@ -26,6 +28,54 @@ def group(root: Path, version: tuple[str, str, str]) -> Path:
     (root / "proc/7").mkdir(parents=True)
     (root / "proc/7/cgroup").write_text("4:cpu:/slow\n" if one else "0::/slow\n")
     return folder / name
+
+
+PARENT = """
+import subprocess, sys
+for line in sys.stdin:
+    print(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE).pid, flush=True)
+"""
+"""Starts a child for each line."""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root raises a priority")
+
+
+@needs_root
+def test_a_process_that_was_started_meanwhile_does_not_keep_the_priority() -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        before = os.getpriority(os.PRIO_PROCESS, process.pid)
+        with held.held(held.PRIORITY, [process.pid]):
+            print(file=process.stdin, flush=True)
+            child = int(process.stdout.readline())
+            assert os.getpriority(os.PRIO_PROCESS, child) == held.AHEAD
+        assert os.getpriority(os.PRIO_PROCESS, child) == before
+        process.kill()
+
+
+HOLDS = """
+import sys
+from bench.observe import held
+with held.held(held.PRIORITY, [int(sys.argv[1])]):
+    print("holds", flush=True)
+    input()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_priority_is_put_back_whatever_ends_the_process_that_holds_it(sleeper: int, number: int) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, sleeper)
+    command = [sys.executable, "-c", HOLDS, str(sleeper)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.AHEAD
+        (holder,) = psutil.Process(process.pid).children()
+        process.send_signal(number)
+    holder.wait(20)
+    assert os.getpriority(os.PRIO_PROCESS, sleeper) == before
 
 
 @pytest.fixture
