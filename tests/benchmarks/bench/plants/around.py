@@ -254,6 +254,7 @@ def _group(name: str, cores: float, period_us: int) -> Iterator[Path]:
 
 
 def _move(pids: Sequence[int], group: Path) -> None:
+    as_others(pids)  # a group without a budget for real time takes no other
     for pid in pids:
         with suppress(ProcessLookupError):
             (group / "cgroup.procs").write_text(str(pid))
