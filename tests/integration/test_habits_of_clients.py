@@ -108,6 +108,6 @@ def test_an_asynchronous_request_gets_a_length_and_a_stream_gets_chunks(serve: S
 def test_a_setting_refuses_missing_values(serve: Serve, tmp_path: Path, flags: tuple[str, ...], status: int) -> None:
     body = "g (float[n, 2] x) => (float[n, 2] y) { missing = IsNaN(x) y = Where(missing, default, x) }"
     save(graph(body, default=np.array([-1], np.float32)), tmp_path / "model.onnx")
-    answer = post(serve(tmp_path / "model.onnx", *flags).ready(), b",2\n3,nan\n", "text/csv", Accept="text/csv")
+    answer = post(serve(tmp_path / "model.onnx", *flags).ready(), b"nan,2\n3,nan\n", "text/csv", Accept="text/csv")
     assert answer.status == status, answer
     assert answer.body == b"-1.0,2.0\n3.0,-1.0\n" or b"missing" in answer.body
