@@ -274,13 +274,18 @@ class TestUnload:
             return weakref.ref(cast(Session, model.session))
 
         session = asyncio.run(go())  # which also ends the threads that unload
-        for thread in threading.enumerate():
-            if thread.name.startswith("load-"):
-                thread.join(10)  # its last lines still hold what it has loaded
         gc.collect()
         assert metrics.text()
         assert models.all() == []
         assert session() is None
+
+    async def test_the_response_cache_is_emptied(self, tmp_path: Path) -> None:
+        models, _ = models_of(Settings(cache_mb=1))
+        cache = (await models.load(write_fake(tmp_path))).cache
+        assert cache is not None
+        cache._keep(b"a key", [np.ones((1, 4), np.float32)])
+        await models.unload("m")
+        assert (cache.bytes, len(cache._kept)) == (0, 0)
 
     async def test_a_model_can_be_loaded_again(self, tmp_path: Path) -> None:
         models, _ = models_of(INLINE)
