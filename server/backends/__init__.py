@@ -66,20 +66,6 @@ class Session(Protocol):
         ...
 
 
-class StepSession(Session, Protocol):
-    """The session of a pipeline's step, which also describes its padding and a sample row."""
-
-    @property
-    def padding(self) -> VariableAxis | None:
-        """The axis of variable length that may be padded, and its padding values; None for none."""
-        ...
-
-    @property
-    def sample(self) -> list[Array]:
-        """One typical row for the warm-up; empty for a step that takes another step's outputs."""
-        ...
-
-
 class Tokenizing(Protocol):
     """A session that tokenizes. ``max_length``: tokens of a text; further ones are cut. ``pad_id``: the token that
     fills shorter texts."""
