@@ -244,6 +244,26 @@ def test_a_small_size_that_really_takes_longer_raises_the_larger_ones() -> None:
     assert cost.predict_ns(2) >= cost.predict_ns(1) >= 45 * MS
 
 
+@settings(derandomize=True, max_examples=100)
+@given(seeds, st.integers(1, MAX), st.lists(nanoseconds, min_size=1, max_size=60))
+def test_what_the_runs_of_one_size_take_does_not_change_which_size_is_the_best(
+    measured: dict[int, int], rows: int, durations_ns: list[int]
+) -> None:
+    known = measured | {rows: table(measured).predict_ns(rows)}
+    cost = learnt(known, [(rows, ns) for ns in durations_ns])
+    cost._rebuild()
+    before = table(known)
+    waiting = range(MAX + 1)
+    assert list(map(cost.efficient_rows, waiting)) == list(map(before.efficient_rows, waiting))
+
+
+def test_a_size_that_has_not_run_changes_as_its_neighbour_that_has() -> None:
+    cost = table({1: 20_000, 2: 21_000, 4: 24_000}, max_batch_size=4)
+    for _ in range(1000):
+        cost.record(4, 48_000)
+    assert dict(cost.points()) == pytest.approx({1: 40_000, 2: 42_000, 4: 48_000}, rel=0.05)
+
+
 def test_a_table_whose_runs_all_take_the_same_needs_no_margin() -> None:
     costs = CostTable(8, [(1, 1e6), (8, 4e6)])
     for _ in range(200):
