@@ -83,6 +83,7 @@ class CostTable:
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
+        self._at_load = self._predicted
 
     def record(self, rows: int, duration_ns: int, now_ns: int = 0, probe: bool = False) -> None:
         """Learn from one run of ``rows`` rows, which ended at ``now_ns``.
@@ -194,12 +195,14 @@ class CostTable:
 
     def _follow(self) -> None:
         """Let the sizes that were not run since the warm-up change as their nearest size that was: what makes its runs
-        longer or shorter, such as other work on the machine, is no property of a batch size."""
+        longer or shorter, such as other work on the machine, is no property of a batch size. None becomes faster than a
+        smaller one that was run."""
         tried = sorted(self._measured.keys() - self._untried)
         for size in self._untried if tried else ():
             near = min(tried, key=lambda one: abs(one - size))
-            drift = self._measured[near] / _interpolated(self._seeds, self._seeded, near)
-            self._measured[size] = self._seeds[size] * drift
+            drift = self._measured[near] / self._at_load[near]
+            smaller = [self._measured[one] for one in tried if one < size]
+            self._measured[size] = max([self._at_load[size] * drift, *smaller])
 
     def _rebuild(self) -> None:
         self._spent_ns = 0

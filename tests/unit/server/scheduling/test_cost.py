@@ -201,7 +201,7 @@ def test_sizes_that_contradict_each_other_renew_predictions_within_the_budget() 
 def test_a_size_that_was_never_measured_is_learnt_from_its_prediction_on() -> None:
     cost = table({1: 10 * MS, 3: 30 * MS}, max_batch_size=3)
     cost.record(2, 999 * MS)
-    assert dict(cost.points()) == {1: 10 * MS, 2: 26 * MS, 3: 30 * MS}
+    assert dict(cost.points()) == {1: 13 * MS, 2: 26 * MS, 3: 39 * MS}
     assert cost.predict_ns(2) == 26 * MS
 
 
