@@ -250,7 +250,7 @@ def read(path: Path) -> Artifact:
     manifest = Manifest.from_json(_document(path, MANIFEST))
     for name in (manifest.model, *(row.path for row in manifest.files)):
         if not (path / name).is_file():
-            raise BrokenArtifact(f"{MANIFEST} names {name}, which is not in {path}")
+            raise BrokenArtifact(f"{MANIFEST} names {name}, which is not in {path.name}")
     if manifest.backend == STEPS and manifest.pipeline is None:
         declared = Pipeline.from_json(_document(path, manifest.model), manifest.model)
         manifest = replace(manifest, pipeline=declared)
@@ -312,13 +312,14 @@ def _document(path: Path, name: str) -> Any:
     try:
         text = (path / name).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise BrokenArtifact(f"no {name} in {path}") from error
+        raise BrokenArtifact(f"no {name} in {path.name}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokenArtifact(f"cannot read {path / name}: {error}") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise BrokenArtifact(f"cannot read {name}: {reason}") from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BrokenArtifact(f"{path / name} is not JSON: {error}") from error
+        raise BrokenArtifact(f"{name} is not JSON: {error}") from error
 
 
 def _inside(path: str) -> str:

@@ -65,6 +65,11 @@ class ResponseCache:
             self._lead(key, request, submit, [])
             self.outcomes[MISS] += 1
 
+    def clear(self) -> None:
+        """Drop all that is kept."""
+        self._kept.clear()
+        self.bytes = 0
+
     def _lead(self, key: bytes, request: InferRequest, submit: Submit, followers: list[InferRequest]) -> None:
         """Submit a request whose outputs others wait for. Raises the errors of ``submit``; then none waits."""
         done = request.done

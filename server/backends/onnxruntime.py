@@ -64,7 +64,7 @@ def opened(path: Path, settings: ort.SessionOptions, providers: Sequence[Any]) -
     try:
         session = ort.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).replace(f"{path.parent}/", "")
         raise BrokenArtifact(f"ONNX Runtime {ort.__version__} cannot load {path.name}: {reason}") from error
     _require_ranks(session, path)
     return session

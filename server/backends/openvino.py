@@ -79,7 +79,7 @@ def load(path: Path, options: BackendOptions) -> OpenVinoSession:
         }
         return OpenVinoSession(CORE.compile_model(model, "CPU", settings))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].replace(f"{path.parent}/", "")
         raise BrokenArtifact(f"OpenVINO {ov.__version__} cannot load {path.name}: {reason}") from error
 
 

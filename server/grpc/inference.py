@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from ..errors import NotReady, SlipwayError
+from ..errors import SlipwayError
 from ..http.limits import ProcessAccount
-from ..lifecycle import Lifecycle, Phase
+from ..lifecycle import Lifecycle
 from ..models import Models
 from ..observe.metrics import Metrics
-from ..protocols.failure import send_failure
+from ..protocols.failure import refuse
 from ..protocols.inference import infer, require_tensors
 from ..request import Head
 from . import wire
@@ -62,9 +62,7 @@ class Inference:
             model = self._models.get(name, version) if version else self._models.ask(name, head)
             require_tensors(model)
         except SlipwayError as error:
-            refusal = NotReady("the server is starting") if self._lifecycle.phase is Phase.STARTING else error
-            self._metrics.refused[refusal.code] += 1
-            send_failure(refusal, head, running)
+            refuse(error, self._lifecycle, self._metrics, head, running)
             return
         running.began(infer(model, head, body, running, self._raw if raw else self._typed, self._raw))
 

@@ -112,7 +112,8 @@ class LoadThreads:
                 one.cancel()
             given_up = piece.give_up()
         if not given_up:
-            return await piece.ended
+            await piece.ended
+            return piece.take()
         if self._stopping.is_set():
             raise NotReady(STOPPING)
         self.timed_out += 1
@@ -133,7 +134,11 @@ class LoadThreads:
 
 
 class _Piece(Generic[Done]):
-    """One piece of work in its thread. ``ended`` is set on the event loop, unless it was given up before."""
+    """One piece of work in its thread. ``ended`` is set on the event loop, unless it was given up before.
+
+    :meth:`take` hands over what the work has returned or raised. The thread and ``ended``, which may outlive a model
+    that is unloaded soon, hold it no longer.
+    """
 
     def __init__(
         self,
@@ -143,7 +148,7 @@ class _Piece(Generic[Done]):
         loop: asyncio.AbstractEventLoop,
         hanging: dict[threading.Thread, str],
     ) -> None:
-        self.ended: asyncio.Future[Done] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
         self.thread = threading.Thread(target=self._serve, name=f"load-{name}", daemon=True)
         self._name = name
         self._work = work
@@ -152,6 +157,19 @@ class _Piece(Generic[Done]):
         self._hanging = hanging
         self._lock = threading.Lock()
         self._over = False
+        self._result: Done | None = None
+        self._error: BaseException | None = None
+
+    def take(self) -> Done:
+        """What the work has returned, once; raises what it has raised."""
+        result, error = self._result, self._error
+        self._result = self._error = None
+        if error is None:
+            return result  # type: ignore[return-value]  # None is a result, too
+        try:
+            raise error
+        finally:
+            del error  # this frame is in its traceback
 
     def give_up(self) -> bool:
         """Wait no longer. Returns False when the work has ended."""
@@ -163,29 +181,23 @@ class _Piece(Generic[Done]):
         return True
 
     def _serve(self) -> None:
-        result: Done | None = None
-        error: BaseException | None = None
         try:
-            result = self._work()
+            self._result = self._work()
         except StopIteration as raised:  # a future cannot hold it
-            error = RuntimeError(f"the load raised {raised!r}")
+            self._error = RuntimeError(f"the load raised {raised!r}")
         except BaseException as raised:  # noqa: BLE001 - raised again where the load is awaited
-            error = raised
+            self._error = raised
         with self._lock:
             self._over = True
             late = self._hanging.pop(self.thread, None) is not None
         if late:
             log.warning("a load that was given up has ended model=%s", self._name)
-            if error is None and self._free is not None:
-                self._free(result)  # type: ignore[arg-type]  # None is a result, too
+            if self._error is None and self._free is not None:
+                self._free(self.take())
             return
         with contextlib.suppress(RuntimeError):  # the event loop is closed: the server has ended
-            self._loop.call_soon_threadsafe(self._settle, result, error)
+            self._loop.call_soon_threadsafe(self._settle)
 
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self.ended.cancelled():
-            return
-        if error is None:
-            self.ended.set_result(result)
-        else:
-            self.ended.set_exception(error)
+    def _settle(self) -> None:
+        if not self.ended.cancelled():
+            self.ended.set_result(None)

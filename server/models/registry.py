@@ -16,7 +16,16 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
 
 from ..artifact import Artifact
-from ..errors import AlreadyLoaded, BrokenArtifact, NotReady, OutOfMemory, Overloaded, SlipwayError, UnknownModel
+from ..errors import (
+    AlreadyLoaded,
+    BrokenArtifact,
+    NotReady,
+    OutOfMemory,
+    Overloaded,
+    SlipwayError,
+    UnknownModel,
+    release,
+)
 from ..observe.metrics import Metrics
 from ..request import Head
 from ..settings.options import Settings
@@ -255,6 +264,7 @@ class Models:
                 log.exception("loading failed model=%s version=%s", found.name, found.version)
                 failure = BrokenArtifact("the model could not be loaded; the server's log has the details")
             self._failed(versions, fresh, str(failure))
+            release(error)  # its frames hold what had been loaded
             raise failure from error
         del versions.loading[found.version]
         replaced = versions.known.get(found.version)

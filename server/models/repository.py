@@ -71,12 +71,12 @@ def scan(root: Path, settings: Settings) -> list[Found]:
         return [_identify(root, settings)]
     if not found:
         raise BrokenArtifact(
-            f"{root} must hold a {artifacts.MANIFEST} or one .onnx file, a pipeline.json or a script "
+            f"{root.name} must hold a {artifacts.MANIFEST} or one .onnx file, a pipeline.json or a script "
             "(code/inference.py), or be a folder NAME/VERSION/" + _hint(root)
         )
     if settings.name:
         if len({one.name for one in found}) > 1:
-            raise BrokenArtifact(f"{root} holds several models: they cannot all be served as {settings.name!r}")
+            raise BrokenArtifact(f"{root.name} holds several models: they cannot all be served as {settings.name!r}")
         found = [replace(one, name=settings.name) for one in found]
     return found
 
@@ -125,7 +125,7 @@ def identify(path: Path, settings: Settings, name: str = "", version: str = "") 
     """
     found = scan(path, settings)
     if len({one.name for one in found}) > 1:
-        raise BrokenArtifact(f"{path} holds several models: pass the folder of one of them")
+        raise BrokenArtifact(f"{path.name} holds several models: pass the folder of one of them")
     newest = found[-1]
     if not newest.version[:1].isdigit():  # no folder of versions, but a model that was packed one folder too high
         newest = replace(newest, version=_identify(newest.path, settings).version)
@@ -254,13 +254,13 @@ def _bare(path: Path, script: Path | None, settings: Settings) -> Artifact:
         if len(files) != 1:
             found = f"{len(files)} of them: pass the path of one" if files else "neither"
             raise BrokenArtifact(
-                f"{path} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}{_hint(path)}"
+                f"{path.name} must hold a {artifacts.MANIFEST} or one .onnx file, it holds {found}{_hint(path)}"
             )
         return _onnx_artifact(path, files[0])
     if not path.is_file():
         raise NoSuchArtifact(f"there is no model at {path}: pass --model DIR, or mount one there")
     if path.suffix != ".onnx":
-        raise BrokenArtifact(f"{path} is not an .onnx file{_hint(path.parent)}")
+        raise BrokenArtifact(f"{path.name} is not an .onnx file{_hint(path.parent)}")
     return _onnx_artifact(path.parent, path)
 
 

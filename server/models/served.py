@@ -117,6 +117,8 @@ def close_unused(model: ServedModel) -> None:
 
 def _free(model: ServedModel) -> None:
     model.session.close()
+    if model.cache is not None:
+        model.cache.clear()
     if model.artifact.temporary is not None:
         model.artifact.temporary.remove()
     trim()

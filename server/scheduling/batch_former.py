@@ -140,14 +140,19 @@ class BatchFormer:
 
 
 def _candidate(target: Bucket, members: list[Bucket]) -> BatchCandidate:
+    cost = target.cost
     waiting = sum([one.rows for one in members])
-    rows = min(target.cost.efficient_rows(waiting), target.largest)
+    rows = min(cost.efficient_rows(waiting), target.largest)
+    # Rows of a single request are cut for the sake of those that wait behind them. Where none do, the sum counts.
+    if rows < waiting <= target.largest and len(members) == len(target.heap) == 1:
+        parts_ns = cost.predict_ns(rows) + cost.predict_ns(waiting - rows)
+        rows = waiting if cost.predict_ns(waiting) < parts_ns else rows
     alone_ns, room = 0.0, rows
     for one in members:
         drawn = min(one.rows, room)
         alone_ns += drawn * one.cost.row_ns
         room -= drawn
-    return BatchCandidate(target, members, rows, alone_ns / target.cost.predict_ns(rows))
+    return BatchCandidate(target, members, rows, alone_ns / cost.predict_ns(rows))
 
 
 def _fitting(cost: CostTable, rows: int, left_ns: float) -> int:

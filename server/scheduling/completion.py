@@ -12,7 +12,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ..errors import ClientGone, DeadlineExceeded, DeviceLost, ModelFailed, SlipwayError
+from ..errors import ClientGone, DeadlineExceeded, DeviceLost, ModelFailed, SlipwayError, release
 from ..request import InferRequest
 from ..tensors import Array
 from .admission import LoopLag
@@ -136,6 +136,7 @@ class Completion:
         """End a request with an error. Its rows that still wait are not run."""
         if request.ended:
             return
+        release(error)  # its frames hold the arrays of the whole batch
         request.error = error
         request.outputs = None
         request.joined = None

@@ -74,6 +74,7 @@ class CostTable:
         """Nearly every run takes no longer than its prediction times this: 1 where all runs take the same."""
         self._seeds = {} if self._guessed else dict(self._measured)
         self._seeded = sorted(self._seeds)
+        self._untried = set(self._seeds)  # sizes that no run has confirmed
         self._fastest = FastestRuns()
         self._seen_ns: dict[int, int] = {}  # when a run of each size was last recorded, or its estimate was aged
         self._aging_ns = AGING_NS
@@ -82,6 +83,7 @@ class CostTable:
         self._predicted: list[float] = []
         self._efficient: list[int] = []
         self._rebuild()
+        self._at_load = self._predicted
 
     def record(self, rows: int, duration_ns: int, now_ns: int = 0, probe: bool = False) -> None:
         """Learn from one run of ``rows`` rows, which ended at ``now_ns``.
@@ -93,6 +95,7 @@ class CostTable:
         duration_ns = duration_ns or 1
         self._fastest.record(rows, duration_ns, now_ns)
         self._seen_ns[rows] = now_ns
+        self._untried.discard(rows)
         if now_ns >= self._aging_ns:
             self.age(now_ns)
         if self._guessed:
@@ -190,8 +193,20 @@ class CostTable:
         """(batch size, nanoseconds) as measured up to now, by size."""
         return [(size, int(ns)) for size, ns in sorted(self._measured.items())]
 
+    def _follow(self) -> None:
+        """Let the sizes that were not run since the warm-up change as their nearest size that was: what makes its runs
+        longer or shorter, such as other work on the machine, is no property of a batch size. None becomes faster than a
+        smaller one that was run."""
+        tried = sorted(self._measured.keys() - self._untried)
+        for size in self._untried if tried else ():
+            near = min(tried, key=lambda one: abs(one - size))
+            drift = self._measured[near] / self._at_load[near]
+            smaller = [self._measured[one] for one in tried if one < size]
+            self._measured[size] = max([self._at_load[size] * drift, *smaller])
+
     def _rebuild(self) -> None:
         self._spent_ns = 0
+        self._follow()
         self._built = dict(self._measured)
         sizes = sorted(self._measured)
         rows = range(1, self.max_batch_size + 1)

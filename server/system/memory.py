@@ -22,7 +22,7 @@ SMALLEST_BYTES = 8_000_000
 HEADROOM = 0.9
 """The share of the control group's limit that models may fill; requests and the kernel need the rest."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+M_MXFAST, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = 1, -1, -3  # malloc.h
 LARGE_BYTES = 4 << 20
 """Blocks of this size and above are mapped alone and returned to the kernel when they are freed. Most batches of
 requests are smaller, and NumPy asks for huge pages from this size on, which makes their first touch cheap."""
@@ -118,12 +118,14 @@ def bound_heaps() -> None:
 
     With its default, glibc raises the threshold to the largest block freed so far, up to 32 MB. It then serves such
     blocks from the heaps of threads and keeps up to twice that size at the end of each, where ``malloc_trim`` does not
-    look. Other C libraries have no ``mallopt``; nothing happens there.
+    look. Small blocks that were freed and not merged yet (``M_MXFAST``) keep a free heap from that end; ``malloc_trim``
+    merges them, and with them all of it. Other C libraries have no ``mallopt``; nothing happens there.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:
         adjust(M_MMAP_THRESHOLD, LARGE_BYTES)
         adjust(M_TRIM_THRESHOLD, LARGE_BYTES)
+        adjust(M_MXFAST, 0)
 
 
 def trim() -> None:

@@ -15,7 +15,7 @@ from tests.integration.server_process import ROOT
 MEGABYTES = 64
 
 DRIVER = """
-import asyncio, json, os, sys
+import asyncio, gc, json, os, sys
 from pathlib import Path
 import numpy as np
 from server.models import Models
@@ -25,6 +25,7 @@ from server.settings.reader import read
 from server.system.memory import bound_heaps
 
 bound_heaps()  # as a server does
+gc.disable()  # weights must not wait for the garbage collector
 
 def rss():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -68,7 +69,5 @@ def test_memory_comes_back_after_unload(tmp_path: Path, layers: int) -> None:
     assert done.returncode == 0, done.stderr.decode()
     (_, before), *rounds = json.loads(done.stdout)
     assert all(loaded - before > 0.8 * MEGABYTES for loaded, _ in rounds)
-    # In about one round of twenty glibc keeps half of the blocks in the heap of a thread; the next model reuses them.
     kept = [after - before for _, after in rounds]
-    assert min(kept) < 0.25 * MEGABYTES, kept
-    assert max(kept) < 0.75 * MEGABYTES, kept
+    assert max(kept) < 0.25 * MEGABYTES, kept

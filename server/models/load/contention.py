@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
 
 from ...errors import SlipwayError
@@ -18,27 +17,17 @@ MOST_NS = 50_000_000
 """How long the instances run at once, unless a few runs take longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConcurrentRuns:
-    """``runs`` by all instances together in ``wall_ns``, and the median nanoseconds of one run."""
-
-    runs: int
-    wall_ns: int
-    run_ns: float
-
-    @property
-    def runs_per_s(self) -> float:
-        return self.runs / self.wall_ns * 1e9
-
-
 def run_at_once(
     run: Run,
     inputs: Sequence[Array],
     instances: int,
     most_ns: int = MOST_NS,
     clock: Callable[[], int] = perf_counter_ns,
-) -> ConcurrentRuns:
-    """Run ``instances`` threads for ``most_ns``, at least a few runs each. Raises what the model raises."""
+) -> float:
+    """Run ``instances`` threads for ``most_ns``, at least a few runs each. Raises what the model raises.
+
+    Returns the median nanoseconds of one run. A pause of the machine makes a few runs longer and does not move it.
+    """
     durations: list[list[int]] = [[] for _ in range(instances)]
     errors: list[BaseException] = []
     gate = threading.Barrier(instances)
@@ -55,16 +44,13 @@ def run_at_once(
             errors.append(error)
 
     threads = [threading.Thread(target=repeat, args=(own,), name=f"at-once-{at}") for at, own in enumerate(durations)]
-    begun_ns = clock()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    wall_ns = max(clock() - begun_ns, 1)
     if errors:
         raise errors[0]
-    median_ns = statistics.median(ns for own in durations for ns in own)
-    return ConcurrentRuns(sum(len(own) for own in durations), wall_ns, median_ns)
+    return max(statistics.median(ns for own in durations for ns in own), 1.0)
 
 
 def contention(run: Run, inputs: Sequence[Array], instances: int) -> float:
@@ -73,8 +59,8 @@ def contention(run: Run, inputs: Sequence[Array], instances: int) -> float:
     From 1 (each has cores of its own) to ``instances`` (all share one core). 1 for a model that refuses the inputs.
     """
     try:
-        alone = run_at_once(run, inputs, 1)
-        together = run_at_once(run, inputs, instances)
+        alone_ns = run_at_once(run, inputs, 1)
+        together_ns = run_at_once(run, inputs, instances)
     except SlipwayError:
         return 1.0
-    return min(max(together.run_ns / max(alone.run_ns, 1.0), 1.0), float(instances))
+    return min(max(together_ns / alone_ns, 1.0), float(instances))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ...backends import Session
 from ...tensors import Array
-from .contention import LEAST_RUNS, ConcurrentRuns, run_at_once
+from .contention import LEAST_RUNS, run_at_once
 
 log = logging.getLogger("slipway.models")
 
@@ -51,7 +51,7 @@ class Measure(Protocol):
 
     def __call__(
         self, run: Callable[[Sequence[Array]], object], inputs: Sequence[Array], instances: int, most_ns: int
-    ) -> ConcurrentRuns: ...
+    ) -> float: ...
 
 
 def splits(cores: int) -> Iterator[tuple[int, int]]:
@@ -81,21 +81,21 @@ class TuningConfig:
     batchable: bool = True
 
 
-def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int, config: TuningConfig) -> Tuned:
+def tune(session: Session, inputs_of: Callable[[int], list[Array]], row_ns: float, config: TuningConfig) -> Tuned:
     """Measure the splits of the cores, as far as the budget goes, and return the best one with an open session.
 
-    ``session`` was opened for one instance on all cores; a row takes ``run_ns``. Never more than one session is open,
+    ``session`` was opened for one instance on all cores; a row takes ``row_ns``. Never more than one session is open,
     so that memory does not grow: the session that is returned may be another one. Raises what the model raises; then
     no session is left open.
     """
     candidates = list(splits(config.cores))
     running_ns = config.budget_ns - config.opening_ns * len(candidates)
-    affordable = running_ns // (RUNS * len(candidates) * max(run_ns, 1))
+    affordable = int(running_ns // (RUNS * len(candidates) * max(row_ns, 1)))
     if affordable < 1:
         log.info(
             "instances are not tuned opening_ms=%.0f row_ms=%.1f splits=%d budget_ms=%.0f; raise --tune-ms, or set "
             "--instances and --threads",
-            *(config.opening_ns / 1e6, run_ns / 1e6, len(candidates), config.budget_ns / 1e6),
+            *(config.opening_ns / 1e6, row_ns / 1e6, len(candidates), config.budget_ns / 1e6),
         )
         return Tuned(session, 1, config.cores)
     rows = min(ROWS, affordable) if config.batchable else 1
@@ -110,8 +110,8 @@ def tune(session: Session, inputs_of: Callable[[int], list[Array]], run_ns: int,
                 break
             now = _switched(now, instances, threads, config)
             now.session.run(inputs)
-            runs = config.measure(now.session.run, inputs, instances, slice_ns)
-            measured.append(Measurement(instances, threads, runs.runs_per_s * rows, runs.run_ns))
+            run_ns = config.measure(now.session.run, inputs, instances, slice_ns)
+            measured.append(Measurement(instances, threads, instances * rows / run_ns * 1e9, run_ns))
         best = choose(measured)
         log.info(
             "instances tuned instances=%d threads=%d measured=%d of=%d rows_a_run=%d measurements=%r",

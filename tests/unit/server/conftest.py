@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +12,14 @@ SHARED = ("slipway-", "asyncio_", "AnyIO ")
 """Beginnings of the names of threads that belong to no test: they serve the whole process, or an event loop."""
 
 PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed in the test is in no cycle."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

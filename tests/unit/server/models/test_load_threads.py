@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,6 +194,59 @@ async def test_whatever_a_load_raises_ends_it(error: BaseException) -> None:
 
     with pytest.raises((BrokenArtifact, SystemExit, RuntimeError)):
         await LoadThreads().run("m", fail)
+
+
+class Held:
+    """Something large."""
+
+
+async def test_the_thread_of_a_load_does_not_keep_what_it_has_loaded(
+    no_collector: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, let_go = asyncio.get_running_loop(), threading.Event()
+    post = loop.call_soon_threadsafe
+
+    def slow(call: Callable[..., object], *args: Any) -> None:
+        post(call, *args)
+        let_go.wait(30)  # the last lines of the thread, on a busy machine
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", slow)
+    held = await LoadThreads().run("m", Held)
+    seen = weakref.ref(held)
+    del held
+    try:
+        assert any(thread.name == "load-m" for thread in threading.enumerate())
+        assert seen() is None
+    finally:
+        let_go.set()
+
+
+@pytest.mark.parametrize("error", [BrokenArtifact, ValueError, SystemExit, StopIteration])
+async def test_what_a_failed_load_held_is_freed_without_the_garbage_collector(
+    tmp_path: Path,
+    loader: HangingLoader,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    no_collector: None,
+    error: type[BaseException],
+) -> None:
+    caplog.set_level(logging.CRITICAL, "slipway.models")  # pytest keeps the tracebacks of what is logged
+    seen: list[weakref.ref[Held]] = []
+
+    def build(*_: Any) -> ServedModel:
+        held = Held()
+        seen.append(weakref.ref(held))
+        try:
+            raise KeyError
+        except KeyError:
+            raise error from None
+
+    monkeypatch.setattr(loader, "build", build)
+    models = with_limit(loader, 0.0)
+    with pytest.raises(BrokenArtifact):
+        await load(models, tmp_path, "m")
+    assert [one() for one in seen] == [None]
+    await models.close()
 
 
 async def test_a_poll_goes_on_without_the_load_that_hangs(

@@ -104,8 +104,11 @@ def test_a_directory_with_one_bare_model_and_the_file_itself(tmp_path: Path, ins
 def test_a_directory_with_no_model_or_several_is_refused(tmp_path: Path, files: list[str], found: str) -> None:
     for name in files:
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(BrokenArtifact, match=f"must hold a manifest.json or one .onnx file, it holds {found}"):
+    with pytest.raises(
+        BrokenArtifact, match=f"must hold a manifest.json or one .onnx file, it holds {found}"
+    ) as refused:
         open_artifact(tmp_path, Settings())
+    assert str(tmp_path) not in str(refused.value)
 
 
 def test_a_path_that_is_not_there_is_refused_saying_what_to_do(tmp_path: Path) -> None:

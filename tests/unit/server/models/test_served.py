@@ -32,7 +32,7 @@ def test_a_drain_waits_for_bodies_that_are_being_read(drain_s: float, begun: int
     session = SimpleNamespace(close=lambda: None)
     artifact = SimpleNamespace(temporary=None)
     scheduler.model = model = SimpleNamespace(
-        name="m", begun=1, scheduler=scheduler, session=session, artifact=artifact
+        name="m", begun=1, scheduler=scheduler, session=session, artifact=artifact, cache=None
     )
 
     async def run() -> None:

@@ -194,7 +194,7 @@ def test_sizes_that_contradict_each_other_renew_predictions_within_the_budget() 
 def test_a_size_that_was_never_measured_is_learnt_from_its_prediction_on() -> None:
     cost = table({1: 10 * MS, 3: 30 * MS}, max_batch_size=3)
     cost.record(2, 999 * MS)
-    assert dict(cost.points()) == {1: 10 * MS, 2: 26 * MS, 3: 30 * MS}
+    assert dict(cost.points()) == {1: 13 * MS, 2: 26 * MS, 3: 39 * MS}
     assert cost.predict_ns(2) == 26 * MS
 
 
@@ -235,6 +235,25 @@ def test_a_small_size_that_really_takes_longer_raises_the_larger_ones() -> None:
     for _ in range(100):
         cost.record(1, 50 * MS)
     assert cost.predict_ns(2) >= cost.predict_ns(1) >= 45 * MS
+
+
+@given(seeds, st.integers(1, MAX), st.lists(nanoseconds, min_size=1, max_size=60))
+def test_what_the_runs_of_one_size_take_does_not_change_which_size_is_the_best(
+    measured: dict[int, int], rows: int, durations_ns: list[int]
+) -> None:
+    known = measured | {rows: table(measured).predict_ns(rows)}
+    cost = learnt(known, [(rows, ns) for ns in durations_ns])
+    cost._rebuild()
+    before = table(known)
+    waiting = range(MAX + 1)
+    assert list(map(cost.efficient_rows, waiting)) == list(map(before.efficient_rows, waiting))
+
+
+def test_a_size_that_has_not_run_changes_as_its_neighbour_that_has() -> None:
+    cost = table({1: 20_000, 2: 21_000, 4: 24_000}, max_batch_size=4)
+    for _ in range(1000):
+        cost.record(4, 48_000)
+    assert dict(cost.points()) == pytest.approx({1: 40_000, 2: 42_000, 4: 48_000}, rel=0.05)
 
 
 def test_a_table_whose_runs_all_take_the_same_needs_no_margin() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.errors import ModelFailed, SlipwayError
+from server.errors import DeviceLost, ModelFailed, OutOfMemory, SlipwayError, UnprocessableInput
 from server.request import NEVER, InferRequest
 from server.scheduling import batch_former, completion, executor, pipeline, run
 from server.scheduling.device import DeviceScheduler
@@ -185,6 +186,25 @@ def test_a_fault_in_the_model_fails_exactly_the_requests_of_its_run(error: BaseE
     one.responses.assert_once_each(requests)
     assert [request.error is not None for request in requests] == [False, True, False, False]
     one.assert_nothing_held()
+
+
+@pytest.mark.parametrize("error", [ModelFailed, OutOfMemory, DeviceLost, UnprocessableInput, ValueError, SystemExit])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_failed_batch_is_freed_without_the_garbage_collector(
+    no_collector: None, error: type[BaseException], number: int
+) -> None:
+    def fail(arrays: tuple[Array, ...]) -> list[Array]:
+        raise error("a fault") if (arrays[0] == 0).any() else KeyError
+
+    one = Inline()
+    one.scheduler._executor._work = executor.Work(  # type: ignore[attr-defined]
+        fail, one.scheduler._pull, one.scheduler._completion.finish, one.scheduler._lost, PADDING
+    )
+    arrays = [weakref.ref(one.submit(value, 1, 3).arrays[0]) for value in range(number)]
+    one.loop.turn()
+    assert len(one.responses.count) == number
+    one.responses.count.clear()
+    assert [array() for array in arrays] == [None] * number
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -63,6 +63,16 @@ def test_a_model_that_gains_nothing_from_batching_runs_row_by_row() -> None:
     assert [batch.rows for batch in iter(lambda: queue.pull(1), None)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("three_ns", "parts"), [(40, [3]), (41, [2, 1])])
+def test_a_request_that_waits_alone_is_cut_only_where_it_ends_sooner(three_ns: int, parts: list[int]) -> None:
+    queue = BatchQueue(3, [(1, 20 * MS), (2, 21 * MS), (3, three_ns * MS)])
+    queue.push(request(rows=3), None, 1)
+    assert [batch.rows for batch in iter(lambda: queue.pull(1), None)] == parts
+    for _ in range(3):  # what is left of one shares a run with the next
+        queue.push(request(), None, 1)
+    assert [batch.rows for batch in iter(lambda: queue.pull(1), None)] == [2, 1]
+
+
 def test_different_shapes_never_share_a_batch_and_take_turns_by_age() -> None:
     queue = BatchQueue(8, FLAT)
     for now, shape in enumerate("abab", start=1):

@@ -271,6 +271,7 @@ class TestAging:
         """Only full batches ran in the slow phase, and only single rows run after it."""
         cost = CostTable(8, [(1, 10.0 * MS), (8, 20.0 * MS)])
         now_ns = 0
+        cost.record(1, 10 * MS, now_ns)
         for _ in range(100):
             now_ns += 500 * MS
             cost.record(8, 500 * MS, now_ns)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from server.artifact import Artifact, Manifest
 from server.system.memory import FILES_TO_MEMORY, HEADROOM, SMALLEST_BYTES, Budget, file_bytes, to_free
@@ -52,3 +57,41 @@ def test_the_least_recently_used_go_first_and_no_more_than_needed() -> None:
     assert to_free(10, [new, old, middle]) == [old]
     assert to_free(11, [new, old, middle]) == [old, middle]
     assert to_free(31, [new, old, middle]) is None
+
+
+HEAP_OF_A_THREAD = """
+import ctypes, threading
+from server.system.memory import bound_heaps, resident_bytes, trim
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+SMALL, CACHED, MB = 56, 7, 1_000_000  # glibc caches so many small blocks of each size for a thread
+bound_heaps()
+before = resident_bytes()
+
+def fill_and_free():
+    addresses = ctypes.c_void_p * 100
+    large, small, cached = addresses(), addresses(), addresses()
+    for at in range(CACHED):
+        cached[at] = libc.malloc(SMALL)
+    for at in range(28):
+        large[at] = libc.malloc(2 * MB)
+        ctypes.memset(large[at], 1, 2 * MB)
+    for at in range(40):  # at the end of the heap
+        small[at] = libc.malloc(SMALL)
+    for blocks, count in ((cached, CACHED), (large, 28), (small, 40)):
+        for at in range(count):
+            libc.free(blocks[at])
+
+thread = threading.Thread(target=fill_and_free)
+thread.start()
+thread.join()
+trim()
+print((resident_bytes() - before) / MB)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_small_blocks_at_the_end_of_a_heap_keep_none_of_it() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAP_OF_A_THREAD], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 10

@@ -148,6 +148,15 @@ class TestTuning:
         assert self.loaded(tmp_path, monkeypatch, settings, Artifact(tmp_path, manifest)) == instances
 
 
+async def test_the_response_cache_of_an_unloaded_model_is_emptied(tmp_path: Path) -> None:
+    models, _ = models_of(Settings(cache_mb=1))
+    cache = (await models.load(write_fake(tmp_path))).cache
+    assert cache is not None
+    cache._keep(b"a key", [np.ones((1, 4), np.float32)])
+    await models.unload("m")
+    assert (cache.bytes, len(cache._kept)) == (0, 0)
+
+
 async def load_only(models: Models, path: Path) -> None:
     await models.load(path)
 

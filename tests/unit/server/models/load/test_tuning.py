@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from server.errors import ModelFailed
-from server.models.load.contention import ConcurrentRuns
 from server.models.load.tuning import ROWS, Measurement, Tuned, TuningConfig, choose, splits, tune
 from server.tensors import BY_NAME, Array, ModelSpec, TensorSpec
 
 MS = 1_000_000
 SPEC = ModelSpec((TensorSpec("x", BY_NAME["FP32"], (-1, 4)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 4)),))
 
-Law = Callable[[int, int], tuple[float, float]]
-"""(instances, threads) to (runs a second of all instances, milliseconds of one run)."""
+Law = Callable[[int, int], float]
+"""(instances, threads) to milliseconds of one run."""
 
 
 class Session:
@@ -60,26 +59,25 @@ class Host:
 
     def measure(
         self, run: Callable[[Sequence[Array]], object], inputs: Sequence[Array], instances: int, most_ns: int
-    ) -> ConcurrentRuns:
+    ) -> float:
         (session,) = self.opened
         self.now_ns += most_ns * self.overruns
         self.measured.append((instances, session.threads, len(inputs[0])))
-        runs_per_s, run_ms = self.law(instances, session.threads)
-        return ConcurrentRuns(round(runs_per_s * 1_000), 1_000_000_000_000, run_ms * MS)
+        return self.law(instances, session.threads) * MS
 
     def tune(self, cores: int, run_ns: int = MS, opening_ns: int = MS, budget_ms: int = 400) -> Tuned:
         config = TuningConfig(self.open, opening_ns, cores, budget_ms * MS, self.measure, lambda: self.now_ns)
         return tune(self.open(cores), lambda rows: [np.zeros((rows, 4), np.float32)], run_ns, config)
 
 
-def scales(instances: int, threads: int) -> tuple[float, float]:
+def scales(instances: int, threads: int) -> float:
     """Threads gain nothing, instances do."""
-    return 100.0 * instances, 10.0
+    return 10.0
 
 
-def equal(instances: int, threads: int) -> tuple[float, float]:
+def equal(instances: int, threads: int) -> float:
     """All splits give the same, but a run on more threads is shorter."""
-    return 100.0, 10.0 * instances
+    return 10.0 * instances
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.artifact import SAMPLES, Artifact, Batching, CostPoint
 from server.errors import BrokenArtifact, UnprocessableInput
 from server.models.load import warmup
-from server.models.load.warmup import LONG_RUN_NS, UNMEASURED_NS, WARM_BUDGET_NS, WARM_RUNS, Seeds, sample_of, warm_up
+from server.models.load.warmup import (
+    LONG_RUN_NS,
+    MOST_RUNS,
+    UNMEASURED_NS,
+    WARM_BUDGET_NS,
+    WARM_RUNS,
+    Seeds,
+    sample_of,
+    warm_up,
+)
 from server.tensors import Array
 from tests.fake_sessions import Scripted, bare, declared, spec, write_samples
 from tests.fakes import FakeClock
@@ -48,12 +60,30 @@ class TestWarmUp:
         largest, seeds = warm(session, declared(), self.SIZES)
         assert largest == 8
         assert seeds == [(size, 1000 + 10 * size) for size in self.SIZES.batch_sizes]
-        assert len(session.seen) == 1 + 4 * (1 + WARM_RUNS)
+        assert len(session.seen) == 1 + 4 * (1 + MOST_RUNS)
 
-    def test_the_cost_is_the_median_without_the_first_run(self, clock: FakeClock) -> None:
-        costs = iter([0, 999 * MS // 10, 5, 1, 9, 7, 3])
+    def test_the_first_run_does_not_count(self, clock: FakeClock) -> None:
+        costs = iter([0, 1, 5 * MS, 9 * MS, 4 * MS, 7 * MS, 6 * MS])
         session = Scripted(clock, cost_ns=lambda rows: next(costs))
-        assert warm(session, declared(), Batching((1,))) == (1, [(1, 5)])
+        assert warm(session, declared(), Batching((1,))) == (1, [(1, 4 * MS)])
+
+    @pytest.mark.parametrize("cost_ms", [0.02, 3, 15])
+    @given(data=st.data())
+    def test_noise_in_all_runs_but_one_of_each_size_changes_nothing(self, cost_ms: float, data: st.DataObject) -> None:
+        clock, true_ns = FakeClock(), {size: int(cost_ms * MS) + 1000 * size for size in self.SIZES.batch_sizes}
+        spared = {size: data.draw(st.integers(2, WARM_RUNS + 1)) for size in true_ns}
+        counts: Counter[int] = Counter()
+
+        def cost_ns(rows: int) -> int:
+            counts[rows] += 1
+            noisy = counts[rows] != spared[rows]
+            return true_ns[rows] + (data.draw(st.integers(0, 4 * MS)) if noisy else 0)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(warmup, "perf_counter_ns", clock)
+            sample = [np.ones((1, 4), np.float32)]
+            seeds = warm_up(Scripted(clock, cost_ns=cost_ns), declared(), self.SIZES, sample)[1]
+        assert dict(seeds) == true_ns
 
     def test_a_slow_model_is_measured_at_fewer_sizes_and_keeps_its_largest_batch(self, clock: FakeClock) -> None:
         session = Scripted(clock, cost_ns=lambda rows: WARM_BUDGET_NS // 5 * rows)
