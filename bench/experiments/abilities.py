@@ -12,9 +12,8 @@ from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
-from ..observe import held, tree
+from ..observe import held, scrape
 from ..observe.model_work import ModelWork
-from ..observe.proc import is_here
 from ..result.record import RunRecord
 from . import copies, forecasting
 
@@ -32,7 +31,7 @@ class Abilities:
 def of_record(found: RunRecord) -> Abilities:
     """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed."""
     place = target.parse(found.target.url)
-    pids = tree.processes(place.port) if found.host is not None and is_here(place.host) else ()
+    pids = scrape.processes(place) if found.host is not None else ()
     works = found.host.works if found.host is not None else ()
     choices = [one.choices for one in works if one.choices is not None]
     # As the verdict: the highest percentile that the run has requests enough for.

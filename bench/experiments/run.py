@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from ..errors import Unusable
 from ..load import arrivals, burst, calibration, fleet, probe, schedule
 from ..load.burst import Burst
 from ..load.callers import Callers
@@ -19,7 +18,6 @@ from ..load.schedule import Schedule
 from ..load.shot import Shot
 from ..load.wire import Wire, render
 from ..observe import bandwidth, environment, json_cost, scrape, tree
-from ..observe.proc import is_here
 from ..observe.scrape import Scraped
 from ..result import explained
 from ..result.record import RunRecord, measured
@@ -32,12 +30,11 @@ from .recording import Surroundings, build
 def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, Columns]:
     """Probe, calibrate, load, probe again, judge: the record and all raw rows.
 
-    Raises Unusable if the server cannot be reached, or if the generator cannot make this load.
+    Raises Unusable if the server cannot be reached. A rate above what the generator can send is a verdict.
     """
     schedules = _schedules(config)
     probe.reach(config.target)
     limits = calibrate(config) if config.calibrate else None
-    _check_rate(schedules, limits)
     env = environment.describe()
     known = bandwidth.UNKNOWN
     if config.observe:
@@ -61,7 +58,7 @@ def burst_of(config: RunConfig) -> Burst | None:
     """Probe the server with the middle one of the payloads. It takes some seconds."""
     ordered = sorted(config.payload.payloads, key=lambda one: len(one.body))
     wire = render(config.target, ordered[len(ordered) // 2], config.carrier, config.template)
-    work = tree.work_of(config.target.port) if is_here(config.target.host) else lambda: None
+    work = tree.work_of(scrape.processes(config.target))
     return burst.probe(config.target, wire, config.timeout_s, work)
 
 
@@ -139,12 +136,3 @@ def _work(config: RunConfig, arrivals_of: Schedule | None) -> Schedule | Callers
         return arrivals_of
     assert config.users is not None
     return Callers(config.users, config.total_s)
-
-
-def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:
-    rate = max((one.rate_per_s for one in schedules if one is not None), default=0.0)
-    if limits is not None and rate > limits.usable_rate_per_s:
-        raise Unusable(
-            f"the generator reaches {limits.ceiling_per_s:,.0f} requests/s here and is reliable up to half of that: "
-            f"lower --rate to {limits.usable_rate_per_s:,.0f}, or pass --skip-calibration and watch the send lag"
-        )

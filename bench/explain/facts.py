@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..load.burst import Burst
 from ..load.measurements import Outcome
+from ..observe.timeline import Span
 from . import sizes, stages, stalls, told
 from .observations import Columns, Observations
 from .sizes import Sizes
@@ -29,6 +30,8 @@ MOST_SMALL = 30
 CHANCE = 3.0
 """Standard deviations of a count of requests that are no other client."""
 QUARTILES = (0.25, 0.5, 0.75)
+LOOK_S = 0.25
+"""From one look at the server to the next, at most."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -41,7 +44,7 @@ class Load:
     ``failed_share``: failures for other reasons than load. ``connections``: opened for ``requests`` beyond those that
     were needed at once. ``run_delay``: the share of the time in which the generator waited
     for a core. ``generator_cpu``: share of one core. ``json_ms``: time that Python's json needs here to read the body
-    and to write a response of its size.
+    and to write a response of its size. ``ceiling_per_s``: the most that the generator can send here; None if unknown.
     """
 
     offered_per_s: float | None
@@ -56,6 +59,7 @@ class Load:
     json_ms: float | None
     body_bytes: float
     payloads: int
+    ceiling_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Facts:
     of the server (``with_server`` False) only the terms of the client are known. ``slowest_part``: the percentile of
     ``slow``, lower than 99 in a short run. ``growing``: latency of the last third of the run over the first third.
     ``sizes``: what the inputs of the requests around p99 take longer. ``told``: of single requests, by the server.
+    ``slow_host``: the figures of ``host`` at the times of the requests around p99.
     """
 
     p50_ms: float
@@ -140,6 +145,7 @@ class Facts:
     sizes: Sizes = field(default_factory=Sizes)
     told: Told | None = None
     quick_ms: float = 0.0
+    slow_host: Host = field(default_factory=lambda: Host(here=False))
 
     @property
     def alone_ms(self) -> float:
@@ -170,7 +176,8 @@ def gather(
         slow=slow.terms_ms,
         with_server=account.with_server,
         load=load,
-        host=_host(observed),
+        host=_host(observed, observed.stretches),
+        slow_host=_host(observed, _times(account, tail)),
         model=_model(observed, ours_per_s),
         burst=burst,
         stalls=stalls.find(window, account, tail, inputs.long, pauses),
@@ -216,11 +223,20 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     return Cold(count, float(latency_ms[:count].max()), later_ms, share, measured)
 
 
-def _host(observed: Observations) -> Host:
+def _times(account: Account, rows: NDArray[np.intp]) -> list[Span]:
+    """The times of these requests, each with the look after its end."""
+    begins, ends = account.due_ns[rows], account.due_ns[rows] + account.total_ns[rows]
+    return [(begin / 1e9, end / 1e9 + LOOK_S) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
+def _host(observed: Observations, spans: Sequence[Span]) -> Host:
     timeline = observed.timeline
     if timeline is None:
         return Host(here=False)
-    mean = observed.mean
+
+    def mean(series: str) -> float | None:
+        return timeline.mean(series, spans)
+
     return Host(
         here=timeline.pid is not None,
         cores=observed.cores,

@@ -12,6 +12,9 @@ from .turns import Turns
 MIN_MS = 1.0
 NORMAL_MS = 10.0
 """Computing for less than this at every request is no reason to act."""
+KEPT_UP = 0.95
+QUIET = 0.05
+"""Cores that a server without other clients does not use while nothing is sent."""
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 
@@ -35,13 +38,15 @@ class View:
     """The facts with what several rules derive from them.
 
     ``wait_ms``: the latency around p99 beyond that of a request alone, without the generator's lag. ``work_ms``: the
-    computing of one request. ``worked``: the share of a request alone in which the server used a core; None if unknown.
+    computing of one request. ``own_ms``: CPU time of the server for a request alone, without what it uses when nothing
+    is sent; ``worked``: its share of the latency alone; both None if unknown.
     """
 
     facts: Facts
     turns: Turns | None
     wait_ms: float
     work_ms: float
+    own_ms: float | None
     worked: float | None
 
     def left(self, taken: Mapping[str, Finding], whole_ms: float, *names: str) -> float:
@@ -60,16 +65,29 @@ Rule = Callable[[View, Taken], Finding | None]
 def view(facts: Facts) -> View:
     burst = facts.burst
     seen = turns.of(burst, facts.load.body_bytes) if burst is not None else None
-    worked = None
+    own_ms = worked = None
     if burst is not None and burst.cpu_ms is not None and burst.alone_ms > 0:
-        worked = burst.cpu_ms / burst.alone_ms
+        quiet = burst.quiet_cores or 0.0
+        own_ms = max(burst.cpu_ms - (quiet * burst.alone_ms if quiet >= QUIET else 0.0), 0.0)
+        worked = own_ms / burst.alone_ms
     lag_ms = facts.slow["send_lag"]
     if facts.with_server:
         work_ms = facts.typical["compute"]
         if facts.told is not None and facts.told.cached and facts.told.compute_ms is not None:
             work_ms = facts.told.compute_ms  # what the cache answers is computed by nobody
-    elif burst is not None and burst.cpu_ms is not None:
-        work_ms = min(burst.cpu_ms, burst.alone_ms)
+    elif burst is not None and own_ms is not None:
+        work_ms = min(own_ms, burst.alone_ms)
     else:
         work_ms = 0.0
-    return View(facts, seen, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, worked)
+    return View(facts, seen, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, own_ms, worked)
+
+
+def saturated(facts: Facts) -> bool:
+    """Whether more requests came than the server could answer."""
+    load = facts.load
+    if load.shed_share >= 0.05:
+        return True
+    if load.offered_per_s is None:
+        return False
+    behind = load.answered_per_s < KEPT_UP * load.offered_per_s and load.failed_share < 0.5
+    return behind or (facts.growing >= 1.5 and facts.p50_ms > 3 * facts.alone_ms)

@@ -25,7 +25,7 @@ REMEDIES = {
     "cpu_quota": "Raise the CPU limit of the server's container, or lower its threads to the limit.",
     "neighbour": "Move the other programs away, or reserve cores for the server.",
     "stall": "Find what stops the server: garbage collection, a blocking call on its event loop, a frozen host.",
-    "threads": "Set the computing threads to the number of cores (OMP_NUM_THREADS, intra-op threads).",
+    "threads": "Use as many computing threads as cores (OMP_NUM_THREADS, intra-op threads), and no background threads.",
     "padding": "Group inputs by length (buckets), or make batches of similar lengths.",
     "input_size": "Limit or split long inputs, or serve them apart from short ones.",
     "cold_start": "Send warm-up requests, or load the model, before the server reports that it is ready.",

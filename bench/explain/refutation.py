@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+from ..load.calibration import USABLE_SHARE
 from .evidence import CODEC
 from .facts import Facts
-from .findings import NORMAL_MS, View, view
-from .rules.client import QUIET
-from .rules.model import READS, READS_AT_MOST
-from .rules.queues import saturated
+from .findings import NORMAL_MS, QUIET, View, saturated, view
+from .rules.model import MOVES_MS, READS, READS_AT_MOST
 
 Against = Callable[[View], bool | None]
 """True: the run speaks against the cause. False: it does not. None: the observation is missing."""
@@ -76,7 +76,7 @@ def _model_size(seen: View) -> bool | None:
     host, model = seen.facts.host, seen.facts.model
     if host.major_faults is None:
         return None
-    if seen.work_ms < NORMAL_MS:
+    if seen.work_ms < MOVES_MS:
         return host.major_faults < 1
     reading_ms = model.weights_ms
     if reading_ms is None and host.own_bytes is not None and host.memory_bytes_per_s:
@@ -116,6 +116,8 @@ def _threads(seen: View) -> bool | None:
     burst, cores = seen.facts.burst, seen.facts.host.cores
     if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores:
         return None
+    if (burst.quiet_cores or 0.0) >= QUIET:
+        return False
     demand_ms = burst.cpu_ms + burst.run_delay_ms
     return demand_ms < cores * burst.alone_ms or burst.run_delay_ms < SMALL * demand_ms
 
@@ -133,7 +135,8 @@ def _padding(seen: View) -> bool | None:
 
 
 def _input_size(seen: View) -> bool:
-    return seen.facts.load.payloads <= 1 or seen.facts.sizes.more_ms < SMALL * seen.facts.p99_ms
+    inputs = seen.facts.sizes
+    return seen.facts.load.payloads <= 1 or (inputs.more_ms < SMALL * seen.facts.p99_ms and inputs.uneven < SMALL)
 
 
 def _cold_start(seen: View) -> bool:
@@ -155,7 +158,9 @@ def _other_traffic(seen: View) -> bool | None:
 
 
 def _generator(seen: View) -> bool:
-    return seen.facts.slow["send_lag"] < 0.03 * seen.facts.p99_ms
+    load = seen.facts.load
+    beyond = (load.offered_per_s or 0.0) > USABLE_SHARE * (load.ceiling_per_s or math.inf)
+    return not beyond and seen.facts.slow["send_lag"] < 0.03 * seen.facts.p99_ms
 
 
 def _small(facts: Facts, *terms: str) -> bool:

@@ -30,6 +30,7 @@ class Sizes:
     typical: float = 0.0
     slow: float = 0.0
     unit: str = "bytes"
+    uneven: float = 0.0
 
 
 def of(window: Columns, account: Account, tail: NDArray[np.intp]) -> Sizes:
@@ -61,7 +62,9 @@ def of(window: Columns, account: Account, tail: NDArray[np.intp]) -> Sizes:
     ]
     slow = [one for one, ms in own_ms.items() if ms > 2 * least_ms]
     long = frozenset(payload[np.isin(kind, slow)].tolist())
-    return Sizes(float(np.mean(more)), long, float(size[ran].mean()), float(size[tail].mean()), unit)
+    each_ms = np.array([own_ms.get(one, usual_ms) for one in kind[ran].tolist()])
+    uneven = float(each_ms.var() / np.square(each_ms).mean())
+    return Sizes(float(np.mean(more)), long, float(size[ran].mean()), float(size[tail].mean()), unit, uneven)
 
 
 def _own_ms(kind: Integers, latency_ms: NDArray[np.float64], least: int) -> dict[int, float]:

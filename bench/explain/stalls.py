@@ -15,10 +15,11 @@ from . import batches
 from .stages import TERMS, Account
 
 Columns = dict[str, NDArray[np.int64]]
-MIN_STALL_MS = 50.0
+MIN_STALL_MS, MIN_WAITING = 50.0, 2
+SHORT_STALL_MS, SHORT_WAITING = 15.0, 4
+"""More requests must have waited in a short stall: a single run of some milliseconds is none."""
 OF_TYPICAL = 4.0
 """A stall is this many times as long as a typical request."""
-MIN_WAITING = 2
 OF_STALL = 0.5
 LEAST_RUNS, USUAL = 3, 1.5
 """Runs whose median is the usual time of such a run, and how much longer one may take that nothing has stopped."""
@@ -44,7 +45,7 @@ class Stalls:
 
 
 def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Times without an answer in which at least two requests waited for the whole second half.
+    """Times without an answer in which two requests waited for the whole second half, or four in a short one.
 
     ``begin_ns``, ``end_ns``: int64 [n], when each request was sent and when it ended. A time that one slow request
     explains is no stall.
@@ -52,13 +53,13 @@ def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[
     if len(end_ns) < 3:
         return []
     typical_ns = float(np.median(end_ns - begin_ns))
-    limit_ns = max(MIN_STALL_MS * 1e6, OF_TYPICAL * typical_ns)
+    limit_ns = max(SHORT_STALL_MS * 1e6, OF_TYPICAL * typical_ns)
     ends, begins = np.sort(end_ns), np.sort(begin_ns)
     found = []
     for at in np.flatnonzero(np.diff(ends) > limit_ns).tolist():
         low, high = int(ends[at]), int(ends[at + 1])
         waiting = int(np.searchsorted(begins, (low + high) // 2)) - (at + 1)
-        if waiting >= MIN_WAITING:
+        if waiting >= (MIN_WAITING if high - low >= MIN_STALL_MS * 1e6 else SHORT_WAITING):
             found.append((low, high))
     return found
 
@@ -75,7 +76,7 @@ def find(
     # While the generator itself stops it sends nothing, and no answer can come.
     begin = np.where(window["send_ns"] >= 0, window["send_ns"], window["due_ns"])
     end = window["last_byte_ns"]
-    found = spans(begin, end)
+    found = [one for one in spans(begin, end) if not _stopped_itself(one, window)]
     if not found:
         return None
     low, high = (np.array(side, dtype=np.int64) for side in zip(*found, strict=True))
@@ -96,6 +97,14 @@ def find(
         of_gc=_during(found, [one for one in pauses if one.kind == "gc"]),
         of_loop=_during(found, [one for one in pauses if one.kind == "loop"]),
     )
+
+
+def _stopped_itself(span: tuple[int, int], window: Columns) -> bool:
+    """Whether the generator was late with most of what was due in a stall: then it read answers late, too."""
+    due = window["due_ns"]
+    inside = (due > span[0]) & (due < span[1])
+    late = window["picked_ns"][inside] - due[inside] > OF_STALL * (span[1] - due[inside])
+    return bool(late.any() and late.mean() >= OF_STALL)
 
 
 def _filled_by_runs(found: Sequence[tuple[int, int]], window: Columns, account: Account) -> list[bool]:

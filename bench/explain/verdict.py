@@ -100,7 +100,7 @@ TITLES = {
     "cpu_quota": "The CPU quota stops the server",
     "neighbour": "Other programs take the cores of the server",
     "stall": "The whole server stops from time to time",
-    "threads": "The server has more computing threads than cores",
+    "threads": "Threads of the server take cores or the interpreter from each other",
     "padding": "The model computes padding",
     "input_size": "Large inputs take long",
     "cold_start": "The first requests wait for the start of the model",

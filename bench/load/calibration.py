@@ -21,6 +21,9 @@ from .shot import Shot
 USABLE_SHARE = 0.5
 """The share of the ceiling above which the generator's own queueing shows up as latency (measured)."""
 
+IDLE, LEAST_CPU = 0.3, 0.01
+"""Shares of a core that a generator uses which is not the limit of a load, and the least that is told from none."""
+
 ONLY = np.zeros(1, dtype=np.uint16)
 """The choices of a load with one payload."""
 
@@ -73,7 +76,11 @@ def calibrate(
     floor_us = _median_us(floor)
     extra_us = max(floor_us - _median_us(empty), 0.0)
     # One caller alone can reach more than many do in so short a time, where a body takes a large part of it.
-    return Calibration(floor_us, max(_rate_per_s(ceiling), 1e6 / floor_us), len(payload.body), extra_us)
+    reached = max(_rate_per_s(ceiling), 1e6 / floor_us)
+    # A generator that was idle waited for a slow network, which is no limit of its own.
+    if ceiling.generator_cpu < IDLE:
+        reached /= max(ceiling.generator_cpu, LEAST_CPU) / IDLE
+    return Calibration(floor_us, reached, len(payload.body), extra_us)
 
 
 @contextmanager

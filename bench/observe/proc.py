@@ -67,12 +67,16 @@ class ServerFiles:
         """CPU time, threads, resident memory and major faults of all processes. One that ended keeps its CPU time."""
         now = {pid: found for pid in self.pids if (found := stat(pid, self._root))}
         for pid in self._last.keys() - now.keys():
+            ended = self._last[pid]
+            parent = int(ended["parent"])
             for name in SUMS:
-                self._gone[name] += self._last[pid][name]
+                # A parent that waited for it has its counters now.
+                grown = now[parent][name] - self._last[parent][name] if parent in now and parent in self._last else 0.0
+                self._gone[name] += ended[name] if grown < ended[name] else 0.0
         self._last = now
         if not now:
             return {}
-        whole = {name: sum(one[name] for one in now.values()) for name in next(iter(now.values()))}
+        whole = {name: sum(one[name] for one in now.values()) for name in next(iter(now.values())) if name != "parent"}
         return {name: value + self._gone.get(name, 0.0) for name, value in whole.items()}
 
     def _loop_delay(self) -> dict[str, float]:
@@ -95,12 +99,14 @@ class ServerFiles:
 
 
 def stat(pid: int, root: Path = ROOT) -> dict[str, float]:
-    """CPU time, threads, resident memory and major faults of one process; empty if it ended."""
+    """CPU time and major faults of one process and of its children that have ended, its parent, threads and resident
+    memory; empty if it ended."""
     try:
         fields = (root / "proc" / str(pid) / "stat").read_text().rpartition(")")[2].split()
         return {
-            "major_faults": float(fields[9]),
-            "cpu_ticks": float(fields[11]) + float(fields[12]),
+            "parent": float(fields[1]),
+            "major_faults": float(fields[9]) + float(fields[10]),
+            "cpu_ticks": sum(float(ticks) for ticks in fields[11:15]),
             "threads": float(fields[17]),
             "rss_pages": float(fields[21]),
             **_own_pages(root / "proc" / str(pid) / "statm"),

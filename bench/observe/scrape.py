@@ -114,6 +114,9 @@ class Client:
             else http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         )
 
+    def close(self) -> None:
+        self._connection.close()
+
     def get(self, path: str) -> tuple[int, str | None]:
         """Nanoseconds until the response, and the body of a 200; None for any other status and for no response."""
         begun_ns = time.perf_counter_ns()
@@ -151,16 +154,16 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     """Look every ``TICK_S`` until standard input ends. Instants that a slow look has missed are skipped."""
     client, notes = Client(host, port, tls), []
     here = is_here(host)
-    found = tree.listeners(port) if here else ()
+    found = server_of(client, port) if here else ()
     pid = found[0] if found else None
-    roots = tree.roots(found)
     if not here:
         notes.append("The server runs on another machine: its CPU, throttling and run queue are unknown.")
     elif pid is None:
         notes.append(
-            "No process that this user may see listens on the port (a container?): its CPU and memory are unknown."
+            "No process of the server can be seen from here (a container, or behind a proxy?): its CPU and memory are "
+            "unknown."
         )
-    files = ServerFiles(_processes(found, roots)) if pid is not None else None
+    files = ServerFiles(tree.family(found)) if pid is not None else None
     looks = [look(client, files, with_metrics=True, here=here)]
     print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
@@ -171,7 +174,7 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
         ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
         whole = bool(ready) or tick % TICKS_PER_SCRAPE == 0
         if files is not None and whole:
-            files.pids = _processes(found, roots)
+            files.pids = tree.family(found)
         looks.append(look(client, files, has_metrics and whole, here))
         if files is not None and whole:
             looks[-1]["strangers"] = tree.strangers(port, (os.getpid(), *tree.generators(os.getppid()), *files.pids))
@@ -181,10 +184,25 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     return {"looks": looks, "notes": notes, "pid": pid, "clock_ticks_per_s": os.sysconf("SC_CLK_TCK")}
 
 
-def _processes(listeners: tuple[int, ...], roots: tuple[int, ...]) -> tuple[int, ...]:
-    """The processes of the server, the one that listens first."""
-    everything = tree.with_children((*roots, *listeners))
-    return (listeners[0], *(pid for pid in everything if pid != listeners[0]))
+def server_of(client: Client, port: int) -> tuple[int, ...]:
+    """The processes of this machine that answer on a port, by the start that the server's metrics tell."""
+    _, text = client.get("/metrics")
+    lines = [line.split() for line in (text or "").splitlines() if line.startswith("process_start_time_seconds ")]
+    try:
+        return tree.server(port, float(lines[0][1]) if lines else None)
+    except (IndexError, ValueError):
+        return tree.server(port)
+
+
+def processes(target: Target) -> tuple[int, ...]:
+    """All processes of the server, the one that listens first; empty if none can be seen."""
+    if not is_here(target.host):
+        return ()
+    client = Client(target.host, target.port, target.tls)
+    try:
+        return tree.family(server_of(client, target.port))
+    finally:
+        client.close()
 
 
 def main() -> None:

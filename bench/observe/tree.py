@@ -13,6 +13,8 @@ from ..load.burst import Work
 ROOT = Path("/")
 MAX_THREADS = 512
 """Threads that are read at each look; more would take too long."""
+SAME_S = 0.05
+"""Between two readings of when a process began; the kernel counts hundredths."""
 FLEET = ("bench.load", "multiprocessing.spawn")
 """In the command lines of generator processes that a bench starts."""
 
@@ -23,6 +25,18 @@ def listeners(port: int) -> tuple[int, ...]:
     return tuple(
         sorted({one.pid for one in found if one.pid and one.status == psutil.CONN_LISTEN and one.laddr.port == port})
     )
+
+
+def server(port: int, started_s: float | None = None) -> tuple[int, ...]:
+    """The processes of this machine that answer on a port.
+
+    They are its listeners, or, where none of these began at ``started_s`` (seconds since the epoch, as the server says
+    of itself), the process behind them that did: the listener is a proxy then. Empty if that process cannot be seen.
+    """
+    found = listeners(port)
+    if started_s is None or any(_began(pid, started_s) for pid in with_children((*roots(found), *found))):
+        return found
+    return tuple(one.pid for one in psutil.process_iter() if _began(one.pid, started_s) and _listens(one))
 
 
 def strangers(port: int, own: Iterable[int]) -> int:
@@ -75,12 +89,10 @@ def generators(parent: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def processes(port: int) -> tuple[int, ...]:
-    """All processes of the server that listens on a port of this machine, the one that listens first; empty if none
-    can be seen."""
-    found = listeners(port)
-    everything = with_children((*roots(found), *found))
-    return (*found[:1], *(pid for pid in everything if pid not in found[:1]))
+def family(pids: tuple[int, ...]) -> tuple[int, ...]:
+    """All processes of a server from those of ``server``, the first of these first."""
+    everything = with_children((*roots(pids), *pids))
+    return (*pids[:1], *(pid for pid in everything if pid not in pids[:1]))
 
 
 class Threads:
@@ -130,10 +142,8 @@ class Threads:
         return paths[:MAX_THREADS]
 
 
-def work_of(port: int) -> Callable[[], Work | None]:
-    """A reader of the CPU time and the run-queue delay of the server that listens on a port of this machine."""
-    found = listeners(port)
-    pids = with_children((*roots(found), *found))
+def work_of(pids: tuple[int, ...]) -> Callable[[], Work | None]:
+    """A reader of the CPU time and the run-queue delay of these processes."""
     threads = Threads()
     threads.read(pids)
     begun_ns = _cpu_ns(pids)
@@ -149,15 +159,30 @@ def work_of(port: int) -> Callable[[], Work | None]:
 
 
 def _cpu_ns(pids: Iterable[int]) -> float:
-    """CPU time of the processes since their start."""
+    """CPU time of the processes and of their children that have ended, since their start."""
     used = 0.0
     for pid in pids:
         try:
             times = psutil.Process(pid).cpu_times()
-            used += (times.user + times.system) * 1e9
+            used += (times.user + times.system + times.children_user + times.children_system) * 1e9
         except psutil.Error:
             continue
     return used
+
+
+def _began(pid: int, at_s: float) -> bool:
+    try:
+        return abs(float(psutil.Process(pid).create_time()) - at_s) < SAME_S
+    except psutil.Error:
+        return False
+
+
+def _listens(process: psutil.Process) -> bool:
+    """Whether it listens on TCP, in its own network."""
+    try:
+        return any(one.status == psutil.CONN_LISTEN for one in process.net_connections("tcp"))
+    except psutil.Error:
+        return False
 
 
 def _parents(pid: int) -> list[psutil.Process]:

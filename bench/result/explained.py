@@ -40,6 +40,7 @@ def _load(record: RunRecord) -> facts.Load:
         json_ms=client.json_ms if client is not None else None,
         body_bytes=float(record.load.payload.bytes),
         payloads=len(record.load.payloads),
+        ceiling_per_s=record.calibration.ceiling_per_s if record.calibration is not None else None,
     )
 
 

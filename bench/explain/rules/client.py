@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from ..findings import MIN_MS, Finding, Taken, View
+import math
+
+from ...load.calibration import USABLE_SHARE
+from ..findings import MIN_MS, QUIET, Finding, Taken, View
 
 BUSY = 0.8
 STARVED = 0.25
+WAKES = 3
+"""Times that the generator needs a core for a slow request: to send it, and for its answer behind those of others."""
+SERVER_TOO = 0.5
+"""Of the generator's delay: other programs that delay the server by as much are the cause of both."""
 CHURN = 0.5
 NOISE_MS, MOST_NOISE = 5.0, 0.4
 """A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
 COLD_MS = 500.0
-QUIET = 0.05
-"""Cores that a server without other clients does not use while nothing is sent."""
 STRANGERS = 0.1
 """Connections of others, on average: short ones are open at few of the looks."""
 
@@ -26,11 +31,19 @@ def generator(seen: View, taken: Taken) -> Finding | None:
         evidence.append(f"the generator used {load.generator_cpu:.0%} of a core")
     if starved >= 0.1:
         evidence.append(f"the generator was ready and waited for a core {starved:.0%} of the time")
-    high_ms = max(lag_ms, starved * facts.p99_ms if starved >= STARVED or load.generator_cpu > BUSY else 0.0)
+    used = (load.offered_per_s or 0.0) / (load.ceiling_per_s or math.inf)
+    queued_ms = 0.0
+    if used > USABLE_SHARE:
+        evidence.append(f"it can send {load.ceiling_per_s:,.0f} requests/s here, and is reliable up to half of that")
+        queued_ms = min(used, 1.0) * seen.wait_ms
+    waited_ms = WAKES * starved * 1e3 / max(load.answered_per_s, 1.0)
+    counts = starved >= STARVED or load.generator_cpu > BUSY
+    read_late_ms = min(lag_ms, max(facts.slow["residual"], 0.0)) if counts else 0.0  # as late as it sends
+    high_ms = max(lag_ms + read_late_ms, queued_ms, min(waited_ms, starved * facts.p99_ms) if counts else 0.0)
     if (
         high_ms < (0.1 if high_ms >= NOISE_MS else MOST_NOISE) * facts.p99_ms
-        or seen.rules(taken, "neighbour")
         or seen.rules(taken, "cpu_quota")
+        or (seen.rules(taken, "neighbour") and taken["neighbour"].high_ms >= SERVER_TOO * high_ms)
     ):
         return None
     return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..findings import Finding, Taken, View
+from ..facts import Host
+from ..findings import Finding, Taken, View, saturated
 
 RUN_DELAY = 0.25
 OTHERS = 0.25
@@ -11,6 +12,11 @@ SLOWEST = 8
 """Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
 OF_LONG = 0.6
 """Share of the stalls that long inputs explain."""
+MOST = 0.5
+COMPUTES = 0.5
+"""Cores that a server uses while nothing is sent, from which on it is no timer or housekeeping."""
+STRANGERS = 0.1
+QUEUE_LEFT = 0.3
 FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
 
@@ -48,7 +54,7 @@ def threads(seen: View, taken: Taken) -> Finding | None:
     at_once = demand / burst.alone_ms
     waited = burst.run_delay_ms / demand if demand > 0 else 0.0
     if at_once < CROWDED * max(cores, 1.0) or waited < RUN_DELAY or burst.cpu_ms < FILLED * cores * burst.alone_ms:
-        return None
+        return _beside_requests(seen)
     evidence = [
         f"a single request makes about {at_once:.1f} threads compute at once, on {cores:g} cores",
         f"they wait for a core {waited:.0%} of the time in which they could work",
@@ -58,10 +64,31 @@ def threads(seen: View, taken: Taken) -> Finding | None:
     return Finding("threads", 0.3 * waited * facts.p99_ms, min(1.2 * waited, 0.95) * facts.p99_ms, tuple(evidence))
 
 
+def _beside_requests(seen: View) -> Finding | None:
+    """A thread of the server that computes while no request is there, and takes the interpreter or a core from them."""
+    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    quiet = (burst.quiet_cores if burst is not None else None) or 0.0
+    others = 1 - facts.model.requests_share if facts.model.requests_share is not None else host.strangers or 0.0
+    if quiet < COMPUTES or others >= STRANGERS or saturated(facts):
+        return None
+    text = f"it used {quiet:.2f} cores while bench sent nothing, and had no other client: a thread of its own computes"
+    evidence = (text, f"a request alone takes {facts.alone_ms:,.1f} ms, of which it works {seen.own_ms or 0.0:,.1f} ms")
+    waits_ms = max(facts.p99_ms - facts.slow["send_lag"] - (seen.own_ms or 0.0), 0.0)
+    return Finding("threads", 0.3 * waits_ms, min(quiet, 0.95) * waits_ms, evidence)
+
+
 def neighbour(seen: View, taken: Taken) -> Finding | None:
-    facts, host = seen.facts, seen.facts.host
+    """Other programs, over the whole run or at the times of the slow requests."""
+    if seen.rules(taken, "threads"):
+        return None
+    found = [one for host in (seen.facts.host, seen.facts.slow_host) if (one := _others(seen, host)) is not None]
+    return max(found, key=lambda one: one.high_ms, default=None)
+
+
+def _others(seen: View, host: Host) -> Finding | None:
+    facts = seen.facts
     steal = host.steal or 0.0
-    if host.run_delay is None or host.server_cores is None or seen.rules(taken, "threads"):
+    if host.run_delay is None or host.server_cores is None:
         return None
     demand = host.run_delay + host.server_cores
     share = host.run_delay / demand if demand > 0 else 0.0
@@ -73,15 +100,25 @@ def neighbour(seen: View, taken: Taken) -> Finding | None:
     others = host.other_cores or 0.0
     if steal < 0.05 and (share < RUN_DELAY or others < OTHERS):
         return None
+    when = "" if host is facts.host else " when requests were slow"
     evidence = [
-        f"other programs used {others:.1f} cores",
-        f"the server was ready and waited for a core {share:.0%} of the time in which it could have worked",
+        f"other programs used {others:.1f} cores{when}",
+        f"the server was ready and waited for a core {share:.0%} of the time in which it could have worked{when}",
     ]
     if steal >= 0.05:
-        evidence.append(f"other virtual machines took {steal:.0%} of the cores")
+        evidence.append(f"other virtual machines took {steal:.0%} of the cores{when}")
     share = max(share, steal)
-    whole_ms = max(facts.p99_ms - _waits_anyway_ms(seen), 0.0)
+    whole_ms = max(facts.p99_ms - _waits_anyway_ms(seen), 0.0) * _without_others(seen)
     return Finding("neighbour", 0.5 * share * whole_ms, min(1.5 * share, 0.95) * whole_ms, tuple(evidence))
+
+
+def _without_others(seen: View) -> float:
+    """The part of a growing queue that is gone without other programs: little, if all cores could not serve it."""
+    load, host = seen.facts.load, seen.facts.host
+    if not saturated(seen.facts) or not load.answered_per_s or not host.cores or host.server_cores is None:
+        return 1.0
+    needed = host.server_cores * (load.offered_per_s or load.answered_per_s) / load.answered_per_s
+    return 1.0 if needed < host.cores else QUEUE_LEFT
 
 
 def _waits_anyway_ms(seen: View) -> float:
@@ -121,7 +158,8 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         evidence.append(f"its garbage collector ran in {found.of_gc} of them")
     elif found.of_loop:
         evidence.append(f"its event loop could not run in {found.of_loop} of them")
-    explained_ms = found.tail_share * gap_ms
+    # Where most requests around p99 waited in a stall, p99 itself is that of a stall.
+    explained_ms = gap_ms if found.tail_share >= MOST else found.tail_share * gap_ms
     if explained_ms < 0.2 * facts.p99_ms:
         return None
-    return Finding("stall", 0.6 * explained_ms, explained_ms, tuple(evidence))
+    return Finding("stall", 0.6 * found.tail_share * gap_ms, explained_ms, tuple(evidence))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..facts import Facts
-from ..findings import NORMAL_MS, Finding, Taken, View
+from ..findings import NORMAL_MS, Finding, Taken, View, saturated
 
 SMALL_BYTES = 200e6
 WASTE = 0.25
@@ -13,24 +13,36 @@ WASTE = 0.25
 READS, READS_AT_MOST = 0.3, 1.3
 """Time to read all weights, over the time of a run. The bandwidth is that of all cores, of which a run may use one; a
 run that is faster than the memory does not read them all."""
+MOVES_MS = 5.0
+"""A run that moves weights for less than this has none that matter."""
+ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
+"""Causes of waits that have nothing to do with inputs."""
+UNEVEN = 0.5
+WORKS = 0.6
 WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 
 
-def input_size(seen: View, _taken: Taken) -> Finding | None:
+def input_size(seen: View, taken: Taken) -> Finding | None:
+    """Long inputs in the slow requests, or in front of them."""
     facts, inputs = seen.facts, seen.facts.sizes
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
-    if inputs.more_ms < 0.25 * facts.p99_ms or inputs.more_ms < 2.0:
+    behind_ms = 0.0 if saturated(facts) else inputs.uneven * seen.left(taken, seen.wait_ms, *ELSEWHERE)
+    behind_ms = behind_ms if inputs.uneven >= UNEVEN else 0.0
+    if max(inputs.more_ms, behind_ms) < max(0.25 * facts.p99_ms, 2.0):
         return None
-    evidence = [
-        (
-            f"the payloads of slow requests take {inputs.more_ms:,.1f} ms longer than the others do, of a p99 of "
-            f"{facts.p99_ms:,.1f} ms"
-        )
-    ]
+    evidence = []
+    if inputs.more_ms >= 0.05 * facts.p99_ms:
+        text = f"the payloads of slow requests take {inputs.more_ms:,.1f} ms longer than the others do, of a p99 of "
+        evidence.append(f"{text}{facts.p99_ms:,.1f} ms")
+    if behind_ms > inputs.more_ms:
+        text = "requests wait behind those with long inputs: if all inputs took the mean time, they would wait "
+        evidence.append(f"{text}{inputs.uneven:.0%} less")
     if inputs.slow > inputs.typical:
         evidence.append(f"they have {inputs.slow:,.0f} {inputs.unit}, and {inputs.typical:,.0f} on average over all")
-    return Finding("input_size", inputs.more_ms, max(inputs.more_ms, gap_ms), tuple(evidence))
+    more_ms = max(inputs.more_ms, behind_ms)
+    high_ms = max(more_ms, gap_ms) if inputs.more_ms >= behind_ms else more_ms
+    return Finding("input_size", more_ms, high_ms, tuple(evidence))
 
 
 def padding(seen: View, _taken: Taken) -> Finding | None:
@@ -68,7 +80,7 @@ def model_size(seen: View, _taken: Taken) -> Finding | None:
     if reading_ms is None and not facts.with_server and (host.own_bytes or 0.0) > SMALL_BYTES:
         reading_ms = (host.own_bytes or 0.0) / (host.memory_bytes_per_s or math.inf) * 1e3
         of = "the memory that the server holds"
-    if reading_ms is not None and seen.work_ms >= NORMAL_MS and READS <= reading_ms / seen.work_ms <= READS_AT_MOST:
+    if reading_ms is not None and seen.work_ms >= MOVES_MS and READS <= reading_ms / seen.work_ms <= READS_AT_MOST:
         evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {seen.work_ms:,.1f} ms")
         explained_ms = max(explained_ms, seen.work_ms)
     if not evidence:
@@ -80,13 +92,13 @@ def hardware(seen: View, taken: Taken) -> Finding | None:
     facts = seen.facts
     special = ("codec", "padding", "input_size", "model_size", "cpu_quota", "threads", "neighbour", "network_latency")
     work_ms = seen.left(taken, seen.work_ms, *special, "bandwidth", "batch_timer")
-    if work_ms < NORMAL_MS or (seen.worked is not None and seen.worked < 0.6):
+    if work_ms < NORMAL_MS or (seen.worked is not None and seen.worked < WORKS):
         return None
     if work_ms < 0.25 * facts.p99_ms:
         return None
     share = facts.model.cpu_share
-    if share is not None and share < WAITS:
-        return None
+    if share is not None and share < WAITS and (seen.worked or 0.0) < WORKS:
+        return None  # neither its thread nor another one of the server computes
     what = "the model computes" if facts.with_server else "the server computes"
     text = f"{what} {seen.work_ms:,.1f} ms for a request"
     if seen.worked is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .. import turns
 from ..facts import Facts
-from ..findings import Finding, Taken, View
+from ..findings import Finding, Taken, View, saturated
 
-KEPT_UP = 0.95
+FULL = 0.8
+"""Of all cores: whoever uses them works on more than one request at a time."""
 SERIAL_BUSY = 0.4
 """A worker that is busy for a smaller share of the time is no bottleneck: requests rarely meet in it."""
 
@@ -42,11 +43,11 @@ def serial(seen: View, taken: Taken) -> Finding | None:
     )
     cores = host.quota_cores or host.cores
     works = seen.worked is not None and seen.worked >= 0.6
-    one_core = cores is not None and cores < 1.5
+    no_core = cores is not None and (cores < 1.5 or (host.server_cores or 0.0) >= FULL * cores)
     busy = facts.load.answered_per_s * seen.turns.each_ms / 1e3
     if busy < SERIAL_BUSY:
         return None
-    if wait_ms < 0.2 * facts.p99_ms or (works and (one_core or saturated(facts))):
+    if wait_ms < 0.2 * facts.p99_ms or (works and (no_core or saturated(facts))):
         return None
     order = "one by one" if seen.turns.in_order else "together at the end"
     last = next(one for one in reversed(burst.together) if one.ends_ms)
@@ -59,17 +60,6 @@ def serial(seen: View, taken: Taken) -> Finding | None:
     if not works and seen.worked is not None:
         evidence.append(f"it used a core for {seen.worked:.0%} of that time: it waits, and others wait for it")
     return Finding("serial", 0.5 * wait_ms, wait_ms, tuple(evidence))
-
-
-def saturated(facts: Facts) -> bool:
-    """Whether more requests came than the server could answer."""
-    load = facts.load
-    if load.shed_share >= 0.05:
-        return True
-    if load.offered_per_s is None:
-        return False
-    behind = load.answered_per_s < KEPT_UP * load.offered_per_s and load.failed_share < 0.5
-    return behind or (facts.growing >= 1.5 and facts.p50_ms > 3 * facts.alone_ms)
 
 
 def capacity(seen: View, taken: Taken) -> Finding | None:

@@ -6,6 +6,8 @@ from ..evidence import CODEC
 from ..findings import Finding, Taken, View
 
 LOOP_MS = 5.0
+STOPPED = 3.0
+WORKS = 0.5
 
 
 def network_latency(seen: View, _taken: Taken) -> Finding | None:
@@ -55,8 +57,12 @@ def codec(seen: View, taken: Taken) -> Finding | None:
         slow_ms = sum(facts.slow[name] for name in CODEC)
         if worked_ms < 0.3 * facts.p50_ms and (slow_ms < 0.3 * facts.p99_ms or worked_ms < 0.15 * facts.p50_ms):
             return None  # what takes long in the tail alone is a wait within the codec, and not its work
+        if seen.own_ms is not None and seen.own_ms < WORKS * min(worked_ms, facts.alone_ms):
+            return None  # the server used no core for so long
         text = f"decoding and encoding take {worked_ms:,.2f} ms of a typical {facts.p50_ms:,.2f} ms"
-        return Finding("codec", 0.6 * worked_ms, max(worked_ms, slow_ms), (text,), worked_ms)
+        # Beyond a multiple of the usual time they did not work, but were stopped.
+        high_ms = max(worked_ms, min(slow_ms, STOPPED * worked_ms))
+        return Finding("codec", 0.6 * worked_ms, high_ms, (text,), worked_ms)
     json_ms = facts.load.json_ms
     if json_ms is None or json_ms < 0.15 * facts.alone_ms or (seen.worked is not None and seen.worked < 0.3):
         return None

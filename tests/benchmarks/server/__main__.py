@@ -44,6 +44,7 @@ from tests.benchmarks.server.processes import (
 from tests.benchmarks.server.replicas import replicas
 from tests.benchmarks.server.script import script
 from tests.benchmarks.server.soak import soak
+from tests.benchmarks.server.stamps import stamps
 from tests.benchmarks.server.swap import swap
 from tests.benchmarks.server.viewer import viewer
 from tests.queue_decisions import figures
@@ -197,6 +198,7 @@ SERVED: dict[str, Callable[[Path, int, int], None]] = {
     "viewer": viewer,
     "replicas": replicas,
     "soak": soak,
+    "stamps": stamps,
 }
 """Scenarios with real servers: a number of rounds, each some seconds long."""
 
@@ -214,6 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "attacks",
             "replicas",
             "soak",
+            "stamps",
             "capture",
             "connections",
             "bodies",

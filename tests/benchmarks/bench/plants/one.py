@@ -74,7 +74,7 @@ def processes(url: str) -> tuple[int, ...]:
     """The processes of the server, the one that listens first."""
     port = int(url.removeprefix("http://").partition("/")[0].rpartition(":")[2])
     end_s = time.monotonic() + servers.READY_WITHIN_S
-    while not (found := tree.processes(port)):
+    while not (found := tree.family(tree.listeners(port))):
         if time.monotonic() > end_s:
             raise RuntimeError(f"nobody listens on port {port}")
         time.sleep(0.05)  # the port is known before the server listens on it

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.experiments import abilities, copies
-from bench.observe import held, timeline
-from bench.observe import tree as trees
+from bench.observe import held, scrape, timeline
 from bench.observe.model_work import Cost
 from bench.observe.scrape import Scraped
 from bench.observe.timeline import Pause
@@ -35,7 +34,7 @@ def test_a_server_of_which_nothing_is_known_leaves_the_load_to_change(record: Ru
 def test_what_this_user_may_change_on_this_machine_can_be_tested(
     monkeypatch: pytest.MonkeyPatch, record: RunRecord
 ) -> None:
-    monkeypatch.setattr(trees, "processes", lambda _port: (7, 8))
+    monkeypatch.setattr(scrape, "processes", lambda _port: (7, 8))
     monkeypatch.setattr(held, "may_hold", lambda what, pids: what == held.QUOTA and pids == (7, 8))
     monkeypatch.setattr(copies, "can_copy", lambda _pids: True)
     host = replace(timeline.build(Scraped(), 0, []), slows=True, pauses=(Pause("gc", 1.0, 0.2),))
@@ -54,7 +53,7 @@ def test_a_load_that_opened_a_connection_for_each_request_can_open_them_ahead(re
 def test_padding_is_tested_where_the_server_keeps_up_without_batches(
     monkeypatch: pytest.MonkeyPatch, record: RunRecord, single_ms: float, testable: bool
 ) -> None:
-    monkeypatch.setattr(trees, "processes", lambda _port: (7,))
+    monkeypatch.setattr(scrape, "processes", lambda _port: (7,))
     monkeypatch.setattr(held, "may_hold", lambda _what, _pids: False)
     monkeypatch.setattr(copies, "can_copy", lambda _pids: True)
     (work,) = World().works()

@@ -117,6 +117,61 @@ PLANTS: dict[str, tuple[str, Facts]] = {
         "model_size",
         slipway({"compute": 40}, {"compute": 42}, model=Model(weights_ms=30.0, file_bytes=3e8)),
     ),
+    "stages: weights that are read in 7 ms": (
+        "model_size",
+        slipway({"compute": 8, "decode": 0.6}, {"compute": 9, "decode": 0.7}, model=Model(weights_ms=7.3)),
+    ),
+    "a thread that polls": (
+        "threads",
+        facts(30, 60, burst=burst(28, ONE_BY_ONE, cpu_ms=31.0, quiet_cores=0.97)),
+    ),
+    "stages: a thread that polls, and the interpreter that others wait for": (
+        "threads",
+        slipway(
+            {"compute": 9, "decode": 6, "encode": 6}, {"compute": 14, "decode": 12, "encode": 9},
+            burst=burst(21, ONE_BY_ONE, cpu_ms=25.0, quiet_cores=0.97), model=Model(requests_share=1.0),
+        ),
+    ),
+    "stages: stops of a server that decodes": (
+        "stall",
+        slipway({"decode": 15, "compute": 1}, {"decode": 220, "compute": 20}, stalls=Stalls(8, 250, 2000, 1.0, 0.0)),
+    ),
+    "overload beside programs that make it worse": (
+        "capacity",
+        facts(
+            900, 3000, growing=4.0, burst=burst(21, 0.5), load=replace(LOAD, offered_per_s=120, answered_per_s=75),
+            host=replace(HOST, server_cores=1.5, run_delay=1.2, other_cores=0.5),
+        ),
+    ),
+    "callers that fill all cores": (
+        "capacity",
+        facts(
+            900, 1400, burst=burst(33, 0.8), load=replace(LOAD, offered_per_s=None, answered_per_s=50, run_delay=0.8),
+            host=replace(HOST, server_cores=1.9, run_delay=2.1, other_cores=0.1),
+        ),
+    ),
+    "more than the generator can send": (
+        "generator",
+        facts(2, 12, load=replace(LOAD, offered_per_s=5_500, answered_per_s=5_500, ceiling_per_s=6e3), burst=burst(1)),
+    ),
+    "short inputs behind long ones": (
+        "input_size",
+        slipway(
+            {"compute": 2, "queue_busy": 40}, {"compute": 50, "queue_busy": 600}, burst=burst(2.6, 0.5),
+            sizes=Sizes(55.0, frozenset({1}), 138, 177, uneven=0.9), stalls=Stalls(11, 650, 5400, 1.0, 1.0),
+        ),
+    ),
+    "other programs at the end of the run": (
+        "neighbour",
+        facts(
+            9, 40, host=replace(HOST, other_cores=0.5, run_delay=0.05), burst=burst(8),
+            slow_host=replace(HOST, other_cores=1.8, run_delay=0.3),
+        ),
+    ),
+    "stages: programs that the model starts": (
+        "hardware",
+        slipway({"compute": 40}, {"compute": 45}, model=Model(cpu_share=0.02), burst=burst(41, 0.5, cpu_ms=38.0)),
+    ),
 }  # fmt: skip
 
 

@@ -47,3 +47,23 @@ def test_a_stall_is_laid_beside_the_pauses_that_the_server_told() -> None:
     pauses = [Pause("gc", 2.29, 0.28), Pause("gc", 4.9, 0.3), Pause("gc", 5.1, 0.05)]
     assert stalls._during(found, pauses) == 1
     assert stalls._during(found, []) == 0
+
+
+def test_a_short_stop_needs_more_requests_that_wait_than_a_long_one() -> None:
+    due, ended = rows(gap_ms=2, took_ms=1.0)
+    stopped = (due >= 300 * MS) & (due < 320 * MS)
+    assert len(stalls.spans(due, np.where(stopped, 320 * MS + 1, ended))) == 1
+    due, ended = rows(gap_ms=10, took_ms=1.0)
+    stopped = (due >= 300 * MS) & (due < 320 * MS)
+    assert stalls.spans(due, np.where(stopped, 320 * MS + 1, ended)) == []
+
+
+def test_a_stop_of_the_generator_is_no_stop_of_the_server() -> None:
+    due, _ = rows(gap_ms=2, took_ms=1.0)
+    span = (300 * MS, 360 * MS)
+    stopped = (due >= span[0]) & (due < span[1])
+    on_time = {"due_ns": due, "picked_ns": due}
+    late = {"due_ns": due, "picked_ns": np.where(stopped, span[1], due)}
+    assert not stalls._stopped_itself(span, on_time)
+    assert stalls._stopped_itself(span, late)
+    assert not stalls._stopped_itself((due[-1] + MS, due[-1] + 90 * MS), late)  # nothing was due

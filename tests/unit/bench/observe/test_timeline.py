@@ -63,8 +63,8 @@ def test_the_kernels_files_are_read(tree: Path) -> None:
     write(tree / "proc/42/task/43/schedstat", "200 2900 3")
     seen = files.read()
     # Fields of stat are numbered from 1 in proc(5); this tree says its own number in each.
-    assert seen["major_faults"] == 12
-    assert seen["cpu_ticks"] == 14 + 15
+    assert seen["major_faults"] == 12 + 13
+    assert seen["cpu_ticks"] == 14 + 15 + 16 + 17
     assert seen["threads"] == 2
     assert seen["rss_pages"] == 24
     # Cores 1 and 2 are allowed, and core 2 is offline.
@@ -115,6 +115,22 @@ def test_child_processes_count_and_keep_their_cpu_time_when_they_end(tree: Path)
     assert files.read()["cpu_ticks"] == before
 
 
+def test_a_child_that_its_parent_waited_for_counts_once_and_one_that_was_never_seen_counts_too(tree: Path) -> None:
+    def parent(reaped: int) -> None:
+        fields = ["S", *(["0"] * 10), "14", "15", str(reaped), *(["0"] * 40)]
+        write(tree / "proc/42/stat", "42 (parent) " + " ".join(fields))
+
+    write(tree / "proc/50/stat", "50 (child) S 42 " + " ".join(["0"] * 9 + ["30", "10"] + ["0"] * 40))
+    parent(reaped=0)
+    files = ServerFiles((42, 50), tree)
+    before = files.read()["cpu_ticks"]
+    (tree / "proc/50/stat").unlink()
+    parent(reaped=40)
+    assert files.read()["cpu_ticks"] == before
+    parent(reaped=65)  # a program that began and ended between two looks
+    assert files.read()["cpu_ticks"] == before + 25
+
+
 def test_a_listener_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -133,6 +149,26 @@ def test_all_listeners_count_and_those_of_other_users_do_not(monkeypatch: pytest
     monkeypatch.setattr(psutil, "net_connections", lambda _kind: found)
     assert trees.listeners(80) == (7, 9)
     assert trees.listeners(82) == ()
+
+
+def test_behind_a_proxy_the_server_is_the_process_that_began_when_its_metrics_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); "
+    command = [sys.executable, "-c", program + "sys.stdin.read()"]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as own,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy,
+    ):
+        assert proxy.stdout is not None
+        port, own_port = int(proxy.stdout.readline()), own.getsockname()[1]
+        monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(proxy.pid), psutil.Process()])
+        began_s = psutil.Process().create_time()
+        assert trees.server(port) == (proxy.pid,)
+        assert trees.server(port, began_s) == trees.server(own_port, began_s) == (os.getpid(),)
+        assert trees.server(port, psutil.Process(proxy.pid).create_time()) == (proxy.pid,)
+        assert trees.server(port, began_s - 3_600) == ()  # on another machine
+        proxy.communicate()
 
 
 def test_connections_of_others_are_those_that_bench_did_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
