@@ -12,6 +12,7 @@ from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
 from ..experiments import abilities, forecasting, sweep, verify
+from ..explain.changes import Change
 from ..explain.workload import NoForecast
 from ..load.payload_set import PayloadSet
 from ..result import record, verifications
@@ -50,20 +51,11 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
 def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
     arguments.check_output(asked.output, asked.record)
     change = whatif.change_of(asked)
-    found, columns = record.read(asked.record)
     try:
-        base = forecasting.measured(found, columns)
-        others = [forecasting.measured(*record.read(one)) for one in asked.also]
-        told = forecasting.of_measured(asked.record, base, change, others)
+        seen = _verify(asked, change)
     except NoForecast as why:
         arguments.say(f"no forecast: {why}")
         return INVALID
-    config = again.config(found, asked.block)
-    other = verify.Other(asked.server, _binary(found, asked.block) if change.binary else None)
-    sides = verify.variants(config, change, other, base.layout.max_delay_ns // 1_000)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    with arguments.progress(config.total_s) as watch:
-        seen = verify.verify(told, sides, asked.rounds, watch, created)
     verifications.append(asked.record, seen)
     if asked.output is not None:
         sweep.write_json(asked.output, seen)
@@ -73,6 +65,19 @@ def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
         for line in lines(seen):
             print(line)
     return OK if seen.held else INVALID
+
+
+def _verify(asked: argparse.Namespace, change: Change) -> Verification:
+    found, columns = record.read(asked.record)
+    base = forecasting.measured(found, columns)
+    others = [forecasting.measured(*record.read(one)) for one in asked.also]
+    told = forecasting.of_measured(asked.record, base, change, others)
+    config = again.config(found, asked.block)
+    other = verify.Other(asked.server, _binary(found, asked.block) if change.binary else None)
+    sides = verify.variants(config, change, other, base.layout.max_delay_ns // 1_000)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    with arguments.progress(config.total_s) as watch:
+        return verify.verify(told, sides, asked.rounds, watch, created)
 
 
 def _binary(found: record.RunRecord, block_s: float) -> PayloadSet:

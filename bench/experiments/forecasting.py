@@ -20,6 +20,8 @@ from ..result.repeats import Columns
 
 MANIFEST = "manifest.json"
 BINARY = "application/octet-stream"
+WIDEST = 1.35
+"""The most that the upper end of the interval of p99 may be over its middle: beyond it a forecast tells nothing."""
 
 
 def measured(found: RunRecord, columns: Columns) -> Measured:
@@ -34,14 +36,17 @@ def measured(found: RunRecord, columns: Columns) -> Measured:
     inside = record.measured(columns, found.window.repeats)
     window = {name: column[inside] for name, column in columns.items()}
     if not works and found.burst is not None:
-        return foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
-    return forecast.measured(
-        window,
-        found.window.stretches,
-        works,
-        binary=BINARY in found.load.payload.content_type,
-        loop_ns=_loop_ns(found),
-    )
+        told = foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
+    else:
+        told = forecast.measured(
+            window,
+            found.window.stretches,
+            works,
+            binary=BINARY in found.load.payload.content_type,
+            loop_ns=_loop_ns(found),
+        )
+    busy = found.host.mean("machine_busy", found.window.stretches) if found.host is not None else None
+    return replace(told, late=found.validity.wide, busy=busy)
 
 
 def _loop_ns(found: RunRecord) -> float | None:
@@ -62,6 +67,11 @@ def of_file(path: Path, change: Change, also: Sequence[Path] = ()) -> Forecast:
 
 def of_measured(path: Path, base: Measured, change: Change, others: Sequence[Measured] = ()) -> Forecast:
     """The same of records that were read. The log of verifications lies beside ``path``."""
+    if any("p99" in one.late for one in (base, *others)):
+        raise NoForecast(
+            "the load generator was late for the requests around p99 of a record, so that its p99 was not measured: "
+            "measure again at a lower rate, or with a core for the generator"
+        )
     log = verifications.read(path)
     slowed = [one for one in log if one.kind == verifications.SLOWDOWN]
     if slowed and not slowed[-1].held and not change.extra_us:
@@ -71,6 +81,12 @@ def of_measured(path: Path, base: Measured, change: Change, others: Sequence[Mea
             "was forecast: this server does not behave like its simulation"
         )
     found = forecast.forecast(base, change, others, verifications.errors(log))
+    p99 = found.predictions["p99"]
+    if p99.high > WIDEST * p99.ratio:
+        raise NoForecast(
+            f"p99 could become anything from {p99.low:.2f} to {p99.high:.2f} times: the record is too short, its "
+            "machine too unsteady, or earlier forecasts were too wrong"
+        )
     if slowed:
         return found
     return replace(

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 
 from ..errors import Unusable
 from ..explain.changes import Change
-from ..explain.forecast import Forecast
+from ..explain.forecast import REPLAYS_WITHIN, Forecast
 from ..explain.ratio import Ratio
+from ..explain.workload import NoForecast
 from ..load import target
 from ..load.payload_set import PayloadSet
 from ..load.raw_run import Watch
 from ..result.verifications import SLOWDOWN, Verification
 from . import blocks
-from .blocks import Variant
+from .blocks import Milliseconds, Variant
 from .config import RunConfig
 from .slowdown import Slower, check, slowed
 
 SPARE_S = 30.0
 """A slowdown ends by itself that long after its block should have ended."""
+
+
+class Outdated(NoForecast):
+    """The server as it was is not that of the record any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,23 @@ def verify(
     watch: Callable[[], Watch | None],
     created: str,
 ) -> Verification:
-    """Load both sides in turn, and hold the forecast against what was observed."""
+    """Load both sides in turn, and hold the forecast against what was observed. Raises Outdated, and what
+    ``blocks.in_turn`` raises."""
     seen = blocks.in_turn(sides, rounds, watch)
+    _check_record(found, [one["old"] for one in seen])
     observed = {name: blocks.ratio(seen, "new", "old", name) for name in blocks.NAMES}
     told = {name: Ratio(one.ratio, one.low, one.high) for name, one in found.predictions.items()}
     kind = SLOWDOWN if found.change.extra_us else found.change.kind
     return Verification(created, kind, found.words, told, observed)
+
+
+def _check_record(found: Forecast, unchanged: Sequence[Milliseconds]) -> None:
+    """Raises Outdated where the unchanged server differs from its record by more than a replay of the record may."""
+    for name, within in REPLAYS_WITHIN.items():
+        now_ms = geometric_mean([one[name] for one in unchanged])
+        ratio = now_ms / found.predictions[name].base_ms
+        if abs(math.log(ratio)) > math.log1p(within):
+            raise Outdated(
+                f"the unchanged server has {ratio:.2f} times the {name} of its record now, and may differ by "
+                f"{within:.0%}: record it again"
+            )

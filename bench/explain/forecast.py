@@ -16,7 +16,7 @@ from ..observe.model_work import ModelWork
 from ..observe.timeline import Span
 from . import replay, service, stages, workload
 from .changes import Change
-from .replay import Codec, Layout, Replayed
+from .replay import Layout, Replayed
 from .service import Service
 from .workload import BLOCKS, Columns, NoForecast, Workload
 
@@ -36,24 +36,22 @@ OTHER_LOAD = 1.25
 """Two loads tell how runs depend on load if one rate is this many times the other."""
 MOST_REFUSED = 0.01
 TWO_SIDED = 2.0
+ANOTHER_RATE = "measure at another rate too, and pass that record as --also FILE"
 MIN_REQUESTS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one record tells: its requests, the server's layout, its runs, and the mean times of its codec in ns.
-
-    ``binary``: the bodies held binary tensors.
-    """
+    """What one record tells: its requests, the server's layout, and its runs. ``binary``: the bodies held binary
+    tensors. ``late``: percentiles around which the load generator was late. ``busy``: the share of the cores of the
+    server's machine that all programs used, the load generator too if it is there; None if unknown."""
 
     workload: Workload
     layout: Layout
     service: Service
     binary: bool
-
-    @property
-    def codec_ns(self) -> tuple[float, float]:
-        return float(self.workload.decode_ns.mean()), float(self.workload.encode_ns.mean())
+    late: tuple[str, ...] = ()
+    busy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +131,19 @@ def forecast(
     earlier verifications, the logarithm of observed over forecast by percentile. ``resamples``: of blocks of time, for
     the interval. Raises NoForecast.
     """
-    replayed = _replays_itself(base)
-    layout, runs = _target(base, change, others)
-    codec = _codec(base, change, others)
+    replayed = _replays_itself(base, "the run itself")
+    like = _like(base, change, others)
+    changed = _changed(base, like, change)
     in_order = range(BLOCKS)
-    before = [_as_it_was(base, in_order, seed) for seed in range(SEEDS)]
-    after = [replay.play(base.workload, runs, layout, change, in_order, seed, codec) for seed in range(SEEDS)]
-    _check(after[0], runs, _two_loads(base, others, layout))
+    before = [_play(base, Change(), in_order, seed) for seed in range(SEEDS)]
+    after = [_play(changed, change, in_order, seed) for seed in range(SEEDS)]
+    _check(after[0], changed, change, _two_loads(base, others, changed.layout))
     centre = {name: _log_ratio(before, after, q) for name, q in QUANTILES.items()}
-    spread = _spread(base, runs, layout, change, codec, resamples)
+    spread = _spread(base, changed, change, resamples)
     predictions = {}
     for name, q in QUANTILES.items():
         model = _model_error(name, errors)
-        own = runs.table_error if set(after[0].sizes) - set(runs.ran) else 0.0
+        own = changed.service.table_error if set(after[0].sizes) - changed.service.ran else 0.0
         half = TWO_SIDED * math.sqrt(spread[name] ** 2 + model**2 + (0.5 * own) ** 2)
         base_ms = float(np.quantile(base.workload.total_ns, q, method="inverted_cdf")) / 1e6
         predictions[name] = Prediction(
@@ -154,58 +152,63 @@ def forecast(
     return Forecast(change, change.words, predictions, replayed, after[0].load, len(errors))
 
 
-def _as_it_was(base: Measured, order: Sequence[int], seed: int) -> Replayed:
-    return replay.play(base.workload, base.service, base.layout, Change(), order, seed)
+def _play(one: Measured, change: Change, order: Sequence[int], seed: int) -> Replayed:
+    return replay.play(one.workload, one.service, one.layout, change, order, seed)
 
 
-def _replays_itself(base: Measured) -> dict[str, float]:
-    """Simulated over measured percentiles of the run itself. Raises NoForecast where they differ by too much."""
-    itself = _as_it_was(base, range(BLOCKS), 0)
+def _replays_itself(one: Measured, what: str) -> dict[str, float]:
+    """Simulated over measured percentiles of a record without any change. Raises NoForecast where they differ by too
+    much."""
+    itself = _play(one, Change(), range(BLOCKS), 0)
     found = {}
     for name, q in QUANTILES.items():
-        found[name] = itself.quantile_ns(q) / float(np.quantile(base.workload.total_ns, q, method="inverted_cdf"))
+        found[name] = itself.quantile_ns(q) / float(np.quantile(one.workload.total_ns, q, method="inverted_cdf"))
         if abs(found[name] - 1) > REPLAYS_WITHIN[name]:
             raise NoForecast(
-                f"the simulation of the run itself gives {found[name]:.2f} times its {name}, and may differ by "
+                f"the simulation of {what} gives {found[name]:.2f} times its {name}, and may differ by "
                 f"{REPLAYS_WITHIN[name]:.0%}: something else than the queue decides"
             )
     return found
 
 
-def _target(base: Measured, change: Change, others: Sequence[Measured]) -> tuple[Layout, Service]:
-    """The layout after the change, and the runs to expect in it. Raises NoForecast where they were not measured."""
-    layout, runs = base.layout.changed(change), base.service
-    wanted = (layout.instances, layout.threads)
-    if wanted != (base.layout.instances, base.layout.threads):
-        found = next((one for one in others if (one.layout.instances, one.layout.threads) == wanted), None)
-        if found is not None:
-            runs, layout = found.service, replace(layout, contention=found.layout.contention)
-        elif layout.threads != base.layout.threads or layout.instances > base.layout.instances:
-            raise NoForecast(
-                f"runs of {wanted[0]} instances with {wanted[1]} threads each were not measured: load such a server "
-                "for some seconds, and pass its record as --also FILE"
-            )
+def _like(base: Measured, change: Change, others: Sequence[Measured]) -> Measured:
+    """The record with the instances, the threads and the kind of bodies that there would be. Raises NoForecast."""
+    layout = base.layout.changed(change)
+    if change.binary and base.binary:
+        raise NoForecast("the bodies of this record are binary already")
+    wanted = (layout.instances, layout.threads, base.binary or change.binary)
+    for one in (base, *others):
+        if (one.layout.instances, one.layout.threads, one.binary) == wanted:
+            return one
+    if change.binary:
+        raise NoForecast(
+            "the time to read binary bodies was not measured: load such a server for some seconds with --binary, and "
+            "pass that record as --also FILE"
+        )
+    if layout.threads != base.layout.threads or layout.instances > base.layout.instances:
+        raise NoForecast(
+            f"runs of {layout.instances} instances with {layout.threads} threads each were not measured: load such a "
+            "server for some seconds, and pass its record as --also FILE"
+        )
+    return base
+
+
+def _changed(base: Measured, like: Measured, change: Change) -> Measured:
+    """The requests of ``base`` on the changed server. What was not set but found out there is that of ``like``: its
+    runs, and what requests wait for around them. Raises NoForecast where it was not measured."""
+    layout = base.layout.changed(change)
+    workload, runs = base.workload, like.service
+    if like is not base:
+        _replays_itself(like, "the record of such a server")
+        longer = workload.seconds / like.workload.seconds
+        runs = replace(runs, begun_ns=(runs.begun_ns * longer).astype(np.int64))
+        workload = workload.surrounded_as(like.workload)
+        layout = replace(layout, contention=like.layout.contention, table_ns=like.layout.changed(change).table_ns)
     if layout.instances > 1 and runs.crowding is None:
         raise NoForecast(
             "the slowdown of instances that run at the same time was not measured: it needs a record in which they do"
         )
-    return layout, runs
-
-
-def _codec(base: Measured, change: Change, others: Sequence[Measured]) -> Codec:
-    if not change.binary:
-        return Codec()
-    if base.binary:
-        raise NoForecast("the bodies of this record are binary already")
-    found = next((one for one in others if one.binary), None)
-    if found is None:
-        raise NoForecast(
-            "the time to read binary bodies was not measured: load the server for some seconds with --binary, and pass "
-            "that record as --also FILE"
-        )
-    pairs = zip(found.codec_ns, base.codec_ns, strict=True)
-    decode, encode = (new / old if old else 1.0 for new, old in pairs)
-    return Codec(decode, encode)
+    return replace(like, workload=workload, layout=layout, service=runs)
 
 
 def _two_loads(base: Measured, others: Sequence[Measured], layout: Layout) -> bool:
@@ -215,17 +218,25 @@ def _two_loads(base: Measured, others: Sequence[Measured], layout: Layout) -> bo
     return len(rates) > 1 and max(rates) >= OTHER_LOAD * min(rates)
 
 
-def _check(after: Replayed, runs: Service, two_loads: bool) -> None:
-    if after.largest > runs.largest:
+def _check(after: Replayed, changed: Measured, change: Change, two_loads: bool) -> None:
+    if after.largest > changed.service.largest:
         raise NoForecast(
-            f"there would be runs of {after.largest} rows, and only runs of up to {runs.largest} were measured"
+            f"there would be runs of {after.largest} rows, and only runs of up to {changed.service.largest} were "
+            "measured"
         )
     if after.refused > MOST_REFUSED:
         raise NoForecast(f"the server would be overloaded: it would refuse {after.refused:.0%} of the requests")
-    if after.load > SURE_LOAD and not two_loads:
+    if two_loads:
+        return
+    if after.load > SURE_LOAD:
         raise NoForecast(
             f"the load would be {after.load:.0%} of the capacity, where latency depends on how runs change with load: "
-            "measure at another rate too, and pass that record as --also FILE"
+            f"{ANOTHER_RATE}"
+        )
+    if change.rate > 1 and changed.busy is not None and changed.busy * change.rate > SURE_LOAD:
+        raise NoForecast(
+            f"all programs together would want {changed.busy * change.rate:.0%} of the cores of the server's machine, "
+            f"where runs wait for cores that the load generator or others hold: {ANOTHER_RATE}"
         )
 
 
@@ -234,9 +245,7 @@ def _log_ratio(before: Sequence[Replayed], after: Sequence[Replayed], q: float) 
     return sum(logs) / len(logs)
 
 
-def _spread(
-    base: Measured, runs: Service, layout: Layout, change: Change, codec: Codec, resamples: int
-) -> dict[str, float]:
+def _spread(base: Measured, changed: Measured, change: Change, resamples: int) -> dict[str, float]:
     """The standard deviation of the logarithm of each ratio over resampled blocks of time."""
     random = np.random.default_rng(BLOCKS)
     share = min(RESAMPLED_REQUESTS / len(base.workload.due_ns), 1.0)
@@ -244,8 +253,8 @@ def _spread(
     logs: dict[str, list[float]] = {name: [] for name in QUANTILES}
     for seed in range(resamples):
         order = random.integers(0, BLOCKS, blocks).tolist()
-        old = _as_it_was(base, order, seed)
-        new = replay.play(base.workload, runs, layout, change, order, seed, codec)
+        old = _play(base, Change(), order, seed)
+        new = _play(changed, change, order, seed)
         for name, q in QUANTILES.items():
             logs[name].append(math.log(new.quantile_ns(q) / old.quantile_ns(q)))
     return {name: float(np.std(values, ddof=1)) * math.sqrt(blocks / BLOCKS) for name, values in logs.items()}

@@ -82,14 +82,6 @@ class Replayed:
         return float(np.quantile(self.latency_ns, q, method="inverted_cdf"))
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """Factors of the time to decode and to encode a body, against the bodies of the record."""
-
-    decode: float = 1.0
-    encode: float = 1.0
-
-
 def layout_of(works: Sequence[ModelWork]) -> Layout:
     """The layout that the server told. Raises NoForecast for several models, pipelines, padding, and old servers."""
     if len(works) != 1 or works[0].step:
@@ -128,7 +120,7 @@ def with_loop(load: Workload, account: Account, service: Service, layout: Layout
         )
     none = np.zeros_like(load.due_ns)
     parts = OnLoop(client_ns, term["receive"], int(own_ns), none)
-    works, _ = _on_loop(replace(load, loop=parts), service, layout, Change(), range(BLOCKS), 0, Codec())
+    works, _ = _on_loop(replace(load, loop=parts), service, layout, Change(), range(BLOCKS), 0)
     index, due_ns = load.laid_out(range(BLOCKS), 1.0)
     outside_ns = none.copy()
     outside_ns[index] = inline.outside_ns(load.total_ns[index], works, due_ns)
@@ -142,15 +134,12 @@ def play(
     change: Change,
     order: Sequence[int],
     seed: int = 0,
-    codec: Codec = Codec(),
 ) -> Replayed:
     """Replay the blocks of ``order`` with a change. ``layout``: changed already."""
     if workload.loop is not None:
-        return _play_on_loop(workload, service, layout, change, order, seed, codec)
+        return _play_on_loop(workload, service, layout, change, order, seed)
     index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
-    before_ns = workload.before_ns[index] + ((codec.decode - 1) * workload.decode_ns[index]).astype(np.int64)
-    after_ns = workload.after_ns[index] + ((codec.encode - 1) * workload.encode_ns[index]).astype(np.int64)
-    ready_ns, rows = due_ns + before_ns, workload.rows[index]
+    ready_ns, rows = due_ns + workload.before_ns[index], workload.rows[index]
     queued = rows > 0
     if change.cache:
         queued &= np.random.default_rng(seed).random(len(rows)) >= change.cache
@@ -171,7 +160,7 @@ def play(
     done_ns = ready_ns.copy()
     done_ns[places] = outcome.done_ns
     answered = done_ns < NEVER
-    latency_ns = (done_ns + after_ns - due_ns)[answered]
+    latency_ns = (done_ns + workload.after_ns[index] - due_ns)[answered]
     return Replayed(
         latency_ns=latency_ns,
         load=float(rows[places].sum()) / max(int(due_ns[-1]), 1) / _capacity(service, layout, change),
@@ -181,7 +170,7 @@ def play(
 
 
 def _on_loop(
-    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int, codec: Codec
+    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int
 ) -> tuple[list[Work], list[int]]:
     """The requests of the blocks of ``order`` after they were served on the loop, in that order; and rows of runs."""
     loop = workload.loop
@@ -190,8 +179,8 @@ def _on_loop(
     rows = workload.rows[index].copy()
     if change.cache:
         rows[np.random.default_rng(seed).random(len(rows)) < change.cache] = 0
-    before_ns = loop.receive_ns[index] + (codec.decode * workload.decode_ns[index]).astype(np.int64)
-    after_ns = loop.own_ns + (codec.encode * workload.encode_ns[index]).astype(np.int64)
+    before_ns = loop.receive_ns[index] + workload.decode_ns[index]
+    after_ns = loop.own_ns + workload.encode_ns[index]
     columns = (due_ns + loop.client_ns[index], rows, before_ns, after_ns)
     works = [Work(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
     sizes = inline.serve(
@@ -204,10 +193,10 @@ def _on_loop(
 
 
 def _play_on_loop(
-    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int, codec: Codec
+    workload: Workload, service: Service, layout: Layout, change: Change, order: Sequence[int], seed: int
 ) -> Replayed:
     assert workload.loop is not None
-    works, sizes = _on_loop(workload, service, layout, change, order, seed, codec)
+    works, sizes = _on_loop(workload, service, layout, change, order, seed)
     index, due_ns = workload.laid_out(_long_enough(order, change.rate), change.rate)
     done_ns = np.array([one.done_ns for one in works])
     answered = done_ns < NEVER

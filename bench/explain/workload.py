@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,23 @@ class Workload:
     @property
     def rate_per_s(self) -> float:
         return len(self.due_ns) / self.seconds
+
+    def surrounded_as(self, other: Workload) -> Workload:
+        """The same requests, each with the time before and after the queue that one of ``other`` took at the same part
+        of its own record."""
+        near = np.arange(len(self.due_ns)) * len(other.due_ns) // len(self.due_ns)
+        loop = other.loop
+        if loop is not None:
+            loop = OnLoop(loop.client_ns[near], loop.receive_ns[near], loop.own_ns, loop.outside_ns[near])
+        return replace(
+            self,
+            before_ns=other.before_ns[near],
+            decode_ns=other.decode_ns[near],
+            after_ns=other.after_ns[near],
+            encode_ns=other.encode_ns[near],
+            wake_ns=other.wake_ns,
+            loop=loop,
+        )
 
     def laid_out(self, order: Sequence[int], rate: float) -> tuple[NDArray[np.intp], Integers]:
         """The requests of the blocks in ``order``, ``rate`` times as fast: their indices [m], and when each is due."""

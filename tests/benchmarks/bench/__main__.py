@@ -4,7 +4,7 @@
     python -m tests.benchmarks.bench forecast --results forecast.jsonl [--only "dense 512"]
     python -m tests.benchmarks.bench plants --results plants.jsonl [--only LitServe]
 
-prints a table for each name. The first line takes about five minutes, forecast takes 20, plants 80. These two can be
+prints a table for each name. The first line takes about five minutes, forecast takes 30, plants 80. These two can be
 measured in parts: results are kept in the file, and the figures are over all that it has. Every figure comes from a
 server or a queue with a known answer.
 """

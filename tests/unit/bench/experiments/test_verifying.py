@@ -21,6 +21,7 @@ from bench.experiments import blocks, forecasting, verify
 from bench.experiments.blocks import Variant
 from bench.experiments.config import RunConfig
 from bench.explain.changes import Change
+from bench.explain.forecast import Forecast, Prediction
 from bench.explain.ratio import Ratio
 from bench.explain.verdict import PROVEN, Cause, Gain, Verdict
 from bench.explain.workload import NoForecast
@@ -138,6 +139,22 @@ def entry(told: float, seen: float, kind: str = verifications.SLOWDOWN) -> Verif
     )
 
 
+@pytest.mark.parametrize(("now", "outdated"), [(1.0, ""), (1.08, ""), (1.2, "p50"), (0.8, "p50"), (0.0, "p99")])
+def test_a_forecast_is_not_held_against_a_server_that_is_not_that_of_its_record(
+    now: float, outdated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions = {name: Prediction(ms, 2.0, 1.8, 2.2) for name, ms in (("p50", 2.0), ("p90", 2.0), ("p99", 10.0))}
+    told = Forecast(Change(rate=2.0), "rate x2", predictions, {}, 0.5, 0)
+    old = {"p50": 2.0 * (now or 1.0), "p90": 2.0 * (now or 1.0), "p99": 10.0 * (now or 1.3)}
+    seen = [{"old": old, "new": {name: 2 * ms for name, ms in old.items()}}] * 3
+    monkeypatch.setattr(blocks, "in_turn", lambda *_: seen)
+    if outdated:
+        with pytest.raises(NoForecast, match=f"times the {outdated} of its record now"):
+            verify.verify(told, {}, 3, lambda: None, "now")
+        return
+    assert verify.verify(told, {}, 3, lambda: None, "now").observed["p99"].value == pytest.approx(2.0)
+
+
 def test_the_log_is_kept_beside_the_record(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     assert verifications.read(path) == []
@@ -183,7 +200,20 @@ def test_a_slowdown_that_was_not_predicted_ends_forecasts(run_file: Path, tmp_pa
     with pytest.raises(NoForecast, match="does not behave like its simulation"):
         forecasting.of_measured(path, base, Change(rate=0.9))
     verifications.append(path, entry(1.2, 1.2))
-    assert forecasting.of_measured(path, base, Change(rate=0.9)).checked == 2
+    with pytest.raises(NoForecast, match=r"anything from 0.* earlier forecasts were too wrong"):
+        forecasting.of_measured(path, base, Change(rate=0.9))
+    verifications.path_of(path).unlink()
+    verifications.append(path, entry(1.2, 1.2))
+    assert forecasting.of_measured(path, base, Change(rate=0.9)).checked == 1
+
+
+def test_a_p99_that_the_load_generator_spoiled_is_not_forecast(run_file: Path) -> None:
+    found, rows = record.read(run_file)
+    base = forecasting.measured(found, rows)
+    late = forecasting.measured(replace(found, validity=replace(found.validity, ok=False, wide=("p99",))), rows)
+    for one, others in ((late, ()), (base, (late,))):
+        with pytest.raises(NoForecast, match="the load generator was late"):
+            forecasting.of_measured(run_file, one, Change(rate=0.9), others)
 
 
 def test_what_was_tried_stands_in_the_report(run_file: Path, tmp_path: Path) -> None:

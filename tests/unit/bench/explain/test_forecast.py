@@ -93,6 +93,40 @@ def test_more_instances_need_a_record_of_them() -> None:
     assert found.ratio == pytest.approx(true_ratio(ONE, TWO), rel=0.2)
 
 
+def test_a_changed_server_takes_the_time_around_its_runs_too() -> None:
+    """Two instances leave less of the cores to the event loop, and to a load generator on the same machine."""
+    slow = replace(TWO, decode_us=2_500.0, encode_us=1_500.0)
+    found = told(Change(instances=2), ONE, measured(slow)).predictions["p99"]
+    truth = true_ratio(ONE, slow)
+    assert truth > 1.2 * true_ratio(ONE, TWO)
+    assert found.ratio == pytest.approx(truth, rel=0.15)
+    assert found.low <= truth <= found.high
+
+
+def test_a_shorter_record_of_such_a_server_is_spread_over_the_run() -> None:
+    """Its moments come from all of its time, and not most of them from its last run."""
+    rows = TWO.columns(RATE, 2.5, 1)
+    short = forecast.measured(rows, [(0.0, 2.5)], TWO.works(), binary=False)
+    late = short.service.begun_ns > short.service.begun_ns[-3]
+    stopped = replace(short.service, stopped_ns=np.where(late, 40_000_000, 0))
+    found = told(Change(instances=2), ONE, replace(short, service=stopped)).predictions["p99"]
+    assert found.ratio == pytest.approx(true_ratio(ONE, TWO), rel=0.25)
+
+
+def test_every_record_that_a_forecast_uses_must_replay_itself() -> None:
+    with pytest.raises(NoForecast, match="the simulation of the record of such a server gives"):
+        told(Change(instances=2), ONE, odd(TWO))
+    assert told(Change(rate=0.9), ONE, odd(TWO)).predictions
+
+
+def test_a_record_of_other_instances_with_other_bodies_is_no_record_of_such_a_server() -> None:
+    binary = replace(ONE, content_type="application/octet-stream")
+    both = Change(instances=2, binary=True)
+    with pytest.raises(NoForecast, match="load such a server for some seconds with --binary"):
+        told(both, ONE, measured(binary), measured(TWO))
+    assert told(both, ONE, measured(replace(TWO, content_type=binary.content_type))).predictions
+
+
 def test_binary_bodies_need_a_record_of_them() -> None:
     slow = replace(ONE, decode_us=2_000.0, encode_us=1_000.0)
     with pytest.raises(NoForecast, match="--binary"):
@@ -140,6 +174,19 @@ def test_what_was_not_measured_is_not_forecast(change: Change, why: str) -> None
         told(change)
 
 
+def test_cores_that_others_hold_are_not_forecast_at_a_higher_rate() -> None:
+    """A load generator on the server's machine takes more of its cores, too."""
+    busy = replace(measured(), busy=0.6)
+    with pytest.raises(NoForecast, match="want 90% of the cores"):
+        forecast.forecast(busy, Change(rate=1.5), resamples=2)
+    for change, others in (
+        (Change(rate=1.3), ()),
+        (Change(extra_us=500), ()),
+        (Change(rate=1.5), (measured(ONE, 375),)),
+    ):
+        assert forecast.forecast(busy, change, others, resamples=2).predictions
+
+
 def test_a_second_load_permits_a_forecast_near_the_capacity() -> None:
     change = Change(rate=4.7)
     with pytest.raises(NoForecast, match="measure at another rate too"):
@@ -147,13 +194,18 @@ def test_a_second_load_permits_a_forecast_near_the_capacity() -> None:
     assert told(change, ONE, measured(ONE, 2 * RATE)).load > forecast.SURE_LOAD
 
 
-def test_a_run_that_the_simulation_does_not_reproduce_is_not_forecast() -> None:
-    rows = ONE.columns(RATE, SECONDS, 1)
+def odd(world: World) -> Measured:
+    """A record whose requests waited in the queue for something else than runs."""
+    rows = world.columns(RATE, SECONDS, 1)
     rows["queue_busy_ns"] += 20_000_000
     rows["last_byte_ns"] += 20_000_000
-    odd = forecast.measured(rows, [(0.0, SECONDS)], ONE.works(), binary=False)
+    found = forecast.measured(rows, [(0.0, SECONDS)], world.works(), binary=False)
+    return replace(found, workload=replace(found.workload, wake_ns=0))
+
+
+def test_a_run_that_the_simulation_does_not_reproduce_is_not_forecast() -> None:
     with pytest.raises(NoForecast, match="the simulation of the run itself"):
-        forecast.forecast(replace(odd, workload=replace(odd.workload, wake_ns=0)), Change(rate=0.9), resamples=2)
+        forecast.forecast(odd(ONE), Change(rate=0.9), resamples=2)
 
 
 def test_records_that_cannot_be_simulated_say_why() -> None:
