@@ -56,9 +56,7 @@ def document(version: str, components: list[Component]) -> dict[str, Any]:
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content)}",
         "version": 1,
-        "metadata": {
-            "component": {"type": "container", "bom-ref": "slipway", "name": "slipway", "version": version},
-        },
+        "metadata": {"component": {"type": "container", "bom-ref": "slipway", "name": "slipway", "version": version}},
         "components": ordered,
     }
 

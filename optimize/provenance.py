@@ -65,11 +65,7 @@ def of(options: Options, command: str, source: Conversion, split: Split, machine
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": machine.to_json(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "source": {
-            "reference": source.reference,
-            "sha256": dict(source.digests),
-            "exporter": source.exported.exporter,
-        },
+        "source": {"reference": source.reference, "sha256": dict(source.digests), "exporter": source.exported.exporter},
         "evaluation": {"sha256": split.evaluation.sha256},
         "calibration": {"sha256": split.calibration.sha256},
     }

@@ -79,12 +79,7 @@ class OpenResponse:
 
 @contextmanager
 def opened(
-    address: Address,
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-    body: bytes | Iterable[bytes],
-    within_s: float,
+    address: Address, method: str, path: str, headers: Mapping[str, str], body: bytes | Iterable[bytes], within_s: float
 ) -> Iterator[OpenResponse]:
     """Send a request and yield its response after the head. A body other than ``bytes`` is sent chunked.
 

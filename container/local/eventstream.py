@@ -27,22 +27,14 @@ def message(headers: dict[str, str], payload: bytes) -> bytes:
 
 def payload_parts(payload: bytes) -> bytes:
     """A chunk of the response as ``PayloadPart`` events."""
-    headers = {
-        ":event-type": "PayloadPart",
-        ":content-type": "application/octet-stream",
-        ":message-type": "event",
-    }
+    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
     cut = range(0, len(payload), MAX_PAYLOAD_BYTES)
     return b"".join(message(headers, payload[begin : begin + MAX_PAYLOAD_BYTES]) for begin in cut)
 
 
 def stream_error(code: str, text: str) -> bytes:
     """The last event of a failed stream: ModelStreamError, with ModelInvocationTimeExceeded or StreamBroken as code."""
-    headers = {
-        ":exception-type": "ModelStreamError",
-        ":content-type": "application/json",
-        ":message-type": "exception",
-    }
+    headers = {":exception-type": "ModelStreamError", ":content-type": "application/json", ":message-type": "exception"}
     return message(headers, json.dumps({"Message": text, "ErrorCode": code}).encode())
 
 

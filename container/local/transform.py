@@ -175,12 +175,7 @@ class TransformRun:
             content = body if self._parameters.payload_bytes is not None else _chunks(body)
             try:
                 response = call(
-                    self._address,
-                    "POST",
-                    "/invocations",
-                    headers,
-                    content,
-                    within_s=job.invocations_timeout_in_seconds,
+                    self._address, "POST", "/invocations", headers, content, within_s=job.invocations_timeout_in_seconds
                 )
             except NoResponse as error:
                 failure = str(error)

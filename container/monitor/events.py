@@ -14,10 +14,7 @@ from typing import Any
 import orjson
 
 BINARY = "application/vnd.sagemaker-triton.binary+json"
-KSERVE_TYPES = {
-    "org.kubeflow.serving.inference.request": "INPUT",
-    "org.kubeflow.serving.inference.response": "OUTPUT",
-}
+KSERVE_TYPES = {"org.kubeflow.serving.inference.request": "INPUT", "org.kubeflow.serving.inference.response": "OUTPUT"}
 
 
 class BadLine(Exception):

@@ -16,11 +16,7 @@ from .quality import QualityFinding
 
 
 def text(
-    findings: Sequence[Finding],
-    quality: Sequence[QualityFinding],
-    rows: int,
-    bad_lines: int,
-    now: datetime,
+    findings: Sequence[Finding], quality: Sequence[QualityFinding], rows: int, bad_lines: int, now: datetime
 ) -> str:
     """The gauges as text."""
     registry = CollectorRegistry()

@@ -245,13 +245,7 @@ def _table(classes: Sequence[str]) -> dict[str, Metric]:
         Metric(
             "cosine", _cosine, needs_labels=False, about=lambda *_: "the least cosine of any float output to float32"
         ),
-        Metric(
-            "detections",
-            detections.agreement,
-            needs_labels=False,
-            about=detections.describe,
-            covers=lambda *_: "",
-        ),
+        Metric("detections", detections.agreement, needs_labels=False, about=detections.describe, covers=lambda *_: ""),
     )
     return {row.name: row for row in rows}
 

@@ -77,10 +77,7 @@ def _verdict(manifest: Manifest) -> str:
     batching = manifest.batching
     figures = [
         (f"{chosen['accuracy']['score']['value']:.4g}", f"{metric} on {chosen['accuracy']['rows']} held-out rows"),
-        (
-            f"{chosen['accuracy']['drop']['value']:.3g}",
-            f"drop, of {evidence['max_drop']['asked']} allowed",
-        ),
+        (f"{chosen['accuracy']['drop']['value']:.3g}", f"drop, of {evidence['max_drop']['asked']} allowed"),
         (f"{chosen['speed_up']['value']:.2f}x", f"{evidence['objective']} against float32"),
     ]
     source = evidence.get("source") or {}

@@ -17,9 +17,7 @@ def section(manifest: Manifest) -> list[str]:
     if manifest.device.kind == CPU:
         return []
     evidence = manifest.evidence
-    return [
-        f"<h2>On the GPU</h2>{_device(manifest)}{_formats(evidence)}{_options(evidence)}{_memory(manifest)}",
-    ]
+    return [f"<h2>On the GPU</h2>{_device(manifest)}{_formats(evidence)}{_options(evidence)}{_memory(manifest)}"]
 
 
 def _device(manifest: Manifest) -> str:

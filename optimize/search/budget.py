@@ -123,10 +123,7 @@ def share(budget: Budget, model: Cost, batch_sizes: Sequence[int], threads: int)
     measurement_s = min(most_s, max(MEASURE_MOST_S, ROUNDS_WANTED * _round_s(model, sizes, threads)))
     closing_s = CLOSING_S + CLOSING_LOADS * model.load_s + CLOSING_ROWS * model.row_s + LAYOUT_SHARE * measurement_s
     shared = replace(
-        budget,
-        measurement_s=measurement_s,
-        closing_s=min(closing_s, CLOSING_SHARE * left_s),
-        ends_s=now + left_s,
+        budget, measurement_s=measurement_s, closing_s=min(closing_s, CLOSING_SHARE * left_s), ends_s=now + left_s
     )
     return shared, tuple(sizes)
 

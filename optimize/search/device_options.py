@@ -43,12 +43,7 @@ def combinations(convolutions: bool) -> list[dict[str, Option]]:
 
 
 def measure(
-    found: Search,
-    data: Dataset,
-    directory: Path,
-    config: MeasurementConfig,
-    objective: Objective,
-    progress: Progress,
+    found: Search, data: Dataset, directory: Path, config: MeasurementConfig, objective: Objective, progress: Progress
 ) -> tuple[Search, tuple[Variant, ...]]:
     """Measure the options of the chosen candidate, and return the search with the best of them, and all variants.
 

@@ -180,12 +180,8 @@ def register_boosters() -> None:
     if not all(importlib.util.find_spec(name) for name in ("skl2onnx", "onnxmltools")):
         return
     from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes as classifier_shapes,
-    )
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_regressor_output_shapes as regressor_shapes,
-    )
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as classifier_shapes
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as regressor_shapes
 
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"], "raw_scores": [True, False]}
     if importlib.util.find_spec("xgboost"):

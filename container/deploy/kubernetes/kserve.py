@@ -50,12 +50,7 @@ def inference_service(description: Description) -> dict[str, Any]:
         "terminationGracePeriodSeconds": pod.termination_s(description),
         "securityContext": pod.pod_security(),
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "model": {
-            "modelFormat": FORMAT,
-            "runtime": description.name,
-            "protocolVersion": "v2",
-            "storageUri": place.uri,
-        },
+        "model": {"modelFormat": FORMAT, "runtime": description.name, "protocolVersion": "v2", "storageUri": place.uri},
     }
     if description.max_instances is not None:
         predictor |= {"scaleMetric": "cpu", "scaleTarget": objects.CPU_PERCENT}

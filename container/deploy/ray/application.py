@@ -171,10 +171,7 @@ def file(description: Description, facts: Facts) -> dict[str, Any]:
 
 def options(description: Description) -> dict[str, Any]:
     """What takes effect only where Serve is not running yet."""
-    return {
-        "proxy_location": "EveryNode",
-        "http_options": {"host": description.host, "port": description.port},
-    }
+    return {"proxy_location": "EveryNode", "http_options": {"host": description.host, "port": description.port}}
 
 
 def ours(found: Mapping[str, Any]) -> bool:

@@ -33,10 +33,7 @@ def _about(description: Description, kind: str, text: str) -> dict[str, Any]:
 
 
 def _metric(description: Description, name: str, statistic: str, key: str) -> dict[str, Any]:
-    dimensions = [
-        {"Name": "EndpointName", "Value": description.name},
-        {"Name": "VariantName", "Value": VARIANT},
-    ]
+    dimensions = [{"Name": "EndpointName", "Value": description.name}, {"Name": "VariantName", "Value": VARIANT}]
     metric = {"Namespace": "AWS/SageMaker", "MetricName": name, "Dimensions": dimensions}
     stat = {"Metric": metric, "Period": PERIOD_S, "Stat": statistic}
     return {"Id": key, "MetricStat": stat, "ReturnData": False}

@@ -90,10 +90,7 @@ def model_url(description: Description, source: ModelSource) -> str:
 
 def model(description: Description, source: ModelSource) -> Call:
     """CreateModel."""
-    container: dict[str, Any] = {
-        "Image": description.image,
-        "ModelDataUrl": model_url(description, source),
-    }
+    container: dict[str, Any] = {"Image": description.image, "ModelDataUrl": model_url(description, source)}
     if description.environment:
         container["Environment"] = dict(description.environment)
     if description.multi_model:
