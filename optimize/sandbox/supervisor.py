@@ -30,11 +30,14 @@ def supervise(command: Callable[[], int], leftovers: Callable[[int], list[Path]]
     group, so that an interrupt from the terminal reaches it once.
     """
     with _scratch() as scratch:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until they can be forwarded
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             _run(command, scratch)
         with _forwarded(child):
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status):
         return os.waitstatus_to_exitcode(status)

@@ -85,7 +85,7 @@ def brightest_channel(path: Path, side: int) -> Path:
 def positives(path: Path) -> Path:
     """The values above zero: float32 [any, 1] to [as many as there are]: not one row out for each row in."""
     body = "above = Greater(x, zero) flat = Squeeze(above, axis) y = Compress<axis = 0>(x, flat)"
-    constants = {"zero": np.array(0, np.float32), "axis": np.array([1], np.int64)}
+    constants: dict[str, np.ndarray] = {"zero": np.array(0, np.float32), "axis": np.array([1], np.int64)}
     return _save(path, f"(float[n, 1] x) => (float[k, 1] y) {{ {body} }}", **constants)
 
 

@@ -12,15 +12,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from container.deploy.ray.scaling import QUEUES, totals
-from tests.integration import sample_models
-from tests.integration.server_process import eventually as soon
+from tests.integration import sample_models, server_process
 from tests.ray.conftest import RayCluster
 from tests.ray.nodes import HEAD_ADDRESS, WORKER_ADDRESS
 
@@ -33,8 +31,11 @@ LEAST = 20_000
 TWO = ("--instance-count", "2")
 LINES = b"[1,2,3,4]\n"
 JSON = {"Content-Type": "application/json"}
-eventually = partial(soon, patience_s=90.0, every_s=0.2)
-"""A cluster is slower than a server."""
+
+
+def eventually(look: Callable[[], Any], what: str, patience_s: float = 90.0) -> None:
+    """A cluster is slower than a server."""
+    server_process.eventually(look, what, patience_s, every_s=0.2)
 
 
 @pytest.fixture

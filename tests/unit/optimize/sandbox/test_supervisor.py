@@ -12,20 +12,30 @@ ROOT = Path(__file__).parents[4]
 
 PROGRAM = """
 import os, pathlib, signal, sys, tempfile
-from optimize.sandbox.supervisor import supervise
-
+from optimize.sandbox import supervisor
+{first}
 def command():
     pathlib.Path(sys.argv[2], f"left-{{os.getpid()}}").mkdir()
     pathlib.Path(tempfile.mkdtemp(), "large").touch()
     print("working", flush=True)
     {body}
 
-sys.exit(supervise(command, lambda pid: [pathlib.Path(sys.argv[2], f"left-{{pid}}")]))
+sys.exit(supervisor.supervise(command, lambda pid: [pathlib.Path(sys.argv[2], f"left-{{pid}}")]))
 """
 
 
-def run(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM.format(body=body), "x", str(folder)]
+LATE = """
+forwarded = supervisor._forwarded
+def late(child):
+    while signal.SIGTERM not in signal.sigpending(): os.sched_yield()
+    return forwarded(child)
+supervisor._forwarded = late
+"""
+"""The signal comes before there is a handler for it."""
+
+
+def run(body: str, folder: Path, first: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM.format(body=body, first=first), "x", str(folder)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={"TMPDIR": str(folder), "PATH": "/usr/bin"}
     )
@@ -48,8 +58,9 @@ def test_a_crash_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_terminated_command_ends_its_child(tmp_path: Path) -> None:
-    done = run("os.kill(os.getppid(), signal.SIGTERM); signal.pause()", tmp_path)
+@pytest.mark.parametrize("first", ["", LATE], ids=["at any time", "before it can be forwarded"])
+def test_a_terminated_command_ends_its_child(first: str, tmp_path: Path) -> None:
+    done = run("os.kill(os.getppid(), signal.SIGTERM); signal.pause()", tmp_path, first)
     assert "SIGTERM" in done.stderr
 
 
