@@ -67,16 +67,20 @@ class Layout:
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
     """One replay. ``latency_ns`` [m]; ``load``: the arrivals, over what the instances can do in their best batches;
-    ``sizes``: rows of the runs, ascending; ``refused``: the share of the requests without a response."""
+    ``sizes``: rows of each run; ``refused``: the share of the requests without a response."""
 
     latency_ns: NDArray[np.int64]
     load: float
-    sizes: tuple[int, ...]
+    sizes: Sequence[int]
     refused: float
 
     @property
     def largest(self) -> int:
         return max(self.sizes, default=0)
+
+    def outside(self, known: frozenset[int]) -> float:
+        """The share of the rows in runs of other sizes than the known ones."""
+        return sum(size for size in self.sizes if size not in known) / max(sum(self.sizes), 1)
 
     def quantile_ns(self, q: float) -> float:
         return float(np.quantile(self.latency_ns, q, method="inverted_cdf"))
@@ -164,7 +168,7 @@ def play(
     return Replayed(
         latency_ns=latency_ns,
         load=float(rows[places].sum()) / max(int(due_ns[-1]), 1) / _capacity(service, layout, change),
-        sizes=tuple(sorted(set(outcome.batches))),
+        sizes=outcome.batches,
         refused=1 - float(answered.mean()),
     )
 
@@ -206,7 +210,7 @@ def _play_on_loop(
     return Replayed(
         latency_ns=latency_ns,
         load=(busy_ns + runs) / max(int(due_ns[-1]), 1),
-        sizes=tuple(sorted(set(sizes))),
+        sizes=sizes,
         refused=1 - float(answered.mean()),
     )
 

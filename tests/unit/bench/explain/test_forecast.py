@@ -136,6 +136,15 @@ def test_binary_bodies_need_a_record_of_them() -> None:
     assert found.ratio == pytest.approx(true_ratio(slow, binary), rel=0.15)
 
 
+def test_few_runs_of_a_size_that_did_not_run_widen_the_interval_of_the_tail_only() -> None:
+    base = measured()
+    unsure = replace(base.service, table_error=1.0, ran=base.service.ran - {max(base.service.ran)})
+    found = forecast.forecast(replace(base, service=unsure), Change(), resamples=2).predictions
+    known = forecast.forecast(base, Change(), resamples=2).predictions
+    wider = {name: (found[name].high - 1) / (known[name].high - 1) for name in found}
+    assert wider["p99"] > 3 > 2 > wider["p50"] > 1
+
+
 def test_a_cache_takes_requests_away_from_the_queue() -> None:
     few, many = (told(Change(cache=share)) for share in (0.1, 0.8))
     assert many.load < 0.3 * few.load
