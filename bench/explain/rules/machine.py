@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..facts import Host
 from ..findings import Finding, Taken, View, others, saturated
+from ..turns import SERIAL_FROM
 
 RUN_DELAY = 0.25
 OTHERS = 0.25
@@ -13,6 +14,8 @@ SLOWEST = 8
 OF_LONG = 0.6
 """Share of the stalls that long inputs explain."""
 MOST = 0.5
+TURNS = 2.0
+"""Times between two answers of a server that serves one at a time; a longer silence is a stop."""
 COMPUTES = 0.5
 """Cores that a server uses while nothing is sent, from which on it is no timer or housekeeping."""
 STRANGERS = 0.1
@@ -145,6 +148,8 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         return None
     if found.of_long >= OF_LONG and (facts.with_server or "input_size" in taken):
         return None
+    if seen.turns is not None and seen.turns.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.turns.each_ms:
+        return None  # one request after another takes as long
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
     text = (
         f"{found.count} {'time' if found.count == 1 else 'times'} the server answered nothing while requests waited, "

@@ -161,6 +161,27 @@ PLANTS: dict[str, tuple[str, Facts]] = {
             sizes=Sizes(55.0, frozenset({1}), 138, 177, uneven=0.9), stalls=Stalls(11, 650, 5400, 1.0, 1.0),
         ),
     ),
+    "a serial server whose answers are far apart": (
+        "serial",
+        facts(
+            3, 100, burst=burst(25, ONE_BY_ONE, cpu_ms=2.0), load=replace(LOAD, answered_per_s=31),
+            stalls=Stalls(9, 27.0, 220.0, 1.0, 0.0),
+        ),
+    ),
+    "one new connection in three": (
+        "connections",
+        facts(2, 39, burst=burst(2, fresh_ms=37.0), load=replace(LOAD, connections=160)),
+    ),
+    "stages: a script that waits for company": (
+        "batch_timer",
+        slipway({"compute": 60}, {"compute": 61}, burst=burst(61, staggered_ms=31.0, cpu_ms=2.0),
+                model=Model(cpu_share=0.01)),
+    ),
+    "stages: a few long requests of another client": (
+        "other_traffic",
+        slipway({"compute": 6}, {"compute": 140}, model=Model(requests_share=0.86, time_share=0.4),
+                stalls=Stalls(5, 216.0, 978.0, 0.8, 0.0)),
+    ),
     "other programs at the end of the run": (
         "neighbour",
         facts(
