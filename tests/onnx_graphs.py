@@ -60,9 +60,8 @@ OUT4: list[Value] = [("y", FLOAT, ["batch", 4])]
 
 def _of(text: str, **constants: Any) -> onnx.ModelProto:
     """A model from the text of its inputs, outputs and nodes."""
-    return from_text(
-        f"g {text}", domains='"ai.onnx.ml" : 3', **{key: np.asarray(one) for key, one in constants.items()}
-    )
+    arrays = {key: np.asarray(one) for key, one in constants.items()}
+    return from_text(f"g {text}", ir=9, opset=17, domains='"ai.onnx.ml" : 3', **arrays)
 
 
 def perceptron() -> onnx.ModelProto:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 from ..target import DEVICES
@@ -396,8 +395,9 @@ class Settings:
 
 
 FIELDS = {one.name: one for one in dataclasses.fields(Settings)}
-_NAMED = [one.metadata["group"] for one in FIELDS.values()]
-GROUPS = dict(zip(FIELDS, accumulate(_NAMED, lambda group, own: own or group), strict=True))
+GROUPS: dict[str, str] = {}
+for _one in FIELDS.values():
+    GROUPS[_one.name] = _one.metadata["group"] or next(reversed(GROUPS.values()))
 """The group of each option."""
 CONFIG = "config"
 CONFIG_HELP = "TOML file with any of these options; a key is the option's name with underscores"

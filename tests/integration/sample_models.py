@@ -115,7 +115,7 @@ def heavy(path: Path, megabytes: int, layers: int) -> Path:
 
 
 def _save(path: Path, text: str, **constants: np.ndarray) -> Path:
-    model = graph(f"small {text}", **constants)
+    model = graph(f"small {text}", ir=9, opset=17, domains="", **constants)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))

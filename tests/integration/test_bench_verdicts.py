@@ -78,7 +78,7 @@ def test_a_planted_cause_is_proven_on_a_real_server(
 ) -> None:
     """A timer of 30 ms, or a proxy that keeps no connection and works for 30 ms on each new one. Short blocks."""
     monkeypatch.setattr(confirm, "BLOCK_S", 0.6)
-    flags = ("--slowdowns", "--inline-below-us", "0")
+    flags: tuple[str, ...] = ("--slowdowns", "--inline-below-us", "0")
     flags += ("--max-queue-delay-us", "30000") if cause == "batch_timer" else ()
     with ExitStack() as stack:
         server = stack.enter_context(

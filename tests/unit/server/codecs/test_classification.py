@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from server.codecs import classification
 from server.codecs.blobs import read_blob
-from server.codecs.classification import best_classes
 from server.codecs.open_inference import OpenInference
 from server.errors import MalformedInput
 from server.models.load.labels import with_labels
 from server.request import Head, Payload
-from server.tensors import BF16, BY_NAME, ModelSpec, TensorSpec
+from server.tensors import BF16, BY_NAME, Array, ModelSpec, TensorSpec
 
 SCORES = np.array([[0.25, 0.5, 0.25], [3, -1, 2]], np.float32)
 ROW: dict[str, Any] = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}
@@ -35,6 +35,13 @@ def asked(count: Any, spec: ModelSpec, **more: Any) -> Payload:
     outputs = [{"name": "y", "parameters": {"classification": count, **more}}]
     body = orjson.dumps({"inputs": [ROW], "outputs": outputs})
     return OpenInference().decode(body, Head(b"POST", b"/", []), {}, spec)
+
+
+def best_classes(array: Array, tensor: TensorSpec, count: int, batchable: bool) -> Array:
+    """The classes alone; their datatype is always BYTES."""
+    best, dtype = classification.best_classes(array, tensor, count, batchable)
+    assert dtype.name == "BYTES"
+    return best
 
 
 def test_the_best_of_each_row_are_first_and_of_equal_ones_the_lower_index() -> None:
