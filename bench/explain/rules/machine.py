@@ -164,8 +164,8 @@ def stall(seen: View, taken: Taken) -> Finding | None:
     elif found.of_loop:
         evidence.append(f"its event loop could not run in {found.of_loop} of them")
     # Where most requests around p99 waited in a stall, p99 itself is that of a stall, or of what other clients sent.
+    gap_ms *= 1 - others(facts)
     explained_ms = gap_ms if found.tail_share >= MOST else found.tail_share * gap_ms
-    explained_ms *= 1 - others(facts)
     if explained_ms < 0.2 * facts.p99_ms:
         return None
     return Finding("stall", 0.6 * found.tail_share * gap_ms, explained_ms, tuple(evidence))
