@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ..errors import Unusable
 from ..load import arrivals, burst, calibration, fleet, probe, schedule
 from ..load.burst import Burst
 from ..load.callers import Callers
@@ -30,11 +31,12 @@ from .recording import Surroundings, build
 def execute(config: RunConfig, watch: Watch | None = None) -> tuple[RunRecord, Columns]:
     """Probe, calibrate, load, probe again, judge: the record and all raw rows.
 
-    Raises Unusable if the server cannot be reached. A rate above what the generator can send is a verdict.
+    Raises Unusable if the server cannot be reached, or if the generator cannot send at this rate.
     """
     schedules = _schedules(config)
     probe.reach(config.target)
     limits = calibrate(config) if config.calibrate else None
+    _check_rate(schedules, limits)
     env = environment.describe()
     known = bandwidth.UNKNOWN
     if config.observe:
@@ -67,6 +69,16 @@ def judged(found: RunRecord, columns: Columns) -> RunRecord:
     inside = measured(columns, found.window.repeats)
     window = {name: values[inside] for name, values in columns.items()}
     return replace(found, verdict=explained.verdict_of(found, columns, window))
+
+
+def _check_rate(schedules: Sequence[Schedule | None], limits: calibration.Calibration | None) -> None:
+    """A rate above half of the ceiling is a verdict on the generator; one above the ceiling would only fill memory."""
+    rate = max((one.rate_per_s for one in schedules if one is not None), default=0.0)
+    if limits is not None and rate > limits.ceiling_per_s:
+        raise Unusable(
+            f"the generator reaches {limits.ceiling_per_s:,.0f} requests/s here and is reliable up to half of that: "
+            f"lower --rate to {limits.usable_rate_per_s:,.0f}, or pass --skip-calibration and watch the send lag"
+        )
 
 
 def _json_ms(config: RunConfig) -> float | None:
