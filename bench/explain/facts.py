@@ -35,6 +35,7 @@ QUARTILES = (0.25, 0.5, 0.75)
 LOOK_S = 0.25
 """From one look at the server to the next, at most."""
 MOMENT_NS, MOMENTS = 1_000_000_000, 4
+"""Slow requests of fewer moments than that may be one accident, and say nothing of a run."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -227,8 +228,7 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
 
 
 def _members(band: Band, account: Account) -> NDArray[np.intp]:
-    count = len(account.total_ns)
-    return account.order[int(band.low * count) : int(np.ceil(band.high * count))]
+    return stages.rows_between(account, band.low, band.high)
 
 
 def _late_at_once(band: Band, account: Account) -> bool:

@@ -17,6 +17,8 @@ QUIET = 0.05
 """Cores that a server without other clients does not use while nothing is sent."""
 OTHERS = 0.15
 """Of the server's requests or time: a smaller share of other clients delays little."""
+STRANGERS = 0.1
+"""Connections of others, on average: short ones are open at few of the looks."""
 WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 LIKELY_SHARE = 0.2

@@ -125,8 +125,7 @@ def at_quantile(account: Account, quantile: float) -> Band | None:
 
 def between(account: Account, low: float, high: float) -> Band | None:
     """The mean account of the requests between two quantiles, for runs with few requests; None with fewer than two."""
-    count = len(account.total_ns)
-    rows = account.order[int(low * count) : int(np.ceil(high * count))]
+    rows = rows_between(account, low, high)
     return _band(f"{low:.0%} to {high:.0%}", account, rows, low, high) if len(rows) > 1 else None
 
 
@@ -142,7 +141,11 @@ def slow(account: Account, bands: Mapping[str, Band]) -> Band | None:
 
 def rows_around(account: Account, quantile: float) -> NDArray[np.intp]:
     """The indices of the requests in the band around a quantile, the fastest first."""
-    low, high = band_around(quantile)
+    return rows_between(account, *band_around(quantile))
+
+
+def rows_between(account: Account, low: float, high: float) -> NDArray[np.intp]:
+    """The indices of the requests between two quantiles of latency, the fastest first."""
     count = len(account.total_ns)
     return account.order[int(low * count) : int(np.ceil(high * count))]
 

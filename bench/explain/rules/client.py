@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ...load.calibration import USABLE_SHARE
-from ..findings import MIN_MS, OTHERS, QUIET, Finding, Taken, View, others
+from ..findings import MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, others
 
 BUSY = 0.8
 STARVED = 0.25
@@ -19,8 +19,6 @@ IN_TAIL, OF_TAIL = 0.02, 0.25
 NOISE_MS, MOST_NOISE = 5.0, 0.4
 """A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
 COLD_MS = 500.0
-STRANGERS = 0.1
-"""Connections of others, on average: short ones are open at few of the looks."""
 
 
 def generator(seen: View, taken: Taken) -> Finding | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..facts import Host
-from ..findings import Finding, Taken, View, others, saturated
+from ..findings import STRANGERS, Finding, Taken, View, others, saturated
 from ..turns import SERIAL_FROM
 
 RUN_DELAY = 0.25
-OTHERS = 0.25
+OTHER_CORES = 0.25
 CROWDED = 1.25
 SLOWEST = 8
 """Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
@@ -18,7 +18,6 @@ TURNS = 2.0
 """Times between two answers of a server that serves one at a time; a longer silence is a stop."""
 COMPUTES = 0.5
 """Cores that a server uses while nothing is sent, from which on it is no timer or housekeeping."""
-STRANGERS = 0.1
 QUEUE_LEFT = 0.3
 FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
@@ -101,7 +100,7 @@ def _others(seen: View, host: Host) -> Finding | None:
     # Threads that a quota stops count as ready, too.
     share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
     other_cores = host.other_cores or 0.0
-    if steal < 0.05 and (share < RUN_DELAY or other_cores < OTHERS):
+    if steal < 0.05 and (share < RUN_DELAY or other_cores < OTHER_CORES):
         return None
     when = "" if host is facts.host else " when requests were slow"
     evidence = [

@@ -7,7 +7,8 @@ from ..findings import MIN_MS, Finding, Taken, View
 
 LOOP_MS = 5.0
 STOPPED = 3.0
-WORKS = 0.5
+OF_CODEC = 0.5
+"""Of the time of the codec, that the server must have used a core: else it waited there."""
 
 
 def network_latency(seen: View, _taken: Taken) -> Finding | None:
@@ -59,7 +60,7 @@ def codec(seen: View, taken: Taken) -> Finding | None:
             return None
         if worked_ms < 0.3 * facts.p50_ms and (slow_ms < 0.3 * facts.p99_ms or worked_ms < 0.15 * facts.p50_ms):
             return None  # what takes long in the tail alone is a wait within the codec, and not its work
-        if seen.own_ms is not None and seen.own_ms < WORKS * min(worked_ms, facts.alone_ms):
+        if seen.own_ms is not None and seen.own_ms < OF_CODEC * min(worked_ms, facts.alone_ms):
             return None  # the server used no core for so long
         text = f"decoding and encoding take {worked_ms:,.2f} ms of a typical {facts.p50_ms:,.2f} ms"
         # Beyond a multiple of the usual time they did not work, but were stopped.

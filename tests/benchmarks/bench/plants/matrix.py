@@ -71,7 +71,7 @@ def judge(plants: Sequence[Plant], kept: Kept, records: Path) -> None:
 
 
 def _folder(records: Path, plant: Plant) -> Path:
-    return records / plant.title.replace(": ", "_").replace(" ", "_")
+    return records / plant.title.replace(": ", "_").replace(" ", "_").replace("/", "_per_")
 
 
 def _row(plant: Plant, folder: Path, envs: Environments) -> Row:
