@@ -31,7 +31,8 @@ test: $(VENV)/.all ## run the default tests, in five minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
 
 test-slow: $(VENV)/.all ## run the tests that take seconds each: real exports, searches and loads
-	@$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
+	@$(BIN)/python -m pytest -m "slow and not alone" --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0
+	@$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.all ## run the linter, the formatter, the type checker and the import contracts
 	@$(BIN)/ruff check .

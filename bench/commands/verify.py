@@ -43,7 +43,13 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     whatif.add_change(command)
     command.add_argument("--server", metavar="URL", help="a server with the change (default: the recorded one)")
     command.add_argument("--block", type=arguments.positive, default=BLOCK_S, metavar="S", help="seconds of a block")
-    command.add_argument("--rounds", type=arguments.count, default=ROUNDS, metavar="N", help="blocks of each side")
+    command.add_argument(
+        "--rounds",
+        type=arguments.count,
+        default=ROUNDS,
+        metavar="N",
+        help="blocks of each side at least; more while the observed p99 is uncertain",
+    )
     arguments.add_output(command)
     command.set_defaults(execute=run)
 
@@ -77,7 +83,7 @@ def _verify(asked: argparse.Namespace, change: Change) -> Verification:
     sides = verify.variants(config, change, other, base.layout.max_delay_ns // 1_000)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with arguments.progress(config.total_s) as watch:
-        return verify.verify(told, sides, asked.rounds, watch, created)
+        return verify.verify(told, base.workload, sides, asked.rounds, watch, created)
 
 
 def _binary(found: record.RunRecord, block_s: float) -> PayloadSet:

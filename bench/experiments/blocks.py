@@ -55,17 +55,22 @@ def in_turn(
     run: Execute = execute,
     percentiles: Sequence[str] = NAMES,
     attempts: int = ATTEMPTS,
+    most_rounds: int = 0,
+    enough: Callable[[Sequence[Mapping[str, Milliseconds]]], bool] = lambda _found: True,
 ) -> list[dict[str, Milliseconds]]:
     """``rounds`` blocks of each variant, in one order and then in the reverse one: AB, BA, AB, ...
 
+    Then one round more at a time, up to ``most_rounds`` in all, until those so far are ``enough``.
     ``percentiles``: those that each block must have responses enough for. All blocks of a round get the same arrivals.
     A round with a block that the load generator spoiled, ``attempts`` times, is left out.
     Raises Unusable if fewer than two of several rounds are left (one has no interval), or for a block that is invalid
     for another reason; KeyboardInterrupt on Ctrl-C.
     """
-    found = []
+    found: list[dict[str, Milliseconds]] = []
     names = list(variants)
-    for number in range(rounds):
+    for number in range(max(rounds, most_rounds)):
+        if number >= rounds and enough(found):
+            break
         order = names if number % 2 == 0 else names[::-1]
         each = {}
         for name in order:
@@ -74,7 +79,7 @@ def in_turn(
             found.append({name: ms for name, ms in each.items() if ms is not None})
     if len(found) < min(2, rounds):
         raise Unusable(
-            f"the load generator was the limit in {rounds - len(found)} of {rounds} rounds: lower the rate, or give "
+            f"the load generator was the limit in all but {len(found)} of the rounds: lower the rate, or give "
             "it a core of its own"
         )
     return found

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from statistics import geometric_mean
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import Unusable
 from ..explain.changes import Change
-from ..explain.forecast import REPLAYS_WITHIN, Forecast
+from ..explain.forecast import QUANTILES, REPLAYS_WITHIN, TWO_SIDED, Forecast
 from ..explain.ratio import Ratio
-from ..explain.workload import NoForecast
+from ..explain.workload import NoForecast, Workload
 from ..load import target
 from ..load.payload_set import PayloadSet
 from ..load.raw_run import Watch
@@ -26,6 +28,9 @@ from .slowdown import Slower, check, slowed
 
 SPARE_S = 30.0
 """A slowdown ends by itself that long after its block should have ended."""
+
+KNOWN_WITHIN = 1.15
+"""The upper end of the interval of an observed ratio, over the ratio."""
 
 
 class Outdated(NoForecast):
@@ -80,28 +85,52 @@ def _changed(config: RunConfig, change: Change, timer_us: int | None) -> Callabl
 
 def verify(
     found: Forecast,
+    base: Workload,
     sides: dict[str, Variant],
     rounds: int,
     watch: Callable[[], Watch | None],
     created: str,
 ) -> Verification:
-    """Load both sides in turn, and hold the forecast against what was observed. Raises Outdated, and what
-    ``blocks.in_turn`` raises."""
-    seen = blocks.in_turn(sides, rounds, watch)
-    _check_record(found, [one["old"] for one in seen])
+    """Load both sides in turn, and hold the forecast, which was made from ``base``, against what was observed.
+
+    ``rounds``: at least; up to twice as many and two more until the observed p99 is known within ``KNOWN_WITHIN``.
+    Raises Outdated, and what ``blocks.in_turn`` raises.
+    """
+    seen = blocks.in_turn(sides, rounds, watch, most_rounds=2 * rounds + 2, enough=_is_known)
+    _check_record(base, sides["old"].config.duration_s, [one["old"] for one in seen])
     observed = {name: blocks.ratio(seen, "new", "old", name) for name in blocks.NAMES}
     told = {name: Ratio(one.ratio, one.low, one.high) for name, one in found.predictions.items()}
     kind = SLOWDOWN if found.change.extra_us else found.change.kind
     return Verification(created, kind, found.words, told, observed)
 
 
-def _check_record(found: Forecast, unchanged: Sequence[Milliseconds]) -> None:
-    """Raises Outdated where the unchanged server differs from its record by more than a replay of the record may."""
+def _is_known(seen: Sequence[Mapping[str, Milliseconds]]) -> bool:
+    if len(seen) < 2:
+        return False
+    p99 = blocks.ratio(seen, "new", "old", "p99")
+    return p99.high <= KNOWN_WITHIN * p99.value
+
+
+def _check_record(base: Workload, block_s: float, unchanged: Sequence[Milliseconds]) -> None:
+    """Raises Outdated where the unchanged server surely differs from its record by more than a replay of it may.
+
+    The record is cut into blocks of the same length: the p99 of all of it also holds its rare bad moments.
+    """
     for name, within in REPLAYS_WITHIN.items():
-        now_ms = geometric_mean([one[name] for one in unchanged])
-        ratio = now_ms / found.predictions[name].base_ms
-        if abs(math.log(ratio)) > math.log1p(within):
+        then = np.log(base.quantile_in_blocks_ms(QUANTILES[name], block_s))
+        now = np.log([one[name] for one in unchanged])
+        drift = float(now.mean() - then.mean())
+        if abs(drift) - TWO_SIDED * _standard_error(then, now) > math.log1p(within):
             raise Outdated(
-                f"the unchanged server has {ratio:.2f} times the {name} of its record now, and may differ by "
+                f"the unchanged server has {math.exp(drift):.2f} times the {name} of its record now, and may differ by "
                 f"{within:.0%}: record it again"
             )
+
+
+def _standard_error(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Of the difference of the two means, with one variance for both; 0 where neither has two values."""
+    free = len(one) + len(other) - 2
+    if free < 1:
+        return 0.0
+    squares = float(((one - one.mean()) ** 2).sum() + ((other - other.mean()) ** 2).sum())
+    return math.sqrt(squares / free * (1 / len(one) + 1 / len(other)))

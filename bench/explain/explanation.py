@@ -1,13 +1,12 @@
-"""The explanation: where the time of one load went, and the evidence for each cause of slowness."""
+"""The explanation: where the time of one load went, and what was measured beside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import audits, causes, tail
+from . import audits, evidence, self_inflicted, tail, weights
 from .audits import Audit
 from .batching import Batching
-from .causes import Cause
 from .dispersion import Dispersion
 from .observations import Columns, Observations
 from .stages import Band
@@ -16,10 +15,9 @@ from .tail import Attribution
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Bands by name, the tail against the median, variance by term, arrivals, batching, audits, and the five causes.
+    """Bands by name, the tail against the median, variance by term, arrivals, batching and audits.
 
-    ``without_cause``: the share of a typical request's time that belongs to no cause: the load generator, the network,
-    and the unexplained rest. None if the server sent no stage times.
+    ``evidence``: sentences by resource, without a judgement: that is the verdict's. Empty without a band around p50.
     """
 
     bands: dict[str, Band]
@@ -28,14 +26,12 @@ class Explanation:
     arrivals: tuple[Dispersion, ...]
     batching: Batching | None
     audits: tuple[Audit, ...]
-    causes: tuple[Cause, ...]
-    without_cause: float | None
+    evidence: dict[str, tuple[str, ...]]
 
 
 def explain(columns: Columns, observed: Observations) -> Explanation:
     """The explanation of a load. ``columns``: all rows, warm-ups included; only the audits need those."""
     account = observed.account
-    typical = observed.bands.get("p50")
     return Explanation(
         bands=observed.bands,
         tail=observed.tail,
@@ -43,8 +39,7 @@ def explain(columns: Columns, observed: Observations) -> Explanation:
         arrivals=observed.arrivals,
         batching=observed.batching,
         audits=_audits(columns, observed),
-        causes=causes.weigh(observed) if typical is not None else (),
-        without_cause=_without_cause(typical) if typical is not None and account.with_server else None,
+        evidence=_evidence(observed) if "p50" in observed.bands else {},
     )
 
 
@@ -59,6 +54,11 @@ def _audits(columns: Columns, observed: Observations) -> tuple[Audit, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _without_cause(typical: Band) -> float:
-    rest_ms = sum(typical.terms_ms[name] for name in causes.terms_without_cause())
-    return max(rest_ms, 0.0) / typical.total_ms if typical.total_ms > 0 else 0.0
+def _evidence(observed: Observations) -> dict[str, tuple[str, ...]]:
+    return {
+        "Network and bodies": tuple(evidence.of_network(observed)),
+        "Model and memory": (*evidence.of_model(observed), *weights.of_weights(observed)),
+        "Requests and queue": tuple(evidence.of_queue(observed)),
+        "Machine": tuple(evidence.of_machine(observed)),
+        "Timers, codecs, event loop, threads": tuple(self_inflicted.of_self_inflicted(observed)),
+    }

@@ -1,12 +1,12 @@
-"""Weights: the evidence for and against a run that waits until the weights are read from memory."""
+"""Weights: how long a run needs to read the files of its model from memory."""
 
 from __future__ import annotations
 
-from .evidence import Evidence, in_bytes
+from .evidence import in_bytes
 from .observations import Observations
 
 
-def of_weights(observed: Observations) -> list[Evidence]:
+def of_weights(observed: Observations) -> list[str]:
     """Reading the model's files once per run, against the memory bandwidth of this machine.
 
     Empty if the server does not report the size of its files. The text marks inferred figures: it is not known that a
@@ -20,8 +20,7 @@ def of_weights(observed: Observations) -> list[Evidence]:
     main = max(sized, key=lambda one: (one.busy or 0.0, one.runs))
     size = main.file_bytes or 0.0
     if observed.memory is None:
-        text = f"the files of model {main.model} have {in_bytes(size)}; the memory bandwidth there was not measured"
-        return [Evidence(text, "file_bytes", size)]
+        return [f"the files of model {main.model} have {in_bytes(size)}; the memory bandwidth there was not measured"]
     bandwidth = observed.memory.bytes_per_s
     reading_ms = size / bandwidth * 1e3
     found = []
@@ -31,17 +30,16 @@ def of_weights(observed: Observations) -> list[Evidence]:
         share = reading_ms / costs[0].ms
         rows = f"{costs[0].rows} row{'s' if costs[0].rows > 1 else ''}"
         text = f"{text}: reading them takes {reading_ms:.3f} ms (inferred), {_of_a_run(share)} of {rows}"
-        found.append(Evidence(text, "weights_share", share))
+        found.append(text)
     runs_per_s = main.runs / main.seconds
     moved = size * runs_per_s
     use = moved / bandwidth
     text = f"{runs_per_s:,.1f} runs/s, if each reads all files, read {in_bytes(moved)}/s (inferred)"
-    found.append(Evidence(f"{text}, {use:.0%} of the memory bandwidth", "weights_use", use))
+    found.append(f"{text}, {use:.0%} of the memory bandwidth")
     cache = observed.memory.cache_bytes
     if cache:
         fits = "so they may stay in it" if size < cache else "so they do not fit"
-        text = f"the last-level cache of this machine has {in_bytes(cache)}, {fits}"
-        found.append(Evidence(text, "weights_over_cache", size / cache))
+        found.append(f"the last-level cache of this machine has {in_bytes(cache)}, {fits}")
     return found
 
 

@@ -63,6 +63,14 @@ class Workload:
     def rate_per_s(self) -> float:
         return len(self.due_ns) / self.seconds
 
+    def quantile_in_blocks_ms(self, quantile: float, block_s: float) -> NDArray[np.float64]:
+        """The quantile of the latency in each whole block of so many seconds; of the whole record if it is shorter."""
+        count = max(int(self.seconds / block_s), 1)
+        edges = np.searchsorted(self.due_ns, np.arange(1, count) * int(block_s * NS_PER_S))
+        ends = np.searchsorted(self.due_ns, int(count * block_s * NS_PER_S)) if self.seconds > block_s else None
+        parts = np.split(self.total_ns[:ends], edges)
+        return np.array([np.quantile(one, quantile, method="inverted_cdf") for one in parts if len(one)]) / 1e6
+
     def surrounded_as(self, other: Workload) -> Workload:
         """The same requests, each with the time before and after the queue that one of ``other`` took at the same part
         of its own record."""

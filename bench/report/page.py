@@ -70,7 +70,7 @@ def _valid(found: Sequence[Run], run: Run, explanation: Explanation, objective_m
     lines = Lines(capacity / rows_per_request if capacity is not None else None, objective_ms)
     return (
         _section("Where the time went", _grid([accounts.bars(explanation, with_server)]) + words.steps(run)),
-        _folded("All evidence, by resource", words.causes(explanation)),
+        _folded("What was measured, by resource", words.evidence(explanation)),
         _section(
             "The tail",
             _grid([accounts.waterfall(explanation.tail, with_server), latency.percentiles(run)])

@@ -1,4 +1,4 @@
-"""The texts of a report: tiles, tables, and the causes with their evidence."""
+"""The texts of a report: tiles, tables, and what was measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..explain.audits import Audit
-from ..explain.causes import Cause
 from ..explain.explanation import Explanation
 from ..explain.verdict import CONFIDENCE_WORDS, NONE, TITLES, Verdict, gain_in_words, sentence
 from .events import Event
@@ -16,7 +15,6 @@ from .terminal import STEP_HEADS, step_cells
 
 MAX_EVENTS = 8
 LAG = "0.25 ms, or 10 % of the percentile"
-MARKS = {"for": ("+", "speaks for it"), "against": ("−", "speaks against it"), None: ("·", "speaks for neither side")}
 
 
 def paragraph(text: str) -> str:
@@ -108,43 +106,14 @@ def steps(run: Run) -> str:
     return paragraph(note) + table(STEP_HEADS, [step_cells(one) for one in works])
 
 
-def causes(explanation: Explanation) -> str:
-    """Each cause with its share and its evidence, the largest share first."""
-    if not explanation.causes:
-        return ""
-    cards = "".join(_cause(cause) for cause in explanation.causes)
-    rest = ""
-    if explanation.without_cause is not None:
-        rest = (
-            f" {explanation.without_cause:.0%} of a typical request's time belongs to no cause: the load generator, "
-            "the network, and the unexplained rest."
-        )
-    note = (
-        "This is evidence, not a verdict: an experiment proves a cause. "
-        "+ speaks for a cause, − against it, · for neither side." + rest
+def evidence(explanation: Explanation) -> str:
+    """What was measured, by resource, in a list each."""
+    lists = "".join(
+        f"<article><h3>{escape(title)}</h3><ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul></article>"
+        for title, texts in explanation.evidence.items()
+        if texts
     )
-    return f'<div class="causes">{cards}</div><p class="soft">{escape(note)}</p>'
-
-
-def _cause(cause: Cause) -> str:
-    items = "".join(
-        f'<li class="{one.speaks or "neither"}"><i title="{MARKS[one.speaks][1]}">{MARKS[one.speaks][0]}</i>'
-        f"{escape(one.text)}</li>"
-        for one in cause.evidence
-    )
-    return f"<article><h3>{escape(cause.title)}</h3>{_share_bars(cause)}<ul>{items}</ul></article>"
-
-
-def _share_bars(cause: Cause) -> str:
-    rows = (("typical request", cause.share_median), ("added by the tail", cause.share_tail))
-    bound = "≤ " if cause.at_most else ""
-    bars = "".join(
-        f'<dt>{label}</dt><dd><span class="meter"><i style="width:{100 * share:.1f}%"></i></span>'
-        f"{bound}{share:.0%}</dd>"
-        for label, share in rows
-        if share is not None
-    )
-    return f'<dl class="shares">{bars}</dl>' if bars else '<p class="soft">no share is known</p>'
+    return f'<div class="evidence">{lists}</div>' if lists else ""
 
 
 def health(run: Run) -> str:

@@ -344,6 +344,7 @@ def test_two_results_are_compared(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_servers_are_compared_in_turn_and_the_gate_decides(body: str, tmp_path: Path) -> None:
     """Planted waits of 120 and of 180 ms: B takes half as long again."""
     load = ["--payload", body, "--rate", "60", "--duration", "1", "--warmup", "0.1", "--pairs", "3"]

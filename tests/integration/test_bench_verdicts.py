@@ -21,6 +21,8 @@ from tests.benchmarks.bench.plants.around import ROOT
 from tests.integration import sample_models
 from tests.integration.server_process import server_process
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 TIMER_MS = 120
 
 
@@ -36,19 +38,15 @@ def verdict(url: str, body: object, folder: Path, *options: str) -> dict[str, An
     return found
 
 
-@pytest.mark.slow
-def test_a_cold_start_and_closed_connections_are_named_on_a_foreign_server(tmp_path: Path) -> None:
-    with child_server("tests.benchmarks.bench.plants.fastapi_app", "cold=3 close") as url:
-        found = verdict(f"{url}/predict", {"values": [1.0, 2.0]}, tmp_path, "--warmup", "0")
-    causes = {one["name"]: one for one in found["verdict"]["causes"]}
-    assert causes.get("cold_start", {}).get("confidence") == "likely", found["verdict"]
+def test_closed_connections_are_counted_on_a_foreign_server(tmp_path: Path) -> None:
+    with child_server("tests.benchmarks.bench.plants.fastapi_app", "close") as url:
+        found = verdict(f"{url}/predict", {"values": [1.0, 2.0]}, tmp_path)
     assert found["client"]["connections"] >= 0.9 * found["client"]["requests"]
     assert "connections" not in found["verdict"]["ruled_out"]
     assert "connections" in found["testable"]
     assert "batch_timer" not in found["testable"]
 
 
-@pytest.mark.slow
 def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "m", wait_us=1_000)
     flags = ("--slowdowns", "--inline-below-us", "0", "--max-queue-delay-us", str(TIMER_MS * 1_000))
@@ -70,7 +68,6 @@ def test_a_timer_is_named_on_slipway_and_its_stamps_are_in_the_record(tmp_path: 
         assert (rows["padded"] == MISSING).all()
 
 
-@pytest.mark.slow
 def test_a_planted_timer_is_proven_on_a_real_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A timer of 30 ms before runs of 1 ms. Short blocks."""
     monkeypatch.setattr(confirm, "BLOCK_S", 0.6)

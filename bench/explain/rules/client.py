@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ...load.calibration import USABLE_SHARE
+from ..facts import Facts
 from ..findings import MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, others
 
 BUSY = 0.8
@@ -36,6 +37,9 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     if used > USABLE_SHARE:
         evidence.append(f"it can send {load.ceiling_per_s:,.0f} requests/s here, and is reliable up to half of that")
         queued_ms = min(used, 1.0) * seen.wait_ms
+    if load.offered_per_s is None and load.generator_cpu > max(BUSY, _busiest(facts)):
+        evidence.append("its callers wait for each other's turn, while the server has time left")
+        queued_ms = max(queued_ms, load.generator_cpu * seen.wait_ms)
     waited_ms = WAKES * starved * 1e3 / max(load.answered_per_s, 1.0)
     counts = starved >= STARVED or load.generator_cpu > BUSY
     read_late_ms = min(lag_ms, max(facts.slow["residual"], 0.0)) if counts else 0.0  # as late as it sends
@@ -47,6 +51,14 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     ):
         return None
     return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))
+
+
+def _busiest(facts: Facts) -> float:
+    """How busy the busiest part of the server is. A closed loop keeps either that or the generator busy."""
+    host = facts.host
+    cores = host.quota_cores or host.cores
+    of_cores = host.server_cores / cores if host.server_cores is not None and cores else 0.0
+    return max(facts.model.utilisation or 0.0, host.busiest_thread or 0.0, of_cores)
 
 
 def cold_start(seen: View, _taken: Taken) -> Finding | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..facts import Host
-from ..findings import STRANGERS, Finding, Taken, View, others, saturated
+from ..facts import LOOK_S, Host
+from ..findings import MIN_MS, STRANGERS, Finding, Taken, View, others, saturated
 from ..turns import SERIAL_FROM
 
 RUN_DELAY = 0.25
@@ -33,7 +33,10 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     # The time of a run holds the stops, too.
     stopped = min(throttled, 1.0)
     whole_ms = max(facts.p99_ms - seen.work_ms * (1 - stopped), 0.0)
-    return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, SLOWEST * stopped), (text,))
+    # Long stops are rare: in long periods a small share of the time is most of the slowest requests.
+    looked_ms = facts.p99_ms + 1e3 * LOOK_S
+    of_slow = (facts.slow_host.throttled or 0.0) * looked_ms / max(facts.p99_ms, MIN_MS)
+    return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, max(SLOWEST * stopped, of_slow)), (text,))
 
 
 def threads(seen: View, taken: Taken) -> Finding | None:

@@ -85,6 +85,8 @@ def capacity(seen: View, taken: Taken) -> Finding | None:
         )
     if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or seen.rules(taken, "cpu_quota"):
         return None  # a quota that stops the server is its capacity
+    if load.offered_per_s is None and seen.rules(taken, "generator"):
+        return None  # one of the two limits a closed loop
     evidence.append(f"the server was busy {use:.0%} of the time at {load.answered_per_s:,.1f}/s, so that requests wait")
     return Finding("capacity", 0.4 * wait_ms, wait_ms, (*evidence, *_ahead(facts)))
 

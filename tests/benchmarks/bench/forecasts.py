@@ -277,7 +277,8 @@ class Trial:
         lasts_s = max(BLOCK_S, BLOCK_REQUESTS / (self.config.rate_per_s * min(change.rate, 1.0)))
         block = replace(self.config, duration_s=lasts_s, warmup_s=WARMUP_S, observe=False)
         sides = verify.variants(block, change, other, 0)
-        return verify.verify(found, sides, ROUNDS, lambda: None, datetime.now(UTC).isoformat())
+        created = datetime.now(UTC).isoformat()
+        return verify.verify(found, self.base.workload, sides, ROUNDS, lambda: None, created)
 
 
 def _measure(config: RunConfig) -> Measured:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain import audits, batches, causes, dispersion, explanation, stages, tail, transfer
+from bench.explain import audits, batches, dispersion, explanation, stages, tail, transfer
 from bench.explain.explanation import Explanation
 from bench.explain.observations import observe
 from bench.load import schedule
@@ -201,55 +201,17 @@ def test_the_servers_own_count_is_held_against_ours() -> None:
     assert audits.little_in_server(account, None, seconds) is None
 
 
-def test_every_cause_is_weighed_and_ranked_by_share() -> None:
-    beside = timeline_of(
-        server_cpu_cores=1.9, throttled=0.05, rss_bytes=9.9e8, ping_ms=0.5, loop_delay=0.2, major_faults=0.0
-    )
-    found = explained(planted.simulate(1, RATE, 22, planted.FAULTS[3]), ((2.0, 18.0),), beside)
-    assert {cause.name for cause in found.causes} == set(causes.TITLES)
-    largest = [max(cause.share_median or 0, cause.share_tail or 0) for cause in found.causes]
-    assert largest == sorted(largest, reverse=True)
-    by_name = {cause.name: cause for cause in found.causes}
-    assert found.causes[0].name in (causes.SELF, causes.HARDWARE)
-    assert (by_name[causes.SELF].share_tail or 0) > 0.5
-    said = {one.measure: one.speaks for cause in found.causes for one in cause.evidence if one.measure}
-    assert said["cpu_share"] == "for"
-    assert said["throttled"] == "for"
-    assert said["memory_share"] == "for"
-    assert said["loop_delay"] == "for"
-    assert said["major_faults_per_s"] == "against"
-    assert by_name[causes.MODEL].at_most
+def test_the_capacity_is_that_of_the_cost_table() -> None:
+    found = explained(planted.simulate(1, RATE, 22, planted.FAULTS[3]), ((2.0, 18.0),), timeline_of(ping_ms=0.5))
     assert found.batching is not None
     assert found.batching.capacity_per_s == pytest.approx(800)
     assert found.batching.capacity_from == "the server's cost table"
 
 
-def test_thresholds_are_ordered_and_belong_to_a_cause() -> None:
-    for one in causes.THRESHOLDS:
-        assert one.cause in causes.TITLES
-        assert one.speaks_for is None or one.speaks_for > one.speaks_against
-    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.95) == "for"
-    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.7) is None
-    assert causes.speaks(causes.HARDWARE, "cpu_share", 0.1) == "against"
-    assert causes.speaks(causes.HARDWARE, "cpu_share", None) is None
-    assert causes.speaks(causes.MODEL, "fixed_share", 0.99) is None
-
-
-def test_a_server_that_tells_nothing_gets_no_shares() -> None:
-    rows = planted.simulate(1, RATE, 22)
-    for stage in STAGES:
-        rows[f"{stage}_ns"][:] = MISSING
-    rows["batch"][:] = MISSING
-    found = explained(rows)
-    assert all(cause.share_median is None and cause.share_tail is None for cause in found.causes)
-    assert found.batching is None
-    assert found.without_cause is None
-
-
 def test_nothing_measured_is_nothing_explained() -> None:
     rows = {name: column[:0] for name, column in planted.simulate(1, RATE, 1).items()}
     found = explained(rows)
-    assert found.causes == ()
+    assert found.evidence == {}
     assert found.tail is None
     assert found.audits == ()
 
@@ -292,20 +254,16 @@ def test_the_way_of_a_byte_is_found_over_sizes_and_not_from_one() -> None:
 def test_bandwidth_says_what_was_measured_and_what_was_inferred() -> None:
     rows = planted.simulate(1, 100, 22)
     found = explained(rows, request_bytes=1e6, loopback=transfer.Loopback(1_000_000, 400.0))
-    (cause,) = (one for one in found.causes if one.name == "bandwidth")
-    texts = " ".join(one.text for one in cause.evidence)
+    texts = " ".join(found.evidence["Network and bodies"])
     assert "(inferred)" in texts
     assert "a body of 1 MB takes 0.400 ms more than an empty one" in texts
-    use = next(one for one in cause.evidence if one.measure == "link_use")
-    assert use.value is not None
-    assert use.speaks == "against"
 
 
 def test_a_server_without_stage_times_is_told_nothing_of_stages() -> None:
     rows = planted.simulate(1, RATE, 22.0)
     for stage in STAGES:
         rows[f"{stage}_ns"][:] = MISSING
-    texts = [one.text for cause in explained(rows).causes for one in cause.evidence]
+    texts = [one for texts in explained(rows).evidence.values() for one in texts]
     assert texts
     assert not any(
         "0.000 ms for a batch" in text or "encoding take" in text or "until the server" in text for text in texts

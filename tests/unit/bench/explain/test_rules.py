@@ -51,6 +51,18 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     "large weights": ("model_size", facts(60, 65, burst=burst(58), host=replace(HOST, own_bytes=5e8))),
     "pages read from disk": ("model_size", facts(60, 65, host=replace(HOST, major_faults=500.0))),
     "a CPU quota": ("cpu_quota", facts(40, 160, host=replace(HOST, throttled=0.4, quota_cores=0.2))),
+    "a CPU quota in long periods": (
+        "cpu_quota",
+        facts(25, 300, host=replace(HOST, throttled=0.05, quota_cores=0.3), burst=burst(24),
+              slow_host=replace(HOST, throttled=0.45)),
+    ),
+    "three hundred callers of one client": (
+        "generator",
+        facts(
+            60, 180, burst=burst(2, 0.5), host=replace(HOST, server_cores=0.9, busiest_thread=0.6),
+            load=replace(LOAD, offered_per_s=None, answered_per_s=2_500, generator_cpu=0.97),
+        ),
+    ),
     "other programs": (
         "neighbour",
         facts(9, 40, host=replace(HOST, other_cores=1.8, run_delay=0.3), burst=burst(8, run_delay_ms=6.0)),

@@ -5,71 +5,18 @@ Longer than 300 lines: all thresholds of one room, on the same rows.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from bench.explain import audits, batches, causes, dispersion, evidence, sentence, stages, tail, transfer
+from bench.explain import audits, batches, dispersion, evidence, self_inflicted, sentence, stages, tail, transfer
 from bench.explain.batching import Batching
 from bench.explain.observations import Columns, Observations, observe
 from bench.load.measurements import COLUMNS, Outcome
-from bench.load.server_timing import MISSING, STAGES
+from bench.load.server_timing import MISSING
 from bench.observe.timeline import ServerTimeline, Totals
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-TABLE = (
-    ("bandwidth", "share_median", 0.40, 0.10),
-    ("bandwidth", "share_tail", 0.40, 0.10),
-    ("bandwidth", "nominal_use", 0.70, 0.30),
-    ("bandwidth", "link_use", None, 0.30),
-    ("model_too_large", "memory_share", 0.95, 0.80),
-    ("model_too_large", "major_faults_per_s", 10.0, 1.0),
-    ("model_too_large", "fixed_share", None, 0.20),
-    ("model_too_large", "weights_share", 0.50, 0.20),
-    ("model_too_large", "weights_use", 0.50, 0.10),
-    ("model_too_large", "weights_over_cache", None, 1.0),
-    ("too_many_requests", "share_tail", 0.50, 0.10),
-    ("too_many_requests", "load", 0.70, 0.50),
-    ("too_many_requests", "utilisation", 0.70, 0.50),
-    ("hardware", "share_median", 0.50, 0.25),
-    ("hardware", "cpu_share", 0.90, 0.50),
-    ("hardware", "throttled", 0.01, 0.001),
-    ("self", "share_median", 0.30, 0.10),
-    ("self", "share_tail", 0.30, 0.10),
-    ("self", "loop_delay", 0.10, 0.02),
-    ("self", "loop_lag_share", 0.30, 0.10),
-    ("self", "gc_share", 0.02, 0.005),
-    ("self", "padding_share", 0.30, 0.10),
-    ("self", "oversubscription", 0.20, 0.05),
-)
-
-
-def below(value: float) -> float:
-    """The next smaller float."""
-    return math.nextafter(value, -math.inf)
-
-
-@pytest.mark.parametrize(("cause", "measure", "speaks_for", "speaks_against"), TABLE)
-def test_a_measure_changes_sides_at_its_thresholds(
-    cause: str, measure: str, speaks_for: float | None, speaks_against: float
-) -> None:
-    if speaks_for is not None:
-        assert causes.speaks(cause, measure, speaks_for) == "for"
-        assert causes.speaks(cause, measure, below(speaks_for)) is None
-    else:
-        assert causes.speaks(cause, measure, 1e9) is None
-    assert causes.speaks(cause, measure, speaks_against) is None
-    assert causes.speaks(cause, measure, below(speaks_against)) == "against"
-    assert causes.speaks(cause, measure, None) is None
-
-
-def test_the_table_of_thresholds_is_complete_and_a_measure_belongs_to_its_cause() -> None:
-    assert {(one.cause, one.measure) for one in causes.THRESHOLDS} == {(row[0], row[1]) for row in TABLE}
-    assert causes.speaks("hardware", "gc_share", 1.0) is None
-    assert causes.speaks("self", "cpu_share", 1.0) is None
-    assert causes.speaks("self", None, 1.0) is None
 
 
 def rows_of(count: int, gap_ns: int = MS, **terms_ns: object) -> Columns:
@@ -106,44 +53,6 @@ def timeline_of(**series: float) -> ServerTimeline:
     )
 
 
-def measures(observed: Observations, cause: str) -> dict[str, tuple[float | None, str | None]]:
-    (found,) = (one for one in causes.weigh(observed) if one.name == cause)
-    return {one.measure: (one.value, one.speaks) for one in found.evidence if one.measure}
-
-
-@pytest.mark.parametrize(
-    ("cause", "terms"),
-    [
-        ("bandwidth", {"receive": 6}),
-        ("too_many_requests", {"queue_busy": 6}),
-        ("hardware", {"compute": 6}),
-        ("self", {"queue_timer": 1, "decode": 1, "assemble": 2, "scatter": 1, "encode": 1}),
-    ],
-)
-def test_the_shares_of_a_cause_are_those_of_its_terms(cause: str, terms: dict[str, int]) -> None:
-    """6 of 10 ms in the median belong to the cause; of the 20 ms that the tail adds, 15."""
-    slow = np.arange(1_000) % 40 == 39
-    planted = {name: ms * MS * (1 + 2.5 * slow) for name, ms in terms.items()}
-    rest = "compute" if cause != "hardware" else "queue_busy"
-    planted[rest] = planted.get(rest, 0) + 4 * MS + 5 * MS * slow
-    by_name = {one.name: one for one in causes.weigh(observed_of(rows_of(1_000, **planted)))}
-    found = by_name[cause]
-    assert found.share_median == pytest.approx(0.6)
-    assert found.share_tail == pytest.approx(0.75)
-    assert not found.at_most
-    assert found.evidence[0].value == found.share_median
-    assert found.evidence[1].value == found.share_tail
-
-
-def test_reading_the_response_is_a_part_of_bandwidth() -> None:
-    rows = rows_of(1_000, receive=2 * MS, compute=4 * MS)
-    rows["last_byte_ns"] += 4 * MS
-    found = causes.weigh(observed_of(rows))
-    (bandwidth,) = (one for one in found if one.name == "bandwidth")
-    assert bandwidth.share_median == pytest.approx(0.6)
-    assert found[0].name == "bandwidth"
-
-
 @pytest.mark.parametrize(
     ("median_ms", "gap_us", "shown"),
     [(0.5, 199, True), (0.5, 99, False), (0.5, 101, True), (10, 201, True), (10, 199, False), (1, 199, False)],
@@ -153,68 +62,57 @@ def test_a_tail_is_charged_only_above_noise(median_ms: float, gap_us: int, shown
     slow = np.arange(1_000) % 40 == 39
     compute = np.where(slow, median_ms * MS + gap_us * 1_000, median_ms * MS)
     observed = observed_of(rows_of(1_000, compute=compute))
-    (hardware,) = (one for one in causes.weigh(observed) if one.name == "hardware")
-    assert (hardware.share_tail is not None) == shown
     text = sentence.where_the_time_went(observed.bands["p50"], observed.bands["p99"], True)
     assert ("hardly slower" in text) != shown
 
 
-def test_the_fixed_part_of_a_run_bounds_the_share_of_a_large_model() -> None:
-    """S(b) = 6 + 2 b ms: in batches of 1 and 3, the fixed part of the mean batch of 2 rows is 6 of 10 ms."""
-    batch = np.where(np.arange(1_000) % 2 == 0, 1, 3)
-    rows = rows_of(1_000, 20 * MS, compute=(6 + 2 * batch) * MS + np.arange(1_000) % 7)
-    rows["batch"] = batch
-    observed = observed_of(rows)
-    (model,) = (one for one in causes.weigh(observed) if one.name == "model_too_large")
-    assert model.at_most
-    assert model.share_median == pytest.approx(0.6, rel=1e-3)
-    assert measures(observed, "model_too_large")["fixed_share"][0] == pytest.approx(0.75, rel=1e-3)
-
-
-def test_series_become_measures_in_their_unit() -> None:
+def test_series_are_told_in_their_unit() -> None:
     timeline = timeline_of(
-        rss_bytes=90.0, major_faults=3.0, server_cpu_cores=1.5, throttled=0.1, loop_delay=0.05,
+        rss_bytes=90e6, major_faults=3.0, server_cpu_cores=1.5, throttled=0.1, loop_delay=0.05,
         queue_rows=7.0, loop_lag_ms=1.0, gc_share=0.01, gc_per_s=2.0, ping_ms=3.0, involuntary=5.0, voluntary=6.0,
         threads=9.0, net_in=1e6, net_out=2e6, machine_busy=0.5, pressure=0.25, steal=0.125,
     )  # fmt: skip
     observed = observed_of(rows_of(1_000, compute=10 * MS), timeline)
-    model, hardware = measures(observed, "model_too_large"), measures(observed, "hardware")
-    own, requests = measures(observed, "self"), measures(observed, "too_many_requests")
-    assert model["memory_share"] == (0.9, None)
-    assert model["major_faults_per_s"] == (3.0, None)
-    assert hardware["cpu_share"] == (0.75, None)
-    assert {name: hardware[name][0] for name in ("throttled", "machine_busy", "pressure", "steal")} == {
-        "throttled": pytest.approx(0.1),
-        "machine_busy": 0.5,
-        "pressure": 0.25,
-        "steal": 0.125,
-    }
-    assert own["loop_lag_share"][0] == pytest.approx(0.1)
-    assert own["gc_share"][0] == pytest.approx(0.01)
-    assert (own["ping_ms"][0], own["involuntary"][0], own["threads"][0]) == (3.0, 5.0, 9.0)
-    assert requests["queue_rows"][0] == 7.0
-    assert requests["busy"][0] == pytest.approx(10.0)
-    moved = measures(observed, "bandwidth")
-    assert (moved["net_in"][0], moved["net_out"][0]) == (1e6, 2e6)
-    assert moved["megabits_per_s"][0] == pytest.approx((600 + 500) * 1_000 * 8 / 1e6)
+    model, machine = evidence.of_model(observed), evidence.of_machine(observed)
+    own, queue = self_inflicted.of_self_inflicted(observed), evidence.of_queue(observed)
+    assert model[0] == "the server holds 90 MB of memory, of 100 bytes that its control group allows"
+    assert model[1] == "3.0 pages per second were read from disk"
+    assert machine == [
+        "the server used 1.50 of 2 cores",
+        "the CPU quota throttled it 10.0% of the time",
+        "its machine was 50% busy, all programs together",
+        "some program waited for a core 25% of the time",
+        "other virtual machines took 12.5% of the cores",
+    ]
+    assert own[2].startswith("/ping, which needs the event loop and no model, took 3.00 ms (median of ")
+    assert own[3:] == [
+        "its event loop was 1.00 ms late for a timer on average, without the first millisecond",
+        "the event loop was ready and had no core 5.0% of the time",
+        "garbage collection took 1.00% of the time: 2.0 collections per second, 5.00 ms each",
+        "the server has 9 threads, on 2 cores",
+        "a working thread lost its core 5 times per second, and gave it up 6 times",
+    ]
+    assert queue[0] == "10.00 instances were computing on average"
+    assert "7.0 rows waited in the queue on average" in queue
+    network = evidence.of_network(observed)
+    assert network[0] == "a request body has 600 bytes, a response body 500 bytes: 8.8 Mbit/s in all, without heads"
+    assert "this machine: its network interfaces sent 2 MB per second, all programs together" in network
 
 
 def test_load_is_rows_over_the_capacity_of_one_instance() -> None:
     timeline = timeline_of()
     timeline.costs_ms.update({"1": 2.0, "8": 4.0})
-    observed = observed_of(rows_of(1_000, compute=2 * MS), timeline)
-    assert measures(observed, "too_many_requests")["load"][0] == pytest.approx(0.5)
+    found = evidence.of_queue(observed_of(rows_of(1_000, compute=2 * MS), timeline))
+    assert "1,000 rows/s arrived, and one instance computes at most 2,000: a load of 50%" in found
 
 
 @pytest.mark.parametrize(("body", "shown"), [(999, False), (1_000, True)])
 def test_a_rate_is_inferred_from_bodies_beyond_one_packet(body: int, shown: bool) -> None:
     observed = observed_of(rows_of(1_000, receive=MS), request_bytes=body, loopback=transfer.Loopback(body, 100.0))
-    found = evidence.of_bandwidth(observed)
-    assert any(one.measure == "link_use" for one in found) == shown
-    assert any("echo server" in one.text for one in found) == shown
-    if shown:
-        (use,) = (one.value for one in found if one.measure == "link_use")
-        assert use == pytest.approx(1.0)  # 1,000 requests/s, 1 ms of transfer each
+    found = evidence.of_network(observed)
+    # 1,000 requests/s, 1 ms of transfer each
+    assert any("so requests fill at most 100% of it" in one for one in found) == shown
+    assert any("echo server" in one for one in found) == shown
 
 
 @pytest.mark.parametrize(
@@ -223,9 +121,8 @@ def test_a_rate_is_inferred_from_bodies_beyond_one_packet(body: int, shown: bool
 )
 def test_arrivals_are_named_by_their_dispersion(index: float, kind: str) -> None:
     observed = observed_of(rows_of(1_000, compute=MS))
-    found = evidence.of_requests(replace_arrivals(observed, index))
-    (text,) = (one.text for one in found if one.measure == "dispersion")
-    assert kind in text
+    found = evidence.of_queue(replace_arrivals(observed, index))
+    assert any(f"index of dispersion {index:.2f}" in one and kind in one for one in found)
 
 
 def replace_arrivals(observed: Observations, index: float) -> Observations:
@@ -407,23 +304,3 @@ def test_padding_and_capacity_of_a_load_without_a_timeline_are_unknown() -> None
     assert (found.padding, found.capacity_per_s, found.capacity_from, found.steps) == (None, None, None, ())
     assert (found.runs, found.rows_per_s) == (1_000, 1_000)
     assert found.busy_instances == pytest.approx(10)
-
-
-def test_time_that_belongs_to_no_cause_is_that_of_generator_and_network() -> None:
-    assert set(causes.terms_without_cause()) == {"send_lag", "connect", "residual"}
-    assert len(STAGES) == 8
-
-
-@pytest.mark.parametrize(("fixed_us", "known"), [(500, True), (-500, False)])
-def test_a_run_without_a_fixed_part_gives_no_share_of_a_large_model(fixed_us: int, known: bool) -> None:
-    batch = np.where(np.arange(1_000) % 2 == 0, 1, 3)
-    rows = rows_of(1_000, 20 * MS, compute=fixed_us * 1_000 + 2 * batch * MS)
-    rows["batch"] = batch
-    (model,) = (one for one in causes.weigh(observed_of(rows)) if one.name == "model_too_large")
-    assert (model.share_median is not None) == known
-
-
-def test_a_cause_without_a_share_ranks_below_a_cause_with_one() -> None:
-    found = causes.weigh(observed_of(rows_of(1_000, compute=6 * MS, queue_busy=4 * MS)))
-    assert [one.name for one in found[:2]] == ["hardware", "too_many_requests"]
-    assert next(one for one in found if one.name == "model_too_large").share_median is None

@@ -41,7 +41,7 @@ def shown() -> str:
 def test_a_page_has_every_section_and_is_small(shown: str) -> None:
     for words in (
         "Where the time went",
-        "All evidence, by resource",
+        "What was measured, by resource",
         "because",
         "prove",
         "What the tail adds",
@@ -112,7 +112,7 @@ def test_what_a_telephone_changes_comes_after_what_it_changes() -> None:
     """Of two rules of equal weight the later one holds."""
     general, phone = stylesheet().split("@media screen and (max-width: 34rem)")
     changed = re.findall(r"(?:^|[};])\s*([^{}@/;]+?)\s*\{", phone.split("@media print")[0])
-    for selector in ("dl", "body", ".slim", ".causes"):
+    for selector in ("dl", "body", ".slim", ".evidence"):
         assert selector in [one.strip() for one in changed]
         assert re.search(rf"(^|[\s}}]){re.escape(selector)} {{", general), selector
 
@@ -146,7 +146,7 @@ def test_an_invalid_run_shows_health_and_no_latency() -> None:
         "Latency by percentile",
         "Latency over time",
         "What the tail adds",
-        "All evidence, by resource",
+        "What was measured, by resource",
         "p99\n",
     ):
         assert words not in found, words
