@@ -252,7 +252,7 @@ def _url(server: ServerProcess) -> str:
 
 @dataclass(slots=True)
 class Trial:
-    """The base of a model, to which changes are compared. It is recorded again where the machine has changed since."""
+    """The base of a model, to which changes are compared. It is recorded again after the first refusal of a change."""
 
     site: Site
     config: RunConfig
@@ -263,7 +263,7 @@ class Trial:
         try:
             try:
                 seen = self._tried(change, other, also)
-            except verify.Outdated:
+            except NoForecast:  # as a user would after such a refusal
                 self.base = _measure(self.config)
                 seen = self._tried(change, other, also)
         except (NoForecast, Unusable) as why:
