@@ -1,4 +1,4 @@
-"""The configuration of a run: the target, the payload, the load, and what is measured beside it."""
+"""The configuration of a run: the target, the payload, the load, and what else is measured."""
 
 from __future__ import annotations
 

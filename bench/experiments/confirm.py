@@ -66,7 +66,7 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What experiments on a run need.
+    """The inputs of the experiments on a run.
 
     ``config``: the load of one block. ``subject``: what can be changed. ``measured``: the data for forecasts; None for
     a server that cannot be simulated. ``pids``: the server's processes; empty if it does not run on this machine.

@@ -24,7 +24,7 @@ TOOL = "slipway bench 0.1.0"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What was measured around a load, apart from its rows.
+    """Measurements before, during and after a load, apart from its rows.
 
     ``limits``: of the generator; None without calibration. ``metadata``: as the model reports it. ``server``: mean
     stage times in ms, from the server's counters. ``scraped``: None if the server was not scraped. ``known``:

@@ -91,13 +91,13 @@ class ServerFiles:
 
     def _control_groups(self) -> dict[str, float]:
         throttling = self._groups.throttling()
-        found = {
+        values = {
             "throttled_ns": None if throttling is None else throttling.throttled_ns,
             "quota_cores": self._groups.quota_cores(),
             "memory_bytes": self._groups.memory_used_bytes(),
             "memory_limit_bytes": self._groups.memory_limit_bytes(),
         }
-        return {name: float(value) for name, value in found.items() if value is not None}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def stat(pid: int, root: Path = ROOT) -> dict[str, float]:

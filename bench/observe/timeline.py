@@ -131,11 +131,11 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
     samples = [_samples(look.get("metrics")) for look in looks]
     t_s = tuple((look["t_ns"] - start_ns) / NS_PER_S for look in looks)
     series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _reported_rates(t_s, samples)
-    last = next((found for found in reversed(samples) if found), {})
+    last = next((sample for sample in reversed(samples) if sample), {})
     if not series["server_cpu_cores"] or all(value is None for value in series["server_cpu_cores"]):
-        series["server_cpu_cores"] = _rate_of(t_s, [_sum(found, "process_cpu_seconds_total") for found in samples])
+        series["server_cpu_cores"] = _rate_of(t_s, [_sum(sample, "process_cpu_seconds_total") for sample in samples])
     limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
-    starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
+    starts = {value for sample in samples if (value := _sum(sample, "process_start_time_seconds")) is not None}
     ends = _ends(t_s, samples, spans)
     return ServerTimeline(
         pid=scraped.pid,
@@ -195,7 +195,7 @@ def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> d
     def scaled(name: str, factor: float) -> Values:
         return tuple(look[name] * factor if name in look else None for look in looks)
 
-    reported = tuple(_sum(found, "process_resident_memory_bytes") for found in samples)
+    reported = tuple(_sum(sample, "process_resident_memory_bytes") for sample in samples)
     rss = scaled("rss_pages", PAGE_BYTES)
     return {
         "rss_bytes": rss if any(value is not None for value in rss) else reported,
@@ -206,8 +206,8 @@ def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> d
         "strangers": scaled("strangers", 1),
         "ping_ms": scaled("ping_ns", 1e-6),
         "scrape_ms": scaled("scrape_ns", 1e-6),
-        "queue_rows": tuple(_sum(found, "slipway_queue_rows") for found in samples),
-        "backlog_s": tuple(_sum(found, "slipway_backlog_seconds") for found in samples),
+        "queue_rows": tuple(_sum(sample, "slipway_queue_rows") for sample in samples),
+        "backlog_s": tuple(_sum(sample, "slipway_backlog_seconds") for sample in samples),
     }
 
 

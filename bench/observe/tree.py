@@ -69,14 +69,14 @@ def roots(pids: Iterable[int]) -> tuple[int, ...]:
 
 def with_children(pids: Iterable[int]) -> tuple[int, ...]:
     """The running ones of these processes, and all their descendants, ascending."""
-    found: set[int] = set()
+    running: set[int] = set()
     for pid in pids:
         try:
             process = psutil.Process(pid)
-            found |= {pid, *(one.pid for one in process.children(recursive=True))}
+            running |= {pid, *(child.pid for child in process.children(recursive=True))}
         except psutil.Error:
             continue
-    return tuple(sorted(found))
+    return tuple(sorted(running))
 
 
 def generators(parent: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ Row = list[float]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a server is started with.
+    """The inputs for the start of a server.
 
     ``folder``: its working directory, empty at first. ``python``: the interpreter of its environment. ``ports``: free
     ports of 127.0.0.1; the first is for HTTP. ``model``: the ONNX file. ``workers``: the number of cores that the

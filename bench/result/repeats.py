@@ -80,8 +80,8 @@ def _end_s(raw: RawRun, cut_ns: int, planned_s: float) -> float:
 def _mser5(raw: RawRun) -> tuple[int, bool]:
     """The end of the warm-up by MSER-5, in ns after the start, and whether a steady state follows."""
     latency_ns = raw.columns["last_byte_ns"] - raw.columns["due_ns"]
-    found = warmup.mser5(latency_ns)
-    return int(raw.columns["due_ns"][found.rows]) if found.rows else 0, found.steady
+    end = warmup.mser5(latency_ns)
+    return int(raw.columns["due_ns"][end.rows]) if end.rows else 0, end.steady
 
 
 def join(repeats: Sequence[Repeat]) -> Columns:
