@@ -1,4 +1,4 @@
-"""``bench advise``: changes that the records of a server allow to forecast, ranked by p99 and cost."""
+"""``bench advise``: forecasts of all changes that the given records allow, ranked by p99 and cost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from ..result import record
 from . import whatif
 
 EPILOG = """\
-Changes of the server that cost nothing: timer, batch size, binary bodies, other instances and threads, other candidates
-of the artifact; and a second server, which halves the rate of each and doubles the price. Instances, threads and binary
-bodies need --also with a run of them. Exit status: 0 with advice, 1 if nothing can be forecast, 2 wrong usage."""
+Forecasts the changes that cost nothing: batch timer, batch size, binary bodies, instances and threads, other candidates
+of the artifact. It also forecasts a second server, which halves the rate of each server and doubles the price.
+Instances, threads and binary bodies need --also with a run that has them. Exit status: 0 with advice, 1 if nothing can
+be forecast, 2 wrong usage."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -38,35 +39,37 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output, asked.record)
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    arguments.check_output(args.output, args.record)
     try:
-        base = forecasting.measured(*record.read(asked.record))
-        others = [forecasting.measured(*record.read(one)) for one in asked.also]
-        found = advice.advise(asked.record, base, others, asked.artifact, asked.price, asked.also)
-    except NoForecast as why:
-        arguments.say(f"no forecast: {why}")
+        base = forecasting.measured(*record.read(args.record))
+        others = [forecasting.measured(*record.read(path)) for path in args.also]
+        result = advice.advise(args.record, base, others, args.artifact, args.price, args.also)
+    except NoForecast as error:
+        arguments.say(f"no forecast: {error}")
         return INVALID
-    if asked.output is not None:
-        sweep.write_json(asked.output, found)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found).decode())
+    if args.output is not None:
+        sweep.write_json(args.output, result)
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(result).decode())
     else:
-        Console().print(_table(found))
-        for change, reason in found.refused.items():
-            print(f"no forecast for {change}: {reason}")
+        Console().print(_table(result))
+        for words, reason in result.refused.items():
+            print(f"no forecast for {words}: {reason}")
     return OK
 
 
-def _table(found: Advice) -> Table:
+def _table(result: Advice) -> Table:
     grid = Table(box=None, padding=(0, 2))
-    for head in ("change", "p99, ms", "", "servers", "price per million", "try it"):
-        grid.add_column(head)
-    grid.add_row("as it is", f"{found.p99_ms:,.2f}", "", "1", _money(found.per_million), "")
-    for one in found.options:
-        p99 = one.forecast.predictions["p99"]
+    for title in ("change", "p99, ms", "", "servers", "price per million", "try it"):
+        grid.add_column(title)
+    grid.add_row("as it is", f"{result.p99_ms:,.2f}", "", "1", _money(result.per_million), "")
+    for option in result.options:
+        p99 = option.forecast.predictions["p99"]
         interval = f"[{p99.low_ms:,.2f}, {p99.high_ms:,.2f}]"
-        grid.add_row(one.words, f"{p99.ms:,.2f}", interval, str(one.servers), _money(one.per_million), one.verify)
+        grid.add_row(
+            option.words, f"{p99.ms:,.2f}", interval, str(option.servers), _money(option.per_million), option.verify
+        )
     return grid
 
 

@@ -1,4 +1,4 @@
-"""``bench calibrate``: what the generator itself can do on this machine."""
+"""``bench calibrate``: the latency floor and the highest rate of the load generator on this machine."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    body = payload.read(asked.payload) if asked.payload else SMALL
-    found = calibration.calibrate(body, seconds=asked.seconds, processes=asked.processes)
-    callers = f"{32 * asked.processes} callers"
-    print(f"floor     {found.floor_us:,.0f} us   median latency of one caller: the lowest latency that can be measured")
-    print(f"ceiling   {found.ceiling_per_s:,.0f}/s   {callers}, the echo server on the same machine")
-    print(f"usable    {found.usable_rate_per_s:,.0f}/s   half of the ceiling: above it the generator queues requests")
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    body = payload.read(args.payload) if args.payload else SMALL
+    limits = calibration.calibrate(body, seconds=args.seconds, processes=args.processes)
+    callers = f"{32 * args.processes} callers"
+    print(
+        f"floor     {limits.floor_us:,.0f} us   median latency of one caller: the lowest latency that can be measured"
+    )
+    print(f"ceiling   {limits.ceiling_per_s:,.0f}/s   {callers}, the echo server on the same machine")
+    print(f"usable    {limits.usable_rate_per_s:,.0f}/s   half of the ceiling: above it the generator queues requests")
     return OK

@@ -25,7 +25,7 @@ from ..result.statistics import percentile_name
 
 BLOCK_S = 5.0
 SAME_RATE = 0.02
-"""Loads whose rates differ by more are not the same load."""
+"""Two records whose rates differ by more than this share get a note that their loads differ."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -51,40 +51,40 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.junit)
-    gate = compare.gate(asked.gate) if asked.gate is not None else None
-    q = gate.quantile if gate is not None else objective.quantile(asked.percentile)
-    files = [Path(one) for one in (asked.url, asked.other) if one.endswith(".json")]
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.junit)
+    gate = compare.gate(args.gate) if args.gate is not None else None
+    q = gate.quantile if gate is not None else objective.quantile(args.percentile)
+    files = [Path(name) for name in (args.url, args.other) if name.endswith(".json")]
     if len(files) == 1:
-        raise Unusable("compare needs two URLs or two results, not one of each")
-    found = _of_files(files, q, asked.margin) if files else _of_servers(asked, given, q)
-    if asked.output is not None:
-        sweep.write_json(asked.output, found)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found).decode())
+        raise Unusable("compare got a URL and a result (.json): pass two URLs or two results")
+    comparison = _of_files(files, q, args.margin) if files else _of_servers(args, argv, q)
+    if args.output is not None:
+        sweep.write_json(args.output, comparison)
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(comparison).decode())
     else:
-        print(compare.summary(found))
-    if asked.junit is not None:
-        junit.write(asked.junit, f"bench compare {asked.url} {asked.other}", [_check(found, gate, asked.gate)])
-    if found.partial:
+        print(compare.summary(comparison))
+    if args.junit is not None:
+        junit.write(args.junit, f"bench compare {args.url} {args.other}", [_check(comparison, gate, args.gate)])
+    if comparison.partial:
         return INTERRUPTED
-    for note in found.notes:
+    for note in comparison.notes:
         arguments.say(note)
-    if gate is not None and not compare.holds(found, gate):
-        state = "failed" if compare.failed(found, gate) else "undecided: more or longer blocks are needed"
-        arguments.say(f"gate {asked.gate} {state}: {compare.summary(found)}")
+    if gate is not None and not compare.holds(comparison, gate):
+        state = "failed" if compare.failed(comparison, gate) else "undecided: more or longer blocks are needed"
+        arguments.say(f"gate {args.gate} {state}: {compare.summary(comparison)}")
         return INVALID
     return OK
 
 
-def _check(found: compare.Comparison, gate: compare.Gate | None, text: str | None) -> checks.Check:
-    summary = compare.summary(found)
-    if gate is None or found.partial:
+def _check(comparison: compare.Comparison, gate: compare.Gate | None, gate_text: str | None) -> checks.Check:
+    summary = compare.summary(comparison)
+    if gate is None or comparison.partial:
         return checks.Check("B against A", skipped=f"{'no gate' if gate is None else 'interrupted'}; {summary}")
-    state = "" if compare.failed(found, gate) else "undecided; "
-    return checks.Check(f"gate {text}", None if compare.holds(found, gate) else f"{state}{summary}")
+    state = "" if compare.failed(comparison, gate) else "undecided; "
+    return checks.Check(f"gate {gate_text}", None if compare.holds(comparison, gate) else f"{state}{summary}")
 
 
 def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Comparison:
@@ -93,7 +93,7 @@ def _of_files(files: Sequence[Path], q: float, margin: float) -> compare.Compari
 
 
 def _differences(a: record.RunRecord, b: record.RunRecord) -> tuple[str, ...]:
-    """The differences between two loads that make their latency hard to compare."""
+    """Notes on differences between two loads, which make their latencies hard to compare."""
     notes = []
     rates = [one.load.rate_per_s or one.throughput.sent_per_s for one in (a, b)]
     if max(rates) > (1 + SAME_RATE) * min(rates):
@@ -106,54 +106,58 @@ def _differences(a: record.RunRecord, b: record.RunRecord) -> tuple[str, ...]:
 
 
 def _latency_ns(path: Path, q: float) -> tuple[record.RunRecord, NDArray[np.int64]]:
-    found, columns = record.read(path)
-    if found.latency.corrected is None or percentile_name(q) in (found.latency.untrusted or {}):
+    """A record, and the latencies in ns of its successful and timed-out requests, int64 [n].
+
+    Raises Unusable for an invalid run, for a refused percentile ``q`` and for too many failed requests.
+    """
+    result, columns = record.read(path)
+    if result.latency.corrected is None or percentile_name(q) in (result.latency.untrusted or {}):
         raise Unusable(
-            f"{str(path)!r} is an invalid run ({found.validity.reasons[0]}): measure it again before you compare it"
+            f"{str(path)!r} is an invalid run ({result.validity.reasons[0]}): measure it again before you compare it"
         )
-    failed = sum(one.share for one in found.errors)
+    failed = sum(one.share for one in result.errors)
     if failed > objective.MAX_ERROR_SHARE:
-        kinds = ", ".join(f"{one.kind}: {one.count}" for one in found.errors)
+        kinds = ", ".join(f"{one.kind}: {one.count}" for one in result.errors)
         raise Unusable(
-            f"{failed:.1%} of the requests in {str(path)!r} failed ({kinds}): its latency compares to nothing"
+            f"{failed:.1%} of the requests in {str(path)!r} failed ({kinds}): mend the failures, and measure again"
         )
-    counted = record.measured(columns, found.window.repeats) & np.isin(
+    counted = record.measured(columns, result.window.repeats) & np.isin(
         columns["outcome"], (Outcome.OK, Outcome.TIMEOUT)
     )
-    return found, (columns["last_byte_ns"] - columns["due_ns"])[counted]
+    return result, (columns["last_byte_ns"] - columns["due_ns"])[counted]
 
 
-def _of_servers(asked: argparse.Namespace, given: Sequence[str], q: float) -> compare.Comparison:
-    if asked.rate is None and asked.users is None and asked.arrivals is None:
+def _of_servers(args: argparse.Namespace, argv: Sequence[str], q: float) -> compare.Comparison:
+    if args.rate is None and args.users is None and args.arrivals is None:
         raise Unusable("a comparison of two servers needs a load: pass --rate or --users")
     configs = {}
-    for side, url in (("A", asked.url), ("B", asked.other)):
-        place = argparse.Namespace(**{**vars(asked), "url": url})
-        one = replace(arguments.run_config(place, given, BLOCK_S), calibrate=False, observe=False)
-        configs[side] = replace(one, objective=objective.Objective(q, one.timeout_s * 1e3))
-    found: list[dict[str, float]] = []
+    for side, url in (("A", args.url), ("B", args.other)):
+        side_args = argparse.Namespace(**{**vars(args), "url": url})
+        config = replace(arguments.run_config(side_args, argv, BLOCK_S), calibrate=False, observe=False)
+        configs[side] = replace(config, objective=objective.Objective(q, config.timeout_s * 1e3))
+    pairs_ms: list[dict[str, float]] = []
     partial = False
     with arguments.progress(configs["A"].total_s) as watch:
         try:
-            for number, sides in enumerate(compare.order(asked.pairs)):
+            for index, order in enumerate(compare.order(args.pairs)):
                 # Both blocks of a pair get the same arrivals.
-                pair = {side: _block_ms(replace(configs[side], seed=asked.seed + number), q, watch) for side in sides}
-                known = {side: ms for side, ms in pair.items() if ms is not None}
-                shown = ", ".join(
-                    f"{side} {ms:,.2f} ms" if ms is not None else f"{side} -" for side, ms in pair.items()
+                by_side = {side: _block_ms(replace(configs[side], seed=args.seed + index), q, watch) for side in order}
+                valid = {side: ms for side, ms in by_side.items() if ms is not None}
+                shown_ms = ", ".join(
+                    f"{side} {ms:,.2f} ms" if ms is not None else f"{side} -" for side, ms in by_side.items()
                 )
-                arguments.say(f"pair {number + 1} of {asked.pairs}: {shown}")
-                if len(known) == len(pair):
-                    found.append(known)
-        except (KeyboardInterrupt, Unusable) as why:
-            if not found:
+                arguments.say(f"pair {index + 1} of {args.pairs}: {shown_ms}")
+                if len(valid) == len(by_side):
+                    pairs_ms.append(valid)
+        except (KeyboardInterrupt, Unusable) as error:
+            if not pairs_ms:
                 raise
             partial = True
-            arguments.ended_early(why, "the comparison is of the pairs until then")
-    if not found:
+            arguments.ended_early(error, "the comparison covers only the pairs measured so far")
+    if not pairs_ms:
         raise Unusable("the load generator was the limit in every pair: lower --rate, or give it a core of its own")
-    a_ms, b_ms = ([pair[side] for pair in found] for side in "AB")
-    return replace(compare.of_pairs(q, a_ms, b_ms, asked.margin), partial=partial)
+    a_ms, b_ms = ([by_side[side] for by_side in pairs_ms] for side in "AB")
+    return replace(compare.of_pairs(q, a_ms, b_ms, args.margin), partial=partial)
 
 
 def _block_ms(config: RunConfig, q: float, watch: arguments.Watches) -> float | None:
@@ -167,8 +171,8 @@ def _block_ms(config: RunConfig, q: float, watch: arguments.Watches) -> float | 
         if result.partial:
             raise KeyboardInterrupt
         if result.latency.corrected is not None:
-            found = result.latency.corrected.get(percentile_name(q))
-            if found is None:
+            percentile = result.latency.corrected.get(percentile_name(q))
+            if percentile is None:
                 continue  # the generator was late at this percentile
             failed = sum(one.share for one in result.errors)
             if failed > objective.MAX_ERROR_SHARE:
@@ -176,9 +180,11 @@ def _block_ms(config: RunConfig, q: float, watch: arguments.Watches) -> float | 
                 raise Unusable(
                     f"{failed:.1%} of the requests to {config.target.url} failed ({first.kind}: {first.message})"
                 )
-            if found.value_ms is None:
-                raise Unusable(f"{found.samples} responses per block are too few for this percentile: raise --duration")
-            return found.value_ms
+            if percentile.value_ms is None:
+                raise Unusable(
+                    f"{percentile.samples} responses a block are too few for {percentile_name(q)}: raise --duration"
+                )
+            return percentile.value_ms
     if result.validity.generator_bound:
         return None
     raise Unusable(f"a block was invalid {ATTEMPTS} times: {result.validity.reasons[0]}")

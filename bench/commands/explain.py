@@ -27,10 +27,10 @@ from ..result.repeats import Columns
 from . import again
 
 EPILOG = """\
---confirm sends the recorded load again for 90 s at most, in blocks that take turns: as it was, with one change that
-matters only if the cause is true, and with a placebo. A cause is proven if the effect excludes none, lies within its
-forecast, and is larger than that of the placebo. For changes inside of Slipway, start the server with --slowdowns. All
-changes are put back, also after Ctrl-C."""
+--confirm sends the recorded load again for 90 s at most. Blocks of three kinds alternate: the unchanged load, the load
+with one change that has an effect only if the cause is true, and a placebo. A cause is proven if the confidence
+interval of the effect excludes "no effect", the effect lies within its forecast, and it exceeds that of the placebo.
+For changes inside of Slipway, start the server with --slowdowns. All changes are undone, also after Ctrl-C."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -53,62 +53,65 @@ def add_confirm(command: argparse.ArgumentParser) -> None:
     )
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    found, columns = record.read(asked.record)
-    if found.verdict is None:
-        raise Unusable(f"{str(asked.record)!r} has no verdict: measure again with this version of bench")
-    if asked.confirm:
-        found = confirmed(found, columns)
-        record.write(asked.record, found, columns)
-        page.write([asked.record], asked.record.with_suffix(".html"))
-    assert found.verdict is not None
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found.verdict).decode())
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    result, columns = record.read(args.record)
+    if result.verdict is None:
+        raise Unusable(f"{str(args.record)!r} has no verdict: measure again with this version of bench")
+    if args.confirm:
+        result = confirmed(result, columns)
+        record.write(args.record, result, columns)
+        page.write([args.record], args.record.with_suffix(".html"))
+    assert result.verdict is not None
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(result.verdict).decode())
     else:
-        for line in lines(found.verdict):
+        for line in lines(result.verdict):
             print(line)
     return OK
 
 
-def confirmed(found: RunRecord, columns: Columns) -> RunRecord:
-    """The record with its verdict after experiments on the running server. Raises Unusable if it cannot be loaded."""
-    if found.verdict is None:
-        return found
-    trial = _trial(found, columns)
+def confirmed(result: RunRecord, columns: Columns) -> RunRecord:
+    """The record with its verdict after experiments on the running server; unchanged without a verdict.
+
+    Raises Unusable if the server cannot be reached, or if the record's command cannot be repeated.
+    """
+    if result.verdict is None:
+        return result
+    trial = _trial(result, columns)
     with arguments.progress(trial.config.total_s) as watch:
-        return replace(found, verdict=confirm.confirm(found.verdict, trial, watch, arguments.say))
+        return replace(result, verdict=confirm.confirm(result.verdict, trial, watch, arguments.say))
 
 
-def _trial(found: RunRecord, columns: Columns) -> Trial:
-    config = again.config(found, confirm.BLOCK_S, warmup_s=confirm.WARMUP_S)
+def _trial(result: RunRecord, columns: Columns) -> Trial:
+    config = again.config(result, confirm.BLOCK_S, warmup_s=confirm.WARMUP_S)
     if config.endpoint is None:
         probe.reach(config.target)
     measured: Measured | None = None
     try:
-        measured = forecasting.measured(found, columns)
-    except NoForecast as why:
-        arguments.say(f"no simulation of this server: {why}")
-    able = abilities.of_record(found, columns)
+        measured = forecasting.measured(result, columns)
+    except NoForecast as error:
+        arguments.say(f"this server cannot be simulated: {error}")
+    changeable = abilities.of_record(result, columns)
     subject = replace(
-        able.subject,
+        changeable.subject,
         rate_per_s=config.rate_per_s,
         slows=can_slow(config.target),
     )
     rows = subject.rows
     bodies = Bodies()
     if rows:
-        other = functools.partial(again.config, found, confirm.BLOCK_S)
-        bodies = Bodies(lambda: other(binary=True).payload, lambda: other(rows=max(rows // 2, 1)).payload)
-    return Trial(config, subject, bodies, measured, able.pids)
+        repeat = functools.partial(again.config, result, confirm.BLOCK_S)
+        bodies = Bodies(lambda: repeat(binary=True).payload, lambda: repeat(rows=max(rows // 2, 1)).payload)
+    return Trial(config, subject, bodies, measured, changeable.pids)
 
 
-def lines(found: Verdict) -> list[str]:
+def lines(conclusion: Verdict) -> list[str]:
     """The verdict as text."""
-    text = []
-    for number, cause in enumerate(found.causes, 1):
-        text.append(f"{number}. {verdict.TITLES[cause.name]} ({verdict.CONFIDENCE_WORDS[cause.confidence]})")
-        text += [f"     {one}" for one in cause.evidence]
-        text.append(f"   do     {cause.do}")
-        text.append(f"   gain   {verdict.gain_in_words(cause.gain)}")
-        text.append(f"   {cause.prove_label}  {cause.prove}")
-    return text + ([f"ruled out: {', '.join(found.ruled_out)}"] if found.ruled_out else [])
+    output = []
+    for number, cause in enumerate(conclusion.causes, 1):
+        output.append(f"{number}. {verdict.TITLES[cause.name]} ({verdict.CONFIDENCE_WORDS[cause.confidence]})")
+        output += [f"     {one}" for one in cause.evidence]
+        output.append(f"   do     {cause.do}")
+        output.append(f"   gain   {verdict.gain_in_words(cause.gain)}")
+        output.append(f"   {cause.prove_label}  {cause.prove}")
+    return output + ([f"ruled out: {', '.join(conclusion.ruled_out)}"] if conclusion.ruled_out else [])

@@ -9,11 +9,11 @@ from ..result import record
 from ..result.repeats import Columns
 
 
-def write(asked: argparse.Namespace, result: record.RunRecord, columns: Columns) -> None:
-    """Write what ``--output`` and ``--junit`` ask for. Raises Unusable when the disk refuses."""
-    if asked.output is not None:
-        record.write(asked.output, result, columns)
-        page.write([asked.output], asked.output.with_suffix(".html"))
-    if asked.junit is not None:
-        found = checks.of_run(result, asked.max_errors)
-        junit.write(asked.junit, f"bench run {result.target.url}", found, result.window.seconds)
+def write(args: argparse.Namespace, result: record.RunRecord, columns: Columns) -> None:
+    """Write what ``--output`` and ``--junit`` ask for. Raises Unusable if a file cannot be written."""
+    if args.output is not None:
+        record.write(args.output, result, columns)
+        page.write([args.output], args.output.with_suffix(".html"))
+    if args.junit is not None:
+        outcomes = checks.of_run(result, args.max_errors)
+        junit.write(args.junit, f"bench run {result.target.url}", outcomes, result.window.seconds)

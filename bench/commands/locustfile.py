@@ -28,18 +28,18 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    text = locustfile.render(
-        target.parse(asked.url), asked.payload, asked.content_type, asked.rate, asked.arrivals, asked.seed
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    source = locustfile.render(
+        target.parse(args.url), args.payload, args.content_type, args.rate, args.arrivals, args.seed
     )
-    if asked.output is None:
-        sys.stdout.write(text)
+    if args.output is None:
+        sys.stdout.write(source)
         return OK
     try:
         # "x": users edit the file, so it must never be overwritten.
-        with asked.output.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with args.output.open("x", encoding="utf-8") as file:
+            file.write(source)
     except OSError as error:
-        raise Unusable(f"cannot write {str(asked.output)!r}: {error.strerror or error}") from error
-    print(f"Written. Run it: locust -f {shlex.quote(str(asked.output))} --headless -u 1 -t 30s", file=sys.stderr)
+        raise Unusable(f"cannot write {str(args.output)!r}: {error.strerror or error}") from error
+    print(f"Written. Run it: locust -f {shlex.quote(str(args.output))} --headless -u 1 -t 30s", file=sys.stderr)
     return OK

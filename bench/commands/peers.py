@@ -33,8 +33,8 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "peers", help="compare Slipway with other model servers on this machine (docs/peers.md)"
     )
-    command.add_argument("names", nargs="*", metavar="PEER", help=f"of {NAMES} (default: all; slipway always)")
-    command.add_argument("--models", nargs="+", default=[], metavar="MODEL", help=f"of {MODELS} (default: all)")
+    command.add_argument("names", nargs="*", metavar="PEER", help=f"from {NAMES} (default: all; slipway always)")
+    command.add_argument("--models", nargs="+", default=[], metavar="MODEL", help=f"from {MODELS} (default: all)")
     command.add_argument("--install", action="store_true", help="create missing environments")
     command.add_argument(
         "--cache", type=Path, default=environments.DEFAULT_CACHE, help="folder of environments (default: %(default)s)"
@@ -64,7 +64,7 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--server-cores",
-        type=_cores,
+        type=_parse_cores,
         metavar="0,1",
         help="cores of each server (default: the first; the generator has the last)",
     )
@@ -80,78 +80,81 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.markdown)
-    peers = chosen(asked.names)
-    measure = loads.measure(asked.generator)
-    server_cores, generator_core = rounds.choose_cores(asked.server_cores)
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.markdown)
+    peers = chosen(args.names)
+    measure = loads.measure(args.generator)
+    server_cores, generator_core = rounds.choose_cores(args.server_cores)
     with _sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="peers-") as folder:
-        pythons, missing = _environments(peers, asked.cache, asked.install)
+        pythons, missing = _environments(peers, args.cache, args.install)
         config = rounds.ComparisonConfig(
-            peers=tuple(one for one in peers if one.name in pythons),
+            peers=tuple(peer for peer in peers if peer.name in pythons),
             pythons=pythons,
-            models=_models(asked.models),
-            rounds=asked.rounds,
-            seconds=asked.seconds,
-            rate_per_s=asked.rate,
+            models=_choose_models(args.models),
+            rounds=args.rounds,
+            seconds=args.seconds,
+            rate_per_s=args.rate,
             server_cores=server_cores,
             generator_core=generator_core,
             folder=Path(folder),
-            seed=asked.seed,
+            seed=args.seed,
             measure=measure,
-            warmup_s=asked.warmup,
+            warmup_s=args.warmup,
         )
-        found = _measure(config, peers, missing, asked.generator, shlex.join(["python", "-m", "bench", *given]))
-    if asked.output is not None:
-        sweep.write_json(asked.output, found)
-    if asked.markdown is not None:
-        asked.markdown.write_text(show.markdown(found), encoding="utf-8")
-    if asked.json or not sys.stdout.isatty():
-        sys.stdout.write(sweep.to_json(found).decode())
+        comparison = _measure(config, peers, missing, args.generator, shlex.join(["python", "-m", "bench", *argv]))
+    if args.output is not None:
+        sweep.write_json(args.output, comparison)
+    if args.markdown is not None:
+        args.markdown.write_text(show.markdown(comparison), encoding="utf-8")
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(comparison).decode())
     else:
-        show.show(found, Console())
-    return _status(found)
+        show.show(comparison, Console())
+    return _status(comparison)
 
 
 def chosen(names: Sequence[str]) -> tuple[Peer, ...]:
-    """The peers with these names (all without a name), in the order of the table; the first always. Raises Unusable."""
-    unknown = set(names) - {one.name for one in table.PEERS}
+    """The peers with these names, or all without names, in the order of the table. The first one is always included.
+
+    Raises Unusable for an unknown name.
+    """
+    unknown = set(names) - {peer.name for peer in table.PEERS}
     if unknown:
-        raise Unusable(f"unknown peer {', '.join(sorted(unknown))}: choose of {NAMES}")
-    return tuple(one for at, one in enumerate(table.PEERS) if at == 0 or not names or one.name in names)
+        raise Unusable(f"unknown peer {', '.join(sorted(unknown))}: choose from {NAMES}")
+    return tuple(peer for index, peer in enumerate(table.PEERS) if index == 0 or not names or peer.name in names)
 
 
-def _models(names: Sequence[str]) -> tuple[workload.Model, ...]:
-    unknown = set(names) - {one.name for one in workload.MODELS}
+def _choose_models(names: Sequence[str]) -> tuple[workload.Model, ...]:
+    unknown = set(names) - {model.name for model in workload.MODELS}
     if unknown:
-        raise Unusable(f"unknown model {', '.join(sorted(unknown))}: choose of {MODELS}")
-    return tuple(one for one in workload.MODELS if not names or one.name in names)
+        raise Unusable(f"unknown model {', '.join(sorted(unknown))}: choose from {MODELS}")
+    return tuple(model for model in workload.MODELS if not names or model.name in names)
 
 
 def _environments(peers: Sequence[Peer], cache: Path, install: bool) -> tuple[dict[str, Path], dict[str, str]]:
-    """The interpreters of the usable peers, and the reason for each unusable one."""
-    pythons, missing = {}, {}
+    """Both by name: the interpreters of the usable peers, and the reasons why the others cannot be used."""
+    pythons, reasons = {}, {}
     for peer in peers:
         try:
             pythons[peer.name] = environments.python_of(peer, cache, install, arguments.say)
         except environments.Missing as error:
-            missing[peer.name] = str(error)
+            reasons[peer.name] = str(error)
             arguments.say(f"{peer.title}: {error}")
-    return pythons, missing
+    return pythons, reasons
 
 
 def _measure(
-    config: rounds.ComparisonConfig, peers: Sequence[Peer], missing: dict[str, str], generator: str, command: str
+    config: rounds.ComparisonConfig, peers: Sequence[Peer], reasons: dict[str, str], generator: str, command: str
 ) -> figures.Comparison:
-    visits: list[figures.RoundResult] = []
-    infos = tuple(_info(one, missing.get(one.name)) for one in peers)
-    of_models: dict[str, tuple[figures.Load, ...]] = {}
+    results: list[figures.RoundResult] = []
+    infos = tuple(_peer_info(one, reasons.get(one.name)) for one in peers)
+    loads_by_model: dict[str, tuple[figures.Load, ...]] = {}
     created, env, partial = datetime.now(UTC).isoformat(timespec="seconds"), environment.describe(), False
     try:
-        rounds.run(config, of_models, visits.append, arguments.say)
+        rounds.run(config, loads_by_model, results.append, arguments.say)
     except KeyboardInterrupt:
-        if not visits:
+        if not results:
             raise
         partial = True
     return figures.Comparison(
@@ -165,40 +168,43 @@ def _measure(
         rounds=config.rounds,
         seconds=config.seconds,
         models={one.name: one.about for one in config.models},
-        loads=of_models,
+        loads=loads_by_model,
         peers=infos,
-        visits=tuple(visits),
-        summaries=_summaries(visits, config, of_models),
+        visits=tuple(results),
+        summaries=_summaries(results, config, loads_by_model),
         partial=partial,
     )
 
 
 def _summaries(
-    visits: Sequence[figures.RoundResult],
+    results: Sequence[figures.RoundResult],
     config: rounds.ComparisonConfig,
-    of_models: dict[str, tuple[figures.Load, ...]],
+    loads_by_model: dict[str, tuple[figures.Load, ...]],
 ) -> dict[str, dict[str, dict[str, figures.Summary]]]:
     first = table.PEERS[0].name
     return {
         model: {
-            peer.name: {load.name: figures.summarize(visits, peer.name, first, model, load.name) for load in of_model}
+            peer.name: {
+                load.name: figures.summarize(results, peer.name, first, model, load.name) for load in loads_of_model
+            }
             for peer in config.peers
         }
-        for model, of_model in of_models.items()
+        for model, loads_of_model in loads_by_model.items()
     }
 
 
-def _info(peer: Peer, missing: str | None) -> figures.PeerInfo:
+def _peer_info(peer: Peer, missing: str | None) -> figures.PeerInfo:
     version = environments.version(peer) or environment.describe().commit or "this checkout"
     return figures.PeerInfo(peer.name, peer.title, version, peer.settings, peer.advice, missing)
 
 
-def _status(found: figures.Comparison) -> int:
-    if found.partial:
+def _status(comparison: figures.Comparison) -> int:
+    if comparison.partial:
         arguments.say("interrupted: the result is partial")
         return INTERRUPTED
-    problems = [one.problem for by in found.summaries.values() for of in by.values() for one in of.values()]
-    return INVALID if any(problems) or any(one.missing for one in found.peers) else OK
+    by_load = [loads for by_peer in comparison.summaries.values() for loads in by_peer.values()]
+    has_problem = any(summary.problem for summaries in by_load for summary in summaries.values())
+    return INVALID if has_problem or any(peer.missing for peer in comparison.peers) else OK
 
 
 @contextlib.contextmanager
@@ -215,5 +221,5 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _cores(text: str) -> tuple[int, ...]:
+def _parse_cores(text: str) -> tuple[int, ...]:
     return tuple(int(one) for one in text.split(","))

@@ -1,4 +1,4 @@
-"""``bench plan``: instances, SageMaker's target value and cost, from a capacity and a peak."""
+"""``bench plan``: number of instances, target-tracking value and cost, from a capacity and a peak rate."""
 
 from __future__ import annotations
 
@@ -43,56 +43,60 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     burst = command.add_mutually_exclusive_group()
     burst.add_argument("--burst", type=arguments.positive, metavar="B", help="busiest second over its minute's mean")
     burst.add_argument("--trace", type=Path, metavar="FILE", help="measure the burst of this trace")
-    for name, default, words in (
+    for name, default, description in (
         ("metric", 180.0, "until the alarm fires"),
         ("start", 240.0, "until a machine has started"),
         ("load", 30.0, "until the model has loaded"),
     ):
-        words = f"seconds {words} (default: {default:g})"
-        command.add_argument(f"--{name}-seconds", type=arguments.not_negative, default=default, metavar="S", help=words)
+        description = f"seconds {description} (default: {default:g})"
+        command.add_argument(
+            f"--{name}-seconds", type=arguments.not_negative, default=default, metavar="S", help=description
+        )
     command.add_argument("--spare", type=int, default=0, metavar="N", help="additional instances that may fail")
     command.add_argument("--policy", type=Path, metavar="FILE.json", help="write the scaling policy here")
     arguments.add_output(command)
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    burst = sizing.burst_of(trace.read(asked.trace).offsets_ns) if asked.trace is not None else asked.burst
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    burst = sizing.burst_of(trace.read(args.trace).offsets_ns) if args.trace is not None else args.burst
     demand = sizing.Demand(
-        asked.peak, asked.mean or asked.peak, asked.growth, asked.rise, burst or 1.0, burst_known=burst is not None
+        args.peak, args.mean or args.peak, args.growth, args.rise, burst or 1.0, burst_known=burst is not None
     )
-    delays = sizing.Delays(asked.metric_seconds, asked.start_seconds, asked.load_seconds)
-    per_instance = asked.capacity or _capacity(asked.slo)
-    found = sizing.size(per_instance, demand, delays, asked.price, asked.spare)
-    for path, what in ((asked.output, found), (asked.policy, found.policy)):
+    delays = sizing.Delays(args.metric_seconds, args.start_seconds, args.load_seconds)
+    capacity_per_s = args.capacity or _read_capacity(args.slo)
+    result = sizing.size(capacity_per_s, demand, delays, args.price, args.spare)
+    for path, content in ((args.output, result), (args.policy, result.policy)):
         if path is not None:
-            sweep.write_json(path, what)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found).decode())
+            sweep.write_json(path, content)
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(result).decode())
     else:
-        _show(found)
+        _show(result)
     return OK
 
 
-def _capacity(path: Path) -> float:
+def _read_capacity(path: Path) -> float:
     """The low end of the interval in a result of ``bench slo``, in requests/s. Raises Unusable."""
     try:
         result = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise Unusable(f"cannot read {str(path)!r}: {error}") from error
-    found = (result.get("low_per_s") or result.get("rate_per_s")) if isinstance(result, dict) else None
-    if not isinstance(found, int | float) or result.get("schema") != capacity.SCHEMA:
+    capacity_per_s = (result.get("low_per_s") or result.get("rate_per_s")) if isinstance(result, dict) else None
+    if not isinstance(capacity_per_s, int | float) or result.get("schema") != capacity.SCHEMA:
         raise Unusable(
             f"{str(path)!r} is not a result of bench slo with a rate: run bench slo again, or pass --capacity"
         )
-    return float(found)
+    return float(capacity_per_s)
 
 
-def _show(found: sizing.Sizing) -> None:
-    print(f"instances   {found.instances} of {found.capacity_per_s:,.1f} requests/s each, {found.spare} of them spare")
-    print(f"load each   {found.safety_factor:.0%} of its capacity, because {found.binds}")
-    for name, bound in found.bounds.items():
-        print(f"              {bound:4.0%}  {name}")
-    print(f"target      {found.target_per_instance:,.0f} invocations per instance and minute (target tracking)")
-    print(f"cost        {found.cost_per_million:,.2f} per million requests; {found.floor_per_million:,.2f} if full")
+def _show(result: sizing.Sizing) -> None:
+    print(
+        f"instances   {result.instances} of {result.capacity_per_s:,.1f} requests/s each, {result.spare} of them spare"
+    )
+    print(f"load each   {result.safety_factor:.0%} of its capacity, because {result.binds}")
+    for reason, bound in result.bounds.items():
+        print(f"              {bound:4.0%}  {reason}")
+    print(f"target      {result.target_per_instance:,.0f} invocations per instance and minute (target tracking)")
+    print(f"cost        {result.cost_per_million:,.2f} per million requests; {result.floor_per_million:,.2f} if full")

@@ -35,26 +35,26 @@ def add_replay(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=replay)
 
 
-def record(asked: argparse.Namespace, _given: Sequence[str]) -> int:
+def record(args: argparse.Namespace, _argv: Sequence[str]) -> int:
     try:
-        with asked.log.open(encoding="utf-8", errors="replace") as file:
-            found = access_log.read(file, asked.path)
+        with args.log.open(encoding="utf-8", errors="replace") as file:
+            log = access_log.read(file, args.path)
     except OSError as error:
-        raise Unusable(f"cannot read the log {str(asked.log)!r}: {error.strerror or error}") from error
-    made = trace.make(asked.log.name, found.arrivals)
-    trace.write(asked.output, made)
-    arguments.say(f"{len(found.arrivals):,} requests in {made.duration_s:,.1f} s, {made.rate_per_s:,.1f}/s")
-    if found.skipped:
-        arguments.say(f"{found.skipped:,} lines have no known format and were left out")
-    if found.coarse:
+        raise Unusable(f"cannot read the log {str(args.log)!r}: {error.strerror or error}") from error
+    new_trace = trace.make(args.log.name, log.arrivals)
+    trace.write(args.output, new_trace)
+    arguments.say(f"{len(log.arrivals):,} requests in {new_trace.duration_s:,.1f} s, {new_trace.rate_per_s:,.1f}/s")
+    if log.skipped:
+        arguments.say(f"{log.skipped:,} lines have an unknown format and were left out")
+    if log.coarse:
         arguments.say("the log has whole seconds: each request got a random instant within its second")
     return OK
 
 
-def replay(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.junit)
-    if asked.duration is not None:
+def replay(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.junit)
+    if args.duration is not None:
         raise Unusable("a trace has its own duration: leave out --duration")
-    asked.arrivals = f"trace:{asked.trace}" + (f"@{asked.speed:g}" if asked.speed != 1 else "")
-    return run.measure(arguments.run_config(asked, given), asked)
+    args.arrivals = f"trace:{args.trace}" + (f"@{args.speed:g}" if args.speed != 1 else "")
+    return run.measure(arguments.run_config(args, argv), args)

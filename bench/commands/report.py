@@ -1,4 +1,4 @@
-"""``bench report``: one page of one or several results."""
+"""``bench report``: one HTML page for one or several records of ``bench run``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    limit_ms = objective.duration_ms(asked.objective) if asked.objective is not None else None
-    page.write(asked.records, asked.output, limit_ms)
-    arguments.say(f"written: {asked.output}")
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    limit_ms = objective.duration_ms(args.objective) if args.objective is not None else None
+    page.write(args.records, args.output, limit_ms)
+    arguments.say(f"written: {args.output}")
     return OK

@@ -60,42 +60,42 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.junit)
-    if asked.rate is None and asked.users is None and asked.preset is None and asked.arrivals is None:
-        return first.run(asked, given)
-    return measure(arguments.run_config(asked, given), asked)
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.junit)
+    if args.rate is None and args.users is None and args.preset is None and args.arrivals is None:
+        return first.run(args, argv)
+    return measure(arguments.run_config(args, argv), args)
 
 
-def measure(config: RunConfig, asked: argparse.Namespace) -> int:
+def measure(config: RunConfig, args: argparse.Namespace) -> int:
     """Run the load, print and write its result, and return the exit status."""
     with arguments.progress(config.total_s) as watch:
         result, columns = execute(config, watch())
-    if getattr(asked, "confirm", False) and not result.partial:
+    if getattr(args, "confirm", False) and not result.partial:
         result = explain.confirmed(result, columns)
-    if arguments.prints_json(asked):
+    if arguments.prints_json(args):
         sys.stdout.write(result.to_json().decode())
         for reason in result.validity.reasons:
             arguments.say(f"the run is invalid: {reason}")
     else:
         terminal.show(result, terminal.console())
     # After the output: a full disk must not lose the result.
-    files.write(asked, result, columns)
-    return _status(result, asked.max_errors)
+    files.write(args, result, columns)
+    return _status(result, args.max_errors)
 
 
 def _status(result: record.RunRecord, max_errors_percent: float) -> int:
-    """The exit status. Its reason goes to standard error."""
+    """The exit status; its reason is printed on standard error."""
     if result.partial:
         arguments.say("interrupted: the result is partial")
         return INTERRUPTED
     failed_percent = 100 * sum(one.share for one in result.errors)
     if failed_percent > max_errors_percent:
-        first = result.errors[0]
+        most_frequent = result.errors[0]
         arguments.say(
             f"{failed_percent:.2f} % of requests failed, limit {max_errors_percent:g} % (--max-errors); most often "
-            f"{first.kind}: {first.message or first.code or 'no message'}"
+            f"{most_frequent.kind}: {most_frequent.message or most_frequent.code or 'no message'}"
         )
         return INVALID
     if result.window.steady is False:

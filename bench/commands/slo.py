@@ -43,77 +43,79 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.junit)
-    name = next(one for one in PERCENTILES if getattr(asked, one) is not None)
-    objective = Objective(PERCENTILES[name], duration_ms(getattr(asked, name)))
-    config = replace(arguments.run_config(asked, given, TRIAL_S), objective=objective, observe=False)
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.junit)
+    name = next(percentile for percentile in PERCENTILES if getattr(args, percentile) is not None)
+    objective = Objective(PERCENTILES[name], duration_ms(getattr(args, name)))
+    config = replace(arguments.run_config(args, argv, TRIAL_S), objective=objective, observe=False)
     probe.reach(config.target)
     ceiling = calibrate(config).usable_rate_per_s if config.calibrate else math.inf
     # A trial with too few requests for the percentile has no result.
-    first = max(asked.start, min_samples(objective.quantile) * 1.2 / config.duration_s)
+    first_rate = max(args.start, min_samples(objective.quantile) * 1.2 / config.duration_s)
     arguments.say(
-        f"at most {capacity.MAX_STEPS + len(capacity.NEAR) * (1 + asked.replicates)} trials of {config.total_s:g} s, "
-        f"usually about {12 + len(capacity.NEAR) * (1 + asked.replicates)}"
+        f"at most {capacity.MAX_STEPS + len(capacity.NEAR) * (1 + args.replicates)} trials of {config.total_s:g} s, "
+        f"usually about {12 + len(capacity.NEAR) * (1 + args.replicates)}"
     )
     with arguments.progress(config.total_s) as watch:
         runner = sweep.runner(config, watch, lambda *_: None)
         search = capacity.Search(
-            measure(config, runner), objective.quantile, objective.limit_ms, ceiling, asked.replicates
+            measure(config, runner), objective.quantile, objective.limit_ms, ceiling, args.replicates
         )
         try:
-            found, status, ended = search.run(first), OK, None
-        except (KeyboardInterrupt, Unusable) as why:
+            result, status, early_reason = search.run(first_rate), OK, None
+        except (KeyboardInterrupt, Unusable) as error:
             if not search.trials:
                 raise
-            found, status = search.fit(), arguments.ended_early(why, "the search is partial")
-            ended = str(why) or "interrupted"
-    if asked.output is not None:
-        sweep.write_json(asked.output, found)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found).decode())
+            result, status = search.fit(), arguments.ended_early(error, "the search is partial")
+            early_reason = str(error) or "interrupted"
+    if args.output is not None:
+        sweep.write_json(args.output, result)
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(result).decode())
     else:
-        print(capacity.summary(found, objective.name))
-    if asked.junit is not None:
-        outcome = checks.of_slo(found, objective.name, asked.at_least, ended)
-        junit.write(asked.junit, f"bench slo {config.target.url}", outcome)
-    if status == OK and asked.at_least is not None and capacity.falls_short(found, asked.at_least):
-        arguments.say(f"fewer than {asked.at_least:g} requests/s: {capacity.summary(found, objective.name)}")
+        print(capacity.summary(result, objective.name))
+    if args.junit is not None:
+        outcome = checks.of_slo(result, objective.name, args.at_least, early_reason)
+        junit.write(args.junit, f"bench slo {config.target.url}", outcome)
+    if status == OK and args.at_least is not None and capacity.falls_short(result, args.at_least):
+        arguments.say(f"fewer than {args.at_least:g} requests/s: {capacity.summary(result, objective.name)}")
         return INVALID
-    return status if found.rate_per_s is not None or status else INVALID
+    return status if result.rate_per_s is not None or status else INVALID
 
 
 def measure(config: RunConfig, runner: ladder.Measure) -> capacity.Measure:
-    """The trials of the search: each is one load at a rate, with its own seed."""
+    """A function that measures one trial of the search: one load at a rate, with a seed of its own."""
     objective = config.objective
     assert objective is not None
 
     def trial(rate_per_s: float, number: int) -> capacity.Trial:
         rung = ladder.patiently(runner, rate_per_s, config.seed + number * ladder.ATTEMPTS)
-        refused = rung.latency is None or percentile_name(objective.quantile) not in rung.latency
-        found = capacity.Trial(rate_per_s, latency_ms(rung, objective), rung.generator and refused, rung.errors)
-        state = "the generator was the limit" if found.generator else f"{found.ms:,.1f} ms"
+        is_refused = rung.latency is None or percentile_name(objective.quantile) not in rung.latency
+        result = capacity.Trial(rate_per_s, latency_ms(rung, objective), rung.generator and is_refused, rung.errors)
+        outcome = "the generator was the limit" if result.generator else f"{result.ms:,.1f} ms"
         if rung.errors:
-            state = f"{rung.error_share:.1%} of requests failed ({rung.errors})"
-        elif rung.saturated and not found.generator:
-            state = f"the server is saturated at {rung.goodput_per_s:,.1f}/s"
-        arguments.say(f"trial {number + 1}: {rate_per_s:,.1f}/s, {percentile_name(objective.quantile)} {state}")
-        return found
+            outcome = f"{rung.error_share:.1%} of requests failed ({rung.errors})"
+        elif rung.saturated and not result.generator:
+            outcome = f"the server is saturated at {rung.goodput_per_s:,.1f}/s"
+        arguments.say(f"trial {number + 1}: {rate_per_s:,.1f}/s, {percentile_name(objective.quantile)} {outcome}")
+        return result
 
     return trial
 
 
 def latency_ms(rung: ladder.Rung, objective: Objective) -> float:
-    """The percentile, in ms; infinite if requests failed or the server fell behind.
+    """The percentile of the objective, in ms; infinite if requests failed, or the server was saturated.
 
-    Raises Unusable for too few responses.
+    It is also infinite if the percentile is a time-out, or is refused because the generator was late. Raises Unusable
+    for too few responses.
     """
     if rung.error_share > MAX_ERROR_SHARE or rung.saturated or rung.latency is None:
         return math.inf
-    found = rung.latency.get(percentile_name(objective.quantile))
-    if found is None:  # the generator was late at this percentile
+    name = percentile_name(objective.quantile)
+    percentile = rung.latency.get(name)
+    if percentile is None:
         return math.inf
-    if found.value_ms is None:
-        raise Unusable(f"{found.samples} responses are too few for this percentile: raise --duration or --from")
-    return math.inf if found.at_least else found.value_ms
+    if percentile.value_ms is None:
+        raise Unusable(f"{percentile.samples} responses are too few for {name}: raise --duration or --from")
+    return math.inf if percentile.at_least else percentile.value_ms

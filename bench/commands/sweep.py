@@ -36,41 +36,41 @@ def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(execute=run)
 
 
-def run(asked: argparse.Namespace, given: Sequence[str]) -> int:
-    arguments.check_output(asked.output)
-    arguments.check_directory(asked.junit)
-    config = replace(arguments.run_config(asked, given, RUNG_S), observe=False)
-    steps = ladder.rates(asked.rates or asked.callers)
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    arguments.check_output(args.output)
+    arguments.check_directory(args.junit)
+    config = replace(arguments.run_config(args, argv, RUNG_S), observe=False)
+    steps = ladder.rates(args.rates or args.callers)
     probe.reach(config.target)
     rungs: list[ladder.Rung] = []
-    status, ended = OK, None
+    status, early_reason = OK, None
 
     def keep(record: RunRecord, _columns: Columns) -> None:
-        found = ladder.rung(record)
-        rungs.append(found)
-        arguments.say(f"{len(rungs)} of {len(steps)}: {found.goodput_per_s:,.0f}/s answered")
+        rung = ladder.rung(record)
+        rungs.append(rung)
+        arguments.say(f"{len(rungs)} of {len(steps)}: {rung.goodput_per_s:,.0f}/s answered")
 
     with arguments.progress(config.total_s) as watch:
         try:
-            if asked.rates is not None:
+            if args.rates is not None:
                 rungs = ladder.climb(sweep.runner(config, watch, keep), steps)
             else:
                 for users in steps:
                     keep(*execute(replace(config, users=round(users), calibrate=False), watch()))
-        except (KeyboardInterrupt, Unusable) as why:
+        except (KeyboardInterrupt, Unusable) as error:
             if not rungs:
                 raise
-            status, ended = arguments.ended_early(why, "the curve is partial"), str(why) or "interrupted"
+            status, early_reason = arguments.ended_early(error, "the curve is partial"), str(error) or "interrupted"
     created = datetime.now(UTC).isoformat(timespec="seconds")
     result = sweep.summary(created, config.command, config.target.url, rungs)
-    if asked.output is not None:
-        sweep.write_json(asked.output, result)
-    if arguments.prints_json(asked):
+    if args.output is not None:
+        sweep.write_json(args.output, result)
+    if arguments.prints_json(args):
         sys.stdout.write(sweep.to_json(result).decode())
     else:
         Console().print(sweep.table(result))
-    if asked.junit is not None:
-        junit.write(asked.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), ended))
+    if args.junit is not None:
+        junit.write(args.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), early_reason))
     if status == OK and not any(one.latency for one in rungs):
         arguments.say(f"no rate gave a result: {rungs[-1].errors or '; '.join(rungs[-1].reasons)}")
         return INVALID

@@ -1,4 +1,4 @@
-"""``bench whatif``: the forecast for a change of a recorded run, without any load."""
+"""``bench whatif``: forecast the latency of a recorded run after a change, without any load."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ examples:
   python -m bench whatif run.json --payload binary --also binary.json    (binary.json: a run with --binary)
   python -m bench whatif run.json --candidate static_int8 --artifact model/
 
-The server's own queue is simulated on the recorded arrivals. A forecast is refused, with the reason, where the
-simulation does not reproduce the run itself, or where the change leads to what was not measured. Exit status: 0 a
-forecast, 1 no forecast, 2 wrong usage."""
+The server's queue is simulated with the recorded arrivals. A forecast is refused, with the reason, if the simulation
+does not reproduce the recorded run, or if the records lack a measurement that the change needs. Exit status:
+0 a forecast, 1 no forecast, 2 wrong usage."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
@@ -58,7 +58,7 @@ def add_change(command: argparse.ArgumentParser) -> None:
 
 
 def add_measured(command: argparse.ArgumentParser) -> None:
-    """Add the flags that name what else was measured: the artifact's candidates, and other runs."""
+    """Add the flags that name further measurements: the artifact with its candidates, and other runs."""
     command.add_argument(
         "--artifact", type=Path, metavar="FOLDER", help="the served artifact, for its other candidates"
     )
@@ -72,59 +72,59 @@ def add_measured(command: argparse.ArgumentParser) -> None:
     )
 
 
-def change_of(asked: argparse.Namespace) -> Change:
-    """The change that the flags describe. Raises Unusable."""
-    if (asked.candidate is None) != (asked.artifact is None):
+def change_of(args: argparse.Namespace) -> Change:
+    """The change that the flags describe. Raises Unusable without a change, and for flags that contradict."""
+    if (args.candidate is None) != (args.artifact is None):
         raise Unusable("--candidate NAME and --artifact FOLDER need each other")
-    if asked.candidate is not None and asked.compute is not None:
-        raise Unusable("a candidate has its own time: leave out --compute, or --candidate")
+    if args.candidate is not None and args.compute is not None:
+        raise Unusable("--candidate already sets the compute time: leave out --compute, or --candidate")
     try:
-        found = changes.parse(
-            asked.set,
-            rate=asked.rate,
-            compute=asked.compute,
-            extra_us=asked.extra_us or 0,
-            cache=asked.cache,
-            binary=asked.payload == "binary",
+        change = changes.parse(
+            args.set,
+            rate=args.rate,
+            compute=args.compute,
+            extra_us=args.extra_us or 0,
+            cache=args.cache,
+            binary=args.payload == "binary",
         )
     except ValueError as error:
         raise Unusable(str(error)) from error
-    if asked.candidate is not None:
-        found = forecasting.candidate(asked.artifact, asked.candidate).joined(found)
-    if found == Change():
+    if args.candidate is not None:
+        change = forecasting.candidate(args.artifact, args.candidate).joined(change)
+    if change == Change():
         raise Unusable("a forecast needs a change: pass --set NAME=VALUE, --rate x2, or another of whatif --help")
-    return found
+    return change
 
 
-def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
-    arguments.check_output(asked.output, asked.record)
-    change = change_of(asked)
+def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
+    arguments.check_output(args.output, args.record)
+    change = change_of(args)
     try:
-        found = forecasting.of_file(asked.record, change, asked.also)
-    except NoForecast as why:
-        if arguments.prints_json(asked):
-            sys.stdout.write(sweep.to_json({"change": change.words, "no_forecast": str(why)}).decode())
-        arguments.say(f"no forecast: {why}")
+        forecast = forecasting.of_file(args.record, change, args.also)
+    except NoForecast as error:
+        if arguments.prints_json(args):
+            sys.stdout.write(sweep.to_json({"change": change.words, "no_forecast": str(error)}).decode())
+        arguments.say(f"no forecast: {error}")
         return INVALID
-    if asked.output is not None:
-        sweep.write_json(asked.output, found)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(found).decode())
+    if args.output is not None:
+        sweep.write_json(args.output, forecast)
+    if arguments.prints_json(args):
+        sys.stdout.write(sweep.to_json(forecast).decode())
     else:
-        for line in lines(found):
+        for line in lines(forecast):
             print(line)
     return OK
 
 
-def lines(found: Forecast) -> list[str]:
+def lines(forecast: Forecast) -> list[str]:
     """The forecast as text."""
-    text = [found.words]
-    for name, one in found.predictions.items():
-        text.append(
-            f"  {name}  {one.base_ms:,.2f} -> {one.ms:,.2f} ms [{one.low_ms:,.2f}, {one.high_ms:,.2f}], "
-            f"x{one.ratio:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    output = [forecast.words]
+    for name, p in forecast.predictions.items():
+        output.append(
+            f"  {name}  {p.base_ms:,.2f} -> {p.ms:,.2f} ms [{p.low_ms:,.2f}, {p.high_ms:,.2f}], "
+            f"x{p.ratio:.2f} [{p.low:.2f}, {p.high:.2f}]"
         )
-    replayed = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in found.replayed.items())
-    text.append(f"  the simulation of the run itself: {replayed} of what was measured; load then {found.load:.0%}")
-    text.append(f"  {found.checked} earlier verifications are in the interval")
-    return [*text, *(f"  note: {one}" for one in found.notes)]
+    replayed = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in forecast.replayed.items())
+    output.append(f"  the simulation of the run itself: {replayed} of what was measured; load then {forecast.load:.0%}")
+    output.append(f"  {forecast.checked} earlier verifications are in the interval")
+    return [*output, *(f"  note: {note}" for note in forecast.notes)]

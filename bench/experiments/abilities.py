@@ -1,4 +1,4 @@
-"""Abilities: what can be changed from here in the load and the server of a record, for experiments."""
+"""Abilities: what this process can change in the load and the server of a record, for experiments."""
 
 from __future__ import annotations
 
@@ -24,79 +24,84 @@ _GENERATED = re.compile(r"(?:generated|samples)@(\d+)#")
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """``subject``: what can be changed; ``pids``: the server's processes, the one that listens first, if it is here."""
+    """``subject``: what can be changed. ``pids``: the server's processes, the listening one first; empty if the server
+    runs on another machine, or cannot be seen."""
 
     subject: Subject
     pids: tuple[int, ...]
 
 
-def of_record(found: RunRecord, columns: Columns) -> Abilities:
-    """The abilities beside a running server. Its processes and control groups are looked at; nothing is changed.
+def of_record(record: RunRecord, columns: Columns) -> Abilities:
+    """The abilities, from a record and its running server. Processes and control groups are read, and not changed.
 
-    ``columns``: all raw rows of the record.
+    ``columns``: all raw rows of the record, int64 [n] each.
     """
-    place = target.parse(found.target.url)
-    pids = scrape.processes(place) if found.host is not None else ()
-    works = found.host.works if found.host is not None else ()
-    choices = [one.choices for one in works if one.choices is not None]
-    inside = measured(columns, found.window.repeats)
-    account = stages.join({name: column[inside] for name, column in columns.items()})
-    slow, typical = stages.slow(account, found.stages.bands), stages.typical(account, found.stages.bands)
-    alone = works[0] if len(works) == 1 else None
+    server_target = target.parse(record.target.url)
+    pids = scrape.processes(server_target) if record.host is not None else ()
+    models = record.host.works if record.host is not None else ()
+    choices = [model.choices for model in models if model.choices is not None]
+    is_measured = measured(columns, record.window.repeats)
+    stage_times = stages.join({name: column[is_measured] for name, column in columns.items()})
+    tail, median = stages.slow(stage_times, record.stages.bands), stages.typical(stage_times, record.stages.bands)
+    only_model = models[0] if len(models) == 1 else None
     subject = Subject(
-        rate_per_s=found.load.rate_per_s,
-        rows=generated_rows(found),
-        binary=forecasting.BINARY in found.load.payload.content_type,
-        payloads=len(found.load.payloads),
+        rate_per_s=record.load.rate_per_s,
+        rows=generated_rows(record),
+        binary=forecasting.BINARY in record.load.payload.content_type,
+        payloads=len(record.load.payloads),
         timer_us=round(choices[0].max_queue_delay_ms * 1e3) if len(choices) == 1 else None,
-        slows=found.host.slows if found.host is not None else False,
-        p99_ms=slow.total_ms if slow is not None else 0.0,
-        p50_ms=typical.total_ms if typical is not None else 0.0,
-        stages_us={name: 1e3 * typical.terms_ms[name] for name in STAGES} if typical is not None else {},
-        users=found.load.users,
-        answered_per_s=found.throughput.goodput_per_s,
+        slows=record.host.slows if record.host is not None else False,
+        p99_ms=tail.total_ms if tail is not None else 0.0,
+        p50_ms=median.total_ms if median is not None else 0.0,
+        stages_us={name: 1e3 * median.terms_ms[name] for name in STAGES} if median is not None else {},
+        users=record.load.users,
+        answered_per_s=record.throughput.goodput_per_s,
         ahead=held.may_hold(held.PRIORITY, pids),
         unquota=held.may_hold(held.QUOTA, pids),
         copies=copies.can_copy(pids),
-        cores=round((found.host.allowed_cores if found.host is not None else None) or found.env.cores),
-        threads=(alone.threads or 0) if alone is not None else 0,
-        instances=(alone.instances or 1) if alone is not None else 1,
-        collects=_collects(found),
-        churns=_churns(found),
+        cores=round((record.host.allowed_cores if record.host is not None else None) or record.env.cores),
+        threads=(only_model.threads or 0) if only_model is not None else 0,
+        instances=(only_model.instances or 1) if only_model is not None else 1,
+        collects=_has_long_gc_pause(record),
+        churns=_reconnects_often(record),
         own_ahead=held.may_hold(held.PRIORITY, (os.getpid(),)),
-        single_load=_single_load(found, alone),
+        single_load=_unbatched_load(record, only_model),
     )
     return Abilities(subject, pids)
 
 
-def with_testable(found: RunRecord, columns: Columns) -> RunRecord:
-    """The record with the causes that can be tested beside the running server."""
-    subject = of_record(found, columns).subject
-    return replace(found, testable=tuple(name for name in NAMES if interventions.experiment(name, subject) is not None))
+def with_testable(record: RunRecord, columns: Columns) -> RunRecord:
+    """The record with ``testable``: the causes for which there is an experiment on the running server."""
+    subject = of_record(record, columns).subject
+    testable = tuple(name for name in NAMES if interventions.experiment(name, subject) is not None)
+    return replace(record, testable=testable)
 
 
-def generated_rows(found: RunRecord) -> int:
-    """The rows of each generated body; 0 for bodies from files, and for bodies of several sizes."""
-    names = [one.name for one in found.load.payloads or (found.load.payload,)]
-    rows = {int(match[1]) if (match := _GENERATED.match(name)) else 0 for name in names}
+def generated_rows(record: RunRecord) -> int:
+    """The number of rows of each generated body; 0 for bodies from files, and for bodies of several sizes."""
+    names = [payload.name for payload in record.load.payloads or (record.load.payload,)]
+    rows = {int(generated[1]) if (generated := _GENERATED.match(name)) else 0 for name in names}
     return rows.pop() if len(rows) == 1 else 0
 
 
-def _collects(found: RunRecord) -> bool:
-    """Whether the server told of a pause of its garbage collector that was long enough for a stall."""
-    pauses = found.host.pauses if found.host is not None else ()
-    return any(one.kind == "gc" and one.lasted_s * 1e3 >= MIN_STALL_MS for one in pauses)
+def _has_long_gc_pause(record: RunRecord) -> bool:
+    """Whether the server reported a garbage collection that was long enough to count as a stall."""
+    pauses = record.host.pauses if record.host is not None else ()
+    return any(pause.kind == "gc" and pause.lasted_s * 1e3 >= MIN_STALL_MS for pause in pauses)
 
 
-def _churns(found: RunRecord) -> bool:
-    """Whether bench opened a connection for most of its requests, as the rule of the verdict counts them."""
-    client = found.client
+def _reconnects_often(record: RunRecord) -> bool:
+    """Whether bench opened a new connection for most of its requests, by the threshold of the verdict's rule."""
+    client = record.client
     return client is not None and client.connections >= CHURN * client.requests > 0
 
 
-def _single_load(found: RunRecord, work: ModelWork | None) -> float | None:
-    """The load over the capacity of a server that runs each request alone, by its cost table; None without padding."""
-    if work is None or not work.padding or work.instances is None:
+def _unbatched_load(record: RunRecord, model: ModelWork | None) -> float | None:
+    """Goodput over the capacity of a server that runs each request alone, from the cost table.
+
+    None for a model without padding, and without a measured cost of one row.
+    """
+    if model is None or not model.padding or model.instances is None:
         return None
-    single_ms = next((one.ms for one in work.usual_costs() if one.rows == 1), None)
-    return None if single_ms is None else found.throughput.goodput_per_s * single_ms / 1e3 / work.instances
+    single_ms = next((cost.ms for cost in model.usual_costs() if cost.rows == 1), None)
+    return None if single_ms is None else record.throughput.goodput_per_s * single_ms / 1e3 / model.instances

@@ -1,4 +1,4 @@
-"""Alternation: blocks of a load without and with a change, ABBA, until enough pairs are good or the time is over."""
+"""Alternation: blocks of a load without and with a change, in the order A B B A, and the effect of the change."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from . import blocks, compare
 from .blocks import Block, Variant
 
 OLD, NEW, PLACEBO = "old", "new", "placebo"
+"""The variants: the unchanged load (baseline), the change (treatment), and a change that should have no effect."""
 PAIRS = 8
+"""Cycles end after this many valid pairs of blocks. A cycle has two pairs."""
 LEAST_PAIRS, LEAST_CYCLES = 5, 3
-"""A cycle has two pairs."""
 MOST_CYCLES = 8
 WIDER = {4: 1.836, 5: 1.659, 6: 1.569, 7: 1.515, 8: 1.480, 9: 1.455, 10: 1.437}
-"""Student's 99 % over his 95 %, by the number of pairs: a proof asks for more than an estimate."""
+"""Student's t for a 99 % interval over that for 95 %, by the number of pairs. A proof uses 99 %, an estimate 95 %."""
 WIDER_OF_MORE = 1.437
 UNBOUNDED = 1e9
 NEEDED = {"p99": 473, "p95": 93, "p90": 46, "p50": 9}
-"""Responses for a percentile of one block."""
+"""The responses that a block needs for each percentile."""
 Cycle = dict[str, tuple[Block, Block]]
-"""By side, its two blocks: the first half of the cycle in one order, the second half in the reverse one."""
+"""The two blocks of each variant: one from the first half of the cycle, one from the second half in reverse order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The percentile ``name`` with the change over that without it, with 99 % intervals; the same of the placebo.
+    """The percentile ``name`` with the change over that without it, and the same for the placebo, with 99 % intervals.
 
-    ``agree``: in every cycle the change moved it the same way. ``lost``: how many pairs were lost and why, if any were.
-    ``late``: pairs enough needed blocks with the change in which the generator was late. It only adds to a latency, so
-    that such blocks can show that the change takes some away, but not that it takes none away.
+    ``agree``: the change moved the percentile in the same direction in every cycle. ``lost``: how many pairs are
+    invalid and why; empty if all are valid. ``late``: the pairs include treatment blocks in which the generator was
+    late. Lateness only adds latency, so that these blocks can show a decrease, and cannot rule one out.
     """
 
     name: str
@@ -47,78 +48,84 @@ class Effect:
 
 
 def cycles(
-    sides: Mapping[str, Variant],
+    variants: Mapping[str, Variant],
     name: str,
     end_s: float,
     watch: Callable[[], Watch | None],
     run: blocks.Execute,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Cycle]:
-    """Cycles of blocks, A B B A, until ``PAIRS`` pairs have the percentile ``name``, or another one would end too late.
+    """Measure cycles of blocks until ``PAIRS`` pairs have the percentile ``name``, or until the time is over.
 
-    ``end_s``: the latest end by ``clock``.
-    ``sides``: OLD and NEW, and PLACEBO where that is more than the unchanged load once again. All blocks of a cycle get
-    the same arrivals. Raises what ``blocks.measured`` does.
+    A cycle starts only if one as long as the last one would end in time.
+
+    ``variants``: OLD and NEW, and PLACEBO unless the placebo is the unchanged load. ``end_s``: the latest end by
+    ``clock``. All blocks of a cycle get the same arrivals. Raises what ``blocks.measured`` raises.
     """
-    found: list[Cycle] = []
-    lasted_s = 0.0
-    names = list(sides)
-    while len(_pairs(found, NEW, name)) < PAIRS and len(found) < MOST_CYCLES:
-        cycle_s = clock()
-        if cycle_s + lasted_s > end_s:
+    completed: list[Cycle] = []
+    last_cycle_s = 0.0
+    order = list(variants)
+    while len(_pairs(completed, NEW, name)) < PAIRS and len(completed) < MOST_CYCLES:
+        start_s = clock()
+        if start_s + last_cycle_s > end_s:
             break
-        each: dict[str, list[Block]] = {name: [] for name in names}
-        for side in (*names, *names[::-1]):
+        measured: dict[str, list[Block]] = {variant: [] for variant in order}
+        for variant in (*order, *order[::-1]):
             if clock() > end_s:
-                return found  # blocks may last longer than their load, where requests wait for a saturated server
-            each[side].append(blocks.measured(sides[side], len(found), watch, run))
-        found.append({side: (first, second) for side, (first, second) in each.items()})
-        lasted_s = clock() - cycle_s
-    return found
+                return completed  # a block outlasts its load when requests queue at a saturated server
+            measured[variant].append(blocks.measured(variants[variant], len(completed), watch, run))
+        completed.append({variant: (first, second) for variant, (first, second) in measured.items()})
+        last_cycle_s = clock() - start_s
+    return completed
 
 
-def effect(found: Sequence[Cycle], names: Sequence[str]) -> Effect:
-    """The effect at the first of these percentiles that pairs enough have. Raises Unusable."""
-    ways_to_pair = [(one, late) for late in (False, True) for one in names]
-    chosen, late = next((one for one in ways_to_pair if len(_pairs(found, NEW, *one)) >= LEAST_PAIRS), (None, False))
-    whole = 2 * len(found)
+def effect(measured: Sequence[Cycle], names: Sequence[str]) -> Effect:
+    """The effect at the first of the percentiles ``names`` that at least ``LEAST_PAIRS`` pairs have.
+
+    Pairs with a late generator count only if no percentile has enough other pairs. Raises Unusable without such a
+    percentile, and without a valid pair for the placebo.
+    """
+    candidates = [(name, late) for late in (False, True) for name in names]
+    chosen = next((one for one in candidates if len(_pairs(measured, NEW, *one)) >= LEAST_PAIRS), None)
+    total = 2 * len(measured)
     if chosen is None:
-        good = len(_pairs(found, NEW, names[-1]))
-        raise Unusable(f"{good} of {whole} pairs of blocks were good, and {LEAST_PAIRS} are needed{_why(found)}")
-    pairs, placebo = _pairs(found, NEW, chosen, late), _pairs(found, PLACEBO, chosen)
+        valid = len(_pairs(measured, NEW, names[-1]))
+        raise Unusable(f"{valid} of {total} pairs of blocks were valid, {LEAST_PAIRS} are needed{_reason(measured)}")
+    name, late = chosen
+    pairs, placebo = _pairs(measured, NEW, name, late), _pairs(measured, PLACEBO, name)
     if not placebo:
-        raise Unusable(f"no pair of blocks with the placebo was good{_why(found)}")
-    lost = whole - len(pairs)
-    each = [[math.log(new / old) for old, new in _pairs([one], NEW, chosen, late)] for one in found]
-    ways = {sum(logs) > 0 for logs in each if logs}
+        raise Unusable(f"no pair of blocks with the placebo was valid{_reason(measured)}")
+    lost = total - len(pairs)
+    log_ratios = [[math.log(new / old) for old, new in _pairs([cycle], NEW, name, late)] for cycle in measured]
+    directions = {sum(logs) > 0 for logs in log_ratios if logs}
     return Effect(
-        chosen,
+        name,
         _ratio(pairs),
         _ratio(placebo),
-        agree=len(ways) == 1,
-        lost=f"{lost} of {whole} pairs of blocks were lost{_why(found)}" if lost else "",
+        agree=len(directions) == 1,
+        lost=f"{lost} of {total} pairs of blocks were invalid{_reason(measured)}" if lost else "",
         late=late,
     )
 
 
-def _pairs(found: Sequence[Cycle], side: str, name: str, late: bool = False) -> list[tuple[float, float]]:
-    """The percentile without and with a change, of the blocks of each half of a cycle in which both have it.
+def _pairs(measured: Sequence[Cycle], variant: str, name: str, late: bool = False) -> list[tuple[float, float]]:
+    """The percentile ``name`` in ms, without and with the change, of each half of a cycle in which both blocks have it.
 
-    Without a placebo of its own, the second unchanged block of a cycle is compared with the first one. ``late``: also
-    of blocks with the change in which the generator was late.
+    Cycles without blocks of ``variant`` (no separate placebo) pair their two unchanged blocks. ``late``: include
+    treatment blocks in which the generator was late.
     """
     pairs = []
-    for one in found:
-        for old, new in zip(one[OLD], one[side], strict=True) if side in one else [one[OLD]]:
-            of_new = {**new.late_ms, **new.ms} if late else new.ms
-            if name in old.ms and name in of_new:
-                pairs.append((old.ms[name], of_new[name]))
+    for cycle in measured:
+        for old, new in zip(cycle[OLD], cycle[variant], strict=True) if variant in cycle else [cycle[OLD]]:
+            new_ms = {**new.late_ms, **new.ms} if late else new.ms
+            if name in old.ms and name in new_ms:
+                pairs.append((old.ms[name], new_ms[name]))
     return pairs
 
 
-def _why(found: Sequence[Cycle]) -> str:
-    """The most frequent reason for which a percentile is missing."""
-    reasons = Counter(block.why for one in found for both in one.values() for block in both if block.why)
+def _reason(measured: Sequence[Cycle]) -> str:
+    """The most frequent reason for which a percentile is missing, after a colon; empty without one."""
+    reasons = Counter(block.why for cycle in measured for both in cycle.values() for block in both if block.why)
     return f": {reasons.most_common(1)[0][0]}" if reasons else ""
 
 
@@ -127,7 +134,7 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
 
 
 def wide(ratio: Ratio, pairs: int) -> Ratio:
-    """A ratio over ``pairs`` pairs with its 99 % interval, from the 95 % one; of less than four it has no bounds."""
+    """The ratio with a 99 % interval in place of its 95 % one; unbounded for fewer than four ``pairs``."""
     if pairs < min(WIDER):
         return Ratio(ratio.value, 1 / UNBOUNDED, UNBOUNDED)
     half = WIDER.get(pairs, WIDER_OF_MORE) * math.log(ratio.high / ratio.value)
@@ -135,9 +142,9 @@ def wide(ratio: Ratio, pairs: int) -> Ratio:
 
 
 def percentiles(requests: float, simulated: bool) -> list[str]:
-    """The percentiles for which a block has responses enough, the highest first; p50 in any case.
+    """The percentiles for which a block of so many responses is long enough, the highest first; p50 in any case.
 
-    ``simulated``: those that a forecast by simulation has.
+    ``simulated``: only the percentiles that a forecast by simulation has.
     """
     known = blocks.NAMES if simulated else blocks.MEASURED
     return [name for name, needed in NEEDED.items() if name in known and requests >= needed] or ["p50"]

@@ -1,4 +1,4 @@
-"""Blocks: two or more variants of a load in turn, so that a drift of the machine meets all of them alike."""
+"""Blocks: two or more variants of a load, alternating so that a drift of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from .run import execute
 
 ATTEMPTS = 3
 NAMES = ("p50", "p90", "p99")
-"""Those of a forecast."""
+"""The percentiles of a forecast."""
 MEASURED = ("p50", "p90", "p95", "p99")
+"""The percentiles of a block, where it has enough responses."""
 Milliseconds = dict[str, float]
-"""The percentiles of one block."""
+"""The percentiles of one block in ms, by name."""
 Execute = Callable[[RunConfig, Watch | None], tuple[RunRecord, Columns]]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A load, and what is changed on the server while it runs. ``check``: raises Unusable if nothing was changed.
+    """A load, and a change of the server while it runs.
 
-    ``trust``: keep percentiles apart that the generator made longer.
+    ``changed``: a context manager that makes the change and undoes it. ``check``: raises Unusable if the rows of a
+    block show no change. ``trust``: False to use percentiles at which the generator was late like any other.
     """
 
     config: RunConfig
@@ -40,8 +42,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The percentiles that a block has responses enough for. ``late_ms``: those that the generator made longer, which
-    are not in ``ms``, and ``why``."""
+    """The percentiles for which a block has enough responses.
+
+    ``ms``: those that are valid. ``late_ms``: those at which the generator was late. ``why``: the first reason why the
+    block is not valid as a whole; empty for a valid block.
+    """
 
     ms: Milliseconds
     late_ms: Milliseconds = field(default_factory=dict)
@@ -56,74 +61,76 @@ def in_turn(
     percentiles: Sequence[str] = NAMES,
     attempts: int = ATTEMPTS,
     most_rounds: int = 0,
-    enough: Callable[[Sequence[Mapping[str, Milliseconds]]], bool] = lambda _found: True,
+    enough: Callable[[Sequence[Mapping[str, Milliseconds]]], bool] = lambda _valid: True,
 ) -> list[dict[str, Milliseconds]]:
-    """``rounds`` blocks of each variant, in one order and then in the reverse one: AB, BA, AB, ...
+    """Measure ``rounds`` blocks of each variant, reversing the order in each round: AB, BA, AB, ...
 
-    Then one round more at a time, up to ``most_rounds`` in all, until those so far are ``enough``.
-    ``percentiles``: those that each block must have responses enough for. All blocks of a round get the same arrivals.
-    A round with a block that the load generator spoiled, ``attempts`` times, is left out.
-    Raises Unusable if fewer than two of several rounds are left (one has no interval), or for a block that is invalid
-    for another reason; KeyboardInterrupt on Ctrl-C.
+    After those, one round more at a time, up to ``most_rounds`` in all, until the valid ones are ``enough``.
+    Returns the percentiles of each valid round by variant. All blocks of a round get the same arrivals.
+    ``percentiles``: those that each block must have. A block in which the load generator was late is measured again, up
+    to ``attempts`` times in all; after that its round is left out. Raises Unusable if fewer than two of several rounds
+    are left, because one round gives no interval, and for a block that is invalid for another reason. Raises
+    KeyboardInterrupt on Ctrl-C.
     """
-    found: list[dict[str, Milliseconds]] = []
+    valid: list[dict[str, Milliseconds]] = []
     names = list(variants)
     for number in range(max(rounds, most_rounds)):
-        if number >= rounds and enough(found):
+        if number >= rounds and enough(valid):
             break
         order = names if number % 2 == 0 else names[::-1]
-        each = {}
-        for name in order:
-            each[name] = _block(variants[name], number, watch, run, percentiles, attempts)
-        if all(ms is not None for ms in each.values()):
-            found.append({name: ms for name, ms in each.items() if ms is not None})
-    if len(found) < min(2, rounds):
+        measured_ms = {name: _block(variants[name], number, watch, run, percentiles, attempts) for name in order}
+        valid_ms = {name: ms for name, ms in measured_ms.items() if ms is not None}
+        if len(valid_ms) == len(variants):
+            valid.append(valid_ms)
+    if len(valid) < min(2, rounds):
         raise Unusable(
-            f"the load generator was the limit in all but {len(found)} of the rounds: lower the rate, or give "
+            f"the load generator was the limit in all but {len(valid)} of the rounds: lower the rate, or give "
             "it a core of its own"
         )
-    return found
+    return valid
 
 
 def ratio(rounds: Sequence[Mapping[str, Milliseconds]], new: str, old: str, name: str) -> Ratio:
-    """The percentile ``name`` of ``new`` over that of ``old``, with Student's interval over the rounds."""
-    return Ratio(*compare.ratio_of_pairs([one[old][name] for one in rounds], [one[new][name] for one in rounds]))
+    """The percentile ``name`` of variant ``new`` over that of ``old``: geometric mean and 95 % interval over rounds."""
+    old_ms, new_ms = ([by_variant[variant][name] for by_variant in rounds] for variant in (old, new))
+    return Ratio(*compare.ratio_of_pairs(old_ms, new_ms))
 
 
-def measured(one: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> Block:
-    """A block of round ``number``.
+def measured(variant: Variant, number: int, watch: Callable[[], Watch | None], run: Execute) -> Block:
+    """Measure one block. ``number``: of its round, which is added to the seed.
 
-    Raises Unusable if nothing was changed in it, or if it is invalid for another reason than a late generator, and
-    KeyboardInterrupt on Ctrl-C.
+    Raises Unusable if the change had no effect on the server, and if the block is invalid for another reason than a
+    late generator. Raises KeyboardInterrupt on Ctrl-C.
     """
-    with one.changed():
-        result, columns = run(replace(one.config, seed=one.config.seed + number), watch())
+    with variant.changed():
+        result, columns = run(replace(variant.config, seed=variant.config.seed + number), watch())
     if result.partial:
         raise KeyboardInterrupt
-    one.check(columns)
+    variant.check(columns)
     latency, validity = result.latency, result.validity
     why = validity.reasons[0] if validity.reasons else ""
     if not latency.corrected and not validity.generator_bound:
         raise Unusable(f"a block was invalid: {why}")
-    known, late = (
-        {name: ms for name in MEASURED if name in found and (ms := found[name].value_ms) is not None}
-        for found in (latency.corrected or {}, latency.untrusted or {})
+    valid_ms, late_ms = (
+        {name: ms for name in MEASURED if name in percentiles and (ms := percentiles[name].value_ms) is not None}
+        for percentiles in (latency.corrected or {}, latency.untrusted or {})
     )
-    return Block(known, late, why) if one.trust else Block({**late, **known}, {}, why)
+    return Block(valid_ms, late_ms, why) if variant.trust else Block({**late_ms, **valid_ms}, {}, why)
 
 
 def _block(
-    one: Variant,
+    variant: Variant,
     number: int,
     watch: Callable[[], Watch | None],
     run: Execute,
     percentiles: Sequence[str],
     attempts: int,
 ) -> Milliseconds | None:
+    """The percentiles of a block; None if the generator was late at one of ``percentiles`` in all attempts."""
     for _ in range(attempts):
-        found = measured(one, number, watch, run)
-        if all(name in found.ms for name in percentiles):
-            return found.ms
-        if not found.why:
-            raise Unusable(f"the responses of a block are too few for {percentiles[-1]}: raise --block")
+        block = measured(variant, number, watch, run)
+        if all(name in block.ms for name in percentiles):
+            return block.ms
+        if not block.why:
+            raise Unusable(f"a block has too few responses for {percentiles[-1]}: raise --block")
     return None

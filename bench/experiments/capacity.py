@@ -1,12 +1,13 @@
 """Capacity under an objective: the highest rate at which latency still meets the objective, with an interval.
 
 The search has three steps. It brackets the capacity between a rate that meets the objective and a rate that misses it.
-It measures across the bracket. Then it measures near the crossing of the fitted curve and the objective, several times.
-The curve is isotonic: a percentile that falls as load grows is noise.
+It measures at rates across the bracket. Then it measures several times near the crossing of the fitted curve and the
+limit. The fit is isotonic, because a percentile that falls as load grows is noise.
 
-The fit uses milliseconds, capped at three times the limit. Their mean over short trials has the least bias: most trials
-miss the tail and a few overstate it, so that a mean of logarithms or reciprocals overstates the capacity. The cap makes
-an overload an ordinary point. A bootstrap of the residuals of the fit gives the interval.
+The fit uses latency in ms, capped at three times the limit. The mean over short trials has the least bias: most trials
+miss the tail and a few overstate it, so that a mean of logarithms or reciprocals overstates the capacity. The cap
+limits the weight of saturated trials, whose latency is infinite. A bootstrap of the residuals of the fit gives the
+interval.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NARROW = 1.2
 MARGIN = 1.05
 """The fit extends beyond the bracket by this ratio, because both ends are single, noisy measurements."""
 NEAR = (0.94, 0.97, 1.0, 1.03, 1.06)
-"""The rates of the last trials, as shares of the crossing of the earlier ones."""
+"""The rates of the last trials, as shares of the rate at which the earlier trials cross the limit."""
 NEIGHBOURHOOD = 0.1
 """The interval uses trials this close to the crossing, because noise differs far from it."""
 CAP = 3.0
@@ -35,7 +36,7 @@ SCHEMA = "slipway.bench.slo/1"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The percentile at one rate. ``ms``: infinite if requests failed or the server fell behind.
+    """The percentile at one rate. ``ms``: infinite if requests failed, or if the server was saturated.
 
     ``generator``: the load generator was the limit, so that the trial says nothing about the server. ``errors``: the
     most frequent failure; empty without one.
@@ -52,7 +53,8 @@ class Capacity:
     """The result of a search.
 
     ``rate_per_s``: the highest rate that meets the objective; None, with a ``reason``, if the search failed.
-    ``low_per_s`` and ``high_per_s``: its 95 % interval. ``at_least``: every rate up to there met the objective.
+    ``low_per_s`` and ``high_per_s``: its 95 % interval. ``at_least``: the search ended before a bracket was complete,
+    and ``rate_per_s`` is the highest rate that met the objective.
     """
 
     quantile: float
@@ -82,36 +84,41 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
 
     def run(self, first_rate_per_s: float) -> Capacity:
-        """Search from any first rate, in about a dozen trials and ``replicates`` x 5 more."""
+        """Search from any first rate. It takes about a dozen trials, and 5 x ``replicates`` more near the crossing."""
         bracket = self._bracket(first_rate_per_s)
         if isinstance(bracket, str):
             met = [one.rate_per_s for one in self.trials if self._meets(one)]
-            return self._found(max(met, default=None), None, None, at_least=bool(met), reason=bracket)
+            return self._result(max(met, default=None), None, None, at_least=bool(met), reason=bracket)
         low, high = bracket
         for rate in np.geomspace(low / MARGIN, min(high * MARGIN, self.max_rate_per_s), len(NEAR)):
             self._try(float(rate))
         for _ in range(self.replicates):
             # Each round fits again, because its trials move the crossing.
-            middle = self.fit().rate_per_s
-            if middle is not None:
+            crossing_per_s = self.fit().rate_per_s
+            if crossing_per_s is not None:
                 for share in NEAR:
-                    self._try(min(share * middle, self.max_rate_per_s))
+                    self._try(min(share * crossing_per_s, self.max_rate_per_s))
         return self.fit()
 
     def fit(self) -> Capacity:
-        """The capacity that the trials so far show."""
+        """The capacity by the trials so far."""
         usable = [one for one in self.trials if not one.generator]
         rates = np.array([one.rate_per_s for one in usable])
-        rising = np.array([min(one.ms, CAP * self.limit_ms) for one in usable])
-        crossing = crossing_rate(rates, rising, self.limit_ms)
+        capped_ms = np.array([min(one.ms, CAP * self.limit_ms) for one in usable])
+        crossing = crossing_rate(rates, capped_ms, self.limit_ms)
         if crossing is None:
-            return self._found(None, None, None, at_least=False, reason="the fitted curve does not cross the objective")
+            return self._result(
+                None, None, None, at_least=False, reason="the fitted curve does not cross the objective"
+            )
         near = np.abs(rates / crossing - 1) <= NEIGHBOURHOOD
-        low, high = crossing_interval(rates[near], rising[near], self.limit_ms)
-        return self._found(crossing, min(low, crossing), max(high, crossing), at_least=False, reason=None)
+        low, high = crossing_interval(rates[near], capped_ms[near], self.limit_ms)
+        return self._result(crossing, min(low, crossing), max(high, crossing), at_least=False, reason=None)
 
     def _bracket(self, rate: float) -> tuple[float, float] | str:
-        """A rate on each side of the objective, by doubling, halving and bisection; else the reason of the failure."""
+        """A rate that meets and one that misses the objective, or the reason why there are none.
+
+        Found by doubling, halving and bisection.
+        """
         low, high = 0.0, math.inf
         for _ in range(MAX_STEPS):
             rate = min(rate, self.max_rate_per_s)
@@ -121,7 +128,7 @@ class Search:
             if self._meets(trial):
                 low = max(low, rate)
                 if rate >= self.max_rate_per_s:
-                    return "every reliable rate of the generator met the objective"
+                    return "every rate up to the reliable limit of the generator met the objective"
             else:
                 high = min(high, rate)
             if low >= high:  # a noisy pair of trials: the fit decides between them
@@ -132,7 +139,7 @@ class Search:
         failed = next((one.errors for one in reversed(self.trials) if one.errors), None)
         if failed is not None:
             return f"no rate met the objective, because requests failed ({failed})"
-        return "no rate met the objective: compare it with the latency of a single request"
+        return "no rate met the objective: compare its limit with the latency of a single request"
 
     def _try(self, rate: float) -> Trial:
         self.trials.append(self.measure(rate, len(self.trials)))
@@ -141,7 +148,7 @@ class Search:
     def _meets(self, trial: Trial) -> bool:
         return not trial.generator and trial.ms <= self.limit_ms
 
-    def _found(
+    def _result(
         self, rate: float | None, low: float | None, high: float | None, *, at_least: bool, reason: str | None
     ) -> Capacity:
         return Capacity(self.quantile, self.limit_ms, rate, low, high, at_least, reason, tuple(self.trials))
@@ -154,17 +161,17 @@ def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
         pools.append((value, weight, 1))
         while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            last, before = pools.pop(), pools.pop()
-            weight_of_both = last[1] + before[1]
-            mean = (last[0] * last[1] + before[0] * before[1]) / weight_of_both
-            pools.append((mean, weight_of_both, last[2] + before[2]))
-    return np.repeat([one[0] for one in pools], [one[2] for one in pools])
+            last, previous = pools.pop(), pools.pop()
+            weight_of_both = last[1] + previous[1]
+            mean = (last[0] * last[1] + previous[0] * previous[1]) / weight_of_both
+            pools.append((mean, weight_of_both, last[2] + previous[2]))
+    return np.repeat([pool[0] for pool in pools], [pool[2] for pool in pools])
 
 
 def fitted(rates: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The isotonic curve through trials: its distinct rates [m], ascending, and the fitted values [m]."""
-    distinct, where, counts = np.unique(rates, return_inverse=True, return_counts=True)
-    means = np.bincount(where, values) / counts
+    distinct, position, counts = np.unique(rates, return_inverse=True, return_counts=True)
+    means = np.bincount(position, values) / counts
     return distinct, isotonic(means, counts.astype(np.float64))
 
 
@@ -189,16 +196,16 @@ def crossing_interval(rates: NDArray[np.float64], values: NDArray[np.float64], l
     freedom of the fit.
     """
     distinct, curve = fitted(rates, values)
-    at = np.searchsorted(distinct, rates)
-    spread = math.sqrt(len(rates) / max(len(rates) - len(np.unique(curve)), 1))
-    residuals = (values - curve[at]) * spread
+    position = np.searchsorted(distinct, rates)
+    scale = math.sqrt(len(rates) / max(len(rates) - len(np.unique(curve)), 1))
+    residuals = (values - curve[position]) * scale
     random = np.random.default_rng(0)
-    found: list[float] = []
+    crossings: list[float] = []
     for _ in range(RESAMPLES):
-        crossing = crossing_rate(rates, curve[at] + random.choice(residuals, len(rates)), limit)
+        crossing = crossing_rate(rates, curve[position] + random.choice(residuals, len(rates)), limit)
         # A crossing beyond the measured rates counts at the last of them.
-        found.append(crossing if crossing is not None else float(distinct[0] if curve[0] > limit else distinct[-1]))
-    low, high = np.quantile(found, [0.025, 0.975])
+        crossings.append(crossing if crossing is not None else float(distinct[0] if curve[0] > limit else distinct[-1]))
+    low, high = np.quantile(crossings, [0.025, 0.975])
     return float(low), float(high)
 
 

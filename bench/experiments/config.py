@@ -1,4 +1,4 @@
-"""The configuration of a run: the target, the payload, the load, and what is measured beside it."""
+"""The configuration of a run: the target, the payload, the load, and what else is measured."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ..load.wire import PLAIN, Template
 from ..result.objective import Objective
 
 AUTO_WARMUP_S = 2.0
-"""Seconds added for a warm-up that MSER-5 cuts from the rows. The cut may be longer or shorter."""
+"""Seconds added to a run whose warm-up MSER-5 finds. The warm-up found may be longer or shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """One load and its conditions.
 
-    ``users``: set for a closed loop. Otherwise ``arrivals`` come at ``rate_per_s``, or at their own rate (None).
-    ``warmup_s``: None for a cut from the rows. ``calibrate``: measure the limits of the generator first. ``command``:
-    the command line that repeats the run. ``repeats``: each takes the next seed, from ``seed`` on. ``endpoint``: the
-    SageMaker endpoint with the address ``target``. ``observe``: ask the server and its machine for their own figures
-    before, beside and after the load; trials of a search, which need latency alone, leave it out. ``link_mbit``: the
-    nominal rate of the link; None for the rate that its interface reports. ``burst``: probe the server with a few
-    requests at once after the load. ``spare``: connections that are opened before a request needs them.
+    ``users``: the callers of a closed loop; None for an open loop. ``arrivals``: the arrival process of an open loop,
+    at ``rate_per_s``; None for a process that defines its own rate. ``warmup_s``: None to find the end of the warm-up
+    from the rows. ``calibrate``: measure the limits of the generator first. ``command``: the command line that repeats
+    the run. ``repeats``: runs with the seeds ``seed``, ``seed`` + 1, and so on. ``endpoint``: the SageMaker endpoint at
+    ``target``; None for a plain server. ``observe``: read the metrics of the server and the counters of its machine
+    before, during and after the load; False for trials that need latency alone. ``link_mbit``: the nominal rate of the
+    link; None for the rate that its interface reports. ``burst``: send a few requests at once after the load.
+    ``spare``: the number of connections to open before a request needs them.
     """
 
     target: Target
@@ -56,12 +57,12 @@ class RunConfig:
 
     @property
     def total_s(self) -> float:
-        """Seconds of one repeat with its warm-up. Arrivals with a duration of their own keep it."""
+        """Seconds of one repeat, warm-up included. Traces, steps and ramps have their own duration."""
         own_s = arrivals.parse(self.arrivals).duration_s if self.users is None else None
         return own_s or self.duration_s + (AUTO_WARMUP_S if self.warmup_s is None else self.warmup_s)
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """The quantiles of every record, and that of the objective."""
+        """The quantiles that every record has, and that of the objective, ascending."""
         own = () if self.objective is None else (self.objective.quantile,)
         return tuple(sorted({*stages.QUANTILES, *own}))

@@ -1,7 +1,8 @@
-"""Copies: a second Slipway beside the one that is measured, with its command and other flags."""
+"""Copies: a second Slipway beside the measured one, started with the same command and additional flags."""
 
 from __future__ import annotations
 
+import http.client
 import re
 import signal
 import subprocess
@@ -20,13 +21,13 @@ from ..errors import Unusable
 from ..load.target import Target
 
 PROGRAM = "serve.py"
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 LISTENING = re.compile(r"listening on http://[^\s/]*:(\d+)")
 READY = "/ping"
 MEMORY_FACTOR = 1.5
-"""A copy is started if so many times the memory of the server is free."""
+"""A copy is started only if the free memory is at least this many times the memory of the server."""
 POLL_S = 0.05
-ALONE = (
+OWN_RESOURCES = (
     "--host",
     "127.0.0.1",
     "--port",
@@ -40,11 +41,11 @@ ALONE = (
     "--capture-to",
     "",
 )
-"""Flags with which a copy takes no port and no folder of the server that it copies."""
+"""Flags that give a copy a free port, and keep it from the ports, certificates and capture folder of the server."""
 
 
 def can_copy(pids: Sequence[int]) -> bool:
-    """Whether the first of these processes is a Slipway of this user whose command can be started again."""
+    """Whether the first of these processes is a Slipway whose command this user can read and start again."""
     try:
         _command(pids)
     except Unusable:
@@ -54,27 +55,28 @@ def can_copy(pids: Sequence[int]) -> bool:
 
 @contextmanager
 def copied(target: Target, pids: Sequence[int], flags: Sequence[str]) -> Iterator[Target]:
-    """The target at a copy of its server, started with ``flags`` in addition, on a port of its own.
+    """Start a copy of the target's server with additional ``flags``, yield its target, and stop it after the block.
 
-    ``pids``: the processes of the server, the one that listens first. Raises Unusable if it cannot be started.
+    ``pids``: the processes of the server, the listening one first. Raises Unusable if the copy cannot be started, or is
+    not ready within ``TIMEOUT_S``.
     """
     command, folder, environment = _command(pids)
     _check_memory(pids)
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            ending_with_us([*command, *ALONE, *flags], signal.SIGTERM), cwd=folder, env=environment,
+            ending_with_us([*command, *OWN_RESOURCES, *flags], signal.SIGTERM), cwd=folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,  # Ctrl-C ends the block, which ends this
+            start_new_session=True,  # Ctrl-C ends the block, and the block ends the copy
         ) as process,
     ):  # fmt: skip
         try:
-            port = _port(process, log.fileno())
+            port = _wait_for_port(process, log.fileno())
             yield replace(target, host="127.0.0.1", port=port, tls=False)
         finally:
             process.terminate()
             try:
-                process.wait(PATIENCE_S)
+                process.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -87,40 +89,42 @@ def _command(pids: Sequence[int]) -> tuple[list[str], str, dict[str, str]]:
     except (psutil.Error, IndexError, OSError, ValueError) as error:  # ValueError: no process has this number
         raise Unusable(f"the command of the server cannot be read: {error}") from error
     if not any(Path(word).name == PROGRAM for word in command[:3]):
-        raise Unusable("the server is no Slipway of this machine, so that no copy of it can be started")
+        raise Unusable("no copy of the server can be started: its process on this machine is not Slipway's serve.py")
     return command, folder, environment
 
 
 def _check_memory(pids: Sequence[int]) -> None:
-    used = 0
+    """Raises Unusable if too little memory is free for a copy of these processes."""
+    used_bytes = 0
     for pid in pids:
         try:
-            used += psutil.Process(pid).memory_info().rss
+            used_bytes += psutil.Process(pid).memory_info().rss
         except psutil.Error:
             continue
-    free = psutil.virtual_memory().available
-    if MEMORY_FACTOR * used > free:
-        raise Unusable(f"a copy of the server needs {used / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+    free_bytes = psutil.virtual_memory().available
+    if MEMORY_FACTOR * used_bytes > free_bytes:
+        raise Unusable(
+            f"a copy of the server needs {MEMORY_FACTOR * used_bytes / 1e9:.1f} GB of free memory, and "
+            f"{free_bytes / 1e9:.1f} GB are free"
+        )
 
 
-def _port(process: subprocess.Popen[bytes], log: int) -> int:
-    """The port of the copy when it is ready. Raises Unusable if it ends, or takes too long."""
-    end_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end_s:
-        text = Path(f"/proc/self/fd/{log}").read_text(encoding="utf-8", errors="replace")
-        found = LISTENING.search(text)
-        if found is not None and _is_ready(int(found[1])):
-            return int(found[1])
+def _wait_for_port(process: subprocess.Popen[bytes], log_fd: int) -> int:
+    """Wait until the copy is ready, and return its port. Raises Unusable if it ends, or after ``TIMEOUT_S``."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        output = Path(f"/proc/self/fd/{log_fd}").read_text(encoding="utf-8", errors="replace")
+        match = LISTENING.search(output)
+        if match is not None and _is_ready(int(match[1])):
+            return int(match[1])
         if process.poll() is not None:
-            last = (text.strip().splitlines() or ["no line"])[-1]
-            raise Unusable(f"a copy of the server ended at once: {last[-200:]}")
+            last_line = (output.strip().splitlines() or ["none"])[-1]
+            raise Unusable(f"a copy of the server ended before it was ready; its last line: {last_line[-200:]}")
         time.sleep(POLL_S)
-    raise Unusable(f"a copy of the server was not ready after {PATIENCE_S:g} s")
+    raise Unusable(f"a copy of the server was not ready after {TIMEOUT_S:g} s")
 
 
 def _is_ready(port: int) -> bool:
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", READY)

@@ -1,4 +1,4 @@
-"""Forecasting from files: a record, further records of the same server, the log of verifications, the manifest."""
+"""Forecasts from files: a record, other records of the same server, its log of verifications, and a manifest."""
 
 from __future__ import annotations
 
@@ -20,122 +20,138 @@ from ..result.repeats import Columns
 
 MANIFEST = "manifest.json"
 BINARY = "application/octet-stream"
-WIDEST = 1.35
-"""The most that the upper end of the interval of p99 may be over its middle: beyond it a forecast tells nothing."""
+MAX_UPPER_RATIO = 1.35
+"""A forecast is refused if the upper end of the interval of p99 is more than this many times its estimate."""
 
 
-def measured(found: RunRecord, columns: Columns) -> Measured:
-    """What a record tells for forecasts. Raises NoForecast with what is missing."""
-    if found.load.mode != "open":
-        raise NoForecast("the callers of a closed loop wait for responses, which a forecast would change: use --rate")
-    if found.validity.fatal:
-        raise NoForecast(f"the run is invalid: {found.validity.reasons[0]}")
-    works = found.host.works if found.host is not None else ()
-    if not works and found.burst is None:
-        raise NoForecast("the server has no /metrics with its batch sizes and costs, and was not probed with a burst")
-    inside = record.measured(columns, found.window.repeats)
-    window = {name: column[inside] for name, column in columns.items()}
-    if not works and found.burst is not None:
-        told = foreign.measured(window, found.window.stretches, found.burst, float(found.load.payload.bytes))
-    else:
-        told = forecast.measured(
-            window,
-            found.window.stretches,
-            works,
-            binary=BINARY in found.load.payload.content_type,
-            loop_ns=_loop_ns(found),
+def measured(run: RunRecord, columns: Columns) -> Measured:
+    """The inputs of a forecast, from a record and all its raw rows. Raises NoForecast if some are missing."""
+    if run.load.mode != "open":
+        raise NoForecast(
+            "the arrivals of a closed loop depend on its latency, so that they cannot be replayed: measure with --rate"
         )
-    busy = found.host.mean("machine_busy", found.window.stretches) if found.host is not None else None
-    return replace(told, late=found.validity.wide, busy=busy)
+    if run.validity.fatal:
+        raise NoForecast(f"the run is invalid ({run.validity.reasons[0]}): measure again")
+    models = run.host.works if run.host is not None else ()
+    if not models and run.burst is None:
+        raise NoForecast(
+            "the server has no /metrics with its batch sizes and costs, and the run has no burst probe: measure again "
+            "without --no-burst"
+        )
+    is_measured = record.measured(columns, run.window.repeats)
+    window = {name: column[is_measured] for name, column in columns.items()}
+    if not models and run.burst is not None:
+        measurement = foreign.measured(window, run.window.stretches, run.burst, float(run.load.payload.bytes))
+    else:
+        measurement = forecast.measured(
+            window,
+            run.window.stretches,
+            models,
+            binary=BINARY in run.load.payload.content_type,
+            loop_ns=_loop_ns(run),
+        )
+    machine_busy = run.host.mean("machine_busy", run.window.stretches) if run.host is not None else None
+    return replace(measurement, late=run.validity.wide, busy=machine_busy)
 
 
-def _loop_ns(found: RunRecord) -> float | None:
-    """CPU time of the server's busiest thread for each of its requests; None if either is unknown."""
-    host = found.host
+def _loop_ns(run: RunRecord) -> float | None:
+    """CPU time of the server's busiest thread per request, in ns; None if it is unknown."""
+    host = run.host
     if host is None or host.totals is None or host.totals.requests <= 0 or host.totals.seconds <= 0:
         return None
-    busiest = host.mean("busiest_thread", found.window.stretches)
+    busiest = host.mean("busiest_thread", run.window.stretches)
     return None if busiest is None else busiest * 1e9 * host.totals.seconds / host.totals.requests
 
 
-def of_file(path: Path, change: Change, also: Sequence[Path] = ()) -> Forecast:
-    """The forecast for a change of the record at ``path``. Raises NoForecast, and Unusable for files."""
+def of_file(path: Path, change: Change, other_paths: Sequence[Path] = ()) -> Forecast:
+    """The forecast for a change of the record at ``path``. ``other_paths``: other records of the same server.
+
+    Raises NoForecast with the reason, and Unusable for a file that cannot be read.
+    """
     base = measured(*record.read(path))
-    others = [measured(*record.read(one)) for one in also]
+    others = [measured(*record.read(other_path)) for other_path in other_paths]
     return of_measured(path, base, change, others)
 
 
-def of_measured(path: Path, base: Measured, change: Change, others: Sequence[Measured] = ()) -> Forecast:
-    """The same of records that were read. The log of verifications lies beside ``path``."""
-    if any("p99" in one.late for one in (base, *others)):
+def of_measured(path: Path, base: Measured, change: Change, other_runs: Sequence[Measured] = ()) -> Forecast:
+    """The forecast for a change, from measurements. ``path``: the record, which has the log of verifications beside it.
+
+    Raises NoForecast with the reason, and Unusable if the log cannot be read.
+    """
+    if any("p99" in run.late for run in (base, *other_runs)):
         raise NoForecast(
-            "the load generator was late for the requests around p99 of a record, so that its p99 was not measured: "
-            "measure again at a lower rate, or with a core for the generator"
+            "the load generator was late for the requests around p99 of a record, so that this p99 is invalid: measure "
+            "again at a lower rate, or with a core for the generator"
         )
     log = verifications.read(path)
-    slowed = [one for one in log if one.kind == verifications.SLOWDOWN]
+    slowed = [entry for entry in log if entry.kind == verifications.SLOWDOWN]
     if slowed and not slowed[-1].held and not change.extra_us:
-        seen, told = slowed[-1].observed["p99"].value, slowed[-1].forecast["p99"].value
+        observed, forecast_ratio = slowed[-1].observed["p99"].value, slowed[-1].forecast["p99"].value
         raise NoForecast(
-            f"the last measured slowdown ({slowed[-1].change}) made p99 {seen:.2f} times as long, and {told:.2f} times "
-            "was forecast: this server does not behave like its simulation"
+            f"the last verified slowdown ({slowed[-1].change}) multiplied p99 by {observed:.2f}, and the forecast was "
+            f"{forecast_ratio:.2f}: this server does not behave like its simulation"
         )
-    found = forecast.forecast(base, change, others, verifications.errors(log))
-    p99 = found.predictions["p99"]
-    if p99.high > WIDEST * p99.ratio:
+    result = forecast.forecast(base, change, other_runs, verifications.errors(log))
+    p99 = result.predictions["p99"]
+    if p99.high > MAX_UPPER_RATIO * p99.ratio:
         raise NoForecast(
-            f"p99 could become anything from {p99.low:.2f} to {p99.high:.2f} times: the record is too short, its "
-            "machine too unsteady, or earlier forecasts were too wrong"
+            f"the interval of p99 is too wide, {p99.low:.2f} to {p99.high:.2f} times the present p99: measure for "
+            "longer, on a machine without other load (large errors of earlier forecasts widen it, too)"
         )
     if slowed:
-        return found
+        return result
     return replace(
-        found, notes=(*found.notes, "not tested against a measured slowdown yet: bench verify RECORD --extra-us 500")
+        result, notes=(*result.notes, "not verified with a slowdown yet: run bench verify RECORD --extra-us 500")
     )
 
 
 def candidate(artifact: Path, name: str) -> Change:
-    """The change from the chosen candidate of an artifact to another one: the ratio of their times, from its manifest.
+    """The change from the current candidate of an artifact to the one with this name, by their times in the manifest.
 
-    Raises Unusable for a folder without one, or an unknown name.
+    Raises Unusable for a folder without a manifest, for an unknown name, and for candidates that cannot be compared.
     """
-    chosen, timings = _timings(artifact)
-    if name not in timings or name == chosen:
-        others = ", ".join(sorted(set(timings) - {chosen}))
+    current, timings = _timings(artifact)
+    if name not in timings or name == current:
+        others = ", ".join(sorted(set(timings) - {current}))
         raise Unusable(f"the artifact has no other candidate {name!r}; it has {others or 'none'}")
-    found = _instead(chosen, name, timings)
-    if found is None:
-        raise Unusable(f"{name!r} and {chosen!r} were not timed at a common batch size: optimize again with both")
-    return found
+    change = _replacement(current, name, timings)
+    if change is None:
+        raise Unusable(f"{name!r} and {current!r} were not timed at a common batch size: optimize again with both")
+    return change
 
 
 def candidates(artifact: Path) -> list[Change]:
-    """The changes to all other candidates that were timed as the chosen one was. Raises Unusable."""
-    chosen, timings = _timings(artifact)
-    found = (_instead(chosen, name, timings) for name in sorted(timings) if name != chosen)
-    return [one for one in found if one is not None]
+    """The changes to all other candidates with a batch size and threads that the current one was timed with, too.
+
+    Raises Unusable for a folder without a manifest.
+    """
+    current, timings = _timings(artifact)
+    changes = (_replacement(current, name, timings) for name in sorted(timings) if name != current)
+    return [change for change in changes if change is not None]
 
 
 Timings = dict[str, dict[tuple[int, int], float]]
-"""us of a run, by candidate, batch size and threads."""
+"""Median time of a run in us, by name of the candidate, then by (batch size, threads)."""
 
 
 def _timings(artifact: Path) -> tuple[str, Timings]:
+    """The name of the current candidate, and all timings. Raises Unusable if the manifest cannot be read."""
     path = artifact / MANIFEST if artifact.is_dir() else artifact
     timings: Timings = {}
     try:
         evidence = orjson.loads(path.read_bytes())["evidence"]
-        for one in evidence["candidates"]:
-            cells = {(cell["batch_size"], cell["threads"]): float(cell["p50_us"]) for cell in one["timings"]}
-            timings[str(one["name"])] = cells
+        for candidate in evidence["candidates"]:
+            cells = {(cell["batch_size"], cell["threads"]): float(cell["p50_us"]) for cell in candidate["timings"]}
+            timings[str(candidate["name"])] = cells
         return str(evidence["chosen"]), timings
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"cannot read the candidates of {str(path)!r}: {error}") from error
 
 
-def _instead(chosen: str, name: str, timings: Timings) -> Change | None:
-    both = sorted(set(timings[name]) & set(timings.get(chosen, {})))
-    if not both:
+def _replacement(current: str, name: str, timings: Timings) -> Change | None:
+    """The change by the geometric mean of the time ratios; None without a common batch size and threads."""
+    shared_cells = sorted(set(timings[name]) & set(timings.get(current, {})))
+    if not shared_cells:
         return None
-    logs = [math.log(timings[name][cell] / timings[chosen][cell]) for cell in both]
-    return Change(compute=math.exp(sum(logs) / len(logs)), candidate=f"{name} instead of {chosen}")
+    log_ratios = [math.log(timings[name][cell] / timings[current][cell]) for cell in shared_cells]
+    return Change(compute=math.exp(sum(log_ratios) / len(log_ratios)), candidate=f"{name} instead of {current}")

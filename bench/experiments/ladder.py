@@ -19,9 +19,9 @@ KEPT_UP = 0.95
 class Rung:
     """The result of one rate, or of one number of users.
 
-    ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run; a percentile
-    that is refused is missing. ``errors``: the most frequent failure with its first message; empty without one.
-    ``offered_per_s``: the rate of the arrivals that were drawn, which in a short run is not the asked ``rate_per_s``.
+    ``generator``: the load generator was the limit, not the server. ``latency``: None for an invalid run; refused
+    percentiles are missing. ``errors``: the most frequent failure with its first message; empty without failures.
+    ``offered_per_s``: the rate of the random arrivals, which in a short run differs from the configured ``rate_per_s``.
     """
 
     rate_per_s: float | None
@@ -48,11 +48,11 @@ class Rung:
 
 
 Measure = Callable[[float, int | None], Rung]
-"""Measures a rate, with the configured seed (None) or another one."""
+"""Measures a rate in requests/s with a seed; None for the configured seed."""
 
 
 def rung(record: RunRecord) -> Rung:
-    """A run as one point of a curve."""
+    """A run as one point of the curve of latency over rate."""
     return Rung(
         rate_per_s=record.load.rate_per_s,
         users=record.load.users,
@@ -77,59 +77,66 @@ def _most_frequent(record: RunRecord) -> str:
 
 
 def rates(text: str) -> tuple[float, ...]:
-    """``50,100,200``, or ``50..800x5`` for five in equal ratios. Raises Unusable."""
+    """The rates that ``50,100,200`` lists, or five in equal ratios for ``50..800x5``; ascending.
+
+    Raises Unusable for another text, and for rates that are not positive.
+    """
     try:
         if ".." not in text:
-            found = [float(one) for one in text.split(",")]
+            parsed = [float(rate) for rate in text.split(",")]
         else:
             first, _, rest = text.partition("..")
             last, _, steps = rest.partition("x")
             low, high, count = float(first), float(last), int(steps or "6")
-            found = [low * (high / low) ** (step / (count - 1)) for step in range(count)]
+            parsed = [low * (high / low) ** (step / (count - 1)) for step in range(count)]
     except (ValueError, ZeroDivisionError) as error:
         raise Unusable(f"cannot read {text!r}: write 50,100,200 or 50..800x5") from error
-    if not found or not all(math.isfinite(one) and one > 0 for one in found):
+    if not parsed or not all(math.isfinite(rate) and rate > 0 for rate in parsed):
         raise Unusable(f"cannot read {text!r}: write positive numbers")
-    return tuple(round(one, 3) for one in sorted(found))
+    return tuple(round(rate, 3) for rate in sorted(parsed))
 
 
 def climb(measure: Measure, steps: Iterable[float]) -> list[Rung]:
-    """Every step in turn, until the first saturated one. Higher rates would only lengthen the queue.
+    """Measure the steps in turn, until the server is saturated or the generator is the limit.
 
-    A step in which the generator was the limit is measured again, because other programs may have used its machine.
+    At higher rates the queue only grows. A step in which the generator was the limit is measured up to ``ATTEMPTS``
+    times, because other programs may have used its machine.
     """
-    climbed = []
+    rungs = []
     for step in steps:
-        climbed.append(patiently(measure, step))
-        if climbed[-1].saturated or climbed[-1].generator:
+        rungs.append(patiently(measure, step))
+        if rungs[-1].saturated or rungs[-1].generator:
             break
-    return climbed
+    return rungs
 
 
 def patiently(measure: Measure, rate_per_s: float, seed: int | None = None) -> Rung:
-    """The first measurement without the generator as the limit, or the last of ``ATTEMPTS``, each with a new seed."""
-    found = measure(rate_per_s, seed)
+    """The first measurement in which the generator was not the limit, or the last of ``ATTEMPTS``.
+
+    Each attempt after the first adds one to ``seed``; None keeps the configured seed.
+    """
+    result = measure(rate_per_s, seed)
     for attempt in range(1, ATTEMPTS):
-        if not found.generator:
+        if not result.generator:
             break
-        found = measure(rate_per_s, None if seed is None else seed + attempt)
-    return found
+        result = measure(rate_per_s, None if seed is None else seed + attempt)
+    return result
 
 
-def capacity_per_s(climbed: Iterable[Rung]) -> float | None:
-    """The highest goodput per second; None if no rate saturated the server, which leaves the capacity unknown."""
-    rungs = list(climbed)
+def capacity_per_s(curve: Iterable[Rung]) -> float | None:
+    """The highest goodput in requests/s; None if no rate saturated the server, so that its capacity is unknown."""
+    rungs = list(curve)
     if not any(one.saturated and not one.generator for one in rungs):
         return None
     return max(one.goodput_per_s for one in rungs)
 
 
 def first_rates(floor_ms: float, usable_per_s: float, count: int) -> tuple[float, ...]:
-    """``count`` rates for a first ladder, from the latency of a single caller.
+    """``count`` rates for a first ladder. ``floor_ms``: the latency of a single caller in a closed loop.
 
-    They reach from a tenth of its rate to eight times that rate, which batching and several instances may give, and at
-    most to the reliable rate of the generator.
+    The rates range from a tenth of the rate of that caller to eight times its rate, which batching and several
+    instances may reach. ``usable_per_s``: the reliable rate of the generator, which limits them.
     """
-    alone = 1e3 / max(floor_ms, 1e-3)
-    low, high = alone / 10, min(8 * alone, usable_per_s)
+    single_caller_per_s = 1e3 / max(floor_ms, 1e-3)
+    low, high = single_caller_per_s / 10, min(8 * single_caller_per_s, usable_per_s)
     return rates(f"{min(low, high / 4)}..{high}x{count}")

@@ -1,4 +1,4 @@
-"""Recording: the record of a load that has happened, computed from its rows without any side effect."""
+"""Recording: builds the record of a finished load from its rows. No I/O."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ TOOL = "slipway bench 0.1.0"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What was measured beside a load.
+    """Measurements before, during and after a load, apart from its rows.
 
-    ``limits``: those of the generator; None without calibration. ``metadata``: the model's own. ``server``: mean stage
-    times by the server's counters, in ms. ``scraped``: None if the server was not scraped. ``known``: bandwidths.
-    ``json_ms``: time to read the largest JSON body here; None without one.
+    ``limits``: of the generator; None without calibration. ``metadata``: as the model reports it. ``server``: mean
+    stage times in ms, from the server's counters. ``scraped``: None if the server was not scraped. ``known``:
+    bandwidths of the link and of memory. ``json_ms``: time to parse the largest JSON body on this machine; None without
+    a JSON body.
     """
 
     env: Environment
@@ -43,15 +44,15 @@ class Surroundings:
 def build(
     config: RunConfig, raws: Sequence[RawRun], created: datetime, surroundings: Surroundings
 ) -> tuple[record.RunRecord, Columns]:
-    """The record of a load, and its rows. ``raws``: one per repeat, at least one."""
-    cut = repeats.cut(raws, config.seed, config.warmup_s, config.total_s)
-    columns = repeats.join(cut)
-    measured, window = repeats.window(cut, columns)
-    verdict = validity.worst([validity.judge(one.raw, one.rows, one.cut_ns, config.quantiles) for one in cut])
-    account = stages.join(window)
-    bands = _bands(account)
+    """The record of a load, and all its raw rows, int64 [n] by column. ``raws``: one per repeat, at least one."""
+    parts = repeats.cut(raws, config.seed, config.warmup_s, config.total_s)
+    columns = repeats.join(parts)
+    window_record, window = repeats.window(parts, columns)
+    verdict = validity.worst([validity.judge(part.raw, part.rows, part.cut_ns, config.quantiles) for part in parts])
+    stage_times = stages.join(window)
+    bands = _bands(stage_times)
     latency = summary.latency(window, config.quantiles, config.timeout_s, verdict)
-    found = record.RunRecord(
+    result = record.RunRecord(
         id=_id(created, config.command),
         created=created.isoformat(timespec="seconds"),
         tool=TOOL,
@@ -63,34 +64,38 @@ def build(
         env=surroundings.env,
         calibration=surroundings.limits,
         validity=verdict,
-        window=measured,
+        window=window_record,
         latency=latency,
-        throughput=summary.throughput(cut),
+        throughput=summary.throughput(parts),
         errors=summary.errors(raws, window),
-        stages=_stages(account, bands),
+        stages=_stages(stage_times, bands),
         tail=_tail(bands),
-        sentence=sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), account.with_server),
-        batches={str(size): count for size, count in stages.batch_sizes(account).items()},
+        sentence=sentence.where_the_time_went(bands.get("p50"), bands.get("p99"), stage_times.with_server),
+        batches={str(size): count for size, count in stages.batch_sizes(stage_times).items()},
         server=surroundings.server,
-        objective=_objective(config, latency, window, measured.seconds),
-        host=_timeline(surroundings.scraped, raws[0].start_ns, measured),
+        objective=_objective(config, latency, window, window_record.seconds),
+        host=_timeline(surroundings.scraped, raws[0].start_ns, window_record),
         link=surroundings.known.link,
         memory=surroundings.known.memory,
         client=_client(raws, columns, window, surroundings.json_ms),
     )
-    return replace(found, explanation=explained.explain(found, columns, window)), columns
+    return replace(result, explanation=explained.explain(result, columns, window)), columns
 
 
 def _client(raws: Sequence[RawRun], columns: Columns, window: Columns, json_ms: float | None) -> record.ClientRecord:
-    """What the load cost the generator. Writing JSON takes about as long as reading it, by bytes."""
-    sent, came = (float(window[name].mean()) if len(window[name]) else 0.0 for name in ("bytes_out", "bytes_in"))
-    resent = [raw.resent for raw in raws if raw.resent is not None]
+    """The cost of the load for the generator.
+
+    ``json_ms`` is scaled up by the bytes of a response, because Python writes JSON about as fast as it reads it.
+    """
+    names = ("bytes_out", "bytes_in")
+    sent_bytes, received_bytes = (float(window[name].mean()) if len(window[name]) else 0.0 for name in names)
+    resent_segments = [raw.resent for raw in raws if raw.resent is not None]
     return record.ClientRecord(
         connections=sum(raw.connections for raw in raws),
         requests=len(columns["index"]),
         run_delay=max((raw.run_delay for raw in raws if raw.run_delay is not None), default=None),
-        resent=sum(resent) if resent else None,
-        json_ms=json_ms * (1 + came / sent) if json_ms is not None and sent > 0 else None,
+        resent=sum(resent_segments) if resent_segments else None,
+        json_ms=json_ms * (1 + received_bytes / sent_bytes) if json_ms is not None and sent_bytes > 0 else None,
     )
 
 
@@ -104,7 +109,7 @@ def _timeline(scraped: Scraped | None, start_ns: int, window: record.WindowRecor
 
 
 def _load(config: RunConfig) -> record.LoadRecord:
-    body, is_open = config.payload, config.users is None
+    payload, is_open = config.payload, config.users is None
     rate = config.rate_per_s
     if is_open and rate is None:
         rate = arrivals.parse(config.arrivals).rate_per_s
@@ -120,10 +125,10 @@ def _load(config: RunConfig) -> record.LoadRecord:
         timeout_s=config.timeout_s,
         connections=config.connections,
         carrier=config.carrier.name,
-        payload=record.PayloadRecord(body.name, body.content_type, body.sha256, round(body.mean_bytes)),
+        payload=record.PayloadRecord(payload.name, payload.content_type, payload.sha256, round(payload.mean_bytes)),
         payloads=tuple(
-            record.PayloadRecord(one.name, one.content_type, one.sha256, len(one.body), weight)
-            for one, weight in zip(body.payloads, body.weights, strict=True)
+            record.PayloadRecord(item.name, item.content_type, item.sha256, len(item.body), weight)
+            for item, weight in zip(payload.payloads, payload.weights, strict=True)
         ),
         engine=config.engine,
         processes=config.processes,
@@ -135,18 +140,20 @@ def _objective(
 ) -> record.ObjectiveRecord | None:
     if config.objective is None:
         return None
-    found = (latency.corrected or {}).get(statistics.percentile_name(config.objective.quantile))
-    return objective.judge(config.objective, found, window, seconds)
+    percentile = (latency.corrected or {}).get(statistics.percentile_name(config.objective.quantile))
+    return objective.judge(config.objective, percentile, window, seconds)
 
 
-def _bands(account: stages.Account) -> dict[str, stages.Band]:
-    found = [stages.mean(account), *(stages.at_quantile(account, quantile) for quantile in stages.QUANTILES)]
-    return {band.name: band for band in found if band is not None}
+def _bands(stage_times: stages.Account) -> dict[str, stages.Band]:
+    bands = [stages.mean(stage_times), *(stages.at_quantile(stage_times, quantile) for quantile in stages.QUANTILES)]
+    return {band.name: band for band in bands if band is not None}
 
 
-def _stages(account: stages.Account, bands: dict[str, stages.Band]) -> record.StagesRecord:
-    count = len(account.total_ns)
-    return record.StagesRecord(account.with_server, count, account.unaccounted, account.contradictions, bands)
+def _stages(stage_times: stages.Account, bands: dict[str, stages.Band]) -> record.StagesRecord:
+    count = len(stage_times.total_ns)
+    return record.StagesRecord(
+        stage_times.with_server, count, stage_times.unaccounted, stage_times.contradictions, bands
+    )
 
 
 def _tail(bands: dict[str, stages.Band]) -> record.TailRecord | None:

@@ -16,11 +16,11 @@ SCHEMA = "slipway.bench.plan/1"
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The demand on a service. ``peak_per_s``: mean rate of the busiest minute. ``mean_per_s``: mean rate of the bill.
+    """The demand on a service, in requests/s. ``peak_per_s``: mean of the busiest minute. ``mean_per_s``: for cost.
 
     ``growth``: expected growth of the peak (0.2: by a fifth). ``rise_per_minute``: fastest rise of load, as a share of
     the load one minute before. ``burst``: rate of the busiest second over the mean of its minute.
-    ``burst_known``: False if it is an assumption.
+    ``burst_known``: False if ``burst`` was not measured.
     """
 
     peak_per_s: float
@@ -52,10 +52,10 @@ class Delays:
 class Sizing:
     """The instances for a demand.
 
-    ``safety_factor``: the load of an instance, as a share of its capacity. ``bounds``: the upper bounds of that factor
-    by their reason; ``binds``: the reason of the lowest one. ``target_per_instance``: invocations per minute, the value
-    for SageMaker's target tracking. ``cost_per_million``: cost of a million requests at the mean rate;
-    ``floor_per_million``: the cost if instances were always full.
+    ``safety_factor``: the highest allowed load of an instance, as a share of its capacity. ``bounds``: the upper bounds
+    of that factor, by reason. ``binds``: the reason of the lowest bound. ``target_per_instance``: invocations per
+    minute, the value for SageMaker's target tracking. ``cost_per_million``: cost of a million requests at the mean
+    rate. ``floor_per_million``: the same if all instances always ran at their capacity.
     """
 
     capacity_per_s: float
@@ -73,20 +73,21 @@ class Sizing:
 
 
 def size(capacity_per_s: float, demand: Demand, delays: Delays, price_per_hour: float, spare: int = 0) -> Sizing:
-    """The sizing for a capacity under the objective; pass the lower end of its interval.
+    """The sizing for ``capacity_per_s``, the requests/s of one instance under the objective.
 
-    Load rises further until a new instance serves, and the present instances must carry it: the factor is at most
-    1 / (1 + rise). The metric is the mean of a minute, and instances must carry its busiest second too: at most
-    1 / burst. Raises Unusable for numbers that are not positive, and for a burst below 1.
+    Pass the lower end of the interval of the capacity. Two bounds limit the safety factor. Until a new instance serves,
+    the present ones must serve the rising load: at most 1 / (1 + rise). The autoscaling metric is the mean over a
+    minute, and instances must serve its busiest second: at most 1 / burst. Raises Unusable for rates that are not
+    positive, and for a burst below 1.
     """
     if not (capacity_per_s > 0 and demand.peak_per_s > 0 and demand.mean_per_s > 0 and demand.burst >= 1):
-        raise Unusable("the numbers must be larger: capacity, peak and mean above 0, burst at least 1")
+        raise Unusable("capacity, peak and mean must be above 0, and burst at least 1: pass larger numbers")
     rise = (1 + demand.rise_per_minute) ** (delays.total_s / 60) - 1
     bounds = {
         f"load rises by {rise:.0%} in the {delays.total_s:.0f} s until a new instance serves": 1 / (1 + rise),
         _burst_in_words(demand): 1 / demand.burst,
     }
-    binds = min(bounds, key=lambda name: bounds[name])
+    binds = min(bounds, key=lambda reason: bounds[reason])
     factor = bounds[binds]
     needed = math.ceil(demand.peak_per_s * (1 + demand.growth) / (capacity_per_s * factor) - 1e-9)
     instances = needed + spare
@@ -112,9 +113,9 @@ def _burst_in_words(demand: Demand) -> str:
 
 
 def policy(target_per_instance: float) -> dict[str, Any]:
-    """The configuration that Application Auto Scaling's ``put-scaling-policy`` takes.
+    """The configuration for ``put-scaling-policy`` of Application Auto Scaling.
 
-    Instances are added quickly and removed slowly: one too many costs its price, one too few costs the objective.
+    Instances are added quickly and removed slowly: a surplus instance costs its price, a missing one the objective.
     """
     return {
         "TargetValue": target_per_instance,
@@ -126,7 +127,9 @@ def policy(target_per_instance: float) -> dict[str, Any]:
 
 
 def burst_of(offsets_ns: NDArray[np.int64]) -> float:
-    """The busiest second over the mean of its minute, at the 99th percentile of whole minutes with 60 requests or more.
+    """The rate of the busiest second over the mean of its minute.
+
+    It is the 99th percentile over all whole minutes with at least 60 requests.
 
     ``offsets_ns``: int64 [n], arrivals. Raises Unusable for a trace without such a minute.
     """

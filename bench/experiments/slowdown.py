@@ -1,4 +1,4 @@
-"""The slowdown of a stage of Slipway, for an experiment: asked for, and ended again whatever happens."""
+"""The slowdown of a stage of Slipway for an experiment. It ends after its block, also after an error or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ..errors import Unusable
 from ..load.target import Target
 
 TIMEOUT_S = 30.0
-"""The first request to an admin route of a server waits for the import of a framework."""
+"""The first request to an admin route is slow, because the server then imports a web framework."""
 PATH = "/admin/slowdown"
 
 
 @dataclass(frozen=True, slots=True)
 class Slower:
-    """``extra_us`` microseconds more in a stage; below 0 for a shorter ``queue_timer``."""
+    """An injected delay of ``extra_us`` in ``stage``; negative to shorten the stage ``queue_timer``."""
 
     stage: str
     extra_us: int
 
 
 @contextmanager
-def slowed(target: Target, what: Slower, seconds: float) -> Iterator[None]:
-    """Slow a stage down while the block runs. The server ends it by itself after ``seconds``, if this process cannot.
+def slowed(target: Target, slower: Slower, seconds: float) -> Iterator[None]:
+    """Slow a stage down while the block runs. The server ends the slowdown after ``seconds`` even if this process dies.
 
     Raises Unusable if the server refuses, or is not Slipway.
     """
-    _ask(target, "PUT", {"stage": what.stage, "extra_us": what.extra_us, "seconds": seconds})
+    _request(target, "PUT", {"stage": slower.stage, "extra_us": slower.extra_us, "seconds": seconds})
     try:
         yield
     finally:
-        with suppress(Unusable):  # the server has its own end of it
-            _ask(target, "DELETE", None)
+        with suppress(Unusable):  # the server ends it after ``seconds``
+            _request(target, "DELETE", None)
 
 
 def can_slow(target: Target) -> bool:
-    """Whether the server slows its stages down on request."""
+    """Whether the server accepts requests to slow down its stages."""
     try:
         check(target)
     except Unusable:
@@ -49,34 +49,34 @@ def can_slow(target: Target) -> bool:
 
 
 def check(target: Target) -> None:
-    """Raises Unusable, with the reason, unless the server slows its stages down on request."""
-    _ask(target, "GET", None)
+    """Raises Unusable, with the reason, unless the server accepts requests to slow down its stages."""
+    _request(target, "GET", None)
 
 
-def _ask(target: Target, method: str, body: dict[str, Any] | None) -> None:
-    make = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
-    connection = make(target.host, target.port, timeout=TIMEOUT_S)
+def _request(target: Target, method: str, body: dict[str, Any] | None) -> None:
+    connection_type = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
+    connection = connection_type(target.host, target.port, timeout=TIMEOUT_S)
     try:
-        text = None if body is None else json.dumps(body)
-        connection.request(method, PATH, text, {"Content-Type": "application/json"} if text else {})
+        content = None if body is None else json.dumps(body)
+        connection.request(method, PATH, content, {"Content-Type": "application/json"} if content else {})
         response = connection.getresponse()
-        answer = response.read(10_000).decode("utf-8", "replace")
+        response_body = response.read(10_000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise Unusable(f"cannot reach {target.root}{PATH}: {error}") from error
     finally:
         connection.close()
     if response.status != 200:
-        said = " ".join(answer.split())[:200]  # one line, also of a page
-        raise Unusable(f"{target.root} does not slow a stage down ({response.status} {said})")
-    # Some servers answer every path with 200 and a page of theirs.
-    if not _tells(answer, None if body is None else body["stage"]):
+        excerpt = " ".join(response_body.split())[:200]  # one line, also of a page
+        raise Unusable(f"{target.root} does not slow a stage down ({response.status} {excerpt})")
+    # Some servers answer every path with 200 and an HTML page.
+    if not _names_stage(response_body, None if body is None else body["stage"]):
         raise Unusable(f"{target.root} does not slow a stage down: {PATH} answers something else. Is it Slipway?")
 
 
-def _tells(answer: str, stage: str | None) -> bool:
-    """Whether an answer of the route names ``stage``, or any stage or none for None."""
+def _names_stage(response_body: str, stage: str | None) -> bool:
+    """Whether a response is the route's JSON with this ``stage``; None accepts any value of the field."""
     try:
-        found = json.loads(answer)
+        parsed = json.loads(response_body)
     except ValueError:
         return False
-    return isinstance(found, dict) and "stage" in found and stage in (None, found["stage"])
+    return isinstance(parsed, dict) and "stage" in parsed and stage in (None, parsed["stage"])

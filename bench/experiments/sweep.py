@@ -1,4 +1,4 @@
-"""The sweep: a curve of latency over offered load, its JSON and its table."""
+"""The sweep: a curve of latency over offered load, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class SweepRecord:
 
 
 def runner(config: RunConfig, watch: Callable[[], Watch | None], keep: Keep) -> Measure:
-    """A measurement of one rate with this configuration.
+    """A function that measures one rate with this configuration.
 
-    ``keep`` receives every complete record with its rows. Ctrl-C in a run raises KeyboardInterrupt.
+    ``keep`` receives every complete record with its raw rows. Raises KeyboardInterrupt if Ctrl-C ends a run.
     """
 
     def measure(rate_per_s: float, seed: int | None) -> Rung:
@@ -74,25 +74,25 @@ def write_json(path: Path, result: object) -> None:
 def table(result: SweepRecord) -> RenderableType:
     """The curve as a table for the terminal."""
     grid = Table(box=None, padding=(0, 2), title=f"Latency over offered load: {result.url}", title_justify="left")
-    for name in ("offered/s", "answered/s", *(f"{one} ms" for one in SHOWN), "failed"):
+    for name in ("offered/s", "answered/s", *(f"{percentile} ms" for percentile in SHOWN), "failed"):
         grid.add_column(name, justify="right")
     grid.add_column("")
-    for one in result.rungs:
-        shown = [_cell((one.latency or {}).get(name)) for name in SHOWN]
-        offered = f"{one.rate_per_s:,.1f}" if one.rate_per_s is not None else f"{one.users} users"
-        grid.add_row(offered, f"{one.goodput_per_s:,.1f}", *shown, f"{one.error_share:.1%}", _note(one))
+    for point in result.rungs:
+        cells = [_cell((point.latency or {}).get(name)) for name in SHOWN]
+        offered = f"{point.rate_per_s:,.1f}" if point.rate_per_s is not None else f"{point.users} users"
+        grid.add_row(offered, f"{point.goodput_per_s:,.1f}", *cells, f"{point.error_share:.1%}", _note(point))
     return grid
 
 
-def _cell(one: Percentile | None) -> str:
-    if one is None or one.value_ms is None:
+def _cell(percentile: Percentile | None) -> str:
+    if percentile is None or percentile.value_ms is None:
         return "-"
-    return f"{'>= ' if one.at_least else ''}{one.value_ms:,.2f}"
+    return f"{'>= ' if percentile.at_least else ''}{percentile.value_ms:,.2f}"
 
 
-def _note(one: Rung) -> str:
-    if one.generator:
+def _note(point: Rung) -> str:
+    if point.generator:
         return "the generator was the limit"
-    if one.saturated:
+    if point.saturated:
         return "saturated: the server cannot serve this rate"
-    return one.reasons[0] if one.reasons else ""
+    return point.reasons[0] if point.reasons else ""

@@ -11,7 +11,7 @@ from .proc import is_here
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
-    """Both rates; None where one is unknown."""
+    """Both rates; None if unknown."""
 
     link: Link | None = None
     memory: MemoryBandwidth | None = None
@@ -20,7 +20,7 @@ class Bandwidth:
 def look(host: str, link_mbit: float | None, with_memory: bool) -> Bandwidth:
     """Read the link's rate from the system, and measure memory if ``with_memory`` and the server is on this machine.
 
-    Call it before the load: the load uses the same memory.
+    It must run before the load, which uses the same memory. ``link_mbit``: a nominal rate in Mbit/s to use instead.
     """
     return Bandwidth(find(host, link_mbit), measure() if with_memory and is_here(host) else None)
 

@@ -1,4 +1,4 @@
-"""The environment: the machine, system, versions and commit that a result was made with."""
+"""The environment of a result: machine, system, versions of libraries, commit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Environment:
 
 
 def describe() -> Environment:
-    """Read everything that needs no privileges."""
+    """The environment of this process. Needs no privileges."""
     return Environment(
         cpu=cpu.processor()[0],
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1,
@@ -53,17 +53,17 @@ def describe() -> Environment:
 
 
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _commit() -> str | None:
-    """The commit of this checkout, with ``+`` when files differ from it."""
+    """The commit of this checkout, followed by ``+`` if files differ from it; None outside a repository."""
     try:
         command = ["git", "-C", str(_REPOSITORY), "describe", "--always", "--abbrev=12", "--dirty=+"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)

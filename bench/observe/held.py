@@ -1,11 +1,11 @@
-"""Held: a change of the machine around a server that is on this machine, put back when its block ends.
+"""Temporary changes of this machine: a higher priority for processes, or no CPU quota. Undone when a block ends.
 
     python -m bench.observe.held priority PID...
     python -m bench.observe.held quota PID
 
-changes, prints a line, and puts everything back when its standard input ends: also if the process that started it is
-killed. ``priority`` lets the processes run ahead of other programs, ``quota`` takes away the CPU quotas of their
-control groups.
+makes the change, prints a line, and undoes the change when its standard input ends, also because the process that
+started it was killed. ``priority`` raises the scheduling priority of the processes above that of other programs.
+``quota`` lifts the CPU quotas of the control groups of a process.
 """
 
 from __future__ import annotations
@@ -24,100 +24,109 @@ from ..errors import Unusable
 from . import tree
 
 PRIORITY, QUOTA = "priority", "quota"
-"""As ``explain.interventions`` names them."""
-AHEAD = -15
-"""Niceness: other programs get a core only when the server leaves it."""
+"""The kinds of change, named as in ``explain.interventions``."""
+RAISED_NICENESS = -15
+"""The niceness of raised processes: the scheduler prefers them strongly to programs of niceness 0."""
 READY = "held"
 _REPOSITORY = Path(__file__).resolve().parents[2]
-PutBack = Callable[[], None]
+Undo = Callable[[], None]
 
 
 @contextmanager
-def held(what: str, pids: Sequence[int]) -> Iterator[None]:
-    """Hold a change while the block runs. Raises Unusable, with the reason, if this user may not make it."""
-    command = [sys.executable, "-m", "bench.observe.held", what, *map(str, pids)]
+def held(kind: str, pids: Sequence[int]) -> Iterator[None]:
+    """Make a change for the time of the block. ``kind``: PRIORITY or QUOTA.
+
+    Raises Unusable with the reason if the change is not possible, or this user may not make it.
+    """
+    command = [sys.executable, "-m", "bench.observe.held", kind, *map(str, pids)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_REPOSITORY,
-        start_new_session=True,  # Ctrl-C ends the block, which ends this
+        start_new_session=True,  # Ctrl-C ends the block, and the block ends this process
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         try:
             if process.stdout.readline().strip() != READY:
-                why = (process.stderr.read().strip().splitlines() or ["no reason"])[-1]
-                raise Unusable(f"the {what} of the server cannot be changed: {why}")
+                reason = (process.stderr.read().strip().splitlines() or ["no reason"])[-1]
+                raise Unusable(f"the {kind} of the server cannot be changed: {reason}")
             yield
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
 
 
-def may_hold(what: str, pids: Sequence[int], root: Path = cgroup.ROOT) -> bool:
-    """Whether this user may make the change. Nothing is changed."""
+def may_hold(kind: str, pids: Sequence[int], root: Path = cgroup.ROOT) -> bool:
+    """Whether this user may make the change. Changes nothing; False without processes."""
     if not pids:
         return False
-    if what == PRIORITY:
+    if kind == PRIORITY:
         return os.geteuid() == 0
     files = quota_files(pids[0], root)
     return bool(files) and all(os.access(path, os.W_OK) for path in files)
 
 
 def quota_files(pid: int, root: Path = cgroup.ROOT) -> dict[Path, str]:
-    """The files with the CPU quotas of a process's groups, each with the text that lifts the quota."""
-    found = {}
+    """The files of a process's control groups that set a CPU quota, each with the text that lifts it."""
+    texts = {}
     for group in cgroup.of(pid, root).cpu:
-        for name, free in (("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")):
+        for name, unlimited_text in (("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")):
             with suppress(OSError):
-                if not (group / name).read_text(encoding="ascii").startswith(free):
-                    found[group / name] = free
-    return found
+                if not (group / name).read_text(encoding="ascii").startswith(unlimited_text):
+                    texts[group / name] = unlimited_text
+    return texts
 
 
-def lift_quotas(pid: int, root: Path = cgroup.ROOT) -> PutBack:
-    """Take the quotas away. Raises OSError where there is none, or that is not allowed; what was changed before is
-    put back."""
-    before: dict[Path, str] = {}
+def lift_quotas(pid: int, root: Path = cgroup.ROOT) -> Undo:
+    """Lift the CPU quotas of a process, and return a function that restores them.
 
-    def put_back() -> None:
-        for path, text in before.items():
-            with suppress(OSError):  # the group may have ended
+    Raises OSError without a quota, and without permission; no quota is changed then.
+    """
+    previous: dict[Path, str] = {}
+
+    def undo() -> None:
+        for path, text in previous.items():
+            with suppress(OSError):  # the group may have been removed
                 path.write_text(text, encoding="ascii")
 
     files = quota_files(pid, root)
     if not files:
-        raise FileNotFoundError(errno.ENOENT, "no control group of it has a quota")
+        raise FileNotFoundError(errno.ENOENT, "no control group of the process has a quota")
     try:
-        for path, free in files.items():
+        for path, unlimited_text in files.items():
             text = path.read_text(encoding="ascii")
-            path.write_text(free, encoding="ascii")
-            before[path] = text
+            path.write_text(unlimited_text, encoding="ascii")
+            previous[path] = text
     except OSError:
-        put_back()
+        undo()
         raise
-    return put_back
+    return undo
 
 
-def run_ahead(pids: Sequence[int]) -> PutBack:
-    """Raise the priority of all threads. Raises PermissionError where that is not allowed; nothing is changed then."""
-    before: dict[int, int] = {}
+def run_ahead(pids: Sequence[int]) -> Undo:
+    """Raise the priority of all threads of the processes, and return a function that restores it.
 
-    def put_back() -> None:
-        usual = next(iter(before.values()), 0)  # of a thread or a process that was started meanwhile
-        for thread in {*before, *_threads(tree.with_children(pids))}:
+    It also restores threads and processes that started meanwhile, which inherit the priority. Raises PermissionError
+    without permission; no priority is changed then.
+    """
+    previous: dict[int, int] = {}
+
+    def undo() -> None:
+        default = next(iter(previous.values()), 0)  # for threads that started meanwhile
+        for thread in {*previous, *_threads(tree.with_children(pids))}:
             with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, thread, before.get(thread, usual))
+                os.setpriority(os.PRIO_PROCESS, thread, previous.get(thread, default))
 
     try:
         for thread in _threads(pids):
             with suppress(ProcessLookupError):
                 nice = os.getpriority(os.PRIO_PROCESS, thread)
-                os.setpriority(os.PRIO_PROCESS, thread, AHEAD)
-                before[thread] = nice
+                os.setpriority(os.PRIO_PROCESS, thread, RAISED_NICENESS)
+                previous[thread] = nice
     except PermissionError:
-        put_back()
+        undo()
         raise
-    return put_back
+    return undo
 
 
 def _threads(pids: Sequence[int]) -> list[int]:
@@ -126,14 +135,14 @@ def _threads(pids: Sequence[int]) -> list[int]:
 
 def main() -> None:
     """The program that ``held`` starts."""
-    what, pids = sys.argv[1], [int(one) for one in sys.argv[2:]]
+    kind, pids = sys.argv[1], [int(text) for text in sys.argv[2:]]
     try:
-        put_back = run_ahead(pids) if what == PRIORITY else lift_quotas(pids[0])
+        undo = run_ahead(pids) if kind == PRIORITY else lift_quotas(pids[0])
     except OSError as error:
         sys.exit(error.strerror or str(error))
     print(READY, flush=True)
     sys.stdin.read()
-    put_back()
+    undo()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,28 @@
-"""The cost of JSON: the time in which Python's json reads a body on this machine."""
+"""The cost of JSON: the time that Python's json takes to parse a body on this machine."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 
 REPEATS = 3
 SECONDS = 0.3
+"""No further repeat starts after this time."""
 
 
 def read_ms(body: bytes) -> float | None:
-    """The least time of some readings, in ms; None for a body that is no JSON."""
-    best_s = None
-    end_s = time.perf_counter() + SECONDS
+    """The shortest time to parse the body, in ms, of up to ``REPEATS`` times; None if it is not JSON."""
+    best_s = math.inf
+    deadline_s = time.perf_counter() + SECONDS
     for _ in range(REPEATS):
-        begun_s = time.perf_counter()
+        start_s = time.perf_counter()
         try:
             json.loads(body)
         except ValueError:
             return None
-        ended_s = time.perf_counter()
-        best_s = min(ended_s - begun_s, best_s if best_s is not None else ended_s - begun_s)
-        if ended_s > end_s:
+        end_s = time.perf_counter()
+        best_s = min(best_s, end_s - start_s)
+        if end_s > deadline_s:
             break
-    return best_s * 1e3 if best_s is not None else None
+    return best_s * 1e3

@@ -15,7 +15,7 @@ SYSFS = Path("/sys/class/net")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A nominal rate in each direction. ``source``: the option or the interface that it comes from."""
+    """The nominal rate of a link in each direction. ``source``: the option or the interface that it comes from."""
 
     mbit_per_s: float
     source: str
@@ -25,23 +25,24 @@ class Link:
         return self.mbit_per_s * BITS_PER_MBIT / 8
 
 
-def find(host: str, asked_mbit: float | None, sysfs: Path = SYSFS) -> Link | None:
-    """``asked_mbit`` if it is given, else the rate of the interface on the way to ``host``.
+def find(host: str, nominal_mbit: float | None, sysfs: Path = SYSFS) -> Link | None:
+    """The link to ``host``: ``nominal_mbit`` in Mbit/s if given, else the rate of the interface that routes to it.
 
     None for the loopback, and for interfaces without a rate or without hardware.
     """
-    if asked_mbit is not None:
-        return Link(asked_mbit, "--link-mbit")
+    if nominal_mbit is not None:
+        return Link(nominal_mbit, "--link-mbit")
     name = _interface(_own_address(host))
     stats = psutil.net_if_stats().get(name) if name is not None else None
     return of_interface(name, stats.speed, sysfs) if name is not None and stats is not None else None
 
 
 def of_interface(name: str, mbit_per_s: float, sysfs: Path = SYSFS) -> Link | None:
-    """The link of an interface that says ``mbit_per_s``; 0 or less where the kernel knows no rate.
+    """The link of an interface that reports ``mbit_per_s``, which is 0 or less if the kernel knows no rate.
 
-    None for a virtual interface (veth, bridge, tunnel): its rate is a constant in the kernel, and limits nothing. A
-    bond or a VLAN has a rate if all interfaces below it have hardware. Without sysfs (not Linux) the rate is believed.
+    None without a rate, and for a virtual interface (veth, bridge, tunnel), whose rate is a constant in the kernel and
+    no limit. A bond or a VLAN has a link if all its lower interfaces have hardware. Without sysfs (not Linux), every
+    reported rate is accepted.
     """
     if mbit_per_s <= 0 or (sysfs.is_dir() and not _has_hardware(sysfs / name)):
         return None
@@ -51,12 +52,12 @@ def of_interface(name: str, mbit_per_s: float, sysfs: Path = SYSFS) -> Link | No
 def _has_hardware(interface: Path) -> bool:
     if (interface / "device").exists():
         return True
-    below = [one.name.removeprefix("lower_") for one in interface.glob("lower_*")]
-    return bool(below) and all(_has_hardware(interface.with_name(name)) for name in below)
+    lower_interfaces = [lower.name.removeprefix("lower_") for lower in interface.glob("lower_*")]
+    return bool(lower_interfaces) and all(_has_hardware(interface.with_name(name)) for name in lower_interfaces)
 
 
 def _own_address(host: str) -> str | None:
-    """The address of this machine that packets to the host would have; no packet is sent. None for the loopback."""
+    """The source address of packets to the host; None for the loopback. No packet is sent."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
@@ -71,4 +72,4 @@ def _interface(address: str | None) -> str | None:
     if address is None:
         return None
     addresses = psutil.net_if_addrs().items()
-    return next((name for name, found in addresses if any(one.address == address for one in found)), None)
+    return next((name for name, entries in addresses if any(entry.address == address for entry in entries)), None)

@@ -1,4 +1,4 @@
-"""Memory bandwidth: the rate at which this machine copies arrays larger than its caches, and its last cache's size."""
+"""Memory bandwidth: the rate at which this machine copies arrays larger than its caches; size of its last cache."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class MemoryBandwidth:
 
 
 def measure(seconds: float = SECONDS, copy_bytes: int = COPY_BYTES, root: Path = Path("/")) -> MemoryBandwidth:
-    """Copy for ``seconds``. The server must be idle meanwhile: other use of memory lowers the result."""
+    """Copy for ``seconds``. The server must be idle, because other use of memory lowers the result."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Filled, because the kernel maps a page at its first touch, and untouched pages of zeros are not mapped.
-    pieces = [tuple(np.full(copy_bytes // threads // 8, value) for value in (1.0, 2.0)) for _ in range(threads)]
-    moved = sum(2 * source.nbytes for source, _ in pieces)
-    best = 0.0
+    # Filled with non-zero values, because the kernel maps a page to memory at its first write.
+    arrays = [tuple(np.full(copy_bytes // threads // 8, value) for value in (1.0, 2.0)) for _ in range(threads)]
+    moved_bytes = sum(2 * source.nbytes for source, _ in arrays)
+    best_per_s = 0.0
     with ThreadPoolExecutor(threads) as pool:
-        end_s = time.perf_counter() + seconds
+        deadline_s = time.perf_counter() + seconds
         while True:
-            begun_s = time.perf_counter()
-            list(pool.map(lambda piece: np.copyto(piece[1], piece[0]), pieces))
-            ended_s = time.perf_counter()
-            best = max(best, moved / (ended_s - begun_s))
-            if ended_s >= end_s:
+            start_s = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), arrays))
+            stop_s = time.perf_counter()
+            best_per_s = max(best_per_s, moved_bytes / (stop_s - start_s))
+            if stop_s >= deadline_s:
                 break
-    return MemoryBandwidth(best, last_cache_bytes(root))
+    return MemoryBandwidth(best_per_s, last_cache_bytes(root))
 
 
 def last_cache_bytes(root: Path = Path("/")) -> int | None:

@@ -17,7 +17,7 @@ MODEL, STEP = "slipway_", "slipway_step_"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A row of the scheduler's cost table: ms of a run of ``rows`` rows, padded to ``length`` (0: without padding)."""
+    """An entry of the cost table: ``ms`` of a run of ``rows`` rows, padded to ``length`` (0: without padding)."""
 
     length: int
     rows: int
@@ -28,10 +28,10 @@ class Cost:
 class Choices:
     """How the server batches and admits requests to a model.
 
-    ``max_batch_size`` rows at most run together, and wait ``max_queue_delay_ms`` for others while an instance is idle.
-    A request with a longer predicted wait than ``max_queue_ms`` is refused. ``inline``: runs take place on the event
-    loop. ``contention``: the time of a run while all instances run, over its time alone. ``shared``: the model takes
-    turns with others on its device.
+    ``max_batch_size``: rows in a batch. ``max_queue_delay_ms``: how long an idle instance waits for more requests.
+    ``max_queue_ms``: a request with a longer predicted wait is shed. ``inline``: runs take place on the event loop.
+    ``contention``: the time of a run while all instances run, over its time alone. ``shared``: other models use the
+    same device.
     """
 
     max_batch_size: int
@@ -46,11 +46,11 @@ class Choices:
 class ModelWork:
     """The work of one model (``step`` empty) or of one step of a pipeline.
 
-    ``seconds``: time between the scrapes. ``busy``: mean number of instances that computed, None where the server does
-    not report it. ``real`` and ``padding``: positions (rows x length) that were computed; both 0 without padding.
-    ``stages_ms``: of a step, the mean time of a request in each of ``STAGES``. ``choices``: None where the server does
-    not report them, as for a step. ``cpu_share``: CPU time of the threads of runs, over the time of the runs; None if
-    unknown.
+    ``seconds``: the time that the counters cover. ``busy``: mean number of computing instances; None if the server does
+    not report it. ``real`` and ``padding``: computed positions (rows x length); both 0 without padding. ``costs``: the
+    cost table. ``stages_ms``: for a step, the mean time of a request in each of ``STAGES``. ``choices``: None for a
+    step, and if the server does not report them. ``cpu_share``: CPU time of the threads that run the model, over the
+    time of the runs; None if unknown.
     """
 
     model: str
@@ -76,7 +76,7 @@ class ModelWork:
 
     @property
     def utilisation(self) -> float | None:
-        """The mean share of its instances that computed; None where it is unknown."""
+        """The mean share of the instances that computed; None if unknown."""
         return self.busy / self.instances if self.busy is not None and self.instances else None
 
     @property
@@ -85,13 +85,12 @@ class ModelWork:
         return self.padding / (self.real + self.padding) if self.real > 0 else None
 
     def usual_costs(self) -> tuple[Cost, ...]:
-        """Its costs at the mean length of its rows, or at the next longer length in the table; ordered by rows."""
-        mean = (self.real + self.padding) / self.rows if self.rows else 0.0
-        lengths = sorted({one.length for one in self.costs})
-        usual = next((length for length in lengths if length >= mean), lengths[-1] if lengths else 0)
-        return tuple(
-            sorted((one for one in self.costs if one.length == usual and one.ms > 0), key=lambda one: one.rows)
-        )
+        """The costs at the shortest tabled length that fits the mean row, else at the longest; ordered by rows."""
+        mean_length = (self.real + self.padding) / self.rows if self.rows else 0.0
+        lengths = sorted({cost.length for cost in self.costs})
+        usual_length = next((length for length in lengths if length >= mean_length), lengths[-1] if lengths else 0)
+        usual = [cost for cost in self.costs if cost.length == usual_length and cost.ms > 0]
+        return tuple(sorted(usual, key=lambda cost: cost.rows))
 
 
 def build(ends: Sequence[Ends]) -> tuple[ModelWork, ...]:
@@ -102,19 +101,19 @@ def build(ends: Sequence[Ends]) -> tuple[ModelWork, ...]:
     if not ends:
         return ()
     last = ends[-1][1][1]
-    seconds = sum(then - now for (now, _), (then, _) in ends)
-    found = []
+    seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in ends)
+    works = []
     for prefix in (MODEL, STEP):
         for key in dict.fromkeys(_key(labels) for labels, _ in last.get(f"{prefix}batch_rows_count", ())):
-            grown = _Grown(prefix, key, ends)
-            if grown.of("batch_rows_count") > 0:
-                found.append(_work(prefix, key, seconds, grown, last))
-    return tuple(found)
+            growth = _Growth(prefix, key, ends)
+            if growth.of("batch_rows_count") > 0:
+                works.append(_work(prefix, key, seconds, growth, last))
+    return tuple(works)
 
 
 @dataclass(frozen=True, slots=True)
-class _Grown:
-    """The growth of the counters of one model or step over all spans."""
+class _Growth:
+    """The growth of the counters of one model or step, summed over all measured spans."""
 
     prefix: str
     key: Key
@@ -128,37 +127,37 @@ class _Grown:
         )
 
 
-def _work(prefix: str, key: Key, seconds: float, grown: _Grown, last: Samples) -> ModelWork:
+def _work(prefix: str, key: Key, seconds: float, growth: _Growth, last: Samples) -> ModelWork:
     reports_busy = _value(last, f"{prefix}run_seconds_total", key) is not None
     instances, threads = (_value(last, prefix + name, key) for name in ("instances", "compute_threads"))
-    requests = grown.of("seconds_count", stage="compute") if key[2] else 0.0
-    wall_s = grown.of("run_cpu_wall_seconds_total")
+    requests = growth.of("seconds_count", stage="compute") if key[2] else 0.0
+    wall_s = growth.of("run_cpu_wall_seconds_total")
     return ModelWork(
         *key,
         seconds=seconds,
-        runs=grown.of("batch_rows_count"),
-        rows=grown.of("batch_rows_sum"),
-        busy=grown.of("run_seconds_total") / seconds if reports_busy else None,
+        runs=growth.of("batch_rows_count"),
+        rows=growth.of("batch_rows_sum"),
+        busy=growth.of("run_seconds_total") / seconds if reports_busy else None,
         instances=int(instances) if instances is not None else None,
         threads=int(threads) if threads is not None else None,
-        real=grown.of("padded_positions_total", kind="real"),
-        padding=grown.of("padded_positions_total", kind="padding"),
+        real=growth.of("padded_positions_total", kind="real"),
+        padding=growth.of("padded_positions_total", kind="padding"),
         file_bytes=_value(last, "slipway_model_file_bytes", (*key[:2], "")),
         costs=_costs(last, f"{prefix}cost_seconds", key),
-        stages_ms={stage: grown.of("seconds_sum", stage=stage) / requests * 1e3 for stage in STAGES}
+        stages_ms={stage: growth.of("seconds_sum", stage=stage) / requests * 1e3 for stage in STAGES}
         if requests
         else {},
         choices=_choices(last, key) if not key[2] else None,
-        cpu_share=grown.of("run_cpu_seconds_total") / wall_s if wall_s > 0 else None,
+        cpu_share=growth.of("run_cpu_seconds_total") / wall_s if wall_s > 0 else None,
     )
 
 
 def _choices(last: Samples, key: Key) -> Choices | None:
     names = ("max_batch_size", "max_queue_delay_seconds", "max_queue_seconds", "inline", "contention_ratio")
-    found = [_value(last, MODEL + name, key) for name in names]
-    if any(value is None for value in found):
+    values = [_value(last, MODEL + name, key) for name in names]
+    if any(value is None for value in values):
         return None
-    rows, delay_s, wait_s, inline, contention = (value or 0.0 for value in found)
+    rows, delay_s, wait_s, inline, contention = (value or 0.0 for value in values)
     shared = _value(last, MODEL + "device_shared", key)
     return Choices(int(rows), delay_s * 1e3, wait_s * 1e3, bool(inline), contention, bool(shared))
 
@@ -177,9 +176,10 @@ def _key(labels: Labels) -> Key:
     return by_name.get("model", ""), by_name.get("version", ""), by_name.get("step", "")
 
 
-def _value(samples: Samples, name: str, key: Key, wanted: Mapping[str, str] | None = None) -> float | None:
+def _value(samples: Samples, name: str, key: Key, required: Mapping[str, str] | None = None) -> float | None:
     """The value of the first sample with this key and the wanted labels; None without one."""
-    pairs = set((wanted or {}).items())
+    required_labels = set((required or {}).items())
     return next(
-        (value for labels, value in samples.get(name, ()) if _key(labels) == key and pairs <= set(labels)), None
+        (value for labels, value in samples.get(name, ()) if _key(labels) == key and required_labels <= set(labels)),
+        None,
     )

@@ -1,7 +1,7 @@
-"""Kernel counters: of one process and its control groups, of all cores, and of the network interfaces.
+"""Kernel counters of processes, their control groups, the cores and the network interfaces.
 
-psutil finds processes and interfaces. It has no counter of major faults by process, run-queue delay, pressure, or tasks
-that are ready; these are read from ``/proc`` here.
+psutil lacks major faults by process, run-queue delay, pressure and the number of runnable tasks. These are read from
+``/proc``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .tree import Threads
 
 ROOT = Path("/")
 SUMS = ("major_faults", "cpu_ticks")
-"""Counters that keep the share of a process that has ended."""
+"""Counters that include processes that have ended, so that their sums never shrink."""
 
 
 def is_here(host: str) -> bool:
@@ -39,8 +39,8 @@ def is_here(host: str) -> bool:
 class ServerFiles:
     """Reads the counters of a server's processes, its control groups and the cores.
 
-    ``pids``: the processes whose counters are added up, the first one being the one that listens. ``root``: where
-    ``proc`` and ``sys`` are.
+    ``pids``: the processes whose counters are summed, the listening one first. ``root``: the folder of ``proc`` and
+    ``sys``.
     """
 
     def __init__(self, pids: Sequence[int], root: Path = ROOT) -> None:
@@ -48,11 +48,11 @@ class ServerFiles:
         self._root = root
         self._groups = cgroup.of(pids[0], root)
         self._threads = Threads(root)
-        self._gone = dict.fromkeys(SUMS, 0.0)
+        self._ended = dict.fromkeys(SUMS, 0.0)
         self._last: dict[int, dict[str, float]] = {}
 
     def read(self) -> dict[str, float]:
-        """The counters now, each since its own beginning. Names end in the unit; what cannot be read is missing."""
+        """The current counters and levels by name, which ends in the unit. Values that cannot be read are missing."""
         return {
             **self._stats(),
             **self._threads.read(self.pids),
@@ -70,17 +70,19 @@ class ServerFiles:
             ended = self._last[pid]
             parent = int(ended["parent"])
             for name in SUMS:
-                # A parent that waited for it has its counters now.
-                grown = now[parent][name] - self._last[parent][name] if parent in now and parent in self._last else 0.0
-                self._gone[name] += ended[name] if grown < ended[name] else 0.0
+                # The kernel adds the counters of an ended child to a parent that has waited for it.
+                parent_growth = (
+                    now[parent][name] - self._last[parent][name] if parent in now and parent in self._last else 0.0
+                )
+                self._ended[name] += ended[name] if parent_growth < ended[name] else 0.0
         self._last = now
         if not now:
             return {}
-        whole = {name: sum(one[name] for one in now.values()) for name in next(iter(now.values())) if name != "parent"}
-        return {name: value + self._gone.get(name, 0.0) for name, value in whole.items()}
+        names = [name for name in next(iter(now.values())) if name != "parent"]
+        return {name: sum(one[name] for one in now.values()) + self._ended.get(name, 0.0) for name in names}
 
     def _loop_delay(self) -> dict[str, float]:
-        """Time that the main thread of the listening process (its event loop) was ready and waited for a core."""
+        """The time in which the event loop (main thread of the listening process) was ready and waited for a core."""
         main = self._root / "proc" / str(self.pids[0]) / "task" / str(self.pids[0])
         try:
             return {"loop_delay_ns": float((main / "schedstat").read_text().split()[1])}
@@ -89,18 +91,20 @@ class ServerFiles:
 
     def _control_groups(self) -> dict[str, float]:
         throttling = self._groups.throttling()
-        found = {
+        values = {
             "throttled_ns": None if throttling is None else throttling.throttled_ns,
             "quota_cores": self._groups.quota_cores(),
             "memory_bytes": self._groups.memory_used_bytes(),
             "memory_limit_bytes": self._groups.memory_limit_bytes(),
         }
-        return {name: float(value) for name, value in found.items() if value is not None}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def stat(pid: int, root: Path = ROOT) -> dict[str, float]:
-    """CPU time and major faults of one process and of its children that have ended, its parent, threads and resident
-    memory; empty if it ended."""
+    """The counters of one process from ``/proc/PID/stat``; empty if it has ended.
+
+    CPU time and major faults include its ended children that it has waited for.
+    """
     try:
         fields = (root / "proc" / str(pid) / "stat").read_text().rpartition(")")[2].split()
         return {
@@ -116,16 +120,16 @@ def stat(pid: int, root: Path = ROOT) -> dict[str, float]:
 
 
 def _own_pages(path: Path) -> dict[str, float]:
-    """Resident pages that are not mapped from files, such as weights; libraries are left out."""
+    """Resident pages that are not mapped from files. They include weights, and leave out libraries."""
     try:
-        resident, shared = (float(one) for one in path.read_text().split()[1:3])
+        resident, shared = (float(field) for field in path.read_text().split()[1:3])
         return {"own_pages": max(resident - shared, 0.0)}
     except (OSError, ValueError):
         return {"own_pages": 0.0}
 
 
 def _allowed_cores(pid: int, root: Path) -> dict[str, float]:
-    """The number of cores on which a process may run, from ``Cpus_allowed`` (a bit mask), of those that are online."""
+    """The number of online cores on which a process may run, from the bit mask ``Cpus_allowed``."""
     try:
         lines = (root / "proc" / str(pid) / "status").read_text().splitlines()
         mask = next(line.partition(":")[2] for line in lines if line.startswith("Cpus_allowed:"))
@@ -137,9 +141,9 @@ def _allowed_cores(pid: int, root: Path) -> dict[str, float]:
 
 
 def network(loopback: bool) -> dict[str, float]:
-    """Bytes that the interfaces took in and sent since boot.
+    """Bytes that the network interfaces received and sent since boot.
 
-    ``loopback``: read that interface alone, because the server is on this machine and the load uses no other.
+    ``loopback``: count the loopback alone, for a server on this machine; else all other interfaces.
     """
     counters = psutil.net_io_counters(pernic=True, nowrap=False).items()
     chosen = [counts for name, counts in counters if (name == "lo") == loopback]
@@ -150,17 +154,17 @@ def network(loopback: bool) -> dict[str, float]:
 
 
 def core_ticks(root: Path = ROOT) -> dict[str, tuple[int, ...]]:
-    """Ticks of every core by its name (``cpu3``), and of all (``cpu``): user, nice, system, idle, iowait, irq, softirq
-    and steal, as in proc_stat(5). psutil numbers the cores that are online, which are others where a core is offline.
+    """Clock ticks of every core by its name (``cpu3``), and of all cores (``cpu``), as in proc_stat(5).
 
-    Raises OSError or ValueError where the kernel's file cannot be read.
+    Each has user, nice, system, idle, iowait, irq, softirq and steal. psutil is not used, because it renumbers the
+    cores if one is offline. Raises OSError or ValueError if the kernel's file cannot be read.
     """
     rows = (line.split() for line in (root / "proc/stat").read_text().splitlines() if line.startswith("cpu"))
     return {name: tuple(int(value) for value in fields[:8]) for name, *fields in rows}
 
 
 def _cores(root: Path) -> dict[str, float]:
-    """Ticks of all cores: in all, idle, and stolen by the hypervisor; and how many tasks are running or ready."""
+    """Ticks of all cores: total, idle, and stolen by the hypervisor; and the number of runnable tasks."""
     try:
         ticks = core_ticks(root)["cpu"]
         lines = (root / "proc/stat").read_text().splitlines()
@@ -172,7 +176,7 @@ def _cores(root: Path) -> dict[str, float]:
 
 
 def _pressure(path: Path) -> dict[str, float]:
-    """Pressure stall information: time in which some task of the machine waited for a core."""
+    """CPU pressure stall information: the time in which at least one task waited for a core, in us."""
     try:
         some = path.read_text().splitlines()[0]
         return {"pressure_us": float(some.rpartition("total=")[2])}

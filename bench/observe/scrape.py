@@ -1,9 +1,10 @@
-"""The scraper: reads the server's metrics and its machine's counters during a load, from a process of its own.
+"""The scraper: reads the server's metrics and its machine's counters during a load, in a process of its own.
 
     python -m bench.observe.scrape HOST PORT [--tls]
 
-reads once, prints a line, then reads until its standard input closes and writes everything as one JSON document. It is
-a process of its own, because parsing on the thread that sends requests would show up as latency.
+reads once, prints a line, reads again until its standard input closes, and writes all readings as one JSON document.
+One reading is called a look. The process is separate, because parsing on the thread that sends requests would add
+latency.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ TICK_S = 0.2
 TICKS_PER_SCRAPE = 5
 MAX_TICKS = 6_000
 TIMEOUT_S = 2.0
-END_S = 10.0
+END_TIMEOUT_S = 10.0
 READY = "looked once"
 MAX_BODY_BYTES = 4_000_000
-WANTED = (
+METRIC_PREFIXES = (
     *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"),
     *("slipway_queue_rows", "slipway_backlog_seconds", "slipway_load_seconds", "slipway_cost_seconds"),
     *("slipway_batch_rows_sum", "slipway_batch_rows_count", "slipway_request_seconds_sum"),
@@ -55,10 +56,11 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(slots=True)
 class Scraped:
-    """One dictionary per look, and ``notes`` on figures that are missing and why. Filled when the block ends.
+    """The looks at a server, filled when the block of ``scraping`` ends. ``notes``: which figures are missing, and why.
 
-    A look has ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, the names of
-    ``ServerFiles.read`` and ``network``, and every ``TICKS_PER_SCRAPE``-th look ``scrape_ns`` and ``metrics`` (text).
+    Each look is a dictionary with ``t_ns`` (perf_counter, which all processes of a machine share), ``ping_ns``, and the
+    names of ``ServerFiles.read`` and ``network``. Every ``TICKS_PER_SCRAPE``-th look also has ``scrape_ns`` and
+    ``metrics`` (text). ``pid``: the listening process; None if it cannot be seen.
     """
 
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -69,12 +71,11 @@ class Scraped:
 
 @contextmanager
 def scraping(target: Target) -> Iterator[Scraped]:
-    """Look at the target's server while the block runs. A look that fails is missing and does not end the load.
+    """Scrape the target's server during the block. A look that fails is missing, and raises nothing.
 
-    The block begins after the first look. Starting a process takes a core for a moment, and a load without a warm-up
-    would measure that.
+    The block begins after the first look, so that the start of the process does not slow down the load.
     """
-    found = Scraped()
+    scraped = Scraped()
     command = [sys.executable, "-m", "bench.observe.scrape", target.host, str(target.port)]
     with subprocess.Popen(
         [*command, "--tls"] if target.tls else command,
@@ -87,24 +88,24 @@ def scraping(target: Target) -> Iterator[Scraped]:
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            yield found
+            yield scraped
         finally:
-            _collect(process, found)
+            _collect(process, scraped)
 
 
-def _collect(process: subprocess.Popen[str], into: Scraped) -> None:
+def _collect(process: subprocess.Popen[str], scraped: Scraped) -> None:
     try:
-        text, _ = process.communicate(timeout=END_S)
+        text, _ = process.communicate(timeout=END_TIMEOUT_S)
         document = json.loads(text)
-        into.looks, into.notes, into.pid = document["looks"], document["notes"], document["pid"]
-        into.clock_ticks_per_s = document["clock_ticks_per_s"]
+        scraped.looks, scraped.notes, scraped.pid = document["looks"], document["notes"], document["pid"]
+        scraped.clock_ticks_per_s = document["clock_ticks_per_s"]
     except (subprocess.TimeoutExpired, ValueError, KeyError, OSError):
         process.kill()
-        into.notes.append("The process that looks at the server failed: there is no server timeline.")
+        scraped.notes.append("The process that scrapes the server failed: there is no server timeline.")
 
 
 class Client:
-    """One kept connection to the server's side routes."""
+    """One kept-alive connection, for the routes /ping and /metrics."""
 
     def __init__(self, host: str, port: int, tls: bool) -> None:
         context = ssl.create_default_context() if tls else None
@@ -118,8 +119,8 @@ class Client:
         self._connection.close()
 
     def get(self, path: str) -> tuple[int, str | None]:
-        """Nanoseconds until the response, and the body of a 200; None for any other status and for no response."""
-        begun_ns = time.perf_counter_ns()
+        """The time until the response in ns, and its body; None for a status other than 200, and without a response."""
+        start_ns = time.perf_counter_ns()
         try:
             self._connection.request("GET", path)
             response = self._connection.getresponse()
@@ -128,34 +129,34 @@ class Client:
         except (OSError, http.client.HTTPException):
             self._connection.close()
             text = None
-        return time.perf_counter_ns() - begun_ns, text
+        return time.perf_counter_ns() - start_ns, text
 
 
 def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bool = True) -> dict[str, Any]:
-    """One look, as ``Scraped`` describes it. ``here``: the server runs on this machine."""
-    seen: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(loopback=here)}
+    """One look, as described in ``Scraped``. ``here``: the server runs on this machine."""
+    values: dict[str, Any] = {"t_ns": time.perf_counter_ns(), **network(loopback=here)}
     if here:
         bench = (os.getpid(), *tree.generators(os.getppid()))
-        seen["bench_ticks"] = sum(stat(pid).get("cpu_ticks", 0.0) for pid in bench)
-    ping_ns, answer = client.get("/ping")
-    if answer is not None:
-        seen["ping_ns"] = ping_ns
+        values["bench_ticks"] = sum(stat(pid).get("cpu_ticks", 0.0) for pid in bench)
+    ping_ns, ping_body = client.get("/ping")
+    if ping_body is not None:
+        values["ping_ns"] = ping_ns
     if files is not None:
-        seen |= files.read()
+        values |= files.read()
     if with_metrics:
         scrape_ns, text = client.get("/metrics")
         if text is not None:
-            lines = [line for line in text.splitlines() if line.startswith(WANTED)]
-            seen |= {"scrape_ns": scrape_ns, "wall_s": time.time(), "metrics": "\n".join(lines) + "\n"}
-    return seen
+            lines = [line for line in text.splitlines() if line.startswith(METRIC_PREFIXES)]
+            values |= {"scrape_ns": scrape_ns, "wall_s": time.time(), "metrics": "\n".join(lines) + "\n"}
+    return values
 
 
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
-    """Look every ``TICK_S`` until standard input ends. Instants that a slow look has missed are skipped."""
+    """Look every ``TICK_S`` until standard input ends. After a slow look, missed ticks are skipped."""
     client, notes = Client(host, port, tls), []
     here = is_here(host)
-    found = server_of(client, port) if here else ()
-    pid = found[0] if found else None
+    pids = server_of(client, port) if here else ()
+    pid = pids[0] if pids else None
     if not here:
         notes.append("The server runs on another machine: its CPU, throttling and run queue are unknown.")
     elif pid is None:
@@ -163,29 +164,29 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
             "No process of the server can be seen from here (a container, or behind a proxy?): its CPU and memory are "
             "unknown."
         )
-    files = ServerFiles(tree.family(found)) if pid is not None else None
+    files = ServerFiles(tree.family(pids)) if pid is not None else None
     looks = [look(client, files, with_metrics=True, here=here)]
     print(READY, flush=True)
     has_metrics = "metrics" in looks[0]
     if not has_metrics:
         notes.append("The server has no /metrics: queue length, cost table and load time are unknown.")
-    begun_s, tick = time.monotonic(), 1
+    start_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
-        ready, _, _ = select.select([sys.stdin], [], [], max(begun_s + tick * TICK_S - time.monotonic(), 0))
-        whole = bool(ready) or tick % TICKS_PER_SCRAPE == 0
-        if files is not None and whole:
-            files.pids = tree.family(found)
-        looks.append(look(client, files, has_metrics and whole, here))
-        if files is not None and whole:
+        stdin_closed, _, _ = select.select([sys.stdin], [], [], max(start_s + tick * TICK_S - time.monotonic(), 0))
+        is_full_look = bool(stdin_closed) or tick % TICKS_PER_SCRAPE == 0
+        if files is not None and is_full_look:
+            files.pids = tree.family(pids)
+        looks.append(look(client, files, has_metrics and is_full_look, here))
+        if files is not None and is_full_look:
             looks[-1]["strangers"] = tree.strangers(port, (os.getpid(), *tree.generators(os.getppid()), *files.pids))
-        if ready:
+        if stdin_closed:
             break
-        tick = max(tick + 1, int((time.monotonic() - begun_s) / TICK_S))
+        tick = max(tick + 1, int((time.monotonic() - start_s) / TICK_S))
     return {"looks": looks, "notes": notes, "pid": pid, "clock_ticks_per_s": os.sysconf("SC_CLK_TCK")}
 
 
 def server_of(client: Client, port: int) -> tuple[int, ...]:
-    """The processes of this machine that answer on a port, by the start that the server's metrics tell."""
+    """The processes of this machine that serve a port, by the start time in the server's metrics if it has one."""
     _, text = client.get("/metrics")
     lines = [line.split() for line in (text or "").splitlines() if line.startswith("process_start_time_seconds ")]
     try:
@@ -195,7 +196,7 @@ def server_of(client: Client, port: int) -> tuple[int, ...]:
 
 
 def processes(target: Target) -> tuple[int, ...]:
-    """All processes of the server, the one that listens first; empty if none can be seen."""
+    """All processes of the server, the listening one first; empty if none can be seen."""
     if not is_here(target.host):
         return ()
     client = Client(target.host, target.port, target.tls)
@@ -211,9 +212,9 @@ def main() -> None:
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--tls", action="store_true")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with suppress(BrokenPipeError):
-        json.dump(watch(asked.host, asked.port, asked.tls), sys.stdout)
+        json.dump(watch(args.host, args.port, args.tls), sys.stdout)
 
 
 if __name__ == "__main__":

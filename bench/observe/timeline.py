@@ -1,4 +1,4 @@
-"""The server timeline: figures of the server and its machine over the time of a run, from the scraper's looks."""
+"""The server timeline: time series of the server and its machine during a run, from the looks of the scraper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 ACCEPTED = "slipway_accepted_connections_total"
 Span = tuple[float, float]
-"""Begin and end in seconds after the start of the load. Each repeat of a run has one measured span."""
+"""Start and end, in seconds after the start of the load. Each repeat of a run has one measured span."""
 
 SERIES = {
     "server_cpu_cores": "CPU of the server with its child processes, cores",
@@ -49,16 +49,17 @@ SERIES = {
     "voluntary": "voluntary context switches of its threads, per second",
     "involuntary": "involuntary context switches of its threads, per second",
 }
-"""Every series by name; shares are 0 to 1."""
+"""The title of each series by name. Shares are 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Growth of the server's counters from the first to the last scrape of each measured span, over all its clients.
+    """Growth of the server's counters from the first to the last scrape of each measured span, summed over spans.
 
-    ``seconds``: time between those scrapes. ``request_seconds``: summed over requests. ``send_seconds``: the part of it
-    in the stage ``send``, which ends after the headers of a response are written. ``connections``: accepted; None where
-    the server does not count them. ``between_s``: the instants of those two scrapes, for each span.
+    Requests of other clients are included. ``seconds``: time between those scrapes. ``request_seconds``: latency,
+    summed over requests. ``send_seconds``: the part of it in the stage ``send``, which ends after the headers of a
+    response are written. ``connections``: accepted ones; None if the server does not count them. ``between_s``: the
+    instants of the two scrapes of each span.
     """
 
     seconds: float
@@ -73,8 +74,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of 10 ms or more that the server told: ``gc`` (its garbage collector) or ``loop`` (its event loop was
-    late). ``end_s``: seconds after the start of the load. ``lasted_s``: its length."""
+    """A pause of 10 ms or more that the server reported.
+
+    ``kind``: ``gc`` (garbage collection) or ``loop`` (the event loop was late). ``end_s``: seconds after the start of
+    the load. ``lasted_s``: its length.
+    """
 
     kind: str
     end_s: float
@@ -83,15 +87,15 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class ServerTimeline:
-    """Figures of the server and its machine during a load.
+    """Time series and totals of the server and its machine during a load.
 
-    ``t_s``: instants of the looks, seconds after the start of the load. ``series``: by the names of ``SERIES``, a value
-    or None for each instant. ``costs_ms``: the server's cost table, ms by rows. ``load_s``: time to load and warm up
-    the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
-    figures that are missing, and why. ``works``: of each model, or each step of a pipeline. ``cores``: cores that the
-    server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if unknown.
-    ``pauses``: the newest one of each kind at each scrape. ``slows``: it slows its stages down on request.
-    ``allowed_cores``: cores on which its main process may run; None if unknown.
+    ``t_s``: instants of the looks, in seconds after the start of the load. ``series``: by the names of ``SERIES``, a
+    value or None for each instant. ``costs_ms``: the server's cost table, ms by rows. ``load_s``: time to load and warm
+    up the slowest model. ``memory_limit_bytes``: of its control groups. ``totals``: None without metrics. ``notes``:
+    which figures are missing, and why. ``works``: for each model, or each step of a pipeline. ``cores``: the cores that
+    the server reports it may use. ``quota_cores``: the CPU quota of its control groups; None without one, or if
+    unknown. ``pauses``: those that were the latest of their kind at a scrape. ``slows``: the server accepts requests to
+    slow down its stages. ``allowed_cores``: cores on which its main process may run; None if unknown.
     """
 
     pid: int | None
@@ -111,27 +115,27 @@ class ServerTimeline:
     allowed_cores: float | None = None
 
     def values(self, name: str, spans: Sequence[Span]) -> list[float]:
-        """The known values of a series in those spans; empty where the series is missing."""
+        """The known values of a series in the spans; empty for a missing series."""
         pairs = zip(self.t_s, self.series.get(name, ()), strict=False)
         return [value for t, value in pairs if value is not None and any(low <= t <= high for low, high in spans)]
 
     def mean(self, name: str, spans: Sequence[Span]) -> float | None:
-        """The mean of the known values of a series in those spans; None without any."""
-        found = self.values(name, spans)
-        return sum(found) / len(found) if found else None
+        """The mean of the known values of a series in the spans; None without any."""
+        values = self.values(name, spans)
+        return sum(values) / len(values) if values else None
 
 
 def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimeline:
-    """Make series of looks. ``start_ns``: start of the load on the looks' clock. ``spans``: the measured spans."""
+    """The timeline from the looks. ``start_ns``: start of the load by perf_counter. ``spans``: the measured spans."""
     looks = scraped.looks
     samples = [_samples(look.get("metrics")) for look in looks]
     t_s = tuple((look["t_ns"] - start_ns) / NS_PER_S for look in looks)
     series = _rates(looks, scraped.clock_ticks_per_s) | _levels(looks, samples) | _reported_rates(t_s, samples)
-    last = next((found for found in reversed(samples) if found), {})
+    last = next((sample for sample in reversed(samples) if sample), {})
     if not series["server_cpu_cores"] or all(value is None for value in series["server_cpu_cores"]):
-        series["server_cpu_cores"] = _rate_of(t_s, [_sum(found, "process_cpu_seconds_total") for found in samples])
+        series["server_cpu_cores"] = _rate_of(t_s, [_sum(sample, "process_cpu_seconds_total") for sample in samples])
     limits = [look["memory_limit_bytes"] for look in looks if "memory_limit_bytes" in look]
-    starts = {value for found in samples if (value := _sum(found, "process_start_time_seconds")) is not None}
+    starts = {value for sample in samples if (value := _sum(sample, "process_start_time_seconds")) is not None}
     ends = _ends(t_s, samples, spans)
     return ServerTimeline(
         pid=scraped.pid,
@@ -153,15 +157,15 @@ def build(scraped: Scraped, start_ns: int, spans: Sequence[Span]) -> ServerTimel
 
 
 def _pauses(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float], samples: Sequence[Samples]) -> tuple[Pause, ...]:
-    """Every pause that a scrape showed, once. Server and scraper read the time of day, which they share."""
-    found: dict[tuple[str, float], Pause] = {}
-    for look, at_s, sample in zip(looks, t_s, samples, strict=True):
+    """The pauses in all scrapes, without duplicates. The clocks of server and scraper must agree on the time of day."""
+    pauses: dict[tuple[str, float], Pause] = {}
+    for look, look_s, sample in zip(looks, t_s, samples, strict=True):
         lengths = dict(sample.get("slipway_last_pause_seconds", ()))
         for labels, end_s in sample.get("slipway_last_pause_timestamp_seconds", ()):
             kind = dict(labels).get("kind", "")
             if labels in lengths and "wall_s" in look:
-                found.setdefault((kind, end_s), Pause(kind, at_s - (look["wall_s"] - end_s), lengths[labels]))
-    return tuple(found.values())
+                pauses.setdefault((kind, end_s), Pause(kind, look_s - (look["wall_s"] - end_s), lengths[labels]))
+    return tuple(pauses.values())
 
 
 Values = tuple[float | None, ...]
@@ -169,14 +173,14 @@ Values = tuple[float | None, ...]
 
 def _samples(text: str | None) -> Samples:
     """The samples of a text exposition by metric name; empty without a text, and for one that cannot be parsed."""
-    found: dict[str, list[tuple[Labels, float]]] = {}
+    by_name: dict[str, list[tuple[Labels, float]]] = {}
     try:
         for family in text_string_to_metric_families(text or ""):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append((tuple(sorted(sample.labels.items())), sample.value))
+                by_name.setdefault(sample.name, []).append((tuple(sorted(sample.labels.items())), sample.value))
     except ValueError:
         return {}
-    return found
+    return by_name
 
 
 def _sum(samples: Samples, name: str, label: tuple[str, str] | None = None) -> float | None:
@@ -186,12 +190,12 @@ def _sum(samples: Samples, name: str, label: tuple[str, str] | None = None) -> f
 
 
 def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> dict[str, Values]:
-    """Series whose values come from single looks."""
+    """Series whose values come from single looks (gauges)."""
 
     def scaled(name: str, factor: float) -> Values:
         return tuple(look[name] * factor if name in look else None for look in looks)
 
-    reported = tuple(_sum(found, "process_resident_memory_bytes") for found in samples)
+    reported = tuple(_sum(sample, "process_resident_memory_bytes") for sample in samples)
     rss = scaled("rss_pages", PAGE_BYTES)
     return {
         "rss_bytes": rss if any(value is not None for value in rss) else reported,
@@ -202,13 +206,13 @@ def _levels(looks: Sequence[Mapping[str, Any]], samples: Sequence[Samples]) -> d
         "strangers": scaled("strangers", 1),
         "ping_ms": scaled("ping_ns", 1e-6),
         "scrape_ms": scaled("scrape_ns", 1e-6),
-        "queue_rows": tuple(_sum(found, "slipway_queue_rows") for found in samples),
-        "backlog_s": tuple(_sum(found, "slipway_backlog_seconds") for found in samples),
+        "queue_rows": tuple(_sum(sample, "slipway_queue_rows") for sample in samples),
+        "backlog_s": tuple(_sum(sample, "slipway_backlog_seconds") for sample in samples),
     }
 
 
 def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Values]:
-    """Series of rates, from the difference between two looks; a value belongs to the later one."""
+    """Series of rates, from the kernel counters of consecutive looks. A value belongs to the later look."""
     t_s = [look["t_ns"] / NS_PER_S for look in looks]
 
     def rate(name: str, factor: float) -> Values:
@@ -237,12 +241,12 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
 
 
 def _other_cores(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float], ticks_per_s: int) -> Values:
-    """Cores that programs other than the server and bench used; None where one of the three is unknown."""
+    """Cores in use by programs other than the server and bench; None where a counter is unknown."""
     names = ("machine_ticks", "idle_ticks", "steal_ticks", "cpu_ticks", "bench_ticks")
     rates = [_rate_of(t_s, [look.get(name) for look in looks], 1 / ticks_per_s) for name in names]
     return tuple(
-        max(whole - idle - steal - server - bench, 0.0) if None not in (whole, idle, steal, server, bench) else None
-        for whole, idle, steal, server, bench in zip(*rates, strict=True)
+        max(total - idle - steal - server - bench, 0.0) if None not in (total, idle, steal, server, bench) else None
+        for total, idle, steal, server, bench in zip(*rates, strict=True)
     )
 
 
@@ -250,42 +254,45 @@ def _reported_rates(t_s: Sequence[float], samples: Sequence[Samples]) -> dict[st
     """Series of rates, from the counters in the server's metrics."""
 
     def values(name: str, kind: str | None = None) -> Values:
-        return tuple(_sum(found, name, ("kind", kind) if kind is not None else None) for found in samples)
+        return tuple(_sum(sample, name, ("kind", kind) if kind is not None else None) for sample in samples)
 
-    collected, looked = values("slipway_gc_pause_seconds_sum"), values("slipway_loop_lag_seconds_count")
+    gc_seconds, timer_count = values("slipway_gc_pause_seconds_sum"), values("slipway_loop_lag_seconds_count")
     switches = {kind: values("slipway_context_switches_total", kind) for kind in ("voluntary", "involuntary")}
     return {
-        "gc_share": _rate_of(t_s, collected),
+        "gc_share": _rate_of(t_s, gc_seconds),
         "gc_per_s": _rate_of(t_s, values("slipway_gc_pause_seconds_count")),
-        "loop_lag_ms": _rate_of(looked, values("slipway_loop_lag_seconds_sum"), 1e3),
+        "loop_lag_ms": _rate_of(timer_count, values("slipway_loop_lag_seconds_sum"), 1e3),
         **{kind: _rate_of(t_s, counts) for kind, counts in switches.items()},
     }
 
 
 def _rate_of(
-    at: Sequence[float | None], values: Sequence[float | None], factor: float = 1.0
+    time_values: Sequence[float | None], values: Sequence[float | None], factor: float = 1.0
 ) -> tuple[float | None, ...]:
-    """Growth of a counter by growth of ``at`` since the last known value; None where either is unknown or shrank."""
-    found: list[float | None] = []
-    last: tuple[float, float] | None = None
-    for where, value in zip(at, values, strict=True):
+    """The growth of a counter over the growth of ``time_values``, since the last known pair of values.
+
+    None where a value is unknown, where time did not advance, and where the counter shrank.
+    """
+    rates: list[float | None] = []
+    previous: tuple[float, float] | None = None
+    for time_value, value in zip(time_values, values, strict=True):
         rate = None
-        if where is not None and value is not None:
+        if time_value is not None and value is not None:
             # A counter that shrank belongs to another process: the server was restarted.
-            if last is not None and where > last[0] and value >= last[1]:
-                rate = (value - last[1]) * factor / (where - last[0])
-            last = (where, value)
-        found.append(rate)
-    return tuple(found)
+            if previous is not None and time_value > previous[0] and value >= previous[1]:
+                rate = (value - previous[1]) * factor / (time_value - previous[0])
+            previous = (time_value, value)
+        rates.append(rate)
+    return tuple(rates)
 
 
 def _ends(t_s: Sequence[float], samples: Sequence[Samples], spans: Sequence[Span]) -> list[Ends]:
-    """The first and the last scrape of every span that has two, each with its instant."""
+    """The first and the last scrape of each span with at least two, each with its instant."""
     ends = []
     for low, high in spans:
-        inside = [(t, found) for t, found in zip(t_s, samples, strict=True) if found and low <= t <= high]
-        if len(inside) >= 2:
-            ends.append((inside[0], inside[-1]))
+        in_span = [(t, sample) for t, sample in zip(t_s, samples, strict=True) if sample and low <= t <= high]
+        if len(in_span) >= 2:
+            ends.append((in_span[0], in_span[-1]))
     return ends
 
 
@@ -293,7 +300,7 @@ def _totals(ends: Sequence[Ends]) -> Totals | None:
     if not ends:
         return None
 
-    def grown(name: str, stage: str | None = None) -> float:
+    def growth(name: str, stage: str | None = None) -> float:
         label = ("stage", stage) if stage is not None else None
         return sum(
             (_sum(last, name, label) or 0.0) - (_sum(first, name, label) or 0.0) for (_, first), (_, last) in ends
@@ -301,11 +308,11 @@ def _totals(ends: Sequence[Ends]) -> Totals | None:
 
     return Totals(
         seconds=sum(last_s - first_s for (first_s, _), (last_s, _) in ends),
-        requests=grown("slipway_request_seconds_count"),
-        request_seconds=grown("slipway_request_seconds_sum"),
-        send_seconds=grown("slipway_stage_seconds_sum", "send"),
-        runs=grown("slipway_batch_rows_count"),
-        rows=grown("slipway_batch_rows_sum"),
-        connections=grown(ACCEPTED) if ACCEPTED in ends[0][0][1] else None,
+        requests=growth("slipway_request_seconds_count"),
+        request_seconds=growth("slipway_request_seconds_sum"),
+        send_seconds=growth("slipway_stage_seconds_sum", "send"),
+        runs=growth("slipway_batch_rows_count"),
+        rows=growth("slipway_batch_rows_sum"),
+        connections=growth(ACCEPTED) if ACCEPTED in ends[0][0][1] else None,
         between_s=tuple((first_s, last_s) for (first_s, _), (last_s, _) in ends),
     )

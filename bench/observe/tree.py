@@ -1,4 +1,4 @@
-"""The process tree of a server: the process that listens, its parents of the same program, and all their children."""
+"""The process tree of a server: the listening process, its ancestors of the same program, and all their children."""
 
 from __future__ import annotations
 
@@ -12,93 +12,96 @@ from ..load.burst import Work
 
 ROOT = Path("/")
 MAX_THREADS = 512
-"""Threads that are read at each look; more would take too long."""
-SAME_S = 0.05
-"""Between two readings of when a process began; the kernel counts hundredths."""
-FLEET = ("bench.load", "multiprocessing.spawn")
-"""In the command lines of generator processes that a bench starts."""
+"""The most threads to read at each look, to limit its duration."""
+START_TOLERANCE_S = 0.05
+"""Start times of a process that differ by less are equal. The kernel counts them in hundredths of a second."""
+GENERATOR_COMMANDS = ("bench.load", "multiprocessing.spawn")
+"""Parts of the command lines of the generator processes that bench starts."""
 
 
 def listeners(port: int) -> tuple[int, ...]:
-    """The processes that listen on a TCP port, ascending; empty where this user may not see them."""
-    found = psutil.net_connections("tcp")
-    return tuple(
-        sorted({one.pid for one in found if one.pid and one.status == psutil.CONN_LISTEN and one.laddr.port == port})
-    )
+    """The ids of the processes that listen on a TCP port, ascending; empty if this user may not see them."""
+    listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    return tuple(sorted({one.pid for one in listening if one.pid and one.laddr.port == port}))
 
 
 def server(port: int, started_s: float | None = None) -> tuple[int, ...]:
-    """The processes of this machine that answer on a port.
+    """The processes of this machine that serve a port.
 
-    They are its listeners, or, where none of these began at ``started_s`` (seconds since the epoch, as the server says
-    of itself), the process behind them that did: the listener is a proxy then. Empty if that process cannot be seen.
+    ``started_s``: the start of the server in seconds since the epoch, from its metrics. If no listener of the port (or
+    relative of one) started then, the listener is a proxy, and the result is the listening process that did
+    start then. Empty if that process cannot be seen.
     """
-    found = listeners(port)
-    if started_s is None or any(_began(pid, started_s) for pid in with_children((*roots(found), *found))):
-        return found
-    return tuple(one.pid for one in psutil.process_iter() if _began(one.pid, started_s) and _listens(one))
+    listening = listeners(port)
+    if started_s is None or any(_started_at(pid, started_s) for pid in with_children((*roots(listening), *listening))):
+        return listening
+    return tuple(
+        process.pid for process in psutil.process_iter() if _started_at(process.pid, started_s) and _listens(process)
+    )
 
 
 def strangers(port: int, own: Iterable[int]) -> int:
-    """Open connections at the port whose other end is no socket of ``own``: another client's, of any machine."""
-    mine = set(own)
-    found = [one for one in psutil.net_connections("tcp") if one.raddr and one.status == psutil.CONN_ESTABLISHED]
-    ours = {one.laddr for one in found if one.pid in mine and one.raddr.port == port}
-    return sum(one.laddr.port == port and one.raddr not in ours for one in found)
+    """The number of open connections to the port from other clients on any machine. ``own``: process ids of bench."""
+    own_pids = set(own)
+    connections = psutil.net_connections("tcp")
+    established = [one for one in connections if one.raddr and one.status == psutil.CONN_ESTABLISHED]
+    own_addresses = {one.laddr for one in established if one.pid in own_pids and one.raddr.port == port}
+    return sum(one.laddr.port == port and one.raddr not in own_addresses for one in established)
 
 
 def roots(pids: Iterable[int]) -> tuple[int, ...]:
-    """For each listener its oldest ancestor that runs the same program and did not start this bench.
+    """For each listener, its oldest ancestor that runs the same program and is not an ancestor of this bench.
 
-    Worker processes may be siblings of the process that listens, below a parent that does not.
+    The listening process may be a sibling of the workers, below a parent that does not listen.
     """
-    ours = {one.pid for one in _parents(os.getpid())} | {os.getpid()}
-    found = set()
+    own_processes = {process.pid for process in _parents(os.getpid())} | {os.getpid()}
+    tops = set()
     for pid in pids:
         top = pid
         program = _program(pid)
         for parent in _parents(pid):
-            if parent.pid in ours or parent.pid == 1 or program is None or _program(parent.pid) != program:
+            if parent.pid in own_processes or parent.pid == 1 or program is None or _program(parent.pid) != program:
                 break
             top = parent.pid
-        found.add(top)
-    return tuple(sorted(found))
+        tops.add(top)
+    return tuple(sorted(tops))
 
 
 def with_children(pids: Iterable[int]) -> tuple[int, ...]:
-    """These processes and all below them that still run."""
-    found: set[int] = set()
+    """The running ones of these processes, and all their descendants, ascending."""
+    running: set[int] = set()
     for pid in pids:
         try:
             process = psutil.Process(pid)
-            found |= {pid, *(one.pid for one in process.children(recursive=True))}
+            running |= {pid, *(child.pid for child in process.children(recursive=True))}
         except psutil.Error:
             continue
-    return tuple(sorted(found))
+    return tuple(sorted(running))
 
 
 def generators(parent: int) -> tuple[int, ...]:
-    """The process that runs the load, and the generator processes that it started."""
-    found = {parent}
+    """The process that runs the load (``parent``), and the generator processes that it started, ascending."""
+    pids = {parent}
     try:
-        for one in psutil.Process(parent).children(recursive=True):
-            if any(mark in part for part in one.cmdline() for mark in FLEET):
-                found.add(one.pid)
+        for child in psutil.Process(parent).children(recursive=True):
+            if any(command in part for part in child.cmdline() for command in GENERATOR_COMMANDS):
+                pids.add(child.pid)
     except psutil.Error:
         pass
-    return tuple(sorted(found))
+    return tuple(sorted(pids))
 
 
 def family(pids: tuple[int, ...]) -> tuple[int, ...]:
-    """All processes of a server from those of ``server``, the first of these first."""
-    everything = with_children((*roots(pids), *pids))
-    return (*pids[:1], *(pid for pid in everything if pid not in pids[:1]))
+    """All processes of a server, from the result of ``server``. Its first process stays the first."""
+    all_pids = with_children((*roots(pids), *pids))
+    return (*pids[:1], *(pid for pid in all_pids if pid not in pids[:1]))
 
 
 class Threads:
     """CPU time and run-queue delay of all threads of some processes, as counters that never shrink.
 
-    A thread that ended keeps what it had. ``busiest_ns`` adds up what the busiest thread of each look used.
+    Ended threads stay included. ``busiest_ns`` sums, over the looks, the CPU time of the busiest thread since the look
+    before.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -107,7 +110,7 @@ class Threads:
         self._cpu_ns = self._delay_ns = self._busiest_ns = 0.0
 
     def read(self, pids: Iterable[int]) -> dict[str, float]:
-        """The counters now; empty where the kernel has no ``schedstat``."""
+        """The counters in ns, and the number of threads; empty if the kernel has no ``schedstat``."""
         now: dict[int, tuple[float, float]] = {}
         for path in self._paths(pids):
             try:
@@ -117,13 +120,13 @@ class Threads:
                 continue
         if not now:
             return {}
-        busiest = 0.0
-        for thread, (cpu, delay) in now.items():
-            before = self._last.get(thread, (0.0, 0.0) if self._last else (cpu, delay))
-            self._cpu_ns += max(cpu - before[0], 0.0)
-            self._delay_ns += max(delay - before[1], 0.0)
-            busiest = max(busiest, cpu - before[0])
-        self._busiest_ns += busiest
+        busiest_ns = 0.0
+        for thread, (cpu_ns, delay_ns) in now.items():
+            last = self._last.get(thread, (0.0, 0.0) if self._last else (cpu_ns, delay_ns))
+            self._cpu_ns += max(cpu_ns - last[0], 0.0)
+            self._delay_ns += max(delay_ns - last[1], 0.0)
+            busiest_ns = max(busiest_ns, cpu_ns - last[0])
+        self._busiest_ns += busiest_ns
         self._last = now
         return {
             "run_delay_ns": self._delay_ns,
@@ -143,23 +146,26 @@ class Threads:
 
 
 def work_of(pids: tuple[int, ...]) -> Callable[[], Work | None]:
-    """A reader of the CPU time and the run-queue delay of these processes."""
+    """A function that reads the CPU time and the run-queue delay of these processes since this call.
+
+    It returns None if they cannot be read.
+    """
     threads = Threads()
     threads.read(pids)
-    begun_ns = _cpu_ns(pids)
+    start_ns = _cpu_ns(pids)
 
     def read() -> Work | None:
-        seen = threads.read(pids) if pids else {}
-        if not seen:
+        counters = threads.read(pids) if pids else {}
+        if not counters:
             return None
-        # The processes' own counters are coarse, but keep what threads used that have ended.
-        return Work(max(seen["threads_cpu_ns"], _cpu_ns(pids) - begun_ns), seen["run_delay_ns"])
+        # The counters of processes are coarser, but include threads that have ended.
+        return Work(max(counters["threads_cpu_ns"], _cpu_ns(pids) - start_ns), counters["run_delay_ns"])
 
     return read
 
 
 def _cpu_ns(pids: Iterable[int]) -> float:
-    """CPU time of the processes and of their children that have ended, since their start."""
+    """CPU time of the processes and of their ended children since their start, in ns."""
     used = 0.0
     for pid in pids:
         try:
@@ -170,15 +176,15 @@ def _cpu_ns(pids: Iterable[int]) -> float:
     return used
 
 
-def _began(pid: int, at_s: float) -> bool:
+def _started_at(pid: int, at_s: float) -> bool:
     try:
-        return abs(float(psutil.Process(pid).create_time()) - at_s) < SAME_S
+        return abs(float(psutil.Process(pid).create_time()) - at_s) < START_TOLERANCE_S
     except psutil.Error:
         return False
 
 
 def _listens(process: psutil.Process) -> bool:
-    """Whether it listens on TCP, in its own network."""
+    """Whether a process listens on a TCP port, in its own network namespace."""
     try:
         return any(one.status == psutil.CONN_LISTEN for one in process.net_connections("tcp"))
     except psutil.Error:
@@ -193,7 +199,7 @@ def _parents(pid: int) -> list[psutil.Process]:
 
 
 def _program(pid: int) -> str | None:
-    """The file that a process runs; None where this user may not see it."""
+    """The path of the executable of a process; None if this user may not see it."""
     try:
         return str(psutil.Process(pid).exe()) or None
     except psutil.Error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .peer import HOST, LOCKS, Deployment, Peer, service
 
 MAX_LATENCY_MS = 60_000
-"""Its default: the time after which it refuses a request. It has no batch window to tune."""
+"""BentoML's default: the time after which it refuses a request. It has no setting for the batch delay."""
 
 
 def _command(deployment: Deployment) -> Sequence[str]:

@@ -15,7 +15,7 @@ DEFAULT_CACHE = Path.home() / ".cache" / "slipway" / "peers"
 STAMP = "slipway-lock.sha256"
 INSTALL_WITHIN_S = 1800.0
 ERROR_CHARACTERS = 400
-"""Of pip's error, from its end, in a message."""
+"""The length of the end of pip's error output that a message quotes."""
 
 
 class Missing(Exception):
@@ -23,9 +23,10 @@ class Missing(Exception):
 
 
 def python_of(peer: Peer, cache: Path, install: bool, say: Callable[[str], None]) -> Path:
-    """The interpreter of the peer's environment. ``install``: make the environment if it is missing or out of date.
+    """The interpreter of the peer's environment. ``install``: create the environment if it is missing or out of date.
 
-    Raises Missing without a program that the peer needs, without an environment, and when pip fails.
+    Raises Missing if a program that the peer needs is not installed, if there is no current environment, and if pip
+    fails.
     """
     for program in peer.needs:
         if shutil.which(program) is None:
@@ -38,7 +39,7 @@ def python_of(peer: Peer, cache: Path, install: bool, say: Callable[[str], None]
     if stamp.is_file() and stamp.read_text(encoding="ascii") == wanted and python.is_file():
         return python
     if not install:
-        state = "was made from other requirements" if folder.exists() else "is not installed"
+        state = "was installed from other requirements" if folder.exists() else "is not installed"
         raise Missing(f"its environment {state}: run peers with --install")
     say(f"installing {peer.title} into {folder}")
     _make(folder, peer.lock)
@@ -47,7 +48,7 @@ def python_of(peer: Peer, cache: Path, install: bool, say: Callable[[str], None]
 
 
 def digest(lock: Path) -> str:
-    """The SHA-256 of the requirements and the interpreter's version, from which an environment is made."""
+    """The SHA-256 of the requirements and the interpreter's version, hexadecimal. It identifies an environment."""
     version = f"python {sys.version_info[0]}.{sys.version_info[1]}\n"
     return hashlib.sha256(version.encode() + lock.read_bytes()).hexdigest()
 
@@ -70,9 +71,9 @@ def _make(folder: Path, lock: Path) -> None:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN_S, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"pip could not make its environment: {error}") from error
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]
         raise Missing(f"pip could not make its environment: {' '.join(errors)[-ERROR_CHARACTERS:]}")

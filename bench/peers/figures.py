@@ -14,7 +14,7 @@ SCHEMA = "slipway.bench.peers/1"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load: a closed loop of ``users``, or an open loop at ``rate_per_s``; the other is None."""
+    """A load: a closed loop of ``users`` callers, or an open loop at ``rate_per_s``. The other field is None."""
 
     name: str
     users: int | None = None
@@ -25,8 +25,8 @@ class Load:
 class Figure:
     """The measurement of one load on one server in one round.
 
-    ``rate_per_s``: successful responses. ``p99_ms``: None with too few responses. ``generator_cpu``: share of the
-    generator's core. ``problems``: why the figure is invalid; empty for a valid one.
+    ``rate_per_s``: successful responses per second. ``p99_ms``: None with too few responses. ``generator_cpu``: share
+    of the generator's core. ``problems``: why the figure is invalid; empty for a valid one.
     """
 
     rate_per_s: float
@@ -42,8 +42,8 @@ class Figure:
 class RoundResult:
     """One round of one server with one model: ``figures`` by the name of the load.
 
-    ``start_s``: from the start of the process to its first right answer. ``trouble``: the error that ended the round
-    before all loads were measured, else None.
+    ``start_s``: seconds from the start of the process to its first correct response; None without one. ``trouble``: the
+    error that ended the round before all loads were measured; None if they were.
     """
 
     peer: str
@@ -56,7 +56,7 @@ class RoundResult:
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """A peer in the result. ``missing``: why it was not measured, else None."""
+    """A peer in the result. ``missing``: why it was not measured; None if it was."""
 
     name: str
     title: str
@@ -68,9 +68,9 @@ class PeerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The ratio of the first server (Slipway) to a peer, paired over rounds, with a 95 % interval.
+    """How much better the first server (Slipway) is than a peer: a factor, above 1 if the first server is better.
 
-    Above 1, the first server is better by that factor.
+    It is the geometric mean over ``pairs`` rounds, with a 95 % interval.
     """
 
     ratio: float
@@ -96,8 +96,8 @@ class Summary:
 class Comparison:
     """The result of ``bench peers``.
 
-    ``models``: what each model is, by name. ``loads``: by model. ``summaries``: by model, peer and load. ``partial``:
-    Ctrl-C ended the run early.
+    ``models``: the description of each model by name. ``loads``: by model. ``visits``: the result of each peer in each
+    round. ``summaries``: by model, peer and load. ``partial``: Ctrl-C ended the run early.
     """
 
     created: str
@@ -118,19 +118,23 @@ class Comparison:
     schema: str = field(default=SCHEMA)
 
 
-def summarize(visits: Sequence[RoundResult], peer: str, first: str, model: str, load: str) -> Summary:
-    """The medians of a peer's valid rounds, and the ratios to the ``first`` server over the same rounds.
+def summarize(results: Sequence[RoundResult], peer: str, first: str, model: str, load: str) -> Summary:
+    """The medians over the valid rounds of a peer, and the ratios to the ``first`` server over the same rounds.
 
-    A summary without figures names the latest problem, where fewer than half of the rounds are valid.
+    If fewer than half of the rounds are valid, the summary has no figures, and names the latest problem.
     """
-    mine, reference = (_by_round(visits, one, model, load) for one in (peer, first))
-    rounds = sum(one.peer == peer and one.model == model for one in visits)
-    valid = {at: one for at, one in mine.items() if not one.problems}
+    own, reference = (_by_round(results, one, model, load) for one in (peer, first))
+    rounds = sum(one.peer == peer and one.model == model for one in results)
+    valid = {number: one for number, one in own.items() if not one.problems}
     if not valid or 2 * len(valid) < rounds:
-        return Summary(None, None, None, _problem(visits, peer, model, mine))
+        return Summary(None, None, None, _problem(results, peer, model, own))
     pairs = []
     if peer != first:
-        pairs = [(reference[at], one) for at, one in valid.items() if at in reference and not reference[at].problems]
+        pairs = [
+            (reference[number], one)
+            for number, one in valid.items()
+            if number in reference and not reference[number].problems
+        ]
     return Summary(
         median(one.rate_per_s for one in valid.values()),
         median(one.p50_ms for one in valid.values()),
@@ -143,22 +147,22 @@ def summarize(visits: Sequence[RoundResult], peer: str, first: str, model: str, 
     )
 
 
-def start_s(visits: Sequence[RoundResult], peer: str) -> float | None:
-    """The median time in seconds of a peer from its start to its first right answer; None if it never answered."""
-    found = [one.start_s for one in visits if one.peer == peer and one.start_s is not None]
-    return median(found) if found else None
+def start_s(results: Sequence[RoundResult], peer: str) -> float | None:
+    """The median time of a peer from its start to its first correct response, in s; None if there never was one."""
+    times_s = [one.start_s for one in results if one.peer == peer and one.start_s is not None]
+    return median(times_s) if times_s else None
 
 
-def _by_round(visits: Sequence[RoundResult], peer: str, model: str, load: str) -> dict[int, Figure]:
-    here = (one for one in visits if one.peer == peer and one.model == model)
-    return {one.round: one.figures[load] for one in here if load in one.figures}
+def _by_round(results: Sequence[RoundResult], peer: str, model: str, load: str) -> dict[int, Figure]:
+    matching = (one for one in results if one.peer == peer and one.model == model)
+    return {one.round: one.figures[load] for one in matching if load in one.figures}
 
 
-def _problem(visits: Sequence[RoundResult], peer: str, model: str, figures: dict[int, Figure]) -> str:
+def _problem(results: Sequence[RoundResult], peer: str, model: str, figures: dict[int, Figure]) -> str:
     """The latest problem of a load; for a load that was never measured, the error that ended its round."""
     reasons = [reason for one in figures.values() for reason in one.problems]
-    troubles = [one.trouble for one in visits if one.peer == peer and one.model == model and one.trouble is not None]
-    return (reasons or troubles or ["it was not measured"])[-1]
+    errors = [one.trouble for one in results if one.peer == peer and one.model == model and one.trouble is not None]
+    return (reasons or errors or ["it was not measured"])[-1]
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -167,10 +171,10 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _ratio(
-    pairs: Sequence[tuple[Figure, Figure]], of: Callable[[Figure, Figure], tuple[float | None, float | None]]
+    pairs: Sequence[tuple[Figure, Figure]], values_of: Callable[[Figure, Figure], tuple[float | None, float | None]]
 ) -> Ratio | None:
-    both = [of(one, other) for one, other in pairs]
-    values = [(one, other) for one, other in both if one is not None and other is not None]
+    candidates = [values_of(own, reference) for own, reference in pairs]
+    values = [(own, reference) for own, reference in candidates if own is not None and reference is not None]
     if not values or min(min(pair) for pair in values) <= 0:
         return None
-    return Ratio(*ratio_of_pairs([one for one, _ in values], [other for _, other in values]), len(values))
+    return Ratio(*ratio_of_pairs([own for own, _ in values], [reference for _, reference in values]), len(values))

@@ -1,11 +1,11 @@
-"""LitServe: its dynamic batching, and the queue that it recommends above 100 requests a second."""
+"""LitServe: dynamic batching, and the queue that its documentation recommends above 100 requests/s."""
 
 from __future__ import annotations
 
 from .peer import LOCKS, Deployment, Peer, service
 
 WAIT_S = 0.001
-"""Its documentation asks for an experiment: the best of 0, 1, 10 and 50 ms here, for both models."""
+"""The best of 0, 1, 10 and 50 ms here, for both models. LitServe's documentation asks users to try values."""
 
 
 def _files(deployment: Deployment) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""MLServer: adaptive batching, and a custom runtime, because it has none for ONNX files."""
+"""MLServer: adaptive batching, and a custom runtime, because MLServer has none for ONNX files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from .peer import HOST, LOCKS, MAX_BATCH_SIZE, Deployment, Peer, infer_answer, infer_body, service
 
 WAIT_S = 0.001
-"""Its documentation gives no value."""
+"""MLServer's documentation recommends no value."""
 
 
 def _files(deployment: Deployment) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Networks that benchmarks serve, written as ONNX files: one that takes no time, and one that takes most of it."""
+"""Networks that benchmarks serve, written as ONNX files: a cheap one and an expensive one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
 WIDTH = 64
-"""Inputs of a row, float32; both networks have three outputs."""
+"""Numbers in a row of the input ``x``, float32 [batch, 64]. The output ``y`` of both networks is float32 [batch, 3]."""
 
 
 def perceptron(path: Path, hidden: int = 128) -> None:
-    """Write 64 -> 128 -> 128 -> 3, about 10 us a run: a benchmark of it measures the server."""
+    """Write layers of 64, 128, 128 and 3. A run takes about 10 us, so that a benchmark measures the server itself."""
     nodes, weights = [], []
     sizes = (WIDTH, hidden, hidden, 3)
     name = "x"
@@ -30,7 +30,7 @@ def perceptron(path: Path, hidden: int = 128) -> None:
 
 
 def convolutions(path: Path, channels: int = 48, layers: int = 12) -> None:
-    """Write 3 x 3 convolutions over a 24 x 24 image: one or two ms a row, and batching gains little or nothing."""
+    """Write 3 x 3 convolutions over a 24 x 24 image. A row takes one or two ms, and batching gains little."""
     weights = [
         numpy_helper.from_array(np.array([-1, 1, 8, 8], np.int64), "shape"),
         numpy_helper.from_array(np.array([1, 1, 3, 3], np.int64), "repeats"),

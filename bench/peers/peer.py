@@ -1,4 +1,4 @@
-"""The peer: one model server of the comparison, as data. Each has a file of its own, and a row in ``table``."""
+"""The peer: the description of one model server of the comparison. Each has its own module, and a row in ``table``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 HOST = "127.0.0.1"
 MAX_BATCH_SIZE = 32
-"""Of each server that has such a limit: as many as the connections of the widest load."""
+"""For each server that has such a setting: the number of connections of the largest closed loop."""
 SERVICES = Path(__file__).parent / "services"
 LOCKS = Path(__file__).parent / "locks"
 
@@ -19,10 +19,11 @@ Row = list[float]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The folder, interpreter, ports and model that a server is started with.
+    """The inputs for the start of a server.
 
-    ``folder``: empty, its working directory. ``python``: the interpreter of its environment. ``ports``: free ports of
-    127.0.0.1; the first is for HTTP. ``workers``: number of cores that it is pinned to.
+    ``folder``: its working directory, empty at first. ``python``: the interpreter of its environment. ``ports``: free
+    ports of 127.0.0.1; the first is for HTTP. ``model``: the ONNX file. ``workers``: the number of cores that the
+    server is pinned to.
     """
 
     folder: Path
@@ -36,20 +37,20 @@ class Deployment:
         return self.ports[0]
 
     def script(self, name: str) -> str:
-        """The path of a command of the environment."""
+        """The path of a command in the environment."""
         return str(self.python.parent / name)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server: how it is installed, configured, started, called and read.
+    """A server: how to install, configure, start and call it.
 
     ``package``: the distribution whose version is shown; None for this checkout. ``lock``: pinned requirements of its
     environment; None for the interpreter that runs bench. ``needs``: programs that pip cannot install. ``files``: texts
-    of the files in its folder, by name. ``prepare``: commands that run there before the start. ``ready``: a path that
-    answers 200 when the server is ready. ``body``: the JSON of a request with one row. ``answer``: the row in the JSON
-    of a response; it raises ValueError, LookupError or TypeError for another JSON. ``settings``: its configuration, for
-    the reader of a result. ``advice``: the pages of its documentation that the configuration follows.
+    of the files in its folder, by name. ``prepare``: commands to run there before the start. ``ready``: a path that
+    returns 200 when the server is ready. ``body``: makes the JSON of a request with one row. ``answer``: extracts the
+    row from the JSON of a response; raises ValueError, LookupError or TypeError for other JSON. ``settings``: its
+    configuration, for readers of a result. ``advice``: the pages of its documentation that the configuration follows.
     """
 
     name: str
@@ -75,7 +76,10 @@ class Peer:
 
 
 def service(name: str, deployment: Deployment, **more: Any) -> dict[str, str]:
-    """The files of a peer whose service is in ``services``: that program, and ``service.json`` with its parameters."""
+    """The files of a peer with a program in ``services``: that program, and ``service.json`` with its parameters.
+
+    ``more``: additional parameters.
+    """
     parameters = {
         "host": HOST,
         "port": deployment.port,

@@ -1,15 +1,15 @@
-"""Ray Serve: request batching, and its settings for throughput."""
+"""Ray Serve: request batching, and the settings for throughput from its documentation."""
 
 from __future__ import annotations
 
 from .peer import LOCKS, Deployment, Peer, service
 
 WAIT_S = 0.001
-"""Of 0, 1 and 10 ms: the least CPU time per request at one connection, and within noise of the least at 32."""
+"""The best of 0, 1 and 10 ms by CPU time per request with one connection; within noise of the best with 32."""
 
 
 def _files(deployment: Deployment) -> dict[str, str]:
-    # Paths of its sockets must stay below 107 bytes, so the scratch folder has a name of one letter.
+    # Paths of Ray's Unix sockets must stay below 107 bytes, so that the scratch folder has a name of one letter.
     return service("ray_serve", deployment, wait_s=WAIT_S, scratch=str(deployment.folder / "r"))
 
 
@@ -37,9 +37,10 @@ RAY_SERVE = Peer(
     ),
     environment={
         "RAY_USAGE_STATS_ENABLED": "0",
-        # On Linux its cluster listens on all interfaces. This setting binds it to the loopback, as on other systems.
+        # On Linux, Ray's cluster listens on all interfaces. This setting binds it to the loopback, as on other systems.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # The four flags of its page. RAY_SERVE_THROUGHPUT_OPTIMIZED also sets another flag, which listens publicly.
+        # The four flags of the page on performance. RAY_SERVE_THROUGHPUT_OPTIMIZED also sets a flag that makes it
+        # listen on all interfaces.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",

@@ -12,46 +12,48 @@ from .figures import Comparison, PeerInfo, Ratio, Summary, start_s
 from .rounds import CALLERS, MANY, ONE, OPEN
 
 MIN_PAIRS = 3
-"""Rounds that an interval needs: fewer give one that is too wide to print."""
+"""The fewest pairs of rounds for which an interval is shown: with fewer it is too wide to be useful."""
 NONE = "-"
 
 
-def table(found: Comparison) -> RenderableType:
-    """The whole result for a terminal."""
+def table(comparison: Comparison) -> RenderableType:
+    """The result as tables for a terminal."""
     parts: list[RenderableType] = []
-    for model, about in found.models.items():
-        grid = Table(title=f"{model}: {about}", title_justify="left", box=None, padding=(0, 2))
-        head, *rows = _rows(found, model)
-        for at, name in enumerate(head):
-            grid.add_column(name, justify="left" if at == 0 else "right")
+    for model, description in comparison.models.items():
+        grid = Table(title=f"{model}: {description}", title_justify="left", box=None, padding=(0, 2))
+        heading, *rows = _rows(comparison, model)
+        for index, name in enumerate(heading):
+            grid.add_column(name, justify="left" if index == 0 else "right")
         for row in rows:
             grid.add_row(*row)
-        parts += [grid, *(Text(note) for note in _notes(found, model)), Text("")]
-    parts += [Text(f"{one.title} {one.version}: {_settings(one)}") for one in found.peers]
-    return Group(*parts, Text(_conditions(found)))
+        parts += [grid, *(Text(note) for note in _notes(comparison, model)), Text("")]
+    parts += [Text(f"{peer.title} {peer.version}: {_settings(peer)}") for peer in comparison.peers]
+    return Group(*parts, Text(_conditions(comparison)))
 
 
-def markdown(found: Comparison) -> str:
-    """The whole result as a Markdown page."""
+def markdown(comparison: Comparison) -> str:
+    """The result as Markdown."""
     lines: list[str] = []
-    for model, about in found.models.items():
-        head, *rows = _rows(found, model)
-        lines += [f"**{model}**: {about}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-        lines += [*(_line(row) for row in rows), "", *(f"- {note}" for note in _notes(found, model)), ""]
+    for model, description in comparison.models.items():
+        heading, *rows = _rows(comparison, model)
+        rule = ["---", *["---:"] * (len(heading) - 1)]
+        lines += [f"**{model}**: {description}", "", _markdown_row(heading), _markdown_row(rule)]
+        lines += [*(_markdown_row(row) for row in rows), "", *(f"- {note}" for note in _notes(comparison, model)), ""]
     lines += ["| server | version | configuration | follows |", "| --- | --- | --- | --- |"]
-    for one in found.peers:
-        lines.append(_line([one.title, one.version, _settings(one), " ".join(_page(page) for page in one.advice)]))
-    return "\n".join([*lines, "", _conditions(found), "", "```sh", found.command, "```", ""])
+    for peer in comparison.peers:
+        pages = " ".join(_link(page) for page in peer.advice)
+        lines.append(_markdown_row([peer.title, peer.version, _settings(peer), pages]))
+    return "\n".join([*lines, "", _conditions(comparison), "", "```sh", comparison.command, "```", ""])
 
 
-def show(found: Comparison, console: Console) -> None:
-    console.print(table(found))
+def show(comparison: Comparison, console: Console) -> None:
+    console.print(table(comparison))
 
 
-def _rows(found: Comparison, model: str) -> list[list[str]]:
-    rate = next((one.rate_per_s for one in found.loads.get(model, ()) if one.name == OPEN), None)
+def _rows(comparison: Comparison, model: str) -> list[list[str]]:
+    rate = next((load.rate_per_s for load in comparison.loads.get(model, ()) if load.name == OPEN), None)
     offered = f"{rate:,.0f}/s open loop" if rate is not None else "open loop"
-    first = found.peers[0].title
+    first = comparison.peers[0].title
     rows = [
         [
             "server",
@@ -66,68 +68,69 @@ def _rows(found: Comparison, model: str) -> list[list[str]]:
             "start s",
         ]
     ]
-    results = [one for one in found.visits if one.model == model]
-    for one in found.peers:
-        by_load = found.summaries.get(model, {}).get(one.name, {})
-        lone, many, equal = (by_load.get(name) for name in (ONE, MANY, OPEN))
+    results = [result for result in comparison.visits if result.model == model]
+    for peer in comparison.peers:
+        by_load = comparison.summaries.get(model, {}).get(peer.name, {})
+        single, closed_loop, open_loop = (by_load.get(name) for name in (ONE, MANY, OPEN))
         rows.append(
             [
-                one.title,
-                _rate(lone),
-                _ms(lone.p50_ms if lone else None),
-                _rate(many),
-                _ms(many.p99_ms if many else None),
-                _ms(equal.p50_ms if equal else None),
-                _ms(equal.p99_ms if equal else None),
-                _times(many.rate_ratio if many else None, "x"),
-                _times(equal.p99_ratio if equal else None, "x lower"),
-                _start(start_s(results, one.name)),
+                peer.title,
+                _rate(single),
+                _ms(single.p50_ms if single else None),
+                _rate(closed_loop),
+                _ms(closed_loop.p99_ms if closed_loop else None),
+                _ms(open_loop.p50_ms if open_loop else None),
+                _ms(open_loop.p99_ms if open_loop else None),
+                _times(closed_loop.rate_ratio if closed_loop else None, "x"),
+                _times(open_loop.p99_ratio if open_loop else None, "x lower"),
+                _start(start_s(results, peer.name)),
             ]
         )
     return rows
 
 
-def _notes(found: Comparison, model: str) -> list[str]:
-    """Why figures are missing: for each server, each reason once."""
+def _notes(comparison: Comparison, model: str) -> list[str]:
+    """The reasons for missing figures: for each server, each reason once, with its loads."""
     notes = []
-    for one in found.peers:
-        by_load = found.summaries.get(model, {}).get(one.name, {})
-        if one.missing is not None:
-            notes.append(f"{one.title}: was not measured: {one.missing}")
+    for peer in comparison.peers:
+        by_load = comparison.summaries.get(model, {}).get(peer.name, {})
+        if peer.missing is not None:
+            notes.append(f"{peer.title}: was not measured: {peer.missing}")
             continue
         reasons: dict[str, list[str]] = {}
         for load, summary in by_load.items():
             if summary.problem is not None:
                 reasons.setdefault(summary.problem, []).append(load)
-        notes += [f"{one.title}, {', '.join(loads)}: {reason}" for reason, loads in reasons.items()]
+        notes += [f"{peer.title}, {', '.join(loads)}: {reason}" for reason, loads in reasons.items()]
     return notes
 
 
-def _conditions(found: Comparison) -> str:
-    cores = ", ".join(str(one) for one in found.server_cores)
-    partial = "Interrupted: partial. " if found.partial else ""
+def _conditions(comparison: Comparison) -> str:
+    server_cores = ", ".join(str(core) for core in comparison.server_cores)
+    env = comparison.env
+    partial = "Interrupted: partial. " if comparison.partial else ""
     return (
-        f"{partial}{found.created}, {found.env.cpu}, {found.env.cores} cores, {found.env.system}, Python "
-        f"{found.env.python}, commit {found.env.commit}. Each server alone on core {cores}, load on core "
-        f"{found.generator_core} (closed loops by {found.generator}, open loop by bench's engine); medians of "
-        f"{found.rounds} rounds of {found.seconds:g} s in turns; ratios with 95 % intervals over rounds."
+        f"{partial}{comparison.created}, {env.cpu}, {env.cores} cores, {env.system}, Python "
+        f"{env.python}, commit {env.commit}. Each server alone on core {server_cores}, load on core "
+        f"{comparison.generator_core} (closed loops by {comparison.generator}, open loop by bench's engine); medians "
+        f"of {comparison.rounds} rounds of {comparison.seconds:g} s in turns; ratios with 95 % intervals over rounds."
     )
 
 
-def _settings(one: PeerInfo) -> str:
-    return "; ".join(one.settings)
+def _settings(peer: PeerInfo) -> str:
+    return "; ".join(peer.settings)
 
 
-def _page(page: str) -> str:
-    return f"<{page}>" if page.startswith("https:") else f"`{page}`"
+def _link(address: str) -> str:
+    return f"<{address}>" if address.startswith("https:") else f"`{address}`"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(one.replace('|', '/') for one in cells)} |"
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-def _rate(one: Summary | None) -> str:
-    return NONE if one is None or one.rate_per_s is None else f"{one.rate_per_s:,.0f}"
+def _rate(summary: Summary | None) -> str:
+    return NONE if summary is None or summary.rate_per_s is None else f"{summary.rate_per_s:,.0f}"
 
 
 def _ms(value: float | None) -> str:
@@ -138,8 +141,8 @@ def _start(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _times(one: Ratio | None, what: str) -> str:
-    if one is None:
+def _times(ratio: Ratio | None, unit: str) -> str:
+    if ratio is None:
         return NONE
-    interval = f" [{one.low:.3g}, {one.high:.3g}]" if one.pairs >= MIN_PAIRS else ""
-    return f"{one.ratio:.3g}{what}{interval}"
+    interval = f" [{ratio.low:.3g}, {ratio.high:.3g}]" if ratio.pairs >= MIN_PAIRS else ""
+    return f"{ratio.ratio:.3g}{unit}{interval}"

@@ -12,4 +12,4 @@ from .torchserve import TORCHSERVE
 from .triton import TRITON
 
 PEERS: tuple[Peer, ...] = (SLIPWAY, LITSERVE, MLSERVER, BENTOML, RAY_SERVE, TORCHSERVE, TRITON)
-"""The ratios of all others are to the first."""
+"""Ratios compare the first peer with each of the others."""

@@ -33,7 +33,7 @@ def _files(deployment: Deployment) -> dict[str, str]:
         **service("torchserve", deployment),
         "config.properties": "".join(f"{key}={value}\n" for key, value in properties.items()),
         "model-config.yaml": "".join(f"{key}: {value}\n" for key, value in model.items()),
-        # Its default writes a line for each request.
+        # TorchServe's default configuration logs a line for each request.
         "log4j2.xml": '<Configuration><Loggers><Root level="warn"/></Loggers></Configuration>\n',
     }
 

@@ -1,4 +1,4 @@
-"""Triton's Python backend through PyTriton, which pip can install."""
+"""Triton with its Python backend, through PyTriton, which pip can install."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sysconfig
 from .peer import LOCKS, Peer, infer_answer, infer_body, service
 
 WAIT_US = 0
-"""Triton's default: batches grow while all instances are busy, and a free instance starts at once."""
+"""Triton's default queue delay. A free instance starts at once, and batches form while all instances are busy."""
 
 TRITON = Peer(
     name="triton",
@@ -31,6 +31,6 @@ TRITON = Peer(
         "https://triton-inference-server.github.io/pytriton/latest/reference/model_config",
         "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/batcher.html",
     ),
-    # Its backend embeds an interpreter, which must be the one of the environment.
+    # Triton's Python backend loads libpython, which must be that of the environment's interpreter.
     environment={"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))},
 )

@@ -22,7 +22,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model. ``write`` makes its ONNX file, from ``x`` float32 [batch, 64] to ``y`` float32 [batch, 3]."""
+    """A model. ``write``: writes its ONNX file (``x`` float32 [batch, 64] to ``y`` float32 [batch, 3])."""
 
     name: str
     about: str
@@ -30,7 +30,7 @@ class Model:
 
 
 def _perceptron(path: Path) -> None:
-    from . import networks  # onnx is no requirement of the other commands
+    from . import networks  # imported here, because other commands run without onnx
 
     networks.perceptron(path)
 
@@ -49,7 +49,7 @@ MODELS = (
 
 @dataclass(frozen=True, slots=True)
 class WrittenModel:
-    """A model on disk, and the answer to ``row`` that every server of it must give."""
+    """A model on disk. ``expected``: the output for ``row`` that every server must return."""
 
     name: str
     file: Path
@@ -64,7 +64,7 @@ def write(model: Model, folder: Path) -> WrittenModel:
 
 
 def row() -> Row:
-    """The row of each request: 64 numbers that float32 and JSON represent exactly."""
+    """The input row of all requests: 64 numbers that float32 and JSON represent exactly."""
     return [(index * 37 % WIDTH) / WIDTH - 0.5 for index in range(WIDTH)]
 
 
@@ -83,7 +83,10 @@ def payload(peer: Peer) -> bytes:
 
 
 def check(peer: Peer, deployment: Deployment, expected: Row) -> None:
-    """Send one request and compare the answer with ``expected``. Raises Failed with the wrong answer."""
+    """Send one request and compare the response with ``expected``.
+
+    Raises Failed without a response, and for a wrong one.
+    """
     status, body = _post(peer.url(deployment), payload(peer))
     if status != http.HTTPStatus.OK:
         raise Failed(f"it answered {status}: {body[:200].decode('utf-8', 'replace')}")
@@ -91,10 +94,11 @@ def check(peer: Peer, deployment: Deployment, expected: Row) -> None:
         answer = peer.answer(json.loads(body))
     except (ValueError, LookupError, TypeError) as error:
         raise Failed(f"its answer cannot be read: {body[:200].decode('utf-8', 'replace')}") from error
-    close = [
-        math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE) for one, other in zip(answer, expected, strict=False)
+    is_close = [
+        math.isclose(actual, wanted, rel_tol=0, abs_tol=TOLERANCE)
+        for actual, wanted in zip(answer, expected, strict=False)
     ]
-    if len(answer) != len(expected) or not all(close):
+    if len(answer) != len(expected) or not all(is_close):
         raise Failed(f"its answer is wrong: {answer} instead of {expected}")
 
 

@@ -1,4 +1,4 @@
-"""The explanation and the verdict of a record: its observations, from the record and its rows."""
+"""The explanation and the verdict of a run, from its record and its rows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .record import RunRecord
 from .repeats import Columns
 
 SHED, TIMEOUT = ("429", "503"), "timeout"
-"""Kinds of failure of a server that has too much to do."""
+"""Kinds of failure of an overloaded server: shed requests by HTTP status, and time-outs."""
 
 
 def explain(record: RunRecord, columns: Columns, window: Columns) -> explanation.Explanation:
-    """The explanation of a load. ``columns``: all raw rows, ``window``: the measured ones."""
+    """The explanation of a run. ``columns``: all raw rows, int64 [n] each. ``window``: the measured rows, int64 [m]."""
     return explanation.explain(columns, observations_of(record, window))
 
 
 def verdict_of(record: RunRecord, columns: Columns, window: Columns, path: str | None = None) -> Verdict:
-    """The verdict on a load. ``path``: of the record's file, for the commands that prove a cause."""
+    """The verdict on a run. ``path``: the file of the record, which the suggested commands name."""
     observed = observations_of(record, window)
-    known = facts.gather(columns, window, observed, _load(record), record.burst)
-    return judgement.judge(known, record.command, path, record.testable)
+    known_facts = facts.gather(columns, window, observed, _load(record), record.burst)
+    return judgement.judge(known_facts, record.command, path, record.testable)
 
 
 def _load(record: RunRecord) -> facts.Load:
@@ -33,7 +33,7 @@ def _load(record: RunRecord) -> facts.Load:
         failed_share=sum(one.share for one in record.errors if one.kind not in (*SHED, TIMEOUT)),
         shed_share=sum(one.share for one in record.errors if one.kind in SHED),
         requests=client.requests if client is not None else record.window.requests,
-        connections=_surplus(record),
+        connections=_surplus_connections(record),
         run_delay=client.run_delay if client is not None else None,
         generator_cpu=record.validity.generator_cpu,
         resent=client.resent if client is not None else None,
@@ -44,16 +44,16 @@ def _load(record: RunRecord) -> facts.Load:
     )
 
 
-def _surplus(record: RunRecord) -> int:
-    """The connections beyond those that the load needed at once, and those that a failure closed."""
+def _surplus_connections(record: RunRecord) -> int:
+    """Connections that were opened in addition to those in use at the peak and those that replaced failed ones."""
     if record.client is None:
         return 0
-    failed = sum(one.count for one in record.errors)
-    return max(record.client.connections - record.validity.peak_in_flight - failed, 0)
+    failures = sum(one.count for one in record.errors)
+    return max(record.client.connections - record.validity.peak_in_flight - failures, 0)
 
 
 def observations_of(record: RunRecord, window: Columns) -> Observations:
-    """What the explanation of a load is drawn from."""
+    """The inputs of the explanation. ``window``: the measured rows, int64 [m] each."""
     timeline, limits = record.host, record.calibration
     on_this_machine = timeline is not None and timeline.pid is not None
     cores = timeline.allowed_cores if timeline is not None else None

@@ -1,7 +1,6 @@
 """The record of one run: a typed JSON file, and a file with its raw rows.
 
-``RunRecord`` serves the command that writes the file, and every command that reads it. A field keeps its name and its
-unit within one schema.
+Within one schema, fields keep their names and units.
 """
 
 from __future__ import annotations
@@ -49,7 +48,10 @@ class TargetRecord:
 
 @dataclass(frozen=True, slots=True)
 class PayloadRecord:
-    """One body, or a set of bodies with their weighted mean ``bytes``. The column ``payload`` counts bodies from 0."""
+    """A request body, or a set of bodies with the weighted mean of their ``bytes``.
+
+    ``weight``: relative frequency in the set. The column ``payload`` of the raw rows is the index of a body.
+    """
 
     name: str
     content_type: str
@@ -80,7 +82,7 @@ class LoadRecord:
 
 @dataclass(frozen=True, slots=True)
 class RepeatRecord:
-    """One repeat. Its measured requests are those intended in [start_s, end_s), after the start of the first repeat."""
+    """One repeat. Its measured requests are due in [start_s, end_s), in seconds after the start of the first repeat."""
 
     number: int
     seed: int
@@ -91,10 +93,11 @@ class RepeatRecord:
 
 @dataclass(frozen=True, slots=True)
 class WindowRecord:
-    """The measured time, from the start of the first repeat to the end of the last one; warm-ups lie between repeats.
+    """The measured time, in seconds after the start of the load: from the first repeat to the end of the last one.
 
-    ``method``: of the cut of the warm-up. ``steady``: False without a steady state, None if the method does not test
-    it. ``requests``: the number of measured requests.
+    Warm-ups between repeats lie inside, and are not measured. ``method``: how the end of the warm-up is found.
+    ``steady``: False if no steady state was found; None if the method does not test it. ``requests``: the number of
+    measured requests.
     """
 
     method: str
@@ -106,22 +109,23 @@ class WindowRecord:
 
     @property
     def stretches(self) -> tuple[Span, ...]:
-        """The measured time, one stretch per repeat, in seconds after the start of the load."""
+        """The measured spans, one per repeat, each [begin, end) in seconds after the start of the load."""
         return tuple((one.start_s, one.end_s) for one in self.repeats)
 
     @property
     def seconds(self) -> float:
-        """The measured time in all; warm-ups between repeats are left out."""
+        """The total measured time, without warm-ups."""
         return sum(one.end_s - one.start_s for one in self.repeats)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyRecord:
-    """Percentiles over successful requests, and over time-outs, which count as at least the limit.
+    """Percentiles over successful and timed-out requests. A time-out counts as a latency of at least the limit.
 
-    ``corrected``: from the intended instant. ``uncorrected``: from the actual send, as closed-loop tools report it.
-    ``untrusted``: those that ``validity`` refuses, apart from the others, so that a script that ignores it does not use
-    them. The first two are None if all are refused.
+    ``corrected``: latency from the intended send, which includes the wait for a slow server (no coordinated omission).
+    ``uncorrected``: latency from the actual send, as closed-loop tools report it. Both are None if all percentiles are
+    refused. ``untrusted``: corrected percentiles that ``validity`` refuses, kept apart so that scripts do not use them
+    by mistake.
     """
 
     corrected: dict[str, Percentile] | None
@@ -131,7 +135,10 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRecord:
-    """Requests per second of the measured time: offered (intended), sent, and goodput (successful)."""
+    """Requests per second of the measured time: offered (due), sent, and goodput (successful).
+
+    ``offered_per_s``: None for a closed loop.
+    """
 
     offered_per_s: float | None
     sent_per_s: float
@@ -142,9 +149,9 @@ class ThroughputRecord:
 class ObjectiveRecord:
     """Whether latency stays below ``limit_ms`` at ``quantile``.
 
-    ``state``: ``met`` or ``missed`` by the whole interval, ``undecided`` if the interval contains the limit,
-    ``unknown`` with too few requests or an invalid run. ``good_share``: the successful requests within the limit, as a
-    share of all requests of the window; ``goodput_per_s``: the same requests per second.
+    ``state``: ``met`` or ``missed`` if the whole confidence interval lies below or above the limit, ``undecided`` if it
+    contains the limit, ``unknown`` with too few requests or for an invalid run. ``good_share``: successful requests
+    within the limit, as a share of all measured requests. ``goodput_per_s``: the same requests per second.
     """
 
     quantile: float
@@ -156,11 +163,11 @@ class ObjectiveRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
-    """What the load cost the generator and its connections, warm-ups included.
+    """The load as the generator saw it, warm-ups included. A field is None if it is unknown.
 
-    ``connections``: opened in all for ``requests``. ``run_delay``: the share of the time in which the generator was
-    ready and waited for a core. ``resent``: TCP segments that it sent again. ``json_ms``: the time in which Python's
-    json reads the body and writes a response of its size here. None where one is unknown.
+    ``connections``: the number opened for ``requests``. ``run_delay``: the share of the time in which the generator was
+    ready and waited for a core. ``resent``: TCP segments that it retransmitted. ``json_ms``: the time for Python's json
+    on this machine to parse the largest request body and to write its response (estimated by bytes).
     """
 
     connections: int
@@ -184,10 +191,10 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class StagesRecord:
-    """Mean accounts of all requests and of those around each percentile; in every band the terms add up to the total.
+    """Mean stage times of all requests, and of the requests around each percentile (a band).
 
-    ``server``: whether the server sent stage times. ``unaccounted``: responses without them. ``contradictions``:
-    requests with stage times above their latency.
+    The terms of a band add up to its total latency. ``server``: whether the server sent stage times. ``unaccounted``:
+    responses without stage times. ``contradictions``: requests whose stage times exceed their latency.
     """
 
     server: bool
@@ -199,7 +206,10 @@ class StagesRecord:
 
 @dataclass(frozen=True, slots=True)
 class TailRecord:
-    """The difference between the bands around p99 and p50: ms per term, with the sum ``gap_ms``."""
+    """The difference between the bands around p99 and p50, in ms: by term, and their sum ``gap_ms``.
+
+    ``band``: the quantiles of the band around p99.
+    """
 
     band: tuple[float, float]
     gap_ms: float
@@ -210,10 +220,10 @@ class TailRecord:
 class RunRecord:
     """One run.
 
-    ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured beside
-    the load. ``link`` and ``memory``: their bandwidth, if it is known. ``client`` and ``verdict``:
-    None in an older record. ``burst``: the burst probe, if one was made. ``testable``: names of the
-    causes that an experiment on this server can test; None if that is unknown. ``raw``: the file with the rows.
+    ``partial``: Ctrl-C ended it, with ``abandoned`` requests in flight. ``host``: the server timeline, measured during
+    the load. ``link`` and ``memory``: bandwidths; None if unknown. ``client`` and ``verdict``: None in older records.
+    ``burst``: the burst probe; None without one. ``testable``: names of the causes that an experiment on this server
+    can test; None if that is unknown. ``raw``: the name of the file with the raw rows, beside the record.
     """
 
     id: str
@@ -260,18 +270,18 @@ class RunRecord:
 
 @functools.cache
 def _adapter() -> TypeAdapter[RunRecord]:
-    # Imported here: only commands that read a record need it, and the import takes longer than reading one.
+    # Imported here: only commands that read a record need pydantic, and its import is slow.
     from pydantic import TypeAdapter
 
     return TypeAdapter(RunRecord)
 
 
 def measured(columns: dict[str, NDArray[np.int64]], repeats: Sequence[RepeatRecord]) -> NDArray[np.bool_]:
-    """bool [n]: the rows of the repeats, without warm-ups."""
-    inside = np.zeros(len(columns["due_ns"]), dtype=np.bool_)
-    for one in repeats:
-        inside |= (columns["repeat"] == one.number) & (columns["due_ns"] >= round(one.start_s * NS_PER_S))
-    return inside
+    """Which of the raw rows are measured, bool [n]: those of the repeats, without warm-ups."""
+    is_measured = np.zeros(len(columns["due_ns"]), dtype=np.bool_)
+    for repeat in repeats:
+        is_measured |= (columns["repeat"] == repeat.number) & (columns["due_ns"] >= round(repeat.start_s * NS_PER_S))
+    return is_measured
 
 
 def raw_path(path: Path) -> Path:
@@ -293,20 +303,20 @@ def read(path: Path) -> tuple[RunRecord, dict[str, NDArray[np.int64]]]:
     """A record and its raw rows (int64 [n] by column). Raises Unusable if the file is not a record of this schema."""
     try:
         text = path.read_bytes()
-        found = orjson.loads(text)
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        document = orjson.loads(text)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise Unusable(
                 f"{str(path)!r} is not a result of this version of bench: its schema is not {SCHEMA}; measure again"
             )
         record = RunRecord.from_json(text)
         with np.load(path.with_name(record.raw or raw_path(path).name), allow_pickle=False) as rows:
-            untold = np.full(len(rows["index"]), MISSING, dtype=np.int64)  # of a record from before these columns
-            return record, {name: untold if name in ABOUT and name not in rows else rows[name] for name in COLUMNS}
+            unknown = np.full(len(rows["index"]), MISSING, dtype=np.int64)  # older records lack columns in ABOUT
+            return record, {name: unknown if name in ABOUT and name not in rows else rows[name] for name in COLUMNS}
     except (OSError, ValueError, KeyError) as error:
-        raise Unusable(f"cannot read the result {str(path)!r}: {_first_line(error)}") from error
+        raise Unusable(f"cannot read the result {str(path)!r}: {_short_message(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """The start of a message: a validation error has a line per field."""
+def _short_message(error: Exception) -> str:
+    """The first three lines of an error message in one line. A validation error has several lines per field."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return "; ".join(line.strip() for line in text.splitlines()[:3])

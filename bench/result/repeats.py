@@ -1,4 +1,4 @@
-"""Repeats: several runs of one load with different seeds, as one set of rows on one clock."""
+"""Repeats: several runs of one load with different seeds, joined into one set of rows with one clock."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from . import warmup
 from .record import RepeatRecord, WindowRecord, measured
 
 Columns = dict[str, NDArray[np.int64]]
+"""Raw rows by column, int64 [n] each."""
 AUTO = "auto"
 INSTANTS = ("due_ns", "picked_ns", "send_ns", "sent_ns", "first_byte_ns", "last_byte_ns")
+"""The columns that hold instants, in ns after the start of a repeat."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeat:
-    """One repeat. ``cut_ns``: the end of its warm-up, ``end_s``: its end, both after its own start.
+    """One repeat. ``cut_ns``: the end of its warm-up, and ``end_s``: its end, both after the start of this repeat.
 
-    ``shift_ns``: its start after the start of the first repeat. ``steady``: None if the cut does not test it.
+    ``shift_ns``: its start, after the start of the first repeat. ``steady``: whether a steady state was found; None if
+    that was not tested.
     """
 
     number: int
@@ -38,11 +41,11 @@ class Repeat:
     @property
     def rows(self) -> Columns:
         """The rows after the warm-up, on the clock of this repeat."""
-        inside = self.raw.columns["due_ns"] >= self.cut_ns
-        return {name: column[inside] for name, column in self.raw.columns.items()}
+        is_measured = self.raw.columns["due_ns"] >= self.cut_ns
+        return {name: column[is_measured] for name, column in self.raw.columns.items()}
 
     @property
-    def lasts_s(self) -> float:
+    def measured_s(self) -> float:
         return self.end_s - self.cut_ns / NS_PER_S
 
     def record(self) -> RepeatRecord:
@@ -52,50 +55,54 @@ class Repeat:
 
 
 def cut(raws: Sequence[RawRun], seed: int, warmup_s: float | None, end_s: float) -> tuple[Repeat, ...]:
-    """The repeats with their warm-ups cut: after ``warmup_s``, or by MSER-5 (None)."""
-    found = []
+    """The repeats, with the end of each warm-up: after ``warmup_s``, or found by MSER-5 for None.
+
+    ``seed``: of the first repeat. ``end_s``: the planned end of each repeat.
+    """
+    repeats = []
     for number, raw in enumerate(raws):
-        cut_ns, steady = _auto(raw) if warmup_s is None else (round(warmup_s * NS_PER_S), None)
+        cut_ns, steady = _mser5(raw) if warmup_s is None else (round(warmup_s * NS_PER_S), None)
         shift_ns = raw.start_ns - raws[0].start_ns
-        found.append(Repeat(number, seed + number, raw, cut_ns, _end_s(raw, cut_ns, end_s), shift_ns, steady))
-    return tuple(found)
+        repeats.append(Repeat(number, seed + number, raw, cut_ns, _end_s(raw, cut_ns, end_s), shift_ns, steady))
+    return tuple(repeats)
 
 
 def _end_s(raw: RawRun, cut_ns: int, planned_s: float) -> float:
-    """The end of a repeat: the planned one, or the last event before Ctrl-C."""
+    """The end of a repeat in seconds after its start: the planned one, or the last event before Ctrl-C."""
     if not raw.interrupted:
         return planned_s
-    last_ns = max(
+    last_event_ns = max(
         (int(raw.columns[name].max()) for name in ("due_ns", "last_byte_ns") if len(raw.columns[name])), default=0
     )
-    return min(max(last_ns, cut_ns) / NS_PER_S, planned_s)
+    return min(max(last_event_ns, cut_ns) / NS_PER_S, planned_s)
 
 
-def _auto(raw: RawRun) -> tuple[int, bool]:
+def _mser5(raw: RawRun) -> tuple[int, bool]:
+    """The end of the warm-up by MSER-5, in ns after the start, and whether a steady state follows."""
     latency_ns = raw.columns["last_byte_ns"] - raw.columns["due_ns"]
-    where = warmup.mser5(latency_ns)
-    return int(raw.columns["due_ns"][where.rows]) if where.rows else 0, where.steady
+    end = warmup.mser5(latency_ns)
+    return int(raw.columns["due_ns"][end.rows]) if end.rows else 0, end.steady
 
 
 def join(repeats: Sequence[Repeat]) -> Columns:
-    """All rows, warm-ups included, on the clock of the first repeat."""
-    shifted = [_shifted(one) for one in repeats]
+    """All rows, warm-ups included. Instants are relative to the start of the first repeat."""
+    shifted = [_shifted(repeat) for repeat in repeats]
     return {name: np.concatenate([columns[name] for columns in shifted]) for name in COLUMNS}
 
 
 def window(repeats: Sequence[Repeat], columns: Columns) -> tuple[WindowRecord, Columns]:
-    """The measured time, and the measured rows of ``columns``, which ``join`` returned."""
-    each = tuple(one.record() for one in repeats)
-    inside = measured(columns, each)
-    found = WindowRecord(
+    """The measured time, and the measured rows of ``columns``, the result of ``join``."""
+    repeat_records = tuple(repeat.record() for repeat in repeats)
+    is_measured = measured(columns, repeat_records)
+    window_record = WindowRecord(
         method="as asked" if repeats[0].steady is None else "MSER-5",
-        start_s=each[0].start_s,
-        end_s=each[-1].end_s,
-        requests=int(inside.sum()),
-        steady=None if repeats[0].steady is None else all(one.steady for one in repeats),
-        repeats=each,
+        start_s=repeat_records[0].start_s,
+        end_s=repeat_records[-1].end_s,
+        requests=int(is_measured.sum()),
+        steady=None if repeats[0].steady is None else all(repeat.steady for repeat in repeats),
+        repeats=repeat_records,
     )
-    return found, {name: column[inside] for name, column in columns.items()}
+    return window_record, {name: column[is_measured] for name, column in columns.items()}
 
 
 def _shifted(repeat: Repeat) -> Columns:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SECTIONS = 5
-"""On simulated queues, twenty shorter sections correlate and cover the true value far less often."""
+"""Shorter sections are correlated: with twenty, intervals on simulated queues cover the true value far less often."""
 CONFIDENCE = 0.95
 MIN_REPEATS = 3
-"""An interval of two repeats is twelve deviations wide, which is no information."""
+"""With two repeats, Student's t is 12.7, so that the interval is too wide to be useful."""
 # Student's t, 97.5 %, for 1 to 30 degrees of freedom.
 T_975 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
@@ -31,9 +31,9 @@ Nanoseconds = NDArray[np.int64]
 class Percentile:
     """One percentile of latency, in ms.
 
-    ``value_ms``: None with fewer samples than ``min_samples``. ``at_least``: the value is a time-out, and the true
-    value is that or more. ``low_ms`` and ``high_ms``: a 95 % interval by ``method``; None without an interval, and
-    ``high_ms`` also None at the time-out.
+    ``value_ms``: None with fewer samples than ``min_samples``. ``at_least``: the percentile is a timed-out request, so
+    that its true value is unknown and not below ``value_ms``. ``low_ms`` and ``high_ms``: the 95 % confidence interval
+    by ``method``; None without a value, and ``high_ms`` also if the interval reaches the time-out.
     """
 
     quantile: float
@@ -54,8 +54,8 @@ def percentile_name(quantile: float) -> str:
 def order_statistic(ascending: Nanoseconds, quantile: float) -> int:
     """The smallest observed value with at least ``quantile`` of all values at or below it (nearest rank).
 
-    Without interpolation, so that the value is a measured one. ``ascending``: sorted, at least one value. The quantile
-    lies in (0, 1].
+    There is no interpolation, so that the result is a measured value. ``ascending``: sorted, at least one value.
+    ``quantile``: in (0, 1].
     """
     # 1e-9: 0.95 * 20 is 19.000000000000004 in binary and must stay rank 19.
     rank = math.ceil(quantile * len(ascending) - 1e-9)
@@ -63,10 +63,11 @@ def order_statistic(ascending: Nanoseconds, quantile: float) -> int:
 
 
 def min_samples(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest independent samples that bound a quantile from above although one of them lies beyond it.
+    """The fewest independent samples that give an upper bound of a quantile when one sample exceeds the bound.
 
-    The smallest n with P(Binomial(n, 1 - quantile) <= 1) <= 1 - confidence, the rule of the early stopping of MLPerf's
-    LoadGen at one miss. Queueing makes samples dependent, so that this number is necessary and not sufficient.
+    It is the smallest n with P(Binomial(n, 1 - quantile) <= 1) <= 1 - confidence: the early-stopping rule of MLPerf's
+    LoadGen with one overlatency query. Queueing makes samples dependent, so that this number is necessary and not
+    sufficient. Raises ValueError for a quantile outside (0, 1).
     """
     if not 0 < quantile < 1:
         raise ValueError(f"a quantile lies between 0 and 1, not {quantile}")
@@ -87,7 +88,7 @@ def t_975(degrees: int) -> float:
     """Student's t, 97.5 %: the factor of a two-sided 95 % interval. ``degrees`` of freedom, at least 1."""
     if degrees <= len(T_975):
         return T_975[degrees - 1]
-    # Cornish and Fisher's expansion around the normal's 1.959964, right to four digits above 30 degrees.
+    # Cornish-Fisher expansion around the normal quantile; correct to four digits above 30 degrees of freedom.
     z = 1.959964
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
@@ -125,10 +126,10 @@ def percentile(
 def interval(
     latency_ns: Nanoseconds, quantile: float, repeat: NDArray[np.int64] | None = None
 ) -> tuple[float, float, str]:
-    """A 95 % interval in ns and its method's name: over three or more repeats, else over sections of time.
+    """The 95 % interval in ns, and the name of its method: over three or more repeats, else over sections of time.
 
-    Neighbouring requests share a queue, so that binomial intervals, and bootstraps of single requests, are several
-    times too narrow. Both methods here keep neighbours together.
+    Consecutive requests share a queue, so that their latencies are correlated. Binomial intervals and bootstraps of
+    single requests ignore that, and are several times too narrow.
     """
     parts = [latency_ns[repeat == one] for one in np.unique(repeat)] if repeat is not None else []
     if len(parts) >= MIN_REPEATS:
@@ -144,16 +145,16 @@ def sectioned_interval(latency_ns: Nanoseconds, quantile: float) -> tuple[float,
 def interval_over(parts: Sequence[Nanoseconds], quantile: float) -> tuple[float, float]:
     """Sectioning (Asmussen and Glynn, Stochastic Simulation, 2007, III.5a), in ns.
 
-    Student's interval from the spread of the parts' percentiles around the percentile of all values. Their own mean is
-    not the centre, because the percentile of a short part is biased. The interval is on logarithms, because a tail
-    percentile errs by ratios.
+    Student's interval, from the deviations of each part's percentile from the percentile of all values. The mean of the
+    parts is not the centre, because the percentile of a short part is biased. Deviations are logarithms, because the
+    error of a tail percentile is proportional to its value.
     """
-    whole_ns = _at(np.concatenate(parts), quantile)
-    each = [math.log(_at(part, quantile) / whole_ns) for part in parts if len(part)]
-    freedom = max(len(each) - 1, 1)
-    half = t_975(freedom) * math.sqrt(sum(one**2 for one in each) / (len(each) * freedom))
-    return whole_ns * math.exp(-half), whole_ns * math.exp(min(half, MAX_EXPONENT))
+    total_ns = _quantile_ns(np.concatenate(parts), quantile)
+    log_ratios = [math.log(_quantile_ns(part, quantile) / total_ns) for part in parts if len(part)]
+    degrees = max(len(log_ratios) - 1, 1)
+    half = t_975(degrees) * math.sqrt(sum(log_ratio**2 for log_ratio in log_ratios) / (len(log_ratios) * degrees))
+    return total_ns * math.exp(-half), total_ns * math.exp(min(half, MAX_EXPONENT))
 
 
-def _at(latency_ns: Nanoseconds, quantile: float) -> int:
+def _quantile_ns(latency_ns: Nanoseconds, quantile: float) -> int:
     return max(order_statistic(np.sort(latency_ns), quantile), 1)

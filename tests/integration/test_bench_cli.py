@@ -168,7 +168,7 @@ def test_errors_are_shown_in_the_servers_own_words(server: str, body: str) -> No
         (["{url}", "--template", "missing"], "cannot read the template"),
         (["slo", "{url}", "--payload", "{body}", "--p99", "soon"], "50ms"),
         (["sweep", "{url}", "--payload", "{body}", "--rates", "5..x"], "50..800x5"),
-        (["compare", "{url}", "a.json"], "not one of each"),
+        (["compare", "{url}", "a.json"], "pass two URLs or two results"),
         (["compare", "a.json", "b.json", "--gate", "5"], "p99:+5%"),
         (["plan", "--peak", "1", "--price", "1", "--slo", "missing"], "missing"),
         (["record", "missing.log", "--output", "t.trace"], "cannot read the log"),

@@ -304,7 +304,7 @@ def test_blocks_that_the_generator_spoiled_are_made_again_and_named(monkeypatch:
 
     found = confirm.confirm(Verdict((cause("batch_timer"),)), TRIAL, lambda: None, lambda _text: None, run=run)
     assert found.causes[0].confidence == PROVEN
-    assert f"pairs of blocks were lost: {LATE}" in found.causes[0].evidence[-1]
+    assert f"pairs of blocks were invalid: {LATE}" in found.causes[0].evidence[-1]
 
 
 @pytest.mark.parametrize(("ms", "confidence"), [(10.0, PROVEN), (20.0, UNDECIDED)])

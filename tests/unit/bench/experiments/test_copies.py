@@ -99,7 +99,7 @@ def test_a_copy_ends_with_the_process_that_started_it_whatever_ends_that(server:
 def test_a_copy_that_does_not_start_says_why(server: tuple[int, int]) -> None:
     pid, port = server
     place = target.parse(f"http://127.0.0.1:{port}/")
-    with pytest.raises(Unusable, match="ended at once: no threads"), copies.copied(place, [pid], ["--threads", "0"]):
+    with pytest.raises(Unusable, match="its last line: no threads"), copies.copied(place, [pid], ["--threads", "0"]):
         pass
 
 

@@ -239,7 +239,7 @@ def test_whatif_prints_a_forecast_as_ratios_to_what_was_measured(
     assert measured is not None
     assert p99["base_ms"] == pytest.approx(measured["p99"].value_ms)
     assert 1.2 < p99["low"] < p99["ratio"] < p99["high"]
-    assert "not tested against a measured slowdown" in found["notes"][0]
+    assert "not verified with a slowdown yet" in found["notes"][0]
 
 
 def test_whatif_says_why_there_is_no_forecast(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +260,7 @@ def test_a_slowdown_that_was_not_predicted_ends_forecasts(run_file: Path, tmp_pa
     with pytest.raises(NoForecast, match="does not behave like its simulation"):
         forecasting.of_measured(path, base, Change(rate=0.9))
     verifications.append(path, entry(1.2, 1.2))
-    with pytest.raises(NoForecast, match=r"anything from 0.* earlier forecasts were too wrong"):
+    with pytest.raises(NoForecast, match=r"too wide, 0.* errors of earlier forecasts"):
         forecasting.of_measured(path, base, Change(rate=0.9))
     verifications.path_of(path).unlink()
     verifications.append(path, entry(1.2, 1.2))
@@ -302,7 +302,10 @@ def test_closed_loops_invalid_runs_and_silent_servers_have_no_forecast(run_file:
     found, rows = record.read(run_file)
     cases = (
         (replace(found, load=replace(found.load, mode="closed")), "closed loop"),
-        (replace(found, validity=replace(found.validity, fatal=True, reasons=("late",))), "invalid: late"),
+        (
+            replace(found, validity=replace(found.validity, fatal=True, reasons=("late",))),
+            "invalid .late.: measure again",
+        ),
         (replace(found, host=None), "/metrics"),
     )
     for one, why in cases:
@@ -354,10 +357,10 @@ def test_the_load_of_a_record_is_made_again_from_its_command(run_file: Path, tmp
     made = again.config(found, 3.0)
     assert (made.rate_per_s, made.duration_s, made.seed, made.repeats, made.observe) == (RATE, 3.0, 3, 1, False)
     body.write_text("[]")
-    with pytest.raises(Unusable, match="not that of the record"):
+    with pytest.raises(Unusable, match="the payload has changed"):
         again.config(found, 3.0)
     for command in ("locust -f x", "python -m bench sweep http://127.0.0.1:1"):
-        with pytest.raises(Unusable, match="repeated"):
+        with pytest.raises(Unusable, match=r"repeat.*measure again"):
             again.config(replace(found, command=command), 3.0)
 
 

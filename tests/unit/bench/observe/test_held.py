@@ -49,7 +49,7 @@ def test_a_process_that_was_started_meanwhile_does_not_keep_the_priority() -> No
         with held.held(held.PRIORITY, [process.pid]):
             print(file=process.stdin, flush=True)
             child = int(process.stdout.readline())
-            assert os.getpriority(os.PRIO_PROCESS, child) == held.AHEAD
+            assert os.getpriority(os.PRIO_PROCESS, child) == held.RAISED_NICENESS
         assert os.getpriority(os.PRIO_PROCESS, child) == before
         process.kill()
 
@@ -71,7 +71,7 @@ def test_a_priority_is_put_back_whatever_ends_the_process_that_holds_it(sleeper:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "holds\n"
-        assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.AHEAD
+        assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.RAISED_NICENESS
         (holder,) = psutil.Process(process.pid).children()
         process.send_signal(number)
     holder.wait(20)
@@ -114,7 +114,7 @@ def test_a_priority_is_raised_while_the_block_runs_where_the_user_may(sleeper: i
     before = os.getpriority(os.PRIO_PROCESS, sleeper)
     if held.may_hold(held.PRIORITY, [sleeper]):
         with held.held(held.PRIORITY, [sleeper]):
-            assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.AHEAD
+            assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.RAISED_NICENESS
     else:
         with pytest.raises(Unusable, match="cannot be changed"), held.held(held.PRIORITY, [sleeper]):
             pass

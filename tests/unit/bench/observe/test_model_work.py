@@ -16,7 +16,7 @@ from bench.observe import link, memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
 from bench.observe.memory_bandwidth import MemoryBandwidth
 from bench.observe.model_work import Choices, Cost, ModelWork
-from bench.observe.scrape import WANTED, Scraped
+from bench.observe.scrape import METRIC_PREFIXES, Scraped
 from bench.observe.timeline import ServerTimeline
 from bench.report.terminal import step_cells
 from tests.unit.bench import planted
@@ -70,7 +70,7 @@ def seen(count: int = 5) -> ServerTimeline:
 
 def test_everything_that_is_read_is_kept_by_the_scraper() -> None:
     lines = exposition(1).splitlines()
-    assert [line for line in lines if not line.startswith(WANTED)] == []
+    assert [line for line in lines if not line.startswith(METRIC_PREFIXES)] == []
 
 
 def test_work_is_what_counters_grew_by_and_idle_models_are_left_out() -> None:

@@ -166,7 +166,7 @@ def test_an_environment_is_made_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "fake" / environments.STAMP).write_text(environments.digest(tmp_path / "lock.txt"))
     assert environments.python_of(peer, tmp_path, False, pytest.fail) == python
     (tmp_path / "lock.txt").write_text("one==2\n")
-    with pytest.raises(environments.Missing, match="made from other requirements"):
+    with pytest.raises(environments.Missing, match="installed from other requirements"):
         environments.python_of(peer, tmp_path, False, pytest.fail)
 
 
@@ -179,7 +179,7 @@ def test_servers_and_load_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {2, 3, 5})
     assert rounds.choose_cores(None) == ((2,), 5)
     assert rounds.choose_cores((2, 5)) == ((2, 5), 3)
-    with pytest.raises(Unusable, match="cores of their own"):
+    with pytest.raises(Unusable, match="a core of its own"):
         rounds.choose_cores((2, 3, 5))
     with pytest.raises(Unusable, match="there are no"):
         rounds.choose_cores((7,))
@@ -300,7 +300,7 @@ def test_the_whole_way_with_a_real_load(
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["peers", "tensorflow"]) == 2
-    assert "unknown peer tensorflow: choose of slipway, litserve" in capsys.readouterr().err
+    assert "unknown peer tensorflow: choose from slipway, litserve" in capsys.readouterr().err
     assert [one.name for one in command.chosen(["triton"])] == ["slipway", "triton"]
 
 
