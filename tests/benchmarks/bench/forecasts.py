@@ -180,11 +180,10 @@ def _row(title: str, pair: Pair) -> Row:
 def _pair(row: Row) -> Pair:
     """The pair that ``_row`` made a row of."""
     seen = row["seen"]
-    if seen is not None:
-        for side in ("forecast", "observed"):
-            seen[side] = {name: Ratio(**ratio) for name, ratio in seen[side].items()}
-        seen = Verification(**seen)
-    return Pair(row["model"], row["kind"], row["change"], seen, row["why"])
+    if seen is None:
+        return Pair(row["model"], row["kind"], row["change"], None, row["why"])
+    ratios = {side: {name: Ratio(**ratio) for name, ratio in seen[side].items()} for side in ("forecast", "observed")}
+    return Pair(row["model"], row["kind"], row["change"], Verification(**{**seen, **ratios}))
 
 
 def summary(pairs: list[Pair]) -> list[Figure]:
