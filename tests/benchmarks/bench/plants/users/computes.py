@@ -6,12 +6,15 @@ import base64
 import hashlib
 import io
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,26 +186,6 @@ class Session:
         return {"values": self._session.run(None, self._rows)[0].ravel()[:10].tolist()}
 
 
-class Torch:
-    """A layer of torch with ``side`` inputs and outputs on ``rows`` rows, with ``threads``. The first request imports
-    torch."""
-
-    def __init__(self, side: int, rows: int, threads: int) -> None:
-        self._sizes, self._threads = (rows, side, side), threads
-        self._layer: Any = None
-        self._lock = threading.Lock()
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        import torch
-
-        with self._lock:
-            if self._layer is None:
-                torch.set_num_threads(self._threads)
-                rows, side, width = self._sizes
-                self._layer, self._rows = torch.ones(side, width), torch.ones(rows, side)
-        return {"values": (self._rows @ self._layer).ravel()[:3].tolist()}
-
-
 class Distance:
     """The edit distance of the text to itself reversed: its time grows with the square of the length."""
 
@@ -217,16 +200,90 @@ class Distance:
         return {"values": [last[-1]]}
 
 
-class Solves:
-    """The singular values of a matrix with a row and a column for each number: cubic in the length."""
+class Counts:
+    """The hash of ``Hashes``, and then a counter that is written for a millisecond, behind a lock."""
+
+    def __init__(self, rounds: int) -> None:
+        self._model, self._lock = Hashes(rounds), threading.Lock()
 
     def predict(self, body: dict[str, Any]) -> Any:
-        values = np.array(body["values"])
-        return {"values": np.linalg.svd(np.sin(np.outer(values, values)), compute_uv=False)[:3].tolist()}
+        answer = self._model.predict(body)
+        with self._lock:
+            time.sleep(0.001)
+        return answer
 
 
-class Table:
-    """The sum of a table in CSV, which pandas reads."""
+class Guarded:
+    """The session of ``Session`` with one thread, behind a lock that an author took for necessary."""
+
+    def __init__(self, path: str, side: int) -> None:
+        self._session, self._lock = Session(path, side, 1), threading.Lock()
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        with self._lock:
+            return self._session.predict(body)
+
+
+class Spectrum:
+    """The loudest frequency of so many ``thousands`` of samples: native code on one thread."""
+
+    def __init__(self, thousands: int) -> None:
+        self._samples = np.random.default_rng(0).standard_normal(thousands * 1_000)
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float(np.abs(np.fft.rfft(self._samples)).argmax())]}
+
+
+class Nearest:
+    """The ten nearest of so many ``thousands`` of vectors of 256 float32 numbers: all are read for every request."""
+
+    def __init__(self, thousands: int) -> None:
+        self._vectors = np.ones((thousands * 1_000, 256), np.float32)
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        distances = self._vectors @ np.resize(np.array(body["values"], np.float32), 256)
+        return {"values": np.argpartition(distances, 10)[:10].tolist()}
+
+
+class Blanks:
+    """The length of a text without the blanks at its end: a pattern whose time grows with the square of the longest
+    row of blanks before another letter."""
+
+    def __init__(self) -> None:
+        self._pattern = re.compile(r"\s+$")
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return {"values": [float(len(self._pattern.sub("", body["text"])))]}
+
+
+class Tokens:
+    """The number of tokens of a text, by a tokenizer of byte pairs that is trained at the start."""
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+        random = np.random.default_rng(0)
+        self._tokenizer: Any = Tokenizer(models.BPE())
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        words = ["".join(random.choice(list("abcdefgh"), 8)) for _ in range(500)]
+        self._tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=300, show_progress=False))
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return {"values": [float(len(self._tokenizer.encode(body["text"]).ids))]}
+
+
+class Photo:
+    """The mean of a picture in base64, which Pillow decodes and makes small."""
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(base64.b64decode(body["image"]))) as image:
+            return {"values": [float(np.asarray(image.resize((224, 224))).mean())]}
+
+
+class Records:
+    """The sum of a table that comes as one object for each row."""
 
     def __init__(self) -> None:
         import pandas
@@ -234,14 +291,36 @@ class Table:
         self._pandas = pandas
 
     def predict(self, body: dict[str, Any]) -> Any:
-        return {"values": [float(self._pandas.read_csv(io.StringIO(body["csv"])).to_numpy().sum())]}
+        return {"values": [float(self._pandas.DataFrame(body["records"]).to_numpy().sum())]}
 
 
-class Picture:
-    """The mean of a picture in base64, which Pillow reads."""
+class Scan:
+    """A query of so many ``thousands`` of rows in SQLite, without an index: native code on one thread."""
+
+    def __init__(self, thousands: int, folder: Path) -> None:
+        self._path = folder / "features.db"
+        with sqlite3.connect(self._path) as connection:
+            connection.execute("create table if not exists features (name text, value real)")
+            rows = ((f"name {at}", at / 2) for at in range(thousands * 1_000))
+            connection.executemany("insert into features values (?, ?)", rows)
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        connection = sqlite3.connect(self._path)
+        try:
+            found = connection.execute("select sum(value) from features where name = 'name 7'").fetchone()
+        finally:
+            connection.close()
+        return {"values": [float(found[0])]}
+
+
+class Warms:
+    """A compiler that learns: the first request takes ``seconds`` of CPU time, each later one a bit less, and those
+    after so many ``requests`` nothing."""
+
+    def __init__(self, seconds: float, requests: int) -> None:
+        self._seconds, self._requests, self._count = seconds, requests, 0
 
     def predict(self, body: dict[str, Any]) -> Any:
-        from PIL import Image
-
-        with Image.open(io.BytesIO(base64.b64decode(body["image"]))) as image:
-            return {"values": [float(np.asarray(image).mean())]}
+        left = max(1 - self._count / self._requests, 0.0)
+        self._count += 1
+        return Computes(left * self._seconds).predict(body)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import json
 import os
-import random
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -73,21 +75,6 @@ class Collects:
         return {"values": [float(len(body["values"]) in self._cache)]}
 
 
-class Leaks:
-    """A heap that grows by ``objects`` a request, with a full collection after every ``every`` requests."""
-
-    def __init__(self, objects: int, every: int, already: int) -> None:
-        self._objects, self._every, self._count = objects, every, 0
-        self._heap: list[Any] = [[at] for at in range(already)]
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        self._count += 1
-        self._heap += [[at] for at in range(self._objects)]
-        if self._count % self._every == 0:
-            gc.collect()
-        return {"values": [1.0]}
-
-
 class Reloads:
     """A thread that takes the model's lock for ``for_s`` every ``every_s``, to load new weights."""
 
@@ -107,62 +94,6 @@ class Reloads:
             return {"values": [float(np.sum(body["values"]))]}
 
 
-class Compacts:
-    """A store that compacts itself ``rate`` times a second, at irregular times, for ``low_s`` to ``high_s``; requests
-    wait for it, and not for each other."""
-
-    def __init__(self, rate: float, low_s: float, high_s: float) -> None:
-        self._ready = threading.Event()
-        self._ready.set()
-        threading.Thread(target=self._compact, args=(rate, low_s, high_s), daemon=True).start()
-
-    def _compact(self, rate: float, low_s: float, high_s: float) -> None:
-        at = random.Random(3)
-        while True:
-            time.sleep(at.expovariate(rate))
-            self._ready.clear()
-            time.sleep(at.uniform(low_s, high_s))
-            self._ready.set()
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        self._ready.wait()
-        return {"values": [1.0]}
-
-
-class Looks:
-    """The address of a service, forgotten ``every_s`` after it was looked up; a look-up takes ``seconds``, and all
-    requests wait for it."""
-
-    def __init__(self, every_s: float, seconds: float) -> None:
-        self._every_s, self._seconds, self._until_s = every_s, seconds, 0.0
-        self._lock = threading.Lock()
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        with self._lock:
-            if time.monotonic() > self._until_s:
-                time.sleep(self._seconds)
-                self._until_s = time.monotonic() + self._every_s
-        return {"values": [1.0]}
-
-
-class Parts:
-    """A part of the model for each remainder of the length by ``parts``; the first request of each loads it, for
-    ``seconds``, before all others."""
-
-    def __init__(self, parts: int, seconds: float) -> None:
-        self._parts, self._seconds = parts, seconds
-        self._loaded: set[int] = set()
-        self._lock = threading.Lock()
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        part = len(body["values"]) % self._parts
-        with self._lock:
-            if part not in self._loaded:
-                time.sleep(self._seconds)
-                self._loaded.add(part)
-        return {"values": [float(part)]}
-
-
 class Logs:
     """A page of log for each request, into a pipe of one page whose reader takes ``seconds`` for each."""
 
@@ -177,33 +108,6 @@ class Logs:
 
     def predict(self, _body: dict[str, Any]) -> Any:
         return {"values": [float(os.write(self._writer, bytes(4_096)))]}
-
-
-class Retries:
-    """One connection behind a lock: a call takes ``seconds``, and every third one is tried again after ``wait_s``."""
-
-    def __init__(self, seconds: float, wait_s: float) -> None:
-        self._seconds, self._wait_s, self._count = seconds, wait_s, 0
-        self._lock = threading.Lock()
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        with self._lock:
-            self._count += 1
-            time.sleep(self._seconds if self._count % 3 else 2 * self._seconds + self._wait_s)
-        return {"values": [1.0]}
-
-
-class Reports:
-    """Rows and reports behind one lock: a body with ``report`` holds it for ``report_s``, another for ``seconds``."""
-
-    def __init__(self, seconds: float, report_s: float) -> None:
-        self._seconds, self._report_s = seconds, report_s
-        self._lock = threading.Lock()
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._lock:
-            time.sleep(self._report_s if "report" in body else self._seconds)
-        return {"values": [1.0]}
 
 
 class Window:
@@ -237,3 +141,85 @@ class Disk:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return {"values": [float(len(file.read()))]}
+
+
+class Slots:
+    """A pool of ``slots`` connections to a service that takes ``seconds``."""
+
+    def __init__(self, slots: int, seconds: float) -> None:
+        self._free, self._seconds = threading.Semaphore(slots), seconds
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        with self._free:
+            time.sleep(self._seconds)
+        return {"values": [1.0]}
+
+
+class Tenants:
+    """A lock for each tenant, who is known by the length of the input; it is held for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._locks: dict[int, threading.Lock] = defaultdict(threading.Lock)
+        self._seconds = seconds
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        with self._locks[len(body["values"])]:
+            time.sleep(self._seconds)
+        return {"values": [1.0]}
+
+
+class Polled:
+    """A queue between web server and model: the model looks into it every ``pause_s`` and answers all that is there,
+    and a request looks for its answer every ``look_s``."""
+
+    def __init__(self, pause_s: float, look_s: float) -> None:
+        self._jobs: SimpleQueue[threading.Event] = SimpleQueue()
+        self._look_s = look_s
+        threading.Thread(target=self._answer, args=(pause_s,), daemon=True).start()
+
+    def _answer(self, pause_s: float) -> None:
+        while True:
+            time.sleep(pause_s)
+            while not self._jobs.empty():
+                self._jobs.get().set()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        job = threading.Event()
+        self._jobs.put(job)
+        while not job.is_set():
+            time.sleep(self._look_s)
+        return {"values": [1.0]}
+
+
+class Flushes:
+    """A log that is written to a slow share after every ``every`` requests, in ``seconds``; all others wait."""
+
+    def __init__(self, every: int, seconds: float) -> None:
+        self._every, self._seconds, self._count = every, seconds, 0
+        self._lock = threading.Lock()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        with self._lock:
+            self._count += 1
+            if self._count % self._every == 0:
+                time.sleep(self._seconds)
+        return {"values": [1.0]}
+
+
+class Rules:
+    """A file of so many ``rules``, which a thread reads every ``pause_s``: ``json.loads`` keeps the interpreter's
+    lock."""
+
+    def __init__(self, rules: int, pause_s: float, folder: Path) -> None:
+        self._path, self._pause_s = folder / "rules.json", pause_s
+        self._path.write_text(json.dumps({f"rule {at}": [at, at / 2, "allow"] for at in range(rules)}))
+        self._rules: dict[str, Any] = json.loads(self._path.read_text())
+        threading.Thread(target=self._reload, daemon=True).start()
+
+    def _reload(self) -> None:
+        while True:
+            time.sleep(self._pause_s)
+            self._rules = json.loads(self._path.read_text())
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float("rule 7" in self._rules)]}
