@@ -54,6 +54,9 @@ def of_record(record: RunRecord, columns: Columns) -> Abilities:
         p99_ms=tail.total_ms if tail is not None else 0.0,
         p50_ms=median.total_ms if median is not None else 0.0,
         stages_us={name: 1e3 * median.terms_ms[name] for name in STAGES} if median is not None else {},
+        latency_ms={
+            name: one.value_ms for name, one in (record.latency.corrected or {}).items() if one.value_ms is not None
+        },
         users=record.load.users,
         answered_per_s=record.throughput.goodput_per_s,
         ahead=held.may_hold(held.PRIORITY, pids),

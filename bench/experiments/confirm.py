@@ -299,4 +299,5 @@ def _expected_effect(experiment: Experiment, cause: Cause, trial: Trial, name: s
         except NoForecast:
             pass
     subject = trial.subject
-    return interventions.expected(experiment, cause, subject.p50_ms, subject.p99_ms, of_p99=name == "p99"), False
+    at_ms = subject.latency_ms.get(name, subject.p50_ms) if name != "p99" else None
+    return interventions.expected(experiment, cause, subject.p50_ms, subject.p99_ms, at_ms), False

@@ -22,6 +22,8 @@ from .told import Told
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
 MOST_COLD = 0.7
 """Of the requests; the later ones must show that the server is quick."""
+MOSTLY_SLOW, MOST_WARMING = 0.6, 0.4
+"""A server that warms up in several requests is slow for most of them, and for the smaller part of the load."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
 MOST_LATE = 0.4
@@ -36,6 +38,7 @@ LOOK_S = 0.25
 """From one look at the server to the next, at most."""
 MOMENT_NS, MOMENTS = 1_000_000_000, 4
 """Slow requests of fewer moments than that may be one accident, and say nothing of a run."""
+OVERTAKES, MEANWHILE = 2, 0.7
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -100,6 +103,7 @@ class Host:
     memory_bytes_per_s: float | None = None
     strangers: float | None = None
     gc_share: float | None = None
+    switches_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,8 @@ class Facts:
     of the server (``with_server`` False) only the terms of the client are known. ``slowest_part``: the percentile of
     ``slow``, lower than 99 in a short run. ``growing``: latency of the last third of the run over the first third.
     ``sizes``: what the inputs of the requests around p99 take longer. ``told``: of single requests, by the server.
-    ``slow_host``: the figures of ``host`` at the times of the requests around p99.
+    ``slow_host``: the figures of ``host`` at the times of the requests around p99. ``overtaken``: the share of these
+    requests of which ``OVERTAKES`` later ones, or more, had their answers in the first ``MEANWHILE`` of the wait.
     """
 
     p50_ms: float
@@ -148,6 +153,7 @@ class Facts:
     stalls: Stalls | None = None
     cold: Cold | None = None
     growing: float = 1.0
+    overtaken: float = 0.0
     sizes: Sizes = field(default_factory=Sizes)
     told: Told | None = None
     quick_ms: float = 0.0
@@ -187,10 +193,21 @@ def gather(columns: Columns, window: Columns, observed: Observations, load: Load
         stalls=stalls.find(window, account, tail, inputs.long, pauses),
         cold=_cold(columns, account, tail),
         growing=_growing(account),
+        overtaken=_overtaken(account, tail),
         sizes=inputs,
         told=told.of(account, stages.rows_around(account, 0.5), tail),
         quick_ms=float(np.quantile(account.total_ns, 0.1)) / 1e6,
     )
+
+
+def _overtaken(account: Account, tail: NDArray[np.intp]) -> float:
+    if not len(tail):
+        return 0.0
+    # What waits for the same end gets its answer in any order then.
+    ends_ns, before_ns = account.due_ns + account.total_ns, account.due_ns + (MEANWHILE * account.total_ns).astype(int)
+    later = [np.searchsorted(account.due_ns, [account.due_ns[row] + 1, before_ns[row]]) for row in tail.tolist()]
+    pairs = zip(tail.tolist(), later, strict=True)
+    return float(np.mean([(ends_ns[begin:end] < before_ns[row]).sum() >= OVERTAKES for row, (begin, end) in pairs]))
 
 
 def _growing(account: Account) -> float:
@@ -206,20 +223,25 @@ def _growing(account: Account) -> float:
 
 
 def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | None:
-    """Slow requests at the start of the load, warm-up included."""
+    """Slow requests at the start of the load, warm-up included, and none later."""
     ok = columns["outcome"] == Outcome.OK
     latency_ms = ((columns["last_byte_ns"] - columns["due_ns"])[ok]) / 1e6
     due = columns["due_ns"][ok]
     if len(latency_ms) < MOST_SMALL:
         return None
     later_ms = float(np.median(latency_ms[-(len(latency_ms) // 4) :]))
-    limit_ms = COLD_FACTOR * later_ms + COLD_EXTRA_MS
-    slow = latency_ms > limit_ms
-    # The slow ones must be the first ones: those that came while the first one waited, and while that queue was served.
-    count = int(np.argmin(slow)) if not slow.all() else len(slow)
-    if not count or count > MOST_COLD * len(slow):
+    slow = latency_ms > COLD_FACTOR * later_ms + COLD_EXTRA_MS
+    if not slow[0]:
         return None
-    if (due[count - 1] - due[0]) / 1e6 > COLD_SPAN * float(latency_ms[:count].max()):
+    # Some of the first ones are quick: another worker of the server, or an input that it knew already.
+    count = int(np.flatnonzero(slow)[-1]) + 1
+    first = int(np.argmin(slow)) if not slow.all() else len(slow)
+    waits = (due[first - 1] - due[0]) / 1e6 <= COLD_SPAN * float(latency_ms[:first].max())
+    if not waits and count > MOST_WARMING * len(slow):
+        return None  # it stays slow for no reason of its start
+    if slow[:count].mean() < MOSTLY_SLOW or count > MOST_WARMING * len(slow):
+        count = first
+    if count > MOST_COLD * len(slow):
         return None
     end_ns = int(due[count - 1])
     share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
@@ -275,6 +297,7 @@ def _host(observed: Observations, spans: Sequence[Span]) -> Host:
         memory_bytes_per_s=observed.memory.bytes_per_s if observed.memory is not None else None,
         strangers=mean("strangers"),
         gc_share=mean("gc_share"),
+        switches_per_s=mean("voluntary"),
     )
 
 

@@ -21,6 +21,8 @@ STRANGERS = 0.1
 """Connections of others, on average: short ones are open at few of the looks."""
 WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
+IN_TAIL = 0.02
+"""New connections for fewer requests do not decide p99."""
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 
@@ -43,7 +45,7 @@ class Finding:
 class View:
     """The facts with what several rules derive from them.
 
-    ``wait_ms``: the latency around p99 beyond that of a request alone, without the generator's lag. ``work_ms``: the
+    ``wait_ms``: the latency around p99 beyond that of a request alone, without waits in the generator. ``work_ms``: the
     computing of one request. ``own_ms``: CPU time of the server for a request alone, without what it uses when nothing
     is sent; ``worked``: its share of the latency alone; both None if unknown.
     """
@@ -76,7 +78,7 @@ def view(facts: Facts) -> View:
         quiet = burst.quiet_cores or 0.0
         own_ms = max(burst.cpu_ms - (quiet * burst.alone_ms if quiet >= QUIET else 0.0), 0.0)
         worked = own_ms / burst.alone_ms
-    lag_ms = facts.slow["send_lag"]
+    lag_ms = facts.slow["send_lag"] + pool_wait_ms(facts)
     if facts.with_server:
         work_ms = facts.typical["compute"]
         if facts.told is not None and facts.told.cached and facts.told.compute_ms is not None:
@@ -86,6 +88,16 @@ def view(facts: Facts) -> View:
     else:
         work_ms = 0.0
     return View(facts, seen, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, own_ms, worked)
+
+
+def pool_wait_ms(facts: Facts) -> float:
+    """How long a slow request waited for a connection of the generator to be free.
+
+    0 where the server is saturated, which keeps all of them busy, and where requests wait for new ones to open.
+    """
+    if saturated(facts) or facts.load.connections >= IN_TAIL * facts.load.requests:
+        return 0.0
+    return facts.slow["connect"]
 
 
 def saturated(facts: Facts) -> bool:

@@ -57,7 +57,8 @@ class Subject:
     ``rate_per_s``: of an open loop, or ``users`` of a closed one, else None. ``answered_per_s``: successes. ``rows``:
     of a generated body, 0 for bodies from files. ``binary``: they hold binary tensors. ``payloads``: their number.
     ``timer_us``: the server's batch timer, None if unknown. ``slows``: the server slows its stages down on request.
-    ``p50_ms``, ``p99_ms``: as measured. ``stages_us``: what a typical request spends in each stage of the server.
+    ``p50_ms``, ``p99_ms``, ``latency_ms`` (by percentile): as measured. ``stages_us``: what a typical request spends in
+    each stage of the server.
     ``ahead``: this user may raise the priority of the server's processes; ``unquota``: and lift their CPU quota.
     ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
     ``collects``: its garbage collector made a long pause. ``churns``: this client opened a connection for most of its
@@ -74,6 +75,7 @@ class Subject:
     p99_ms: float
     p50_ms: float = 0.0
     stages_us: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
     users: int | None = None
     answered_per_s: float = 0.0
     ahead: bool = False
@@ -129,10 +131,10 @@ def experiment(cause: str, subject: Subject) -> Experiment | None:
     return make(subject) if make is not None else None
 
 
-def expected(one: Experiment, cause: Cause, p50_ms: float, p99_ms: float, of_p99: bool = True) -> Ratio | None:
+def expected(one: Experiment, cause: Cause, p50_ms: float, p99_ms: float, at_ms: float | None = None) -> Ratio | None:
     """The ratio to expect if the cause is true, from the gain in the verdict; None if that has no size.
 
-    ``of_p99``: the ratio is one of the percentile of the gain, and not of a lower one.
+    ``at_ms``: the latency at the percentile of the ratio, where that is lower than the p99 of the gain; else None.
     """
     if one.expected is not None:
         low, high = one.expected
@@ -142,11 +144,13 @@ def expected(one: Experiment, cause: Cause, p50_ms: float, p99_ms: float, of_p99
         return None
     least, most = one.removes
     # What every request loses is a larger share of a typical one.
-    whole_ms = p99_ms if of_p99 or one.of_tail else p50_ms
+    whole_ms = p99_ms if at_ms is None or one.of_tail else p50_ms
     low = max(1 - ESTIMATE * most * gain.high / whole_ms, LEAST_RATIO)
     high = max(1 - least * gain.low / p99_ms, low)
-    if not of_p99 and one.of_tail:
-        low, high = max(low ** OTHER_PERCENTILE[1], LEAST_RATIO), high ** OTHER_PERCENTILE[0]
+    if at_ms is not None and one.of_tail:
+        # The requests there may lose less than those around p99, or as many milliseconds.
+        low = min(low ** OTHER_PERCENTILE[1], 1 - ESTIMATE * most * gain.high / at_ms)
+        low, high = max(low, LEAST_RATIO), high ** OTHER_PERCENTILE[0]
     return Ratio(math.sqrt(low * high), low, high)
 
 

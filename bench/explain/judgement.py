@@ -7,12 +7,15 @@ import shlex
 from collections.abc import Collection, Sequence
 
 from . import refutation, rules
-from .facts import Facts
+from .facts import Facts, Load
 from .findings import LIKELY_SHARE, NORMAL_MS, Finding
 from .rules.model import of_cache
 from .verdict import LIKELY, NAMES, NONE, P99_MS, UNDECIDED, Cause, Gain, Verdict, three_digits
 
 TYPICAL_COUNTS = 0.9
+SEEN = 0.05
+"""New connections are no cause of a latency of which they are a smaller share."""
+MOSTLY_SHED = 0.5
 REMEDIES = {
     "capacity": "Lower the rate, or add an instance, a server or cores.",
     "serial": "Give the server a second worker or instance, or hold the lock for a shorter time.",
@@ -37,10 +40,20 @@ REMEDIES = {
 
 
 def judge(
-    facts: Facts | None, command: str, record: str | None = None, testable: Collection[str] | None = None
+    facts: Facts | None,
+    command: str,
+    record: str | None = None,
+    testable: Collection[str] | None = None,
+    load: Load | None = None,
 ) -> Verdict:
-    """The verdict. ``command``: the command line of the run; ``record``: the path of its result, if it has one.
-    ``testable``: the causes that an experiment can test; None if that is unknown."""
+    """The verdict. ``facts``: None for too few successes, of which the ``load`` may tell the reason. ``command``: the
+    command line of the run; ``record``: the path of its result, if it has one. ``testable``: the causes that an
+    experiment can test; None if that is unknown."""
+    if facts is None and load is not None and load.shed_share >= MOSTLY_SHED:
+        text = (
+            f"it refused {load.shed_share:.0%} of the requests (429 or 503), and answered {load.answered_per_s:,.2g}/s"
+        )
+        return Verdict((Cause("capacity", LIKELY, (text,), REMEDIES["capacity"], Gain(None, None), command),))
     if facts is None:
         text = "Too few requests succeeded for a verdict."
         do = "Look at the errors first, or run longer."
@@ -69,9 +82,10 @@ def _cause(one: Finding, facts: Facts, prove: str) -> Cause:
     """A cause is likely if it explains enough, and if the run could have shown that it is not there."""
     share = _weight(one, facts)
     # These two are seen directly, and cost time at places that a p99 need not show.
-    certain = one.name in ("connections", "cold_start")
+    certain = one.name == "cold_start" or (one.name == "connections" and share >= SEEN)
+    warm = one.name == "cold_start" and facts.cold is not None and not facts.cold.measured  # no figure holds it
     testable = refutation.against(one.name, facts) is not None
-    confidence = LIKELY if testable and (share >= LIKELY_SHARE or certain) else UNDECIDED
+    confidence = LIKELY if testable and not warm and (share >= LIKELY_SHARE or certain) else UNDECIDED
     gain = Gain(round(one.low_ms, 3), round(min(one.high_ms, facts.p99_ms), 3), P99_MS)
     if one.name == "cold_start" and one.high_ms > facts.p99_ms:
         gain = Gain(round(one.low_ms, 3), round(one.high_ms, 3), "ms of the slowest request")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..load.calibration import USABLE_SHARE
 from .evidence import CODEC
 from .facts import Facts
-from .findings import NORMAL_MS, QUIET, View, others, saturated, view
+from .findings import NORMAL_MS, QUIET, View, others, pool_wait_ms, saturated, view
 from .rules.model import MOVES_MS, READS, READS_AT_MOST
 
 Against = Callable[[View], bool | None]
@@ -160,7 +160,8 @@ def _other_traffic(seen: View) -> bool | None:
 def _generator(seen: View) -> bool:
     load = seen.facts.load
     beyond = (load.offered_per_s or 0.0) > USABLE_SHARE * (load.ceiling_per_s or math.inf)
-    return not beyond and seen.facts.slow["send_lag"] < 0.03 * seen.facts.p99_ms
+    late_ms = seen.facts.slow["send_lag"] + pool_wait_ms(seen.facts)
+    return not beyond and late_ms < 0.03 * seen.facts.p99_ms
 
 
 def _small(facts: Facts, *terms: str) -> bool:

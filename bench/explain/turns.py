@@ -18,6 +18,7 @@ MIN_TRANSFER_SHARE = 0.2
 @dataclass(frozen=True, slots=True)
 class Turns:
     """``serial``: 1 for one request at a time, 0 for all at once. ``each_ms``: what each further request adds.
+    ``at_once``: how many requests are served at a time, of the ``size`` of the largest burst.
 
     ``in_order``: the answers of a burst come one by one, so that each request has the server for itself. ``timer_ms``:
     time that the server waits for a batch to fill; 0 if it does not. ``transfer_ms``: time that the body needs on its
@@ -27,6 +28,8 @@ class Turns:
 
     serial: float
     each_ms: float
+    at_once: float
+    size: int
     in_order: bool
     timer_ms: float
     transfer_ms: float
@@ -45,7 +48,17 @@ def of(burst: Burst, body_bytes: float) -> Turns | None:
     serial = min(each_ms / own_ms, 1.5)
     first_ms = largest.ends_ms[0]
     in_order = first_ms <= burst.alone_ms + 0.3 * max(last_ms - burst.alone_ms, 0.0)
-    return Turns(serial, each_ms, in_order, _timer_ms(burst, own_ms), _transfer_ms(burst, body_bytes), burst.reading_ms)
+    at_once = largest.size / (1 + max(last_ms - burst.alone_ms, 0.0) / own_ms)
+    return Turns(
+        serial,
+        each_ms,
+        at_once,
+        largest.size,
+        in_order,
+        _timer_ms(burst, own_ms),
+        _transfer_ms(burst, body_bytes),
+        burst.reading_ms,
+    )
 
 
 def _timer_ms(burst: Burst, own_ms: float) -> float:

@@ -29,6 +29,8 @@ the difference to a fresh one, also where a proxy works on it after it has accep
 QUIET_S = 0.4
 """Time in which the probe sends nothing, to see what the server does without it."""
 MIN_ALONE = 3
+FLOORS, FLOOR_BUDGET_S = 40, 1.0
+"""Requests without a model, to meet what holds up one in twenty of them."""
 PADDING_BYTES = 20_000
 """The least white space that makes a JSON body longer; a body of this size or more is doubled."""
 FLOOR_PATH = "/ping"
@@ -54,7 +56,8 @@ class Together:
 class Burst:
     """The result of the probe; a field is None where it could not be measured.
 
-    ``alone_ms``: median latency of a request without another one. ``floor_ms``: of a request that needs no model.
+    ``alone_ms``: median latency of a request without another one. ``floor_ms``: of a request that needs no model, and
+    ``floor_slow_ms`` the longest of them.
     ``connect_ms``: time to open a connection. ``fresh_ms``: latency of a request with a new connection for it.
     ``staggered_ms``: latency of a request that was sent ``stagger_ms`` after another one. ``padded_ms``: latency alone
     of a JSON body with ``padding_bytes`` of white space more. ``reading_ms``: from the first byte of a response to its
@@ -79,6 +82,7 @@ class Burst:
     requests: int
     failed: int
     seconds: float
+    floor_slow_ms: float | None = None
 
 
 class Prober:
@@ -210,7 +214,8 @@ def _probe(
     floor = _floor(prober, target)
     return Burst(
         alone_ms=alone_ms,
-        floor_ms=floor,
+        floor_ms=_median(floor),
+        floor_slow_ms=max(floor, default=None),
         connect_ms=median(prober.connects_ms),
         together=tuple(_together(prober, request, size, repeats) for size in SIZES),
         stagger_ms=stagger_ms,
@@ -261,12 +266,15 @@ def _together(prober: Prober, request: bytes, size: int, repeats: int) -> Togeth
     return Together(size, tuple(median(each) for each in zip(*whole, strict=True)))
 
 
-def _floor(prober: Prober, target: Target) -> float | None:
-    """The latency of a request that needs no model. Any answer counts, also a 404."""
+def _floor(prober: Prober, target: Target) -> list[float]:
+    """The latencies in ms of requests that need no model. Any answer counts, also a 404."""
     request = f"GET {FLOOR_PATH} HTTP/1.1\r\nHost: {target.authority}\r\nAccept: */*\r\n\r\n".encode("ascii")
-    answers = [prober.send([request])[0] for _ in range(REPEATS)]
+    answers: list[Answer] = []
+    end_s = time.perf_counter() + FLOOR_BUDGET_S
+    while len(answers) < FLOORS and (len(answers) < REPEATS or time.perf_counter() < end_s):
+        answers += prober.send([request])
     prober.failed -= sum(not one.ok for one in answers)
-    return _median(one.ms for one in answers if one.status)
+    return [one.ms for one in answers if one.status]
 
 
 def _padding(wire: Wire, request: bytes) -> bytes | None:

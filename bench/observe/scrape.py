@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from ..load.target import Target
@@ -31,6 +32,8 @@ from .proc import ServerFiles, is_here, network, stat
 TICK_S = 0.2
 # Rendering metrics takes a millisecond or two of the server's event loop, and requests wait meanwhile: once a second.
 TICKS_PER_SCRAPE = 5
+LATEST = 0.8
+"""Of a tick, when a look may begin."""
 MAX_TICKS = 6_000
 TIMEOUT_S = 2.0
 END_TIMEOUT_S = 10.0
@@ -152,7 +155,12 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bo
 
 
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
-    """Look every ``TICK_S`` until standard input ends. After a slow look, missed ticks are skipped."""
+    """Look once in every ``TICK_S`` until standard input ends. After a slow look, missed ticks are skipped.
+
+    Looks come at random within their ticks: at even times they would always miss, or meet, another client that sends
+    at even times.
+    """
+    random = Random(0)
     client, notes = Client(host, port, tls), []
     here = is_here(host)
     pids = server_of(client, port) if here else ()
@@ -172,12 +180,13 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
         notes.append("The server has no /metrics: queue length, cost table and load time are unknown.")
     start_s, tick = time.monotonic(), 1
     while tick < MAX_TICKS:
-        stdin_closed, _, _ = select.select([sys.stdin], [], [], max(start_s + tick * TICK_S - time.monotonic(), 0))
+        due_s = start_s + (tick + LATEST * random.random()) * TICK_S
+        stdin_closed, _, _ = select.select([sys.stdin], [], [], max(due_s - time.monotonic(), 0))
         is_full_look = bool(stdin_closed) or tick % TICKS_PER_SCRAPE == 0
         if files is not None and is_full_look:
             files.pids = tree.family(pids)
         looks.append(look(client, files, has_metrics and is_full_look, here))
-        if files is not None and is_full_look:
+        if files is not None and (is_full_look or tick % 2 == 0):
             looks[-1]["strangers"] = tree.strangers(port, (os.getpid(), *tree.generators(os.getppid()), *files.pids))
         if stdin_closed:
             break

@@ -21,8 +21,9 @@ def explain(record: RunRecord, columns: Columns, window: Columns) -> explanation
 def verdict_of(record: RunRecord, columns: Columns, window: Columns, path: str | None = None) -> Verdict:
     """The verdict on a run. ``path``: the file of the record, which the suggested commands name."""
     observed = observations_of(record, window)
-    known_facts = facts.gather(columns, window, observed, _load(record), record.burst)
-    return judgement.judge(known_facts, record.command, path, record.testable)
+    load = _load(record)
+    known_facts = facts.gather(columns, window, observed, load, record.burst)
+    return judgement.judge(known_facts, record.command, path, record.testable, load)
 
 
 def _load(record: RunRecord) -> facts.Load:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from .fastest_runs import FastestRuns
@@ -79,11 +80,8 @@ class CostTable:
         self._seen_ns: dict[int, int] = {}  # when a run of each size was last recorded, or its estimate was aged
         self._aging_ns = AGING_NS
         self._spent_ns = 0
-        self._built: dict[int, float] = {}  # the measurements from which the predictions were computed
-        self._predicted: list[float] = []
-        self._efficient: list[int] = []
         self._rebuild()
-        self._at_load = self._predicted
+        self._at_load = self._predictions
 
     def record(self, rows: int, duration_ns: int, now_ns: int = 0, probe: bool = False) -> None:
         """Learn from one run of ``rows`` rows, which ended at ``now_ns``.
@@ -103,7 +101,8 @@ class CostTable:
             self._measured = dict.fromkeys((1, self.max_batch_size), float(duration_ns))
             self._rebuild()
             return
-        expected = self._built.get(rows, self._predicted[rows])
+        built = self._predictions.measured
+        expected = built[rows] if rows in built else self._predictions.ns(rows)
         known = self._measured.get(rows, expected)
         if probe and duration_ns < known:
             self._rebase(rows, duration_ns, known)
@@ -113,10 +112,10 @@ class CostTable:
         weight = FORGETTING if duration_ns > known else RELIEF
         learnt = known + weight * (min(float(duration_ns), OUTLIER * known) - known)
         self._measured[rows] = learnt
-        if learnt > self._predicted[rows]:
+        if learnt > self._predictions.ns(rows):
             self._lift(rows, learnt)
         self._spent_ns += duration_ns
-        moved = abs(learnt - expected) > STALE * expected or learnt > (1 + STALE) * self._predicted[rows]
+        moved = abs(learnt - expected) > STALE * expected or learnt > (1 + STALE) * self._predictions.ns(rows)
         if moved and self._spent_ns >= RENEWAL_NS:
             self._rebuild()
 
@@ -169,7 +168,7 @@ class CostTable:
     def predict_ns(self, rows: int) -> int:
         """Nanoseconds that ``rows`` rows will take, in as many runs as they need."""
         full, rest = divmod(rows, self.max_batch_size)
-        return int(full * self._predicted[self.max_batch_size] + (self._predicted[rest] if rest else 0.0))
+        return int(full * self._predictions.ns(self.max_batch_size) + (self._predictions.ns(rest) if rest else 0.0))
 
     def least_ns(self, rows: int) -> int:
         """What :meth:`predict_ns` would be at best: by the seeds, and by the fastest runs of the last minutes."""
@@ -182,12 +181,12 @@ class CostTable:
 
     def efficient_rows(self, waiting: int) -> int:
         """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is within 3 % of the best."""
-        return self._efficient[waiting if waiting < self.max_batch_size else self.max_batch_size]
+        return self._predictions.efficient(waiting if waiting < self.max_batch_size else self.max_batch_size)
 
     @property
     def row_ns(self) -> float:
         """Nanoseconds a row at the most efficient batch size: the inverse of the capacity."""
-        return UNMEASURED_ROW_NS if self._guessed else self._row_ns
+        return UNMEASURED_ROW_NS if self._guessed else self._predictions.row_ns
 
     def points(self) -> list[tuple[int, int]]:
         """(batch size, nanoseconds) as measured up to now, by size."""
@@ -200,38 +199,85 @@ class CostTable:
         tried = sorted(self._measured.keys() - self._untried)
         for size in self._untried if tried else ():
             near = min(tried, key=lambda one: abs(one - size))
-            drift = self._measured[near] / self._at_load[near]
+            drift = self._measured[near] / self._at_load.ns(near)
             smaller = [self._measured[one] for one in tried if one < size]
-            self._measured[size] = max([self._at_load[size] * drift, *smaller])
+            self._measured[size] = max([self._at_load.ns(size) * drift, *smaller])
 
     def _rebuild(self) -> None:
         self._spent_ns = 0
         self._follow()
-        self._built = dict(self._measured)
-        sizes = sorted(self._measured)
-        rows = range(1, self.max_batch_size + 1)
-        predicted = [0.0, *(_interpolated(self._measured, sizes, self._run_size(size)) for size in rows)]
-        for size in reversed(rows[:-1]):
-            predicted[size] = min(predicted[size], predicted[size + 1])
-        self._predicted = predicted
-
-        best_ns = predicted[1]
-        efficient = [0]
-        choice = 1
-        for size in rows:
-            best_ns = min(best_ns, predicted[size] / size)
-            while WORTH_IT * predicted[choice] / choice > best_ns:
-                choice += 1
-            efficient.append(choice)
-        self._efficient = efficient
-        self._row_ns = best_ns
+        self._predictions = _Predictions(self.max_batch_size, dict(self._measured), self._closed)
 
     def _run_size(self, rows: int) -> int:
-        """The batch size that runs for so many rows."""
-        if not self._closed:
-            return rows
-        place = bisect.bisect_left(self._closed, rows)
-        return self._closed[place] if place < len(self._closed) else rows
+        return _run_size(self._closed, rows)
+
+
+class _Predictions:
+    """What follows from measurements. It is computed when it is asked for and then kept: a table of all sizes takes
+    longer than the runs of a model with large batches."""
+
+    __slots__ = ("_best_row_ns", "_closed", "_efficient", "_ends", "_later_ns", "_predicted", "_sizes", "measured")
+
+    def __init__(self, max_batch_size: int, measured: dict[int, float], closed: Sequence[int]) -> None:
+        self.measured = measured
+        self._closed = closed
+        self._sizes = sorted(measured)
+        # Between two of these sizes a run is linear in its rows, or constant.
+        self._ends = sorted({*self._sizes, *closed, max_batch_size})
+        self._later_ns = [self._interpolated_ns(end) for end in self._ends]  # the least of each of them and larger ones
+        for place in range(len(self._ends) - 2, -1, -1):
+            self._later_ns[place] = min(self._later_ns[place], self._later_ns[place + 1])
+        rows_ns = [ns / end for end, ns in zip(self._ends, self._later_ns, strict=True)]
+        self._best_row_ns = list(itertools.accumulate(rows_ns, min))  # of each of them and smaller ones
+        self._predicted: dict[int, float] = {}
+        self._efficient: dict[int, int] = {0: 0}
+
+    @property
+    def row_ns(self) -> float:
+        """Nanoseconds a row at the most efficient batch size."""
+        return self._best_row_ns[-1]
+
+    def ns(self, rows: int) -> float:
+        """Nanoseconds of one run of 1 to ``max_batch_size`` rows: no more than those of a larger one."""
+        found = self._predicted.get(rows)
+        if found is None:
+            found = min(self._interpolated_ns(rows), self._later_ns[bisect.bisect_left(self._ends, rows)])
+            self._predicted[rows] = found
+        return found
+
+    def efficient(self, waiting: int) -> int:
+        """The smallest size, up to ``waiting``, whose throughput is ``WORTH_IT`` of the best."""
+        found = self._efficient.get(waiting)
+        if found is None:
+            found = self._efficient[waiting] = self._smallest_efficient(waiting)
+        return found
+
+    def _smallest_efficient(self, waiting: int) -> int:
+        place = bisect.bisect_left(self._ends, waiting)
+        best_ns = self.ns(waiting) / waiting
+        if place:
+            best_ns = min(best_ns, self._best_row_ns[place - 1])
+
+        def is_good(size: int) -> bool:
+            return WORTH_IT * self.ns(size) / size <= best_ns
+
+        first = 1
+        for end in (*self._ends[:place], waiting):
+            if is_good(first):
+                return first
+            if is_good(end):  # between two ends the good sizes are the last ones, if the first one is none
+                return bisect.bisect_left(range(first, end), True, key=is_good) + first
+            first = end + 1
+        return waiting
+
+    def _interpolated_ns(self, rows: int) -> float:
+        return _interpolated(self.measured, self._sizes, _run_size(self._closed, rows))
+
+
+def _run_size(closed: Sequence[int], rows: int) -> int:
+    """The batch size that runs for so many rows."""
+    place = bisect.bisect_left(closed, rows)
+    return closed[place] if place < len(closed) else rows
 
 
 def _interpolated(measured: Mapping[int, float], sizes: Sequence[int], rows: int) -> float:

@@ -6,7 +6,7 @@ import math
 
 from ...load.calibration import USABLE_SHARE
 from ..facts import Facts
-from ..findings import MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, others
+from ..findings import IN_TAIL, MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, others, pool_wait_ms
 
 BUSY = 0.8
 STARVED = 0.25
@@ -15,8 +15,8 @@ WAKES = 3
 SERVER_TOO = 0.5
 """Of the generator's delay: other programs that delay the server by as much are the cause of both."""
 CHURN = 0.5
-IN_TAIL, OF_TAIL = 0.02, 0.25
-"""New connections for fewer requests matter where they decide p99: for so many, and by so much of it."""
+OF_TAIL = 0.25
+"""New connections for few requests, ``IN_TAIL`` or more, matter where they are so much of p99."""
 NOISE_MS, MOST_NOISE = 5.0, 0.4
 """A lag of some milliseconds is usual on a shared machine, and counts from this share of p99 on."""
 COLD_MS = 500.0
@@ -40,17 +40,21 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     if load.offered_per_s is None and load.generator_cpu > max(BUSY, _busiest(facts)):
         evidence.append("its callers wait for each other's turn, while the server has time left")
         queued_ms = max(queued_ms, load.generator_cpu * seen.wait_ms)
+    pool_ms = pool_wait_ms(facts)
+    if pool_ms >= MIN_MS:
+        text = f"a slow request waited {pool_ms:,.1f} ms for one of its connections to be free (--connections)"
+        evidence.insert(0 if pool_ms > lag_ms else 1, text)
     waited_ms = WAKES * starved * 1e3 / max(load.answered_per_s, 1.0)
     counts = starved >= STARVED or load.generator_cpu > BUSY
     read_late_ms = min(lag_ms, max(facts.slow["residual"], 0.0)) if counts else 0.0  # as late as it sends
-    high_ms = max(lag_ms + read_late_ms, queued_ms, min(waited_ms, starved * facts.p99_ms) if counts else 0.0)
+    high_ms = max(lag_ms + read_late_ms + pool_ms, queued_ms, min(waited_ms, starved * facts.p99_ms) if counts else 0.0)
     if (
         high_ms < (0.1 if high_ms >= NOISE_MS else MOST_NOISE) * facts.p99_ms
         or seen.rules(taken, "cpu_quota")
         or (seen.rules(taken, "neighbour") and taken["neighbour"].high_ms >= SERVER_TOO * high_ms)
     ):
         return None
-    return Finding("generator", min(lag_ms, high_ms), high_ms, tuple(evidence))
+    return Finding("generator", min(lag_ms + pool_ms, high_ms), high_ms, tuple(evidence))
 
 
 def _busiest(facts: Facts) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ..facts import LOOK_S, Host
-from ..findings import MIN_MS, STRANGERS, Finding, Taken, View, others, saturated
+from ..findings import MIN_MS, STRANGERS, WAITS, Finding, Taken, View, others, saturated
 from ..turns import SERIAL_FROM
 
 RUN_DELAY = 0.25
 OTHER_CORES = 0.25
+LEAST_WAIT = 0.05
+"""Of the latency alone: what a request waits for a core at least where other programs are the cause."""
 CROWDED = 1.25
 SLOWEST = 8
 """Of the slowest requests, a quota has stopped a share that is this many times its share of the time."""
@@ -19,6 +21,8 @@ TURNS = 2.0
 COMPUTES = 0.5
 """Cores that a server uses while nothing is sent, from which on it is no timer or housekeeping."""
 QUEUE_LEFT = 0.3
+ONE_CORE, SWITCHES = (0.6, 1.3), 100
+"""Threads that take turns use about one core, and give it up so many times in a request. Others do in 10 to 20."""
 FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
 
@@ -72,6 +76,8 @@ def threads(seen: View, taken: Taken) -> Finding | None:
 def _beside_requests(seen: View) -> Finding | None:
     """A thread of the server that computes while no request is there, and takes the interpreter or a core from them."""
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    if (turns := _interpreter(seen)) is not None:
+        return turns
     quiet = (burst.quiet_cores if burst is not None else None) or 0.0
     strangers = others(facts) if facts.model.requests_share is not None else host.strangers or 0.0
     if quiet < COMPUTES or strangers >= STRANGERS or saturated(facts):
@@ -80,6 +86,23 @@ def _beside_requests(seen: View) -> Finding | None:
     evidence = (text, f"a request alone takes {facts.alone_ms:,.1f} ms, of which it works {seen.own_ms or 0.0:,.1f} ms")
     waits_ms = max(facts.p99_ms - facts.slow["send_lag"] - (seen.own_ms or 0.0), 0.0)
     return Finding("threads", 0.3 * waits_ms, min(quiet, 0.95) * waits_ms, evidence)
+
+
+def _interpreter(seen: View) -> Finding | None:
+    """A run whose threads compute one at a time, and pass a lock on many times: that of the interpreter."""
+    facts = seen.facts
+    share, switches = facts.model.cpu_share, facts.host.switches_per_s
+    if share is None or switches is None or seen.worked is None or not facts.load.answered_per_s:
+        return None
+    each = switches / facts.load.answered_per_s
+    if share >= WAITS or not ONE_CORE[0] <= seen.worked <= ONE_CORE[1] or each < SWITCHES:
+        return None
+    evidence = (
+        f"a run uses a core {seen.worked:.0%} of its time, its own thread only {share:.0%}: others take turns with it",
+        f"threads of the server gave up their core {each:,.0f} times for each request",
+    )
+    whole_ms = max(seen.work_ms, facts.typical["compute"]) + facts.slow["queue_busy"]
+    return Finding("threads", 0.3 * whole_ms, 0.9 * whole_ms, evidence)
 
 
 def neighbour(seen: View, taken: Taken) -> Finding | None:
@@ -103,6 +126,9 @@ def _others(seen: View, host: Host) -> Finding | None:
     # Threads that a quota stops count as ready, too.
     share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
     other_cores = host.other_cores or 0.0
+    waited_ms = 1e3 * host.run_delay / max(facts.load.answered_per_s, 1e-9)
+    if waited_ms < LEAST_WAIT * facts.alone_ms:
+        share = 0.0  # it hardly works, so that whatever part of that waits is nothing
     if steal < 0.05 and (share < RUN_DELAY or other_cores < OTHER_CORES):
         return None
     when = "" if host is facts.host else " when requests were slow"
@@ -150,6 +176,8 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         return None
     if found.of_long >= OF_LONG and (facts.with_server or "input_size" in taken):
         return None
+    if facts.overtaken >= MOST and not found.of_gc and not found.of_loop:
+        return None  # later requests were answered meanwhile
     if seen.turns is not None and seen.turns.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.turns.each_ms:
         return None  # one request after another takes as long
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)

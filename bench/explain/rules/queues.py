@@ -8,6 +8,10 @@ from ..findings import WAITS, Finding, Taken, View, saturated
 
 FULL = 0.8
 """Of all cores: whoever uses them works on more than one request at a time."""
+WORKS = 0.6
+"""A request that uses a core for this share of its time computes; one with a smaller share waits."""
+FEW = 0.6
+"""Of the requests of a burst that are served at a time; more are nearly all."""
 SERIAL_BUSY = 0.4
 """A worker that is busy for a smaller share of the time is no bottleneck: requests rarely meet in it."""
 
@@ -34,8 +38,15 @@ def batch_timer(seen: View, _taken: Taken) -> Finding | None:
 
 
 def serial(seen: View, taken: Taken) -> Finding | None:
+    """One request at a time, or a few, although the server has cores for more: a lock, a worker, a pool."""
     facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
-    if seen.turns is None or burst is None or seen.turns.serial < turns.SERIAL_FROM or burst.alone_ms < 1.0:
+    if seen.turns is None or burst is None or burst.alone_ms < 1.0:
+        return None
+    works = seen.worked is not None and seen.worked >= WORKS
+    one_by_one = seen.turns.serial >= turns.SERIAL_FROM
+    # Requests that compute share the cores. Where they only wait, nothing but a pool limits how many do.
+    few = seen.worked is not None and not works and seen.turns.at_once <= FEW * seen.turns.size
+    if not one_by_one and not few:
         return None
     if any(seen.rules(taken, name) for name in ("cpu_quota", "threads", "bandwidth", "batch_timer")):
         return None
@@ -43,14 +54,14 @@ def serial(seen: View, taken: Taken) -> Finding | None:
         taken, seen.wait_ms, "stall", "neighbour", "input_size", "cold_start", "other_traffic", "padding"
     )
     cores = host.quota_cores or host.cores
-    works = seen.worked is not None and seen.worked >= 0.6
     no_core = cores is not None and (cores < 1.5 or (host.server_cores or 0.0) >= FULL * cores)
-    busy = facts.load.answered_per_s * seen.turns.each_ms / 1e3
-    if busy < SERIAL_BUSY:
+    each_ms = seen.turns.each_ms if one_by_one else burst.alone_ms / seen.turns.at_once
+    if facts.load.answered_per_s * each_ms / 1e3 < SERIAL_BUSY:
         return None
     if wait_ms < 0.2 * facts.p99_ms or (works and (no_core or saturated(facts))):
         return None
     order = "one by one" if seen.turns.in_order else "together at the end"
+    order = order if one_by_one else f"about {seen.turns.at_once:.0f} at a time"
     last = next(one for one in reversed(burst.together) if one.ends_ms)
     evidence = [
         (

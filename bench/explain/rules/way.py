@@ -6,21 +6,56 @@ from ..evidence import CODEC
 from ..findings import MIN_MS, Finding, Taken, View
 
 LOOP_MS = 5.0
+MOSTLY = 0.5
+LOST = 0.01
+"""Segments that were sent again, for each request: fewer are not at p99."""
 STOPPED = 3.0
 OF_CODEC = 0.5
 """Of the time of the codec, that the server must have used a core: else it waited there."""
 
 
-def network_latency(seen: View, _taken: Taken) -> Finding | None:
+def network_latency(seen: View, taken: Taken) -> Finding | None:
+    """A long way for every request, or some that are held up on it."""
     facts, burst = seen.facts, seen.facts.burst
-    if burst is None or burst.floor_ms is None:
-        return None
-    way_ms = burst.floor_ms
+    way_ms = (burst.floor_ms or 0.0) if burst is not None else 0.0
     # What keeps the loop of the server busy also delays an answer that needs no model.
-    if (burst.quiet_cores or 0.0) > 0.5 or way_ms < LOOP_MS or way_ms < 0.3 * facts.alone_ms:
-        return None
+    quiet = burst is None or (burst.quiet_cores or 0.0) <= 0.5
+    if way_ms < LOOP_MS or way_ms < 0.3 * facts.alone_ms or not quiet:
+        return _held_up(seen, taken)
     text = f"an answer that needs no model takes {way_ms:,.1f} ms, of {facts.alone_ms:,.1f} ms for a request alone"
     return Finding("network_latency", 0.8 * way_ms, way_ms, (text,))
+
+
+def _held_up(seen: View, taken: Taken) -> Finding | None:
+    """Requests that take long on their way, while the server answers later ones: what delays all of it delays those,
+    too. Its stage times tell the way, else segments that TCP lost, or answers without a model."""
+    facts = seen.facts
+    if facts.overtaken < MOSTLY or seen.rules(taken, "connections"):
+        return None
+    lost = (facts.load.resent or 0) / max(facts.load.requests, 1)
+    evidence = [f"later requests had their answers before {facts.overtaken:.0%} of the slow ones"]
+    if facts.with_server:
+        gap_ms = sum(facts.slow[name] - facts.typical[name] for name in ("write", "receive", "residual"))
+    else:
+        gap_ms = facts.p99_ms - facts.p50_ms if lost >= LOST else min(_probed_ms(seen), facts.p99_ms - facts.p50_ms)
+    way_ms = seen.left(taken, gap_ms, "cpu_quota", "threads", "neighbour", "generator", "cold_start", "stall")
+    if way_ms < LOOP_MS or way_ms < MOSTLY * facts.p99_ms:
+        return None
+    if facts.with_server:
+        evidence.insert(0, f"{way_ms:,.1f} ms of a slow request passed on the way to the server and back")
+    elif lost < LOST:
+        evidence.insert(0, f"an answer that needs no model was held up for {way_ms:,.1f} ms, as slow requests are")
+    if lost >= LOST:
+        evidence.append(f"TCP sent {facts.load.resent:,} segments again, for {facts.load.requests:,} requests")
+    return Finding("network_latency", 0.6 * way_ms, way_ms, tuple(evidence))
+
+
+def _probed_ms(seen: View) -> float:
+    """What held up one of the requests without a model; 0 if unknown."""
+    burst = seen.facts.burst
+    if burst is None or burst.floor_ms is None or burst.floor_slow_ms is None:
+        return 0.0
+    return burst.floor_slow_ms - burst.floor_ms
 
 
 def bandwidth(seen: View, _taken: Taken) -> Finding | None:

@@ -46,6 +46,29 @@ def test_all_that_wait_for_the_first_one_belong_to_it(start_ms: int) -> None:
     assert found.count == pytest.approx(start_ms / 40, abs=3)
 
 
+def test_a_server_that_warms_up_over_many_requests_has_a_cold_start() -> None:
+    """Every fourth of the first forty requests is quick already."""
+    latency = np.where(np.arange(200) < 40, 400.0 - 8 * np.arange(200), 6.0)
+    latency[2:40:4] = 6.0
+    found = cold(latency)
+    assert found is not None
+    assert found.count == pytest.approx(40, abs=4)
+    latency[0:150:5] = 400.0  # slow ones all along
+    assert cold(latency) is None or cold(latency).count <= 2  # type: ignore[union-attr]
+
+
+def test_a_slow_request_is_overtaken_by_later_ones() -> None:
+    due = np.arange(100, dtype=np.int64) * 40 * MS
+    total = np.full(100, 5 * MS)
+    total[[20, 50]] = 200 * MS  # five later ones are answered meanwhile
+    account: Any = SimpleNamespace(due_ns=due, total_ns=total)
+    assert facts._overtaken(account, np.array([20, 50])) == 1
+    assert facts._overtaken(account, np.array([19, 50])) == 0.5
+    total[20:25] = (25 - np.arange(20, 25)) * 40 * MS + 5 * MS  # all wait for the same end
+    assert facts._overtaken(account, np.array([20])) == 0
+    assert facts._overtaken(account, np.array([], dtype=np.intp)) == 0
+
+
 @pytest.mark.parametrize(
     "latency",
     [

@@ -16,6 +16,7 @@ from bench.load.burst import Together
 from tests.unit.bench.planted_facts import AT_ONCE, HOST, LOAD, ONE_BY_ONE, burst, facts, slipway, terms
 
 COMMAND = "python -m bench run http://127.0.0.1:8080 --rate 40"
+TWO_AT_A_TIME = Together(8, (52.0, 52.0, 104.0, 104.0, 156.0, 156.0, 208.0, 208.0))
 PLANTS: dict[str, tuple[str, Facts]] = {
     "at ease": ("none", facts()),
     "a long sleep in parallel": ("none", facts(60, 65, burst=burst(60, cpu_ms=3.0))),
@@ -31,6 +32,11 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     "a lock around a sleep": (
         "serial",
         facts(60, 200, burst=burst(24, ONE_BY_ONE, cpu_ms=3.0), load=replace(LOAD, answered_per_s=35)),
+    ),
+    "a pool of two connections to a service": (
+        "serial",
+        facts(70, 250, load=replace(LOAD, answered_per_s=30),
+              burst=burst(52, together=(TWO_AT_A_TIME,), cpu_ms=3.0)),
     ),
     "a saturated lock": (
         "serial",
@@ -48,6 +54,21 @@ PLANTS: dict[str, tuple[str, Facts]] = {
               load=replace(LOAD, body_bytes=40_000)),
     ),
     "a long way": ("network_latency", facts(86, 90, burst=burst(86, floor_ms=80.0, cpu_ms=4.0))),
+    "stages: answers that are lost on the way": (
+        "network_latency",
+        slipway({"compute": 2, "residual": 0.3}, {"compute": 2, "residual": 200.0}, overtaken=0.9),
+    ),
+    "answers of any kind that are held up": (
+        "network_latency", facts(3, 205, overtaken=1.0, burst=burst(2.5, floor_slow_ms=201.0)),
+    ),
+    "stages: threads that take turns with the interpreter": (
+        "threads",
+        slipway({"compute": 27}, {"compute": 30, "queue_busy": 6}, model=Model(cpu_share=0.18),
+                host=replace(HOST, switches_per_s=17_000.0)),
+    ),
+    "lost segments": (
+        "network_latency", facts(6, 210, load=replace(LOAD, resent=40), overtaken=0.8),
+    ),
     "large weights": ("model_size", facts(60, 65, burst=burst(58), host=replace(HOST, own_bytes=5e8))),
     "pages read from disk": ("model_size", facts(60, 65, host=replace(HOST, major_faults=500.0))),
     "a CPU quota": ("cpu_quota", facts(40, 160, host=replace(HOST, throttled=0.4, quota_cores=0.2))),
@@ -162,6 +183,9 @@ PLANTS: dict[str, tuple[str, Facts]] = {
             host=replace(HOST, server_cores=1.9, run_delay=2.1, other_cores=0.1),
         ),
     ),
+    "one connection of the generator": (
+        "generator", facts(60, 240, slow=terms(connect=180.0, residual=60.0), burst=burst(41, cpu_ms=2.0)),
+    ),
     "more than the generator can send": (
         "generator",
         facts(2, 12, load=replace(LOAD, offered_per_s=5_500, answered_per_s=5_500, ceiling_per_s=6e3), burst=burst(1)),
@@ -223,6 +247,12 @@ def test_every_name_of_a_cause_has_a_plant() -> None:
     assert set(judgement.REMEDIES) == {wanted for wanted, _ in PLANTS.values()}
 
 
+def test_a_cold_start_within_the_warm_up_is_told_and_not_blamed() -> None:
+    first, second = judgement.judge(facts(2, 3, cold=Cold(20, 1000.0, 2.0, 0.0, measured=False)), COMMAND).causes
+    assert (first.name, first.confidence) == ("none", "likely")
+    assert (second.name, second.confidence) == ("cold_start", "undecided")
+
+
 def test_a_cause_with_two_faults_keeps_both() -> None:
     both = facts(30, 400, stalls=Stalls(5, 300.0, 1500.0, 0.9, 0.0), burst=burst(30, staggered_ms=15.0, cpu_ms=2.0))
     assert {one.name for one in judgement.judge(both, COMMAND).causes} == {"stall", "batch_timer"}
@@ -231,6 +261,12 @@ def test_a_cause_with_two_faults_keeps_both() -> None:
 def test_too_few_requests_give_no_verdict_that_sounds_sure() -> None:
     (only,) = judgement.judge(None, COMMAND).causes
     assert (only.name, only.confidence) == ("none", "undecided")
+
+
+def test_a_server_that_refuses_nearly_all_requests_is_too_small() -> None:
+    (only,) = judgement.judge(None, COMMAND, load=replace(LOAD, shed_share=0.97, answered_per_s=0.25)).causes
+    assert (only.name, only.confidence) == ("capacity", "likely")
+    assert "refused 97% of the requests" in only.evidence[0]
 
 
 def test_half_the_rate_proves_a_queue() -> None:
@@ -357,6 +393,29 @@ def test_a_cause_that_the_run_could_not_refute_is_undecided() -> None:
     assert [(one.name, one.confidence) for one in judgement.judge(blind, COMMAND).causes] == [
         ("none", "undecided"), ("hardware", "undecided"),
     ]  # fmt: skip
+
+
+def test_a_process_that_hardly_works_waits_for_nobody() -> None:
+    """A proxy on this machine: the programs beside it are the server, and it waits 0.03 ms for a core."""
+    proxy = replace(HOST, server_cores=0.0, run_delay=0.001, other_cores=0.4)
+    assert "neighbour" not in names(facts(35, 45, host=proxy, slow_host=proxy, burst=burst(34, cpu_ms=0.0)))
+
+
+def test_what_later_requests_overtake_is_no_stop_of_the_server() -> None:
+    stops = Stalls(5, 200.0, 900.0, 1.0, 0.0)
+    assert names(facts(3, 205, stalls=stops))[0] == "stall"
+    assert "stall" not in names(facts(3, 205, stalls=stops, overtaken=0.9))
+
+
+def test_segments_that_a_busy_machine_sends_again_are_no_loss() -> None:
+    waiting = slipway({"compute": 30}, {"compute": 30, "queue_busy": 170}, load=replace(LOAD, resent=60))
+    assert "network_latency" not in names(waiting)
+
+
+def test_connections_of_a_third_of_a_millisecond_are_no_cause_of_a_tail_of_200() -> None:
+    closed = replace(LOAD, connections=500)
+    assert names(facts(6, 9, load=closed))[0] == "connections"
+    assert names(facts(3, 203, load=closed))[0] == "none"
 
 
 def test_a_small_special_cause_hides_no_other_one() -> None:

@@ -21,6 +21,7 @@ from server.scheduling.cost import (
     UNMEASURED_ROW_NS,
     WORTH_IT,
     CostTable,
+    _interpolated,
 )
 
 MAX = 24
@@ -49,6 +50,47 @@ class Counting(CostTable):
     def _rebuild(self) -> None:
         self.builds += 1
         super()._rebuild()
+
+
+def every_prediction(cost: CostTable) -> list[float]:
+    """Of all batch sizes from 1 on, from the measurements and without a shortcut."""
+    measured = cost._predictions.measured
+    rows = range(1, cost.max_batch_size + 1)
+    predicted = [_interpolated(measured, sorted(measured), cost._run_size(size)) for size in rows]
+    return list(itertools.accumulate(reversed(predicted), min))[::-1]
+
+
+def every_efficient_size(predicted: list[float]) -> list[int]:
+    efficient, best_ns, choice = [0], predicted[0], 1
+    for size, ns in enumerate(predicted, start=1):
+        best_ns = min(best_ns, ns / size)
+        while WORTH_IT * predicted[choice - 1] / choice > best_ns:
+            choice += 1
+        efficient.append(choice)
+    return efficient
+
+
+@given(seeds, runs, st.lists(st.integers(1, MAX), max_size=4))
+def test_what_is_asked_for_is_as_in_a_table_of_all_sizes(
+    measured: dict[int, int], recorded: list[tuple[int, int]], closed: list[int]
+) -> None:
+    cost = CostTable(MAX, [(size, float(ns)) for size, ns in measured.items()], closed)
+    for rows, duration_ns in recorded:
+        cost.record(rows, duration_ns)
+    told = [cost._predictions.ns(rows) for rows in range(1, MAX + 1)]
+    assert told == pytest.approx(every_prediction(cost), rel=1e-12)
+    assert [cost.efficient_rows(waiting) for waiting in range(MAX + 1)] == every_efficient_size(told)
+    assert cost._predictions.row_ns == pytest.approx(min(ns / rows for rows, ns in enumerate(told, start=1)))
+
+
+def test_a_table_for_huge_batches_is_renewed_at_the_cost_of_its_measurements() -> None:
+    """A table of 131,072 predictions took 0.2 s for every 10 ms of runs, on the event loop."""
+    cost = CostTable(131_072, [(1, MS), (64, 2 * MS), (131_072, 900 * MS)])
+    for rows in (1, 64, 100, 50_000):
+        cost.record(rows, RENEWAL_NS)
+        assert cost.efficient_rows(120_000) >= 1
+    assert len(cost._predictions._predicted) < 100
+    assert len(cost._predictions._ends) <= 8
 
 
 @given(seeds, runs, st.integers(1, 5 * MAX))
