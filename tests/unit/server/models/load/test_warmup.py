@@ -114,6 +114,14 @@ class TestWarmUp:
         assert warm_up(session, declared(), Batching((1, 2)), sample, known)[1] == list(known.items())
         assert session.seen == []
 
+    def test_a_cheap_model_whose_proof_took_all_the_time_keeps_its_large_batches(self, clock: FakeClock) -> None:
+        """A proof with 100,000 rows took two seconds, and requests of as many ran row by row from then on."""
+        session = Scripted(clock, cost_ns=lambda rows: 20_000)
+        sample, sizes = [np.ones((1, 4), np.float32)], Batching((1, 2, 100_000))
+        _, seeds = warm_up(session, declared(), sizes, sample, {100_000: MS}, 2 * WARM_BUDGET_NS)
+        assert seeds == [(1, 20_000), (100_000, MS)]
+        assert session.sizes == [1]
+
     def test_a_model_without_a_batch_axis_is_run_as_it_is(self, clock: FakeClock) -> None:
         session = Scripted(clock, spec(inputs=(2, 4), outputs=(2, 4)), cost_ns=lambda rows: 70)
         assert warm(session, bare(), self.SIZES) == (1, [(1, 70)])
