@@ -183,7 +183,7 @@ def _pair(row: Row) -> Pair:
     if seen is None:
         return Pair(row["model"], row["kind"], row["change"], None, row["why"])
     ratios = {side: {name: Ratio(**ratio) for name, ratio in seen[side].items()} for side in ("forecast", "observed")}
-    return Pair(row["model"], row["kind"], row["change"], Verification(**{**seen, **ratios}))
+    return Pair(row["model"], row["kind"], row["change"], Verification(**{**seen, **ratios}), row["why"])
 
 
 def summary(pairs: list[Pair]) -> list[Figure]:
