@@ -17,7 +17,10 @@ from tests.integration.conftest import Serve
 from tests.integration.server_process import ServerProcess, server_process
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
 sync_api = pytest.importorskip("playwright.sync_api")
 
 HTML = "text/html,application/xhtml+xml"

@@ -19,6 +19,8 @@ from tests.integration.local_engine import Machine
 from tests.integration.server_process import ROOT, eventually
 from tests.killed_command import KILLED, commands
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:

@@ -19,6 +19,8 @@ from tests.integration import sample_models
 from tests.integration.local_engine import Machine
 from tests.integration.server_process import eventually
 
+pytestmark = pytest.mark.slow
+
 POISON = 666.0
 
 

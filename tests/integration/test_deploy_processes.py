@@ -24,6 +24,8 @@ from tests.fake_account import IMAGE, READING, REGION, ROLE
 from tests.integration import sample_models
 from tests.killed_command import KILLED, Commands, commands
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "archives"
 FLAGS = ("--image", IMAGE, "--role", ROLE, "--bucket", BUCKET, "--instance-type", "ml.c5.large")
 

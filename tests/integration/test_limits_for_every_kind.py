@@ -22,6 +22,8 @@ from tests.integration.server_process import (
     server_process,
 )
 
+pytestmark = pytest.mark.slow
+
 RUN_MS = 300
 ROW = [1.0, 2.0, 3.0, 4.0]
 SCRIPT = """

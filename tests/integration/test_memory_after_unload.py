@@ -12,6 +12,8 @@ import pytest
 from tests.integration import sample_models
 from tests.integration.server_process import ROOT
 
+pytestmark = pytest.mark.slow
+
 MEGABYTES = 64
 
 DRIVER = """
