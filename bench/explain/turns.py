@@ -43,7 +43,8 @@ def of(burst: Burst, body_bytes: float) -> Turns | None:
         return None
     largest = whole[-1]
     own_ms = max(burst.alone_ms - (burst.floor_ms or 0.0), 0.1)
-    last_ms = largest.ends_ms[-1]
+    # In turns the middle one has more than half of the wait of the last one. A straggler was held up on its way.
+    last_ms = min(largest.ends_ms[-1], 2 * largest.ends_ms[largest.size // 2])
     each_ms = max(last_ms - burst.alone_ms, 0.0) / (largest.size - 1)
     serial = min(each_ms / own_ms, 1.5)
     first_ms = largest.ends_ms[0]

@@ -185,9 +185,12 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
         is_full_look = bool(stdin_closed) or tick % TICKS_PER_SCRAPE == 0
         if files is not None and is_full_look:
             files.pids = tree.family(pids)
-        looks.append(look(client, files, has_metrics and is_full_look, here))
+        others: dict[str, Any] = {}
         if files is not None and (is_full_look or tick % 2 == 0):
-            looks[-1]["strangers"] = tree.strangers(port, (os.getpid(), *tree.generators(os.getppid()), *files.pids))
+            # Before the request for /ping: its answer comes when the server has done with those of others.
+            own = (os.getpid(), *tree.generators(os.getppid()), *files.pids)
+            others = {"strangers": tree.strangers(port, own)}
+        looks.append(look(client, files, has_metrics and is_full_look, here) | others)
         if stdin_closed:
             break
         tick = max(tick + 1, int((time.monotonic() - start_s) / TICK_S))

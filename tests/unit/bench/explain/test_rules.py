@@ -288,6 +288,13 @@ def test_turns_of_a_queue_and_of_a_parallel_server(serial: float, in_order: bool
     assert found.timer_ms == 0
 
 
+def test_a_straggler_makes_no_turns() -> None:
+    held_up = Together(8, (2.8, 3.3, 4.3, 4.7, 4.8, 5.4, 6.8, 203.0))
+    found = turns.of(burst(2.0, together=(held_up,)), 500)
+    assert found is not None
+    assert found.each_ms < 2
+
+
 def test_threads_that_share_a_core_are_not_in_order() -> None:
     shared = tuple(Together(size, (20.0 * size,) * size) for size in (2, 4, 8))
     found = turns.of(burst(20, together=shared, staggered_ms=30.0), 500)
