@@ -34,8 +34,8 @@ STALL_BLOCK_S = 3.0
 OTHER_PERCENTILE = (0.5, 1.5)
 """A gain is one of p99. At a lower percentile the logarithm of the effect of a cause of the tail may be that many times
 as large."""
-ESTIMATE = 1.1
-"""A gain is known to a tenth: where it is nearly the whole latency, little or nothing of that is left."""
+ESTIMATE = 1.2
+"""A gain is known to a fifth: where it is nearly the whole latency, little or nothing of that is left."""
 MOST_SINGLE_LOAD = 0.5
 """Of the capacity without batches, up to which a server without them answers this load at ease."""
 SECOND_RATIO = (0.001, 0.5)

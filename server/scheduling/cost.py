@@ -167,8 +167,13 @@ class CostTable:
 
     def predict_ns(self, rows: int) -> int:
         """Nanoseconds that ``rows`` rows will take, in as many runs as they need."""
-        full, rest = divmod(rows, self.max_batch_size)
-        return int(full * self._predictions.ns(self.max_batch_size) + (self._predictions.ns(rest) if rest else 0.0))
+        ns = self._whole_ns.get(rows)
+        if ns is None:
+            full, rest = divmod(rows, self.max_batch_size)
+            ns = int(full * self._predictions.ns(self.max_batch_size) + (self._predictions.ns(rest) if rest else 0.0))
+            if rows <= self.max_batch_size:
+                self._whole_ns[rows] = ns
+        return ns
 
     def least_ns(self, rows: int) -> int:
         """What :meth:`predict_ns` would be at best: by the seeds, and by the fastest runs of the last minutes."""
@@ -181,7 +186,9 @@ class CostTable:
 
     def efficient_rows(self, waiting: int) -> int:
         """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is within 3 % of the best."""
-        return self._predictions.efficient(waiting if waiting < self.max_batch_size else self.max_batch_size)
+        waiting = waiting if waiting < self.max_batch_size else self.max_batch_size
+        rows = self._efficient.get(waiting)
+        return self._predictions.efficient(waiting) if rows is None else rows
 
     @property
     def row_ns(self) -> float:
@@ -207,6 +214,8 @@ class CostTable:
         self._spent_ns = 0
         self._follow()
         self._predictions = _Predictions(self.max_batch_size, dict(self._measured), self._closed)
+        self._whole_ns: dict[int, int] = {}
+        self._efficient = self._predictions.known_efficient
 
     def _run_size(self, rows: int) -> int:
         return _run_size(self._closed, rows)
@@ -216,7 +225,7 @@ class _Predictions:
     """What follows from measurements. It is computed when it is asked for and then kept: a table of all sizes takes
     longer than the runs of a model with large batches."""
 
-    __slots__ = ("_best_row_ns", "_closed", "_efficient", "_ends", "_later_ns", "_predicted", "_sizes", "measured")
+    __slots__ = ("_best_row_ns", "_closed", "_ends", "_later_ns", "_predicted", "_sizes", "known_efficient", "measured")
 
     def __init__(self, max_batch_size: int, measured: dict[int, float], closed: Sequence[int]) -> None:
         self.measured = measured
@@ -230,7 +239,7 @@ class _Predictions:
         rows_ns = [ns / end for end, ns in zip(self._ends, self._later_ns, strict=True)]
         self._best_row_ns = list(itertools.accumulate(rows_ns, min))  # of each of them and smaller ones
         self._predicted: dict[int, float] = {}
-        self._efficient: dict[int, int] = {0: 0}
+        self.known_efficient: dict[int, int] = {0: 0}
 
     @property
     def row_ns(self) -> float:
@@ -247,9 +256,9 @@ class _Predictions:
 
     def efficient(self, waiting: int) -> int:
         """The smallest size, up to ``waiting``, whose throughput is ``WORTH_IT`` of the best."""
-        found = self._efficient.get(waiting)
+        found = self.known_efficient.get(waiting)
         if found is None:
-            found = self._efficient[waiting] = self._smallest_efficient(waiting)
+            found = self.known_efficient[waiting] = self._smallest_efficient(waiting)
         return found
 
     def _smallest_efficient(self, waiting: int) -> int:

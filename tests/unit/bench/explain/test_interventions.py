@@ -196,17 +196,17 @@ def test_the_gain_of_the_verdict_is_a_forecast_where_nothing_can_be_simulated() 
     assert codec is not None
     found = interventions.expected(codec, cause("codec"), 20.0, 40.0)
     assert found is not None
-    assert (found.low, found.high) == pytest.approx((1 - 1.1 * 0.5, 0.85))
+    assert (found.low, found.high) == pytest.approx((1 - interventions.ESTIMATE * 0.5, 0.85))
     lower = interventions.expected(codec, cause("codec"), 20.0, 40.0, at_ms=20.0)
     assert lower is not None
     assert (lower.low, lower.high) == pytest.approx((interventions.LEAST_RATIO, 0.85))
     of_tail = interventions.expected(replace(codec, of_tail=True), cause("codec"), 20.0, 40.0, at_ms=36.0)
     assert of_tail is not None
-    assert (of_tail.low, of_tail.high) == pytest.approx(((1 - 1.1 * 0.5) ** 1.5, 0.85**0.5))
+    assert (of_tail.low, of_tail.high) == pytest.approx(((1 - interventions.ESTIMATE * 0.5) ** 1.5, 0.85**0.5))
     # As many milliseconds are nearly all of a percentile that is half as long.
-    shorter = interventions.expected(replace(codec, of_tail=True), cause("codec"), 20.0, 40.0, at_ms=23.0)
+    shorter = interventions.expected(replace(codec, of_tail=True), cause("codec"), 20.0, 40.0, at_ms=30.0)
     assert shorter is not None
-    assert (shorter.low, shorter.high) == pytest.approx((1 - 1.1 * 20 / 23, 0.85**0.5))
+    assert (shorter.low, shorter.high) == pytest.approx((1 - interventions.ESTIMATE * 20 / 30, 0.85**0.5))
     assert interventions.expected(codec, cause("codec", None, None), 20.0, 40.0) is None
     assert interventions.expected(codec, cause("codec", unit="s"), 20.0, 40.0) is None
     serial = interventions.experiment("serial", SUBJECT)
