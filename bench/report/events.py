@@ -56,7 +56,8 @@ def _stalls(run: Run) -> list[Event]:
 
 
 def _stall(silent_ns: int, waiting: int) -> str:
-    return f"stall: no response for {silent_ns / 1e6:,.0f} ms while {waiting} requests waited"
+    requests = "request" if waiting == 1 else "requests"
+    return f"stall: no response for {silent_ns / 1e6:,.0f} ms while {waiting} {requests} waited"
 
 
 def _throttled(run: Run) -> list[Event]:
