@@ -153,6 +153,7 @@ def test_sighup_drains(serve: Serve, tmp_path: Path) -> None:
     assert "draining signal=SIGHUP" in server.log()
 
 
+@pytest.mark.slow
 def test_a_log_reader_that_stops_does_not_stop_the_server(tmp_path: Path) -> None:
     model = sample_models.fake(tmp_path / "m", name="m")
     arguments = ["serve.py", "--port", "0", "--model", str(model), "--access-log"]

@@ -12,6 +12,8 @@ import pytest
 from tests.integration import sample_models
 from tests.integration.server_process import ServerProcess, server_process
 
+pytestmark = pytest.mark.slow
+
 SEED = 20_261_129
 REQUESTS = 25
 """Requests for each route and method. A longer run raises this number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from typing import Any
 
 import boto3
 import botocore.httpsession
+import orjson
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from container.deploy.__main__ import main
 from container.deploy.calls import Call
@@ -21,12 +24,22 @@ from tests.integration import sample_models
 BASE = ("--image", IMAGE, "--role", ROLE)
 
 
+_load_file = JSONFileLoader.load_file
+
+
+@functools.cache
+def _description(path: str) -> bytes:
+    """A description of a service, as JSON. Botocore reads it anew for each session, which each test needs."""
+    return orjson.dumps(_load_file(JSONFileLoader(), path))
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No deploy.toml of the checkout, no configuration of the user, and no call that leaves the machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _loader, path: orjson.loads(_description(path)))
     send = botocore.httpsession.URLLib3Session.send
 
     def local_only(session: Any, request: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.queue_decisions import figures
 
 
+@pytest.mark.slow
 def test_mixed_shapes_overload_and_deadlines_are_served_as_promised() -> None:
     found = figures()
     (deepest,) = [one for one in found if "deepest" in one.name]
