@@ -23,6 +23,10 @@ WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 IN_TAIL = 0.02
 """New connections for fewer requests do not decide p99."""
+WORKS = 0.6
+"""A request that uses a core for this share of its time computes; one with a smaller share waits."""
+OVERTAKEN = 0.5
+"""Where later requests are answered before this share of the slow ones, the server as a whole did not stop."""
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 
@@ -98,6 +102,14 @@ def pool_wait_ms(facts: Facts) -> float:
     if saturated(facts) or facts.load.connections >= IN_TAIL * facts.load.requests:
         return 0.0
     return facts.slow["connect"]
+
+
+def busy_share(facts: Facts) -> float:
+    """How busy the server is: its cores, or its busiest thread if that is busier; 0 if unknown."""
+    host = facts.host
+    cores = host.quota_cores or host.cores
+    of_cores = host.server_cores / cores if host.server_cores is not None and cores else 0.0
+    return max(of_cores, host.busiest_thread or 0.0)
 
 
 def saturated(facts: Facts) -> bool:

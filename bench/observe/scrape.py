@@ -154,6 +154,18 @@ def look(client: Client, files: ServerFiles | None, with_metrics: bool, here: bo
     return values
 
 
+def look_with_strangers(
+    client: Client, files: ServerFiles, port: int, with_metrics: bool, here: bool
+) -> dict[str, Any]:
+    """A look that also counts the connections of other clients.
+
+    They are counted before the request for /ping: its answer comes when the server has done with the others.
+    """
+    own_pids = (os.getpid(), *tree.generators(os.getppid()), *files.pids)
+    strangers = tree.strangers(port, own_pids)
+    return {**look(client, files, with_metrics, here), "strangers": strangers}
+
+
 def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
     """Look once in every ``TICK_S`` until standard input ends. After a slow look, missed ticks are skipped.
 
@@ -185,12 +197,11 @@ def watch(host: str, port: int, tls: bool) -> dict[str, Any]:
         is_full_look = bool(stdin_closed) or tick % TICKS_PER_SCRAPE == 0
         if files is not None and is_full_look:
             files.pids = tree.family(pids)
-        others: dict[str, Any] = {}
+        with_metrics = has_metrics and is_full_look
         if files is not None and (is_full_look or tick % 2 == 0):
-            # Before the request for /ping: its answer comes when the server has done with those of others.
-            own = (os.getpid(), *tree.generators(os.getppid()), *files.pids)
-            others = {"strangers": tree.strangers(port, own)}
-        looks.append(look(client, files, has_metrics and is_full_look, here) | others)
+            looks.append(look_with_strangers(client, files, port, with_metrics, here))
+        else:
+            looks.append(look(client, files, with_metrics, here))
         if stdin_closed:
             break
         tick = max(tick + 1, int((time.monotonic() - start_s) / TICK_S))

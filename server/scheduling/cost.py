@@ -167,13 +167,11 @@ class CostTable:
 
     def predict_ns(self, rows: int) -> int:
         """Nanoseconds that ``rows`` rows will take, in as many runs as they need."""
-        ns = self._whole_ns.get(rows)
+        ns = self._predictions.known_ns.get(rows)
         if ns is None:
             full, rest = divmod(rows, self.max_batch_size)
-            ns = int(full * self._predictions.ns(self.max_batch_size) + (self._predictions.ns(rest) if rest else 0.0))
-            if rows <= self.max_batch_size:
-                self._whole_ns[rows] = ns
-        return ns
+            ns = full * self._predictions.ns(self.max_batch_size) + (self._predictions.ns(rest) if rest else 0.0)
+        return int(ns)
 
     def least_ns(self, rows: int) -> int:
         """What :meth:`predict_ns` would be at best: by the seeds, and by the fastest runs of the last minutes."""
@@ -186,9 +184,7 @@ class CostTable:
 
     def efficient_rows(self, waiting: int) -> int:
         """The batch size to run when ``waiting`` rows wait: the smallest whose throughput is within 3 % of the best."""
-        waiting = waiting if waiting < self.max_batch_size else self.max_batch_size
-        rows = self._efficient.get(waiting)
-        return self._predictions.efficient(waiting) if rows is None else rows
+        return self._predictions.efficient(waiting if waiting < self.max_batch_size else self.max_batch_size)
 
     @property
     def row_ns(self) -> float:
@@ -214,8 +210,6 @@ class CostTable:
         self._spent_ns = 0
         self._follow()
         self._predictions = _Predictions(self.max_batch_size, dict(self._measured), self._closed)
-        self._whole_ns: dict[int, int] = {}
-        self._efficient = self._predictions.known_efficient
 
     def _run_size(self, rows: int) -> int:
         return _run_size(self._closed, rows)
@@ -225,7 +219,7 @@ class _Predictions:
     """What follows from measurements. It is computed when it is asked for and then kept: a table of all sizes takes
     longer than the runs of a model with large batches."""
 
-    __slots__ = ("_best_row_ns", "_closed", "_ends", "_later_ns", "_predicted", "_sizes", "known_efficient", "measured")
+    __slots__ = ("_best_row_ns", "_closed", "_efficient", "_ends", "_later_ns", "_sizes", "known_ns", "measured")
 
     def __init__(self, max_batch_size: int, measured: dict[int, float], closed: Sequence[int]) -> None:
         self.measured = measured
@@ -238,8 +232,8 @@ class _Predictions:
             self._later_ns[place] = min(self._later_ns[place], self._later_ns[place + 1])
         rows_ns = [ns / end for end, ns in zip(self._ends, self._later_ns, strict=True)]
         self._best_row_ns = list(itertools.accumulate(rows_ns, min))  # of each of them and smaller ones
-        self._predicted: dict[int, float] = {}
-        self.known_efficient: dict[int, int] = {0: 0}
+        self.known_ns: dict[int, float] = {}
+        self._efficient: dict[int, int] = {0: 0}
 
     @property
     def row_ns(self) -> float:
@@ -248,17 +242,17 @@ class _Predictions:
 
     def ns(self, rows: int) -> float:
         """Nanoseconds of one run of 1 to ``max_batch_size`` rows: no more than those of a larger one."""
-        found = self._predicted.get(rows)
+        found = self.known_ns.get(rows)
         if found is None:
             found = min(self._interpolated_ns(rows), self._later_ns[bisect.bisect_left(self._ends, rows)])
-            self._predicted[rows] = found
+            self.known_ns[rows] = found
         return found
 
     def efficient(self, waiting: int) -> int:
         """The smallest size, up to ``waiting``, whose throughput is ``WORTH_IT`` of the best."""
-        found = self.known_efficient.get(waiting)
+        found = self._efficient.get(waiting)
         if found is None:
-            found = self.known_efficient[waiting] = self._smallest_efficient(waiting)
+            found = self._efficient[waiting] = self._smallest_efficient(waiting)
         return found
 
     def _smallest_efficient(self, waiting: int) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from ...load.calibration import USABLE_SHARE
-from ..facts import Facts
-from ..findings import IN_TAIL, MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, others, pool_wait_ms
+from ..findings import IN_TAIL, MIN_MS, OTHERS, QUIET, STRANGERS, Finding, Taken, View, busy_share, others, pool_wait_ms
 
 BUSY = 0.8
 STARVED = 0.25
@@ -37,8 +36,9 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     if used > USABLE_SHARE:
         evidence.append(f"it can send {load.ceiling_per_s:,.0f} requests/s here, and is reliable up to half of that")
         queued_ms = min(used, 1.0) * seen.wait_ms
-    if load.offered_per_s is None and load.generator_cpu > max(BUSY, _busiest(facts)):
-        evidence.append("its callers wait for each other's turn, while the server has time left")
+    # A closed loop keeps either the server or the generator busy.
+    if load.offered_per_s is None and load.generator_cpu > max(BUSY, facts.model.utilisation or 0.0, busy_share(facts)):
+        evidence.append("it was busier than the server, so that its callers waited for the generator itself")
         queued_ms = max(queued_ms, load.generator_cpu * seen.wait_ms)
     pool_ms = pool_wait_ms(facts)
     if pool_ms >= MIN_MS:
@@ -55,14 +55,6 @@ def generator(seen: View, taken: Taken) -> Finding | None:
     ):
         return None
     return Finding("generator", min(lag_ms + pool_ms, high_ms), high_ms, tuple(evidence))
-
-
-def _busiest(facts: Facts) -> float:
-    """How busy the busiest part of the server is. A closed loop keeps either that or the generator busy."""
-    host = facts.host
-    cores = host.quota_cores or host.cores
-    of_cores = host.server_cores / cores if host.server_cores is not None and cores else 0.0
-    return max(facts.model.utilisation or 0.0, host.busiest_thread or 0.0, of_cores)
 
 
 def cold_start(seen: View, _taken: Taken) -> Finding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..facts import LOOK_S, Host
-from ..findings import MIN_MS, STRANGERS, WAITS, Finding, Taken, View, others, saturated
+from ..findings import MIN_MS, OVERTAKEN, STRANGERS, WAITS, Finding, Taken, View, others, saturated
 from ..turns import SERIAL_FROM
 
 RUN_DELAY = 0.25
@@ -176,7 +176,7 @@ def stall(seen: View, taken: Taken) -> Finding | None:
         return None
     if found.of_long >= OF_LONG and (facts.with_server or "input_size" in taken):
         return None
-    if facts.overtaken >= MOST and not found.of_gc and not found.of_loop:
+    if facts.overtaken >= OVERTAKEN and not found.of_gc and not found.of_loop:
         return None  # later requests were answered meanwhile
     if seen.turns is not None and seen.turns.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.turns.each_ms:
         return None  # one request after another takes as long

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..facts import Facts
-from ..findings import NORMAL_MS, WAITS, Finding, Taken, View, saturated
+from ..findings import NORMAL_MS, WAITS, WORKS, Finding, Taken, View, saturated
 
 SMALL_BYTES = 200e6
 WASTE = 0.25
@@ -18,7 +18,6 @@ MOVES_MS = 5.0
 ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
 UNEVEN = 0.5
-WORKS = 0.6
 
 
 def input_size(seen: View, taken: Taken) -> Finding | None:

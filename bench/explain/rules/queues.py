@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from .. import turns
 from ..facts import Facts
-from ..findings import WAITS, Finding, Taken, View, saturated
+from ..findings import WAITS, WORKS, Finding, Taken, View, busy_share, saturated
 
 FULL = 0.8
 """Of all cores: whoever uses them works on more than one request at a time."""
-WORKS = 0.6
-"""A request that uses a core for this share of its time computes; one with a smaller share waits."""
 FEW = 0.6
 """Of the requests of a burst that are served at a time; more are nearly all."""
 SERIAL_BUSY = 0.4
@@ -75,7 +73,7 @@ def serial(seen: View, taken: Taken) -> Finding | None:
 
 
 def capacity(seen: View, taken: Taken) -> Finding | None:
-    facts, host, model = seen.facts, seen.facts.host, seen.facts.model
+    facts, model = seen.facts, seen.facts.model
     special = ("cpu_quota", "neighbour", "threads", "stall", "serial", "other_traffic", "input_size", "bandwidth")
     wait_ms = seen.left(taken, seen.wait_ms, *special, "cold_start", "padding")
     load = facts.load
@@ -87,13 +85,7 @@ def capacity(seen: View, taken: Taken) -> Finding | None:
             evidence.append(f"it refused {load.shed_share:.0%} of the requests (429 or 503)")
         high_ms = max(wait_ms, 0.5 * seen.wait_ms, 0.5 * facts.p99_ms if load.shed_share >= 0.05 else 0.0)
         return Finding("capacity", 0.6 * high_ms, high_ms, (*evidence, *_ahead(facts)))
-    use = model.utilisation
-    if use is None:
-        cores = host.quota_cores or host.cores
-        use = max(
-            host.server_cores / cores if host.server_cores is not None and cores else 0.0,
-            host.busiest_thread if host.busiest_thread is not None else 0.0,
-        )
+    use = model.utilisation if model.utilisation is not None else busy_share(facts)
     if use < 0.6 or wait_ms < 0.25 * facts.p99_ms or seen.rules(taken, "cpu_quota"):
         return None  # a quota that stops the server is its capacity
     if load.offered_per_s is None and seen.rules(taken, "generator"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evidence import CODEC
-from ..findings import MIN_MS, Finding, Taken, View
+from ..findings import MIN_MS, OVERTAKEN, Finding, Taken, View
 
 LOOP_MS = 5.0
 MOSTLY = 0.5
@@ -30,7 +30,7 @@ def _held_up(seen: View, taken: Taken) -> Finding | None:
     """Requests that take long on their way, while the server answers later ones: what delays all of it delays those,
     too. Its stage times tell the way, else segments that TCP lost, or answers without a model."""
     facts = seen.facts
-    if facts.overtaken < MOSTLY or seen.rules(taken, "connections"):
+    if facts.overtaken < OVERTAKEN or seen.rules(taken, "connections"):
         return None
     lost = (facts.load.resent or 0) / max(facts.load.requests, 1)
     evidence = [f"later requests had their answers before {facts.overtaken:.0%} of the slow ones"]

@@ -141,6 +141,20 @@ def test_a_listener_is_found_by_its_port() -> None:
             assert trees.strangers(port, (os.getpid(),)) == 0
 
 
+def test_another_client_is_counted_although_ping_waits_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = ["of another client"]
+
+    def answered(*_: object) -> dict[str, int]:
+        connections.clear()
+        return {"ping_ns": 60_000_000}
+
+    monkeypatch.setattr(scrape, "look", answered)
+    monkeypatch.setattr(trees, "strangers", lambda _port, _own: len(connections))
+    client, files = scrape.Client("127.0.0.1", 1, tls=False), ServerFiles((os.getpid(),))
+    found = scrape.look_with_strangers(client, files, 80, with_metrics=False, here=True)
+    assert found == {"ping_ns": 60_000_000, "strangers": 1}
+
+
 def test_all_listeners_count_and_those_of_other_users_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def listener(pid: int | None, port: int, status: str = psutil.CONN_LISTEN) -> SimpleNamespace:
         return SimpleNamespace(pid=pid, status=status, laddr=SimpleNamespace(port=port))

@@ -89,7 +89,7 @@ def test_a_table_for_huge_batches_is_renewed_at_the_cost_of_its_measurements() -
     for rows in (1, 64, 100, 50_000):
         cost.record(rows, RENEWAL_NS)
         assert cost.efficient_rows(120_000) >= 1
-    assert len(cost._predictions._predicted) < 100
+    assert len(cost._predictions.known_ns) < 100
     assert len(cost._predictions._ends) <= 8
 
 
