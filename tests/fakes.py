@@ -109,6 +109,9 @@ class FakeTransport(asyncio.Transport):
         written, self.written = self.written, b""
         return written
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed = True
 

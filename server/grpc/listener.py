@@ -105,7 +105,11 @@ class Listener:
         def accepted() -> GrpcProtocol:
             return GrpcProtocol(self._port, self._loop, self._came, self._gone)
 
-        return await self._loop.create_server(accepted, sock=sock, backlog=backlog, ssl=self._context)
+        tls = self._context
+        patience_s = None if tls is None else self._port.hot.read_timeout_s
+        return await self._loop.create_server(
+            accepted, sock=sock, backlog=backlog, ssl=tls, ssl_handshake_timeout=patience_s
+        )
 
     def _came(self, one: GrpcProtocol) -> None:
         self._open.add(one)

@@ -33,6 +33,10 @@ PLAIN_HTTP = (
 """The response to a client that does not speak HTTP/2."""
 
 
+DRAIN_LOOK_S = 2.0
+"""How often a drain looks whether clients take their responses."""
+
+
 class GrpcProtocol(asyncio.Protocol):
     """One connection. ``came`` is called with it when it is open, behind the handshake of TLS, which may never end;
     ``gone`` when it is closed."""
@@ -149,6 +153,7 @@ class GrpcProtocol(asyncio.Protocol):
         for stream in list(self._connection.streams.values()):
             stream.receiver.leave()
         self._flush()
+        self._look_in_drain(None)
 
     def abort(self) -> None:
         """Close at once."""
@@ -212,6 +217,21 @@ class GrpcProtocol(asyncio.Protocol):
             self.close_idle()
             return
         self._idle_timer = self._loop.call_later(left_s, self._look)
+
+    def _look_in_drain(self, left_bytes: int | None) -> None:
+        """Close a connection whose calls all wait for their client to take responses, if it has taken nothing since the
+        last look: it would hold up the end of the server. ``left_bytes``: those that had left then; None where a call
+        waited for anything else."""
+        if self._closing:
+            return
+        out, streams = self._connection.out, self._connection.streams.values()
+        held = bool(out.unsent_bytes or not out.writable) and all(one.unsent for one in streams)
+        now_bytes = out.sent_bytes - self._transport.get_write_buffer_size() if held else None
+        if held and now_bytes == left_bytes:
+            log.warning("a client takes no responses, its connection is closed unsent_bytes=%d", out.unsent_bytes)
+            self.abort()
+            return
+        self._loop.call_later(DRAIN_LOOK_S, self._look_in_drain, now_bytes)
 
     # Sending and closing
 

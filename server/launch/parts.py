@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadSetting
 from ..http.certificates import Certificates
-from ..models import Models
 from ..settings import sagemaker
 from ..settings.options import Settings, flag
 from ..settings.reader import environment
+from .timers import later
 
 if TYPE_CHECKING:
     from ..observe.tracing import Tracing
@@ -57,13 +57,13 @@ def tracing(settings: Settings) -> Tracing | None:
     return Tracing(provider_of(environment()))
 
 
-def capture(settings: Settings, models: Models) -> Capture | None:
+def capture(settings: Settings) -> Capture | None:
     """The data capture of the settings. Raises BadSetting."""
     if not settings.capture_to:
         return None
     from ..protocols.capture import capture_of
 
-    return capture_of(settings, models)
+    return capture_of(settings, later)
 
 
 def receive_limit(settings: Settings) -> int:

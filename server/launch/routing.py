@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from .. import VERSION
@@ -42,9 +41,6 @@ from ..settings.reader import environment
 from ..slowdown import Slowdown
 from .timers import later
 
-if TYPE_CHECKING:
-    from ..protocols.capture import Capture
-
 log = logging.getLogger("slipway")
 
 EXPANSION = 4
@@ -53,7 +49,7 @@ EXPANSION = 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the server that its routes need. ``guard``, ``member``, ``slowdown``, ``keys`` and ``capture``: None
+    """The parts of the server that its routes need. ``guard``, ``member``, ``slowdown`` and ``keys``: None
     where settings leave them out."""
 
     settings: Settings
@@ -67,7 +63,6 @@ class Parts:
     member: Member | None
     slowdown: Slowdown | None
     keys: ApiKeys | None
-    capture: Capture | None
 
 
 class Routing:
@@ -113,9 +108,6 @@ class Routing:
             for writer in embeddings.writers:
                 self._parts.slowdown.writer(writer)
         inference = [*platform_routes, *open_inference.routes(), *v1.routes(), *embeddings.routes()]
-        if self._parts.capture is not None:
-            self._parts.metrics.further.append(self._parts.capture.feed.families)
-            inference = [self._parts.capture.route(one) if one.infers else one for one in inference]
         repository: list[Route] = []
         if self._parts.guard is not None:
             given = (self._parts.models, self._parts.follower, self._parts.changes, self._parts.guard)

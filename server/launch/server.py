@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 
@@ -28,6 +30,24 @@ class Server(uvicorn.Server):
         self._hot = hot
         self._terminate = terminate
         self._check = check
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on ``sockets``, as the parent does; a handshake of TLS has as long as the head of a request."""
+        config, loop = self.config, asyncio.get_running_loop()
+        patience_s = None if config.ssl is None else self._hot.read_timeout_s
+
+        def accepted() -> asyncio.Protocol:
+            make: Any = config.http_protocol_class
+            protocol: asyncio.Protocol = make(config=config, server_state=self.server_state, app_state={})
+            return protocol
+
+        self.servers = [
+            await loop.create_server(
+                accepted, sock=sock, backlog=config.backlog, ssl=config.ssl, ssl_handshake_timeout=patience_s
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

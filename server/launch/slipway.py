@@ -85,9 +85,9 @@ class Slipway:
             self._metrics.further.append(self._tracing.families)
         order = None if member is None else member.order
         self._guard = admin_guard(settings) if order is None else admin_guard(settings, order.token, order.first)
-        self._capture = capture(settings, self._models)
-        if self._capture is not None and settings.grpc_port >= 0:
-            self._models.tap = self._capture.call
+        self._capture = self._models.capture = capture(settings)
+        if self._capture is not None:
+            self._metrics.further.append(self._capture.feed.families)
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)
@@ -106,7 +106,7 @@ class Slipway:
         self._routing = Routing(
             Parts(
                 *(settings, self._models, self._follower, self._changes, self._lifecycle, self._metrics, self._hot),
-                *(self._guard, member, self._slowdown, self._keys, self._capture),
+                *(self._guard, member, self._slowdown, self._keys),
             )
         )
         self._models.on_change = self._routing.bind

@@ -37,7 +37,7 @@ from .load_threads import LoadThreads
 from .names import check_name, check_version, shown
 from .releases import Releases
 from .repository import Found
-from .served import ServedModel, Tap, close, close_unused
+from .served import Capture, ServedModel, close, close_unused
 from .traffic import Rules
 from .versions import State, Version, Versions
 
@@ -108,7 +108,7 @@ class Models:
         self.last_load = 0
         self.on_change: OnChange = lambda _name, _references: None
         self.trace: Tracing | None = None
-        self.tap: Tap | None = None
+        self.capture: Capture | None = None
         """Called with every request of every model that is loaded from now on."""
         self.on_device_lost: Callable[[str], None] = lambda _reason: None
         self.releases = Releases(
@@ -269,7 +269,7 @@ class Models:
         del versions.loading[found.version]
         replaced = versions.known.get(found.version)
         current = versions.current()
-        model.trace, model.tap = self.trace, self.tap
+        model.trace, model.capture = self.trace, self.capture
         fresh.model, fresh.state, fresh.loaded_ns = model, State.READY, perf_counter_ns()
         if replaced is not None and replaced.model is not None:
             self.releases.part(versions, replaced.model, "the version was loaded again")

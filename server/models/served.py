@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..artifact import Artifact
 from ..cache import ResponseCache
 from ..observe.metrics import ModelMetrics
-from ..request import Head, InferRequest
+from ..request import Head, Headers, InferRequest
 from ..scheduling.intake import Intake
 from ..scheduling.padding import Padding
 from ..system.memory import trim
@@ -27,8 +27,16 @@ DRAIN_POLL_S = 0.002
 """Seconds between two looks at a queue that is being drained."""
 
 
-Tap = Callable[["ServedModel", Head, bytes, Any], Any]
-"""Model, head, body and responder of a request to the responder that it gets instead."""
+class Capture(Protocol):
+    """Data capture, as ``protocols.capture`` has it."""
+
+    def wants(self) -> bool: ...
+
+    def take(
+        self, model: ServedModel, asked: Headers, body: bytes, content_type: bytes, answer: bytes, told: Headers
+    ) -> None: ...
+
+    def around(self, model: ServedModel, head: Head, body: bytes, responder: Any) -> Any: ...
 
 
 class Closable(Protocol):
@@ -50,7 +58,7 @@ class ServedModel:
     another thread, and streams of rows that have parts to submit. A drain waits for them.
     ``max_rows``: most rows of one request.
     ``scripted``: a user's script answers, which takes and gives whole bodies instead of tensors.
-    ``tap``: replaces the responder of requests that data capture may take and that come by no route.
+    ``capture``: takes requests and responses, where data is captured.
     ``trace``: records every request that has its response, where requests are traced.
     ``watch``: called with every admitted request while this version is compared with another one.
     """
@@ -76,7 +84,7 @@ class ServedModel:
     batching_reason: str = ""
     embedder: Embedder | None = None
     trace: Tracing | None = None
-    tap: Tap | None = None
+    capture: Capture | None = None
     begun: int = 0
 
     def submit(self, request: InferRequest) -> None:

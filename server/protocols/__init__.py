@@ -27,7 +27,6 @@ class Route:
     text.
 
     ``summary``, ``description`` and ``request_body`` appear in the OpenAPI document. ``hot``: also served below ASGI.
-    ``infers``: its requests run a model, and data capture records them.
     """
 
     path: str
@@ -38,4 +37,3 @@ class Route:
     description: str = ""
     request_body: dict[str, Any] | None = None
     hot: bool = True
-    infers: bool = False

@@ -87,7 +87,6 @@ class Embeddings:
                 "Vectors of texts (OpenAI)",
                 TAG,
                 request_body=OPENAI_BODY,
-                infers=True,
             ),
             Route(
                 "/embed",
@@ -96,7 +95,6 @@ class Embeddings:
                 "Vectors of texts (text-embeddings-inference)",
                 TAG,
                 request_body=TEI_BODY,
-                infers=True,
             ),
             Route("/info", ("GET",), lambda _: self.info, "The default model (text-embeddings-inference)", TAG),
         ]
@@ -113,14 +111,16 @@ class Embeddings:
         request = InferRequest((), 1, partial(self._ended, head, answer))
         if len(body) > LARGE_BYTES:
             place = Place.PROCESS if len(body) > PROCESS_BYTES else Place.THREAD
-            elsewhere(place, lambda call: call(dialect.read, body), partial(self._read, request, dialect, head, answer))
+            elsewhere(
+                place, lambda call: call(dialect.read, body), partial(self._read, request, dialect, head, body, answer)
+            )
             return request
         try:
             asked = dialect.read(body)
             model = self._find(asked.model, head)
             if model.scheduler.refusing and refused_early(model, head, b"", answer):
                 return None
-            self._begin(request, model, asked, dialect, head, answer)
+            self._begin(request, model, asked, dialect, head, body, answer)
         except SlipwayError as error:
             self._refuse(error, head, answer)
             return None
@@ -153,6 +153,7 @@ class Embeddings:
         request: InferRequest,
         dialect: Dialect,
         head: Head,
+        body: bytes,
         responder: Responder,
         end: EmbeddingCall | BaseException,
     ) -> None:
@@ -160,7 +161,7 @@ class Embeddings:
         try:
             if isinstance(end, BaseException):
                 raise end
-            self._begin(request, self._find(end.model, head), end, dialect, head, responder)
+            self._begin(request, self._find(end.model, head), end, dialect, head, body, responder)
         except SlipwayError as error:
             request.error = error
             request.end()
@@ -178,6 +179,7 @@ class Embeddings:
         asked: EmbeddingCall,
         dialect: Dialect,
         head: Head,
+        body: bytes,
         responder: Responder,
     ) -> None:
         """Tokenize and submit. Raises MalformedInput for what this model cannot give."""
@@ -201,6 +203,8 @@ class Embeddings:
             return Payload((rows,), len(rows), notes=form)
 
         exchange = Exchange(model, head, responder, NO_PAYLOAD, dialect.writer)
+        if model.capture is not None and model.capture.wants():
+            exchange.captured = body
         infer_apart(request, exchange, Place.THREAD, decode)
 
     def _ended(self, head: Head, responder: Responder, request: InferRequest) -> None:

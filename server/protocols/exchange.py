@@ -12,10 +12,11 @@ class Exchange:
     """Model, head, responder and decoded payload of a request, and the writer of its response.
 
     ``timing_header`` names the response header that carries stage times, empty for none. ``echo`` holds the custom
-    attributes that the client wants back, empty for none.
+    attributes that the client wants back, empty for none. ``captured`` is the body of the request if data capture takes
+    it with its response.
     """
 
-    __slots__ = ("echo", "head", "model", "payload", "responder", "timing_header", "writer")
+    __slots__ = ("captured", "echo", "head", "model", "payload", "responder", "timing_header", "writer")
 
     def __init__(
         self, model: ServedModel, head: Head, responder: Responder, payload: Payload, writer: Writer | None = None
@@ -27,3 +28,4 @@ class Exchange:
         self.writer = writer
         self.timing_header = b""
         self.echo = b""
+        self.captured: bytes | None = None

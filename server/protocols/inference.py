@@ -42,8 +42,6 @@ def infer(
     parameters: Mapping[str, str] = NO_PARAMETERS,
 ) -> InferRequest | None:
     """Decode and submit a request; a refusal is sent at once. Returns the request, None if it was refused."""
-    if model.tap is not None:
-        responder = model.tap(model, head, body, responder)
     if model.scheduler.refusing and refused_early(model, head, body, responder):
         return None
     size_bytes = reader.expanded_bytes(body, model.spec)
@@ -52,11 +50,15 @@ def infer(
         if place is not Place.LOOP:
             request = InferRequest((), 1, finish)
             exchange = Exchange(model, head, responder, NO_PAYLOAD, writer)
+            if model.capture is not None and model.capture.wants():
+                exchange.captured = body
             infer_apart(request, exchange, place, lambda call: call(reader.decode, body, head, parameters, model.spec))
             return request
     try:
         payload = reader.decode(body, head, parameters, model.spec)
         exchange = Exchange(model, head, responder, payload, writer)
+        if model.capture is not None and model.capture.wants():
+            exchange.captured = body
         request = InferRequest(payload.arrays, payload.rows, finish, exchange)
         _submit(request, exchange)
     except SlipwayError as error:
@@ -256,6 +258,8 @@ def _deliver(request: InferRequest, exchange: Exchange, body: bytes, content_typ
         model.metrics.cached.add(request.rows, request.picked_ns - request.decoded_ns)
     exchange.responder.send(200, content_type, body, headers)
     request.answered = True
+    if exchange.captured is not None and model.capture is not None:
+        model.capture.take(model, head.headers, exchange.captured, content_type, body, headers)
     metrics = model.metrics
     metrics.answers["ok"] += 1
     sent_ns = perf_counter_ns()

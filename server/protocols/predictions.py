@@ -25,8 +25,8 @@ class Predictions:
     def routes(self) -> list[Route]:
         methods = ("POST", "PUT")
         return [
-            Route(ROOT, methods, self._predict, "Run a model", TAG, request_body=BODIES, infers=True),
-            Route(ROOT + "/{version}", methods, self._predict, "Run a version", TAG, request_body=BODIES, infers=True),
+            Route(ROOT, methods, self._predict, "Run a model", TAG, request_body=BODIES),
+            Route(ROOT + "/{version}", methods, self._predict, "Run a version", TAG, request_body=BODIES),
         ]
 
     def _predict(self, path: dict[str, str]) -> Handler:

@@ -103,7 +103,6 @@ class V1:
                     TAG,
                     description="`instances` (rows) give `predictions`, `inputs` (columns) give `outputs`.",
                     request_body=PREDICT_BODY,
-                    infers=True,
                 ),
                 *(
                     Route(

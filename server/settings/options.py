@@ -190,7 +190,7 @@ class Settings:
     )
     read_timeout_s: float = option(
         30.0,
-        "seconds for the head of a request, and for every further part of its body at 500 bytes/s; later it gets 408",
+        "seconds for a TLS handshake, for the head of a request, and for each further part of its body at 500 bytes/s",
         least=0.1,
     )
     keep_alive_s: float = option(120.0, "seconds after which an idle connection is closed", least=1)

@@ -81,8 +81,8 @@ def write(folder: Path, count: int, seed: int) -> None:
             answer = b'{"predictions":[%.4f]}' % row[0]
             taken: Taken = (
                 1_769_860_800_000_000_000 + at,
-                b"m",
-                b"1",
+                "m",
+                "1",
                 asked,
                 body.encode(),
                 b"application/json",

@@ -28,7 +28,7 @@ def captured(folder: Path, mean: float) -> None:
     rows = random.normal([mean, 0.0], 1.0, (200, 2)).tolist()
     bodies = [json.dumps({"instances": [row]}).encode() for row in rows]
     asked = [(b"content-type", JSON)]
-    lines = [encoder.line((0, b"digits", b"1", asked, body, JSON, b'{"predictions":[1]}', [])) for body in bodies]
+    lines = [encoder.line((0, "digits", "1", asked, body, JSON, b'{"predictions":[1]}', [])) for body in bodies]
     (folder / "one.jsonl").write_bytes(b"".join(lines))
 
 

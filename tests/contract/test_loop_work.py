@@ -178,7 +178,8 @@ async def asked(codec: Recorded, spec: ModelSpec, body: bytes) -> tuple[int, byt
         request.done(request)
 
     model: Any = SimpleNamespace(
-        name="m", version="1", spec=spec, metrics=ModelMetrics("m", "1"), cache=None, watch=None, trace=None, tap=None,
+        name="m", version="1", spec=spec, metrics=ModelMetrics("m", "1"), cache=None, watch=None, trace=None,
+        capture=None,
         deadline_ns=0, max_rows=10, begun=0, scheduler=SimpleNamespace(refusing=False), submit=submit,
     )  # fmt: skip
     infer(model, Head(b"POST", b"/invocations", []), body, responder, codec, codec)

@@ -17,6 +17,7 @@ from tests.integration import sample_models
 from tests.integration.conftest import Serve
 from tests.integration.grpc_client import client_of, infer_request
 from tests.integration.server_process import JSON, ServerProcess, eventually
+from tests.integration.test_embeddings_routes import pipeline
 
 ROW = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 TENSOR = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": ROW}
@@ -102,6 +103,45 @@ def test_calls_over_grpc_are_captured_once_each(serve: Serve, tmp_path: Path) ->
     assert base64.b64decode(unary["endpointOutput"]["data"]) == answer.SerializeToString()
     assert found[0]["eventMetadata"]["inferenceId"] == "mine"
     assert [one["eventMetadata"]["modelVersion"] for one in found] == ["1"] * 3
+
+
+def test_scripts_are_captured(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "m" / "code").mkdir(parents=True)
+    (tmp_path / "m" / "code" / "inference.py").write_text(
+        "def model_fn(folder):\n    return 2\n\n\n"
+        "def transform_fn(model, body, content_type, accept):\n    return 'answered ' + body, 'text/csv'\n"
+    )
+    server = serve(tmp_path / "m", "--capture-to", str(tmp_path / "captured")).ready()
+    assert server.post("/invocations", b"1,2", {"Content-Type": "text/csv"}).body == b"answered 1,2"
+    assert captured_once(server, tmp_path / "captured") == ("1,2", "answered 1,2")
+
+
+def test_streams_of_rows_are_captured_as_one_body(serve: Serve, tmp_path: Path) -> None:
+    to = tmp_path / "captured"
+    server = serve(sample_models.fake(tmp_path / "m"), "--capture-to", str(to), "--stream-rows", "1").ready()
+    lines = "[1,2,3,4]\n[5,6,7,8]"
+    media = "application/jsonlines"
+    answer = server.post("/invocations", lines.encode(), {"Content-Type": media, "Accept": media})
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert captured_once(server, to) == (lines, answer.body.decode())
+
+
+def test_embeddings_are_captured(serve: Serve, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="the extra 'text' is not installed")
+    server = serve(pipeline(tmp_path / "words"), "--capture-to", str(tmp_path / "captured")).ready()
+    asked = {"model": "words", "input": ["a cat sits"]}
+    answer = server.post("/v1/embeddings", asked)
+    sent, told = captured_once(server, tmp_path / "captured")
+    assert (json.loads(sent), told) == (asked, answer.body.decode())
+
+
+def captured_once(server: ServerProcess, folder: Path) -> tuple[str, str]:
+    """The data of the only record, once it is written."""
+    written(server, 1)
+    assert server.stop() == 0
+    (record,) = records(folder)
+    sides = record["captureData"]
+    return sides["endpointInput"]["data"], sides["endpointOutput"]["data"]
 
 
 @pytest.mark.slow

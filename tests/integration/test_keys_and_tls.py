@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.integration import sample_models
 from tests.integration.conftest import Serve
+from tests.integration.grpc_client import grpc_port
 from tests.integration.server_process import JSON, ServerProcess, eventually, instances
 
 ROWS = instances([1.0] * 4)
@@ -149,6 +150,22 @@ def test_a_client_that_ends_a_tls_connection_early_is_a_client_that_has_left(ser
     assert "has no effect" not in server.log()
     assert "Traceback" not in server.log()
     assert server.stop() == 0
+
+
+def test_a_tls_handshake_has_as_long_as_the_head_of_a_request(serve: Serve, tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path / "tls", "one")
+    files = ["--tls-cert", str(cert), "--tls-key", str(key)]
+    limit = ["--read-timeout-s", "0.3", "--grpc-port", "0"]
+    server = serve(sample_models.fake(tmp_path / "m"), *files, *limit).listen()
+    eventually(lambda: trusts(server, cert), "it answers over TLS")
+    for port in (server.port, grpc_port(server)):
+        for sent in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            with socket.create_connection(("127.0.0.1", port), 20) as half:  # without our limit it is open for 60 s
+                half.sendall(sent)
+                assert half.recv(100) == b""
+    assert trusts(server, cert)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
 
 
 def test_new_connections_get_the_renewed_certificate(serve: Serve, tmp_path: Path) -> None:

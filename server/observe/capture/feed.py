@@ -1,7 +1,7 @@
 """The capture feed: a bounded queue between the event loop and the capture process.
 
-The event loop appends what it takes. A thread carries it to the process, in chunks, and starts the process again if it
-ends. The queue is bounded in bytes; what does not fit is dropped and counted.
+The event loop appends what it takes to a chunk. A thread carries complete chunks to the process, and starts it again if
+it ends. The queue is bounded in bytes; what does not fit is dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from marshal import dumps
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import orjson
@@ -29,11 +30,11 @@ from .record import Taken
 log = logging.getLogger("slipway.capture")
 
 ROOT = Path(__file__).resolve().parents[3]
-CHUNK_BYTES = 1 << 20
-"""Records are carried in chunks of about this size."""
-PAUSE_S, IDLE_S = 0.03, 0.1
-"""How often the thread looks for records: while there are some, and after a look that found none. Each look takes the
-interpreter from the event loop."""
+CHUNK_BYTES = 1 << 19
+"""Records are carried in chunks of about this size: each takes the interpreter from the event loop for a moment, and a
+larger one for longer."""
+PAUSE_S = 0.05
+"""How long a record may wait for its chunk to be complete."""
 PIPE_BYTES = 1 << 20
 RECORD_BYTES = 64
 """Memory of a record besides its content."""
@@ -48,15 +49,24 @@ MARSHAL_VERSION = 2
 class Feed:
     """Takes records on the event loop and carries them to the capture process."""
 
-    def __init__(self, options: Mapping[str, Any], queue_bytes: int) -> None:
-        """``options``: ``to``, ``mode``, ``redact``, ``body_bytes``, ``disk_bytes``, as the process gets them."""
+    def __init__(
+        self, options: Mapping[str, Any], queue_bytes: int, later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
+        """``options``: ``to``, ``mode``, ``redact``, ``body_bytes``, ``disk_bytes``, as the process gets them.
+
+        ``later`` calls on the event loop after some seconds.
+        """
         self.dropped: Counter[str] = Counter()
         self._options = dict(options)
         self._queue_bytes = queue_bytes
+        self._later = later
         self.body_bytes = int(options["body_bytes"])
-        self._queue: deque[bytes] = deque()  # bytes, because tuples that wait would burden the garbage collector
-        self._append = self._queue.append
-        self._bytes_in = self._bytes_out = 0  # each is changed by one thread only
+        self._chunk: list[bytes] = []  # bytes, because tuples that wait would burden the garbage collector
+        self._size = 0  # of the chunk
+        self._timed = False  # it will be handed over
+        self._room = queue_bytes  # for the chunk, beside those that were handed over
+        self._chunks: SimpleQueue[tuple[list[bytes], int] | None] = SimpleQueue()
+        self._bytes_in = self._bytes_out = 0  # of chunks; each is changed by one thread only
         self._lost = 0  # records that the thread could not carry
         self._shared, path = tempfile.mkstemp(prefix="slipway-capture-")
         os.unlink(path)  # only its descriptor is needed
@@ -72,18 +82,36 @@ class Feed:
     def take(self, taken: Taken) -> None:
         """Queue one record, or drop it. Called on the event loop; raises nothing and never waits."""
         most = self.body_bytes
+        size = self._size
         if len(taken[4]) > most or len(taken[6]) > most:
             self.dropped["too_large"] += 1
-        elif self._bytes_in - self._bytes_out > self._queue_bytes:
+        elif size > self._room:
             self.dropped["queue_full"] += 1
         else:
-            self._append(record := dumps(taken, MARSHAL_VERSION))
-            self._bytes_in += len(record) + RECORD_BYTES
+            self._chunk.append(record := dumps(taken, MARSHAL_VERSION))
+            self._size = more = size + len(record) + RECORD_BYTES
+            if not self._timed:
+                self._timed = True
+                self._later(PAUSE_S, self._expire)
+            if more > CHUNK_BYTES:
+                self._hand_over()
+
+    def _expire(self) -> None:
+        self._timed = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the chunk to the thread. Called on the event loop, or at the end."""
+        if self._size:
+            self._bytes_in += self._size
+            self._chunks.put((self._chunk, self._size))
+            self._chunk, self._size = [], 0
+        self._room = max(self._queue_bytes - (self._bytes_in - self._bytes_out), 0)
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes in the queue."""
-        return self._bytes_in - self._bytes_out
+        return self._bytes_in - self._bytes_out + self._size
 
     def counts(self) -> dict[str, int]:
         """The counts of the process, by the names of ``child.COUNTS``."""
@@ -92,6 +120,8 @@ class Feed:
     def close(self) -> None:
         """Carry the rest and end the process. Waits for some seconds at most."""
         self._closing.set()
+        self._hand_over()
+        self._chunks.put(None)
         self._thread.join(CLOSE_S)
         process = self._process
         if process is None:
@@ -135,33 +165,24 @@ class Feed:
     # The thread
 
     def _run(self) -> None:
-        while True:
-            closing, found = self._closing.is_set(), bool(self._queue)
+        for chunk, size in iter(self._chunks.get, None):
             try:
-                while self._queue:
-                    self._carry()
+                self._carry(chunk, size - RECORD_BYTES * len(chunk))
             except Exception:
                 log.exception("carrying captured requests failed")
-            if closing:
-                self._end_pipe()
-                return
-            self._closing.wait(PAUSE_S if found else IDLE_S)
+            self._bytes_out += size
+        self._end_pipe()
 
-    def _carry(self) -> None:
-        """Give one chunk to the process. A process that has ended loses the chunk and is started again, later."""
-        chunk, size = [], 0
-        while self._queue and size < CHUNK_BYTES:
-            chunk.append(self._queue.popleft())
-            size += len(chunk[-1])
-        # A list in marshal's format is its count and its items, one after the other.
-        body = b"".join((LIST, COUNT.pack(len(chunk)), *chunk))
+    def _carry(self, chunk: list[bytes], size: int) -> None:
+        """Give one chunk of ``size`` bytes to the process. A process that has ended loses the chunk and is started
+        again, later."""
+        # A list in marshal's format is its count and its items. All are written at once: behind each write the thread
+        # takes the interpreter from the event loop again.
+        head = LENGTH.pack(len(LIST) + COUNT.size + size) + LIST + COUNT.pack(len(chunk))
         try:
-            _write(self._pipe(), LENGTH.pack(len(body)))
-            _write(self._pipe(), body)
-            self._bytes_out += size + RECORD_BYTES * len(chunk)
+            _write(self._pipe(), b"".join((head, *chunk)))
         except OSError:
             self._lost += len(chunk)
-            self._bytes_out += size + RECORD_BYTES * len(chunk)
             self._end_pipe()
             process = self._process
             code = process.wait() if process is not None else None

@@ -63,7 +63,7 @@ class Files:
         self._file_bytes = max(min(FILE_BYTES, max_bytes // 4), 1)
         self._until_bound = 0  # bytes that may be written before the folder is measured again
 
-    def write(self, model: str, time_s: float, lines: bytes) -> None:
+    def write(self, model: str, time_s: float, lines: bytes | bytearray) -> None:
         """Add lines of one model. Raises DiskFull, or OSError; nothing of them is kept then."""
         if len(lines) > self._until_bound:
             self._bound()
@@ -142,5 +142,5 @@ def capture_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def safe(name: str) -> str:
     """A name as one part of a path."""
-    text = quote(name or "unknown", safe="")[:200]
+    text = quote(name or "unknown", safe="", errors="replace")[:200]
     return text.replace(".", "%2E") if not text.strip(".") else text

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -16,9 +17,9 @@ from ...errors import SlipwayError
 from .redaction import NotRedactable, Redaction
 
 Pairs = list[tuple[bytes, bytes]]
-Taken = tuple[int, bytes, bytes, Pairs, bytes, bytes, bytes, Pairs]
-"""Time (Unix epoch, nanoseconds), model, version (empty if unknown), request headers, request body, media type of the
-response, response body, response headers. Plain values, which ``marshal`` can carry; names are UTF-8."""
+Taken = tuple[int, str, str, Pairs, bytes, bytes, bytes, Pairs]
+"""Time (Unix epoch, nanoseconds), model, version, request headers, request body, media type of the response, response
+body, response headers. Plain values, which ``marshal`` can carry."""
 
 JSON_TYPES = frozenset(
     (
@@ -30,7 +31,7 @@ JSON_TYPES = frozenset(
     )
 )
 CSV_TYPES = frozenset(("text/csv", "application/csv"))
-BINARY_TENSORS = "application/vnd.sagemaker-triton.binary+json;json-header-size="
+BINARY_TENSORS = b"application/vnd.sagemaker-triton.binary+json;json-header-size="
 """The media type that SageMaker gives to Open Inference bodies with binary tensors. Over HTTP a header has the size."""
 
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
@@ -38,9 +39,8 @@ CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 HEADER_LENGTH = b"inference-header-content-length"
 CONTENT_ENCODING = b"content-encoding"
 LONGEST_FIELD = 1_024
-IDS_AT_ONCE = 256
-LINE = b'{"captureData":{%b},"eventMetadata":{"eventId":"%b"%b,"inferenceTime":"%b"%b},"eventVersion":"0"}\n'
-"""The sides, the id, further members, the time, and the version. Every line has this form, so it is no document."""
+IDS_AT_ONCE = 1 << 16
+NO_FIELDS: dict[bytes, bytes] = {}
 
 
 @dataclass(slots=True)
@@ -53,37 +53,38 @@ class Encoder:
     max_body_bytes: int = 1_000_000
     """Largest expanded body; a compressed body beyond it is left out."""
     withheld: int = 0
-    _ids: Iterator[bytes] = field(default_factory=lambda: new_ids())
+    _ids: Iterator[str] = field(default_factory=lambda: new_ids())
 
     def line(self, taken: Taken) -> bytes:
         """One record as JSON with a line break."""
         time_ns, _, version, asked, body, content_type, answer, told = taken
-        given = dict(asked)
-        sides = []
+        given, sides = dict(asked), {}
         if self.mode != "output":
-            sent = given.get(b"content-type", b"")
-            sides.append(self._side("INPUT", sent, given, self._expanded(body, given)))
+            sides["endpointInput"] = self._side("INPUT", given.get(b"content-type", b""), given, body)
         if self.mode != "input":
-            fields = dict(told)
-            sides.append(self._side("OUTPUT", content_type, fields, self._expanded(answer, fields)))
-        known = b""
+            sides["endpointOutput"] = self._side("OUTPUT", content_type, dict(told) if told else NO_FIELDS, answer)
+        event: dict[str, Any] = {"eventId": next(self._ids)}
         attributes, identity = given.get(CUSTOM_ATTRIBUTES), given.get(INFERENCE_ID)
         if attributes:
-            known += b',"customAttributes":[%b]' % _quoted(_text(attributes))
+            event["customAttributes"] = [_text(attributes)]
         if identity:
-            known += b',"inferenceId":' + _quoted(_text(identity))
-        time_s = timestamp(time_ns // 1_000_000_000)
-        names = b',"modelVersion":' + _quoted(version.decode()) if version else b""
-        return LINE % (b",".join(sides), next(self._ids), known, time_s, names)
+            event["inferenceId"] = _text(identity)
+        event["inferenceTime"] = timestamp(time_ns // 1_000_000_000)
+        if version:
+            event["modelVersion"] = version
+        document = {"captureData": sides, "eventMetadata": event, "eventVersion": "0"}
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
-    def _side(self, mode: str, content_type: bytes, headers: dict[bytes, bytes], body: bytes | None) -> bytes:
-        """``endpointInput`` or ``endpointOutput``. A body of None, or one that cannot be redacted, has empty data."""
-        observed = _text(content_type)
-        length = headers.get(HEADER_LENGTH, b"")
-        size = int(length) if length.isdigit() and len(length) < 12 else None
-        if size is not None:
-            observed = f"{BINARY_TENSORS}{size}"
-        encoding, opening = _opening(mode, observed)
+    def _side(self, mode: str, content_type: bytes, headers: dict[bytes, bytes], sent: bytes) -> dict[str, str]:
+        """``endpointInput`` or ``endpointOutput``. A body that cannot be expanded or redacted has empty data."""
+        body: bytes | None = sent
+        if CONTENT_ENCODING in headers:
+            body = self._expanded(sent, headers[CONTENT_ENCODING])
+        length, size = headers.get(HEADER_LENGTH), None
+        if length is not None and length.isdigit() and len(length) < 12:
+            size = int(length)
+            content_type = BINARY_TENSORS + length
+        observed, encoding = _observed(content_type)
         if body is not None and self.redaction.active:
             try:
                 body = self.redaction.apply(body, encoding, size, is_input=mode == "INPUT")
@@ -92,17 +93,17 @@ class Encoder:
         if body is None:
             self.withheld += 1
             body = b""
-        if encoding != "BASE64":
-            try:
-                return b'%b%b,"encoding":"%b"}' % (opening, _quoted(body.decode()), encoding.encode())
-            except UnicodeDecodeError:
-                pass
-        return b'%b"%b","encoding":"BASE64"}' % (opening, base64.b64encode(body))
+        try:
+            data = body.decode() if encoding != "BASE64" else ""
+        except UnicodeDecodeError:
+            encoding = "BASE64"
+        if encoding == "BASE64":
+            data = base64.b64encode(body).decode()
+        return {"observedContentType": observed, "mode": mode, "data": data, "encoding": encoding}
 
-    def _expanded(self, body: bytes, headers: dict[bytes, bytes]) -> bytes | None:
+    def _expanded(self, body: bytes, coding: bytes) -> bytes | None:
         """The plain body; None if it cannot be expanded within the limit."""
-        coding = headers.get(CONTENT_ENCODING)
-        if coding is None or not is_compressed(coding):
+        if not is_compressed(coding):
             return body
         try:
             return expand(body, coding, self.max_body_bytes)
@@ -110,28 +111,27 @@ class Encoder:
             return None
 
 
-def new_ids() -> Iterator[bytes]:
-    """Random UUIDs of version 4, at a fraction of the time of ``uuid.uuid4``."""
+def new_ids() -> Iterator[str]:
+    """UUIDs of version 4, at a fraction of the time of ``uuid.uuid4``: many differ only in their last digits."""
     while True:
-        digits = os.urandom(16 * IDS_AT_ONCE).hex()
-        for at in range(0, len(digits), 32):
-            one = digits[at : at + 32]
-            variant = "89ab"[int(one[16], 16) & 3]
-            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-{variant}{one[17:20]}-{one[20:]}".encode()
+        digits = os.urandom(10).hex()
+        variant = "89ab"[int(digits[18], 16) & 3]
+        first = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{variant}{digits[15:18]}-"
+        for number in range(IDS_AT_ONCE):
+            yield f"{first}{number:012x}"
 
 
 @lru_cache(maxsize=8)
-def timestamp(time_s: int) -> bytes:
+def timestamp(time_s: int) -> str:
     """Seconds of the Unix epoch in ISO 8601, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s)).encode()
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))
 
 
 @lru_cache(maxsize=256)
-def _opening(mode: str, observed: str) -> tuple[str, bytes]:
-    """The encoding of a body of an observed media type, and the JSON before its data."""
-    name = b"endpointInput" if mode == "INPUT" else b"endpointOutput"
-    media = _quoted(observed)
-    return encoding_of(observed), b'"%b":{"observedContentType":%b,"mode":"%b","data":' % (name, media, mode.encode())
+def _observed(content_type: bytes) -> tuple[str, str]:
+    """A media type as text, and the encoding of its bodies."""
+    observed = _text(content_type)
+    return observed, encoding_of(observed)
 
 
 def encoding_of(content_type: str) -> str:
@@ -145,7 +145,3 @@ def encoding_of(content_type: str) -> str:
 
 def _text(value: bytes) -> str:
     return value[:LONGEST_FIELD].decode("latin-1")
-
-
-_quoted = orjson.dumps
-"""A text as JSON."""

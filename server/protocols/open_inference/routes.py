@@ -89,7 +89,7 @@ class OpenInference:
             Route("/v2/health/ready", get, lambda _: self.ready, "200 when all models are ready, else 503", TAG),
             Route(STATISTICS, get, lambda _: self.statistics, "Requests, runs and their times of all models", TAG),
             *(
-                Route(root + tail, methods, bind, text, TAG, request_body=body, infers=tail == "/infer")
+                Route(root + tail, methods, bind, text, TAG, request_body=body)
                 for root in (ROOT, VERSIONED)
                 for tail, methods, bind, text, body in both
             ),

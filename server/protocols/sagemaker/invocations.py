@@ -142,6 +142,5 @@ class SageMaker:
                 "`X-Amzn-SageMaker-Custom-Attributes` requests them through SageMaker. `X-Request-Deadline-Ms` sets a "
                 "deadline.",
                 request_body=BODIES,
-                infers=True,
             ),
         ]

@@ -75,7 +75,7 @@ class MultiModel:
                 "Unload; responds when the memory is freed",
                 TAG,
             ),
-            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES, infers=True),
+            Route(ONE + "/invoke", ("POST",), self._invoke, "Run a model", TAG, request_body=BODIES),
         ]
 
     def index(self, head: Head, body: bytes, responder: Responder) -> None:  # noqa: ARG002 - the handler's signature

@@ -44,6 +44,8 @@ def stream_rows(
     each row of input. The response cache and shadow comparisons skip such a request; its stage times are those of the
     first part."""
     first = InferRequest((), 1, _nothing)
+    if model.capture is not None:
+        responder = model.capture.around(model, head, body, responder)
 
     def decoded(end: Payload | BaseException) -> InferRequest | None:
         try:

@@ -40,6 +40,8 @@ class ScriptCalls:
             # The script, the log and an error's body all show this id.
             head.headers = [*head.headers, (b"x-request-id", identity.encode())]
         call = Call(body, content_type, accept, head.headers, identity, charset)
+        if model.capture is not None:
+            responder = model.capture.around(model, head, body, responder)
         exchange = Exchange(model, head, responder, NO_PAYLOAD)
         request = InferRequest((as_array((call,)),), 1, _finish, exchange)
         request.size_bytes = len(body)

@@ -56,7 +56,7 @@ def capture_lines(count: int, seed: int, shift: float = 0.0, wrong: float = 0.0)
         identity = f"{seed}-{at}"
         asked = [(b"content-type", b"text/csv"), (b"x-amzn-sagemaker-inference-id", identity.encode())]
         body, answer = f"{row[0]},{row[1]}\n".encode(), json.dumps({"predictions": [scores]}).encode()
-        lines.append(encoder.line(((HOUR_S + at) * 10**9, b"m", b"1", asked, body, b"application/json", answer, [])))
+        lines.append(encoder.line(((HOUR_S + at) * 10**9, "m", "1", asked, body, b"application/json", answer, [])))
         truth = int(np.argmax(scores)) ^ int(random.random() < wrong)
         label = {"groundTruthData": {"data": str(truth), "encoding": "CSV"}, "eventMetadata": {"eventId": identity}}
         labels.append(json.dumps({**label, "eventVersion": "0"}).encode() + b"\n")

@@ -36,7 +36,7 @@ def test_captured_requests_go_to_s3_and_are_checked_there(s3: Any, tmp_path: Pat
     files, encoder = Files(tmp_path, 10**9, uploads.add), Encoder()
     headers = [(b"content-type", b"text/csv")]
     for at in range(400):
-        taken: Taken = (HOUR_S * 10**9, b"m", b"1", headers, f"{at % 17},x\n".encode(), b"text/csv", b"1\n", [])
+        taken: Taken = (HOUR_S * 10**9, "m", "1", headers, f"{at % 17},x\n".encode(), b"text/csv", b"1\n", [])
         files.write("m", HOUR_S, encoder.line(taken))
     files.close()
     uploads.run()

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from server.errors import MalformedInput
-from server.grpc import connection, frames, header_blocks, header_reader, health, reflection, wire
+from server.grpc import connection, frames, header_blocks, header_reader, health, protocol, reflection, wire
 from server.grpc.call import Call
 from server.grpc.control import METHODS, Answer, Control, Question
 from server.grpc.descriptions import Files
@@ -188,6 +188,46 @@ def test_a_client_that_went_away_itself_gets_no_further_calls_in_a_drain() -> No
     peer.service.held[0][0].respond(b"hello")
     assert peer.take() == response(1)
     assert peer.transport.closed
+
+
+class TestDrain:
+    """A client that opens no window for its response."""
+
+    def drained(self, *calls: bytes) -> Peer:
+        peer = Peer(opening=frames.PREFACE + frames.settings({4: 0}))
+        peer.send(b"".join(calls))
+        peer.protocol.leave()
+        peer.take()
+        assert not peer.transport.closed
+        return peer
+
+    def look(self, peer: Peer) -> None:
+        peer.loop.advance(int(protocol.DRAIN_LOOK_S * 1e9))
+
+    def test_it_does_not_hold_up_the_end(self) -> None:
+        peer = self.drained(call(1))
+        self.look(peer)
+        assert peer.transport.closed
+
+    def test_it_is_waited_for_while_it_takes_some_bytes(self) -> None:
+        peer = self.drained(call(1, b"hello" * 2))
+        for _ in range(4):
+            peer.send(frames.window_update(1, 3))
+            self.look(peer)
+            assert not peer.transport.closed
+        self.look(peer)
+        assert peer.transport.closed
+
+    def test_its_other_calls_are_waited_for(self) -> None:
+        peer = self.drained(call(1), call(3, path=b"/hold"))
+        for _ in range(4):
+            self.look(peer)
+        assert not peer.transport.closed
+        peer.service.held[0][0].respond(b"hello")
+        peer.send(frames.window_update(3, 100))
+        self.look(peer)
+        self.look(peer)
+        assert peer.transport.closed
 
 
 @pytest.mark.parametrize(("path", "most"), [(b"/watch", health.WATCHES), (b"/reflect", reflection.OPEN_CALLS)])

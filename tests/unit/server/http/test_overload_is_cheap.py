@@ -41,7 +41,7 @@ def ask(body: bytes, scheduler: Any, *headers: tuple[bytes, bytes], **model: Any
         "deadline_ns": 0,
         "watch": None,
         "trace": None,
-        "tap": None,
+        "capture": None,
     }
     served = SimpleNamespace(**{**fields, "scheduler": scheduler, **model})
     responder = FakeResponder()

@@ -79,7 +79,7 @@ class Model:
         self.metrics = ModelMetrics("m", "1")
         self.cache = ResponseCache(1_000_000, lambda: 0) if cached else None
         self.watch: Callable[[InferRequest], None] | None = None
-        self.trace = self.tap = None
+        self.trace = self.capture = None
         self.deadline_ns, self.max_rows, self.begun = 0, 1_000_000, 0
         self.instances, self.max_batch_size = 1, 4
         self.independent = True
@@ -359,7 +359,7 @@ class Script:
     def __init__(self, loop: Any) -> None:
         self.name, self.version = "m", "1"
         self.metrics = ModelMetrics("m", "1")
-        self.watch = self.trace = self.tap = None
+        self.watch = self.trace = self.capture = None
         self.deadline_ns, self.max_rows, self.begun = 0, 1_000_000, 0
         self.queue = BatchQueue(1, [(1, 1e6)], instances=2)
         self.scheduler = Scheduler(

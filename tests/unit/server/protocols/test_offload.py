@@ -60,7 +60,7 @@ class Model:
     def __init__(self, values: int = 1) -> None:
         self.values = values
         self.metrics = ModelMetrics("m", "1")
-        self.deadline_ns, self.cache, self.watch, self.trace, self.tap = 0, None, None, None, None
+        self.deadline_ns, self.cache, self.watch, self.trace, self.capture = 0, None, None, None, None
         self.spec, self.max_rows, self.begun = ModelSpec((), ()), 10, 0
         self.name, self.version = "m", "1"
         self.instances, self.max_batch_size = 1, 8

@@ -32,7 +32,9 @@ def left() -> int:
 
 
 def model(submit: Any) -> Any:
-    return SimpleNamespace(submit=submit, metrics=ModelMetrics("m", "1"), deadline_ns=0, watch=None, trace=None)
+    return SimpleNamespace(
+        submit=submit, metrics=ModelMetrics("m", "1"), deadline_ns=0, watch=None, trace=None, capture=None
+    )
 
 
 @pytest.mark.parametrize("refused", [False, True])

@@ -24,7 +24,7 @@ JSON = b"application/json"
 def taken(body: bytes, content_type: bytes = JSON, answer: bytes = b'{"predictions":[1]}', **headers: str) -> Taken:
     asked = [(b"content-type", content_type)]
     asked += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return TIME_NS, b"digits", b"3", asked, body, JSON, answer, []
+    return TIME_NS, "digits", "3", asked, body, JSON, answer, []
 
 
 def record(one: Taken, encoder: Encoder | None = None) -> Any:
