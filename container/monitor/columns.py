@@ -21,6 +21,8 @@ MAX_TEXT = 256
 MISSING = frozenset(("", "nan", "NaN", "null", "None", "NA"))
 CHUNK_ROWS = 16_384
 OTHER = "(other)"
+LARGEST = 1e140
+"""Larger numbers count as this one: a float holds no sum of their squares."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Column:
             numbers = numbers[finite]
         if not len(numbers):
             return
+        numbers = np.clip(numbers, -LARGEST, LARGEST)
         count, total = len(numbers), float(numbers.sum())
         mean = total / count
         squares = float(((numbers - mean) ** 2).sum())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -21,6 +24,16 @@ def test_figures_of_numbers_agree_with_numpy_over_chunks() -> None:
     assert column.mean == pytest.approx(values.mean())
     assert column.std_dev == pytest.approx(values.std())
     assert (column.low, column.high, column.numbers) == (values.min(), values.max(), len(values))
+
+
+@pytest.mark.parametrize("values", [[1.7e308, -1.7e308], [1e200] * 50_000, [1e155, 3.0]])
+def test_numbers_whose_squares_are_no_floats_keep_the_statistics_finite(values: list[float]) -> None:
+    column = Column()
+    column.add(values)
+    column.add(values)
+    json.dumps(column.to_json("a"), allow_nan=False)
+    assert column.numbers == 2 * len(values)
+    assert math.isfinite(column.std_dev)
 
 
 @pytest.mark.parametrize(
