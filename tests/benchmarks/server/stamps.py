@@ -1,17 +1,21 @@
 """What the stamps for the explanation cost a request that asks for none: one server, with them and without, in turns.
 
-``python -m tests.benchmarks.server stamps`` starts ``python -m tests.benchmarks.server.stamps FLAGS``: the server of
-this checkout, whose stamps SIGUSR1 takes out and SIGUSR2 puts back. Two servers differ by more than the stamps cost,
-because their memory lies elsewhere.
+``python -m tests.benchmarks.server stamps`` starts ``python -m tests.benchmarks.server.stamps FILE FLAGS``: the server
+of this checkout, which takes its stamps out for a block of requests, and puts them back for the next. A block is so
+short that the machine is the same in two that follow each other; two servers, or two loads, differ by more than the
+stamps cost.
 """
 
 from __future__ import annotations
 
+import atexit
 import inspect
+import itertools
+import json
 import runpy
-import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,40 +25,60 @@ from bench.peers import networks
 from server.observe.run_cpu import RunCpu
 from server.scheduling import waiting
 from server.scheduling.waiting import WaitingRequests
-from tests.benchmarks.server.processes import ROOT, cpu_s, free_port, served, slipway, wrk, wrk_script
+from tests.benchmarks.server.processes import ROOT, free_port, served, slipway, wrk, wrk_script
 
 WANTED = 1.01
-PAIRS_A_ROUND = 10
-OFF, ON = signal.SIGUSR1, signal.SIGUSR2
+LOAD_S = 10
+BLOCK = 400
+"""Requests: some 20 ms."""
 
 
 def stamps(work: Path, rounds: int, _seconds: float) -> None:
-    """Processor time and rate at 32 connections of a model that takes no time, in ``rounds`` times 10 pairs of 1 s."""
-    model, port = work / "perceptron.onnx", free_port()
+    """Processor time and rate at 32 connections of a model that takes no time, in ``rounds`` loads of 10 s."""
+    model, port, kept = work / "perceptron.onnx", free_port(), work / "blocks.json"
     networks.perceptron(model)
-    script = wrk_script(work / "post.lua")
-    command = ["-m", "tests.benchmarks.server.stamps", *slipway(model, port)[1:]]
-    costs: dict[int, list[float]] = {ON: [], OFF: []}
-    rates: dict[int, list[float]] = {ON: [], OFF: []}
-    with served(command, port, work / "stamps.log") as process:
-        wrk(port, script, 32, 2)
-        for turn in range(rounds * PAIRS_A_ROUND):
-            for side in (ON, OFF) if turn % 2 else (OFF, ON):
-                process.send_signal(side)
-                before_s = cpu_s(process.pid)
-                load = wrk(port, script, 32, 1)
-                costs[side].append((cpu_s(process.pid) - before_s) / load.rate)
-                rates[side].append(load.rate)
-    cost, low, high = ratio_of_pairs(costs[OFF], costs[ON])
-    rate, least, most = ratio_of_pairs(rates[OFF], rates[ON])
+    command = ["-m", "tests.benchmarks.server.stamps", str(kept), *slipway(model, port)[1:]]
+    with served(command, port, work / "stamps.log"):
+        for _ in range(rounds):
+            wrk(port, wrk_script(work / "post.lua"), 32, LOAD_S)
+    blocks = json.loads(kept.read_text(encoding="utf-8"))
+    cpu, low, high = _ratio(blocks, "cpu_s")
+    wall, least, most = _ratio(blocks, "wall_s")
     print(
-        f"stamps: {cost:.4f} [{low:.4f}, {high:.4f}] times the processor time of a request without them (wanted: "
-        f"{WANTED}); {rate:.4f} [{least:.4f}, {most:.4f}] times the requests/s; {len(costs[ON])} pairs"
+        f"stamps: {cpu:.4f} [{low:.4f}, {high:.4f}] times the processor time of a request without them (wanted: "
+        f"{WANTED}); {1 / wall:.4f} [{1 / most:.4f}, {1 / least:.4f}] times the requests/s; "
+        f"{len(blocks) // 2} pairs of blocks of {BLOCK} requests"
     )
 
 
-def _switched(state: dict[str, bool]) -> None:
-    """Put a switch around each stamp: the CPU time of a run, and the rows ahead of a request."""
+def _ratio(blocks: list[dict[str, Any]], what: str) -> tuple[float, float, float]:
+    """With stamps over without them."""
+    pairs = [{one["on"]: one[what] for one in pair} for pair in zip(blocks[::2], blocks[1::2], strict=False)]
+    return ratio_of_pairs([pair[False] for pair in pairs], [pair[True] for pair in pairs])
+
+
+class Switch:
+    """Which block it is, and what each took."""
+
+    def __init__(self, file: Path) -> None:
+        self.on, self._left = True, BLOCK
+        self._order = itertools.cycle((False, False, True, True))
+        self._blocks: list[dict[str, Any]] = []
+        self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
+        atexit.register(lambda: file.write_text(json.dumps(self._blocks), encoding="utf-8"))
+
+    def count(self) -> bool:
+        """Count a request; whether it gets its stamps."""
+        self._left -= 1
+        if not self._left:
+            cpu_s, wall_s = time.process_time(), time.perf_counter()
+            self._blocks.append({"on": self.on, "cpu_s": cpu_s - self._cpu_s, "wall_s": wall_s - self._wall_s})
+            self._cpu_s, self._wall_s, self._left, self.on = cpu_s, wall_s, BLOCK, next(self._order)
+        return self.on
+
+
+def _switched(switch: Switch) -> None:
+    """Put the switch around each stamp: the CPU time of a run, and the rows ahead of a request."""
     around, push = RunCpu.around, WaitingRequests.push
     lines = textwrap.dedent(inspect.getsource(push)).splitlines()
     kept = [line for line in lines if "ahead_rows" not in line]
@@ -65,19 +89,16 @@ def _switched(state: dict[str, bool]) -> None:
 
     def switchable(cpu: RunCpu, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
         measured = around(cpu, run)
-        return lambda batch: measured(batch) if state["on"] else run(batch)
+        return lambda batch: measured(batch) if switch.on else run(batch)
 
     def pushed(*given: Any) -> None:
-        (push if state["on"] else bare)(*given)
+        (push if switch.count() else bare)(*given)
 
     RunCpu.around = switchable  # type: ignore[method-assign, assignment]
     WaitingRequests.push = pushed  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
-    STATE = {"on": True}
-    _switched(STATE)
-    signal.signal(OFF, lambda *_: STATE.update(on=False))
-    signal.signal(ON, lambda *_: STATE.update(on=True))
-    sys.argv = ["serve.py", *sys.argv[1:]]
+    _switched(Switch(Path(sys.argv[1])))
+    sys.argv = ["serve.py", *sys.argv[2:]]
     runpy.run_path(str(ROOT / "serve.py"), run_name="__main__")
