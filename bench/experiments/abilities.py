@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from ..explain import interventions, stages
+from ..explain import concurrency, interventions, stages
 from ..explain.interventions import Subject
 from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
@@ -69,6 +69,8 @@ def of_record(record: RunRecord, columns: Columns) -> Abilities:
         churns=_reconnects_often(record),
         own_ahead=held.may_hold(held.PRIORITY, (os.getpid(),)),
         single_load=_unbatched_load(record, only_model),
+        alone_ms=record.burst.alone_ms if record.burst is not None else 0.0,
+        upload_ms=_upload_ms(record),
     )
     return Abilities(subject, pids)
 
@@ -85,6 +87,12 @@ def generated_rows(record: RunRecord) -> int:
     names = [payload.name for payload in record.load.payloads or (record.load.payload,)]
     rows = {int(generated[1]) if (generated := _GENERATED.match(name)) else 0 for name in names}
     return rows.pop() if len(rows) == 1 else 0
+
+
+def _upload_ms(record: RunRecord) -> float:
+    """What a body needs on its way to the server, by the burst probe; 0 if unknown."""
+    found = concurrency.of(record.burst, record.load.payload.bytes) if record.burst is not None else None
+    return found.transfer_ms if found is not None else 0.0
 
 
 def _has_long_gc_pause(record: RunRecord) -> bool:

@@ -20,7 +20,7 @@ from ..explain.ratio import Ratio
 from ..explain.verdict import LIKELY, NONE, PROVEN, RULED_OUT, UNDECIDED, Cause, Gain, Verdict
 from ..explain.workload import NoForecast
 from ..load import burst
-from ..load.payload_set import PayloadSet, single
+from ..load.payload_set import PayloadSet, single, twice_as_long
 from ..load.raw_run import Watch
 from ..load.server_timing import MISSING
 from ..load.wire import render
@@ -229,6 +229,8 @@ def variants(experiment: Experiment, trial: Trial, stack: ExitStack) -> dict[str
     baseline = config
     if experiment.load == "one_caller":
         baseline = replace(config, users=interventions.ONE_AT_A_TIME, rate_per_s=None)
+    if experiment.load == "white_space":
+        baseline = replace(config, users=1, rate_per_s=None)
     return {OLD: Variant(baseline), NEW: Variant(_changed_load(experiment, trial))}
 
 
@@ -261,6 +263,8 @@ def _changed_load(experiment: Experiment, trial: Trial) -> RunConfig:
         return replace(config, spare=SPARE_CONNECTIONS)
     if kind == "smallest":
         return replace(config, payload=single(min(config.payload.payloads, key=lambda body: len(body.body))))
+    if kind == "white_space":
+        return replace(config, users=1, rate_per_s=None, payload=twice_as_long(config.payload))
     make_bodies = {"binary": bodies.binary, "half_rows": bodies.half_rows}[kind]
     if make_bodies is None:
         raise Unusable("other bodies can only be made for a generated payload: measure again with --payload generate")

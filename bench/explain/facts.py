@@ -12,18 +12,20 @@ from ..load.burst import Burst
 from ..load.measurements import Outcome
 from ..load.server_timing import STAGES
 from ..observe.timeline import Span, Totals
-from . import sizes, stages, stalls, told
+from . import per_request, sizes, stages, stalls
 from .observations import Columns, Observations
+from .per_request import PerRequest
 from .sizes import Sizes
 from .stages import Account, Band
 from .stalls import Stalls
-from .told import Told
 
 COLD_FACTOR, COLD_EXTRA_MS = 5.0, 50.0
 MOST_COLD = 0.7
 """Of the requests; the later ones must show that the server is quick."""
 MOSTLY_SLOW, MOST_WARMING = 0.6, 0.4
 """A server that warms up in several requests is slow for most of them, and for the smaller part of the load."""
+MIN_PAYLOADS, FEW_LATER = 3, 0.2
+"""Later requests may be slow for another reason, or because the first one of their payload has no answer yet."""
 COLD_SPAN = 1.5
 """Requests can be slow for a cold start if they come within so many times the slowest latency."""
 MOST_LATE = 0.4
@@ -39,6 +41,8 @@ LOOK_S = 0.25
 MOMENT_NS, MOMENTS = 1_000_000_000, 4
 """Slow requests of fewer moments than that may be one accident, and say nothing of a run."""
 OVERTAKES, MEANWHILE = 2, 0.7
+APART, SAME_NS, MIN_PAIRS = 0.2, 1_500_000, 10
+"""Two requests came apart if one came later by this share of the latency, and have answers within so many ns."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -74,6 +78,7 @@ class Cold:
     """Slow requests at the start of the load: ``count`` of them, the slowest of ``slowest_ms``, others ``later_ms``.
 
     ``tail_share``: the share of the requests around p99 that they are. ``measured``: some lie in the measured time.
+    ``of_each``: they are the first ones of each payload.
     """
 
     count: int
@@ -81,6 +86,7 @@ class Cold:
     later_ms: float
     tail_share: float
     measured: bool = True
+    of_each: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +142,11 @@ class Facts:
     ``p50_ms``, ``p99_ms``: mean latency around the percentile; ``typical`` and ``slow``: its terms. Without stage times
     of the server (``with_server`` False) only the terms of the client are known. ``slowest_part``: the percentile of
     ``slow``, lower than 99 in a short run. ``growing``: latency of the last third of the run over the first third.
-    ``sizes``: what the inputs of the requests around p99 take longer. ``told``: of single requests, by the server.
-    ``slow_host``: the figures of ``host`` at the times of the requests around p99. ``overtaken``: the share of these
-    requests of which ``OVERTAKES`` later ones, or more, had their answers in the first ``MEANWHILE`` of the wait.
+    ``sizes``: what the inputs of the requests around p99 take longer. ``per_request``: of single requests, by the
+    server. ``slow_host``: the figures of ``host`` at the times of the requests around p99. ``overtaken``: the share of
+    these requests of which ``OVERTAKES`` later ones, or more, had their answers in the first ``MEANWHILE`` of the wait.
+    ``together``: of the pairs that were in the server at the same time and came apart, the share with answers at the
+    same moment; 0 for few pairs.
     """
 
     p50_ms: float
@@ -154,8 +162,9 @@ class Facts:
     cold: Cold | None = None
     growing: float = 1.0
     overtaken: float = 0.0
+    together: float = 0.0
     sizes: Sizes = field(default_factory=Sizes)
-    told: Told | None = None
+    per_request: PerRequest | None = None
     quick_ms: float = 0.0
     slow_host: Host = field(default_factory=lambda: Host(here=False))
 
@@ -191,11 +200,12 @@ def gather(columns: Columns, window: Columns, observed: Observations, load: Load
         model=_model(observed, columns, load),
         burst=burst,
         stalls=stalls.find(window, account, tail, inputs.long, pauses),
-        cold=_cold(columns, account, tail),
+        cold=_cold(columns, account, tail) or _first_of_each(columns, account, tail),
         growing=_growing(account),
         overtaken=_overtaken(account, tail),
+        together=_together(account),
         sizes=inputs,
-        told=told.of(account, stages.rows_around(account, 0.5), tail),
+        per_request=per_request.of(account, stages.rows_around(account, 0.5), tail),
         quick_ms=float(np.quantile(account.total_ns, 0.1)) / 1e6,
     )
 
@@ -208,6 +218,15 @@ def _overtaken(account: Account, tail: NDArray[np.intp]) -> float:
     later = [np.searchsorted(account.due_ns, [account.due_ns[row] + 1, before_ns[row]]) for row in tail.tolist()]
     pairs = zip(tail.tolist(), later, strict=True)
     return float(np.mean([(ends_ns[begin:end] < before_ns[row]).sum() >= OVERTAKES for row, (begin, end) in pairs]))
+
+
+def _together(account: Account) -> float:
+    ends_ns = account.due_ns + account.total_ns
+    order = np.argsort(ends_ns, kind="stable")
+    due_ns, total_ns, ends_ns = account.due_ns[order], account.total_ns[order], ends_ns[order]
+    apart = np.abs(np.diff(due_ns)) > np.maximum(APART * np.maximum(total_ns[1:], total_ns[:-1]), 2 * SAME_NS)
+    pairs = apart & (due_ns[1:] < ends_ns[:-1])
+    return float((np.diff(ends_ns)[pairs] <= SAME_NS).mean()) if pairs.sum() >= MIN_PAIRS else 0.0
 
 
 def _growing(account: Account) -> float:
@@ -247,6 +266,25 @@ def _cold(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | 
     share = float((account.due_ns[tail] <= end_ns).mean()) if len(tail) else 0.0
     measured = len(account.due_ns) > 0 and end_ns >= int(account.due_ns[0])
     return Cold(count, float(latency_ms[:count].max()), later_ms, share, measured)
+
+
+def _first_of_each(columns: Columns, account: Account, tail: NDArray[np.intp]) -> Cold | None:
+    """The first request of each payload is slow, and later ones of the same payload are not: a cache, or a compiler."""
+    ok = columns["outcome"] == Outcome.OK
+    latency_ms, due_ns = ((columns["last_byte_ns"] - columns["due_ns"])[ok]) / 1e6, columns["due_ns"][ok]
+    known, first_rows = np.unique(columns["payload"][ok], return_index=True)
+    if len(known) < MIN_PAYLOADS or len(latency_ms) < 2 * len(known):
+        return None
+    first = np.zeros(len(latency_ms), dtype=bool)
+    first[first_rows] = True
+    later_ms = float(np.median(latency_ms[~first]))
+    slow = latency_ms > COLD_FACTOR * later_ms + COLD_EXTRA_MS
+    if slow[first].mean() < MOSTLY_SLOW or slow[~first].sum() > FEW_LATER * slow[first].sum():
+        return None
+    cold_ns = due_ns[first & slow]
+    share = float(np.isin(account.due_ns[tail], cold_ns).mean()) if len(tail) else 0.0
+    measured = len(account.due_ns) > 0 and bool((cold_ns >= account.due_ns[0]).any())
+    return Cold(len(cold_ns), float(latency_ms[first].max()), later_ms, share, measured, of_each=True)
 
 
 def _members(band: Band, account: Account) -> NDArray[np.intp]:

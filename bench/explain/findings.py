@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import turns
+from . import concurrency
+from .concurrency import Concurrency
 from .facts import Facts
-from .turns import Turns
 
 MIN_MS = 1.0
 NORMAL_MS = 10.0
@@ -23,6 +23,8 @@ WAITS = 0.5
 """A run whose thread uses a core for a smaller share waits more than it computes."""
 IN_TAIL = 0.02
 """New connections for fewer requests do not decide p99."""
+ALL_WORK = 0.9
+"""Runs whose threads use a core for this share of their time compute, and nothing stops them."""
 WORKS = 0.6
 """A request that uses a core for this share of its time computes; one with a smaller share waits."""
 OVERTAKEN = 0.5
@@ -55,28 +57,28 @@ class View:
     """
 
     facts: Facts
-    turns: Turns | None
+    concurrency: Concurrency | None
     wait_ms: float
     work_ms: float
     own_ms: float | None
     worked: float | None
 
-    def left(self, taken: Mapping[str, Finding], whole_ms: float, *names: str) -> float:
+    def left(self, earlier: Mapping[str, Finding], whole_ms: float, *names: str) -> float:
         """What the findings of these names leave of a time."""
-        return max(whole_ms - sum(taken[name].low_ms for name in names if name in taken), 0.0)
+        return max(whole_ms - sum(earlier[name].low_ms for name in names if name in earlier), 0.0)
 
-    def rules(self, taken: Mapping[str, Finding], name: str) -> bool:
+    def rules(self, earlier: Mapping[str, Finding], name: str) -> bool:
         """Whether a special cause explains so much that a general one is not looked for. A small one hides none."""
-        return name in taken and taken[name].high_ms >= LIKELY_SHARE * self.facts.p99_ms
+        return name in earlier and earlier[name].high_ms >= LIKELY_SHARE * self.facts.p99_ms
 
 
-Taken = Mapping[str, Finding]
-Rule = Callable[[View, Taken], Finding | None]
+Earlier = Mapping[str, Finding]
+Rule = Callable[[View, Earlier], Finding | None]
 
 
-def view(facts: Facts) -> View:
+def view_of(facts: Facts) -> View:
     burst = facts.burst
-    seen = turns.of(burst, facts.load.body_bytes) if burst is not None else None
+    found = concurrency.of(burst, facts.load.body_bytes) if burst is not None else None
     own_ms = worked = None
     if burst is not None and burst.cpu_ms is not None and burst.alone_ms > 0:
         quiet = burst.quiet_cores or 0.0
@@ -85,13 +87,13 @@ def view(facts: Facts) -> View:
     lag_ms = facts.slow["send_lag"] + pool_wait_ms(facts)
     if facts.with_server:
         work_ms = facts.typical["compute"]
-        if facts.told is not None and facts.told.cached and facts.told.compute_ms is not None:
-            work_ms = facts.told.compute_ms  # what the cache answers is computed by nobody
+        if facts.per_request is not None and facts.per_request.cached and facts.per_request.compute_ms is not None:
+            work_ms = facts.per_request.compute_ms  # what the cache answers is computed by nobody
     elif burst is not None and own_ms is not None:
         work_ms = min(own_ms, burst.alone_ms)
     else:
         work_ms = 0.0
-    return View(facts, seen, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, own_ms, worked)
+    return View(facts, found, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, own_ms, worked)
 
 
 def pool_wait_ms(facts: Facts) -> float:

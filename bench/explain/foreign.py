@@ -9,12 +9,12 @@ import numpy as np
 from ..load.burst import Burst
 from ..load.measurements import Outcome
 from ..observe.timeline import Span
-from . import stages, turns, workload
+from . import concurrency, stages, workload
+from .concurrency import SERIAL_FROM
 from .forecast import MIN_REQUESTS, Measured
 from .replay import Layout
 from .service import Service
 from .stages import CLIENT_TERMS, TERMS
-from .turns import SERIAL_FROM
 from .workload import Columns, NoForecast, Workload
 
 RATIO_ERROR = 0.1
@@ -27,7 +27,7 @@ def measured(window: Columns, stretches: Sequence[Span], burst: Burst, body_byte
 
     Raises NoForecast for a server that works on several requests at once: its queue is not known from outside.
     """
-    found = turns.of(burst, body_bytes)
+    found = concurrency.of(burst, body_bytes)
     if found is None or found.serial < SERIAL_FROM or not found.in_order:
         raise NoForecast(
             "the server sends no stage times, and the burst probe does not show that it works on one request at a time"

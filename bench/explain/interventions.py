@@ -46,6 +46,8 @@ ALL_MORE, HALF_MORE = 1.0, 0.5
 """Injected time in a stage, as a share of its own."""
 MOST_BUSY = 0.25
 """Of one core, for a stage in which ``ALL_MORE`` makes no queue of its own."""
+MOST_QUEUED = 0.9
+"""Of one server: a queue that is longer has no mean that a few seconds show."""
 MORE = (0.7, 1.5)
 """The latency grows by so much of the injected time: less where a part of it was hidden, more where requests queue."""
 
@@ -63,7 +65,9 @@ class Subject:
     ``copies``: the server can be started once more. ``threads``: compute threads of all ``instances`` on ``cores``.
     ``collects``: its garbage collector made a long pause. ``churns``: this client opened a connection for most of its
     requests. ``own_ahead``: it may run ahead of other programs itself. ``single_load``: the load over the capacity of
-    the server if it ran each request alone, for a model that pads; None if unknown.
+    the server if it ran each request alone, for a model that pads; None if unknown. ``alone_ms``: the
+    latency of a request without another one, and ``upload_ms``: what its body needs on its way to the server, by the
+    probe with white space behind JSON; 0 if unknown, or too short to tell.
     """
 
     rate_per_s: float | None
@@ -88,6 +92,8 @@ class Subject:
     churns: bool = False
     own_ahead: bool = False
     single_load: float | None = None
+    alone_ms: float = 0.0
+    upload_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +233,14 @@ def _codec(subject: Subject) -> Experiment | None:
 
 
 def _bandwidth(subject: Subject) -> Experiment | None:
-    if subject.rows < 2:
+    if subject.rows >= 2:
+        return Experiment("bandwidth", "half the rows in each body", "half_rows", removes=(0.3, 0.8))
+    if not subject.upload_ms or subject.alone_ms <= 0:
         return None
-    return Experiment("bandwidth", "half the rows in each body", "half_rows", removes=(0.3, 0.8))
+    # White space is no work for the server, but as many bytes on the way. One caller makes no queue of them.
+    least, most = (1 + factor * subject.upload_ms / subject.alone_ms for factor in MORE)
+    words = "bodies of twice the bytes, by white space, from one caller"
+    return Experiment("bandwidth", words, "white_space", expected=(least, most), percentile="p50")
 
 
 def _input_size(subject: Subject) -> Experiment | None:
@@ -249,18 +260,39 @@ def _more(cause: str, stage: str, rival: str, subject: Subject) -> Experiment | 
     took_us = subject.stages_us.get(stage, 0.0)
     if not subject.slows or took_us < 1 or not 0 < subject.p50_ms <= subject.p99_ms:
         return None
-    share = ALL_MORE if (subject.rate_per_s or math.inf) * took_us / 1e6 <= MOST_BUSY else HALF_MORE
+    share = _share_more(subject, took_us / 1e3)
     injected = [
         Experiment(cause, "", stage=name, extra_us=max(round(share * us), 1), stage_us=us)
         for name, us in ((stage, took_us), (rival, subject.stages_us.get(rival, 0.0)))
     ]
-    least, most = (factor * share * took_us / 1e3 for factor in MORE)
     return replace(
         injected[0],
         words=f"{injected[0].extra_us:,} us more in {stage}",
         rival=injected[1],
-        expected=(1 + least / subject.p99_ms, 1 + most / subject.p50_ms),
+        expected=_slower(subject, took_us / 1e3, share),
     )
+
+
+def _share_more(subject: Subject, took_ms: float) -> float:
+    """How much longer a part of each request is made, as a share: less where that would make a queue of its own."""
+    return ALL_MORE if (subject.rate_per_s or math.inf) * took_ms / 1e3 <= MOST_BUSY else HALF_MORE
+
+
+def _slower(subject: Subject, took_ms: float, share: float) -> tuple[float, float]:
+    """The ratio of latencies to expect if a part of each request takes longer by this share.
+
+    At most, requests queue for this part one behind the other, which takes them longer than the part itself.
+    """
+    least, most = MORE
+    more_ms = share * took_ms
+    queued_ms = _queued_ms(subject, took_ms * (1 + share)) - _queued_ms(subject, took_ms)
+    return 1 + least * more_ms / subject.p99_ms, 1 + max(most * more_ms, more_ms + queued_ms) / subject.p50_ms
+
+
+def _queued_ms(subject: Subject, took_ms: float) -> float:
+    """The mean wait for one server with this service time and random arrivals (M/D/1); 0 for a closed loop."""
+    busy = min((subject.rate_per_s or 0.0) * took_ms / 1e3, MOST_QUEUED)
+    return busy * took_ms / (2 * (1 - busy))
 
 
 def _longest(subject: Subject, stages: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..load.calibration import USABLE_SHARE
 from .evidence import CODEC
 from .facts import Facts
-from .findings import NORMAL_MS, QUIET, View, others, pool_wait_ms, saturated, view
+from .findings import NORMAL_MS, QUIET, View, others, pool_wait_ms, saturated, view_of
 from .rules.model import MOVES_MS, READS, READS_AT_MOST
 
 Against = Callable[[View], bool | None]
@@ -19,25 +19,25 @@ SMALL = 0.05
 
 def against(name: str, facts: Facts) -> bool | None:
     """What the run says against a cause: see ``Against``."""
-    return _AGAINST[name](view(facts))
+    return _AGAINST[name](view_of(facts))
 
 
 def unseen(facts: Facts) -> tuple[str, ...]:
     """The causes of which the run can tell nothing."""
-    seen = view(facts)
-    return tuple(name for name, one in _AGAINST.items() if one(seen) is None)
+    view = view_of(facts)
+    return tuple(name for name, one in _AGAINST.items() if one(view) is None)
 
 
-def _capacity(seen: View) -> bool:
-    return not saturated(seen.facts) and seen.wait_ms < 2 * SMALL * seen.facts.p99_ms
+def _capacity(view: View) -> bool:
+    return not saturated(view.facts) and view.wait_ms < 2 * SMALL * view.facts.p99_ms
 
 
-def _serial(seen: View) -> bool | None:
-    return None if seen.turns is None else seen.turns.serial < 0.3
+def _serial(view: View) -> bool | None:
+    return None if view.concurrency is None else view.concurrency.serial < 0.3
 
 
-def _batch_timer(seen: View) -> bool | None:
-    facts, burst = seen.facts, seen.facts.burst
+def _batch_timer(view: View) -> bool | None:
+    facts, burst = view.facts, view.facts.burst
     if facts.with_server:
         return _small(facts, "queue_timer")
     if burst is None or burst.staggered_ms is None:
@@ -45,75 +45,75 @@ def _batch_timer(seen: View) -> bool | None:
     return burst.staggered_ms > 0.95 * burst.alone_ms
 
 
-def _codec(seen: View) -> bool | None:
-    facts = seen.facts
+def _codec(view: View) -> bool | None:
+    facts = view.facts
     if facts.with_server:
         return _small(facts, *CODEC)
-    if seen.worked is not None and seen.worked < 2 * SMALL:
+    if view.worked is not None and view.worked < 2 * SMALL:
         return True
-    return None if seen.worked is None or facts.load.json_ms is None else facts.load.json_ms < SMALL * facts.alone_ms
+    return None if view.worked is None or facts.load.json_ms is None else facts.load.json_ms < SMALL * facts.alone_ms
 
 
-def _bandwidth(seen: View) -> bool | None:
-    facts = seen.facts
+def _bandwidth(view: View) -> bool | None:
+    facts = view.facts
     if facts.with_server:
         return _small(facts, "write", "receive")
     return (
         None
-        if seen.turns is None or facts.burst is None or facts.burst.padded_ms is None
-        else not seen.turns.transfer_ms
+        if view.concurrency is None or facts.burst is None or facts.burst.padded_ms is None
+        else not view.concurrency.transfer_ms
     )
 
 
-def _network_latency(seen: View) -> bool | None:
-    burst = seen.facts.burst
+def _network_latency(view: View) -> bool | None:
+    burst = view.facts.burst
     if burst is None or burst.floor_ms is None:
         return None
-    return burst.floor_ms < 2 * SMALL * seen.facts.alone_ms
+    return burst.floor_ms < 2 * SMALL * view.facts.alone_ms
 
 
-def _model_size(seen: View) -> bool | None:
-    host, model = seen.facts.host, seen.facts.model
+def _model_size(view: View) -> bool | None:
+    host, model = view.facts.host, view.facts.model
     if host.major_faults is None:
         return None
-    if seen.work_ms < MOVES_MS:
+    if view.work_ms < MOVES_MS:
         return host.major_faults < 1
     reading_ms = model.weights_ms
     if reading_ms is None and host.own_bytes is not None and host.memory_bytes_per_s:
         reading_ms = host.own_bytes / host.memory_bytes_per_s * 1e3
     if reading_ms is None:
         return None
-    share = reading_ms / seen.work_ms
+    share = reading_ms / view.work_ms
     return host.major_faults < 1 and (share < READS / 3 or share > READS_AT_MOST)
 
 
-def _hardware(seen: View) -> bool | None:
-    share = seen.facts.model.cpu_share
-    if seen.facts.with_server and seen.work_ms < NORMAL_MS:
+def _hardware(view: View) -> bool | None:
+    share = view.facts.model.cpu_share
+    if view.facts.with_server and view.work_ms < NORMAL_MS:
         return True
-    if share is None and seen.worked is None:
+    if share is None and view.worked is None:
         return None
-    return seen.work_ms < NORMAL_MS or (share is not None and share < SMALL)
+    return view.work_ms < NORMAL_MS or (share is not None and share < SMALL)
 
 
-def _cpu_quota(seen: View) -> bool | None:
-    throttled = seen.facts.host.throttled
+def _cpu_quota(view: View) -> bool | None:
+    throttled = view.facts.host.throttled
     return None if throttled is None else throttled < 0.001
 
 
-def _neighbour(seen: View) -> bool | None:
-    host = seen.facts.host
+def _neighbour(view: View) -> bool | None:
+    host = view.facts.host
     if host.run_delay is None or host.server_cores is None:
         return None
     return host.run_delay < SMALL * (host.run_delay + host.server_cores + 1e-9) and (host.steal or 0.0) < SMALL
 
 
-def _stall(seen: View) -> bool:
-    return seen.facts.stalls is None
+def _stall(view: View) -> bool:
+    return view.facts.stalls is None
 
 
-def _threads(seen: View) -> bool | None:
-    burst, cores = seen.facts.burst, seen.facts.host.cores
+def _threads(view: View) -> bool | None:
+    burst, cores = view.facts.burst, view.facts.host.cores
     if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or not cores:
         return None
     if (burst.quiet_cores or 0.0) >= QUIET:
@@ -122,34 +122,34 @@ def _threads(seen: View) -> bool | None:
     return demand_ms < cores * burst.alone_ms or burst.run_delay_ms < SMALL * demand_ms
 
 
-def _padding(seen: View) -> bool | None:
+def _padding(view: View) -> bool | None:
     """Padding is computed: where little is computed, there is little padding."""
-    facts = seen.facts
-    if facts.told is not None and facts.told.padded_slow_ms is not None:
-        return max(facts.told.padded_slow_ms, facts.told.padded_ms or 0.0) < SMALL * facts.p99_ms
+    facts = view.facts
+    if facts.per_request is not None and facts.per_request.padded_slow_ms is not None:
+        return max(facts.per_request.padded_slow_ms, facts.per_request.padded_ms or 0.0) < SMALL * facts.p99_ms
     if facts.model.waste is not None:
         return facts.model.waste < SMALL
     if facts.with_server and facts.model.instances is not None:
         return True  # its model pads nothing
-    return True if _hardware(seen) else None
+    return True if _hardware(view) else None
 
 
-def _input_size(seen: View) -> bool:
-    inputs = seen.facts.sizes
-    return seen.facts.load.payloads <= 1 or (inputs.more_ms < SMALL * seen.facts.p99_ms and inputs.uneven < SMALL)
+def _input_size(view: View) -> bool:
+    inputs = view.facts.sizes
+    return view.facts.load.payloads <= 1 or (inputs.more_ms < SMALL * view.facts.p99_ms and inputs.uneven < SMALL)
 
 
-def _cold_start(seen: View) -> bool:
-    return seen.facts.cold is None
+def _cold_start(view: View) -> bool:
+    return view.facts.cold is None
 
 
-def _connections(seen: View) -> bool:
-    load, share = seen.facts.load, seen.facts.model.connections_share
+def _connections(view: View) -> bool:
+    load, share = view.facts.load, view.facts.model.connections_share
     return load.connections < 0.1 * load.requests and (share or 0.0) < 0.1
 
 
-def _other_traffic(seen: View) -> bool | None:
-    facts, burst = seen.facts, seen.facts.burst
+def _other_traffic(view: View) -> bool | None:
+    facts, burst = view.facts, view.facts.burst
     if facts.model.requests_share is not None:
         return others(facts) <= SMALL
     if facts.host.strangers is None or burst is None or burst.quiet_cores is None:
@@ -157,11 +157,11 @@ def _other_traffic(seen: View) -> bool | None:
     return facts.host.strangers < SMALL and burst.quiet_cores < QUIET
 
 
-def _generator(seen: View) -> bool:
-    load = seen.facts.load
+def _generator(view: View) -> bool:
+    load = view.facts.load
     beyond = (load.offered_per_s or 0.0) > USABLE_SHARE * (load.ceiling_per_s or math.inf)
-    late_ms = seen.facts.slow["send_lag"] + pool_wait_ms(seen.facts)
-    return not beyond and late_ms < 0.03 * seen.facts.p99_ms
+    late_ms = view.facts.slow["send_lag"] + pool_wait_ms(view.facts)
+    return not beyond and late_ms < 0.03 * view.facts.p99_ms
 
 
 def _small(facts: Facts, *terms: str) -> bool:

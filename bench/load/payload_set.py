@@ -77,6 +77,13 @@ class PayloadSet:
         return chosen
 
 
+def twice_as_long(bodies: PayloadSet) -> PayloadSet:
+    """The same JSON bodies with as many bytes of white space behind each."""
+    return replace(
+        bodies, payloads=tuple(replace(one, body=one.body.ljust(2 * len(one.body))) for one in bodies.payloads)
+    )
+
+
 def single(body: Payload) -> PayloadSet:
     """A set of one."""
     return PayloadSet((body,), (1.0,))

@@ -8,16 +8,16 @@ not slow because of its hardware.
 from __future__ import annotations
 
 from ..facts import Facts
-from ..findings import MIN_MS, Finding, Rule, view
+from ..findings import MIN_MS, Finding, Rule, view_of
 from . import client, machine, model, queues, way
 
 
 def findings(facts: Facts) -> dict[str, Finding]:
     """What each rule found, by the name of its cause."""
-    seen = view(facts)
+    view = view_of(facts)
     found: dict[str, Finding] = {}
     for rule in RULES:
-        one = rule(seen, found)
+        one = rule(view, found)
         if one is not None and one.high_ms >= MIN_MS:
             found[one.name] = one
     return found

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from ..concurrency import SERIAL_FROM
 from ..facts import LOOK_S, Host
-from ..findings import MIN_MS, OVERTAKEN, STRANGERS, WAITS, Finding, Taken, View, others, saturated
-from ..turns import SERIAL_FROM
+from ..findings import (
+    ALL_WORK,
+    MIN_MS,
+    NORMAL_MS,
+    OVERTAKEN,
+    STRANGERS,
+    WAITS,
+    Earlier,
+    Finding,
+    View,
+    others,
+    saturated,
+)
 
 RUN_DELAY = 0.25
 OTHER_CORES = 0.25
@@ -27,8 +39,8 @@ FILLED = 0.6
 """Share of all cores that the server uses while it serves one request with too many threads."""
 
 
-def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
-    facts, throttled = seen.facts, seen.facts.host.throttled
+def cpu_quota(view: View, _earlier: Earlier) -> Finding | None:
+    facts, throttled = view.facts, view.facts.host.throttled
     if throttled is None or throttled < 0.01:
         return None
     quota = facts.host.quota_cores
@@ -36,34 +48,34 @@ def cpu_quota(seen: View, _taken: Taken) -> Finding | None:
     text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
     # The time of a run holds the stops, too.
     stopped = min(throttled, 1.0)
-    whole_ms = max(facts.p99_ms - seen.work_ms * (1 - stopped), 0.0)
+    whole_ms = max(facts.p99_ms - view.work_ms * (1 - stopped), 0.0)
     # Long stops are rare: in long periods a small share of the time is most of the slowest requests.
     looked_ms = facts.p99_ms + 1e3 * LOOK_S
     of_slow = (facts.slow_host.throttled or 0.0) * looked_ms / max(facts.p99_ms, MIN_MS)
     return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, max(SLOWEST * stopped, of_slow)), (text,))
 
 
-def threads(seen: View, taken: Taken) -> Finding | None:
+def threads(view: View, earlier: Earlier) -> Finding | None:
     """A single request that makes more threads ready than there are cores: they wait for each other.
 
     Threads that a CPU quota stops wait too, and so do those whose cores other programs use: they wait for each other
     only if the server itself fills the cores meanwhile.
     """
-    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
+    facts, host, burst = view.facts, view.facts.host, view.facts.burst
     cores = host.cores  # a quota that does not stop them leaves threads all cores
     if (
         burst is None
         or burst.cpu_ms is None
         or burst.run_delay_ms is None
         or not cores
-        or seen.rules(taken, "cpu_quota")
+        or view.rules(earlier, "cpu_quota")
     ):
         return None
     demand = burst.cpu_ms + burst.run_delay_ms
     at_once = demand / burst.alone_ms
     waited = burst.run_delay_ms / demand if demand > 0 else 0.0
     if at_once < CROWDED * max(cores, 1.0) or waited < RUN_DELAY or burst.cpu_ms < FILLED * cores * burst.alone_ms:
-        return _beside_requests(seen)
+        return _beside_requests(view)
     evidence = [
         f"a single request makes about {at_once:.1f} threads compute at once, on {cores:g} cores",
         f"they wait for a core {waited:.0%} of the time in which they could work",
@@ -73,48 +85,48 @@ def threads(seen: View, taken: Taken) -> Finding | None:
     return Finding("threads", 0.3 * waited * facts.p99_ms, min(1.2 * waited, 0.95) * facts.p99_ms, tuple(evidence))
 
 
-def _beside_requests(seen: View) -> Finding | None:
+def _beside_requests(view: View) -> Finding | None:
     """A thread of the server that computes while no request is there, and takes the interpreter or a core from them."""
-    facts, host, burst = seen.facts, seen.facts.host, seen.facts.burst
-    if (turns := _interpreter(seen)) is not None:
-        return turns
+    facts, host, burst = view.facts, view.facts.host, view.facts.burst
+    if (interpreter := _interpreter(view)) is not None:
+        return interpreter
     quiet = (burst.quiet_cores if burst is not None else None) or 0.0
     strangers = others(facts) if facts.model.requests_share is not None else host.strangers or 0.0
     if quiet < COMPUTES or strangers >= STRANGERS or saturated(facts):
         return None
     text = f"it used {quiet:.2f} cores while bench sent nothing, and had no other client: a thread of its own computes"
-    evidence = (text, f"a request alone takes {facts.alone_ms:,.1f} ms, of which it works {seen.own_ms or 0.0:,.1f} ms")
-    waits_ms = max(facts.p99_ms - facts.slow["send_lag"] - (seen.own_ms or 0.0), 0.0)
+    evidence = (text, f"a request alone takes {facts.alone_ms:,.1f} ms, of which it works {view.own_ms or 0.0:,.1f} ms")
+    waits_ms = max(facts.p99_ms - facts.slow["send_lag"] - (view.own_ms or 0.0), 0.0)
     return Finding("threads", 0.3 * waits_ms, min(quiet, 0.95) * waits_ms, evidence)
 
 
-def _interpreter(seen: View) -> Finding | None:
+def _interpreter(view: View) -> Finding | None:
     """A run whose threads compute one at a time, and pass a lock on many times: that of the interpreter."""
-    facts = seen.facts
+    facts = view.facts
     share, switches = facts.model.cpu_share, facts.host.switches_per_s
-    if share is None or switches is None or seen.worked is None or not facts.load.answered_per_s:
+    if share is None or switches is None or view.worked is None or not facts.load.answered_per_s:
         return None
     each = switches / facts.load.answered_per_s
-    if share >= WAITS or not ONE_CORE[0] <= seen.worked <= ONE_CORE[1] or each < SWITCHES:
+    if share >= WAITS or not ONE_CORE[0] <= view.worked <= ONE_CORE[1] or each < SWITCHES:
         return None
     evidence = (
-        f"a run uses a core {seen.worked:.0%} of its time, its own thread only {share:.0%}: others take turns with it",
+        f"a run uses a core {view.worked:.0%} of its time, its own thread only {share:.0%}: others take turns with it",
         f"threads of the server gave up their core {each:,.0f} times for each request",
     )
-    whole_ms = max(seen.work_ms, facts.typical["compute"]) + facts.slow["queue_busy"]
+    whole_ms = max(view.work_ms, facts.typical["compute"]) + facts.slow["queue_busy"]
     return Finding("threads", 0.3 * whole_ms, 0.9 * whole_ms, evidence)
 
 
-def neighbour(seen: View, taken: Taken) -> Finding | None:
+def neighbour(view: View, earlier: Earlier) -> Finding | None:
     """Other programs, over the whole run or at the times of the slow requests."""
-    if seen.rules(taken, "threads"):
+    if view.rules(earlier, "threads"):
         return None
-    found = [one for host in (seen.facts.host, seen.facts.slow_host) if (one := _others(seen, host)) is not None]
+    found = [one for host in (view.facts.host, view.facts.slow_host) if (one := _others(view, host)) is not None]
     return max(found, key=lambda one: one.high_ms, default=None)
 
 
-def _others(seen: View, host: Host) -> Finding | None:
-    facts = seen.facts
+def _others(view: View, host: Host) -> Finding | None:
+    facts = view.facts
     steal = host.steal or 0.0
     if host.run_delay is None or host.server_cores is None:
         return None
@@ -122,7 +134,7 @@ def _others(seen: View, host: Host) -> Finding | None:
     share = host.run_delay / demand if demand > 0 else 0.0
     # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
     if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
-        share = min(share, _waited_alone(seen))
+        share = min(share, _waited_alone(view))
     # Threads that a quota stops count as ready, too.
     share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
     other_cores = host.other_cores or 0.0
@@ -139,22 +151,22 @@ def _others(seen: View, host: Host) -> Finding | None:
     if steal >= 0.05:
         evidence.append(f"other virtual machines took {steal:.0%} of the cores{when}")
     share = max(share, steal)
-    whole_ms = max(facts.p99_ms - _waits_anyway_ms(seen), 0.0) * _without_others(seen)
+    whole_ms = max(facts.p99_ms - _waits_anyway_ms(view), 0.0) * _without_others(view)
     return Finding("neighbour", 0.5 * share * whole_ms, min(1.5 * share, 0.95) * whole_ms, tuple(evidence))
 
 
-def _without_others(seen: View) -> float:
+def _without_others(view: View) -> float:
     """The part of a growing queue that is gone without other programs: little, if all cores could not serve it."""
-    load, host = seen.facts.load, seen.facts.host
-    if not saturated(seen.facts) or not load.answered_per_s or not host.cores or host.server_cores is None:
+    load, host = view.facts.load, view.facts.host
+    if not saturated(view.facts) or not load.answered_per_s or not host.cores or host.server_cores is None:
         return 1.0
     needed = host.server_cores * (load.offered_per_s or load.answered_per_s) / load.answered_per_s
     return 1.0 if needed < host.cores else QUEUE_LEFT
 
 
-def _waits_anyway_ms(seen: View) -> float:
+def _waits_anyway_ms(view: View) -> float:
     """Time of a request in which the server needs no core: its batch timer, or what a request alone waits for."""
-    facts, burst = seen.facts, seen.facts.burst
+    facts, burst = view.facts, view.facts.burst
     if facts.with_server:
         return facts.slow["queue_timer"]
     if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None:
@@ -162,25 +174,30 @@ def _waits_anyway_ms(seen: View) -> float:
     return max(burst.alone_ms - burst.cpu_ms - burst.run_delay_ms, 0.0)
 
 
-def _waited_alone(seen: View) -> float:
+def _waited_alone(view: View) -> float:
     """The share of its work in which the server waited for a core, with one request at a time; 0 if unknown."""
-    burst = seen.facts.burst
+    burst = view.facts.burst
     if burst is None or burst.cpu_ms is None or burst.run_delay_ms is None or burst.cpu_ms <= 0:
         return 0.0
     return burst.run_delay_ms / (burst.cpu_ms + burst.run_delay_ms)
 
 
-def stall(seen: View, taken: Taken) -> Finding | None:
-    facts, found = seen.facts, seen.facts.stalls
-    if found is None or seen.rules(taken, "cpu_quota"):
+def stall(view: View, earlier: Earlier) -> Finding | None:
+    facts, found = view.facts, view.facts.stalls
+    if found is None or view.rules(earlier, "cpu_quota"):
         return None
-    if found.of_long >= OF_LONG and (facts.with_server or "input_size" in taken):
+    if found.of_long >= OF_LONG and (facts.with_server or "input_size" in earlier):
         return None
+    # Of short runs the server measures a few alone, so that the share says nothing of the long ones among them.
+    computes = (facts.model.cpu_share or 0.0) >= ALL_WORK and facts.typical["compute"] >= NORMAL_MS
+    if computes and not found.of_loop and not found.of_gc:
+        return None  # its event loop ran all the time, and its runs took long because they computed
     if facts.overtaken >= OVERTAKEN and not found.of_gc and not found.of_loop:
         return None  # later requests were answered meanwhile
-    if seen.turns is not None and seen.turns.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.turns.each_ms:
+    seen = view.concurrency
+    if seen is not None and seen.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.each_ms:
         return None  # one request after another takes as long
-    gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
+    gap_ms = view.left(earlier, max(facts.p99_ms - facts.p50_ms, 0.0), "cold_start")
     text = (
         f"{found.count} {'time' if found.count == 1 else 'times'} the server answered nothing while requests waited, "
         f"for up to {found.longest_ms:,.0f} ms; "

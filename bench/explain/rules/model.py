@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..facts import Facts
-from ..findings import NORMAL_MS, WAITS, WORKS, Finding, Taken, View, saturated
+from ..findings import ALL_WORK, NORMAL_MS, WAITS, WORKS, Earlier, Finding, View, saturated
 
 SMALL_BYTES = 200e6
 WASTE = 0.25
@@ -18,13 +18,16 @@ MOVES_MS = 5.0
 ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
 UNEVEN = 0.5
+OF_FRAMEWORK = 0.5
+LONGER = 1.5
+"""A run in slow requests that takes so many times as long as usual is worth a word."""
 
 
-def input_size(seen: View, taken: Taken) -> Finding | None:
+def input_size(view: View, earlier: Earlier) -> Finding | None:
     """Long inputs in the slow requests, or in front of them."""
-    facts, inputs = seen.facts, seen.facts.sizes
+    facts, inputs = view.facts, view.facts.sizes
     gap_ms = max(facts.p99_ms - facts.p50_ms, 0.0)
-    behind_ms = 0.0 if saturated(facts) else inputs.uneven * seen.left(taken, seen.wait_ms, *ELSEWHERE)
+    behind_ms = 0.0 if saturated(facts) else inputs.uneven * view.left(earlier, view.wait_ms, *ELSEWHERE)
     behind_ms = behind_ms if inputs.uneven >= UNEVEN else 0.0
     if max(inputs.more_ms, behind_ms) < max(0.25 * facts.p99_ms, 2.0):
         return None
@@ -42,13 +45,13 @@ def input_size(seen: View, taken: Taken) -> Finding | None:
     return Finding("input_size", more_ms, high_ms, tuple(evidence))
 
 
-def padding(seen: View, _taken: Taken) -> Finding | None:
+def padding(view: View, _earlier: Earlier) -> Finding | None:
     """By the lengths of the requests in the runs of slow requests, else by the counters of all runs."""
-    facts, told, waste = seen.facts, seen.facts.told, seen.facts.model.waste
+    facts, per_request, waste = view.facts, view.facts.per_request, view.facts.model.waste
     typical_ms = 0.0
-    if told is not None and told.padded_slow_ms is not None:
-        typical_ms = told.padded_ms or 0.0
-        run_ms = max(told.padded_slow_ms, typical_ms)
+    if per_request is not None and per_request.padded_slow_ms is not None:
+        typical_ms = per_request.padded_ms or 0.0
+        run_ms = max(per_request.padded_slow_ms, typical_ms)
         text = f"{run_ms:,.1f} ms of the run of a slow request went into padding, by the lengths in that run"
     elif waste is not None and waste >= WASTE:
         run_ms = waste * max(facts.slow["compute"], facts.typical["compute"])
@@ -63,8 +66,8 @@ def padding(seen: View, _taken: Taken) -> Finding | None:
     return Finding("padding", 0.6 * lost_ms, lost_ms, (text,), typical_ms)
 
 
-def model_size(seen: View, _taken: Taken) -> Finding | None:
-    facts, host, model = seen.facts, seen.facts.host, seen.facts.model
+def model_size(view: View, _earlier: Earlier) -> Finding | None:
+    facts, host, model = view.facts, view.facts.host, view.facts.model
     evidence, explained_ms = [], 0.0
     faults = host.major_faults or 0.0
     if faults >= 10:
@@ -77,38 +80,46 @@ def model_size(seen: View, _taken: Taken) -> Finding | None:
     if reading_ms is None and not facts.with_server and (host.own_bytes or 0.0) > SMALL_BYTES:
         reading_ms = (host.own_bytes or 0.0) / (host.memory_bytes_per_s or math.inf) * 1e3
         of = "the memory that the server holds"
-    if reading_ms is not None and seen.work_ms >= MOVES_MS and READS <= reading_ms / seen.work_ms <= READS_AT_MOST:
-        evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {seen.work_ms:,.1f} ms")
-        explained_ms = max(explained_ms, seen.work_ms)
+    if reading_ms is not None and view.work_ms >= MOVES_MS and READS <= reading_ms / view.work_ms <= READS_AT_MOST:
+        evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {view.work_ms:,.1f} ms")
+        explained_ms = max(explained_ms, view.work_ms)
     if not evidence:
         return None
     return Finding("model_size", 0.4 * explained_ms, explained_ms, tuple(evidence))
 
 
-def hardware(seen: View, taken: Taken) -> Finding | None:
-    facts = seen.facts
+def hardware(view: View, earlier: Earlier) -> Finding | None:
+    facts = view.facts
     special = ("codec", "padding", "input_size", "model_size", "cpu_quota", "threads", "neighbour", "network_latency")
-    work_ms = seen.left(taken, seen.work_ms, *special, "bandwidth", "batch_timer")
-    if work_ms < NORMAL_MS or (seen.worked is not None and seen.worked < WORKS):
+    share = facts.model.cpu_share
+    # Runs that compute all the time may take longer at times: for memory of their own, or for the input.
+    slow_run_ms = facts.slow["compute"] if (share or 0.0) >= ALL_WORK and view.work_ms >= NORMAL_MS else 0.0
+    slow_run_ms = view.left(earlier, slow_run_ms, *special, "stall", "cold_start", "other_traffic", "generator")
+    work_ms = max(view.left(earlier, view.work_ms, *special, "bandwidth", "batch_timer"), slow_run_ms)
+    if not facts.with_server and "codec" in earlier:
+        # Beside json itself, a framework copies and checks large bodies. What of that is the model is not seen.
+        work_ms -= OF_FRAMEWORK * (earlier["codec"].high_ms - earlier["codec"].low_ms)
+    if work_ms < NORMAL_MS or (view.worked is not None and view.worked < WORKS):
         return None
     if work_ms < 0.25 * facts.p99_ms:
         return None
-    share = facts.model.cpu_share
-    if share is not None and share < WAITS and (seen.worked or 0.0) < WORKS:
+    if share is not None and share < WAITS and (view.worked or 0.0) < WORKS:
         return None  # neither its thread nor another one of the server computes
     what = "the model computes" if facts.with_server else "the server computes"
-    text = f"{what} {seen.work_ms:,.1f} ms for a request"
-    if seen.worked is not None:
-        text = f"{text}, and uses a core {seen.worked:.0%} of the time of a request alone"
+    text = f"{what} {view.work_ms:,.1f} ms for a request"
+    if view.worked is not None:
+        text = f"{text}, and uses a core {view.worked:.0%} of the time of a request alone"
     if share is not None:
         text = f"{text}; its thread had a core {share:.0%} of that time"
+    if slow_run_ms > LONGER * view.work_ms:
+        text = f"{text}; in slow requests it computes {facts.slow['compute']:,.1f} ms"
     return Finding("hardware", 0.3 * work_ms, 0.9 * work_ms, (text, *of_cache(facts)))
 
 
 def of_cache(facts: Facts) -> tuple[str, ...]:
     """Why latency has two levels, where a response cache is the reason."""
-    told = facts.told
-    if told is None or not told.cached or told.cached_ms is None or told.ran_ms is None:
+    per_request = facts.per_request
+    if per_request is None or not per_request.cached or per_request.cached_ms is None or per_request.ran_ms is None:
         return ()
-    each = f"in {told.cached_ms:,.2f} ms; the others took {told.ran_ms:,.2f} ms"
-    return (f"the response cache answered {told.cached:.0%} of the requests, {each}",)
+    each = f"in {per_request.cached_ms:,.2f} ms; the others took {per_request.ran_ms:,.2f} ms"
+    return (f"the response cache answered {per_request.cached:.0%} of the requests, {each}",)

@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 from ..evidence import CODEC
-from ..findings import MIN_MS, OVERTAKEN, Finding, Taken, View
+from ..findings import MIN_MS, OVERTAKEN, Earlier, Finding, View, busy_share
 
 LOOP_MS = 5.0
 MOSTLY = 0.5
 LOST = 0.01
 """Segments that were sent again, for each request: fewer are not at p99."""
+IDLE = 0.4
+"""Of the cores, or of the busiest thread: a server that is busier may leave requests in their sockets."""
 STOPPED = 3.0
 OF_CODEC = 0.5
 """Of the time of the codec, that the server must have used a core: else it waited there."""
 
 
-def network_latency(seen: View, taken: Taken) -> Finding | None:
+def network_latency(view: View, earlier: Earlier) -> Finding | None:
     """A long way for every request, or some that are held up on it."""
-    facts, burst = seen.facts, seen.facts.burst
+    facts, burst = view.facts, view.facts.burst
     way_ms = (burst.floor_ms or 0.0) if burst is not None else 0.0
     # What keeps the loop of the server busy also delays an answer that needs no model.
     quiet = burst is None or (burst.quiet_cores or 0.0) <= 0.5
     if way_ms < LOOP_MS or way_ms < 0.3 * facts.alone_ms or not quiet:
-        return _held_up(seen, taken)
+        return _outside(view, earlier) or _held_up(view, earlier)
     text = f"an answer that needs no model takes {way_ms:,.1f} ms, of {facts.alone_ms:,.1f} ms for a request alone"
     return Finding("network_latency", 0.8 * way_ms, way_ms, (text,))
 
 
-def _held_up(seen: View, taken: Taken) -> Finding | None:
+def _outside(view: View, earlier: Earlier) -> Finding | None:
+    """What a typical request spends outside of the server by its own clock, while client and server have time: on the
+    way, or in a gateway that holds some kinds of requests alone."""
+    facts = view.facts
+    way_ms = facts.typical["residual"]
+    if not facts.with_server or way_ms < LOOP_MS or way_ms < MOSTLY * facts.p50_ms or busy_share(facts) > IDLE:
+        return None
+    delays = ("connections", "generator", "cpu_quota", "threads", "neighbour", "stall")
+    if any(view.rules(earlier, name) for name in delays):
+        return None
+    text = f"{way_ms:,.1f} ms of a typical {facts.p50_ms:,.1f} ms passed outside of the server, which had time for it"
+    return Finding("network_latency", 0.8 * way_ms, way_ms, (text,), way_ms)
+
+
+def _held_up(view: View, earlier: Earlier) -> Finding | None:
     """Requests that take long on their way, while the server answers later ones: what delays all of it delays those,
     too. Its stage times tell the way, else segments that TCP lost, or answers without a model."""
-    facts = seen.facts
-    if facts.overtaken < OVERTAKEN or seen.rules(taken, "connections"):
+    facts = view.facts
+    if facts.overtaken < OVERTAKEN or view.rules(earlier, "connections"):
         return None
     lost = (facts.load.resent or 0) / max(facts.load.requests, 1)
     evidence = [f"later requests had their answers before {facts.overtaken:.0%} of the slow ones"]
     if facts.with_server:
         gap_ms = sum(facts.slow[name] - facts.typical[name] for name in ("write", "receive", "residual"))
     else:
-        gap_ms = facts.p99_ms - facts.p50_ms if lost >= LOST else min(_probed_ms(seen), facts.p99_ms - facts.p50_ms)
-    way_ms = seen.left(taken, gap_ms, "cpu_quota", "threads", "neighbour", "generator", "cold_start", "stall")
+        gap_ms = facts.p99_ms - facts.p50_ms if lost >= LOST else min(_probed_ms(view), facts.p99_ms - facts.p50_ms)
+    way_ms = view.left(earlier, gap_ms, "cpu_quota", "threads", "neighbour", "generator", "cold_start", "stall")
     if way_ms < LOOP_MS or way_ms < MOSTLY * facts.p99_ms:
         return None
     if facts.with_server:
@@ -50,21 +66,21 @@ def _held_up(seen: View, taken: Taken) -> Finding | None:
     return Finding("network_latency", 0.6 * way_ms, way_ms, tuple(evidence))
 
 
-def _probed_ms(seen: View) -> float:
+def _probed_ms(view: View) -> float:
     """What held up one of the requests without a model; 0 if unknown."""
-    burst = seen.facts.burst
+    burst = view.facts.burst
     if burst is None or burst.floor_ms is None or burst.floor_slow_ms is None:
         return 0.0
     return burst.floor_slow_ms - burst.floor_ms
 
 
-def bandwidth(seen: View, _taken: Taken) -> Finding | None:
-    facts = seen.facts
+def bandwidth(view: View, _earlier: Earlier) -> Finding | None:
+    facts = view.facts
     terms = facts.typical
     measured_ms = terms["write"] + (terms["receive"] if facts.with_server else 0.0)
     probed_ms = reading_ms = 0.0
-    if seen.turns is not None:
-        probed_ms, reading_ms = seen.turns.transfer_ms, seen.turns.reading_ms
+    if view.concurrency is not None:
+        probed_ms, reading_ms = view.concurrency.transfer_ms, view.concurrency.reading_ms
     # The server's own clock says when it had the body; the probe, which other programs disturb, only confirms that.
     sending_ms = measured_ms if facts.with_server else max(measured_ms, probed_ms)
     whole_ms = sending_ms + (reading_ms if reading_ms >= 2.0 else 0.0)
@@ -86,8 +102,8 @@ def bandwidth(seen: View, _taken: Taken) -> Finding | None:
     return Finding("bandwidth", 0.7 * whole_ms, high_ms, tuple(evidence))
 
 
-def codec(seen: View, taken: Taken) -> Finding | None:
-    facts = seen.facts
+def codec(view: View, earlier: Earlier) -> Finding | None:
+    facts = view.facts
     if facts.with_server:
         worked_ms = sum(facts.typical[name] for name in CODEC)
         slow_ms = sum(facts.slow[name] for name in CODEC)
@@ -95,18 +111,18 @@ def codec(seen: View, taken: Taken) -> Finding | None:
             return None
         if worked_ms < 0.3 * facts.p50_ms and (slow_ms < 0.3 * facts.p99_ms or worked_ms < 0.15 * facts.p50_ms):
             return None  # what takes long in the tail alone is a wait within the codec, and not its work
-        if seen.own_ms is not None and seen.own_ms < OF_CODEC * min(worked_ms, facts.alone_ms):
+        if view.own_ms is not None and view.own_ms < OF_CODEC * min(worked_ms, facts.alone_ms):
             return None  # the server used no core for so long
         text = f"decoding and encoding take {worked_ms:,.2f} ms of a typical {facts.p50_ms:,.2f} ms"
         # Beyond a multiple of the usual time they did not work, but were stopped.
         high_ms = max(worked_ms, min(slow_ms, STOPPED * worked_ms))
         return Finding("codec", 0.6 * worked_ms, high_ms, (text,), worked_ms)
     json_ms = facts.load.json_ms
-    if json_ms is None or json_ms < 0.15 * facts.alone_ms or (seen.worked is not None and seen.worked < 0.3):
+    if json_ms is None or json_ms < 0.15 * facts.alone_ms or (view.worked is not None and view.worked < 0.3):
         return None
     text = (
         f"Python's json alone needs {json_ms:,.1f} ms here to read this body and to write such a response; a request "
         f"alone takes {facts.alone_ms:,.1f} ms"
     )
-    high_ms = min(4 * json_ms, seen.left(taken, facts.alone_ms, "bandwidth", "network_latency"))
+    high_ms = min(4 * json_ms, view.left(earlier, facts.alone_ms, "bandwidth", "network_latency"))
     return Finding("codec", min(json_ms, high_ms), high_ms, (text,))

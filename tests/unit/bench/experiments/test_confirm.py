@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -113,6 +114,26 @@ def test_a_stage_that_decides_is_proven_by_more_time_in_it(monkeypatch: pytest.M
     (found,) = outcome(server, "hardware").causes
     assert (found.name, found.confidence) == ("hardware", PROVEN)
     assert server.log[:4] == ["compute 9000", "put back", "decode 50", "put back"]
+
+
+@pytest.mark.parametrize(("ms_a_byte", "confidence"), [(15.0 / 40, PROVEN), (0.0, None)])
+def test_bytes_that_are_no_work_for_the_server_tell_a_narrow_link(ms_a_byte: float, confidence: str | None) -> None:
+    """``ms_a_byte``: on the way. The body has 40 bytes, and each block one caller."""
+    body = Payload("numbers.json", "application/json", b'{"values": [1.25]}'.ljust(40))
+    config = replace(CONFIG, payload=payload_set.single(body))
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        (sent,) = config.payload.payloads
+        assert json.loads(sent.body) == {"values": [1.25]}
+        assert config.users == 1
+        return block((5.0 + ms_a_byte * len(sent.body)) * (1 + config.seed / 100)), rows()
+
+    subject = replace(SUBJECT, rows=0, alone_ms=20.0, upload_ms=15.0)
+    found = confirm.confirm(
+        Verdict((cause("bandwidth"),)), Trial(config, subject, Bodies(), None), lambda: None, print, run=run
+    )
+    assert [one.confidence for one in found.causes if one.name == "bandwidth"] == ([confidence] if confidence else [])
+    assert ("bandwidth" in found.ruled_out) == (confidence is None)
 
 
 @pytest.mark.parametrize(("other", "proven"), [("threads", False), ("model_size", False), ("connections", True)])

@@ -69,6 +69,52 @@ def test_a_slow_request_is_overtaken_by_later_ones() -> None:
     assert facts._overtaken(account, np.array([], dtype=np.intp)) == 0
 
 
+def _of_payloads(latency_ms: np.ndarray, payloads: int) -> facts.Cold | None:
+    due = np.arange(len(latency_ms), dtype=np.int64) * 40 * MS
+    columns = {
+        "due_ns": due,
+        "last_byte_ns": due + (latency_ms * MS).astype(np.int64),
+        "outcome": np.full(len(due), int(Outcome.OK)),
+        "payload": np.arange(len(due)) % payloads,
+    }
+    account: Any = SimpleNamespace(due_ns=due)
+    return facts._first_of_each(columns, account, np.argsort(latency_ms)[-3:])
+
+
+def test_a_cache_that_is_empty_makes_the_first_request_of_each_payload_slow() -> None:
+    found = _of_payloads(np.where(np.arange(200) < 30, 200.0, 1.5), payloads=30)
+    assert found is not None
+    assert (found.count, found.of_each, found.tail_share) == (30, True, 1.0)
+
+
+@pytest.mark.parametrize(
+    "latency_ms",
+    [
+        np.full(200, 200.0),  # no request is quick
+        np.where(np.arange(200) % 30 == 7, 200.0, 1.5),  # one payload is slow at all times
+        np.where(np.arange(200) % 100 < 30, 200.0, 1.5),  # stops, of which one is at the start
+    ],
+)
+def test_payloads_that_are_slow_later_too_are_no_cold_start(latency_ms: np.ndarray) -> None:
+    assert _of_payloads(latency_ms, payloads=30) is None
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "together"),
+    [
+        (lambda due_ms: np.full(len(due_ms), 50.0), 0.0),  # each waits by itself
+        (lambda due_ms: 60.0 - due_ms % 60.0, 1.0),  # all wait for the next tick
+        (lambda due_ms: np.full(len(due_ms), 5.0), 0.0),  # none meets another one
+    ],
+)
+def test_requests_that_wait_for_the_same_moment_are_answered_together(latency_ms: Any, together: float) -> None:
+    due_ms = np.random.default_rng(0).exponential(25.0, 400).cumsum()
+    account: Any = SimpleNamespace(
+        due_ns=(due_ms * MS).astype(np.int64), total_ns=(latency_ms(due_ms) * MS).astype(np.int64)
+    )
+    assert facts._together(account) == pytest.approx(together, abs=0.02)
+
+
 @pytest.mark.parametrize(
     "latency",
     [

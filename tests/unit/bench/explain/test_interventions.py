@@ -132,6 +132,31 @@ def test_an_experiment_needs_what_it_changes(cause: str) -> None:
     assert interventions.experiment(cause, closed) is None
 
 
+@pytest.mark.parametrize("busy", [0.05, 0.2, 0.4, 0.55])
+@pytest.mark.parametrize("rest_ms", [1.0, 40.0])
+def test_a_forecast_of_longer_runs_holds_where_they_queue(busy: float, rest_ms: float) -> None:
+    """Runs of 30 ms that take turns, and a rest of the latency that does not."""
+
+    def percentiles(took_ms: float) -> tuple[float, float]:
+        arrivals_ms = np.random.default_rng(0).exponential(30.0 / busy, 20_000).cumsum()
+        ends_ms, free_ms = [], 0.0
+        for arrival_ms in arrivals_ms:
+            free_ms = max(free_ms, arrival_ms) + took_ms
+            ends_ms.append(free_ms - arrival_ms + rest_ms)
+        p50, p99 = np.quantile(ends_ms, [0.5, 0.99])
+        return float(p50), float(p99)
+
+    p50_ms, p99_ms = percentiles(30.0)
+    subject = replace(
+        SUBJECT, rate_per_s=busy * 1e3 / 30, stages_us={"compute": 30_000.0}, p50_ms=p50_ms, p99_ms=p99_ms
+    )
+    found = interventions.experiment("hardware", subject)
+    assert found is not None
+    assert found.expected is not None
+    longer_ms, _ = percentiles(30.0 + found.extra_us / 1e3)
+    assert found.expected[0] <= longer_ms / p50_ms <= found.expected[1]
+
+
 @pytest.mark.parametrize(
     ("seen", "placebo", "told", "confidence"),
     [

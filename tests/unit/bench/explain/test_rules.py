@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.explain import judgement, turns
+from bench.explain import concurrency, judgement
 from bench.explain.facts import Cold, Facts, Host, Model
+from bench.explain.per_request import PerRequest
 from bench.explain.sizes import Sizes
 from bench.explain.stalls import Stalls
-from bench.explain.told import Told
 from bench.load.burst import Together
 from tests.unit.bench.planted_facts import AT_ONCE, HOST, LOAD, ONE_BY_ONE, burst, facts, slipway, terms
 
@@ -105,6 +105,11 @@ PLANTS: dict[str, tuple[str, Facts]] = {
         "other_traffic",
         facts(30, 90, host=replace(HOST, strangers=0.3, server_cores=0.5), burst=burst(20, quiet_cores=0.3)),
     ),
+    "another client that sends many at once, now and then": (
+        "other_traffic",
+        facts(11, 120, burst=burst(10.6), stalls=Stalls(1, 216.0, 216.0, 0.4, 0.0), host=replace(HOST, strangers=0.3),
+              slow_host=replace(HOST, strangers=2.6, server_cores=0.9)),
+    ),
     "a proxy that keeps no connection": (
         "connections",
         slipway({"compute": 5}, {"compute": 6}, model=Model(requests_share=1.0, connections_share=1.0)),
@@ -112,6 +117,11 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     "a late generator": (
         "generator",
         facts(6, 50, slow=terms(send_lag=40.0, residual=10.0)),
+    ),
+    "a generator that hardly works, and waits for a core then": (
+        "generator",
+        slipway({"compute": 0.5, "residual": 0.6}, {"send_lag": 3.9, "compute": 0.5, "residual": 6.3},
+                load=replace(LOAD, run_delay=0.117, generator_cpu=0.018), burst=burst(1.1)),
     ),
     "stages: a timer": ("batch_timer", slipway({"queue_timer": 9, "compute": 2}, {"queue_timer": 10, "compute": 3})),
     "stages: a codec": ("codec", slipway({"decode": 20, "compute": 5}, {"decode": 25, "compute": 6})),
@@ -126,7 +136,7 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     ),
     "stages: padding in the runs of slow requests": (
         "padding",
-        slipway({"compute": 9}, {"compute": 30}, told=Told(padded_ms=0.2, padded_slow_ms=22.0)),
+        slipway({"compute": 9}, {"compute": 30}, per_request=PerRequest(padded_ms=0.2, padded_slow_ms=22.0)),
     ),
     "stages: other clients": (
         "other_traffic",
@@ -145,6 +155,19 @@ PLANTS: dict[str, tuple[str, Facts]] = {
             {"compute": 20, "queue_busy": 500}, {"compute": 20, "queue_busy": 2000}, burst=burst(21, 0.5),
             load=replace(LOAD, offered_per_s=100, answered_per_s=60), model=Model(utilisation=1.0),
         ),
+    ),
+    "stages: a gateway that holds requests alone": (
+        "network_latency",
+        slipway({"compute": 0.2, "residual": 46.0}, {"compute": 2.0, "residual": 50.0}, burst=burst(46.5, cpu_ms=0.7)),
+    ),
+    "requests that keep both cores busy": (
+        "capacity",
+        facts(40, 250, burst=burst(10, ONE_BY_ONE, cpu_ms=18.5), load=replace(LOAD, answered_per_s=74),
+              host=replace(HOST, server_cores=1.5, busiest_thread=0.75)),
+    ),
+    "a window that each request opens anew": (
+        "batch_timer",
+        facts(47, 117, burst=burst(46, staggered_ms=46.5, cpu_ms=0.7), together=0.98),
     ),
     "stages: weights": (
         "model_size",
@@ -281,7 +304,7 @@ def test_a_cause_is_ruled_out_by_figures_and_not_by_their_absence() -> None:
 
 @pytest.mark.parametrize(("serial", "in_order"), [(ONE_BY_ONE, True), (AT_ONCE, True)])
 def test_turns_of_a_queue_and_of_a_parallel_server(serial: float, in_order: bool) -> None:
-    found = turns.of(burst(20, serial), 500)
+    found = concurrency.of(burst(20, serial), 500)
     assert found is not None
     assert found.serial == pytest.approx(serial * 20 / 19.6)
     assert found.in_order == in_order
@@ -290,21 +313,21 @@ def test_turns_of_a_queue_and_of_a_parallel_server(serial: float, in_order: bool
 
 def test_a_straggler_makes_no_turns() -> None:
     held_up = Together(8, (2.8, 3.3, 4.3, 4.7, 4.8, 5.4, 6.8, 203.0))
-    found = turns.of(burst(2.0, together=(held_up,)), 500)
+    found = concurrency.of(burst(2.0, together=(held_up,)), 500)
     assert found is not None
     assert found.each_ms < 2
 
 
 def test_threads_that_share_a_core_are_not_in_order() -> None:
     shared = tuple(Together(size, (20.0 * size,) * size) for size in (2, 4, 8))
-    found = turns.of(burst(20, together=shared, staggered_ms=30.0), 500)
+    found = concurrency.of(burst(20, together=shared, staggered_ms=30.0), 500)
     assert found is not None
-    assert found.serial > turns.SERIAL_FROM
+    assert found.serial > concurrency.SERIAL_FROM
     assert not found.in_order
 
 
 def test_a_rule_says_nothing_where_the_probe_failed() -> None:
-    assert turns.of(burst(together=(Together(8, ()),)), 500) is None
+    assert concurrency.of(burst(together=(Together(8, ()),)), 500) is None
     assert judgement.judge(facts(burst=None, quick_ms=5.0), COMMAND).causes[0].name == "none"
 
 
@@ -352,17 +375,39 @@ def test_a_stall_names_the_collector_that_ran_in_it() -> None:
         assert any(text in line for line in judgement.judge(stopped, COMMAND).causes[0].evidence)
 
 
+@pytest.mark.parametrize(
+    ("cpu_share", "typical_ms", "of_loop", "first"),
+    [
+        (0.97, 30.0, 0, "hardware"),  # its runs compute, and take long at times
+        (0.97, 30.0, 3, "stall"),  # the event loop stopped, too
+        (0.3, 30.0, 0, "stall"),  # its runs wait
+        (0.97, 0.2, 0, "stall"),  # the share is that of the short runs
+    ],
+)
+def test_a_long_run_that_computes_is_no_stall(cpu_share: float, typical_ms: float, of_loop: int, first: str) -> None:
+    found = slipway(
+        {"compute": typical_ms},
+        {"compute": 230.0},
+        model=Model(cpu_share=cpu_share),
+        stalls=Stalls(4, 370.0, 1_250.0, 0.8, 0.0, of_loop=of_loop),
+    )
+    assert names(found)[0] == first
+
+
 def test_padding_in_the_runs_of_others_is_not_that_of_slow_requests() -> None:
     slow = slipway(
-        {"compute": 20}, {"compute": 30}, model=Model(waste=0.7), told=Told(padded_ms=1.0, padded_slow_ms=1.0)
+        {"compute": 20},
+        {"compute": 30},
+        model=Model(waste=0.7),
+        per_request=PerRequest(padded_ms=1.0, padded_slow_ms=1.0),
     )
     assert "padding" not in names(slow)
 
 
 def test_latency_of_two_levels_is_explained_by_the_cache() -> None:
-    cached = Told(cached=0.8, cached_ms=0.4, ran_ms=41.0, compute_ms=40.0)
+    cached = PerRequest(cached=0.8, cached_ms=0.4, ran_ms=41.0, compute_ms=40.0)
     typical, slow = {"decode": 0.4}, {"compute": 41.0}
-    found = judgement.judge(slipway(typical, slow, told=cached, model=Model(cpu_share=0.95)), COMMAND).causes[0]
+    found = judgement.judge(slipway(typical, slow, per_request=cached, model=Model(cpu_share=0.95)), COMMAND).causes[0]
     assert found.name == "hardware"
     assert "the response cache answered 80% of the requests, in 0.40 ms; the others took 41.00 ms" in found.evidence
 
@@ -370,7 +415,11 @@ def test_latency_of_two_levels_is_explained_by_the_cache() -> None:
 def test_a_deep_queue_is_evidence_of_too_many_requests_but_not_on_the_event_loop() -> None:
     busy = {"compute": 20.0, "queue_busy": 300.0}
     deep = slipway(
-        {"compute": 20.0}, busy, burst=burst(20), model=Model(utilisation=0.9), told=Told(ahead=1.0, ahead_slow=14.0)
+        {"compute": 20.0},
+        busy,
+        burst=burst(20),
+        model=Model(utilisation=0.9),
+        per_request=PerRequest(ahead=1.0, ahead_slow=14.0),
     )
     text = "14.0 rows waited when a slow request joined the queue, 1.0 for a typical one"
     assert text in judgement.judge(deep, COMMAND).causes[0].evidence

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from bench.errors import Unusable
-from bench.explain import turns
+from bench.explain import concurrency
 from bench.load import burst, target, wire
 from bench.load.burst import Burst
 from bench.load.exchange import Answer
@@ -136,9 +136,9 @@ def test_a_server_shows_how_it_takes_turns(
     rule: Callable[[list[float]], list[float]], serial: bool, timer: bool
 ) -> None:
     found = simulated(rule)
-    seen = turns.of(found, 15)
+    seen = concurrency.of(found, 15)
     assert seen is not None
-    assert (seen.serial >= turns.SERIAL_FROM) == serial
+    assert (seen.serial >= concurrency.SERIAL_FROM) == serial
     assert (seen.timer_ms > 0) == timer
     assert found.alone_ms == EACH_MS
     assert found.floor_ms == FLOOR_MS  # a 404 is an answer that needs no model

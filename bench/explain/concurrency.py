@@ -1,4 +1,4 @@
-"""Turns: how a server takes turns between requests, from the burst probe."""
+"""Concurrency: how a server takes turns between requests, from the burst probe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_TRANSFER_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class Concurrency:
     """``serial``: 1 for one request at a time, 0 for all at once. ``each_ms``: what each further request adds.
     ``at_once``: how many requests are served at a time, of the ``size`` of the largest burst.
 
@@ -36,7 +36,7 @@ class Turns:
     reading_ms: float
 
 
-def of(burst: Burst, body_bytes: float) -> Turns | None:
+def of(burst: Burst, body_bytes: float) -> Concurrency | None:
     """The turns that the probe shows; None if no burst succeeded."""
     whole = [one for one in burst.together if one.ends_ms]
     if not whole:
@@ -50,7 +50,7 @@ def of(burst: Burst, body_bytes: float) -> Turns | None:
     first_ms = largest.ends_ms[0]
     in_order = first_ms <= burst.alone_ms + 0.3 * max(last_ms - burst.alone_ms, 0.0)
     at_once = largest.size / (1 + max(last_ms - burst.alone_ms, 0.0) / own_ms)
-    return Turns(
+    return Concurrency(
         serial,
         each_ms,
         at_once,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.explain import sizes, stages, told
+from bench.explain import per_request, sizes, stages
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.server_timing import MISSING
 
@@ -26,9 +26,9 @@ def window(latency_ms: Any, **given: Any) -> dict[str, np.ndarray]:
     return found | {name: np.broadcast_to(np.asarray(value, np.int64), COUNT).copy() for name, value in given.items()}
 
 
-def told_of(rows: dict[str, np.ndarray]) -> told.Told | None:
+def found_of(rows: dict[str, np.ndarray]) -> per_request.PerRequest | None:
     account = stages.join(rows)
-    return told.of(account, np.flatnonzero(~SLOW), np.flatnonzero(SLOW))
+    return per_request.of(account, np.flatnonzero(~SLOW), np.flatnonzero(SLOW))
 
 
 def sizes_of(rows: dict[str, np.ndarray]) -> sizes.Sizes:
@@ -36,11 +36,11 @@ def sizes_of(rows: dict[str, np.ndarray]) -> sizes.Sizes:
 
 
 def test_a_server_that_tells_nothing_of_requests_gives_nothing() -> None:
-    assert told_of(window(5.0, bytes_out=900)) is None
+    assert found_of(window(5.0, bytes_out=900)) is None
 
 
 def test_the_queue_that_requests_met_is_told_for_typical_and_slow_ones() -> None:
-    found = told_of(window(5.0, rows=1, ahead=np.where(SLOW, 9, 2)))
+    found = found_of(window(5.0, rows=1, ahead=np.where(SLOW, 9, 2)))
     assert found is not None
     assert (found.ahead, found.ahead_slow) == (2, 9)
     assert (found.padded_ms, found.cached, found.cached_ms) == (None, 0, None)
@@ -54,7 +54,7 @@ def test_padding_is_that_of_the_run_in_which_a_request_was() -> None:
         np.where(pair, last, 5.0), rows=1, ahead=0, batch=np.where(pair, 2, 1), compute_ns=np.where(pair, 8 * MS, MS),
         assemble_ns=0, length=np.where(SLOW, 10, 40), padded=40,
     )  # fmt: skip
-    found = told_of(rows)
+    found = found_of(rows)
     assert found is not None
     assert found.padded_slow_ms == pytest.approx(8 * (1 - 50 / 80))
     assert found.padded_ms == pytest.approx(8 * (1 - 50 / 80) * pair[~SLOW].mean())
@@ -64,7 +64,7 @@ def test_requests_from_the_cache_are_apart_from_those_that_ran() -> None:
     rows = window(
         np.where(SLOW, 41.0, 0.4), rows=1, cached=np.where(SLOW, MISSING, 1), compute_ns=np.where(SLOW, 40 * MS, 0)
     )
-    found = told_of(rows)
+    found = found_of(rows)
     assert found is not None
     assert found.cached == pytest.approx(0.95)
     assert (found.cached_ms, found.ran_ms, found.compute_ms) == pytest.approx((0.4, 41.0, 40.0))

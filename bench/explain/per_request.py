@@ -1,4 +1,4 @@
-"""Told: what the server told of single requests, around the median and around the tail: queue, padding, cache."""
+"""Figures per request: what the server says of single requests, for typical and slow ones: queue, padding, cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PerRequest:
     """A figure is None where the server does not tell what it needs.
 
     ``ahead``, ``ahead_slow``: rows that waited in the queue when a typical request, and one around p99, joined it.
@@ -35,7 +35,7 @@ class Told:
     compute_ms: float | None = None
 
 
-def of(account: Account, typical: Indices, tail: Indices) -> Told | None:
+def of(account: Account, typical: Indices, tail: Indices) -> PerRequest | None:
     """What the server told; None for one that tells nothing. ``typical``, ``tail``: requests of the account."""
     about = account.about
     if not (about["rows"] > 0).any():
@@ -44,7 +44,7 @@ def of(account: Account, typical: Indices, tail: Indices) -> Told | None:
     cached = about["cached"] > 0
     lost_ms = _padded_ms(account, compute_ns)
     ahead = np.where(about["ahead"] >= 0, about["ahead"], np.nan)
-    return Told(
+    return PerRequest(
         ahead=_mean(ahead, typical),
         ahead_slow=_mean(ahead, tail),
         padded_ms=_mean(lost_ms, typical),
