@@ -37,7 +37,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "verdict": explanation.verdict_cost,
 }
 IN_PARTS: dict[str, Callable[[Kept], list[Figure]]] = {
-    "plants": lambda kept: matrix.table(kept, Environments()),
+    "plants": lambda kept: matrix.table(kept, Environments(), matrix.SETS),
     "forecast": forecasts.forecasts,
 }
 """Measured only if they are named: they take long."""

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.bench.plants --results plants.jsonl --only FastAPI
     python -m tests.benchmarks.bench.plants --results plants.jsonl --only Slipway MLServer
     python -m tests.benchmarks.bench.plants --results plants.jsonl --set held-out
+    python -m tests.benchmarks.bench.plants --results plants.jsonl --drawn 7 --count 40
 
 Titles that the file has are not measured again without ``--again``. The environments of LitServe and MLServer are those
 of ``bench peers --install``.
@@ -19,7 +20,7 @@ from rich.console import Console
 from tests.benchmarks.bench.figure import table
 from tests.benchmarks.bench.kept import Kept
 
-from . import matrix
+from . import drawn, matrix
 from .servers import Environments
 
 WIDE = 200
@@ -30,6 +31,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench.plants", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="titles with one of these texts")
     parser.add_argument("--set", nargs="*", default=list(matrix.SETS), choices=list(matrix.SETS), dest="sets")
+    parser.add_argument("--drawn", type=int, metavar="SEED", help="plants that this seed draws, instead of the sets")
+    parser.add_argument("--count", type=int, default=40, help="of the drawn ones")
     parser.add_argument("--results", type=Path, metavar="FILE.jsonl", help="keep the results here")
     parser.add_argument("--again", action="store_true", help="measure titles that the file has")
     parser.add_argument("--records", type=Path, metavar="FOLDER", help="keep the records here")
@@ -48,9 +51,12 @@ def main() -> int:
         found = matrix.short(envs)
         console.print(table(title, found))
         return int(any(one.met is False for one in found))
-    console.print(table(title, matrix.table(kept, envs, asked.records, asked.judge, asked.sets)))
-    for what in asked.sets:
-        console.print(matrix.confusion(matrix.rows_of(what, kept), what))
+    sets = {what: matrix.SETS[what] for what in asked.sets}
+    if asked.drawn is not None:
+        sets = {f"drawn from {asked.drawn}": drawn.plants(asked.drawn, asked.count)}
+    console.print(table(title, matrix.table(kept, envs, sets, asked.records, asked.judge)))
+    for what, plants in sets.items():
+        console.print(matrix.confusion(matrix.rows_of(plants, kept), what))
     return 0
 
 

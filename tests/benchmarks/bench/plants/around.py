@@ -10,30 +10,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from bench.load.child_server import child_server
 
 from .plant import Around
+from .programs import BURN
 
 ROOT = Path(__file__).resolve().parents[4]
-BURN = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\nwhile True: pass"
-HOG = (
-    "import os, numpy; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)); a = numpy.ones(40_000_000)\n"
-    "while True: a[:] = a[::-1]"
-)
-"""A program that copies 320 MB of memory over and over."""
-BUILD = (
-    "import os, subprocess, sys; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\n"
-    "job = 'import time\\nwhile time.process_time() < 0.15: pass'\n"
-    "while True: subprocess.run([sys.executable, '-S', '-E', '-c', job])"
-)
-"""A program that starts one short program after the other, as a build does."""
 CLIENTS = "slipway-plant-client"
 CGROUP = Path("/sys/fs/cgroup/cpu")
 """Of version 1; with version 2 a plant with a quota fails."""
+FREEZER = Path("/sys/fs/cgroup/freezer")
+"""Of version 1 too."""
 
 
 def burners(count: int, program: str = BURN, core: int | None = None) -> Around:
@@ -61,7 +53,7 @@ def coming_and_going(count: int, every_s: float, for_s: float) -> Around:
         as_others(pids)
         with _programs(count, BURN) as running:
             signal_all(running, signal.SIGSTOP)
-            with _repeated(itertools.repeat((every_s, for_s)), running, signal.SIGCONT, signal.SIGSTOP):
+            with _signalled(itertools.repeat((every_s, for_s)), running, signal.SIGCONT, signal.SIGSTOP):
                 yield
 
     return around
@@ -131,8 +123,40 @@ def stopping(every_s: float, for_s: float) -> Around:
 
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        with _repeated(itertools.repeat((every_s, for_s)), pids, signal.SIGSTOP, signal.SIGCONT):
+        with _signalled(itertools.repeat((every_s, for_s)), pids, signal.SIGSTOP, signal.SIGCONT):
             yield
+
+    return around
+
+
+def stopping_workers(every_s: float, for_s: float) -> Around:
+    """The same for all processes but the one that listens."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        with _signalled(itertools.repeat((every_s, for_s)), pids[1:], signal.SIGSTOP, signal.SIGCONT):
+            yield
+
+    return around
+
+
+def frozen(every_s: float, for_s: float) -> Around:
+    """A pause of the server's container, again and again, as a backup of its disk makes it."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        group = FREEZER / f"slipway-plant-{os.getpid()}"
+        group.mkdir(exist_ok=True)
+        _move(pids, group)
+        state = group / "freezer.state"
+        freeze, thaw = partial(state.write_text, "FROZEN"), partial(state.write_text, "THAWED")
+        try:
+            with _repeated(itertools.repeat((every_s, for_s)), freeze, thaw):
+                yield
+        finally:
+            _move(pids, FREEZER)
+            with suppress(OSError):
+                group.rmdir()
 
     return around
 
@@ -144,7 +168,7 @@ def stopping_at_random(mean_s: float, low_s: float, high_s: float) -> Around:
     @contextmanager
     def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
         stops = ((at.expovariate(1 / mean_s), at.uniform(low_s, high_s)) for _ in itertools.count())
-        with _repeated(stops, pids, signal.SIGSTOP, signal.SIGCONT):
+        with _signalled(stops, pids, signal.SIGSTOP, signal.SIGCONT):
             yield
 
     return around
@@ -187,18 +211,27 @@ def _programs(count: int, program: str) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _repeated(times: Iterable[tuple[float, float]], pids: Sequence[int], begin: int, end: int) -> Iterator[None]:
+def _signalled(times: Iterable[tuple[float, float]], pids: Sequence[int], begin: int, end: int) -> Iterator[None]:
     """For each pair of ``times`` the signal ``begin`` after the first, and ``end`` after the second and when the block
     ends."""
+    with _repeated(times, partial(signal_all, pids, begin), partial(signal_all, pids, end)):
+        yield
+
+
+@contextmanager
+def _repeated(
+    times: Iterable[tuple[float, float]], begin: Callable[[], object], end: Callable[[], object]
+) -> Iterator[None]:
+    """The same with calls."""
     over = threading.Event()
 
     def repeat() -> None:
         for every_s, for_s in times:
             if over.wait(every_s):
                 return
-            signal_all(pids, begin)
+            begin()
             time.sleep(for_s)  # the plant itself is a change of this length
-            signal_all(pids, end)
+            end()
 
     thread = threading.Thread(target=repeat)
     thread.start()
@@ -207,7 +240,7 @@ def _repeated(times: Iterable[tuple[float, float]], pids: Sequence[int], begin: 
     finally:
         over.set()
         thread.join()
-        signal_all(pids, end)
+        end()
 
 
 def quota(cores: float, period_us: int = 100_000, burns: int = 0) -> Around:
@@ -223,6 +256,25 @@ def quota(cores: float, period_us: int = 100_000, burns: int = 0) -> Around:
                 yield
             finally:
                 _move([*pids, *running], CGROUP)
+
+    return around
+
+
+def pod_quota(cores: float) -> Around:
+    """The same for a group around the server's own, which has no quota itself, as for a pod of containers."""
+
+    @contextmanager
+    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
+        with _group(f"slipway-plant-{os.getpid()}", cores, 100_000) as pod:
+            own = pod / "server"
+            own.mkdir(exist_ok=True)
+            _move(pids, own)
+            try:
+                yield
+            finally:
+                _move(pids, CGROUP)
+                with suppress(OSError):
+                    own.rmdir()
 
     return around
 

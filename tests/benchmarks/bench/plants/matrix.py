@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -197,24 +197,23 @@ def false_proofs(row: Row) -> list[str]:
 
 
 def table(
-    kept: Kept, envs: Environments, keep: Path | None = None, again: bool = False, sets: Sequence[str] = tuple(SETS)
+    kept: Kept, envs: Environments, sets: Mapping[str, Sequence[Plant]], keep: Path | None = None, again: bool = False
 ) -> list[Figure]:
-    """The plants of these sets, measured where ``kept`` wants it.
+    """The plants of these sets, by name, measured where ``kept`` wants it.
 
     ``again``: judge the records in ``keep`` instead.
     """
     found: list[Figure] = []
-    for what in sets:
-        plants = SETS[what]
+    for what, plants in sets.items():
         if again and keep is not None:
             judge(plants, kept, keep)
         else:
             measure(plants, kept, envs, keep)
-        rows = rows_of(what, kept)
+        rows = rows_of(plants, kept)
         found += figures(rows, what) if rows else []
     return found
 
 
-def rows_of(what: str, kept: Kept) -> list[Row]:
-    """The results of a set."""
-    return list(kept.rows([one.title for one in SETS[what]]))
+def rows_of(plants: Sequence[Plant], kept: Kept) -> list[Row]:
+    """The results of these plants."""
+    return list(kept.rows([one.title for one in plants]))

@@ -5,9 +5,7 @@ A model is a function that writes a model folder; bodies are a function that wri
 
 from __future__ import annotations
 
-import base64
 import gzip
-import io
 import json
 import os
 import shutil
@@ -15,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from examples.embeddings import build as embeddings
 from tests.zoo.public.packages import ROOT, Unavailable, installed
@@ -107,6 +104,11 @@ def json_values(*counts: int) -> Bodies:
     return _written(".json", [json.dumps({"values": _numbers(number, count)}) for number, count in enumerate(counts)])
 
 
+def json_in_json(count: int) -> Bodies:
+    """So many numbers as JSON in a string of a JSON object."""
+    return _written(".json", [json.dumps({"payload": json.dumps({"values": _numbers(0, count)})})])
+
+
 def nested(rows: int, width: int) -> Bodies:
     """The protocol of TensorFlow Serving: a list of numbers for each row."""
     return _written(".json", [json.dumps({"instances": [_numbers(row, width) for row in range(rows)]})])
@@ -122,25 +124,10 @@ def texts_in_json(*counts: int) -> Bodies:
     return _written(".json", [json.dumps({"text": _words(number, count)}) for number, count in enumerate(counts)])
 
 
-def json_photos(*sides: int) -> Bodies:
-    """A smooth square picture for each side, as JPEG in base64 in the field ``image``."""
-    return _written(".json", [json.dumps({"image": base64.b64encode(_photo(side)).decode()}) for side in sides])
-
-
-def json_blanks(*counts: int) -> Bodies:
-    """A text of a word, so many blanks and a full stop for each count."""
-    return _written(".json", [json.dumps({"text": f"end{' ' * count}."}) for count in counts])
-
-
-def json_records(rows: int, width: int) -> Bodies:
-    """One object with named numbers for each row, in the field ``records``."""
-    records = [{f"column {at}": one for at, one in enumerate(_numbers(row, width))} for row in range(rows)]
-    return _written(".json", [json.dumps({"records": records})])
-
-
-def json_lines(rows: int, width: int) -> Bodies:
-    """A list of numbers on a line for each row."""
-    return _written(".jsonl", ["".join(f"{json.dumps(_numbers(row, width))}\n" for row in range(rows))])
+def json_markup(count: int) -> Bodies:
+    """An XML document with an element for each of so many numbers, in the field ``document``."""
+    document = "".join(f"<value>{one}</value>" for one in _numbers(0, count))
+    return _written(".json", [json.dumps({"document": f"<values>{document}</values>"})])
 
 
 def token_ids(*counts: int) -> Bodies:
@@ -184,12 +171,6 @@ def _numbers(seed: int, count: int) -> list[float]:
 
 def _lines(rows: int, width: int) -> str:
     return "".join(",".join(map(str, _numbers(row, width))) + "\n" for row in range(rows))
-
-
-def _photo(side: int) -> bytes:
-    packed, small = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(packed, "JPEG", quality=85)
-    return packed.getvalue()
 
 
 def _words(seed: int, count: int) -> str:

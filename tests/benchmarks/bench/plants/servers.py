@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def _peer(plant: Plant, peer: Peer, python: Path, place: Path, stack: ExitStack)
     """LitServe or MLServer, from its own environment."""
     ports = process.free_ports(3)
     faults = parse(plant.faults)
-    planted = {"port": ports[0], "faults": faults, "workers": max(plant.workers, 1)}
+    planted = {"port": ports[0], "faults": faults, "workers": max(plant.workers, 1), "code": _code(plant)}
     source = f"{peer.name}_app.py"
     texts = {name: (HERE / name).read_text(encoding="utf-8") for name in ("faulty_model.py", source)}
     texts["planted.json"] = json.dumps(planted)
@@ -100,6 +101,7 @@ def _peer(plant: Plant, peer: Peer, python: Path, place: Path, stack: ExitStack)
         texts |= _mlserver_settings(faults, ports)
     for name, text in texts.items():
         (place / name).write_text(text, encoding="utf-8")
+    shutil.copytree(HERE / "users", place / "users", ignore=shutil.ignore_patterns("__pycache__"))
     cores = sorted(os.sched_getaffinity(0))
     environment = {**peer.environment, "PYTHONPATH": str(place)}  # workers of a pool start elsewhere
     running = stack.enter_context(process.running(command, place, environment, cores))

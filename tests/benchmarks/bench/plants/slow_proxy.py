@@ -4,10 +4,11 @@
 
 limits the bytes per second of both directions (``rate``), of the answers (``answers``) or of the requests
 (``uploads``), delays every piece by so many seconds (``delay``) or by up to so many (``jitter``), or sends what it has
-each time that so many have passed (``flush``), or holds such a share of the pieces back for 0.2 s, as a packet that is
-sent again (``loss``). Or it needs so many seconds for each new connection, and keeps one for an answer (``handshake``),
-for three (``few``), for eight (``eight``) or for all (``kept``); ``close`` is a handshake in no time. It prints its
-port, and forwards connections to the URL until its standard input closes.
+each time that so many have passed (``flush``), or only the answers so (``beacon``), or asks for so long whether a
+request may pass (``permit``). Or it needs so many seconds for each new connection, and keeps one for an answer
+(``handshake``), for three (``few``), for eight (``eight``), for all (``kept``), until it is 0.2 s old (``aged``), or
+until none has come for 40 ms (``idle``); ``close`` is a handshake in no time. It prints its port, and forwards
+connections to the URL until its standard input closes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-PIECE, AGAIN_S = 8_192, 0.2
+PIECE, IDLE_S, AGE_S = 8_192, 0.04, 0.2
 ANSWERS = {"few": 3, "eight": 8}
 """For which a connection is kept."""
 RESPONSE = b"HTTP/1.1 200 OK\r\n"
@@ -34,8 +35,10 @@ class Way:
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop, answers = asyncio.get_running_loop(), 0
+        old_s = loop.time() + (AGE_S if self._kind == "aged" else float("inf"))
         with suppress(OSError):
-            while data := await reader.read(PIECE):
+            patience_s = IDLE_S if self._kind == "idle" else None
+            while data := await asyncio.wait_for(reader.read(PIECE), patience_s):
                 answers += RESPONSE in data
                 if self._kind == "delay":
                     await asyncio.sleep(self._value)
@@ -43,9 +46,9 @@ class Way:
                     await asyncio.sleep(self._random.uniform(0, self._value))
                 elif self._kind == "flush":
                     await asyncio.sleep(self._value - loop.time() % self._value)
-                elif self._kind == "loss":
-                    await asyncio.sleep(AGAIN_S if self._random.random() < self._value else 0)
-                elif self._kind in ("close", "handshake") or answers == ANSWERS.get(self._kind):
+                elif self._kind == "permit":
+                    await asyncio.sleep(self._value if data.startswith(b"POST") else 0)
+                elif self._kind in ("close", "handshake") or answers == ANSWERS.get(self._kind) or loop.time() > old_s:
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
@@ -58,11 +61,16 @@ class Way:
 async def serve(url: str, kind: str, value: float) -> None:
     """Forward until standard input ends."""
     parts = urlsplit(url)
-    kinds = {"answers": ("free", "rate"), "uploads": ("rate", "free")}.get(kind, (kind, kind))
+    kinds = {
+        "answers": ("free", "rate"),
+        "uploads": ("rate", "free"),
+        "idle": ("idle", "free"),
+        "beacon": ("free", "flush"),
+    }.get(kind, (kind, kind))
     ways = [Way(one, value) for one in kinds]
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if kind in ("handshake", "few", "eight", "kept"):
+        if kind in ("handshake", "few", "eight", "kept", "idle", "aged"):
             await asyncio.sleep(value)
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))

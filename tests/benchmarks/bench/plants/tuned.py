@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from . import fifth_slipway
 from .tuned_foreign import ON_OTHERS
 from .tuned_slipway import ON_SLIPWAY
 
-TUNED = (*ON_SLIPWAY, *ON_OTHERS)
+TUNED = (*ON_SLIPWAY, *ON_OTHERS, *fifth_slipway.ON_SLIPWAY)
 PADDING = "Slipway: padding, eight callers"
 SHORT_TITLES = (
     *("FastAPI: lock around a sleep", "FastAPI: batch timer", "FastAPI: connections closed", "FastAPI: far away"),

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 from . import models
-from .around import HOG, burners, proxied, quota, stopping
+from .around import burners, proxied, quota, stopping
 from .models import DETECTOR, OBJECTS
-from .plant import FASTAPI, FLASK, ITS_OWN, LITSERVE, MLSERVER, Plant
+from .plant import FASTAPI, FLASK, ITS_OWN, Plant
+from .programs import HOG
 
 SLOW_LINK = "tbf rate 8mbit burst 8kb latency 800ms"
 SHORT_STOPS = stopping(0.4, 0.06)
 
 ON_FASTAPI = (
     Plant(FASTAPI, "nothing", ("none",)),
-    Plant(FASTAPI, "overload", ("capacity",), "spin=0.02", rate=80),
     Plant(FASTAPI, "lock around a sleep", ("serial",), "lock=0.02", rate=35),
     Plant(FASTAPI, "one worker blocks", ("serial",), "block=0.02", rate=35),
-    Plant(FASTAPI, "lock, saturated", ("serial",), "lock=0.02", rate=70),
     Plant(FASTAPI, "batch timer", ("batch_timer",), "timer=0.03", rate=20),
     Plant(FASTAPI, "long sleep in parallel", ("none",), "sleep=0.05", rate=20),
-    Plant(FASTAPI, "spin", ("hardware",), "spin=0.03", rate=8),
-    Plant(FASTAPI, "large JSON body", ("codec",), numbers=(60_000,), rate=8),
     Plant(FASTAPI, "large JSON reply", ("codec",), "reply=60000", rate=8),
-    Plant(FASTAPI, "weights", ("model_size",), "base=0 weights=400000000", rate=5),
-    Plant(FASTAPI, "long inputs", ("input_size",), "length=0.000004", numbers=(*[64] * 7, 20_000), rate=15),
-    Plant(FASTAPI, "threads", ("threads",), "base=0 threads=12", rate=4),
-    Plant(FASTAPI, "cold start", ("cold_start",), "cold=1.5", warmup_s=0.0),
     Plant(FASTAPI, "connections closed", ("connections",), "close"),
     Plant(FASTAPI, "pauses of the event loop", ("stall",), "pauses=2"),
-    Plant(FASTAPI, "SIGSTOP", ("stall",), around=stopping(2.0, 0.3)),
-    Plant(FASTAPI, "CPU quota", ("cpu_quota",), "spin=0.01", rate=20, around=quota(0.25)),
-    Plant(FASTAPI, "neighbours", ("neighbour",), around=burners(4)),
-    Plant(FASTAPI, "slow link", ("bandwidth",), numbers=(4_000,), rate=10, around=proxied("rate", 1e6)),
     Plant(FASTAPI, "far away", ("network_latency",), rate=20, around=proxied("delay", 0.02)),
-    Plant(FASTAPI, "another client", ("other_traffic",), "lock=0.01", rate=15, other_rate=55.0),
-    Plant(FASTAPI, "nothing, closed loop", ("none",), "base=0.004", users=1),
-    Plant(FASTAPI, "lock, closed loop", ("serial",), "base=0.001 lock=0.03", users=6),
-    Plant(FASTAPI, "sort of 60 ms", ("hardware",), "base=0 sort=0.06", rate=5),
-    Plant(FASTAPI, "garbage collection", ("stall",), "garbage=4000000", rate=60),
-    Plant(FASTAPI, "link of 8 Mbit per s", ("bandwidth",), numbers=(6_000,), rate=5, link=SLOW_LINK),
-    Plant(
-        FASTAPI, "lock, far away", ("serial", "network_latency"), "lock=0.03", rate=24, around=proxied("delay", 0.02)
-    ),
-    Plant(FASTAPI, "spin and closed connections", ("hardware", "connections"), "spin=0.03 close", rate=8),
-    Plant(FASTAPI, "neighbours and a timer", ("neighbour", "batch_timer"), "timer=0.03", rate=20, around=burners(4)),
-    Plant(
-        FASTAPI, "cold start and a body of 300 kB", ("cold_start", "codec"), "base=0.001 cold=3", numbers=(33_000,),
-        rate=10, warmup_s=0.0,
-    ),
     Plant(
         FASTAPI, "a sum, 50/s", ("none",), code={"kind": "light"}, rate=50,
         why="A millisecond of FastAPI itself; nobody would call it slow.",
@@ -146,47 +120,4 @@ ON_FLASK = (
         why="Four burners on two cores cost more than 10 ms of JSON.",
     ),
 )  # fmt: skip
-ON_LITSERVE = (
-    Plant(LITSERVE, "nothing", ("none",), rate=30),
-    Plant(LITSERVE, "overload", ("capacity",), "sort=0.02", workers=2, rate=150),
-    Plant(LITSERVE, "one worker sleeps", ("serial",), "base=0 sleep=0.02", rate=35),
-    Plant(LITSERVE, "batch timer", ("batch_timer",), "timer=0.05", rate=15),
-    Plant(LITSERVE, "spin", ("hardware",), "spin=0.04", rate=6),
-    Plant(LITSERVE, "large JSON body", ("codec",), numbers=(60_000,), rate=5),
-    Plant(LITSERVE, "long inputs", ("input_size",), "length=0.000004", numbers=(*[64] * 7, 20_000), rate=12),
-    Plant(LITSERVE, "threads", ("threads",), "base=0 threads=12", rate=3),
-    Plant(LITSERVE, "cold start", ("cold_start",), "cold=1.5", warmup_s=0.0),
-    Plant(LITSERVE, "connections closed", ("connections",), "close", rate=30),
-    Plant(LITSERVE, "SIGSTOP", ("stall",), rate=30, around=stopping(2.0, 0.3)),
-    Plant(LITSERVE, "CPU quota", ("cpu_quota",), "spin=0.01", rate=15, around=quota(0.4)),
-    Plant(LITSERVE, "neighbours", ("neighbour",), rate=30, around=burners(4)),
-    Plant(LITSERVE, "far away", ("network_latency",), rate=15, around=proxied("delay", 0.03)),
-    Plant(LITSERVE, "another client", ("other_traffic",), "sleep=0.01", rate=12, other_rate=45.0),
-    Plant(LITSERVE, "one worker and SIGSTOP", ("serial", "stall"), "base=0.001 sleep=0.03", rate=22,
-          around=stopping(1.5, 0.25)),
-)  # fmt: skip
-ON_MLSERVER = (
-    Plant(MLSERVER, "nothing", ("none",), rate=25),
-    Plant(MLSERVER, "overload", ("capacity",), "spin=0.02", rate=80),
-    Plant(MLSERVER, "lock around a sleep", ("serial",), "base=0 lock=0.02", rate=30),
-    Plant(MLSERVER, "batch timer", ("batch_timer",), "timer=0.05", rate=15),
-    Plant(MLSERVER, "long sleep in parallel", ("none",), "base=0 sleep=0.05", rate=15),
-    Plant(MLSERVER, "spin", ("hardware",), "spin=0.04", rate=6),
-    Plant(MLSERVER, "large JSON body", ("codec",), numbers=(60_000,), rate=3),
-    Plant(MLSERVER, "weights", ("model_size",), "base=0 weights=400000000", rate=5),
-    Plant(MLSERVER, "long inputs", ("input_size",), "length=0.000004", numbers=(*[64] * 7, 10_000), rate=8),
-    Plant(MLSERVER, "threads", ("threads",), "base=0 threads=12", rate=3),
-    Plant(MLSERVER, "SIGSTOP", ("stall",), rate=20, around=stopping(2.0, 0.3)),
-    Plant(MLSERVER, "CPU quota", ("cpu_quota",), "spin=0.01", rate=15, around=quota(0.3)),
-    Plant(MLSERVER, "neighbours", ("neighbour",), rate=20, around=burners(4)),
-    Plant(MLSERVER, "slow link", ("bandwidth",), numbers=(4_000,), rate=5, around=proxied("rate", 1e6)),
-    Plant(MLSERVER, "another client", ("other_traffic",), "base=0 lock=0.01", rate=12, other_rate=50.0),
-    Plant(MLSERVER, "reply of 500 kB", ("codec",), "base=0.001 reply=30000", rate=4),
-    Plant(MLSERVER, "cold start of 4 s", ("cold_start",), "cold=4", rate=15, warmup_s=0.0),
-    Plant(MLSERVER, "link of 8 Mbit per s", ("bandwidth",), numbers=(5_000,), rate=4, link=SLOW_LINK),
-    Plant(
-        MLSERVER, "large body, slow link", ("codec", "bandwidth"), numbers=(20_000,), rate=3,
-        around=proxied("rate", 3e6),
-    ),
-)  # fmt: skip
-ON_OTHERS = (*ON_FASTAPI, *ON_FLASK, *ON_LITSERVE, *ON_MLSERVER)
+ON_OTHERS = (*ON_FASTAPI, *ON_FLASK)

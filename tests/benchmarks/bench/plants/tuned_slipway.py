@@ -7,15 +7,12 @@ from functools import partial
 
 from . import models, slipway
 from .around import (
-    HOG,
     IN_GROUP,
     burners,
     client_quota,
     coming_and_going,
-    crowded,
     crowded_client,
     later,
-    on_core,
     one_core,
     outranked,
     proxied,
@@ -25,6 +22,7 @@ from .around import (
 )
 from .models import ANGLE, DETECTOR, FILE_TYPE, MUSIC, OBJECTS, READER
 from .plant import ITS_OWN, SLIPWAY, Plant
+from .programs import HOG
 
 SLOW_LINK, LINK = "tbf rate 8mbit burst 8kb latency 800ms", "tbf rate 20mbit burst 16kb latency 900ms"
 TINY, SMALL, WIDE, HEAVY = (32, 32, 1), (64, 64, 2), (20_000, 16, 1), (256, 2_000, 4)
@@ -44,41 +42,12 @@ STARVED = ("chrt", "--other", "0", "taskset", "-c", "0")
 
 OLDEST = (
     Plant(SLIPWAY, "nothing", ("none",), network=SMALL, rate=100),
-    Plant(SLIPWAY, "overload", ("capacity",), network=HEAVY, serve=("--max-batch-size", "1"), rate=1_200),
-    Plant(SLIPWAY, "script with a lock", ("serial",), "base=0 lock=0.02", rate=35),
-    Plant(SLIPWAY, "one worker", ("serial",), "base=0 sleep=0.02", serve=("--script-workers", "1"), rate=35),
     Plant(SLIPWAY, "batch timer", ("batch_timer",), network=SMALL, serve=("--max-queue-delay-us", "30000"), rate=20),
-    Plant(SLIPWAY, "heavy model", ("hardware", "model_size"), network=(256, 4_000, 8), rate=5),
-    Plant(SLIPWAY, "large JSON body", ("codec",), network=WIDE, rate=20),
     Plant(SLIPWAY, "SIGSTOP", ("stall",), network=SMALL, around=stopping(2.0, 0.3)),
-    Plant(SLIPWAY, "CPU quota", ("cpu_quota",), network=HEAVY, around=quota(0.05)),
-    Plant(SLIPWAY, "neighbours", ("neighbour",), network=HEAVY, rate=30, around=burners(4)),
-    Plant(SLIPWAY, "slow link", ("bandwidth",), network=WIDE, rate=2, around=proxied("rate", 2e6)),
-    Plant(SLIPWAY, "far away", ("network_latency",), network=SMALL, rate=20, around=proxied("delay", 0.02)),
-    Plant(SLIPWAY, "another client", ("other_traffic",), "base=0 lock=0.01", rate=15, other_rate=60.0),
-    Plant(SLIPWAY, "a script that computes", ("hardware",), "base=0 sort=0.04", rate=8),
     Plant(SLIPWAY, "long inputs", ("input_size",), "length=0.000004", numbers=(*[64] * 7, 20_000), rate=15),
     Plant(SLIPWAY, "cold start", ("cold_start",), "cold=1.5", warmup_s=0.0),
-    Plant(SLIPWAY, "threads", ("threads",), "base=0 threads=12", rate=4),
-    Plant(SLIPWAY, "connections closed", ("connections",), network=SMALL, around=proxied("close", 0.0)),
-    Plant(SLIPWAY, "garbage collection", ("stall",), "garbage=3000000"),
-    Plant(SLIPWAY, "nothing, a script", ("none",), "base=0.004", rate=40),
-    Plant(SLIPWAY, "script, overload", ("capacity",), "base=0 sort=0.02", rate=160),
-    Plant(SLIPWAY, "link of 8 Mbit per s", ("bandwidth",), network=BROAD, rate=4, link=SLOW_LINK),
-    Plant(SLIPWAY, "compute threads", ("threads",), network=DEEP, serve=("--threads", "8"), rate=4, rows=8),
-    Plant(
-        SLIPWAY, "a crowded generator", ("generator",), network=SMALL, rate=60, client=on_core(), around=crowded(3),
-    ),
-    Plant(SLIPWAY, "weights", ("model_size",), network=(64, 6_000, 4), rate=4),
     Plant(SLIPWAY, "a cache", ("hardware", "none"), network=HEAVY, numbers=tuple(range(64, 104)),
           serve=("--cache-mb", "64")),
-    Plant(
-        SLIPWAY, "timer, far away", ("batch_timer", "network_latency"), network=SMALL, rate=20,
-        serve=("--max-queue-delay-us", "30000"), around=proxied("delay", 0.02),
-    ),
-    Plant(SLIPWAY, "lock and SIGSTOP", ("serial", "stall"), "base=0 lock=0.02", rate=35, around=stopping(2.0, 0.3)),
-    Plant(SLIPWAY, "spin and closed connections", ("hardware", "connections"), "base=0.03", rate=8,
-          around=proxied("close", 0.0)),
     Plant(
         SLIPWAY, "padding, eight callers", ("padding", "serial", "capacity"), users=8,
         model=partial(slipway.padded, hidden=256, longest=1_024), bodies=partial(slipway.rows_of, (16, 16, 16, 1_024)),

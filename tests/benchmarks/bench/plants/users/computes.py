@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
+import json
+import lzma
 import os
-import re
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import zlib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -213,17 +212,6 @@ class Counts:
         return answer
 
 
-class Guarded:
-    """The session of ``Session`` with one thread, behind a lock that an author took for necessary."""
-
-    def __init__(self, path: str, side: int) -> None:
-        self._session, self._lock = Session(path, side, 1), threading.Lock()
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._lock:
-            return self._session.predict(body)
-
-
 class Spectrum:
     """The loudest frequency of so many ``thousands`` of samples: native code on one thread."""
 
@@ -232,28 +220,6 @@ class Spectrum:
 
     def predict(self, _body: dict[str, Any]) -> Any:
         return {"values": [float(np.abs(np.fft.rfft(self._samples)).argmax())]}
-
-
-class Nearest:
-    """The ten nearest of so many ``thousands`` of vectors of 256 float32 numbers: all are read for every request."""
-
-    def __init__(self, thousands: int) -> None:
-        self._vectors = np.ones((thousands * 1_000, 256), np.float32)
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        distances = self._vectors @ np.resize(np.array(body["values"], np.float32), 256)
-        return {"values": np.argpartition(distances, 10)[:10].tolist()}
-
-
-class Blanks:
-    """The length of a text without the blanks at its end: a pattern whose time grows with the square of the longest
-    row of blanks before another letter."""
-
-    def __init__(self) -> None:
-        self._pattern = re.compile(r"\s+$")
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        return {"values": [float(len(self._pattern.sub("", body["text"])))]}
 
 
 class Tokens:
@@ -272,55 +238,105 @@ class Tokens:
         return {"values": [float(len(self._tokenizer.encode(body["text"]).ids))]}
 
 
-class Photo:
-    """The mean of a picture in base64, which Pillow decodes and makes small."""
+class Doubly:
+    """The sum of numbers that come as JSON in a string of the JSON object."""
 
     def predict(self, body: dict[str, Any]) -> Any:
-        from PIL import Image
-
-        with Image.open(io.BytesIO(base64.b64decode(body["image"]))) as image:
-            return {"values": [float(np.asarray(image.resize((224, 224))).mean())]}
+        return {"values": [sum(json.loads(body["payload"])["values"])]}
 
 
-class Records:
-    """The sum of a table that comes as one object for each row."""
+class Expands:
+    """Ten sums of int8 weights that take ``megabytes``, and that become float32 for every request."""
 
-    def __init__(self) -> None:
-        import pandas
-
-        self._pandas = pandas
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        return {"values": [float(self._pandas.DataFrame(body["records"]).to_numpy().sum())]}
-
-
-class Scan:
-    """A query of so many ``thousands`` of rows in SQLite, without an index: native code on one thread."""
-
-    def __init__(self, thousands: int, folder: Path) -> None:
-        self._path = folder / "features.db"
-        with sqlite3.connect(self._path) as connection:
-            connection.execute("create table if not exists features (name text, value real)")
-            rows = ((f"name {at}", at / 2) for at in range(thousands * 1_000))
-            connection.executemany("insert into features values (?, ?)", rows)
+    def __init__(self, megabytes: int) -> None:
+        self._weights = np.ones((megabytes, 1_000_000), np.int8)
 
     def predict(self, _body: dict[str, Any]) -> Any:
-        connection = sqlite3.connect(self._path)
-        try:
-            found = connection.execute("select sum(value) from features where name = 'name 7'").fetchone()
-        finally:
-            connection.close()
-        return {"values": [float(found[0])]}
+        return {"values": self._weights.astype(np.float32)[:, :10].sum(axis=1).tolist()[:10]}
 
 
-class Warms:
-    """A compiler that learns: the first request takes ``seconds`` of CPU time, each later one a bit less, and those
-    after so many ``requests`` nothing."""
+class Generates:
+    """A decoder: a hash of so many thousand ``rounds`` for each number of the body, one after the other."""
 
-    def __init__(self, seconds: float, requests: int) -> None:
-        self._seconds, self._requests, self._count = seconds, requests, 0
+    def __init__(self, rounds: int) -> None:
+        self._step = Hashes(rounds)
 
     def predict(self, body: dict[str, Any]) -> Any:
-        left = max(1 - self._count / self._requests, 0.0)
-        self._count += 1
-        return Computes(left * self._seconds).predict(body)
+        return {"values": [self._step.predict(body)["values"][0] for _ in body["values"]]}
+
+
+class Draws:
+    """The mean of so many ``thousands`` of random numbers: native code on one thread."""
+
+    def __init__(self, thousands: int) -> None:
+        self._count = thousands * 1_000
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float(np.random.default_rng(0).standard_normal(self._count).mean())]}
+
+
+class Prefetches:
+    """The hash of ``Hashes``, beside so many ``threads`` of the same process that hash without a pause."""
+
+    def __init__(self, threads: int, rounds: int) -> None:
+        self._model = Hashes(rounds)
+        for _ in range(threads):
+            threading.Thread(target=self._prefetch, daemon=True).start()
+
+    def _prefetch(self) -> None:
+        while True:
+            self._model.predict({})
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return self._model.predict(body)
+
+
+class Halves:
+    """Two hashes of so many thousand ``rounds`` for each request, on two threads that all requests share."""
+
+    def __init__(self, rounds: int) -> None:
+        self._pool, self._model = ThreadPoolExecutor(2), Hashes(rounds)
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        first, _ = self._pool.map(self._model.predict, [body, body])
+        return first
+
+
+class Steps:
+    """So many ``steps`` of the session of ``Session`` with one thread, one after the other."""
+
+    def __init__(self, path: str, side: int, steps: int) -> None:
+        self._session, self._steps = Session(path, side, 1), steps
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return [self._session.predict(body) for _ in range(self._steps)][-1]
+
+
+class Packs:
+    """The size of so many ``kilobytes`` that LZMA has packed: native code on one thread."""
+
+    def __init__(self, kilobytes: int) -> None:
+        self._data = np.random.default_rng(0).integers(0, 32, kilobytes * 1_000, np.uint8).tobytes()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float(len(lzma.compress(self._data)))]}
+
+
+class Loads:
+    """The dense layer of ``Weights``, whose file of so many ``megabytes`` is loaded for every request."""
+
+    def __init__(self, megabytes: int, folder: Path) -> None:
+        self._path = folder / "layer.npy"
+        np.save(self._path, np.ones((megabytes * 250, 1_000), np.float32))
+        os.sync()
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        row = np.resize(np.array(body["values"], np.float32), 1_000)
+        return {"values": (np.load(self._path) @ row)[:10].tolist()}
+
+
+class Markup:
+    """The sum of numbers that come as the elements of an XML document."""
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        return {"values": [sum(float(one.text or 0) for one in ElementTree.fromstring(body["document"]))]}

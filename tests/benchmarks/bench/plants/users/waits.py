@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import gc
-import json
 import os
+import pickle
 import sqlite3
 import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -168,58 +169,131 @@ class Tenants:
         return {"values": [1.0]}
 
 
-class Polled:
-    """A queue between web server and model: the model looks into it every ``pause_s`` and answers all that is there,
-    and a request looks for its answer every ``look_s``."""
+class Spaced:
+    """A client of a service with a rate limit: a call may begin ``seconds`` after the one before it."""
 
-    def __init__(self, pause_s: float, look_s: float) -> None:
-        self._jobs: SimpleQueue[threading.Event] = SimpleQueue()
-        self._look_s = look_s
-        threading.Thread(target=self._answer, args=(pause_s,), daemon=True).start()
-
-    def _answer(self, pause_s: float) -> None:
-        while True:
-            time.sleep(pause_s)
-            while not self._jobs.empty():
-                self._jobs.get().set()
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        job = threading.Event()
-        self._jobs.put(job)
-        while not job.is_set():
-            time.sleep(self._look_s)
-        return {"values": [1.0]}
-
-
-class Flushes:
-    """A log that is written to a slow share after every ``every`` requests, in ``seconds``; all others wait."""
-
-    def __init__(self, every: int, seconds: float) -> None:
-        self._every, self._seconds, self._count = every, seconds, 0
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._next_s = seconds, 0.0
         self._lock = threading.Lock()
 
     def predict(self, _body: dict[str, Any]) -> Any:
         with self._lock:
-            self._count += 1
-            if self._count % self._every == 0:
-                time.sleep(self._seconds)
+            begin_s = max(self._next_s, time.monotonic())
+            self._next_s = begin_s + self._seconds
+        time.sleep(max(begin_s - time.monotonic(), 0.0))
         return {"values": [1.0]}
 
 
-class Rules:
-    """A file of so many ``rules``, which a thread reads every ``pause_s``: ``json.loads`` keeps the interpreter's
-    lock."""
+class LimitedHashes:
+    """The hash of ``Hashes``, behind the rate limit of ``Spaced``."""
 
-    def __init__(self, rules: int, pause_s: float, folder: Path) -> None:
-        self._path, self._pause_s = folder / "rules.json", pause_s
-        self._path.write_text(json.dumps({f"rule {at}": [at, at / 2, "allow"] for at in range(rules)}))
-        self._rules: dict[str, Any] = json.loads(self._path.read_text())
-        threading.Thread(target=self._reload, daemon=True).start()
+    def __init__(self, seconds: float, rounds: int) -> None:
+        from .computes import Hashes
 
-    def _reload(self) -> None:
-        while True:
-            time.sleep(self._pause_s)
-            self._rules = json.loads(self._path.read_text())
+        self._limit, self._model = Spaced(seconds), Hashes(rounds)
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        self._limit.predict(body)
+        return self._model.predict(body)
+
+
+class Fans:
+    """So many ``calls`` of a service for each request, on a pool of ``slots`` threads; each takes ``seconds``."""
+
+    def __init__(self, calls: int, slots: int, seconds: float) -> None:
+        self._pool, self._times = ThreadPoolExecutor(slots), [seconds] * calls
 
     def predict(self, _body: dict[str, Any]) -> Any:
-        return {"values": [float("rule 7" in self._rules)]}
+        return {"values": [float(len(list(self._pool.map(time.sleep, self._times))))]}
+
+
+class Debounced:
+    """Requests are answered together when none has come for ``quiet_s``."""
+
+    def __init__(self, quiet_s: float) -> None:
+        self._quiet_s, self._last_s = quiet_s, 0.0
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        self._last_s = time.monotonic()
+        while (left_s := self._last_s + self._quiet_s - time.monotonic()) > 0:
+            time.sleep(left_s)
+        return {"values": [1.0]}
+
+
+class Snapshots:
+    """A table of so many ``keys``, which a thread saves every ``pause_s``: ``pickle.dumps`` keeps the interpreter's
+    lock."""
+
+    def __init__(self, keys: int, pause_s: float) -> None:
+        self._table, self._pause_s = {f"key {at}": [at, at / 2] for at in range(keys)}, pause_s
+        threading.Thread(target=self._save, daemon=True).start()
+
+    def _save(self) -> None:
+        while True:
+            time.sleep(self._pause_s)
+            self._saved = pickle.dumps(self._table)
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        return {"values": [float("key 7" in self._table)]}
+
+
+class Misses:
+    """A cache that is empty at the start: for each new length of the input a service is asked for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._cache: dict[int, float] = {}
+
+    def predict(self, body: dict[str, Any]) -> Any:
+        length = len(body["values"])
+        if length not in self._cache:
+            time.sleep(self._seconds)
+            self._cache[length] = float(length)
+        return {"values": [self._cache[length]]}
+
+
+class Blocking:
+    """A coroutine on an event loop of its own, which all requests share: it blocks the loop for ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._loop = seconds, asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def _block(self) -> None:
+        time.sleep(self._seconds)
+
+    async def _call(self) -> None:
+        self._block()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        asyncio.run_coroutine_threadsafe(self._call(), self._loop).result()
+        return {"values": [1.0]}
+
+
+class Token:
+    """A token of a service, which is good for ``every_s``: who finds it too old gets a new one in ``for_s``, and all
+    others wait for it."""
+
+    def __init__(self, every_s: float, for_s: float) -> None:
+        self._every_s, self._for_s, self._until_s = every_s, for_s, time.monotonic() + every_s
+        self._lock = threading.Lock()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        with self._lock:
+            if time.monotonic() > self._until_s:
+                time.sleep(self._for_s)
+                self._until_s = time.monotonic() + self._every_s
+        return {"values": [1.0]}
+
+
+class PerThread:
+    """A model for each thread, which is fetched in ``seconds`` when the thread gets its first request."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._own = seconds, threading.local()
+
+    def predict(self, _body: dict[str, Any]) -> Any:
+        if not hasattr(self._own, "model"):
+            time.sleep(self._seconds)
+            self._own.model = 1.0
+        return {"values": [self._own.model]}
