@@ -12,6 +12,7 @@ from ..explain.rules.client import CHURN
 from ..explain.stalls import MIN_STALL_MS
 from ..explain.verdict import NAMES
 from ..load import target
+from ..load.payload import JSON
 from ..load.server_timing import STAGES
 from ..observe import held, scrape
 from ..observe.model_work import ModelWork
@@ -90,8 +91,11 @@ def generated_rows(record: RunRecord) -> int:
 
 
 def _upload_ms(record: RunRecord) -> float:
-    """What a body needs on its way to the server, by the burst probe; 0 if unknown."""
-    found = concurrency.of(record.burst, record.load.payload.bytes) if record.burst is not None else None
+    """What a body needs on its way to the server, by the burst probe; 0 if unknown, or if a body is no JSON."""
+    media_types = {one.partition(";")[0] for one in record.load.payload.content_type.split(", ")}
+    if record.burst is None or media_types != {JSON}:
+        return 0.0
+    found = concurrency.of(record.burst, record.load.payload.bytes)
     return found.transfer_ms if found is not None else 0.0
 
 

@@ -42,7 +42,8 @@ MOMENT_NS, MOMENTS = 1_000_000_000, 4
 """Slow requests of fewer moments than that may be one accident, and say nothing of a run."""
 OVERTAKES, MEANWHILE = 2, 0.7
 APART, SAME_NS, MIN_PAIRS = 0.2, 1_500_000, 10
-"""Two requests came apart if one came later by this share of the latency, and have answers within so many ns."""
+"""Two requests arrived at different times if one came later by this share of the latency. Their answers came at the
+same moment if they are so many ns apart. Fewer pairs say nothing."""
 GROWING = 1.5
 """Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
@@ -145,8 +146,8 @@ class Facts:
     ``sizes``: what the inputs of the requests around p99 take longer. ``per_request``: of single requests, by the
     server. ``slow_host``: the figures of ``host`` at the times of the requests around p99. ``overtaken``: the share of
     these requests of which ``OVERTAKES`` later ones, or more, had their answers in the first ``MEANWHILE`` of the wait.
-    ``together``: of the pairs that were in the server at the same time and came apart, the share with answers at the
-    same moment; 0 for few pairs.
+    ``together``: of the pairs that arrived at different times and were in the server at once, the share with answers
+    at the same moment; 0 for few pairs.
     """
 
     p50_ms: float

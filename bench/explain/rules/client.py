@@ -21,6 +21,7 @@ from ..findings import (
 
 BUSY = 0.8
 STARVED, LEAST_STARVED = 0.25, 0.05
+"""Share of the time in which the generator waits for a core: a lower one counts if it waits more than it works."""
 WAKES = 3
 """Times that the generator needs a core for a slow request: to send it, and for its answer behind those of others."""
 SERVER_TOO = 0.5
@@ -131,7 +132,7 @@ def other_traffic(view: View, _earlier: Earlier) -> Finding | None:
     in_slow = facts.slow_host.strangers or 0.0
     if share < OTHERS and ours is None and in_slow >= max(WITH_SLOW, OFTENER * strangers):
         evidence = [
-            f"other programs held {in_slow:.1f} connections to it when requests were slow, {strangers:.1f} else"
+            f"other programs held {in_slow:.1f} connections to it when requests were slow, {strangers:.1f} on average"
         ]
         share = 1.0
     if share < OTHERS:

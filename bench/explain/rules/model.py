@@ -19,6 +19,7 @@ ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
 UNEVEN = 0.5
 OF_FRAMEWORK = 0.5
+"""Share of what a framework may need for large bodies beside json itself that is not called the model's."""
 LONGER = 1.5
 """A run in slow requests that takes so many times as long as usual is worth a word."""
 

@@ -17,6 +17,7 @@ SERIAL_BUSY = 0.4
 """A worker that is busy for a smaller share of the time is no bottleneck: requests rarely meet in it."""
 
 TOGETHER, NO_LONGER = 0.7, 1.1
+"""Share of the requests that are answered at the same moment; latency of a second request over that of one alone."""
 RELEASED_MS = 5.0
 """A shorter wait of a request alone is none that a server planned."""
 
@@ -54,7 +55,7 @@ def _released_together(view: View, burst: Burst) -> Finding | None:
         return None
     if waits_ms < RELEASED_MS or staggered_ms > NO_LONGER * burst.alone_ms:
         return None
-    text = f"{facts.together:.0%} of the requests that came apart were answered at the same moment, without computing"
+    text = f"{facts.together:.0%} of the requests that arrived at different times were answered at the same moment"
     released_ms = max(facts.p99_ms - facts.slow["send_lag"] - (view.own_ms or 0.0), 0.0)
     return Finding("batch_timer", 0.5 * released_ms, released_ms, (text,))
 

@@ -21,7 +21,8 @@ from .programs import BUILD, BURN, HOG
 _TITLE = re.compile(r": drawn (\d+)\.(\d+) ")
 OVERHEAD_MS = {SLIPWAY: 2.0, FASTAPI: 2.0, FLASK: 3.0, LITSERVE: 5.0, MLSERVER: 5.0}
 """CPU time of server and client beside the model, for a small body."""
-WITH_CODE = (SLIPWAY, FASTAPI, FLASK)
+ALL = (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER)
+WITH_CODE = ALL[:3]
 """Servers that take the code of a user; the others have the faulty model."""
 MANY = ("--instances", "12")
 STARVED = ("chrt", "--other", "0", "taskset", "-c", "0")
@@ -265,27 +266,27 @@ def two(draw: Draw, server: str) -> tuple[tuple[str, ...], Given]:
 
 
 KINDS: dict[Callable[[Draw, str], tuple[tuple[str, ...], Given]], tuple[str, ...]] = {
-    own: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
+    own: ALL,
     capacity: (SLIPWAY, FASTAPI, FLASK, LITSERVE),
-    serial: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    batch_timer: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    codec: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    bandwidth: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    network_latency: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
+    serial: ALL,
+    batch_timer: ALL,
+    codec: ALL,
+    bandwidth: ALL,
+    network_latency: ALL,
     model_size: (SLIPWAY, FASTAPI, FLASK, MLSERVER),
-    hardware: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    cpu_quota: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    neighbour: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    stall: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    threads: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
+    hardware: ALL,
+    cpu_quota: ALL,
+    neighbour: ALL,
+    stall: ALL,
+    threads: ALL,
     padding: (SLIPWAY,),
-    input_size: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    cold_start: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    connections: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    other_traffic: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    generator: (SLIPWAY, FASTAPI, FLASK),
-    harmless: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
-    two: (SLIPWAY, FASTAPI, FLASK, LITSERVE, MLSERVER),
+    input_size: ALL,
+    cold_start: ALL,
+    connections: ALL,
+    other_traffic: ALL,
+    generator: WITH_CODE,
+    harmless: ALL,
+    two: ALL,
 }
 """Each kind of fault, with the servers that can have it."""
 

@@ -13,6 +13,7 @@ from bench.observe.scrape import Scraped
 from bench.observe.timeline import Pause
 from bench.result.record import ClientRecord, RunRecord
 from tests.unit.bench import planted
+from tests.unit.bench.planted_facts import burst
 from tests.unit.bench.planted_record import planted_record
 from tests.unit.bench.simulated_server import World
 
@@ -62,6 +63,22 @@ def test_padding_is_tested_where_the_server_keeps_up_without_batches(
     pads = replace(work, real=10.0, padding=30.0, costs=(Cost(0, 1, single_ms),))
     host = replace(timeline.build(Scraped(), 0, []), works=(pads,))
     assert ("padding" in (abilities.with_testable(replace(record, host=host), ROWS).testable or ())) == testable
+
+
+@pytest.mark.parametrize(
+    ("content_type", "json"),
+    [
+        ("application/json", True),
+        ("application/json; charset=utf-8", True),
+        ("application/json, application/x-npy", False),
+        ("application/jsonlines", False),
+    ],
+)
+def test_white_space_is_put_behind_json_alone(record: RunRecord, content_type: str, json: bool) -> None:
+    payload = replace(record.load.payload, content_type=content_type, bytes=40_000)
+    slow_link = burst(60, padded_ms=115.0, padding_bytes=40_000)
+    found = replace(record, host=None, burst=slow_link, load=replace(record.load, payload=payload))
+    assert (abilities.of_record(found, ROWS).subject.upload_ms > 0) == json
 
 
 def test_a_run_with_few_requests_tells_stages_and_latencies_too() -> None:
