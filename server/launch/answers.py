@@ -44,9 +44,6 @@ def answer(
     async def state(_: Any) -> Any:
         return state_of(models, follower)
 
-    def hold(reason: str) -> None:
-        lifecycle.hold(reason)
-
     member.answers.update(
         apply=apply,
         descriptions=descriptions,
@@ -55,5 +52,5 @@ def answer(
         state=state,
         statistics=statistics,
     )
-    member.on_held = hold
-    lifecycle.held = "the server is starting"
+    member.on_held = lifecycle.hold
+    lifecycle.held = member.held

@@ -132,10 +132,13 @@ class Slipway:
             return self._code
         if not first:
             await self._listen_for_grpc()
+            sock.listen(self._settings.backlog)
         else:
             host, port = sock.getsockname()[:2]
             scheme = "http" if self._certificates is None else "https"
             log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        if self._member is not None:
+            self._member.listening.set()
         self._watching = asyncio.ensure_future(watch(self._watched()))
         await self._server.serve(sockets=often_accepted(sock))
         if self._lost:

@@ -78,10 +78,12 @@ class Channel:
         finally:
             self._waiting.pop(number, None)
 
-    def tell(self, name: str, argument: Any = None) -> None:
-        """Send a notice, which has no reply; nothing happens if the other side has ended."""
+    def tell(self, name: str, argument: Any = None) -> bool:
+        """Send a notice, which has no reply. Returns whether it was sent: the channel is open."""
         with contextlib.suppress(ChannelClosed):
             self._send({"call": name, "argument": argument})
+            return True
+        return False
 
     def _send(self, document: dict[str, Any]) -> None:
         if self._writer is None or self._writer.is_closing():

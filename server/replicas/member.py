@@ -29,13 +29,17 @@ class Order:
 
 
 class Member:
-    """The replica's end of the channel. ``answers`` are the calls that it answers, by name."""
+    """The replica's end of the channel. ``answers`` are the calls that it answers, by name. ``held``: why the server as
+    a whole is not ready, as the supervisor said last; empty where it is. ``joined``: it may listen. ``listening``: it
+    does."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.held = "the server is starting"
         self.on_held: Callable[[str], None] = lambda _reason: None
         self.on_lost: Callable[[], None] = lambda: None
         self.joined = asyncio.Event()
+        self.listening = asyncio.Event()
         self.order: Order | None = None
         self._ordered = asyncio.Event()
         self._channel = Channel(self._handle)
@@ -86,9 +90,11 @@ class Member:
             self.order = Order(**argument)
             self._ordered.set()
         elif name == "held":
+            self.held = argument
             self.on_held(argument)
         elif name == "join":
             self.joined.set()
+            await self.listening.wait()
         else:
             return await self.answers[name](argument)
         return None

@@ -188,7 +188,6 @@ class Supervisor:
             log.error("no process can be started: %s", error.strerror)
             return FAILED
         self._replicas[number] = replica
-        self._announce()
         log.info("process started process=%d pid=%d", number, replica.pid)
         if gpus.names:
             log.info("GPUs of a process process=%d gpus=%s sharers=%d", number, ",".join(gpus.names), gpus.sharers)
@@ -208,7 +207,7 @@ class Supervisor:
                 state = await self._common_state(replica)
                 if state is not None:
                     await replica.channel.call("follow", state)
-                replica.channel.tell("join")
+                await replica.channel.call("join")
                 replica.joined = True
             except ChannelClosed:
                 return
@@ -244,9 +243,8 @@ class Supervisor:
         """Tell all replicas why the server is not ready; an empty reason: it is."""
         held = self._reason()
         for replica in self._replicas.values():
-            if replica.told != held:
+            if replica.told != held and replica.channel.tell("held", held):
                 replica.told = held
-                replica.channel.tell("held", held)
 
     def _reason(self) -> str:
         if not self._up:

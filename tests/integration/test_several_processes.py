@@ -62,6 +62,10 @@ def answers(server: ServerProcess, path: str = "/v2/models/m", count: int = CLIE
     return {server.get(path).body.decode() for _ in range(count)}
 
 
+def statuses(server: ServerProcess, path: str) -> set[int]:
+    return {server.get(path).status for _ in range(CLIENTS)}
+
+
 def versions_that_answer(server: ServerProcess) -> set[str]:
     data = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW}]}
     return {server.post("/v2/models/m/infer", data).json().get("model_version") for _ in range(CLIENTS)}
@@ -103,7 +107,7 @@ class TestOneServer:
         assert versions_that_answer(pair) == {"1"}
         assert len(answers(pair, "/v2/models/m/versions/2")) == 1
         assert pair.put("/admin/models/m/labels/new", {"version": "2"}).status == 200
-        assert {pair.get("/v2/models/m/versions/new").status for _ in range(CLIENTS)} == {200}
+        assert statuses(pair, "/v2/models/m/versions/new") == {200}
 
         canary = {"version": "2", "percent": 50, "rules": {"error_rate": 0.5, "least": 1_000}}
         assert pair.put("/admin/models/m/canary", canary).status == 200
@@ -121,9 +125,9 @@ class TestOneServer:
         assert answers(pair, "/admin/slowdown") == {'{"stage":null,"extra_us":null}'}
         assert pair.request("DELETE", "/admin/models/m/versions/2").status == 200
         assert versions_that_answer(pair) == {"1"}
-        assert {pair.get("/v2/models/m/versions/new").status for _ in range(CLIENTS)} == {404}
+        assert statuses(pair, "/v2/models/m/versions/new") == {404}
         assert pair.post("/v2/repository/models/m/unload", {}).status == 200
-        assert {pair.get("/v2/models/m").status for _ in range(CLIENTS)} == {404}
+        assert statuses(pair, "/v2/models/m") == {404}
         assert pair.post("/v2/repository/models/m/load", {}).status == 200
         assert versions_that_answer(pair) == {"1"}
 
@@ -152,7 +156,7 @@ class TestOneServer:
         assert pair.get("/v2/models/sent/ready").status == 200
         assert folder.is_dir()
         assert pair.post("/v2/repository/models/sent/unload", {}).status == 200
-        assert {pair.get("/v2/models/sent").status for _ in range(CLIENTS)} == {404}
+        assert statuses(pair, "/v2/models/sent") == {404}
         assert not folder.exists()
 
     def test_a_change_that_fails_changes_no_process(self, pair: ServerProcess, tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ class TestOneServer:
         answer = pair.post("/admin/models", {"path": str(script(tmp_path / "once", ONCE)), "name": "once"})
         assert answer.status == 422
         assert "File exists" in answer.json()["error"] or "loaded" in answer.json()["error"]
-        assert {pair.get("/v2/models/once").status for _ in range(CLIENTS)} == {404}
+        assert statuses(pair, "/v2/models/once") == {404}
         assert answers(pair, "/v2/models/m") == before
 
 
@@ -190,6 +194,7 @@ def test_a_killed_process_loses_its_own_requests_and_its_successor_is_like_the_o
     assert outcomes.count("answered") == CLIENTS - outcomes.count("lost") > 0
     assert server.get("/ping").status == 200
     eventually(lambda: server.samples()["slipway_replica_up{replica=1}"] == 1, "it was started again")
+    assert statuses(server, "/ping") == {200}
     assert server.samples()["slipway_replica_restarts_total{replica=1}"] == 1
     assert "killed by signal 9" in server.log()
     assert len(answers(server)) == 1
@@ -216,6 +221,25 @@ def test_counters_do_not_fall_when_a_process_ends(serve: Serve, tmp_path: Path) 
     eventually(lambda: pid not in replicas_of(server), "it is gone, and its socket")
     eventually(lambda: server.samples()["slipway_replica_restarts_total{replica=0}"] == 1, "its end was noticed")
     assert [server.samples()[name] for name in counted] == [CLIENTS, CLIENTS]
+
+
+def wait_for_successor(server: ServerProcess, pid: int, number: int) -> None:
+    eventually(lambda: pid not in replicas_of(server), "it is gone, and its socket")
+    eventually(lambda: server.samples()[f"slipway_replica_up{{replica={number}}}"] == 1, "it was started again")
+
+
+def test_a_process_that_was_started_again_is_ready_as_the_others_are(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.fake(tmp_path / "model", name="m"), *TWO, "--grpc-port", "0").ready()
+    for number in (0, 1):
+        pid = replicas_of(server)[0]  # the oldest
+        os.kill(pid, signal.SIGKILL)
+        wait_for_successor(server, pid, number)
+        for path in ("/ping", "/v2/health/ready", "/v2/models/m/ready"):
+            assert statuses(server, path) == {200}
+        with ExitStack() as stack:
+            clients = [stack.enter_context(client_of(server)) for _ in range(CLIENTS)]
+            ready = {one.call("ServerReady", messages.ServerReadyRequest()).ready for one in clients}
+        assert ready == {True}
 
 
 def test_a_signal_drains_all_processes(serve: Serve, tmp_path: Path) -> None:
