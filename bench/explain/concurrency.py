@@ -22,8 +22,8 @@ class Concurrency:
 
     ``in_order``: the answers of a burst come one by one, so that each request has the server for itself. ``timer_ms``:
     time that the server waits for a batch to fill; 0 if it does not. ``transfer_ms``: time that the body needs on its
-    way, from the latency of a body with white space; 0 below what can be told from noise. ``reading_ms``: of the
-    response.
+    way, from the latency of a body with white space, else from TCP's rate; 0 below what can be told from noise.
+    ``reading_ms``: of the response.
     """
 
     serial: float
@@ -73,9 +73,8 @@ def _timer_ms(burst: Burst, own_ms: float) -> float:
 
 
 def _transfer_ms(burst: Burst, body_bytes: float) -> float:
-    if burst.padded_ms is None or burst.padding_bytes <= 0:
-        return 0.0
-    more_ms = burst.padded_ms - burst.alone_ms
+    padded = burst.padded_ms is not None and burst.padding_bytes > 0
+    more_ms = (burst.padded_ms or 0.0) - burst.alone_ms if padded else burst.upload_ms or 0.0
     if more_ms < MIN_TRANSFER_MS or more_ms < MIN_TRANSFER_SHARE * burst.alone_ms:
         return 0.0
-    return min(more_ms / burst.padding_bytes * body_bytes, burst.alone_ms)
+    return min(more_ms / burst.padding_bytes * body_bytes if padded else more_ms, burst.alone_ms)

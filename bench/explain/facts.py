@@ -52,11 +52,12 @@ GROWING = 1.5
 class Load:
     """What the load was, and what became of it.
 
-    ``offered_per_s``: None for a closed loop. ``answered_per_s``: successes. ``shed_share``: refused with 429 or 503.
-    ``failed_share``: failures for other reasons than load. ``connections``: opened for ``requests`` beyond those that
-    were needed at once. ``run_delay``: the share of the time in which the generator waited
-    for a core. ``generator_cpu``: share of one core. ``json_ms``: time that Python's json needs here to read the body
-    and to write a response of its size. ``ceiling_per_s``: the most that the generator can send here; None if unknown.
+    ``offered_per_s``: None for a closed loop, of which ``users`` are the callers. ``answered_per_s``: successes.
+    ``shed_share``: refused with 429 or 503. ``failed_share``: failures for other reasons than load.
+    ``connections``: opened for ``requests`` beyond those that were needed at once. ``run_delay``: the share of the time
+    in which the generator waited for a core. ``generator_cpu``: share of one core. ``json_ms``: time that Python's json
+    needs here to read the body and to write a response of its size. ``ceiling_per_s``: the most that the generator can
+    send here; None if unknown.
     """
 
     offered_per_s: float | None
@@ -72,6 +73,7 @@ class Load:
     body_bytes: float
     payloads: int
     ceiling_per_s: float | None = None
+    users: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import concurrency
 from .concurrency import Concurrency
-from .facts import Facts
+from .facts import Facts, Host
 
 MIN_MS = 1.0
 NORMAL_MS = 10.0
@@ -29,6 +29,8 @@ WORKS = 0.6
 """A request that uses a core for this share of its time computes; one with a smaller share waits."""
 OVERTAKEN = 0.5
 """Where later requests are answered before this share of the slow ones, the server as a whole did not stop."""
+LIBRARY_BYTES, SMALL_BYTES = 250e6, 50e6
+"""Python with torch or another framework holds that much without a model. Less beyond it may stay in a cache."""
 LIKELY_SHARE = 0.2
 """A cause that explains this share of the latency around p99 is likely, a smaller one undecided."""
 
@@ -51,9 +53,10 @@ class Finding:
 class View:
     """The facts with what several rules derive from them.
 
-    ``wait_ms``: the latency around p99 beyond that of a request alone, without waits in the generator. ``work_ms``: the
-    computing of one request. ``own_ms``: CPU time of the server for a request alone, without what it uses when nothing
-    is sent; ``worked``: its share of the latency alone; both None if unknown.
+    ``wait_ms``: the latency around p99 beyond that of a request alone, without waits in the generator; 0 for a single
+    caller, whose requests are always alone. ``work_ms``: the computing of one request. ``own_ms``: CPU time of the
+    server for a request alone, without what it uses when nothing is sent; ``worked``: its share of the latency alone;
+    both None if unknown.
     """
 
     facts: Facts
@@ -93,7 +96,16 @@ def view_of(facts: Facts) -> View:
         work_ms = min(own_ms, burst.alone_ms)
     else:
         work_ms = 0.0
-    return View(facts, found, max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0), work_ms, own_ms, worked)
+    wait_ms = 0.0 if facts.load.users == 1 else max(facts.p99_ms - facts.alone_ms - lag_ms, 0.0)
+    return View(facts, found, wait_ms, work_ms, own_ms, worked)
+
+
+def held_weights_ms(host: Host) -> float | None:
+    """The time to read once what a server may hold of weights, by its memory; None if unknown, 0 if too little."""
+    if host.own_bytes is None or not host.memory_bytes_per_s:
+        return None
+    weights = host.own_bytes - LIBRARY_BYTES
+    return weights / host.memory_bytes_per_s * 1e3 if weights >= SMALL_BYTES else 0.0
 
 
 def pool_wait_ms(facts: Facts) -> float:

@@ -107,7 +107,9 @@ def measured(
     window, stretches = workload.shortened(window, stretches)
     load = workload.of_record(window, stretches)
     if len(load.due_ns) < MIN_REQUESTS:
-        raise NoForecast(f"{len(load.due_ns)} requests are too few for a p99, and {MIN_REQUESTS} are needed")
+        raise NoForecast(
+            f"{len(load.due_ns)} requests are too few for a p99, and {MIN_REQUESTS} are needed: run longer"
+        )
     account = stages.join(window)
     runs = service.measure(account, load.due_ns, layout.table_ns, layout.instances)
     if layout.inline:

@@ -168,7 +168,8 @@ def judge(
     Proven needs four things: the interval of the effect excludes none; the effect lies within the forecast's interval,
     which excludes none too; it is larger than that of the placebo; and the rounds ``agree``: the effect of each points
     the same way. ``decides``: where it is missing, the cause is ruled out. A percentile below that of the gain does not
-    decide, because a cause of the tail may leave it as it was.
+    decide, because a cause of the tail may leave it as it was. An interval that holds both the forecast and no effect
+    says nothing of the cause.
     """
     text = f"p99 became {_words(seen)} of what it was"
     if told is None:
@@ -184,7 +185,10 @@ def judge(
         return PROVEN, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
     if decides and ((told.high < 1 and seen.low > told.high) or (told.low > 1 and seen.high < told.low)):
         return RULED_OUT, f"{text}, and {_words(told)} was forecast if this were the cause"
-    return UNDECIDED, f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
+    text = f"{text}, {_words(told)} was forecast, and the placebo gave {placebo.value:.2f}"
+    if seen.low <= 1 <= seen.high and seen.low <= told.value <= seen.high:
+        return None, f"{text}: too wide to tell"
+    return UNDECIDED, text
 
 
 def _words(one: Ratio) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..load.calibration import USABLE_SHARE
 from .evidence import CODEC
 from .facts import Facts
-from .findings import NORMAL_MS, QUIET, View, others, pool_wait_ms, saturated, view_of
+from .findings import NORMAL_MS, QUIET, View, held_weights_ms, others, pool_wait_ms, saturated, view_of
 from .rules.model import MOVES_MS, READS, READS_AT_MOST
 
 Against = Callable[[View], bool | None]
@@ -58,11 +58,12 @@ def _bandwidth(view: View) -> bool | None:
     facts = view.facts
     if facts.with_server:
         return _small(facts, "write", "receive")
-    return (
-        None
-        if view.concurrency is None or facts.burst is None or facts.burst.padded_ms is None
-        else not view.concurrency.transfer_ms
-    )
+    if view.concurrency is None or facts.burst is None:
+        return None
+    if view.concurrency.transfer_ms:
+        return False
+    # TCP's rate is that to the next machine or proxy: a high one says nothing of the way behind it.
+    return None if facts.burst.padded_ms is None else True
 
 
 def _network_latency(view: View) -> bool | None:
@@ -79,8 +80,8 @@ def _model_size(view: View) -> bool | None:
     if view.work_ms < MOVES_MS:
         return host.major_faults < 1
     reading_ms = model.weights_ms
-    if reading_ms is None and host.own_bytes is not None and host.memory_bytes_per_s:
-        reading_ms = host.own_bytes / host.memory_bytes_per_s * 1e3
+    if reading_ms is None:
+        reading_ms = held_weights_ms(host)
     if reading_ms is None:
         return None
     share = reading_ms / view.work_ms
@@ -134,8 +135,10 @@ def _padding(view: View) -> bool | None:
     return True if _hardware(view) else None
 
 
-def _input_size(view: View) -> bool:
+def _input_size(view: View) -> bool | None:
     inputs = view.facts.sizes
+    if view.facts.load.payloads > 1 and inputs.rare:
+        return None
     return view.facts.load.payloads <= 1 or (inputs.more_ms < SMALL * view.facts.p99_ms and inputs.uneven < SMALL)
 
 

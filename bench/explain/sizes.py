@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .stages import Account
 
-MIN_PER_KIND, MIN_PER_PAYLOAD = 4, 10
+MIN_PER_KIND, MIN_PER_PAYLOAD = 3, 10
 """Requests of one size, and of one of several bodies of the same size: more, because many bodies differ by chance."""
 SIZES_PER_DOUBLING = 2
 MOST_UNTOLD = 0.1
@@ -23,6 +23,7 @@ class Sizes:
     """``more_ms``: latency that the inputs of the requests around p99 take more than the quickest kind of input.
     ``long``: the payloads that take twice as long as the quickest. ``typical``, ``slow``: mean size of all inputs and
     of those around p99, in ``unit``: positions (rows x length) or rows where the server tells them, else bytes.
+    ``rare``: some around p99 are larger than most, and came too seldom to tell how long they take.
     """
 
     more_ms: float = 0.0
@@ -31,6 +32,7 @@ class Sizes:
     slow: float = 0.0
     unit: str = "bytes"
     uneven: float = 0.0
+    rare: bool = False
 
 
 def of(window: Columns, account: Account, tail: NDArray[np.intp]) -> Sizes:
@@ -52,8 +54,9 @@ def of(window: Columns, account: Account, tail: NDArray[np.intp]) -> Sizes:
         kind, least = payload, MIN_PER_PAYLOAD
     latency_ms = account.total_ns / 1e6
     own_ms = _own_ms(kind[ran], latency_ms[ran], least)
+    rare = bool((~np.isin(kind[tail], list(own_ms)) & (kind[tail] > np.median(kind))).any()) and kind is not payload
     if len(own_ms) < 2:
-        return Sizes()
+        return Sizes(rare=rare)
     least_ms = min(own_ms.values())
     usual_ms = float(np.median([own_ms[one] for one in kind[ran].tolist() if one in own_ms]))
     more = [
@@ -64,7 +67,7 @@ def of(window: Columns, account: Account, tail: NDArray[np.intp]) -> Sizes:
     long = frozenset(payload[np.isin(kind, slow)].tolist())
     each_ms = np.array([own_ms.get(one, usual_ms) for one in kind[ran].tolist()])
     uneven = float(each_ms.var() / np.square(each_ms).mean())
-    return Sizes(float(np.mean(more)), long, float(size[ran].mean()), float(size[tail].mean()), unit, uneven)
+    return Sizes(float(np.mean(more)), long, float(size[ran].mean()), float(size[tail].mean()), unit, uneven, rare)
 
 
 def _own_ms(kind: Integers, latency_ms: NDArray[np.float64], least: int) -> dict[int, float]:

@@ -45,21 +45,24 @@ class Stalls:
 
 
 def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Times without an answer in which two requests waited for the whole second half, or four in a short one.
+    """Times without an answer in which two requests waited for the whole second half, or four in a short one, and
+    behind which they were answered one right after the other.
 
     ``begin_ns``, ``end_ns``: int64 [n], when each request was sent and when it ended. A time that one slow request
-    explains is no stall.
+    explains is no stall, and requests that are held up one by one, each for as long, are answered as they came.
     """
     if len(end_ns) < 3:
         return []
     typical_ns = float(np.median(end_ns - begin_ns))
     limit_ns = max(SHORT_STALL_MS * 1e6, OF_TYPICAL * typical_ns)
-    ends, begins = np.sort(end_ns), np.sort(begin_ns)
+    order = np.argsort(end_ns, kind="stable")
+    ends, begins = end_ns[order], begin_ns[order]
     found = []
     for at in np.flatnonzero(np.diff(ends) > limit_ns).tolist():
         low, high = int(ends[at]), int(ends[at + 1])
-        waiting = int(np.searchsorted(begins, (low + high) // 2)) - (at + 1)
-        if waiting >= (MIN_WAITING if high - low >= MIN_STALL_MS * 1e6 else SHORT_WAITING):
+        after = ends[at + 1 :][begins[at + 1 :] < (low + high) // 2]
+        least = max(MIN_WAITING if high - low >= MIN_STALL_MS * 1e6 else SHORT_WAITING, OF_STALL * len(after))
+        if np.count_nonzero(after <= high + len(after) * typical_ns) >= least:
             found.append((low, high))
     return found
 

@@ -104,7 +104,7 @@ TITLES = {
     "padding": "The model computes padding",
     "input_size": "Large inputs take long",
     "cold_start": "The first requests wait for the start of the model",
-    "connections": "Each request opens a new connection",
+    "connections": "Requests wait for new connections",
     "other_traffic": "Another client loads the server",
     "generator": "The load generator itself is late",
     NONE: "None of the known causes",

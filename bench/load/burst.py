@@ -62,7 +62,8 @@ class Burst:
     ``staggered_ms``: latency of a request that was sent ``stagger_ms`` after another one. ``padded_ms``: latency alone
     of a JSON body with ``padding_bytes`` of white space more. ``reading_ms``: from the first byte of a response to its
     last. ``cpu_ms`` and ``run_delay_ms``: of the server, per request alone. ``quiet_cores``: CPU of the server while
-    the probe sent nothing. ``requests``, ``failed``: sent by the probe.
+    the probe sent nothing. ``upload_ms``: what a large request needs to the next machine or proxy, by TCP's own rate.
+    ``requests``, ``failed``: sent by the probe.
     """
 
     alone_ms: float
@@ -83,6 +84,7 @@ class Burst:
     failed: int
     seconds: float
     floor_slow_ms: float | None = None
+    upload_ms: float | None = None
 
 
 class Prober:
@@ -232,6 +234,7 @@ def _probe(
             if one.ok
         ),
         reading_ms=median(one.reading_ms for one in alone),
+        upload_ms=_median(one.upload_ms for one in alone if one.upload_ms is not None),
         reply_bytes=alone[0].body_bytes,
         cpu_ms=_per_request(before, after, "cpu_ns", len(alone)),
         run_delay_ms=_per_request(before, after, "run_delay_ns", len(alone)),

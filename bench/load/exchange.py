@@ -6,6 +6,7 @@ import select
 import selectors
 import socket
 import ssl
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,19 +15,25 @@ from httptools import HttpParserError, HttpResponseParser
 from .connection import Clock
 
 READ_BYTES = 262_144
+LARGE_BYTES = 20_000
+"""A smaller request is under way at once, so that it says nothing of the rate of the link."""
+TCP_INFO_BYTES, MIN_RTT_AT, DELIVERY_RATE_AT = 168, 148, 160
+"""Of ``struct tcp_info`` of linux/tcp.h (since 4.9): ``tcpi_min_rtt`` in us, ``tcpi_delivery_rate`` in bytes/s."""
 NS_PER_MS = 1e6
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``status``: 0 without an answer. ``ms``: from the send to the last byte. ``kept``: the connection is usable."""
+    """``status``: 0 without an answer. ``ms``: from the send to the last byte. ``kept``: the connection is usable.
+    ``upload_ms``: what a large request needs on the link by the rate at which TCP delivered it; None if unknown."""
 
     status: int
     ms: float
     reading_ms: float
     body_bytes: int
     kept: bool
+    upload_ms: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -38,6 +45,7 @@ class Line:
     """One connection, and the answer that it reads. The methods ``on_*`` are those that the parser calls."""
 
     socket: socket.socket
+    request_bytes: int = 0
     sent_ns: int = 0
     first_ns: int = 0
     body_bytes: int = 0
@@ -50,6 +58,7 @@ class Line:
         self.parser = HttpResponseParser(self)
         self.sent_ns, self.first_ns, self.body_bytes, self.over = now_ns, 0, 0, False
         self.unsent = memoryview(request)
+        self.request_bytes = len(request)
 
     def write(self) -> None:
         """Write as much as the kernel takes."""
@@ -69,11 +78,27 @@ class Line:
         """Whether the other side neither closed the connection nor sent anything unasked."""
         return not select.select([self.socket], [], [], 0)[0]
 
+    def upload_ms(self) -> float | None:
+        """The time of the request on the link, without the round trip that any request needs."""
+        if self.request_bytes < LARGE_BYTES:
+            return None
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+        except (AttributeError, OSError):  # another system than Linux
+            return None
+        if len(info) < TCP_INFO_BYTES:
+            return None
+        (rtt_us,), (rate,) = struct.unpack_from("I", info, MIN_RTT_AT), struct.unpack_from("Q", info, DELIVERY_RATE_AT)
+        return max(self.request_bytes / rate * 1e3 - rtt_us / 1e3, 0.0) if rate else None
+
 
 def exchange(
     lines: Sequence[Line], requests: Sequence[bytes], gap_ms: float, timeout_s: float, clock: Clock
 ) -> list[Answer]:
-    """Send each request on its line, ``gap_ms`` after the one before, and wait for all answers."""
+    """Send each request on its line, ``gap_ms`` after the one before, and wait for all answers.
+
+    A connection that the server does not keep is closed as soon as its answer is there.
+    """
     answers: dict[Line, Answer] = {}
     begun_ns = clock()
     due_ns = [begun_ns + round(number * gap_ms * NS_PER_MS) for number in range(len(lines))]
@@ -93,6 +118,8 @@ def exchange(
                 if found is not None:
                     answers[key.data] = found
                     selector.unregister(key.fileobj)
+                    if not found.kept:
+                        key.data.socket.close()  # a worker of the server may wait for that before it takes the next one
     lost = Answer(0, timeout_s * 1e3, 0.0, 0, kept=False)
     return [answers.get(line, lost) for line in lines]
 
@@ -127,4 +154,5 @@ def _read(line: Line, clock: Clock) -> Answer | None:
             # A body without a length ends with the connection.
             return Answer(status if line.first_ns != now_ns else 0, ms, reading_ms, line.body_bytes, kept=False)
         if line.over:
-            return Answer(status, ms, reading_ms, line.body_bytes, kept=line.keeps and not line.unsent)
+            kept = line.keeps and not line.unsent
+            return Answer(status, ms, reading_ms, line.body_bytes, kept, line.upload_ms())

@@ -64,7 +64,10 @@ class ServerFiles:
         }
 
     def _stats(self) -> dict[str, float]:
-        """CPU time, threads, resident memory and major faults of all processes. One that ended keeps its CPU time."""
+        """CPU time, threads, resident memory and major faults of all processes, and the own memory of the largest one.
+
+        A process that ended keeps its CPU time.
+        """
         now = {pid: found for pid in self.pids if (found := stat(pid, self._root))}
         for pid in self._last.keys() - now.keys():
             ended = self._last[pid]
@@ -79,7 +82,9 @@ class ServerFiles:
         if not now:
             return {}
         names = [name for name in next(iter(now.values())) if name != "parent"]
-        return {name: sum(one[name] for one in now.values()) + self._ended.get(name, 0.0) for name in names}
+        found = {name: sum(one[name] for one in now.values()) + self._ended.get(name, 0.0) for name in names}
+        found["own_pages"] = max(one["own_pages"] for one in now.values())
+        return found
 
     def _loop_delay(self) -> dict[str, float]:
         """The time in which the event loop (main thread of the listening process) was ready and waited for a core."""

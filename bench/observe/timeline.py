@@ -27,7 +27,7 @@ SERIES = {
     "strangers": "connections to the server from other programs of this machine",
     "machine_busy": "CPU of the whole machine, share",
     "rss_bytes": "resident memory of the server",
-    "own_bytes": "resident memory of the server without mapped files",
+    "own_bytes": "resident memory of its largest process without mapped files",
     "memory_bytes": "memory of its cgroup",
     "throttled": "time its cgroup was throttled, share",
     "run_delay": "server threads ready but waiting for a core, cores",

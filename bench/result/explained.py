@@ -42,6 +42,7 @@ def _load(record: RunRecord) -> facts.Load:
         body_bytes=float(record.load.payload.bytes),
         payloads=len(record.load.payloads),
         ceiling_per_s=record.calibration.ceiling_per_s if record.calibration is not None else None,
+        users=record.load.users,
     )
 
 

@@ -25,6 +25,6 @@ def findings(facts: Facts) -> dict[str, Finding]:
 
 RULES: tuple[Rule, ...] = (
     machine.cpu_quota, machine.threads, machine.neighbour, client.generator, client.cold_start, model.input_size,
-    machine.stall, client.connections, way.network_latency, way.bandwidth, queues.batch_timer, way.codec, model.padding,
-    client.other_traffic, model.model_size, queues.serial, queues.capacity, model.hardware,
+    client.other_traffic, machine.stall, client.connections, way.network_latency, way.bandwidth, queues.batch_timer,
+    way.codec, model.padding, model.model_size, queues.serial, queues.capacity, model.hardware,
 )  # fmt: skip

@@ -194,6 +194,8 @@ def stall(view: View, earlier: Earlier) -> Finding | None:
         return None  # its event loop ran all the time, and its runs took long because they computed
     if facts.overtaken >= OVERTAKEN and not found.of_gc and not found.of_loop:
         return None  # later requests were answered meanwhile
+    if view.rules(earlier, "other_traffic") and not found.of_gc and not found.of_loop:
+        return None  # it answered another client meanwhile
     seen = view.concurrency
     if seen is not None and seen.serial >= SERIAL_FROM and found.longest_ms < TURNS * seen.each_ms:
         return None  # one request after another takes as long

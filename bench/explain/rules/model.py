@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 from ..facts import Facts
-from ..findings import ALL_WORK, NORMAL_MS, WAITS, WORKS, Earlier, Finding, View, saturated
+from ..findings import (
+    ALL_WORK,
+    LIBRARY_BYTES,
+    NORMAL_MS,
+    WAITS,
+    WORKS,
+    Earlier,
+    Finding,
+    View,
+    held_weights_ms,
+    saturated,
+)
 
-SMALL_BYTES = 200e6
 WASTE = 0.25
 """Of all computed positions. By the counters of all runs, less padding than that is usual."""
 READS, READS_AT_MOST = 0.3, 1.3
@@ -17,7 +25,7 @@ MOVES_MS = 5.0
 """A run that moves weights for less than this has none that matter."""
 ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
-UNEVEN = 0.5
+UNEVEN, ABOUT = 0.5, 1.25
 OF_FRAMEWORK = 0.5
 """Share of what a framework may need for large bodies beside json itself that is not called the model's."""
 LONGER = 1.5
@@ -42,7 +50,8 @@ def input_size(view: View, earlier: Earlier) -> Finding | None:
     if inputs.slow > inputs.typical:
         evidence.append(f"they have {inputs.slow:,.0f} {inputs.unit}, and {inputs.typical:,.0f} on average over all")
     more_ms = max(inputs.more_ms, behind_ms)
-    high_ms = max(more_ms, gap_ms) if inputs.more_ms >= behind_ms else more_ms
+    # A wait behind long inputs is an estimate.
+    high_ms = max(more_ms, gap_ms if inputs.more_ms >= behind_ms else min(gap_ms, ABOUT * behind_ms))
     return Finding("input_size", more_ms, high_ms, tuple(evidence))
 
 
@@ -78,24 +87,28 @@ def model_size(view: View, _earlier: Earlier) -> Finding | None:
         evidence.append(f"the server fills {host.rss_bytes / host.memory_limit_bytes:.0%} of the memory it may use")
         explained_ms = max(explained_ms, 0.3 * facts.p99_ms)
     reading_ms, of = model.weights_ms, "the files of the model"
-    if reading_ms is None and not facts.with_server and (host.own_bytes or 0.0) > SMALL_BYTES:
-        reading_ms = (host.own_bytes or 0.0) / (host.memory_bytes_per_s or math.inf) * 1e3
-        of = "the memory that the server holds"
+    if reading_ms is None and not facts.with_server:
+        reading_ms = held_weights_ms(host)
+        of = f"the memory that the server holds, without {LIBRARY_BYTES / 1e6:,.0f} MB of libraries,"
     if reading_ms is not None and view.work_ms >= MOVES_MS and READS <= reading_ms / view.work_ms <= READS_AT_MOST:
         evidence.append(f"reading {of} once takes {reading_ms:,.1f} ms here, and a run takes {view.work_ms:,.1f} ms")
-        explained_ms = max(explained_ms, view.work_ms)
+        explained_ms = max(explained_ms, view.work_ms, _slow_run_ms(view))
     if not evidence:
         return None
     return Finding("model_size", 0.4 * explained_ms, explained_ms, tuple(evidence))
+
+
+def _slow_run_ms(view: View) -> float:
+    """The run of a slow request, where runs compute all the time: for the input, or for the memory that others use."""
+    computes = (view.facts.model.cpu_share or 0.0) >= ALL_WORK and view.work_ms >= NORMAL_MS
+    return view.facts.slow["compute"] if computes else 0.0
 
 
 def hardware(view: View, earlier: Earlier) -> Finding | None:
     facts = view.facts
     special = ("codec", "padding", "input_size", "model_size", "cpu_quota", "threads", "neighbour", "network_latency")
     share = facts.model.cpu_share
-    # Runs that compute all the time may take longer at times: for memory of their own, or for the input.
-    slow_run_ms = facts.slow["compute"] if (share or 0.0) >= ALL_WORK and view.work_ms >= NORMAL_MS else 0.0
-    slow_run_ms = view.left(earlier, slow_run_ms, *special, "stall", "cold_start", "other_traffic", "generator")
+    slow_run_ms = view.left(earlier, _slow_run_ms(view), *special, "stall", "cold_start", "other_traffic", "generator")
     work_ms = max(view.left(earlier, view.work_ms, *special, "bandwidth", "batch_timer"), slow_run_ms)
     if not facts.with_server and "codec" in earlier:
         # Beside json itself, a framework copies and checks large bodies. What of that is the model is not seen.

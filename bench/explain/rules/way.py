@@ -6,12 +6,17 @@ from ..evidence import CODEC
 from ..findings import MIN_MS, OVERTAKEN, Earlier, Finding, View, busy_share
 
 LOOP_MS = 5.0
+ONE_CORE = 1.1
+"""Use of cores by a request alone, up to which it computes on one of them at a time."""
+READ_MS = 2.0
 MOSTLY = 0.5
 LOST = 0.01
 """Segments that were sent again, for each request: fewer are not at p99."""
 IDLE = 0.4
 """Of the cores, or of the busiest thread: a server that is busier may leave requests in their sockets."""
 STOPPED = 3.0
+CERTAIN = 0.8
+"""Of what a codec may cost at most: the rest may be the server's copying of it."""
 OF_CODEC = 0.5
 """Of the time of the codec, that the server must have used a core: else it waited there."""
 
@@ -20,6 +25,11 @@ def network_latency(view: View, earlier: Earlier) -> Finding | None:
     """A long way for every request, or some that are held up on it."""
     facts, burst = view.facts, view.facts.burst
     way_ms = (burst.floor_ms or 0.0) if burst is not None else 0.0
+    if view.rules(earlier, "connections"):
+        way_ms = 0.0  # an answer that needs no model waits for its new connection, too
+    if view.own_ms is not None and view.worked is not None and view.worked <= ONE_CORE:
+        # The way of another answer may have a wait of its own, as for a delayed acknowledgement.
+        way_ms = min(way_ms, max(facts.alone_ms - view.own_ms, 0.0))
     # What keeps the loop of the server busy also delays an answer that needs no model.
     quiet = burst is None or (burst.quiet_cores or 0.0) <= 0.5
     if way_ms < LOOP_MS or way_ms < 0.3 * facts.alone_ms or not quiet:
@@ -32,7 +42,7 @@ def _outside(view: View, earlier: Earlier) -> Finding | None:
     """What a typical request spends outside of the server by its own clock, while client and server have time: on the
     way, or in a gateway that holds some kinds of requests alone."""
     facts = view.facts
-    way_ms = facts.typical["residual"]
+    way_ms = max(facts.typical["residual"] - _reading_ms(view), 0.0)
     if not facts.with_server or way_ms < LOOP_MS or way_ms < MOSTLY * facts.p50_ms or busy_share(facts) > IDLE:
         return None
     delays = ("connections", "generator", "cpu_quota", "threads", "neighbour", "stall")
@@ -78,28 +88,39 @@ def bandwidth(view: View, _earlier: Earlier) -> Finding | None:
     facts = view.facts
     terms = facts.typical
     measured_ms = terms["write"] + (terms["receive"] if facts.with_server else 0.0)
-    probed_ms = reading_ms = 0.0
-    if view.concurrency is not None:
-        probed_ms, reading_ms = view.concurrency.transfer_ms, view.concurrency.reading_ms
+    probed_ms, reading_ms = view.concurrency.transfer_ms if view.concurrency is not None else 0.0, _reading_ms(view)
     # The server's own clock says when it had the body; the probe, which other programs disturb, only confirms that.
     sending_ms = measured_ms if facts.with_server else max(measured_ms, probed_ms)
-    whole_ms = sending_ms + (reading_ms if reading_ms >= 2.0 else 0.0)
+    whole_ms = sending_ms + reading_ms
     if whole_ms < 0.3 * facts.alone_ms or whole_ms < 2.0:
         return None
-    if facts.burst is not None and facts.burst.padded_ms is not None and not probed_ms and reading_ms < 2.0:
+    if facts.burst is not None and facts.burst.padded_ms is not None and not probed_ms and not reading_ms:
         return None  # twice the bytes take no longer: what lasts is the work of a busy server
-    evidence = [
-        (
-            f"a body of {facts.load.body_bytes / 1e3:,.1f} kB is {whole_ms:,.1f} ms under way, of "
-            f"{facts.alone_ms:,.1f} ms for a request alone"
+    evidence = []
+    if reading_ms:
+        text = f"a response of {_kilobytes(view)} takes {reading_ms:,.1f} ms from its first byte to its last"
+        evidence.append(f"{text}, of {facts.alone_ms:,.1f} ms for a request alone")
+    if sending_ms >= MIN_MS:
+        of = f"a typical {facts.p50_ms:,.1f} ms" if sending_ms == measured_ms else f"{facts.alone_ms:,.1f} ms alone"
+        text = (
+            f"the body of a request, {facts.load.body_bytes / 1e3:,.1f} kB, is {sending_ms:,.1f} ms under way, of {of}"
         )
-    ]
-    if probed_ms:
-        evidence.append("the same body with white space behind it takes longer in proportion to its bytes")
-    if reading_ms >= 2.0:
-        evidence.append(f"the response takes {reading_ms:,.1f} ms from its first byte to its last")
+        evidence.insert(0 if sending_ms > reading_ms else 1, text)
+    if probed_ms and facts.burst is not None:
+        padded = "the same body with white space behind it takes longer in proportion to its bytes"
+        evidence.append(padded if facts.burst.padded_ms is not None else "by the rate at which TCP delivered it")
     high_ms = max(whole_ms, facts.p99_ms - facts.alone_ms + whole_ms if whole_ms > 0.6 * facts.alone_ms else whole_ms)
     return Finding("bandwidth", 0.7 * whole_ms, high_ms, tuple(evidence))
+
+
+def _reading_ms(view: View) -> float:
+    """From the first byte of a response to its last, alone; 0 where that is too short to tell."""
+    reading_ms = view.concurrency.reading_ms if view.concurrency is not None else 0.0
+    return reading_ms if reading_ms >= READ_MS else 0.0
+
+
+def _kilobytes(view: View) -> str:
+    return f"{view.facts.burst.reply_bytes / 1e3:,.1f} kB" if view.facts.burst is not None else "unknown size"
 
 
 def codec(view: View, earlier: Earlier) -> Finding | None:
@@ -125,4 +146,4 @@ def codec(view: View, earlier: Earlier) -> Finding | None:
         f"alone takes {facts.alone_ms:,.1f} ms"
     )
     high_ms = min(4 * json_ms, view.left(earlier, facts.alone_ms, "bandwidth", "network_latency"))
-    return Finding("codec", min(json_ms, high_ms), high_ms, (text,))
+    return Finding("codec", min(json_ms, CERTAIN * high_ms), high_ms, (text,))

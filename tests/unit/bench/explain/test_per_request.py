@@ -100,3 +100,13 @@ def test_the_size_of_an_input_is_what_the_server_makes_of_it() -> None:
 
 def test_bodies_of_one_size_that_are_sent_seldom_say_nothing() -> None:
     assert sizes_of(window(np.where(SLOW, 56.0, 6.0), bytes_out=900)) == sizes.Sizes()
+
+
+@pytest.mark.parametrize(("long", "told"), [(3, True), (2, False)])
+def test_a_few_long_inputs_are_told_or_said_to_be_too_few(long: int, told: bool) -> None:
+    """The long ones are those around p99; other requests take 13 ms."""
+    is_long = np.cumsum(SLOW) * SLOW * (np.cumsum(SLOW) <= long) > 0
+    rows = window(np.where(is_long, 120.0, 13.0), bytes_out=np.where(is_long, 3_371, 100))
+    found = sizes.of(rows, stages.join(rows), np.flatnonzero(is_long))
+    assert (found.more_ms == pytest.approx(107.0)) == told
+    assert found.rare == (not told)

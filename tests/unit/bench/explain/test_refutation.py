@@ -177,13 +177,12 @@ def other_client(random: Random) -> Facts:
 
 
 def weights(random: Random) -> Facts:
-    found, size = noisy(random), between(random, 2.2e8, 2e9)
+    found, size, libraries = noisy(random), between(random, 3e8, 2e9), random.uniform(1.6e8, 3e8)
     read_ms = size / 1e10 * 1e3
     alone_ms = read_ms * random.uniform(0.9, 1.5)
     probed = burst(alone_ms, cpu_ms=0.95 * alone_ms)
-    return replace(
-        found, p50_ms=alone_ms, p99_ms=1.1 * alone_ms, burst=probed, host=replace(found.host, own_bytes=size)
-    )
+    host = replace(found.host, own_bytes=size + libraries)
+    return replace(found, p50_ms=alone_ms, p99_ms=1.1 * alone_ms, burst=probed, host=host)
 
 
 ON_THE_MACHINE: dict[str, Callable[[Random], Facts]] = {

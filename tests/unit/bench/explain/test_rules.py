@@ -69,6 +69,24 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     "lost segments": (
         "network_latency", facts(6, 210, load=replace(LOAD, resent=40), overtaken=0.8),
     ),
+    "the memory of a framework with a small model": (
+        "hardware",
+        facts(14, 20, burst=burst(14, cpu_ms=13.0), host=replace(HOST, own_bytes=2.8e8, memory_bytes_per_s=2.7e10)),
+    ),
+    "stages that count a long way, and a link that is slow for the response": (
+        "bandwidth",
+        slipway({"compute": 1, "residual": 21.0}, {"compute": 2, "residual": 78.0},
+                burst=burst(20.6, reading_ms=19.1, reply_bytes=24_000, cpu_ms=1.0)),
+    ),
+    "an upload of a kind that gets no white space": (
+        "bandwidth",
+        facts(105, 193, burst=burst(104, cpu_ms=6.0, padded_ms=None, upload_ms=95.0),
+              load=replace(LOAD, body_bytes=120_000, offered_per_s=3.0, answered_per_s=3.0)),
+    ),
+    "a delayed acknowledgement of an answer without a model": (
+        "codec",
+        facts(115, 190, burst=burst(81, cpu_ms=81.0, floor_ms=43.8), load=replace(LOAD, json_ms=89.0)),
+    ),
     "large weights": ("model_size", facts(60, 65, burst=burst(58), host=replace(HOST, own_bytes=5e8))),
     "pages read from disk": ("model_size", facts(60, 65, host=replace(HOST, major_faults=500.0))),
     "a CPU quota": ("cpu_quota", facts(40, 160, host=replace(HOST, throttled=0.4, quota_cores=0.2))),
@@ -172,6 +190,10 @@ PLANTS: dict[str, tuple[str, Facts]] = {
     "stages: weights": (
         "model_size",
         slipway({"compute": 40}, {"compute": 42}, model=Model(weights_ms=30.0, file_bytes=3e8)),
+    ),
+    "stages: weights, which slow runs share with others": (
+        "model_size",
+        slipway({"compute": 20.4}, {"compute": 48}, model=Model(weights_ms=20.6, file_bytes=4e8, cpu_share=0.94)),
     ),
     "stages: weights that are read in 7 ms": (
         "model_size",
@@ -497,3 +519,10 @@ def test_a_probe_that_other_programs_disturbed_is_no_slow_link() -> None:
     disturbed = burst(8, padded_ms=30.0, padding_bytes=20_000)
     found = slipway({"compute": 7}, {"compute": 9}, burst=disturbed, load=replace(LOAD, body_bytes=20_000))
     assert "bandwidth" not in names(found)
+
+
+@pytest.mark.parametrize(("users", "waited"), [(1, False), (2, True)])
+def test_a_single_caller_waits_for_nobody(users: int, waited: bool) -> None:
+    closed = replace(LOAD, offered_per_s=None, answered_per_s=42.0, users=users)
+    found = facts(20, 60, burst=burst(20, ONE_BY_ONE, cpu_ms=19.0), load=closed, host=replace(HOST, server_cores=1.0))
+    assert bool({"capacity", "serial"} & set(names(found))) == waited

@@ -67,3 +67,15 @@ def test_a_stop_of_the_generator_is_no_stop_of_the_server() -> None:
     assert not stalls._stopped_itself(span, on_time)
     assert stalls._stopped_itself(span, late)
     assert not stalls._stopped_itself((due[-1] + MS, due[-1] + 90 * MS), late)  # nothing was due
+
+
+def test_requests_that_are_held_up_one_by_one_are_no_stall() -> None:
+    # A gateway that takes 100 ms for each new connection, and answers in the order in which they came.
+    due, ended = rows(gap_ms=30, took_ms=2.0)
+    new = np.arange(len(due)) % 8 < 4
+    assert stalls.spans(due, np.where(new, due + 100 * MS, ended)) == []
+    # They were sent at the same times, and the server stopped.
+    first_of_four = due - np.arange(len(due)) % 8 * 30 * MS
+    assert (
+        len(stalls.spans(due, np.where(new, first_of_four + 100 * MS, ended))) == len(due) // 8 - 1
+    )  # nothing ended before the first one

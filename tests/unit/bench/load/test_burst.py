@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import socketserver
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ import pytest
 
 from bench.errors import Unusable
 from bench.explain import concurrency
-from bench.load import burst, target, wire
+from bench.load import burst, exchange, target, wire
 from bench.load.burst import Burst
 from bench.load.exchange import Answer
 from bench.load.payload import JSON, Payload
@@ -167,6 +170,26 @@ def test_a_server_that_closes_connections_is_probed_too(close: int) -> None:
     assert all(len(one.ends_ms) == one.size for one in found.together)
 
 
+def test_a_worker_that_waits_until_the_client_has_closed_gets_the_next_request_at_once() -> None:
+    closing = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(closing)
+            self.request.recv(1)  # the end of the connection
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        place = target.parse(f"http://127.0.0.1:{server.server_address[1]}/predict")
+        request = wire.render(place, Payload("p", JSON, b"{}"), CARRIERS["none"]).numbered(0)
+        answers = burst.Prober(place, 5.0).send([request] * 3)
+        server.shutdown()
+        thread.join()
+    assert [one.status for one in answers] == [200, 200, 200]
+
+
 def test_a_server_that_refuses_or_is_gone_gives_nothing() -> None:
     with serving(answer=b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n") as url:
         assert probed(url) is None
@@ -196,3 +219,25 @@ def test_first_requests_are_timed_one_by_one_and_a_failure_is_an_error() -> None
         burst.one_by_one(target.parse(url), rendered, 3, 5.0)
     with pytest.raises(Unusable, match="does not answer"):
         burst.one_by_one(target.parse("http://127.0.0.1:1/predict"), rendered, 3, 5.0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux alone tells the rate")
+@pytest.mark.parametrize(("body", "told"), [(b"[1]", False), (b" " * exchange.LARGE_BYTES, True)])
+def test_the_rate_of_tcp_tells_what_a_large_request_needs_on_the_link(body: bytes, told: bool) -> None:
+    with serving() as url:
+        found = probed(url, body)
+    assert found is not None
+    assert (found.upload_ms is not None) == told
+
+
+def test_the_rate_is_read_where_linux_has_it() -> None:
+    info = bytearray(exchange.TCP_INFO_BYTES)
+    struct.pack_into("I", info, exchange.MIN_RTT_AT, 4_000)
+    struct.pack_into("Q", info, exchange.DELIVERY_RATE_AT, 1_000_000)
+
+    class Kernel:
+        def getsockopt(self, *_asked: int) -> bytes:
+            return bytes(info)
+
+    line = exchange.Line(Kernel(), request_bytes=100_000)  # type: ignore[arg-type]
+    assert line.upload_ms() == pytest.approx(100 - 4)
