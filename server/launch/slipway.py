@@ -56,6 +56,9 @@ UNLIMITED = 1 << 62
 CLOSE_S = 2.0
 """How long, after the drain, a running batch may delay the end of the process."""
 
+REPORT_S = 1.0
+"""How often one of several processes reports to the supervisor."""
+
 
 class Slipway:
     """One server process."""
@@ -91,7 +94,9 @@ class Slipway:
         refuse_on_platform(settings)
         self._keys = ApiKeys(Path(settings.api_keys_file), self._metrics) if settings.api_keys_file else None
         self._certificates = certificates(settings)
+        self._watched = self._files()  # those that were just read: a load may take long
         self._watching: asyncio.Future[None] | None = None
+        self._reporting: asyncio.Future[None] | None = None
         self._hot = HotPath(
             self._lifecycle,
             max_body_bytes=int(settings.max_body_mb * 1e6) or UNLIMITED,
@@ -123,6 +128,8 @@ class Slipway:
         """Listen at once, load the models meanwhile, serve, drain; returns the exit code."""
         self._watch_itself(asyncio.get_running_loop())
         first = self._member is None or self._member.first
+        if self._member is not None:
+            self._reporting = asyncio.ensure_future(self._report_often())
         if first:
             await self._listen_for_grpc()
         loading = asyncio.ensure_future(self._load())
@@ -139,7 +146,7 @@ class Slipway:
             log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
         if self._member is not None:
             self._member.listening.set()
-        self._watching = asyncio.ensure_future(watch(self._watched()))
+        self._watching = asyncio.ensure_future(watch(self._watched))
         await self._server.serve(sockets=often_accepted(sock))
         if self._lost:
             leave(FAILED)  # libraries that hold a lost device may not return from their own end
@@ -149,7 +156,7 @@ class Slipway:
         if not loading.done():
             log.info("stopped while the model was loading")
             leave(STOPPED)
-        for task in (self._following, self._watching):
+        for task in (self._following, self._watching, self._reporting):
             if task is not None:
                 task.cancel()
         _, running = await asyncio.wait([asyncio.ensure_future(self._models.close())], timeout=CLOSE_S)
@@ -195,7 +202,7 @@ class Slipway:
         if self._grpc is not None and self._grpc_end is None:
             self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
 
-    def _watched(self) -> list[WatchedFiles]:
+    def _files(self) -> list[WatchedFiles]:
         """The files that are read again when they change."""
         watched = []
         if self._keys is not None:
@@ -207,7 +214,12 @@ class Slipway:
     def _check(self) -> None:
         """Turn the server unready while a model makes no progress; called about once a second."""
         self._lifecycle.stall(self._models.stalled())
-        self._report()
+
+    async def _report_often(self) -> None:
+        """Show the supervisor that the event loop turns, from the start on."""
+        while True:
+            self._report()
+            await asyncio.sleep(REPORT_S)
 
     def _report(self) -> None:
         """Tell the supervisor, if there is one, whether this process is ready."""

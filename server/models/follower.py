@@ -134,6 +134,10 @@ class Follower:
         self._mine.add((found.name, found.version))
         self._settled[found.name, found.version] = found.stamp
 
+    def look_again(self, name: str, version: str) -> None:
+        """Let the next poll load a version if the folder has it: a process that is followed has not seen it yet."""
+        self._settled.pop((name, version), None)
+
     async def _try(self, found: Found) -> None:
         try:
             await self._load(found)

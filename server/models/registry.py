@@ -167,6 +167,14 @@ class Models:
         for model in self.all():
             model.scheduler.fail(error)
 
+    async def at_rest(self, name: str, version: str) -> None:
+        """Wait until a version is neither being loaded nor unloaded."""
+        while self._tasks and (versions := self._versions.get(name)) is not None:
+            here = versions.known.get(version)
+            if version not in versions.loading and (here is None or here.state is not State.UNLOADING):
+                return
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
     def versions(self, name: str) -> list[str]:
         """The versions of a model that answer, from the lowest to the highest."""
         return [one.version for one in reversed(self.of(name).ready())]
@@ -213,7 +221,7 @@ class Models:
         check_version(found.version)
         if len(self._tasks) >= MAX_LOADS:
             raise Overloaded(f"{MAX_LOADS} loads and unloads are waiting; retry when they are done", retry_after_s=10)
-        versions = self._versions.setdefault(found.name, Versions(found.name))
+        versions = self.named(found.name)
         here = versions.known.get(found.version)
         if found.version in versions.loading:
             raise AlreadyLoaded(f"version {found.version!r} of model {found.name!r} is being loaded already")
@@ -378,6 +386,10 @@ class Models:
         self._default = self._current.get(self._settings.default_model)
         if not self._settings.default_model:
             self._default = next(iter(self._current.values()), None)
+
+    def named(self, name: str) -> Versions:
+        """All versions of a name, which is known from now on."""
+        return self._versions.setdefault(name, Versions(name))
 
     def of(self, name: str) -> Versions:
         """All versions of a name, loaded or not. Raises UnknownModel for a name that was never loaded."""

@@ -1,7 +1,7 @@
 """The state of the models that an operator can change, as a document: read here, and brought about in another process.
 
-It holds which versions are loaded from where, which of them answer, labels, comparisons, and the slowdown. Figures,
-such as a canary's answers, are each process's own.
+It holds which versions are loaded from where, which of them answer, why, labels, comparisons, and the slowdown.
+Figures, such as a canary's answers, are each process's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .follower import Follower
 from .registry import LoadOptions, Models
 from .repository import Found
 from .traffic import Canary, Rules
-from .versions import State, Version, Versions
+from .versions import State, Switch, Version, Versions
 
 log = logging.getLogger("slipway.state")
 
@@ -45,19 +45,27 @@ async def follow(models: Models, follower: Follower, wanted: Document) -> None:
         for row in document["versions"]:
             await _load(models, follower, name, row)
     for name, document in wanted["models"].items():
+        models.named(name)  # also one whose versions are all gone: listings say why
         _switch(models, name, document)
     for versions in models.known():
-        document = wanted["models"].get(versions.name, {"versions": [], "failed": []})
-        kept = {row["version"] for row in document["versions"]}
+        document = wanted["models"].get(versions.name, {"versions": [], "failed": [], "switches": []})
+        kept = {row["version"]: row for row in document["versions"]}
+        gone = {row["version"] for row in document["failed"]}
         for one in versions.ready():
-            if one.version not in kept:
-                await models.unload(versions.name, one.version, document.get("reason") or "it was unloaded")
+            if one.version in kept:
+                one.reason = kept[one.version]["reason"]
+            else:
+                if one.version not in gone:
+                    follower.look_again(versions.name, one.version)
+                await models.unload(versions.name, one.version, _reason(document) or "it was unloaded")
         if versions.name not in wanted["models"]:
             models.forget(versions.name)
         versions.recall(
-            Version(_found(versions.name, row), state=State.UNAVAILABLE, reason=row["reason"])
+            Version(_found(versions.name, row), row["pinned"], State.UNAVAILABLE, row["reason"])
             for row in document["failed"]
         )
+        versions.switches.clear()
+        versions.switches.extend(Switch(*row) for row in document["switches"])
     models.arrange(wanted["order"])
     if models.slowdown is not None:
         models.slowdown.follow(wanted["slowdown"])
@@ -69,30 +77,30 @@ def _name(models: Models, follower: Follower, versions: Versions) -> Document:
     ready = versions.ready()
     return {
         "versions": [_version(follower, one) for one in ready],
-        "failed": [
-            {**_place(one.found), "reason": one.reason} for one in versions.rows() if one.state is State.UNAVAILABLE
-        ],
+        "failed": [_place(one) for one in versions.rows() if one.state is State.UNAVAILABLE],
         "answers": current.version if current is not None else None,
         "chosen": versions.chosen,
         "previous": versions.previous,
         "labels": dict(versions.labels),
         "comparison": None if comparison is None else comparison.to_json(),
         "probation": models.releases.probation(versions.name) is not None,
-        "reason": versions.switches[-1].reason if versions.switches else "",
+        "switches": [[one.at_s, one.version, one.reason] for one in versions.switches],
     }
 
 
 def _version(follower: Follower, one: Version) -> Document:
     return {
-        **_place(one.found),
-        "pinned": one.pinned,
+        **_place(one),
         "load": one.load,
         "followed": follower.owns(one.found.name, one.version),
     }
 
 
-def _place(found: Found) -> Document:
+def _place(one: Version) -> Document:
+    found = one.found
     return {
+        "reason": one.reason,
+        "pinned": one.pinned,
         "version": found.version,
         "path": str(found.path),
         "given": None if found.given is None else str(found.given),
@@ -111,12 +119,18 @@ def _found(name: str, row: Document) -> Found:
 async def _load(models: Models, follower: Follower, name: str, row: Document) -> None:
     """Load a version unless this very load of it is there."""
     found = _found(name, row)
+    await models.at_rest(name, found.version)  # a poll may be loading it
     here = models.version(name, found.version)
     if here is None or (here.load, here.found) != (row["load"], found):
         options = LoadOptions(pinned=row["pinned"], activate=False, reload=True, load=row["load"])
         await models.load_found(found, options)
     if row["followed"]:
         follower.take_over(found)
+
+
+def _reason(document: Document) -> str:
+    """Why the version that answers took over, as the process says that is followed."""
+    return str(document["switches"][-1][2]) if document["switches"] else ""
 
 
 def _switch(models: Models, name: str, document: Document) -> None:
@@ -126,12 +140,12 @@ def _switch(models: Models, name: str, document: Document) -> None:
     versions, releases = models.of(name), models.releases
     current = versions.current()
     if document["answers"] and (current is None or current.version != document["answers"]):
-        releases.promote(name, document["answers"], document["reason"] or "another process answers with it")
+        releases.promote(name, document["answers"], _reason(document) or "another process answers with it")
     if not document["probation"]:
         releases.end_probation(name)
     comparison, wanted = releases.comparison(name), document["comparison"]
     if comparison is not None and comparison.to_json() != wanted:
-        releases.end(name, document["reason"] or "it has ended in another process")
+        releases.end(name, _reason(document) or "it has ended in another process")
         comparison = None
     if wanted is not None and comparison is None:
         if wanted["kind"] == Canary.KIND:

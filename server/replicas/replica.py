@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,18 +27,19 @@ BOOTSTRAP = (
 
 
 class Replica:
-    """A process with its channel. ``families`` are the metrics that it sent last."""
+    """A process with its channel. ``joined``: it serves; ``served``: it has. ``silent_s``: seconds without a report.
+    ``families`` are the metrics that it sent last."""
 
     def __init__(self, number: int, handle: Callable[[Replica, str, Any], Awaitable[Any]]) -> None:
         """``handle`` gets this replica, and the name and the argument of each call and notice."""
         self.number = number
         self.channel = Channel(partial(handle, self))
         self.loaded = False
-        self.joined = False
+        self.joined = self.served = False
         self.ready = False
         self.reason = ""
         self.families: list[Any] = []
-        self.seen_s = time.monotonic()
+        self.silent_s = 0.0
         self.told: str | None = None
         self.tasks: set[asyncio.Future[None]] = set()
         self._process: subprocess.Popen[bytes] | None = None

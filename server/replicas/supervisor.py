@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from .. import fatal
-from ..errors import BadSetting, ModelFailed, SlipwayError
+from ..errors import BadSetting, ModelFailed, NotReady, SlipwayError
 from ..observe.logs import LogWriter
 from ..settings import sagemaker
 from ..settings.options import Settings, aliases, flag
@@ -46,6 +46,8 @@ ANSWER_S = 2.0
 KILL_S = 5.0
 """How long after the drain a replica is killed."""
 LOOK_S = 1.0
+LEAST_SILENCE_S = 20.0
+"""So long at least a replica may be silent, which reports once a second from the end of its imports on."""
 
 
 def supervise(settings: Settings) -> int:
@@ -117,14 +119,19 @@ class Supervisor:
     def _terminate(self, received: signal.Signals) -> None:
         """Tell the signal to all replicas, which drain; a second one ends them at once."""
         again, self._received = self._received is not None, received
-        self._stopping.set()
-        for replica in self._replicas.values():
-            replica.signal(received)
+        grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
         if not again:
-            grace_s = self._settings.drain_grace_s if received is signal.SIGTERM else 0.0
             log.info("draining all processes signal=%s grace_s=%g", received.name, grace_s)
+        self._end(received, grace_s)
+
+    def _end(self, sent: signal.Signals, grace_s: float) -> None:
+        """Send a signal to all replicas; the first time, kill those that outlive their drain."""
+        if not self._stopping.is_set():
             until_s = grace_s + self._settings.drain_timeout_s + KILL_S
             asyncio.get_running_loop().call_later(until_s, self._kill)
+        self._stopping.set()
+        for replica in self._replicas.values():
+            replica.signal(sent)
 
     def _kill(self) -> None:
         for replica in self._replicas.values():
@@ -136,11 +143,9 @@ class Supervisor:
         """End all replicas with a failure."""
         if not self._stopping.is_set():
             self._code = FAILED
-            self._stopping.set()
             if reason:
                 log.critical("%s", fatal.line(ModelFailed(reason)))
-            for replica in self._replicas.values():
-                replica.signal(signal.SIGTERM)
+            self._end(signal.SIGTERM, self._settings.drain_grace_s)
 
     # The life of a replica
 
@@ -156,7 +161,7 @@ class Supervisor:
             if self._stopping.is_set():
                 self._code = self._code or (STOPPED if code in (STOPPED, -(self._received or 0)) else FAILED)
                 return
-            served = replica.loaded
+            served = replica.served
             failed_starts = 0 if served else failed_starts + 1
             reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             if not served and not self._up and code == FAILED:
@@ -208,7 +213,7 @@ class Supervisor:
                 if state is not None:
                     await replica.channel.call("follow", state)
                 await replica.channel.call("join")
-                replica.joined = True
+                replica.joined = replica.served = True
             except ChannelClosed:
                 return
             except SlipwayError as error:
@@ -234,9 +239,18 @@ class Supervisor:
         return self._state
 
     async def _watch(self) -> None:
-        """Notice replicas whose event loop does not turn."""
+        """Replace replicas whose event loop does not turn: their clients, changes of all and scrapes wait for them.
+
+        The time counts in which this process runs, so that nobody is silent when all were stopped together.
+        """
+        limit_s = max(self._settings.stall_s, LEAST_SILENCE_S) if self._settings.stall_s else float("inf")
         while True:
             await asyncio.sleep(LOOK_S)
+            for one in self._replicas.values():
+                one.silent_s += LOOK_S
+                if one.silent_s > limit_s and not self._stopping.is_set():
+                    log.error("process does not respond; it is replaced process=%d", one.number)
+                    one.signal(signal.SIGKILL)
             self._announce()
 
     def _announce(self) -> None:
@@ -250,12 +264,9 @@ class Supervisor:
         if not self._up:
             joined = sum(one.joined for one in self._replicas.values())
             return f"the server is starting: {joined} of {self._settings.processes} processes are ready"
-        silent_s = self._settings.stall_s or float("inf")
         for one in self._replicas.values():
             if one.joined and not one.ready:
                 return f"process {one.number}: {one.reason}"
-            if one.joined and time.monotonic() - one.seen_s > silent_s:
-                return f"process {one.number} does not respond"
         return ""
 
     # Calls of replicas
@@ -264,13 +275,13 @@ class Supervisor:
         if name == "status":
             return self._note(replica, **argument)
         if name == "gather":
-            return list((await self._gather(argument["name"], argument["argument"], replica)).values())
+            return [answer for _, answer in await self._gather(argument["name"], argument["argument"], replica)]
         if name == "scrape":
             return await self._scrape()
         return await self._change(replica, argument)
 
     def _note(self, replica: Replica, loaded: bool, ready: bool, reason: str) -> None:
-        replica.seen_s = time.monotonic()
+        replica.silent_s = 0.0
         replica.ready, replica.reason = ready, reason
         if loaded and not replica.loaded:
             replica.loaded = True
@@ -279,21 +290,17 @@ class Supervisor:
             task.add_done_callback(replica.tasks.discard)
         self._announce()
 
-    async def _gather(self, name: str, argument: Any = None, apart: Replica | None = None) -> dict[int, Any]:
-        """The answers of the other replicas that answer in time, by number."""
+    async def _gather(self, name: str, argument: Any = None, apart: Replica | None = None) -> list[tuple[Replica, Any]]:
+        """The other replicas that answer in time, with their answers."""
         asked = [one for one in self._replicas.values() if one.joined and one is not apart]
         calls = (asyncio.wait_for(one.channel.call(name, argument), ANSWER_S) for one in asked)
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        found = {}
-        for one, answer in zip(asked, answers, strict=True):
-            if not isinstance(answer, BaseException):
-                found[one.number] = answer
-        return found
+        pairs = zip(asked, answers, strict=True)
+        return [(one, answer) for one, answer in pairs if not isinstance(answer, BaseException)]
 
     async def _scrape(self) -> list[Family]:
-        for number, families in (await self._gather("families")).items():
-            if number in self._replicas:
-                self._replicas[number].families = families
+        for one, families in await self._gather("families"):
+            one.families = families
         living = {number: one.families for number, one in sorted(self._replicas.items()) if one.families}
         merged = merge(living.values())
         self._departed = still_shown(self._departed, merged)
@@ -322,8 +329,11 @@ class Supervisor:
 
     async def _change(self, origin: Replica, change: dict[str, Any]) -> Any:
         """Make a change in one replica, then in the others. Raises its error, or that of a replica that cannot follow,
-        after all have gone back to the state before."""
+        after all have gone back to the state before. A replica that has not joined is not in the others' state yet:
+        raises NotReady."""
         async with self._changing:
+            if not origin.joined:
+                raise NotReady("the server is starting; make the change when it is ready")
             done = await origin.channel.call("apply", change)
             before, self._state = done["before"], done["after"]
             if before != self._state:

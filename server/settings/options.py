@@ -240,7 +240,8 @@ class Settings:
     stall_s: float = option(
         120.0,
         "seconds that a run may take longer than predicted, or that requests may wait while no run starts, before the "
-        "model counts as stalled: /ping says 503, and its requests get 503; 0: never",
+        "model counts as stalled: /ping says 503, and its requests get 503; one of several processes that does not "
+        "respond for so long, 20 at least, is replaced; 0: never",
         least=0,
     )
     max_rows: int = option(

@@ -46,6 +46,19 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+LATE = """
+import pathlib, time
+def model_fn(directory):
+    here = pathlib.Path(__file__).parent
+    if (here / "loaded").exists():
+        (here / "waits").touch()
+        while not (here / "go").exists():
+            time.sleep(0.01)
+    (here / "loaded").touch()
+def predict_fn(data, model): return data
+"""
+
+
 def replicas_of(server: ServerProcess) -> list[int]:
     """Process ids of the replicas that are ready or starting, in the order of their start."""
     return [int(pid) for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
@@ -240,6 +253,32 @@ def test_a_process_that_was_started_again_is_ready_as_the_others_are(serve: Serv
             clients = [stack.enter_context(client_of(server)) for _ in range(CLIENTS)]
             ready = {one.call("ServerReady", messages.ServerReadyRequest()).ready for one in clients}
         assert ready == {True}
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_replaced(serve: Serve, tmp_path: Path) -> None:
+    server = serve(sample_models.fake(tmp_path / "model", name="m"), *TWO, "--stall-s", "1").ready()
+    pid = replicas_of(server)[1]
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: "process does not respond; it is replaced process=1" in server.log(), "it is noticed")
+    wait_for_successor(server, pid, 1)
+    assert statuses(server, "/ping") == {200}
+    assert server.put("/admin/models/m/labels/one", {"version": "1"}).status == 200
+    assert statuses(server, "/v2/models/m/versions/one") == {200}
+
+
+@pytest.mark.slow
+def test_keys_that_are_renewed_while_a_process_loads_are_those_of_all(serve: Serve, tmp_path: Path) -> None:
+    keys, code = tmp_path / "keys", tmp_path / "model" / "code"
+    keys.write_text("old", encoding="ascii")
+    server = serve(script(tmp_path / "model", LATE), *TWO, "--api-keys-file", str(keys)).listen()
+    eventually((code / "waits").exists, "the second process loads")
+    keys.write_text("renewed", encoding="ascii")
+    (code / "go").touch()
+    server.ready()
+    eventually(lambda: server.log().count("files read again") == 2, "both have read the keys")
+    models = {server.get("/v2/models/model", **{"X-API-Key": "renewed"}).status for _ in range(CLIENTS)}
+    assert 401 not in models
 
 
 def test_a_signal_drains_all_processes(serve: Serve, tmp_path: Path) -> None:

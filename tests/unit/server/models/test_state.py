@@ -39,9 +39,9 @@ class Process:
 
     @property
     def lasting(self) -> dict[str, object]:
-        """The state without what is told of its past: the last reason, and who is on probation."""
+        """The state without who is on probation, which each process decides."""
         models = state_of(self.models, self.follower)["models"]
-        return {name: {**one, "reason": "", "probation": False} for name, one in models.items()}
+        return {name: {**one, "probation": False} for name, one in models.items()}
 
     async def follow(self, other: Process) -> None:
         await follow(self.models, self.follower, other.state)
