@@ -7,8 +7,8 @@ limits the bytes per second of both directions (``rate``), of the answers (``ans
 each time that so many have passed (``flush``), or only the answers so (``beacon``), or asks for so long whether a
 request may pass (``permit``). Or it needs so many seconds for each new connection, and keeps one for an answer
 (``handshake``), for three (``few``), for eight (``eight``), for all (``kept``), until it is 0.2 s old (``aged``), or
-until none has come for 40 ms (``idle``); ``close`` is a handshake in no time. It prints its port, and forwards
-connections to the URL until its standard input closes.
+until none has come for 40 ms (``idle``). It prints its port, and forwards connections to the URL until its
+standard input closes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Way:
                     await asyncio.sleep(self._value - loop.time() % self._value)
                 elif self._kind == "permit":
                     await asyncio.sleep(self._value if data.startswith(b"POST") else 0)
-                elif self._kind in ("close", "handshake") or answers == ANSWERS.get(self._kind) or loop.time() > old_s:
+                elif self._kind == "handshake" or answers == ANSWERS.get(self._kind) or loop.time() > old_s:
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
