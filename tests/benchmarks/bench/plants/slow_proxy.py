@@ -19,6 +19,8 @@ import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from bench.load.child_server import serve
+
 PIECE, IDLE_S, AGE_S = 8_192, 0.04, 0.2
 ANSWERS = {"few": 3, "eight": 8}
 """For which a connection is kept."""
@@ -58,8 +60,7 @@ class Way:
         writer.close()
 
 
-async def serve(url: str, kind: str, value: float) -> None:
-    """Forward until standard input ends."""
+async def main(url: str, kind: str, value: float) -> None:
     parts = urlsplit(url)
     kinds = {
         "answers": ("free", "rate"),
@@ -75,12 +76,8 @@ async def serve(url: str, kind: str, value: float) -> None:
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
+    await serve(await asyncio.start_server(accept, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
