@@ -13,6 +13,7 @@ from pathlib import Path
 from .errors import Unusable
 from .exits import INTERRUPTED, INVALID
 from .experiments.config import RunConfig
+from .experiments.sweep import to_json, write_json
 from .load import arrivals, fleet, generate, payload_set, probe, sagemaker, target, wire
 from .load.payload import Payload
 from .load.payload_set import PayloadSet
@@ -30,6 +31,14 @@ DEFAULT_DURATION_S = 30.0
 DEFAULT_WARMUP_S = 2.0
 RUN_OUTPUT = "the result, its raw rows (.npz) and its page (.html)"
 Subparsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+
+def add_described(
+    commands: Subparsers[argparse.ArgumentParser], name: str, words: str, epilog: str
+) -> argparse.ArgumentParser:
+    """A command whose help ends with ``epilog``, in its lines."""
+    form = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=words, epilog=epilog, formatter_class=form)
 
 
 def add_request(command: argparse.ArgumentParser) -> None:
@@ -133,6 +142,21 @@ def add_output(command: argparse.ArgumentParser, result: str = "the result", car
 def prints_json(asked: argparse.Namespace) -> bool:
     """Whether standard output gets JSON: on request, and in a pipe without ``--card``."""
     return bool(asked.json) or not (getattr(asked, "card", False) or sys.stdout.isatty())
+
+
+def give(asked: argparse.Namespace, result: object, show: Callable[[], object]) -> None:
+    """Write the result where ``--output`` says, and print it. Raises Unusable if the file cannot be written."""
+    if asked.output is not None:
+        write_json(asked.output, result)
+    print_result(asked, result, show)
+
+
+def print_result(asked: argparse.Namespace, result: object, show: Callable[[], object]) -> None:
+    """Print the result on standard output: as JSON, or as ``show`` prints it."""
+    if prints_json(asked):
+        sys.stdout.write(to_json(result).decode())
+    else:
+        show()
 
 
 def run_config(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from .. import arguments
 from ..exits import INVALID, OK
-from ..experiments import advice, forecasting, sweep
+from ..experiments import advice, forecasting
 from ..experiments.advice import Advice
 from ..explain.workload import NoForecast
 from ..result import record
@@ -26,12 +25,7 @@ be forecast, 2 wrong usage."""
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "advise",
-        help="which change would help most, and what it costs",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = arguments.add_described(commands, "advise", "which change would help most, and what it costs", EPILOG)
     command.add_argument("record", type=Path, metavar="RECORD.json")
     whatif.add_measured(command)
     command.add_argument("--price", type=arguments.positive, metavar="P", help="price of a server per hour")
@@ -48,15 +42,14 @@ def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
     except NoForecast as error:
         arguments.say(f"no forecast: {error}")
         return INVALID
-    if args.output is not None:
-        sweep.write_json(args.output, result)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(result).decode())
-    else:
-        Console().print(_table(result))
-        for words, reason in result.refused.items():
-            print(f"no forecast for {words}: {reason}")
+    arguments.give(args, result, lambda: _show(result))
     return OK
+
+
+def _show(result: Advice) -> None:
+    Console().print(_table(result))
+    for words, reason in result.refused.items():
+        print(f"no forecast for {words}: {reason}")
 
 
 def _table(result: Advice) -> Table:

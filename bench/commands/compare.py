@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
-from ..experiments import compare, sweep
+from ..experiments import compare
 from ..experiments.config import RunConfig
 from ..experiments.ladder import ATTEMPTS
 from ..experiments.run import execute
@@ -60,12 +59,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if len(files) == 1:
         raise Unusable("compare got a URL and a result (.json): pass two URLs or two results")
     comparison = _of_files(files, q, args.margin) if files else _of_servers(args, argv, q)
-    if args.output is not None:
-        sweep.write_json(args.output, comparison)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(comparison).decode())
-    else:
-        print(compare.summary(comparison))
+    arguments.give(args, comparison, lambda: print(compare.summary(comparison)))
     if args.junit is not None:
         junit.write(args.junit, f"bench compare {args.url} {args.other}", [_check(comparison, gate, args.gate)])
     if comparison.partial:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from .. import arguments
 from ..errors import Unusable
 from ..exits import OK
-from ..experiments import abilities, confirm, forecasting, sweep
+from ..experiments import abilities, confirm, forecasting
 from ..experiments.confirm import Bodies, Trial
 from ..experiments.slowdown import can_slow
 from ..explain import verdict
@@ -34,11 +33,8 @@ For changes inside of Slipway, start the server with --slowdowns. All changes ar
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "explain",
-        help="the causes of a run's latency, and with --confirm their proof",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = arguments.add_described(
+        commands, "explain", "the causes of a run's latency, and with --confirm their proof", EPILOG
     )
     command.add_argument("record", type=Path, metavar="RECORD.json")
     add_confirm(command)
@@ -61,12 +57,9 @@ def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
         result = confirmed(result, columns)
         record.write(args.record, result, columns)
         page.write([args.record], args.record.with_suffix(".html"))
-    assert result.verdict is not None
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(result.verdict).decode())
-    else:
-        for line in lines(result.verdict):
-            print(line)
+    found = result.verdict
+    assert found is not None
+    arguments.print_result(args, found, lambda: print(*lines(found), sep="\n"))
     return OK
 
 

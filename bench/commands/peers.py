@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import shlex
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from rich.console import Console
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INTERRUPTED, INVALID, OK
-from ..experiments import sweep
 from ..experiments.recording import TOOL
 from ..observe import environment
 from ..peers import environments, figures, loads, rounds, show, table, workload
@@ -103,14 +101,9 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
             warmup_s=args.warmup,
         )
         comparison = _measure(config, peers, missing, args.generator, shlex.join(["python", "-m", "bench", *argv]))
-    if args.output is not None:
-        sweep.write_json(args.output, comparison)
     if args.markdown is not None:
         args.markdown.write_text(show.markdown(comparison), encoding="utf-8")
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(comparison).decode())
-    else:
-        show.show(comparison, Console())
+    arguments.give(args, comparison, lambda: show.show(comparison, Console()))
     return _status(comparison)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,13 +66,9 @@ def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
     delays = sizing.Delays(args.metric_seconds, args.start_seconds, args.load_seconds)
     capacity_per_s = args.capacity or _read_capacity(args.slo)
     result = sizing.size(capacity_per_s, demand, delays, args.price, args.spare)
-    for path, content in ((args.output, result), (args.policy, result.policy)):
-        if path is not None:
-            sweep.write_json(path, content)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(result).decode())
-    else:
-        _show(result)
+    if args.policy is not None:
+        sweep.write_json(args.policy, result.policy)
+    arguments.give(args, result, lambda: _show(result))
     return OK
 
 

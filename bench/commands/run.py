@@ -31,12 +31,7 @@ Latency counts from the intended instant of a request, so that it includes the w
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "run",
-        help="load a server and explain its latency",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = arguments.add_described(commands, "run", "load a server and explain its latency", EPILOG)
     arguments.add_request(command)
     load = command.add_mutually_exclusive_group()
     load.add_argument("--rate", type=arguments.positive, metavar="R", help="requests/s of an open loop")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -69,12 +68,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
                 raise
             result, status = search.fit(), arguments.ended_early(error, "the search is partial")
             early_reason = str(error) or "interrupted"
-    if args.output is not None:
-        sweep.write_json(args.output, result)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(result).decode())
-    else:
-        print(capacity.summary(result, objective.name))
+    arguments.give(args, result, lambda: print(capacity.summary(result, objective.name)))
     if args.junit is not None:
         outcome = checks.of_slo(result, objective.name, args.at_least, early_reason)
         junit.write(args.junit, f"bench slo {config.target.url}", outcome)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -63,12 +62,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
             status, early_reason = arguments.ended_early(error, "the curve is partial"), str(error) or "interrupted"
     created = datetime.now(UTC).isoformat(timespec="seconds")
     result = sweep.summary(created, config.command, config.target.url, rungs)
-    if args.output is not None:
-        sweep.write_json(args.output, result)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(result).decode())
-    else:
-        Console().print(sweep.table(result))
+    arguments.give(args, result, lambda: Console().print(sweep.table(result)))
     if args.junit is not None:
         junit.write(args.junit, f"bench sweep {config.target.url}", checks.of_sweep(rungs, len(steps), early_reason))
     if status == OK and not any(one.latency for one in rungs):

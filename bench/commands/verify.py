@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
-from ..experiments import abilities, forecasting, sweep, verify
+from ..experiments import abilities, forecasting, verify
 from ..explain.changes import Change
 from ..explain.workload import NoForecast
 from ..load.payload_set import PayloadSet
@@ -33,11 +32,8 @@ Exit status: 0 the forecast held, 1 it did not, or there is none, 2 wrong usage.
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "verify",
-        help="try a change, and hold its forecast against what is observed",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = arguments.add_described(
+        commands, "verify", "try a change, and hold its forecast against what is observed", EPILOG
     )
     command.add_argument("record", type=Path, metavar="RECORD.json")
     whatif.add_change(command)
@@ -63,13 +59,7 @@ def run(asked: argparse.Namespace, _given: Sequence[str]) -> int:
         arguments.say(f"no forecast: {why}")
         return INVALID
     verifications.append(asked.record, seen)
-    if asked.output is not None:
-        sweep.write_json(asked.output, seen)
-    if arguments.prints_json(asked):
-        sys.stdout.write(sweep.to_json(seen).decode())
-    else:
-        for line in lines(seen):
-            print(line)
+    arguments.give(asked, seen, lambda: print(*lines(seen), sep="\n"))
     return OK if seen.held else INVALID
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import arguments
 from ..errors import Unusable
 from ..exits import INVALID, OK
-from ..experiments import forecasting, sweep
+from ..experiments import forecasting
 from ..explain import changes
 from ..explain.changes import Change
 from ..explain.forecast import Forecast
@@ -30,11 +29,8 @@ does not reproduce the recorded run, or if the records lack a measurement that t
 
 
 def add(commands: arguments.Subparsers[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "whatif",
-        help="forecast the latency after a change, from a result of run",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = arguments.add_described(
+        commands, "whatif", "forecast the latency after a change, from a result of run", EPILOG
     )
     command.add_argument("record", type=Path, metavar="RECORD.json")
     add_change(command)
@@ -102,17 +98,10 @@ def run(args: argparse.Namespace, _argv: Sequence[str]) -> int:
     try:
         forecast = forecasting.of_file(args.record, change, args.also)
     except NoForecast as error:
-        if arguments.prints_json(args):
-            sys.stdout.write(sweep.to_json({"change": change.words, "no_forecast": str(error)}).decode())
+        arguments.print_result(args, {"change": change.words, "no_forecast": str(error)}, lambda: None)
         arguments.say(f"no forecast: {error}")
         return INVALID
-    if args.output is not None:
-        sweep.write_json(args.output, forecast)
-    if arguments.prints_json(args):
-        sys.stdout.write(sweep.to_json(forecast).decode())
-    else:
-        for line in lines(forecast):
-            print(line)
+    arguments.give(args, forecast, lambda: print(*lines(forecast), sep="\n"))
     return OK
 
 

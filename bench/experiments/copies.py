@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import psutil
 from server.system.orphans import ending_with_us
 
 from ..errors import Unusable
+from ..load import probe
 from ..load.target import Target
 
 PROGRAM = "serve.py"
@@ -27,20 +27,7 @@ READY = "/ping"
 MEMORY_FACTOR = 1.5
 """A copy is started only if the free memory is at least this many times the memory of the server."""
 POLL_S = 0.05
-OWN_RESOURCES = (
-    "--host",
-    "127.0.0.1",
-    "--port",
-    "0",
-    "--grpc-port",
-    "-1",
-    "--tls-cert",
-    "",
-    "--tls-key",
-    "",
-    "--capture-to",
-    "",
-)
+OWN_RESOURCES = ("--host=127.0.0.1", "--port=0", "--grpc-port=-1", "--tls-cert=", "--tls-key=", "--capture-to=")
 """Flags that give a copy a free port, and keep it from the ports, certificates and capture folder of the server."""
 
 
@@ -71,8 +58,7 @@ def copied(target: Target, pids: Sequence[int], flags: Sequence[str]) -> Iterato
         ) as process,
     ):  # fmt: skip
         try:
-            port = _wait_for_port(process, log.fileno())
-            yield replace(target, host="127.0.0.1", port=port, tls=False)
+            yield _when_ready(replace(target, host="127.0.0.1", tls=False), process, log.fileno())
         finally:
             process.terminate()
             try:
@@ -109,27 +95,19 @@ def _check_memory(pids: Sequence[int]) -> None:
         )
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], log_fd: int) -> int:
-    """Wait until the copy is ready, and return its port. Raises Unusable if it ends, or after ``TIMEOUT_S``."""
+def _when_ready(target: Target, process: subprocess.Popen[bytes], log_fd: int) -> Target:
+    """The target with the port of the copy, when it is ready. Raises Unusable if it ends, or after ``TIMEOUT_S``."""
     deadline_s = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline_s:
         output = Path(f"/proc/self/fd/{log_fd}").read_text(encoding="utf-8", errors="replace")
         match = LISTENING.search(output)
-        if match is not None and _is_ready(int(match[1])):
-            return int(match[1])
+        if match is not None:
+            target = replace(target, port=int(match[1]))
+            with suppress(OSError):
+                if probe.ask(target, READY, timeout_s=5.0)[0] == 200:
+                    return target
         if process.poll() is not None:
             last_line = (output.strip().splitlines() or ["none"])[-1]
             raise Unusable(f"a copy of the server ended before it was ready; its last line: {last_line[-200:]}")
         time.sleep(POLL_S)
     raise Unusable(f"a copy of the server was not ready after {TIMEOUT_S:g} s")
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", READY)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

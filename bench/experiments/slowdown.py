@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Unusable
+from ..load import probe
 from ..load.target import Target
 
 TIMEOUT_S = 30.0
@@ -54,20 +54,14 @@ def check(target: Target) -> None:
 
 
 def _request(target: Target, method: str, body: dict[str, Any] | None) -> None:
-    connection_type = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
-    connection = connection_type(target.host, target.port, timeout=TIMEOUT_S)
     try:
-        content = None if body is None else json.dumps(body)
-        connection.request(method, PATH, content, {"Content-Type": "application/json"} if content else {})
-        response = connection.getresponse()
-        response_body = response.read(10_000).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
+        status, content = probe.ask(target, PATH, json.dumps(body).encode() if body else None, method, TIMEOUT_S)
+    except OSError as error:
         raise Unusable(f"cannot reach {target.root}{PATH}: {error}") from error
-    finally:
-        connection.close()
-    if response.status != 200:
+    response_body = content.decode("utf-8", "replace")
+    if status != 200:
         excerpt = " ".join(response_body.split())[:200]  # one line, also of a page
-        raise Unusable(f"{target.root} does not slow a stage down ({response.status} {excerpt})")
+        raise Unusable(f"{target.root} does not slow a stage down ({status} {excerpt})")
     # Some servers answer every path with 200 and an HTML page.
     if not _names_stage(response_body, None if body is None else body["stage"]):
         raise Unusable(f"{target.root} does not slow a stage down: {PATH} answers something else. Is it Slipway?")

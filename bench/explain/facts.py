@@ -44,8 +44,6 @@ OVERTAKES, MEANWHILE = 2, 0.7
 APART, SAME_NS, MIN_PAIRS = 0.2, 1_500_000, 10
 """Two requests arrived at different times if one came later by this share of the latency. Their answers came at the
 same moment if they are so many ns apart. Fewer pairs say nothing."""
-GROWING = 1.5
-"""Latency of the last third of a run over the first third, from which on a backlog was growing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,6 @@ class Cold:
 class Host:
     """Means over the measured time of the server and its machine, in the units of ``timeline.SERIES``."""
 
-    here: bool
     cores: float | None = None
     quota_cores: float | None = None
     server_cores: float | None = None
@@ -130,7 +127,6 @@ class Model:
     threads: int | None = None
     waste: float | None = None
     weights_ms: float | None = None
-    file_bytes: float | None = None
     requests_share: float | None = None
     time_share: float | None = None
     cpu_share: float | None = None
@@ -158,7 +154,7 @@ class Facts:
     slow: Mapping[str, float]
     with_server: bool
     load: Load
-    host: Host = field(default_factory=lambda: Host(here=False))
+    host: Host = field(default_factory=Host)
     model: Model = field(default_factory=Model)
     burst: Burst | None = None
     stalls: Stalls | None = None
@@ -169,7 +165,7 @@ class Facts:
     sizes: Sizes = field(default_factory=Sizes)
     per_request: PerRequest | None = None
     quick_ms: float = 0.0
-    slow_host: Host = field(default_factory=lambda: Host(here=False))
+    slow_host: Host = field(default_factory=Host)
 
     @property
     def alone_ms(self) -> float:
@@ -316,13 +312,12 @@ def _times(account: Account, rows: NDArray[np.intp]) -> list[Span]:
 def _host(observed: Observations, spans: Sequence[Span]) -> Host:
     timeline = observed.timeline
     if timeline is None:
-        return Host(here=False)
+        return Host()
 
     def mean(series: str) -> float | None:
         return timeline.mean(series, spans)
 
     return Host(
-        here=timeline.pid is not None,
         cores=observed.cores,
         quota_cores=timeline.quota_cores,
         server_cores=mean("server_cpu_cores"),
@@ -374,7 +369,6 @@ def _model(observed: Observations, columns: Columns, load: Load) -> Model:
         threads=main.threads,
         waste=main.waste,
         weights_ms=main.file_bytes / bandwidth * 1e3 if main.file_bytes and bandwidth else None,
-        file_bytes=main.file_bytes,
         requests_share=requests_share,
         time_share=time_share,
         cpu_share=main.cpu_share,

@@ -53,5 +53,5 @@ def measured(window: Columns, stretches: Sequence[Span], burst: Burst, body_byte
         seconds=sum(end_s - start_s for start_s, end_s in stretches),
     )
     one = np.zeros(1, dtype=np.int64)
-    service = Service({1: each_ns}, frozenset(), RATIO_ERROR, None, one, np.ones(1), one, 0.0)
+    service = Service({1: each_ns}, frozenset(), RATIO_ERROR, None, one, np.ones(1), one)
     return Measured(load, Layout(1, 1, 1, 0, FOREVER_NS, 1.0, {1: each_ns}), service, binary=False)

@@ -44,8 +44,6 @@ class Service:
     begun_ns: Integers
     factor: Floats
     stopped_ns: Integers
-    utilisation: float
-    """Mean number of runs at the same time, over the instances."""
 
     @property
     def largest(self) -> int:
@@ -111,7 +109,6 @@ def measure(account: Account, due_ns: Integers, table_ns: Mapping[int, float], i
     expected = np.array([alone[size] for size in rows.tolist()]) * slow
     ratio = took_ns / expected
     factor = np.minimum(ratio, MOST_FACTOR)
-    seconds = (float(begun_ns[-1] - begun_ns[0]) or 1.0) / 1e9
     return Service(
         alone_ns=alone,
         ran=frozenset(usual),
@@ -120,7 +117,6 @@ def measure(account: Account, due_ns: Integers, table_ns: Mapping[int, float], i
         begun_ns=begun_ns,
         factor=factor,
         stopped_ns=np.maximum(took_ns - factor * expected, 0).astype(np.int64),
-        utilisation=float(took_ns.sum()) / 1e9 / seconds / instances,
     )
 
 

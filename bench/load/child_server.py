@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,3 +31,12 @@ def child_server(*command: str) -> Iterator[str]:
         finally:
             process.stdin.close()
             process.wait(timeout=10)
+
+
+async def serve(server: asyncio.Server) -> None:
+    """What such a server does: print its port, and serve until standard input ends."""
+    print(server.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    server.close()

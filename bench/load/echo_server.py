@@ -8,10 +8,11 @@ prints its port and serves on 127.0.0.1 until its standard input closes, so that
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import cast
 
 from httptools import HttpParserError, HttpRequestParser
+
+from .child_server import serve
 
 _BODY = b'{"echo":true}'
 _TIMING = ", ".join(
@@ -48,19 +49,12 @@ class EchoProtocol(asyncio.Protocol):
             self._transport.write(REPLY)
 
 
-async def serve() -> None:
-    """Serve until standard input ends."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
-    server.close()
+async def main() -> None:
+    await serve(await asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve())
+        runner.run(main())

@@ -9,22 +9,20 @@ from dataclasses import dataclass
 class Preset:
     """The options that a scenario sets unless the user does. ``users`` None: an open loop, whose rate the user gives.
 
-    ``quantile``: the percentile that the scenario reports. ``rows``: samples in each request, for generated payloads.
+    ``rows``: samples in each request, for generated payloads.
     """
 
     users: int | None
-    arrivals: str | None
-    quantile: float
     rows: int
     duration_s: float
     words: str
 
 
 PRESETS = {
-    "single-stream": Preset(1, None, 0.90, 1, 60.0, "one caller, one sample at a time; reports p90"),
-    "multi-stream": Preset(1, None, 0.99, 8, 60.0, "one caller, eight samples a request; reports p99"),
-    "server": Preset(None, "poisson", 0.99, 1, 60.0, "Poisson arrivals at --rate; reports p99"),
-    "offline": Preset(64, None, 0.99, 1, 60.0, "as fast as the server can: 64 callers; reports requests/s"),
+    "single-stream": Preset(1, 1, 60.0, "one caller, one sample at a time; reports p90"),
+    "multi-stream": Preset(1, 8, 60.0, "one caller, eight samples a request; reports p99"),
+    "server": Preset(None, 1, 60.0, "Poisson arrivals at --rate; reports p99"),
+    "offline": Preset(64, 1, 60.0, "as fast as the server can: 64 callers; reports requests/s"),
 }
 EPILOG = "presets (MLPerf Inference's scenarios; they set what you leave out):\n" + "\n".join(
     f"  {name:14} {one.words}" for name, one in PRESETS.items()

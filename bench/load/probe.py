@@ -92,17 +92,30 @@ def stage_means_ms(before: dict[str, StageTotals], after: dict[str, StageTotals]
     return means
 
 
-def _get(target: Target, path: str, posted: bytes | None = None) -> str | None:
-    """The body of a 200; None for any other response and without one, because a load does not depend on it."""
+def ask(
+    target: Target, path: str, body: bytes | None = None, method: str | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[int, bytes]:
+    """The status and the body of the response to one request, a POST with a body of JSON unless ``method`` says so.
+
+    Raises OSError without a response.
+    """
     make = http.client.HTTPSConnection if target.tls else http.client.HTTPConnection
-    connection = make(target.host, target.port, timeout=TIMEOUT_S)
+    connection = make(target.host, target.port, timeout=timeout_s)
     try:
-        kind = {"Content-Type": "application/json"} if posted is not None else {}
-        connection.request("GET" if posted is None else "POST", path, posted, kind)
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method or ("GET" if body is None else "POST"), path, body, kind)
         response = connection.getresponse()
-        body = response.read(MAX_BODY_BYTES)
-        return body.decode("utf-8", "replace") if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
+        return response.status, response.read(MAX_BODY_BYTES)
+    except http.client.HTTPException as error:
+        raise OSError(str(error) or type(error).__name__) from error
     finally:
         connection.close()
+
+
+def _get(target: Target, path: str, posted: bytes | None = None) -> str | None:
+    """The body of a 200; None for any other response and without one, because a load does not depend on it."""
+    try:
+        status, body = ask(target, path, posted)
+    except OSError:
+        return None
+    return body.decode("utf-8", "replace") if status == 200 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,8 @@ class Schedule:
     ``payload_names``: the payload that a trace names for each request; empty without a trace.
     """
 
-    arrivals: str
     rate_per_s: float
     duration_s: float
-    seed: int
     offsets_ns: NDArray[np.int64]
     payload_names: tuple[str | None, ...] = field(default=())
     first: int = 0
@@ -40,16 +38,8 @@ class Schedule:
         Shares are dealt by index and not drawn again at rate / parts, so that a seed means the same load for any number
         of processes.
         """
-        return Schedule(
-            self.arrivals,
-            self.rate_per_s / parts,
-            self.duration_s,
-            self.seed,
-            np.ascontiguousarray(self.offsets_ns[part::parts]),
-            self.payload_names,
-            part,
-            parts,
-        )
+        offsets_ns = np.ascontiguousarray(self.offsets_ns[part::parts])
+        return replace(self, rate_per_s=self.rate_per_s / parts, offsets_ns=offsets_ns, first=part, step=parts)
 
 
 def build(spec: str | Process, rate_per_s: float | None, duration_s: float, seed: int) -> Schedule:
@@ -69,7 +59,7 @@ def build(spec: str | Process, rate_per_s: float | None, duration_s: float, seed
         )
     offsets = process.offsets_ns(rate, lasts_s, seed)
     names = process.recorded.payloads if isinstance(process, Recorded) else ()
-    return Schedule(process.spec, rate, lasts_s, seed, offsets, names[: len(offsets)])
+    return Schedule(rate, lasts_s, offsets, names[: len(offsets)])
 
 
 def _rate_per_s(process: Process, asked: float | None) -> float:

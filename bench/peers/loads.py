@@ -109,9 +109,9 @@ def by_wrk(url: str, body: bytes, users: int, seconds: float) -> Figure:
         script.write(WRK_SCRIPT % body.decode())
         script.flush()
         command = [WRK, "-t1", f"-c{users}", f"-d{duration_s}s", "-s", str(Path(script.name)), url]
-        cpu_before_s, start_s = _children_cpu_s(), time.perf_counter()
+        cpu_before_s, start_s = children_cpu_s(), time.perf_counter()
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        cpu = (_children_cpu_s() - cpu_before_s) / (time.perf_counter() - start_s)
+        cpu = (children_cpu_s() - cpu_before_s) / (time.perf_counter() - start_s)
     lines = result.stdout.splitlines()
     if result.returncode or not lines or not lines[-1].startswith("{"):
         error = (result.stderr or result.stdout).strip()[-200:]
@@ -142,7 +142,7 @@ def _failure_problems(count: int, failures: int) -> tuple[str, ...]:
     return (f"{failures:,} of {count:,} requests failed",) if failures > MAX_FAILED * count else ()
 
 
-def _children_cpu_s() -> float:
+def children_cpu_s() -> float:
     """CPU seconds of all ended child processes that this process has waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

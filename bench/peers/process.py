@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import ipaddress
 import os
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from ..load import probe, target
 from .peer import HOST
 
 MARK_VARIABLE = "BENCH_PEER_OF"
@@ -74,11 +74,12 @@ class Running:
 
     def wait_until_ready(self, port: int, path: str, within_s: float) -> None:
         """Wait until the path returns 200. Raises Failed if the server ends, or ``within_s`` after its start."""
-        deadline_s = self.began_s + within_s
+        deadline_s, server = self.began_s + within_s, target.parse(f"{HOST}:{port}")
         while time.perf_counter() < deadline_s:
             self.check()
-            if _answers(port, path):
-                return
+            with contextlib.suppress(OSError):
+                if probe.ask(server, path, timeout_s=2.0)[0] == 200:
+                    return
             time.sleep(PROBE_INTERVAL_S)
         raise Failed(f"it was not ready after {within_s:g} s; {self.log_end()}")
 
@@ -177,14 +178,3 @@ def _is_loopback(address: str) -> bool:
     """Whether an IP address is a loopback address, also in the form ::ffff:127.0.0.1, which Java and gRPC use."""
     parsed = ipaddress.ip_address(address)
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
-
-
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2.0)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

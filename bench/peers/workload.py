@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from ..load import probe, target
 from .peer import Deployment, Peer, Row
 from .process import Failed
 
@@ -87,8 +86,12 @@ def check(peer: Peer, deployment: Deployment, expected: Row) -> None:
 
     Raises Failed without a response, and for a wrong one.
     """
-    status, body = _post(peer.url(deployment), payload(peer))
-    if status != http.HTTPStatus.OK:
+    server = target.parse(peer.url(deployment))
+    try:
+        status, body = probe.ask(server, server.path, payload(peer), timeout_s=TIMEOUT_S)
+    except OSError as error:
+        raise Failed(f"it did not answer: {error or type(error).__name__}") from error
+    if status != 200:
         raise Failed(f"it answered {status}: {body[:200].decode('utf-8', 'replace')}")
     try:
         answer = peer.answer(json.loads(body))
@@ -100,16 +103,3 @@ def check(peer: Peer, deployment: Deployment, expected: Row) -> None:
     ]
     if len(answer) != len(expected) or not all(is_close):
         raise Failed(f"its answer is wrong: {answer} instead of {expected}")
-
-
-def _post(url: str, body: bytes) -> tuple[int, bytes]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT_S)
-    try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise Failed(f"it did not answer: {error or type(error).__name__}") from error
-    finally:
-        connection.close()

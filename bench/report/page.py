@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ..errors import Unusable
 from ..explain.explanation import Explanation
-from . import accounts, health, latency, runs, tried, words
+from ..explain.ratio import Ratio
+from ..result.verifications import Verification
+from . import accounts, health, latency, runs, words
 from .events import find
 from .latency import Lines
 from .source import Run, by_load, explained, judged, read
@@ -41,7 +43,7 @@ def render(found: Sequence[Run], objective_ms: float | None = None) -> str:
             words.events(find(run)) if run.valid else "",
             _runs_table(found),
             *(_valid(found, run, explanation, objective_ms) if run.valid else ()),
-            _section("Forecasts that were tried", tried.forecasts(run.log)),
+            _section("Forecasts that were tried", _forecasts(run.log)),
             _folded("Load generator", words.health(run) + _grid(_generator_charts(run), "panels small")),
             _folded("Server and machine", _notes(run) + _grid(health.server_charts(run), "panels small")),
             _folded("Audits", words.audits(explanation.audits) if run.valid else ""),
@@ -116,6 +118,22 @@ def _generator_charts(run: Run) -> list[str]:
 def _notes(run: Run) -> str:
     notes = run.record.host.notes if run.record.host is not None else ("The server was not observed beside the load.",)
     return "".join(words.paragraph(note) for note in notes)
+
+
+def _forecasts(log: Sequence[Verification]) -> str:
+    """A table of the verifications of a record, the newest first, as times of the value before; empty without any."""
+
+    def times(ratio: Ratio) -> str:
+        return f"x{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+    rows = []
+    for one in reversed(log):
+        for name, told in one.forecast.items():
+            seen = one.observed.get(name)
+            if seen is not None:
+                held = "held" if told.low <= seen.value <= told.high else "missed"
+                rows.append((one.change, name, times(told), times(seen), held))
+    return words.table(("change", "percentile", "forecast", "observed", ""), rows) if rows else ""
 
 
 def _section(title: str, content: str) -> str:

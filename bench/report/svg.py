@@ -121,12 +121,6 @@ class Chart:
             path = "L".join(f"{a:g} {b:g}" for a, b in points)
             self.marks.append(f'<path class="line {kind}" d="M{path}"/>')
 
-    def area(self, upper: Sequence[Point], lower: Sequence[Point], kind: str, tip: str = "") -> None:
-        """The area between two polylines."""
-        if upper:
-            path = "L".join(f"{a:g} {b:g}" for a, b in [*upper, *reversed(lower)])
-            self.marks.append(f'<path class="area {kind}"{_tip(tip)} d="M{path}Z"/>')
-
     def rectangle(self, x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> None:
         """A rectangle from its top left corner. A negative size becomes 0."""
         self.marks.append(

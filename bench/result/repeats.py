@@ -17,7 +17,6 @@ from .record import RepeatRecord, WindowRecord, measured
 
 Columns = dict[str, NDArray[np.int64]]
 """Raw rows by column, int64 [n] each."""
-AUTO = "auto"
 INSTANTS = ("due_ns", "picked_ns", "send_ns", "sent_ns", "first_byte_ns", "last_byte_ns")
 """The columns that hold instants, in ns after the start of a repeat."""
 

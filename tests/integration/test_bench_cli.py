@@ -35,12 +35,8 @@ STUB = ["-m", "tests.unit.bench.stub_server"]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    command = [sys.executable, *STUB]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        process.stdin.close()
+    with child_server("tests.unit.bench.stub_server") as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
     python -m tests.benchmarks.bench [engine] [locust] [frozen] [stages] [tail] [intervals] [slo] [report] [verdict]
     python -m tests.benchmarks.bench forecast --results forecast.jsonl [--only "dense 512"]
-    python -m tests.benchmarks.bench plants --results plants.jsonl [--only LitServe]
 
-prints a table for each name. The first line takes about five minutes, forecast takes 30, plants 80. These two can be
-measured in parts: results are kept in the file, and the figures are over all that it has. Every figure comes from a
-server or a queue with a known answer.
+prints a table for each name. The first line takes about five minutes, forecast takes 30. It can be measured in parts:
+results are kept in the file, and the figures are over all that it has. Every figure comes from a server or a queue with
+a known answer. ``python -m tests.benchmarks.bench.plants`` measures the verdicts.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from rich.console import Console
 from tests.benchmarks.bench import engines, explanation, forecasts, statistics
 from tests.benchmarks.bench.figure import Figure, table
 from tests.benchmarks.bench.kept import Kept
-from tests.benchmarks.bench.plants import matrix
-from tests.benchmarks.bench.plants.servers import Environments
 from tests.unit.bench import queues
 
 FIGURES: dict[str, Callable[[], list[Figure]]] = {
@@ -36,11 +33,8 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "report": explanation.million_requests,
     "verdict": explanation.verdict_cost,
 }
-IN_PARTS: dict[str, Callable[[Kept], list[Figure]]] = {
-    "plants": lambda kept: matrix.table(kept, Environments(), matrix.SETS),
-    "forecast": forecasts.forecasts,
-}
-"""Measured only if they are named: they take long."""
+FORECAST = "forecast"
+"""Measured only if it is named: it takes long."""
 TITLES = {
     "engine": "The fast engine, open loop, echo server on the same machine",
     "locust": "The locust engine, open loop, echo server on the same machine",
@@ -51,8 +45,7 @@ TITLES = {
     "slo": f"slo on a simulated server, {queues.TRIAL_S:g} s a trial",
     "report": "A report of a million requests",
     "verdict": "The record and the verdict of a run of a minute",
-    "plants": "Faults planted on real servers: the causes that a run names",
-    "forecast": "Changes on real servers: forecast and observed p99, as ratios to that before",
+    FORECAST: "Changes on real servers: forecast and observed p99, as ratios to that before",
 }
 
 
@@ -60,21 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 if every requested figure is met."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench", description=__doc__)
     parser.add_argument(
-        "figures", nargs="*", choices=(*FIGURES, *IN_PARTS), metavar="FIGURES", help="default: all but plants, forecast"
+        "figures", nargs="*", choices=(*FIGURES, FORECAST), metavar="FIGURES", help="default: all but forecast"
     )
-    parser.add_argument(
-        "--only", nargs="*", default=[], metavar="TEXT", help="of plants or forecast: titles with these"
-    )
-    parser.add_argument(
-        "--results", type=Path, metavar="FILE.jsonl", help="keep the results of plants or forecast here"
-    )
+    parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="of forecast: titles with these")
+    parser.add_argument("--results", type=Path, metavar="FILE.jsonl", help="keep the results of forecast here")
     parser.add_argument("--again", action="store_true", help="measure titles that the file has")
     met = True
     console = Console()
     asked = parser.parse_args(arguments)
     for name in asked.figures or list(FIGURES):
         kept = Kept(asked.only, asked.results, asked.again)
-        found = FIGURES[name]() if name in FIGURES else IN_PARTS[name](kept)
+        found = forecasts.forecasts(kept) if name == FORECAST else FIGURES[name]()
         console.print(table(TITLES[name], found))
         met = met and all(one.met is not False for one in found)
     return 0 if met else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from bench.load.child_server import child_server
 from bench.load.payload import Payload
 from bench.load.server_timing import CARRIERS
 from bench.load.shot import Shot
+from bench.peers.loads import children_cpu_s
 from bench.result import record
 from tests.benchmarks.bench.figure import Figure, at_least, at_most
 from tests.unit.bench import planted
@@ -80,10 +80,10 @@ def million_requests() -> list[Figure]:
         rows = planted.simulate(1, RATE_PER_S, duration_s + 2)
         result = planted_record(rows, replace(CONFIG, duration_s=duration_s))
         record.write(path, result, rows)
-        begun, cpu_s = time.perf_counter(), _children_cpu_s()
+        begun, cpu_s = time.perf_counter(), children_cpu_s()
         command = [sys.executable, "-m", "bench", "report", str(path), "--output", str(path.with_suffix(".html"))]
         subprocess.run(command, check=True, cwd=_REPOSITORY)
-        cpu_s = _children_cpu_s() - cpu_s
+        cpu_s = children_cpu_s() - cpu_s
         seconds, size = time.perf_counter() - begun, path.with_suffix(".html").stat().st_size
     return [
         Figure("requests", f"{result.window.requests:,}"),
@@ -110,11 +110,6 @@ def planted_server() -> Iterator[str]:
     """The URL of the planted server, which runs until the block ends."""
     with child_server("tests.unit.bench.planted_server") as address:
         yield f"{address}/invocations"
-
-
-def _children_cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _largest(found: tail.Attribution) -> str:

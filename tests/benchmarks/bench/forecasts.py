@@ -31,7 +31,6 @@ from bench.explain.forecast import Measured
 from bench.explain.ratio import Ratio
 from bench.explain.workload import NoForecast
 from bench.load import generate, payload_set, probe, target
-from bench.load.server_timing import CARRIERS
 from bench.peers import networks
 from bench.result import verifications
 from bench.result.verifications import Verification
@@ -39,6 +38,7 @@ from tests.benchmarks.bench.figure import Figure, at_least
 from tests.benchmarks.bench.kept import Kept, Row
 from tests.integration import sample_models
 from tests.integration.server_process import ServerProcess, server_process
+from tests.unit.bench.planted_record import CONFIG
 
 LOAD = 0.4
 """Of the capacity: with the rate x1.8 it is 72 %."""
@@ -298,19 +298,13 @@ def _config(server: ServerProcess, *, binary: bool, rate_per_s: float | None = N
     metadata = probe.metadata(place)
     assert metadata is not None
     bodies = generate.random_bodies(generate.inputs(metadata), 1, binary=binary, seed=1)
-    return RunConfig(
+    return replace(
+        CONFIG,
         target=place,
         payload=payload_set.PayloadSet(tuple(bodies), (1.0,) * len(bodies)),
         rate_per_s=rate_per_s or min(LOAD * capacity, MAX_RATE_PER_S),
-        users=None,
-        arrivals="poisson",
         duration_s=RECORD_S,
         warmup_s=WARMUP_S,
-        seed=1,
-        timeout_s=10.0,
-        connections=256,
-        carrier=CARRIERS["header"],
-        calibrate=False,
         command="python -m tests.benchmarks.bench forecast",
     )
 

@@ -8,21 +8,17 @@ prints its port, and serves on 127.0.0.1 until its standard input closes.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 
+from bench.load.child_server import serve
 from bench.load.echo_server import EchoProtocol
 
 PERIOD_S, FROZEN_S = 6.0, 1.0
 
 
-async def serve() -> None:
-    """Serve until standard input ends."""
+async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(EchoProtocol, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
     start_s = loop.time() + PERIOD_S - FROZEN_S
 
     def freeze(number: int) -> None:
@@ -33,9 +29,8 @@ async def serve() -> None:
         loop.call_at(start_s + (number + 1) * PERIOD_S, freeze, number + 1)
 
     loop.call_at(start_s, freeze, 0)
-    await ended.wait()
-    server.close()
+    await serve(server)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(main())

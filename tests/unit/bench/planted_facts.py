@@ -7,6 +7,7 @@ from dataclasses import replace
 from bench.explain.facts import Facts, Host, Load
 from bench.explain.stages import TERMS
 from bench.load.burst import Burst, Together
+from bench.observe.model_work import ModelWork
 
 ONE_BY_ONE, AT_ONCE = 1.0, 0.0
 
@@ -32,7 +33,7 @@ LOAD = Load(
     run_delay=0.0, generator_cpu=0.05, resent=0, json_ms=0.02, body_bytes=500.0, payloads=1,
 )  # fmt: skip
 HOST = Host(
-    here=True, cores=2.0, server_cores=0.2, busiest_thread=0.2, other_cores=0.0, run_delay=0.0, throttled=0.0,
+    cores=2.0, server_cores=0.2, busiest_thread=0.2, other_cores=0.0, run_delay=0.0, throttled=0.0,
     steal=0.0, major_faults=0.0, rss_bytes=8e7, own_bytes=4e7, memory_bytes_per_s=1e10, strangers=0.0,
 )  # fmt: skip
 
@@ -51,3 +52,12 @@ def slipway(typical: dict[str, float], slow: dict[str, float], **fields: object)
     p50_ms, p99_ms = sum(typical.values()), sum(slow.values())
     fields = {"burst": burst(p50_ms), **fields}
     return facts(p50_ms, p99_ms, typical=terms(**typical), slow=terms(**slow), with_server=True, **fields)
+
+
+def work(**changed: object) -> ModelWork:
+    """What a server tells of one model."""
+    found = ModelWork(
+        "m", "1", "", seconds=10.0, runs=500.0, rows=1_000.0, busy=0.5, instances=2, threads=4, real=0.0, padding=0.0,
+        file_bytes=None, costs=(), stages_ms={},
+    )  # fmt: skip
+    return replace(found, **changed)  # type: ignore[arg-type]

@@ -11,6 +11,8 @@ import asyncio
 import sys
 import time
 
+from bench.load.child_server import serve
+
 DELAYS_MS = {"decode": 10.0, "queue_busy": 25.0, "queue_timer": 15.0, "compute": 40.0, "encode": 10.0, "residual": 20.0}
 """The planted waits in ms; the residual is a wait after the header, which no stage time can include."""
 
@@ -40,15 +42,10 @@ async def _reply(scale: float) -> bytes:
     return f"HTTP/1.1 200 OK\r\nServer-Timing: {timing}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 
 
-async def serve(scale: float) -> None:
-    """Serve until standard input ends."""
+async def main(scale: float) -> None:
     server = await asyncio.start_server(lambda reader, writer: answer(reader, writer, scale), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201  # the parent reads the port
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
-    server.close()
+    await serve(server)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))
+    asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))

@@ -15,6 +15,7 @@ from bench.observe.model_work import Choices, Cost, ModelWork
 from server.request import NEVER
 from server.scheduling.batch import Batch
 from server.scheduling.queue import BatchQueue
+from tests.unit.bench.planted_facts import work
 
 Columns = dict[str, NDArray[np.int64]]
 SIZES = (1, 2, 4, 8, 16)
@@ -46,20 +47,8 @@ class World:
         """What the server tells of itself."""
         costs = tuple(Cost(0, rows, self.ms(rows)) for rows in SIZES if rows <= self.largest)
         choices = Choices(self.largest, self.timer_us / 1e3, 1e3, inline=False, contention=1 + self.crowding)
-        return (
-            ModelWork(
-                *("m", "1", "", 20.0, 100.0, 100.0),
-                busy=None,
-                instances=self.instances,
-                threads=self.instances,
-                real=0.0,
-                padding=0.0,
-                file_bytes=None,
-                costs=costs,
-                stages_ms={},
-                choices=choices,
-            ),
-        )
+        told = {"instances": self.instances, "threads": self.instances, "costs": costs, "choices": choices}
+        return (work(seconds=20.0, runs=100.0, rows=100.0, busy=None, **told),)
 
     def columns(self, rate_per_s: float, seconds: float, seed: int) -> Columns:
         """The rows of a load, all of them measured."""

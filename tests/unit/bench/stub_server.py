@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from bench.load.child_server import serve
 
 TIMING = (
     "receive;dur=0.012, decode;dur=0.004, queue_busy;dur=0.003, queue_timer;dur=0.002, assemble;dur=0.001, "
@@ -135,14 +136,7 @@ class SlipwayStub(StubServer):
 
 
 async def _main() -> None:
-    stub = SlipwayStub()
-    server = await asyncio.start_server(stub.handle, "127.0.0.1", 0)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
-    server.close()
+    await serve(await asyncio.start_server(SlipwayStub().handle, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":

@@ -92,32 +92,6 @@ def outranked(count: int, nice: int) -> Around:
     return around
 
 
-def crowded(count: int) -> Around:
-    """Programs on the core of the load generator, while the server has the other cores."""
-
-    @contextmanager
-    def around(_url: str, pids: Sequence[int]) -> Iterator[None]:
-        _, *others = sorted(os.sched_getaffinity(0))
-        for pid in pids:
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), others)
-        burn = [*on_core(), sys.executable, "-c", BURN]
-        running = [subprocess.Popen(burn) for _ in range(count)]
-        try:
-            yield
-        finally:
-            for one in running:
-                one.kill()
-                one.wait()
-
-    return around
-
-
-def on_core() -> tuple[str, ...]:
-    """The start of a command that runs on the first core, without precedence over other programs."""
-    return ("taskset", "-c", str(min(os.sched_getaffinity(0))), "chrt", "--other", "0")
-
-
 def stopping(every_s: float, for_s: float) -> Around:
     """SIGSTOP and SIGCONT to all processes of the server, again and again."""
 

@@ -15,8 +15,6 @@ import numpy as np
 
 BASE_S = 0.003
 """What the model computes for every request, without a fault."""
-SERVER_FAULTS = ("block", "timer", "close")
-"""Faults of the server around the model."""
 BURN_S = 0.02
 PAUSE_S = 2.0
 
@@ -30,10 +28,10 @@ class FaultyModel:
     """``faults``: values by name, in seconds, bytes or a count.
 
     ``base``: CPU of every request. ``spin``, ``sort``: more CPU, with and without the interpreter's lock. ``sleep``: a
-    wait beside other requests. ``lock``, ``lock_spin``: a wait, or CPU, for one request at a time. ``length``: CPU for
-    each number of the body. ``weights``: bytes that are read for each request. ``threads``: threads that compute at
-    once for each request. ``cold``: the first request waits. ``reply``: numbers in the response. ``garbage``: objects
-    that a full garbage collection visits, every two seconds.
+    wait beside other requests. ``lock``: a wait for one request at a time. ``length``: CPU for each number of the body.
+    ``weights``: bytes that are read for each request. ``threads``: threads that compute at once for each request.
+    ``cold``: the first request waits. ``reply``: numbers in the response. ``garbage``: objects that a full garbage
+    collection visits, every two seconds.
     """
 
     def __init__(self, faults: dict[str, float]) -> None:
@@ -52,10 +50,9 @@ class FaultyModel:
         if self._cold:
             self._cold = False
             time.sleep(faults["cold"])
-        if "lock" in self.faults or "lock_spin" in faults:
+        if "lock" in faults:
             with self._lock:
-                time.sleep(get("lock", 0.0))
-                spin(get("lock_spin", 0.0))
+                time.sleep(faults["lock"])
         if "sleep" in faults:
             time.sleep(faults["sleep"])
         spin(get("spin", 0.0) + len(values) * get("length", 0.0) + get("base", BASE_S))

@@ -23,16 +23,12 @@ Bodies = Callable[[Path], list[Path]]
 MINILM = ROOT / "build" / "plants" / "minilm"
 ANGLE = ("rapidocr", "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx")
 """Tells whether a line of text is upside down: 1 ms for a float32 image [1, 3, 48, 192]."""
-READER = ("rapidocr", "rapidocr/models/PP-OCRv6_rec_small.onnx")
-"""Reads a line of text: [1, 3, 48, width] to 18,710 scores for every 8 columns."""
 DETECTOR = ("rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx")
 """Finds lines of text: [1, 3, side, side] to a map of that side; 11 ms for 192."""
 FILE_TYPE = ("magika", "magika/models/standard_v3_3/model.onnx")
 """Tells the type of a file: int32 [1, 2048]; 7 ms."""
 OBJECTS = ("nudenet", "nudenet/320n.onnx")
 """A small YOLO: [1, 3, 320, 320]; 23 ms."""
-MUSIC = ("basic-pitch", "basic_pitch/saved_models/icassp_2022/nmp.onnx")
-"""Hears notes in two seconds of sound: [1, 43844, 1]."""
 TEXT = "the server reads a batch of rows and writes one answer to each client before its deadline ends"
 
 
@@ -78,17 +74,6 @@ def npy(*shapes: tuple[int, ...], dtype: str = "float32") -> Bodies:
     return write
 
 
-def compressed(shape: tuple[int, int]) -> Bodies:
-    """One float32 array ``x`` of values from 0 to 1 in a compressed ``.npz``."""
-
-    def write(folder: Path) -> list[Path]:
-        path = folder / "body_0.npz"
-        np.savez_compressed(path, x=np.random.default_rng(0).random(shape, np.float32))
-        return [path]
-
-    return write
-
-
 def texts(*counts: int) -> Bodies:
     """One plain text of so many words for each count."""
     return _written(".txt", [_text(number, count) for number, count in enumerate(counts)])
@@ -128,13 +113,6 @@ def json_markup(count: int) -> Bodies:
     """An XML document with an element for each of so many numbers, in the field ``document``."""
     document = "".join(f"<value>{one}</value>" for one in _numbers(0, count))
     return _written(".json", [json.dumps({"document": f"<values>{document}</values>"})])
-
-
-def token_ids(*counts: int) -> Bodies:
-    """Open Inference in JSON: a row of so many token ids for each count."""
-    rows = [np.random.default_rng(number).integers(1, 1_000, count).tolist() for number, count in enumerate(counts)]
-    tensors = [{"name": "x", "shape": [1, len(row)], "datatype": "INT64", "data": row} for row in rows]
-    return _written(".json", [json.dumps({"inputs": [tensor]}) for tensor in tensors])
 
 
 def gzipped(bodies: Bodies) -> Bodies:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +18,8 @@ from onnx import helper, numpy_helper
 from server import artifact
 from server.artifact import Batching, Manifest, VariableAxis
 from server.tensors import BY_NAME, ModelSpec, TensorSpec
+from tests.integration.server_process import server_process
 
-ROOT = Path(__file__).resolve().parents[4]
 GLUE = """import json
 import pathlib
 
@@ -41,7 +37,6 @@ def input_fn(body, kind):
 def predict_fn(values, model):
     return model.predict(values)
 """
-PATIENCE_S = 60.0
 BEHIND = 3_000
 """Size of the layers behind the sum of a model that pads."""
 
@@ -83,57 +78,14 @@ def padded(folder: Path, hidden: int, longest: int) -> None:
         helper.make_node("MatMul", ["b0", "w4"], ["b1"]),
         helper.make_node("MatMul", ["b1", "w5"], ["y"]),
     ]
-    _save_padded(folder, nodes, weights, onnx.TensorProto.FLOAT, longest)
-
-
-def attention(folder: Path, width: int, longest: int) -> None:
-    """An artifact that pads texts: int64 token ids [rows, length] to [rows, 1]; 0 is no token. One layer of attention,
-    quadratic in the length, and layers behind it whose large weights are read once a run."""
-    random = np.random.default_rng(0)
-    sizes = {"e": (1_000, width), "q": (width, width), "k": (width, width), "v": (width, width),
-             "f": (width, 4 * width), "b0": (4 * width, BEHIND), "b1": (BEHIND, BEHIND), "b2": (BEHIND, 1)}  # fmt: skip
-    arrays = {
-        name: (random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32) for name, size in sizes.items()
-    }
-    arrays |= {"zero": np.array(0), "one": np.array([1]), "two": np.array([2]), "far": np.array(1e4, np.float32)}
-    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    make = helper.make_node
-    nodes = [
-        make("Gather", ["e", "x"], ["words"]),
-        make("Equal", ["x", "zero"], ["empty"]),
-        make("Cast", ["empty"], ["gaps"], to=onnx.TensorProto.FLOAT),
-        make("Mul", ["gaps", "far"], ["distance"]),
-        make("Unsqueeze", ["distance", "one"], ["forbidden"]),
-        *(make("MatMul", ["words", name], [f"{name}s"]) for name in "qkv"),
-        make("Transpose", ["ks"], ["kt"], perm=[0, 2, 1]),
-        make("MatMul", ["qs", "kt"], ["scores"]),
-        make("Sub", ["scores", "forbidden"], ["allowed"]),
-        make("Softmax", ["allowed"], ["shares"], axis=-1),
-        make("MatMul", ["shares", "vs"], ["mixed"]),
-        make("MatMul", ["mixed", "f"], ["features"]),
-        make("Not", ["empty"], ["full"]),
-        make("Cast", ["full"], ["tokens"], to=onnx.TensorProto.FLOAT),
-        make("Unsqueeze", ["tokens", "two"], ["kept"]),
-        make("Mul", ["features", "kept"], ["real"]),
-        make("ReduceSum", ["real", "one"], ["h0"], keepdims=0),
-        *(make("MatMul", [f"h{at}", f"b{at}"], [f"h{at + 1}" if at < 2 else "y"]) for at in range(3)),
-    ]
-    _save_padded(folder, nodes, weights, onnx.TensorProto.INT64, longest)
-
-
-def _save_padded(
-    folder: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], kind: int, longest: int
-) -> None:
-    """An artifact of ``x`` [rows, length] to ``y`` [rows, 1], whose inputs are filled with zeros."""
-    dtype = BY_NAME["INT64" if kind == onnx.TensorProto.INT64 else "FP32"]
     ends = [
-        helper.make_tensor_value_info("x", kind, ["rows", "length"]),
-        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 1]),
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size])
+        for name, size in (("x", "length"), ("y", 1))
     ]
     _save(folder, nodes, ends, weights)
-    spec = ModelSpec((TensorSpec("x", dtype, (-1, -1)),), (TensorSpec("y", BY_NAME["FP32"], (-1, 1)),))
-    padding = VariableAxis({"x": (1, 0.0)}, {}, (longest,))
-    batching = Batching((1, 2, 4, 8))
+    tensor = BY_NAME["FP32"]
+    spec = ModelSpec((TensorSpec("x", tensor, (-1, -1)),), (TensorSpec("y", tensor, (-1, 1)),))
+    padding, batching = VariableAxis({"x": (1, 0.0)}, {}, (longest,)), Batching((1, 2, 4, 8))
     artifact.write(
         folder, Manifest("planted", "1", "onnxruntime", "model.onnx", spec, batching=batching, padding=padding)
     )
@@ -204,36 +156,7 @@ def _script(folder: Path, source: str, make: str, part: str) -> None:
 @contextmanager
 def served(folder: Path, options: tuple[str, ...]) -> Iterator[str]:
     """The address of ``serve.py`` with this model, when it is ready."""
-    command = [sys.executable, "serve.py", "--port", "0", "--host", "127.0.0.1", "--model", str(folder), *options]
-    log = folder / "log.txt"
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file) as process,
-    ):
-        try:
-            end_s = time.monotonic() + PATIENCE_S
-            while True:
-                found = re.search(r"listening on (http://\S+:\d+)", log.read_text(errors="replace"))
-                if found is not None:
-                    break
-                if process.poll() is not None or time.monotonic() > end_s:
-                    raise RuntimeError(log.read_text(errors="replace"))
-                time.sleep(0.05)
-            _until_ready(found[1], end_s)
-            yield found[1]
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-
-
-def _until_ready(url: str, end_s: float) -> None:
-    import urllib.request
-
-    while time.monotonic() < end_s:
-        try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"{url} did not become ready")
+    with server_process(folder, folder, *options) as server:
+        yield f"http://127.0.0.1:{server.ready().port}"
+        server.process.send_signal(signal.SIGCONT)
+        server.stop()

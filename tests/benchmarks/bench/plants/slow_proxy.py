@@ -7,8 +7,8 @@ limits the bytes per second of both directions (``rate``), of the answers (``ans
 each time that so many have passed (``flush``), or only the answers so (``beacon``), or asks for so long whether a
 request may pass (``permit``). Or it needs so many seconds for each new connection, and keeps one for an answer
 (``handshake``), for three (``few``), for eight (``eight``), for all (``kept``), until it is 0.2 s old (``aged``), or
-until none has come for 40 ms (``idle``); ``close`` is a handshake in no time. It prints its port, and forwards
-connections to the URL until its standard input closes.
+until none has come for 40 ms (``idle``). It prints its port, and forwards connections to the URL until its
+standard input closes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import random
 import sys
 from contextlib import suppress
 from urllib.parse import urlsplit
+
+from bench.load.child_server import serve
 
 PIECE, IDLE_S, AGE_S = 8_192, 0.04, 0.2
 ANSWERS = {"few": 3, "eight": 8}
@@ -48,7 +50,7 @@ class Way:
                     await asyncio.sleep(self._value - loop.time() % self._value)
                 elif self._kind == "permit":
                     await asyncio.sleep(self._value if data.startswith(b"POST") else 0)
-                elif self._kind in ("close", "handshake") or answers == ANSWERS.get(self._kind) or loop.time() > old_s:
+                elif self._kind == "handshake" or answers == ANSWERS.get(self._kind) or loop.time() > old_s:
                     data = data.replace(RESPONSE, RESPONSE + b"Connection: close\r\n")
                 elif self._kind == "rate":
                     self._free_s = max(self._free_s, loop.time()) + len(data) / self._value
@@ -58,8 +60,7 @@ class Way:
         writer.close()
 
 
-async def serve(url: str, kind: str, value: float) -> None:
-    """Forward until standard input ends."""
+async def main(url: str, kind: str, value: float) -> None:
     parts = urlsplit(url)
     kinds = {
         "answers": ("free", "rate"),
@@ -75,12 +76,8 @@ async def serve(url: str, kind: str, value: float) -> None:
         to_reader, to_writer = await asyncio.open_connection(parts.hostname, parts.port)
         await asyncio.gather(ways[0].pass_on(reader, to_writer), ways[1].pass_on(to_reader, writer))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
+    await serve(await asyncio.start_server(accept, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

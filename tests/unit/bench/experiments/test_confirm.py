@@ -257,19 +257,6 @@ def test_the_highest_percentile_that_blocks_have_requests_for_is_compared(monkey
     assert found.evidence[-1].startswith("p99 became")
 
 
-def test_a_slowdown_that_the_server_refuses_is_an_error_of_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(monkeypatch, "timer")
-
-    @contextlib.contextmanager
-    def refused(*_args: object) -> Iterator[None]:
-        raise Unusable("403")
-        yield
-
-    monkeypatch.setattr(confirm, "slowed", refused)
-    (found,) = outcome(server, "batch_timer").causes
-    assert "the experiment failed: 403" in found.evidence[-1]
-
-
 @pytest.mark.parametrize("name", ["cpu_quota", "neighbour"])
 def test_what_is_held_on_the_machine_proves_its_cause(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server = Server(monkeypatch, "timer")

@@ -13,6 +13,7 @@ from bench.explain import facts
 from bench.load.measurements import Outcome
 from bench.load.server_timing import STAGES
 from bench.observe.timeline import Totals
+from tests.unit.bench.known import known
 from tests.unit.bench.planted_facts import LOAD
 
 MS = 1_000_000
@@ -32,8 +33,7 @@ def cold(latency_ms: np.ndarray, gap_ms: int = 40) -> facts.Cold | None:
 def test_one_slow_first_request_is_a_cold_start() -> None:
     latency = np.full(200, 6.0)
     latency[0] = 1_500
-    found = cold(latency)
-    assert found is not None
+    found = known(cold(latency))
     assert (found.count, found.slowest_ms, found.later_ms) == (1, 1_500, 6)
 
 
@@ -41,8 +41,7 @@ def test_one_slow_first_request_is_a_cold_start() -> None:
 def test_all_that_wait_for_the_first_one_belong_to_it(start_ms: int) -> None:
     """A server that answers one by one: each request waits for the start, less by the time at which it came."""
     latency = np.maximum(start_ms - np.arange(200) * 40.0, 6.0)
-    found = cold(latency)
-    assert found is not None
+    found = known(cold(latency))
     assert found.count == pytest.approx(start_ms / 40, abs=3)
 
 
@@ -50,8 +49,7 @@ def test_a_server_that_warms_up_over_many_requests_has_a_cold_start() -> None:
     """Every fourth of the first forty requests is quick already."""
     latency = np.where(np.arange(200) < 40, 400.0 - 8 * np.arange(200), 6.0)
     latency[2:40:4] = 6.0
-    found = cold(latency)
-    assert found is not None
+    found = known(cold(latency))
     assert found.count == pytest.approx(40, abs=4)
     latency[0:150:5] = 400.0  # slow ones all along
     assert cold(latency) is None or cold(latency).count <= 2  # type: ignore[union-attr]
@@ -82,8 +80,7 @@ def _of_payloads(latency_ms: np.ndarray, payloads: int) -> facts.Cold | None:
 
 
 def test_a_cache_that_is_empty_makes_the_first_request_of_each_payload_slow() -> None:
-    found = _of_payloads(np.where(np.arange(200) < 30, 200.0, 1.5), payloads=30)
-    assert found is not None
+    found = known(_of_payloads(np.where(np.arange(200) < 30, 200.0, 1.5), payloads=30))
     assert (found.count, found.of_each, found.tail_share) == (30, True, 1.0)
 
 

@@ -11,30 +11,16 @@ from numpy.typing import NDArray
 from bench.explain import forecast, foreign
 from bench.explain.changes import Change
 from bench.explain.workload import NoForecast
-from bench.load.burst import Burst, Together
+from bench.load.burst import Together
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.schedule import build
+from tests.unit.bench.planted_facts import burst
 
 EACH_MS, REST_MS, SECONDS = 4.0, 1.0, 8.0
-SERIAL = Burst(
-    alone_ms=EACH_MS + REST_MS,
-    floor_ms=0.5,
-    connect_ms=0.1,
-    fresh_ms=None,
+SERIAL = burst(
+    EACH_MS + REST_MS, floor_ms=0.5, stagger_ms=None, staggered_ms=None,
     together=tuple(Together(size, tuple(REST_MS + EACH_MS * at for at in range(1, size + 1))) for size in (2, 4, 8)),
-    stagger_ms=None,
-    staggered_ms=None,
-    padding_bytes=0,
-    padded_ms=None,
-    reading_ms=0.0,
-    reply_bytes=10,
-    cpu_ms=None,
-    run_delay_ms=None,
-    quiet_cores=None,
-    requests=14,
-    failed=0,
-    seconds=1.0,
-)
+)  # fmt: skip
 SPANS = [(0.0, SECONDS)]
 
 

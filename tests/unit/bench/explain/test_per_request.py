@@ -10,6 +10,7 @@ import pytest
 from bench.explain import per_request, sizes, stages
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.server_timing import MISSING
+from tests.unit.bench.known import known
 
 MS = 1_000_000
 COUNT = 120
@@ -40,8 +41,7 @@ def test_a_server_that_tells_nothing_of_requests_gives_nothing() -> None:
 
 
 def test_the_queue_that_requests_met_is_told_for_typical_and_slow_ones() -> None:
-    found = found_of(window(5.0, rows=1, ahead=np.where(SLOW, 9, 2)))
-    assert found is not None
+    found = known(found_of(window(5.0, rows=1, ahead=np.where(SLOW, 9, 2))))
     assert (found.ahead, found.ahead_slow) == (2, 9)
     assert (found.padded_ms, found.cached, found.cached_ms) == (None, 0, None)
 
@@ -54,8 +54,7 @@ def test_padding_is_that_of_the_run_in_which_a_request_was() -> None:
         np.where(pair, last, 5.0), rows=1, ahead=0, batch=np.where(pair, 2, 1), compute_ns=np.where(pair, 8 * MS, MS),
         assemble_ns=0, length=np.where(SLOW, 10, 40), padded=40,
     )  # fmt: skip
-    found = found_of(rows)
-    assert found is not None
+    found = known(found_of(rows))
     assert found.padded_slow_ms == pytest.approx(8 * (1 - 50 / 80))
     assert found.padded_ms == pytest.approx(8 * (1 - 50 / 80) * pair[~SLOW].mean())
 
@@ -64,8 +63,7 @@ def test_requests_from_the_cache_are_apart_from_those_that_ran() -> None:
     rows = window(
         np.where(SLOW, 41.0, 0.4), rows=1, cached=np.where(SLOW, MISSING, 1), compute_ns=np.where(SLOW, 40 * MS, 0)
     )
-    found = found_of(rows)
-    assert found is not None
+    found = known(found_of(rows))
     assert found.cached == pytest.approx(0.95)
     assert (found.cached_ms, found.ran_ms, found.compute_ms) == pytest.approx((0.4, 41.0, 40.0))
 

@@ -16,6 +16,7 @@ from bench.experiments import run
 from bench.explain import judgement, refutation
 from bench.explain.facts import Facts, Host, Model
 from bench.explain.verdict import LIKELY, NAMES, NONE, Cause
+from tests.unit.bench.known import known
 from tests.unit.bench.planted_facts import HOST, LOAD, ONE_BY_ONE, burst, facts
 from tests.unit.bench.planted_record import COMMAND, CONFIG, planted_record
 from tests.unit.bench.worlds import World
@@ -59,8 +60,7 @@ uses up the capacity."""
 def verdict(world: World, seed: int) -> list[Cause]:
     rows = world.rows(seed)
     config = replace(CONFIG, rate_per_s=world.rate_per_s, duration_s=world.seconds, warmup_s=0.0)
-    found = run.judged(planted_record(rows, config), rows).verdict
-    assert found is not None
+    found = known(run.judged(planted_record(rows, config), rows).verdict)
     return list(found.causes)
 
 
@@ -125,8 +125,7 @@ def quota(random: Random) -> Facts:
 def neighbour(random: Random) -> Facts:
     """A server with little work that waits for a core as long as it works, or three times as long."""
     found, times = noisy(random), between(random, 1, 3)
-    probed = found.burst
-    assert probed is not None
+    probed = known(found.burst)
     cpu_ms = 0.6 * probed.alone_ms
     alone_ms = probed.alone_ms * (1 + 0.6 * times)
     worked = replace(probed, alone_ms=alone_ms, cpu_ms=cpu_ms, run_delay_ms=times * cpu_ms, staggered_ms=alone_ms)
@@ -160,8 +159,7 @@ def serial(random: Random) -> Facts:
 
 def far_away(random: Random) -> Facts:
     found, way_ms = noisy(random), between(random, 2, 150)
-    probed = found.burst
-    assert probed is not None
+    probed = known(found.burst)
     alone_ms = probed.alone_ms + way_ms
     further = replace(probed, alone_ms=alone_ms, floor_ms=way_ms, staggered_ms=alone_ms, padded_ms=alone_ms)
     further = replace(further, together=burst(alone_ms).together)
@@ -170,8 +168,7 @@ def far_away(random: Random) -> Facts:
 
 def other_client(random: Random) -> Facts:
     found, share = noisy(random), random.uniform(0.2, 0.9)
-    probed = found.burst
-    assert probed is not None
+    probed = known(found.burst)
     host = replace(found.host, strangers=3.0, server_cores=0.5)
     return slower(found, 1 + 3 * share, host=host, burst=replace(probed, quiet_cores=0.5 * share))
 
@@ -226,7 +223,7 @@ def without(found: Facts, missing: str) -> Facts:
         return replace(found, burst=probed)
     if probed is not None:
         probed = replace(probed, cpu_ms=None, run_delay_ms=None, quiet_cores=None)
-    return replace(found, burst=probed, host=Host(here=False))
+    return replace(found, burst=probed, host=Host())
 
 
 def test_every_cause_but_none_can_be_refuted_and_its_evidence_can_be_missing() -> None:
@@ -234,5 +231,5 @@ def test_every_cause_but_none_can_be_refuted_and_its_evidence_can_be_missing() -
     against = {name: refutation.against(name, quiet) for name in NAMES if name != NONE}
     assert all(against.values()), against
     seen_by_the_client_alone = {"capacity", "stall", "input_size", "cold_start", "connections", "generator"}
-    blind = facts(burst=None, quick_ms=5.0, host=Host(here=False), load=replace(LOAD, json_ms=None))
+    blind = facts(burst=None, quick_ms=5.0, host=Host(), load=replace(LOAD, json_ms=None))
     assert set(refutation.unseen(blind)) == set(NAMES) - {NONE} - seen_by_the_client_alone

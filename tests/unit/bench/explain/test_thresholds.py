@@ -14,6 +14,7 @@ from bench.explain.observations import Columns, Observations, observe
 from bench.load.measurements import COLUMNS, Outcome
 from bench.load.server_timing import MISSING
 from bench.observe.timeline import ServerTimeline, Totals
+from tests.unit.bench.known import known
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -102,7 +103,10 @@ def test_series_are_told_in_their_unit() -> None:
 def test_load_is_rows_over_the_capacity_of_one_instance() -> None:
     timeline = timeline_of()
     timeline.costs_ms.update({"1": 2.0, "8": 4.0})
-    found = evidence.of_queue(observed_of(rows_of(1_000, compute=2 * MS), timeline))
+    observed = observed_of(rows_of(1_000, compute=2 * MS), timeline)
+    assert observed.batching is not None
+    assert observed.batching.capacity_from == "the server's cost table"
+    found = evidence.of_queue(observed)
     assert "1,000 rows/s arrived, and one instance computes at most 2,000: a load of 50%" in found
 
 
@@ -112,7 +116,7 @@ def test_a_rate_is_inferred_from_bodies_beyond_one_packet(body: int, shown: bool
     found = evidence.of_network(observed)
     # 1,000 requests/s, 1 ms of transfer each
     assert any("so requests fill at most 100% of it" in one for one in found) == shown
-    assert any("echo server" in one for one in found) == shown
+    assert any("takes 0.100 ms more than an empty one" in one for one in found) == shown
 
 
 @pytest.mark.parametrize(
@@ -166,8 +170,7 @@ def test_a_contradiction_is_beyond_the_error_of_two_clocks(excess_ns: int, count
 def test_the_audit_of_clocks_allows_one_request_in_a_hundred(count: int, ok: bool) -> None:
     rows = rows_of(100, compute=MS)
     rows["last_byte_ns"][:count] -= 100_000
-    found = audits.contradictions(stages.join(rows))
-    assert found is not None
+    found = known(audits.contradictions(stages.join(rows)))
     assert (found.ok, found.mismatch, found.left_value, found.right_value) == (ok, count / 100, count, 100)
     assert audits.contradictions(stages.join(rows_of(0))) is None
 
@@ -177,8 +180,7 @@ def test_an_audit_holds_up_to_five_percent(extra: int, ok: bool | None) -> None:
     """The server counts 95 runs per 100 of the responses, or fewer."""
     runs = batches.Runs(np.ones(1_000, np.int64), np.full(1_000, MS), np.ones(1_000, np.int64))
     totals = Totals(1.0, 1_000, 1.0, 0.0, 1_000 - 10 * extra, 0)
-    found = audits.utilisation(runs, totals, 1.0)
-    assert found is not None
+    found = known(audits.utilisation(runs, totals, 1.0))
     assert found.mismatch == pytest.approx(extra / 100)
     assert found.ok is ok
     assert found.left_value == pytest.approx(1.0)
@@ -198,8 +200,7 @@ def test_audits_need_two_hundred_requests(count: int, audited: bool) -> None:
 def test_requests_in_the_system_are_counted_over_the_stretch_alone() -> None:
     """Requests of 2 ms, 1 ms apart: two in the system, in any part of the run."""
     rows = rows_of(2_000, compute=2 * MS)
-    found = audits.little(rows, [(0.5, 1.0), (1.2, 1.7)])
-    assert found is not None
+    found = known(audits.little(rows, [(0.5, 1.0), (1.2, 1.7)]))
     assert found.left_value == pytest.approx(2.0, rel=1e-3)
     assert found.right_value == pytest.approx(2.0, rel=1e-3)
     assert found.ok
@@ -209,8 +210,7 @@ def test_requests_in_the_system_are_counted_over_the_stretch_alone() -> None:
 def test_time_in_the_server_excludes_client_terms_and_the_residual() -> None:
     rows = rows_of(1_000, compute=2 * MS, decode=MS)
     rows["last_byte_ns"] += 5 * MS
-    found = audits.little_in_server(stages.join(rows), Totals(2.0, 2_000, 7.0, 1.0, 0, 0), 1.0)
-    assert found is not None
+    found = known(audits.little_in_server(stages.join(rows), Totals(2.0, 2_000, 7.0, 1.0, 0, 0), 1.0))
     assert found.left_value == pytest.approx(3.0)
     assert found.right_value == pytest.approx(3.0)
 
@@ -234,8 +234,7 @@ def runs_of(sizes: dict[int, int]) -> batches.Runs:
 
 
 def test_a_law_needs_two_sizes_of_five_runs() -> None:
-    law = batches.fit(runs_of({1: 5, 2: 5}))
-    assert law is not None
+    law = known(batches.fit(runs_of({1: 5, 2: 5})))
     assert law.fixed_ms == pytest.approx(2)
     assert law.per_row_ms == pytest.approx(1)
     assert (law.smallest, law.largest) == (1, 2)
@@ -248,8 +247,7 @@ def test_scatter_around_a_law_is_a_share_of_its_time() -> None:
     """Two sizes, each with runs 10 % above and below its mean."""
     rows = np.repeat([1, 2], 500)
     compute = (2 + rows) * MS * np.where(np.arange(1_000) % 2 == 0, 0.9, 1.1)
-    law = batches.fit(batches.Runs(rows, compute.astype(np.int64), rows))
-    assert law is not None
+    law = known(batches.fit(batches.Runs(rows, compute.astype(np.int64), rows)))
     assert law.residual_cv == pytest.approx(0.1, rel=1e-3)
     (first, second) = batches.costs(batches.Runs(rows, compute.astype(np.int64), rows))
     assert (first.runs, first.requests) == (500, 500)

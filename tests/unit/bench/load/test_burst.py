@@ -20,6 +20,7 @@ from bench.load.burst import Burst
 from bench.load.exchange import Answer
 from bench.load.payload import JSON, Payload
 from bench.load.server_timing import CARRIERS
+from tests.unit.bench.known import known
 
 EACH_MS, FLOOR_MS = 20.0, 0.5
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -70,9 +71,7 @@ class FakeProber(burst.Prober):
 def simulated(rule: Callable[[list[float]], list[float]]) -> Burst:
     place = target.parse("http://127.0.0.1:1/predict")
     rendered = wire.render(place, Payload("p", JSON, b'{"values": [1]}'), CARRIERS["none"])
-    found = burst._probe(FakeProber(rule), place, rendered, lambda: None, lambda _s: None)
-    assert found is not None
-    return found
+    return known(burst._probe(FakeProber(rule), place, rendered, lambda: None, lambda _s: None))
 
 
 @contextmanager
@@ -139,8 +138,7 @@ def test_a_server_shows_how_it_takes_turns(
     rule: Callable[[list[float]], list[float]], serial: bool, timer: bool
 ) -> None:
     found = simulated(rule)
-    seen = concurrency.of(found, 15)
-    assert seen is not None
+    seen = known(concurrency.of(found, 15))
     assert (seen.serial >= concurrency.SERIAL_FROM) == serial
     assert (seen.timer_ms > 0) == timer
     assert found.alone_ms == EACH_MS
@@ -200,8 +198,7 @@ def test_only_a_json_body_gets_white_space() -> None:
     place = target.parse("http://127.0.0.1:1/predict")
     body = b'{"values": [1]}'
     rendered = wire.render(place, Payload("p", JSON, body), CARRIERS["none"])
-    padded = burst._padding(rendered, rendered.numbered(0))
-    assert padded is not None
+    padded = known(burst._padding(rendered, rendered.numbered(0)))
     head, _, sent = padded.partition(b"\r\n\r\n")
     assert sent.rstrip() == body
     assert f"Content-Length: {len(sent)}".encode() in head

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.observe import link
-from bench.observe.link import of_interface
+from bench.observe.link import Link, of_interface
 
 
 @pytest.fixture
@@ -74,6 +74,6 @@ def test_a_server_behind_a_virtual_interface_has_no_link(monkeypatch: pytest.Mon
         monkeypatch.setattr("psutil.net_if_stats", lambda name=name: {name: Stats})
         found = link.find("10.0.0.1", None, sysfs)
         assert (found.mbit_per_s if found is not None else None) == rate
-        asked = link.find("10.0.0.1", 100.0, sysfs)
-        assert asked is not None
-        assert asked.mbit_per_s == 100
+        assert link.find("10.0.0.1", 100.0, sysfs) == Link(100, "--link-mbit")
+    monkeypatch.setattr("psutil.net_if_stats", dict)
+    assert link.find("10.0.0.1", None, sysfs) is None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from bench.explain import explanation, steps
 from bench.explain.evidence import in_bytes
 from bench.explain.explanation import Explanation
 from bench.explain.observations import observe
-from bench.observe import link, memory_bandwidth, model_work, timeline
+from bench.observe import memory_bandwidth, model_work, timeline
 from bench.observe.link import Link
 from bench.observe.memory_bandwidth import MemoryBandwidth
 from bench.observe.model_work import Choices, Cost, ModelWork
@@ -20,6 +18,7 @@ from bench.observe.scrape import METRIC_PREFIXES, Scraped
 from bench.observe.timeline import ServerTimeline
 from bench.report.terminal import step_cells
 from tests.unit.bench import planted
+from tests.unit.bench.planted_facts import work
 
 MODEL = 'model="m",version="1"'
 STEP = f'{MODEL},step="encode"'
@@ -127,34 +126,18 @@ def beside(works: tuple[ModelWork, ...] = (), cores: float | None = 2, **series:
     )
 
 
-def a_work(**changed: object) -> ModelWork:
-    fields = {"model": "m", "version": "1", "step": "", "seconds": 10.0, "runs": 500.0, "rows": 1_000.0, "busy": 0.5}
-    fields |= {
-        "instances": 2,
-        "threads": 4,
-        "real": 0.0,
-        "padding": 0.0,
-        "file_bytes": None,
-        "costs": (),
-        "stages_ms": {},
-    }
-    return ModelWork(**{**fields, **changed})  # type: ignore[arg-type]
-
-
-def test_what_a_server_does_to_itself_is_told() -> None:
-    _, texts = told(beside((a_work(real=1.0, padding=1.0),), gc_share=0.05, gc_per_s=10.0, loop_lag_ms=40.0))
-    assert "garbage collection took 5.00% of the time: 10.0 collections per second, 5.00 ms each" in texts
-    assert "its event loop was 40.00 ms late for a timer on average, without the first millisecond" in texts
+def test_padding_is_told_with_its_share() -> None:
+    _, texts = told(beside((work(real=1.0, padding=1.0),)))
     assert any(one.startswith("padding was 50% of the positions that model m computed: at most ") for one in texts)
 
 
 def test_more_threads_than_cores_are_told_with_their_demand() -> None:
     text = "8 threads of its models may compute at once, on 2 cores"
-    _, crowded = told(beside((a_work(threads=8),), run_delay=2.0, server_cpu_cores=2.0))
+    _, crowded = told(beside((work(threads=8),), run_delay=2.0, server_cpu_cores=2.0))
     assert f"{text}: they demanded 4.00 cores on average, and waited for 50% of that" in crowded
-    _, unknown = told(beside((a_work(threads=8),)))
+    _, unknown = told(beside((work(threads=8),)))
     assert text in unknown
-    _, few = told(beside((a_work(threads=2),), run_delay=1.0, server_cpu_cores=1.0))
+    _, few = told(beside((work(threads=2),), run_delay=1.0, server_cpu_cores=1.0))
     assert "2 threads of its models may compute at once, on 2 cores" in few
 
 
@@ -164,15 +147,15 @@ def test_more_threads_than_cores_are_told_with_their_demand() -> None:
 )
 def test_reading_the_weights_is_held_against_the_time_of_a_run(size: float, share: str, cache: str) -> None:
     """10 GB/s read 120 MB in 12 ms; a run of one row takes 10."""
-    work = a_work(file_bytes=size, costs=(Cost(0, 1, 10.0), Cost(0, 8, 20.0)))
-    _, texts = told(beside((work,)), memory=MemoryBandwidth(1e10, 10_000_000))
+    heavy = work(file_bytes=size, costs=(Cost(0, 1, 10.0), Cost(0, 8, 20.0)))
+    _, texts = told(beside((heavy,)), memory=MemoryBandwidth(1e10, 10_000_000))
     assert any("measured, a copy on all cores" in one and f"{share} of 1 row" in one for one in texts)
     assert any(f"50.0 runs/s, if each reads all files, read {in_bytes(size * 50)}/s (inferred)" in one for one in texts)
     assert any("the last-level cache of this machine has 10 MB, " in one and one.endswith(cache) for one in texts)
 
 
 def test_where_memory_was_not_measured_the_size_is_told_alone() -> None:
-    _, texts = told(beside((a_work(file_bytes=6e7),)))
+    _, texts = told(beside((work(file_bytes=6e7),)))
     assert "the files of model m have 60 MB; the memory bandwidth there was not measured" in texts
     assert not any("reading them takes" in one for one in texts)
 
@@ -189,21 +172,6 @@ def test_without_counters_of_the_interface_the_load_itself_is_held_against_the_l
     assert any("nominal rate" in one and "this load alone" in one for one in texts)
 
 
-def test_the_link_is_what_was_asked_for_or_what_its_interface_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert link.find("127.0.0.1", 250.0) == Link(250.0, "--link-mbit")
-    assert link.find("127.0.0.1", None) is None  # the loopback has no rate
-    monkeypatch.setattr(link, "_own_address", lambda _host: "192.0.2.9")
-    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"e0": [SimpleNamespace(address="192.0.2.9")]})
-    for speed, rate in ((10_000, Link(10_000, "what the interface e0 says")), (0, None)):
-        monkeypatch.setattr(psutil, "net_if_stats", lambda speed=speed: {"e0": SimpleNamespace(speed=speed)})
-        assert link.find("far", None, tmp_path / "no sysfs") == rate
-    monkeypatch.setattr(psutil, "net_if_stats", dict)
-    assert link.find("far", None) is None
-    assert Link(8, "x").bytes_per_s == 1e6
-
-
 def test_memory_is_measured_by_copying_and_its_cache_read(tmp_path: Path) -> None:
     found = memory_bandwidth.measure(seconds=0.0, copy_bytes=80_000, root=tmp_path)
     assert found.bytes_per_s > 0
@@ -215,8 +183,8 @@ def test_memory_is_measured_by_copying_and_its_cache_read(tmp_path: Path) -> Non
     assert memory_bandwidth.last_cache_bytes(tmp_path) == 32 << 20
 
 
-TOKENIZE = a_work(step="tokenize", busy=0.1, instances=1, costs=(Cost(0, 1, 0.5),), stages_ms={"queue": 0.1})
-ENCODE = a_work(
+TOKENIZE = work(step="tokenize", busy=0.1, instances=1, costs=(Cost(0, 1, 0.5),), stages_ms={"queue": 0.1})
+ENCODE = work(
     step="encode",
     busy=1.6,
     real=10_000.0,
@@ -234,7 +202,7 @@ def test_the_law_of_a_step_is_that_of_its_cost_table() -> None:
     assert second.per_row_ms == pytest.approx(2)
     assert second.capacity_per_s == pytest.approx(8e3 / 19)
     assert steps.busiest((TOKENIZE, ENCODE)) is ENCODE
-    assert steps.laws((a_work(costs=(Cost(0, 1, 1.0),)),)) == ()  # a model is no step
+    assert steps.laws((work(costs=(Cost(0, 1, 1.0),)),)) == ()  # a model is no step
 
 
 def test_a_pipeline_is_explained_by_its_steps_and_not_by_what_its_replies_share() -> None:

@@ -21,6 +21,7 @@ from bench.result import record
 from bench.result.record import ObjectiveRecord, RunRecord
 from bench.result.validity import Validity
 from tests.unit.bench import planted
+from tests.unit.bench.known import known
 from tests.unit.bench.planted_record import COMMAND, RATE_PER_S, planted_record
 
 DURATION_S = 20.0
@@ -57,8 +58,7 @@ def test_a_page_has_every_section_and_is_small(shown: str) -> None:
         "Environment",
     ):
         assert words in shown, words
-    again = re.search(r'<pre id="command">(.*?)</pre>', shown)
-    assert again is not None
+    again = known(re.search(r'<pre id="command">(.*?)</pre>', shown))
     assert re.sub(r"</?span>", "", again[1]) == COMMAND  # as it is copied
     assert len(shown.encode()) < 500_000
 
@@ -230,12 +230,10 @@ def test_padding_is_on_the_card_and_beside_the_batches() -> None:
 def test_junit_tells_what_failed_and_what_cannot_be_said() -> None:
     found = checks.of_run(replace(RECORD, validity=INVALID), max_errors_percent=1)
     root = ET.fromstring(junit.render("bench run", found, 20.0))
-    suite = root.find("testsuite")
-    assert suite is not None
+    suite = known(root.find("testsuite"))
     assert suite.get("tests") == str(len(found))
     assert suite.get("failures") == "1"
-    failure = suite.find("testcase/failure")
-    assert failure is not None
+    failure = known(suite.find("testcase/failure"))
     assert failure.get("message") == "the generator was <late>"
     missed = replace(RECORD, objective=ObjectiveRecord(0.99, 70.0, "missed", 0.98, 441.0))
     assert [one.name for one in checks.of_run(missed) if one.why] == ["objective: p99 <= 70 ms"]

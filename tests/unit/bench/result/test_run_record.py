@@ -16,31 +16,19 @@ from bench.errors import Unusable
 from bench.experiments.config import RunConfig
 from bench.experiments.recording import Surroundings, build
 from bench.explain import stages
-from bench.load import payload_set, schedule, target
+from bench.load import schedule
 from bench.load.measurements import COLUMNS, Failure, Outcome
-from bench.load.payload import Payload
 from bench.load.raw_run import RawRun, Snapshot
-from bench.load.server_timing import CARRIERS, MISSING, STAGES
+from bench.load.server_timing import MISSING, STAGES
 from bench.observe import environment
 from bench.progress import ProgressLine
 from bench.report import terminal
 from bench.result import record, validity
 from bench.result.objective import Objective
+from tests.unit.bench import planted_record
 
-CONFIG = RunConfig(
-    target=target.parse("http://127.0.0.1:8080"),
-    payload=payload_set.single(Payload("p.json", "application/json", b"{}")),
-    rate_per_s=500.0,
-    users=None,
-    arrivals="poisson",
-    duration_s=10.0,
-    warmup_s=2.0,
-    seed=3,
-    timeout_s=1.0,
-    connections=64,
-    carrier=CARRIERS["header"],
-    calibrate=False,
-    command="python -m bench run ...",
+CONFIG = replace(
+    planted_record.CONFIG, rate_per_s=500.0, duration_s=10.0, seed=3, timeout_s=1.0, command="python -m bench run ..."
 )
 SURROUNDINGS = Surroundings(environment.describe())
 CREATED = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -93,29 +93,6 @@ class Pool:
         return {"values": [float(hashed.result()[0])]}
 
 
-class Forest:
-    """A random forest of scikit-learn with ``trees`` and ``jobs`` threads. ``lazy``: the first request trains it."""
-
-    def __init__(self, trees: int, jobs: int = 1, lazy: bool = False) -> None:
-        self._trees, self._jobs = trees, jobs
-        self._model: Any = None if lazy else self._trained()
-        self._lock = threading.Lock()
-
-    def _trained(self) -> Any:
-        from sklearn.datasets import load_digits
-        from sklearn.ensemble import RandomForestClassifier
-
-        rows, labels = load_digits(return_X_y=True)
-        return RandomForestClassifier(self._trees, n_jobs=self._jobs, random_state=0).fit(rows, labels)
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._lock:
-            if self._model is None:
-                self._model = self._trained()
-        rows = np.resize(np.array(body["values"], float), (1, 64))
-        return {"values": self._model.predict_proba(rows)[0].tolist()}
-
-
 class Compiles:
     """A compiler that needs ``seconds`` for each new length of the input."""
 
@@ -210,16 +187,6 @@ class Counts:
         with self._lock:
             time.sleep(0.001)
         return answer
-
-
-class Spectrum:
-    """The loudest frequency of so many ``thousands`` of samples: native code on one thread."""
-
-    def __init__(self, thousands: int) -> None:
-        self._samples = np.random.default_rng(0).standard_normal(thousands * 1_000)
-
-    def predict(self, _body: dict[str, Any]) -> Any:
-        return {"values": [float(np.abs(np.fft.rfft(self._samples)).argmax())]}
 
 
 class Tokens:

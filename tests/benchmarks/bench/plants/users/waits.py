@@ -29,19 +29,6 @@ class Downstream:
         return {"values": [float(len(body["values"]))]}
 
 
-class Device:
-    """A device that one process may use at a time, for ``seconds``: a lock on a file of ``folder`` guards it."""
-
-    def __init__(self, seconds: float, folder: Path) -> None:
-        self._seconds, self._path = seconds, folder / "device.lock"
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            time.sleep(self._seconds)
-        return {"values": [float(len(body["values"]))]}
-
-
 class Database:
     """Every request is written into one SQLite file of ``folder``; the transaction lasts ``seconds``."""
 
@@ -74,25 +61,6 @@ class Collects:
         if self._count % self._every == 0:
             gc.collect()
         return {"values": [float(len(body["values"]) in self._cache)]}
-
-
-class Reloads:
-    """A thread that takes the model's lock for ``for_s`` every ``every_s``, to load new weights."""
-
-    def __init__(self, every_s: float, for_s: float) -> None:
-        self._lock = threading.Lock()
-        self._every_s, self._for_s = every_s, for_s
-        threading.Thread(target=self._reload, daemon=True).start()
-
-    def _reload(self) -> None:
-        while True:
-            time.sleep(self._every_s)
-            with self._lock:
-                time.sleep(self._for_s)
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        with self._lock:
-            return {"values": [float(np.sum(body["values"]))]}
 
 
 class Logs:
@@ -182,19 +150,6 @@ class Spaced:
             self._next_s = begin_s + self._seconds
         time.sleep(max(begin_s - time.monotonic(), 0.0))
         return {"values": [1.0]}
-
-
-class LimitedHashes:
-    """The hash of ``Hashes``, behind the rate limit of ``Spaced``."""
-
-    def __init__(self, seconds: float, rounds: int) -> None:
-        from .computes import Hashes
-
-        self._limit, self._model = Spaced(seconds), Hashes(rounds)
-
-    def predict(self, body: dict[str, Any]) -> Any:
-        self._limit.predict(body)
-        return self._model.predict(body)
 
 
 class Fans:
