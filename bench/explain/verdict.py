@@ -107,5 +107,5 @@ TITLES = {
     "connections": "Requests wait for new connections",
     "other_traffic": "Another client loads the server",
     "generator": "The load generator itself is late",
-    NONE: "None of the known causes",
+    NONE: "Nothing found that makes requests slow",
 }
