@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..errors import Unusable
 from ..explain.ratio import Ratio
 from ..load.raw_run import Watch
-from . import blocks, compare
+from . import amounts, blocks, compare
 from .blocks import Block, Variant
 
 OLD, NEW, PLACEBO = "old", "new", "placebo"
@@ -77,6 +77,14 @@ def cycles(
         completed.append({variant: (first, second) for variant, (first, second) in measured.items()})
         last_cycle_s = clock() - start_s
     return completed
+
+
+def require_change(variants: Mapping[str, Variant], measured: Sequence[Cycle]) -> None:
+    """Raises Unusable if the blocks with the change show that it did not take effect."""
+    amount = variants[NEW].amount
+    if amount is not None:
+        before, after = ([block.amount for cycle in measured for block in cycle[name]] for name in (OLD, NEW))
+        amounts.require_fall(amount, before, after)
 
 
 def effect(measured: Sequence[Cycle], names: Sequence[str]) -> Effect:

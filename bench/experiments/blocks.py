@@ -13,6 +13,7 @@ from ..load.raw_run import Watch
 from ..result.record import RunRecord
 from ..result.repeats import Columns
 from . import compare
+from .amounts import Amount
 from .config import RunConfig
 from .run import execute
 
@@ -32,12 +33,14 @@ class Variant:
 
     ``changed``: a context manager that makes the change and undoes it. ``check``: raises Unusable if the rows of a
     block show no change. ``trust``: False to use percentiles at which the generator was late like any other.
+    ``amount``: what the change must lower, to be measured in each block; None if its effect is beyond doubt.
     """
 
     config: RunConfig
     changed: Callable[[], AbstractContextManager[None]] = field(default=contextlib.nullcontext)
     check: Callable[[Columns], None] = field(default=lambda _columns: None)
     trust: bool = True
+    amount: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,13 @@ class Block:
     """The percentiles for which a block has enough responses.
 
     ``ms``: those that are valid. ``late_ms``: those at which the generator was late. ``why``: the first reason why the
-    block is not valid as a whole; empty for a valid block.
+    block is not valid as a whole; empty for a valid block. ``amount``: of the variant; None without one, or if unknown.
     """
 
     ms: Milliseconds
     late_ms: Milliseconds = field(default_factory=dict)
     why: str = ""
+    amount: float | None = None
 
 
 def in_turn(
@@ -103,7 +107,9 @@ def measured(variant: Variant, number: int, watch: Callable[[], Watch | None], r
     late generator. Raises KeyboardInterrupt on Ctrl-C.
     """
     with variant.changed():
+        amount_until_now = variant.amount.start() if variant.amount is not None else _no_amount
         result, columns = run(replace(variant.config, seed=variant.config.seed + number), watch())
+        amount = amount_until_now(result, columns)
     if result.partial:
         raise KeyboardInterrupt
     variant.check(columns)
@@ -115,7 +121,13 @@ def measured(variant: Variant, number: int, watch: Callable[[], Watch | None], r
         {name: ms for name in MEASURED if name in percentiles and (ms := percentiles[name].value_ms) is not None}
         for percentiles in (latency.corrected or {}, latency.untrusted or {})
     )
-    return Block(valid_ms, late_ms, why) if variant.trust else Block({**late_ms, **valid_ms}, {}, why)
+    if not variant.trust:
+        valid_ms, late_ms = {**late_ms, **valid_ms}, {}
+    return Block(valid_ms, late_ms, why, amount)
+
+
+def _no_amount(_record: RunRecord, _columns: Columns) -> None:
+    return None
 
 
 def _block(

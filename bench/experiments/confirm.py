@@ -26,7 +26,7 @@ from ..load.server_timing import MISSING
 from ..load.wire import render
 from ..observe import held
 from ..result.repeats import Columns
-from . import alternation, blocks, copies
+from . import alternation, amounts, blocks, copies
 from .alternation import NEW, OLD, PLACEBO
 from .blocks import Variant
 from .config import RunConfig
@@ -170,7 +170,7 @@ def _run_experiment(experiment: Experiment, cause: Cause, trial: Trial, session:
     by_variant = variants(experiment, trial, session.stack)
     if trial.subject.own_ahead and not experiment.own:
         # Other programs may slow down the server, but not the generator, because late requests make blocks invalid.
-        session.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),)))
+        session.stack.enter_context(held.held(held.PRIORITY, (os.getpid(),), alone=True))
     if experiment.own:
         by_variant = {name: replace(variant, trust=False) for name, variant in by_variant.items()}
     requests = min(_expected_responses(variant.config) for variant in by_variant.values())
@@ -178,6 +178,7 @@ def _run_experiment(experiment: Experiment, cause: Cause, trial: Trial, session:
     names = [experiment.percentile] if experiment.percentile else alternation.percentiles(requests, can_simulate)
     cycles = alternation.cycles(by_variant, names[0], session.end_s, session.watch, session.run, session.clock)
     effect = alternation.effect(cycles, names)
+    alternation.require_change(by_variant, cycles)
     expected, is_simulated = _expected_effect(experiment, cause, trial, effect.name)
     can_rule_out = not effect.late and (is_simulated or not experiment.of_tail or effect.name == "p99")
     confidence, text = interventions.judge(effect.change, effect.placebo, expected, effect.agree, can_rule_out)
@@ -213,8 +214,10 @@ def variants(experiment: Experiment, trial: Trial, stack: ExitStack) -> dict[str
     """
     config = trial.config
     if experiment.hold:
-        change = functools.partial(held.held, experiment.hold, (os.getpid(),) if experiment.own else trial.pids)
-        return {OLD: Variant(config), NEW: Variant(config, change)}
+        pids = (os.getpid(),) if experiment.own else trial.pids
+        waits = amounts.of_generator() if experiment.own else amounts.of_hold(experiment.hold, pids)
+        change = functools.partial(held.held, experiment.hold, pids, alone=experiment.own)
+        return {OLD: Variant(config, amount=waits), NEW: Variant(config, change, amount=waits)}
     if experiment.flags:
         copied_configs = [
             replace(config, target=stack.enter_context(copies.copied(config.target, trial.pids, flags)))
@@ -231,7 +234,8 @@ def variants(experiment: Experiment, trial: Trial, stack: ExitStack) -> dict[str
         baseline = replace(config, users=interventions.ONE_AT_A_TIME, rate_per_s=None)
     if experiment.load == "white_space":
         baseline = replace(config, users=1, rate_per_s=None)
-    return {OLD: Variant(baseline), NEW: Variant(_changed_load(experiment, trial))}
+    amount = amounts.of_connections() if experiment.load == "opened_ahead" else None
+    return {OLD: Variant(baseline, amount=amount), NEW: Variant(_changed_load(experiment, trial), amount=amount)}
 
 
 def _with_slowdown(config: RunConfig, experiment: Experiment) -> Variant:

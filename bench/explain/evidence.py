@@ -173,7 +173,7 @@ def of_machine(observed: Observations) -> list[str]:
         of = f" of {observed.cores:g}" if observed.cores else ""
         found.append(f"the server used {cpu:.2f}{of} cores")
     texts = {
-        "throttled": "the CPU quota throttled it {:.1%} of the time",
+        "throttled": "its CPU quota stopped threads of it for up to {:.1%} of the time",
         "machine_busy": "its machine was {:.0%} busy, all programs together",
         "pressure": "some program waited for a core {:.0%} of the time",
         "steal": "other virtual machines took {:.1%} of the cores",

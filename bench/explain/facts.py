@@ -101,6 +101,7 @@ class Host:
     other_cores: float | None = None
     run_delay: float | None = None
     throttled: float | None = None
+    throttled_cores: float | None = None
     steal: float | None = None
     major_faults: float | None = None
     rss_bytes: float | None = None
@@ -325,6 +326,7 @@ def _host(observed: Observations, spans: Sequence[Span]) -> Host:
         other_cores=mean("other_cores"),
         run_delay=mean("run_delay"),
         throttled=mean("throttled"),
+        throttled_cores=mean("throttled_cores"),
         steal=mean("steal"),
         major_faults=mean("major_faults"),
         rss_bytes=mean("rss_bytes"),

@@ -1,11 +1,12 @@
 """Temporary changes of this machine: a higher priority for processes, or no CPU quota. Undone when a block ends.
 
-    python -m bench.observe.held priority PID...
+    python -m bench.observe.held priority PID... [--alone]
     python -m bench.observe.held quota PID
 
 makes the change, prints a line, and undoes the change when its standard input ends, also because the process that
-started it was killed. ``priority`` raises the scheduling priority of the processes above that of other programs.
-``quota`` lifts the CPU quotas of the control groups of a process.
+started it was killed. ``priority`` raises the scheduling priority of the processes above that of other programs, and
+that of their sessions where the kernel shares cores among sessions (``--alone``: not of a session that other programs
+are in). ``quota`` lifts the CPU quotas of the control groups of a process.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ from pathlib import Path
 from server.system import cgroup
 
 from ..errors import Unusable
-from . import tree
+from . import autogroup, tree
 
 PRIORITY, QUOTA = "priority", "quota"
 """The kinds of change, named as in ``explain.interventions``."""
 RAISED_NICENESS = -15
 """The niceness of raised processes: the scheduler prefers them strongly to programs of niceness 0."""
+CAP_SYS_NICE = 23
+"""The bit of the capability that a process needs to raise a priority, as in capability.h."""
+ALONE = "--alone"
 READY = "held"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 Undo = Callable[[], None]
 
 
 @contextmanager
-def held(kind: str, pids: Sequence[int]) -> Iterator[None]:
-    """Make a change for the time of the block. ``kind``: PRIORITY or QUOTA.
+def held(kind: str, pids: Sequence[int], alone: bool = False) -> Iterator[None]:
+    """Make a change for the time of the block. ``kind``: PRIORITY or QUOTA. ``alone``: raise no other program, too.
 
     Raises Unusable with the reason if the change is not possible, or this user may not make it.
     """
-    command = [sys.executable, "-m", "bench.observe.held", kind, *map(str, pids)]
+    command = [sys.executable, "-m", "bench.observe.held", kind, *map(str, pids), *([ALONE] if alone else [])]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_REPOSITORY,
         start_new_session=True,  # Ctrl-C ends the block, and the block ends this process
@@ -61,9 +65,18 @@ def may_hold(kind: str, pids: Sequence[int], root: Path = cgroup.ROOT) -> bool:
     if not pids:
         return False
     if kind == PRIORITY:
-        return os.geteuid() == 0
+        return _may_raise(root) and all(autogroup.can_run_ahead(pid, root) for pid in pids)
     files = quota_files(pids[0], root)
     return bool(files) and all(os.access(path, os.W_OK) for path in files)
+
+
+def _may_raise(root: Path) -> bool:
+    try:
+        lines = (root / "proc/self/status").read_text(encoding="utf-8").splitlines()
+        effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
+        return bool(int(effective, 16) >> CAP_SYS_NICE & 1)
+    except (OSError, StopIteration, LookupError, ValueError):
+        return False
 
 
 def quota_files(pid: int, root: Path = cgroup.ROOT) -> dict[Path, str]:
@@ -103,30 +116,47 @@ def lift_quotas(pid: int, root: Path = cgroup.ROOT) -> Undo:
     return undo
 
 
-def run_ahead(pids: Sequence[int]) -> Undo:
-    """Raise the priority of all threads of the processes, and return a function that restores it.
+def run_ahead(pids: Sequence[int], alone: bool = False, root: Path = cgroup.ROOT) -> Undo:
+    """Raise the priority of the processes and of their autogroups, and return a function that restores it.
 
-    It also restores threads and processes that started meanwhile, which inherit the priority. Raises PermissionError
-    without permission; no priority is changed then.
+    It also restores threads and processes that started meanwhile, which inherit the priority. ``alone``: leave an
+    autogroup as it is if other programs are in it. Raises OSError without permission; no priority is changed then.
     """
     previous: dict[int, int] = {}
+    sessions: dict[str, int] = {}
 
     def undo() -> None:
+        files = autogroup.of([*pids, *tree.with_children(pids)], root)
+        for name, niceness in sessions.items():
+            with suppress(OSError):
+                autogroup.set_niceness(name, files.get(name, ()), niceness)
         default = next(iter(previous.values()), 0)  # for threads that started meanwhile
         for thread in {*previous, *_threads(tree.with_children(pids))}:
             with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread, previous.get(thread, default))
 
     try:
+        for name, files in autogroup.of(pids, root).items():
+            if alone and name in autogroup.of(_others(pids, root), root):
+                continue
+            niceness = autogroup.set_niceness(name, files, RAISED_NICENESS)
+            if niceness is not None:
+                sessions[name] = niceness
         for thread in _threads(pids):
             with suppress(ProcessLookupError):
                 nice = os.getpriority(os.PRIO_PROCESS, thread)
                 os.setpriority(os.PRIO_PROCESS, thread, RAISED_NICENESS)
                 previous[thread] = nice
-    except PermissionError:
+    except OSError:
         undo()
         raise
     return undo
+
+
+def _others(pids: Sequence[int], root: Path) -> list[int]:
+    """All processes but these, their descendants, and their ancestors, which wait for them."""
+    own = {*tree.with_children(pids), *tree.ancestors(pids)}
+    return [int(path.name) for path in (root / "proc").glob("[0-9]*") if int(path.name) not in own]
 
 
 def _threads(pids: Sequence[int]) -> list[int]:
@@ -135,9 +165,9 @@ def _threads(pids: Sequence[int]) -> list[int]:
 
 def main() -> None:
     """The program that ``held`` starts."""
-    kind, pids = sys.argv[1], [int(text) for text in sys.argv[2:]]
+    kind, pids = sys.argv[1], [int(text) for text in sys.argv[2:] if text != ALONE]
     try:
-        undo = run_ahead(pids) if kind == PRIORITY else lift_quotas(pids[0])
+        undo = run_ahead(pids, ALONE in sys.argv) if kind == PRIORITY else lift_quotas(pids[0])
     except OSError as error:
         sys.exit(error.strerror or str(error))
     print(READY, flush=True)

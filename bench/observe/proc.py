@@ -57,8 +57,8 @@ class ServerFiles:
             **self._stats(),
             **self._threads.read(self.pids),
             **self._loop_delay(),
-            **_allowed_cores(self.pids[0], self._root),
-            **self._control_groups(),
+            **(allowed := _allowed_cores(self.pids[0], self._root)),
+            **self._control_groups(allowed.get("allowed_cores")),
             **_pressure(self._root / "proc/pressure/cpu"),
             **_cores(self._root),
         }
@@ -94,14 +94,18 @@ class ServerFiles:
         except (OSError, IndexError, ValueError):
             return {}
 
-    def _control_groups(self) -> dict[str, float]:
-        throttling = self._groups.throttling()
+    def _control_groups(self, cores: float | None) -> dict[str, float]:
+        """Throttling, quota and memory. ``stop_ns``: the longest stop in a period, if ``cores`` use up the quota."""
+        throttling, quota_cores = self._groups.throttling(), self._groups.quota_cores()
         values = {
-            "throttled_ns": None if throttling is None else throttling.throttled_ns,
-            "quota_cores": self._groups.quota_cores(),
+            "quota_cores": quota_cores,
             "memory_bytes": self._groups.memory_used_bytes(),
             "memory_limit_bytes": self._groups.memory_limit_bytes(),
         }
+        if throttling is not None:
+            values |= {"throttled_ns": throttling.throttled_ns, "throttled_periods": throttling.throttled_periods}
+            ran = quota_cores / cores if quota_cores is not None and cores else 0.0
+            values["stop_ns"] = None if throttling.period_ns is None else throttling.period_ns * max(1.0 - ran, 0.0)
         return {name: float(value) for name, value in values.items() if value is not None}
 
 

@@ -29,7 +29,8 @@ SERIES = {
     "rss_bytes": "resident memory of the server",
     "own_bytes": "resident memory of its largest process without mapped files",
     "memory_bytes": "memory of its cgroup",
-    "throttled": "time its cgroup was throttled, share",
+    "throttled": "time in which its CPU quota stopped threads of it, share",
+    "throttled_cores": "the same, summed over the cores on which it had work, cores",
     "run_delay": "server threads ready but waiting for a core, cores",
     "loop_delay": "event loop ready but waiting for a core, share",
     "pressure": "time in which some task waited for a core, share",
@@ -227,7 +228,8 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
     return {
         "server_cpu_cores": rate("cpu_ticks", 1 / ticks_per_s),
         "machine_busy": tuple(1 - share if share is not None else None for share in idle),
-        "throttled": rate("throttled_ns", 1e-9),
+        "throttled": _throttled(looks, t_s),
+        "throttled_cores": rate("throttled_ns", 1e-9),
         "run_delay": rate("run_delay_ns", 1e-9),
         "loop_delay": rate("loop_delay_ns", 1e-9),
         "pressure": rate("pressure_us", 1e-6),
@@ -238,6 +240,30 @@ def _rates(looks: Sequence[Mapping[str, Any]], ticks_per_s: int) -> dict[str, Va
         "busiest_thread": rate("busiest_ns", 1e-9),
         "other_cores": _other_cores(looks, t_s, ticks_per_s),
     }
+
+
+def _throttled(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float]) -> Values:
+    """The share of the time in which the CPU quota stopped threads of the server, at most.
+
+    The kernel sums the time over cores, which are often stopped at once. So it is limited by the periods with a stop,
+    each of the longest possible length. It is counted when a stop ends: what is longer than the time since the look
+    before belongs to earlier looks.
+    """
+    summed = _rate_of(t_s, [look.get("throttled_ns") for look in looks], 1e-9)
+    periods = _rate_of(t_s, [look.get("throttled_periods") for look in looks])
+    shares: list[float | None] = []
+    earlier_s = 0.0
+    for at in reversed(range(len(looks))):
+        of_all, stops_per_s, stop_ns = summed[at], periods[at], looks[at].get("stop_ns")
+        if of_all is None:
+            shares.append(None)
+            continue
+        most = of_all if stops_per_s is None or stop_ns is None else min(of_all, stops_per_s * stop_ns * 1e-9)
+        lasted_s = t_s[at] - t_s[at - 1]
+        stopped_s = most * lasted_s + earlier_s
+        shares.append(min(stopped_s / lasted_s, 1.0))
+        earlier_s = max(stopped_s - lasted_s, 0.0)
+    return tuple(reversed(shares))
 
 
 def _other_cores(looks: Sequence[Mapping[str, Any]], t_s: Sequence[float], ticks_per_s: int) -> Values:

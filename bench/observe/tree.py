@@ -79,6 +79,11 @@ def with_children(pids: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(running))
 
 
+def ancestors(pids: Iterable[int]) -> set[int]:
+    """The processes above these, up to the first one of the machine."""
+    return {parent.pid for pid in pids for parent in _parents(pid)}
+
+
 def generators(parent: int) -> tuple[int, ...]:
     """The process that runs the load (``parent``), and the generator processes that it started, ascending."""
     pids = {parent}

@@ -66,7 +66,7 @@ def _throttled(run: Run) -> list[Event]:
         return []
     pairs = zip(timeline.t_s, timeline.series.get("throttled", ()), strict=False)
     return [
-        Event(t, f"throttled: the CPU quota stopped the server {share:.0%} of the time")
+        Event(t, f"throttled: the CPU quota stopped threads of the server for up to {share:.0%} of the time")
         for t, share in pairs
         if share is not None and share >= MIN_THROTTLED and run.measures(t)
     ]

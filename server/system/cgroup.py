@@ -25,11 +25,16 @@ UNLIMITED_BYTES = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """Counters of one group since it was made: its periods, the periods in which it was stopped, and for how long."""
+    """Counters of one group since it was made: its periods, the periods in which it was stopped, and for how long.
+
+    ``throttled_ns``: summed over the cores on which it had work, so that it grows faster than time. ``period_ns``: the
+    length of a period; None if unknown.
+    """
 
     periods: int
     throttled_periods: int
     throttled_ns: int
+    period_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class ControlGroups:
                 stopped_ns = int(
                     found["throttled_time"] if "throttled_time" in found else found["throttled_usec"] + "000"
                 )
-                return Throttling(int(found["nr_periods"]), int(found["nr_throttled"]), stopped_ns)
+                return Throttling(int(found["nr_periods"]), int(found["nr_throttled"]), stopped_ns, _period_ns(group))
             except (KeyError, ValueError):
                 continue
         return None
@@ -135,6 +140,11 @@ def _directories(mount: Path, paths: dict[str, PurePosixPath], controller: str) 
 def _tightest_first(limits: Iterable[tuple[float, Path]], groups: Iterable[Path]) -> list[Path]:
     tightest = min(limits, default=None)
     return [*([] if tightest is None else [tightest[1]]), *groups]
+
+
+def _period_ns(group: Path) -> int | None:
+    period_us = _read(group / "cpu.max").partition(" ")[2] or _read(group / "cpu.cfs_period_us")
+    return int(period_us) * 1_000 if period_us.isdigit() else None
 
 
 def _cores(quota_us: str, period_us: str) -> float | None:

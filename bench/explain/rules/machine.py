@@ -45,14 +45,14 @@ def cpu_quota(view: View, _earlier: Earlier) -> Finding | None:
         return None
     quota = facts.host.quota_cores
     of = f" (quota {quota:g} cores)" if quota is not None else ""
-    text = f"the kernel stopped the server for its CPU quota {throttled:.0%} of the time{of}"
+    text = f"its CPU quota stopped threads of the server for up to {throttled:.0%} of the time{of}"
     # The time of a run holds the stops, too.
-    stopped = min(throttled, 1.0)
-    whole_ms = max(facts.p99_ms - view.work_ms * (1 - stopped), 0.0)
+    whole_ms = max(facts.p99_ms - view.work_ms * (1 - throttled), 0.0)
     # Long stops are rare: in long periods a small share of the time is most of the slowest requests.
     looked_ms = facts.p99_ms + 1e3 * LOOK_S
     of_slow = (facts.slow_host.throttled or 0.0) * looked_ms / max(facts.p99_ms, MIN_MS)
-    return Finding("cpu_quota", 0.5 * stopped * whole_ms, whole_ms * min(1.0, max(SLOWEST * stopped, of_slow)), (text,))
+    high_ms = whole_ms * min(1.0, max(SLOWEST * throttled, of_slow))
+    return Finding("cpu_quota", 0.5 * throttled * whole_ms, high_ms, (text,))
 
 
 def threads(view: View, earlier: Earlier) -> Finding | None:
@@ -135,8 +135,8 @@ def _others(view: View, host: Host) -> Finding | None:
     # Many threads of a busy server wait for each other. A thread that is alone waits for other programs.
     if demand > 1.0 and (facts.burst is not None or host.server_cores > 0.5 * (host.other_cores or 0.0)):
         share = min(share, _waited_alone(view))
-    # Threads that a quota stops count as ready, too.
-    share *= max(1 - 2 * (host.throttled or 0.0), 0.0)
+    # Threads that a quota stops count as ready, too, on each core.
+    share *= max(1 - 2 * (host.throttled_cores or 0.0), 0.0)
     other_cores = host.other_cores or 0.0
     waited_ms = 1e3 * host.run_delay / max(facts.load.answered_per_s, 1e-9)
     if waited_ms < LEAST_WAIT * facts.alone_ms:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,88 +15,15 @@ from bench.errors import Unusable
 from bench.experiments import alternation, confirm, copies
 from bench.experiments.config import RunConfig
 from bench.experiments.confirm import Bodies, Trial
-from bench.experiments.slowdown import Slower
 from bench.explain import interventions
-from bench.explain.interventions import Subject
-from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Cause, Gain, Verdict
+from bench.explain.verdict import LIKELY, NAMES, NONE, PROVEN, UNDECIDED, Verdict
 from bench.load import burst, payload_set
-from bench.load.measurements import COLUMNS
 from bench.load.payload import Payload
 from bench.load.server_timing import MISSING
 from bench.observe import held as machine
 from bench.result.record import RunRecord
-from bench.result.repeats import Columns
+from tests.unit.bench.changed_server import BINARY, SUBJECT, TRIAL, Machine, Server, block, cause, outcome, rows
 from tests.unit.bench.planted_record import CONFIG
-
-SUBJECT = Subject(
-    450.0, rows=4, binary=False, payloads=2, timer_us=3_000, slows=True, p99_ms=40.0, p50_ms=20.0,
-    stages_us={"decode": 100.0, "compute": 18_000.0, "encode": 100.0}, answered_per_s=450.0,
-)  # fmt: skip
-BINARY = payload_set.single(Payload("binary", "application/octet-stream", b"1"))
-TRIAL = Trial(CONFIG, SUBJECT, Bodies(lambda: BINARY), None)
-
-
-def cause(name: str, low: float = 15.0, high: float = 25.0) -> Cause:
-    return Cause(name, LIKELY, ("because",), "do", Gain(low, high), "prove")
-
-
-class Server:
-    """A server that is faster while something is changed; it notes what was injected and ended."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fast: str) -> None:
-        self.now: Slower | None = None
-        self.log: list[str] = []
-        self.fast = fast
-        monkeypatch.setattr(confirm, "slowed", self.slowed)
-
-    @contextlib.contextmanager
-    def slowed(self, _target: object, what: Slower, _seconds: float) -> Iterator[None]:
-        self.now = what
-        self.log.append(f"{what.stage} {what.extra_us}")
-        try:
-            yield
-        finally:
-            self.now = None
-            self.log.append("put back")
-
-    def run(self, config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
-        if self.fast in SUBJECT.stages_us and self.now is not None and self.now.stage == self.fast:
-            return block(20.0 + self.now.extra_us / 1e3), rows(**{self.fast: self.now.extra_us})
-        what = {
-            "timer": self.now is not None,
-            "binary": config.payload is BINARY,
-            "rate": (config.rate_per_s or 0.0) < (CONFIG.rate_per_s or 0.0),
-        }
-        ms = 20.0 * (0.5 if what.get(self.fast) else 1.0) * (1 + config.seed / 100)
-        return block(ms), rows()
-
-
-def rows(**more_us: float) -> Columns:
-    """The raw rows of a block. ``more_us``: what stages took more than usual."""
-    took_us = {name: us + more_us.get(name, 0.0) for name, us in SUBJECT.stages_us.items()}
-    named = {f"{name}_ns": np.array([MISSING, us * 1e3]) for name, us in took_us.items()}
-    assert set(named) <= set(COLUMNS)
-    return named
-
-
-def block(ms: float, late: str = "", names: tuple[str, ...] = ("p50", "p90", "p99")) -> Any:
-    """The record of a block. ``late``: why the generator spoiled its percentiles, but ``names``."""
-    values = {name: SimpleNamespace(value_ms=ms) for name in ("p50", "p90", "p95", "p99")}
-    trusted = {name: one for name, one in values.items() if not late or name in names}
-    return SimpleNamespace(
-        partial=False,
-        latency=SimpleNamespace(corrected=trusted or None, untrusted=values),
-        validity=SimpleNamespace(reasons=(late,) if late else (), generator_bound=bool(late)),
-    )
-
-
-def outcome(server: Server, *names: str, trial: Trial = TRIAL) -> Verdict:
-    said: list[str] = []
-    found = confirm.confirm(
-        Verdict(tuple(cause(name) for name in names)), trial, lambda: None, said.append, run=server.run
-    )
-    assert said
-    return found
 
 
 @pytest.mark.parametrize(("name", "fast"), [("batch_timer", "timer"), ("codec", "binary"), ("capacity", "rate")])
@@ -149,9 +74,10 @@ def test_what_another_likely_cause_would_change_as_well_proves_nothing(
 
 
 def test_a_cause_that_was_ruled_out_hides_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "held", lambda _what, _pids: contextlib.nullcontext())
+    server = Server(monkeypatch, "compute")
+    Machine(monkeypatch, server)
     trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True), pids=(7,))
-    found = outcome(Server(monkeypatch, "compute"), "neighbour", "hardware", trial=trial)
+    found = outcome(server, "neighbour", "hardware", trial=trial)
     assert found.ruled_out == ("neighbour",)
     assert [(one.name, one.confidence) for one in found.causes] == [("hardware", PROVEN)]
 
@@ -200,7 +126,7 @@ class Interrupted:
         self.seen: set[str] = set()
         self._calls, self._at, self._what = 0, at, what
         monkeypatch.setattr(confirm, "slowed", lambda _place, what, _seconds: self.holds(what.stage))
-        monkeypatch.setattr(machine, "held", lambda what, _pids: self.holds(what))
+        monkeypatch.setattr(machine, "held", lambda what, _pids, alone: self.holds(what))
         monkeypatch.setattr(copies, "copied", lambda place, _pids, _flags: self.holds("copy", place))
         monkeypatch.setattr(burst, "one_by_one", lambda *_arguments: [self.call()] * 3)
 
@@ -260,43 +186,59 @@ def test_the_highest_percentile_that_blocks_have_requests_for_is_compared(monkey
 @pytest.mark.parametrize("name", ["cpu_quota", "neighbour"])
 def test_what_is_held_on_the_machine_proves_its_cause(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     server = Server(monkeypatch, "timer")
-
-    @contextlib.contextmanager
-    def held(what: str, pids: object) -> Iterator[None]:
-        with server.slowed(None, Slower(what, 0), 1.0):
-            assert pids == (7,)
-            yield
-
-    monkeypatch.setattr(machine, "held", held)
+    Machine(monkeypatch, server)
     trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, unquota=True), pids=(7,))
     (found,) = outcome(server, name, trial=trial).causes
     assert found.confidence == PROVEN
     assert server.log == [f"{'quota' if name == 'cpu_quota' else 'priority'} 0", "put back"] * alternation.PAIRS
 
 
+@pytest.mark.parametrize("fast", ["timer", "nothing"])
+@pytest.mark.parametrize("waits", [(8.0, 7.0), (0.0, 0.0), (8.0, None)])
+@pytest.mark.parametrize("name", ["cpu_quota", "neighbour", "generator"])
+def test_a_hold_that_changed_nothing_says_nothing_of_its_cause(
+    monkeypatch: pytest.MonkeyPatch, name: str, waits: tuple[float, float | None], fast: str
+) -> None:
+    """The latency may have changed or not, by chance."""
+    server = Server(monkeypatch, fast)
+    Machine(monkeypatch, server, waits).of_generator = True
+    trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, unquota=True, own_ahead=True), pids=(7,))
+    found = outcome(server, name, trial=trial)
+    assert [(one.name, one.confidence) for one in found.causes] == [(name, LIKELY)]
+    assert "it waited as before" in found.causes[0].evidence[-1]
+    assert found.tried == (name,)
+
+
+@pytest.mark.parametrize(("left_ms", "confidence"), [(1.0, PROVEN), (9.0, LIKELY)])
+def test_connections_that_were_opened_ahead_must_have_been_there(
+    monkeypatch: pytest.MonkeyPatch, left_ms: float, confidence: str
+) -> None:
+    """``left_ms``: what requests still wait for connections, of 10 ms."""
+
+    def run(config: RunConfig, _watch: object) -> tuple[RunRecord, Any]:
+        wait_ms = left_ms if config.spare else 10.0
+        return block(10.0 if config.spare else 20.0), {**rows(), "send_ns": np.array([MISSING, wait_ms * 1e6])}
+
+    trial = replace(TRIAL, subject=replace(SUBJECT, churns=True))
+    (found,) = confirm.confirm(Verdict((cause("connections"),)), trial, lambda: None, print, run=run).causes
+    assert found.confidence == confidence
+
+
 def test_the_generator_runs_ahead_of_other_programs_wherever_it_is_not_the_cause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = Server(monkeypatch, "timer")
-    log: list[tuple[str, bool]] = []
-
-    @contextlib.contextmanager
-    def held(what: str, pids: tuple[int, ...]) -> Iterator[None]:
-        own = pids == (os.getpid(),)
-        log.append((what, own))
-        with contextlib.nullcontext() if own and name != "generator" else server.slowed(None, Slower(what, 0), 1.0):
-            yield
-
-    monkeypatch.setattr(machine, "held", held)
+    host = Machine(monkeypatch, server)
     trial = replace(TRIAL, subject=replace(SUBJECT, ahead=True, own_ahead=True), pids=(7,))
     for name, first in (
         ("neighbour", [("priority", True), ("priority", False)]),
         ("generator", [("priority", True)] * 2),
     ):
-        log.clear()
+        host.log.clear()
+        host.of_generator = name == "generator"
         (found,) = outcome(server, name, trial=trial).causes
         assert found.confidence == PROVEN
-        assert log[:2] == first
+        assert host.log[:2] == first
 
 
 LATE = "the generator was late by 9.00 ms for the requests around p99"
@@ -364,8 +306,9 @@ def test_a_percentile_that_a_cause_of_the_tail_need_not_move_rules_nothing_out(
 ) -> None:
     rate = 450.0 if percentile == "p99" else 5.0
     trial = replace(TRIAL, config=replace(CONFIG, rate_per_s=rate), subject=replace(SUBJECT, ahead=True), pids=(7,))
-    monkeypatch.setattr(machine, "held", lambda _what, _pids: contextlib.nullcontext())
-    found = outcome(Server(monkeypatch, "nothing"), "neighbour", trial=trial)
+    server = Server(monkeypatch, "nothing")
+    Machine(monkeypatch, server)
+    found = outcome(server, "neighbour", trial=trial)
     if confidence is None:
         assert found.ruled_out == ("neighbour",)
     else:

@@ -80,7 +80,7 @@ def test_series_are_told_in_their_unit() -> None:
     assert model[1] == "3.0 pages per second were read from disk"
     assert machine == [
         "the server used 1.50 of 2 cores",
-        "the CPU quota throttled it 10.0% of the time",
+        "its CPU quota stopped threads of it for up to 10.0% of the time",
         "its machine was 50% busy, all programs together",
         "some program waited for a core 25% of the time",
         "other virtual machines took 12.5% of the cores",

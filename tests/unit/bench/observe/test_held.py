@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bench.errors import Unusable
-from bench.observe import held
+from bench.observe import autogroup, held
 
 VERSION_1, VERSION_2 = ("cpu.cfs_quota_us", "25000", "-1"), ("cpu.max", "25000 100000", "max")
 
@@ -42,7 +42,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root raises a pr
 @needs_root
 def test_a_process_that_was_started_meanwhile_does_not_keep_the_priority() -> None:
     command = [sys.executable, "-c", PARENT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         before = os.getpriority(os.PRIO_PROCESS, process.pid)
@@ -52,6 +54,12 @@ def test_a_process_that_was_started_meanwhile_does_not_keep_the_priority() -> No
             assert os.getpriority(os.PRIO_PROCESS, child) == held.RAISED_NICENESS
         assert os.getpriority(os.PRIO_PROCESS, child) == before
         process.kill()
+
+
+def priorities(pid: int) -> list[int]:
+    """The niceness of a process, and of its session where the kernel has one for it."""
+    sessions = [path for files in autogroup.of([pid]).values() for path in files]
+    return [os.getpriority(os.PRIO_PROCESS, pid), *(autogroup.read(path)[1] for path in sessions)]
 
 
 HOLDS = """
@@ -66,21 +74,22 @@ with held.held(held.PRIORITY, [int(sys.argv[1])]):
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_priority_is_put_back_whatever_ends_the_process_that_holds_it(sleeper: int, number: int) -> None:
-    before = os.getpriority(os.PRIO_PROCESS, sleeper)
+    before = priorities(sleeper)
     command = [sys.executable, "-c", HOLDS, str(sleeper)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "holds\n"
-        assert os.getpriority(os.PRIO_PROCESS, sleeper) == held.RAISED_NICENESS
+        assert set(priorities(sleeper)) == {held.RAISED_NICENESS}
         (holder,) = psutil.Process(process.pid).children()
         process.send_signal(number)
     holder.wait(20)
-    assert os.getpriority(os.PRIO_PROCESS, sleeper) == before
+    assert priorities(sleeper) == before
 
 
 @pytest.fixture
 def sleeper() -> Iterator[int]:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         yield process.pid
         process.kill()
 

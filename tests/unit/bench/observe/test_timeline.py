@@ -72,7 +72,8 @@ def test_the_kernels_files_are_read(tree: Path) -> None:
     # From the first look on: of all threads, and of the busiest one.
     assert (seen["run_delay_ns"], seen["threads_cpu_ns"], seen["busiest_ns"]) == (900, 400, 300)
     assert seen["loop_delay_ns"] == 7000
-    assert seen["throttled_ns"] == 11_000
+    assert (seen["throttled_ns"], seen["throttled_periods"]) == (11_000, 2)
+    assert "stop_ns" not in seen  # the length of a period is not told
     assert seen["memory_bytes"] == 1000
     assert "memory_limit_bytes" not in seen  # "max" is no number
     assert seen["pressure_us"] == 123
@@ -252,6 +253,7 @@ def test_counters_become_rates_and_gaps_stay_gaps() -> None:
     assert found.series["ping_ms"] == (0.5, 0.5, 0.5, None, 0.5)
     assert found.series["queue_rows"] == (1, None, 3, None, 5)
     assert "throttled" not in found.series
+    assert "throttled_cores" not in found.series
     assert found.costs_ms == {"4": pytest.approx(2)}
     assert found.load_s == 1.25
     assert found.totals is not None
@@ -266,6 +268,40 @@ def test_what_lies_between_two_repeats_is_in_no_total() -> None:
     assert found.totals is not None
     assert (found.totals.seconds, found.totals.runs) == (2, 20)  # the second has one scrape: no difference
     assert found.mean("queue_rows", [(0, 1), (4, 5)]) == 3
+
+
+def throttled(*counters: tuple[float, float], stop_ns: float = 8e7, every_s: float = 0.2) -> timeline.ServerTimeline:
+    """The timeline of a quota. ``counters``: throttled time in ms and throttled periods, at each look."""
+    found = [
+        {"t_ns": at * every_s * 1e9, "throttled_ns": ms * 1e6, "throttled_periods": periods, "stop_ns": stop_ns}
+        for at, (ms, periods) in enumerate(counters)
+    ]
+    return timeline.build(Scraped(found), 0, [])
+
+
+def test_two_cores_that_a_quota_stops_at_once_are_stopped_once() -> None:
+    """40 ms of CPU in each 100 ms, on two cores: both run for 20 ms and stand for 80 ms."""
+    found = throttled((0, 0), (320, 2), (640, 4), (640, 4)).series
+    assert found["throttled"][1:] == pytest.approx((0.8, 0.8, 0.0))
+    assert found["throttled_cores"][1:] == pytest.approx((1.6, 1.6, 0.0))
+
+
+def test_one_thread_that_a_quota_stops_stands_for_all_that_is_counted() -> None:
+    assert throttled((0, 0), (120, 2)).series["throttled"][1:] == pytest.approx((0.6,))
+
+
+def test_a_stop_that_is_longer_than_a_look_is_told_where_it_was() -> None:
+    """The kernel counts it at its end."""
+    found = throttled((0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (700, 1), (700, 1), stop_ns=9e8)
+    assert found.series["throttled"][1:] == pytest.approx((0.0, 0.5, 1.0, 1.0, 1.0, 0.0))
+    assert found.mean("throttled", [(0.1, 1.1)]) == pytest.approx(0.7)
+
+
+def test_a_quota_stops_all_cores_when_they_have_used_it_up(tree: Path) -> None:
+    write(tree / "sys/fs/cgroup/box/cpu.max", "40000 100000\n")
+    assert ServerFiles((42,), tree).read()["stop_ns"] == pytest.approx(60e6), "one core is allowed"
+    write(tree / "proc/42/status", "Name:\ta\nCpus_allowed:\t0000,00000003\n")
+    assert ServerFiles((42,), tree).read()["stop_ns"] == pytest.approx(80e6)
 
 
 def test_a_restarted_server_makes_no_negative_rate() -> None:

@@ -124,15 +124,17 @@ def test_throttling_is_of_the_group_whose_quota_is_tightest(tmp_path: Path) -> N
         f"{MOUNT}/a/b/cpu.stat": "usage_usec 5\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0",
     }
     root = tree(tmp_path, files)
-    assert cgroup.of(root=root).throttling() == Throttling(9, 2, 11_000)
+    assert cgroup.of(root=root).throttling() == Throttling(9, 2, 11_000, 100_000_000)
     (root / MOUNT / "a/cpu.max").write_text("max 100000\n")
-    assert cgroup.of(root=root).throttling() == Throttling(0, 0, 0)
+    assert cgroup.of(root=root).throttling() == Throttling(0, 0, 0, 100_000_000)
 
 
 def test_version_1_counts_throttling_in_nanoseconds(tmp_path: Path) -> None:
     stat = {f"{MOUNT}/cpu/cpu.stat": "nr_periods 1\nnr_throttled 1\nthrottled_time 77"}
     root = tree(tmp_path, {"proc/self/cgroup": "4:cpu,cpuacct:/", **stat})
     assert cgroup.of(root=root).throttling() == Throttling(1, 1, 77)
+    (root / MOUNT / "cpu/cpu.cfs_period_us").write_text("20000\n")
+    assert cgroup.of(root=root).throttling() == Throttling(1, 1, 77, 20_000_000)
 
 
 def test_counters_that_are_not_there_are_unknown(tmp_path: Path) -> None:
