@@ -29,7 +29,7 @@ ON_SLIPWAY = (
           serve=("--cache-mb", "64")),
     Plant(
         SLIPWAY, "padding, eight callers", ("padding", "serial", "capacity"), users=8,
-        model=partial(slipway.padded, hidden=256, longest=1_024), bodies=partial(slipway.rows_of, (16, 16, 16, 1_024)),
+        model=partial(slipway.padded, hidden=128, longest=1_024), bodies=partial(slipway.rows_of, (16, 16, 16, 1_024)),
     ),
     Plant(
         SLIPWAY, "angle of a line in gentle bursts", ITS_OWN, model=models.public(ANGLE), bodies=LINE, rate=40,
