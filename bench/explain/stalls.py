@@ -21,6 +21,8 @@ SHORT_STALL_MS, SHORT_WAITING = 15.0, 4
 OF_TYPICAL = 4.0
 """A stall is this many times as long as a typical request."""
 OF_STALL = 0.5
+ALIKE = 0.05
+"""Latencies that differ by less, as a share of the longest, are those of requests that were held up one by one."""
 LEAST_RUNS, USUAL = 3, 1.5
 """Runs whose median is the usual time of such a run, and how much longer one may take that nothing has stopped."""
 
@@ -49,7 +51,8 @@ def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[
     behind which they were answered one right after the other.
 
     ``begin_ns``, ``end_ns``: int64 [n], when each request was sent and when it ended. A time that one slow request
-    explains is no stall, and requests that are held up one by one, each for as long, are answered as they came.
+    explains is no stall, and requests that are held up one by one take as long as each other: in a stop, the earlier
+    ones wait longer.
     """
     if len(end_ns) < 3:
         return []
@@ -60,9 +63,11 @@ def spans(begin_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> list[tuple[
     found = []
     for at in np.flatnonzero(np.diff(ends) > limit_ns).tolist():
         low, high = int(ends[at]), int(ends[at + 1])
-        after = ends[at + 1 :][begins[at + 1 :] < (low + high) // 2]
+        waited = begins[at + 1 :] < (low + high) // 2
+        after, took_ns = ends[at + 1 :][waited], (ends - begins)[at + 1 :][waited]
         least = max(MIN_WAITING if high - low >= MIN_STALL_MS * 1e6 else SHORT_WAITING, OF_STALL * len(after))
-        if np.count_nonzero(after <= high + len(after) * typical_ns) >= least:
+        together = np.count_nonzero(after <= high + len(after) * typical_ns) >= least
+        if together and np.ptp(took_ns) > ALIKE * took_ns.max():
             found.append((low, high))
     return found
 

@@ -72,10 +72,10 @@ def test_a_stop_of_the_generator_is_no_stop_of_the_server() -> None:
 def test_requests_that_are_held_up_one_by_one_are_no_stall() -> None:
     # A gateway that takes 100 ms for each new connection, and answers in the order in which they came.
     due, ended = rows(gap_ms=30, took_ms=2.0)
-    new = np.arange(len(due)) % 8 < 4
+    new = np.arange(len(due)) % 8 < 3
     assert stalls.spans(due, np.where(new, due + 100 * MS, ended)) == []
+    pairs = np.repeat(due, 2) + np.tile([0, MS], len(due))
+    assert stalls.spans(pairs, pairs + np.where(np.repeat(new, 2), 100, 2) * MS) == []
     # They were sent at the same times, and the server stopped.
-    first_of_four = due - np.arange(len(due)) % 8 * 30 * MS
-    assert (
-        len(stalls.spans(due, np.where(new, first_of_four + 100 * MS, ended))) == len(due) // 8 - 1
-    )  # nothing ended before the first one
+    stopped = np.where(new, due - np.arange(len(due)) % 8 * 30 * MS + 89 * MS, ended)
+    assert len(stalls.spans(due, stopped)) == len(due) // 8 - 1  # nothing ended before the first one
