@@ -26,6 +26,7 @@ MOVES_MS = 5.0
 ELSEWHERE = ("cpu_quota", "threads", "neighbour", "generator", "cold_start")
 """Causes of waits that have nothing to do with inputs."""
 UNEVEN, ABOUT = 0.5, 1.25
+"""From how uneven inputs on a wait may be due to long ones, and how much more than its estimate it may be."""
 OF_FRAMEWORK = 0.5
 """Share of what a framework may need for large bodies beside json itself that is not called the model's."""
 LONGER = 1.5

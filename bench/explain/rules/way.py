@@ -8,7 +8,8 @@ from ..findings import MIN_MS, OVERTAKEN, Earlier, Finding, View, busy_share
 LOOP_MS = 5.0
 ONE_CORE = 1.1
 """Use of cores by a request alone, up to which it computes on one of them at a time."""
-READ_MS = 2.0
+LEAST_MS = 2.0
+"""Bodies that are under way for less are not the reason of a latency."""
 MOSTLY = 0.5
 LOST = 0.01
 """Segments that were sent again, for each request: fewer are not at p99."""
@@ -92,13 +93,14 @@ def bandwidth(view: View, _earlier: Earlier) -> Finding | None:
     # The server's own clock says when it had the body; the probe, which other programs disturb, only confirms that.
     sending_ms = measured_ms if facts.with_server else max(measured_ms, probed_ms)
     whole_ms = sending_ms + reading_ms
-    if whole_ms < 0.3 * facts.alone_ms or whole_ms < 2.0:
+    if whole_ms < 0.3 * facts.alone_ms or whole_ms < LEAST_MS:
         return None
     if facts.burst is not None and facts.burst.padded_ms is not None and not probed_ms and not reading_ms:
         return None  # twice the bytes take no longer: what lasts is the work of a busy server
     evidence = []
-    if reading_ms:
-        text = f"a response of {_kilobytes(view)} takes {reading_ms:,.1f} ms from its first byte to its last"
+    if reading_ms and facts.burst is not None:
+        size = f"{facts.burst.reply_bytes / 1e3:,.1f} kB"
+        text = f"a response of {size} takes {reading_ms:,.1f} ms from its first byte to its last"
         evidence.append(f"{text}, of {facts.alone_ms:,.1f} ms for a request alone")
     if sending_ms >= MIN_MS:
         of = f"a typical {facts.p50_ms:,.1f} ms" if sending_ms == measured_ms else f"{facts.alone_ms:,.1f} ms alone"
@@ -108,7 +110,9 @@ def bandwidth(view: View, _earlier: Earlier) -> Finding | None:
         evidence.insert(0 if sending_ms > reading_ms else 1, text)
     if probed_ms and facts.burst is not None:
         padded = "the same body with white space behind it takes longer in proportion to its bytes"
-        evidence.append(padded if facts.burst.padded_ms is not None else "by the rate at which TCP delivered it")
+        evidence.append(
+            padded if facts.burst.padded_ms is not None else "TCP needs that long to deliver it, by its own rate"
+        )
     high_ms = max(whole_ms, facts.p99_ms - facts.alone_ms + whole_ms if whole_ms > 0.6 * facts.alone_ms else whole_ms)
     return Finding("bandwidth", 0.7 * whole_ms, high_ms, tuple(evidence))
 
@@ -116,11 +120,7 @@ def bandwidth(view: View, _earlier: Earlier) -> Finding | None:
 def _reading_ms(view: View) -> float:
     """From the first byte of a response to its last, alone; 0 where that is too short to tell."""
     reading_ms = view.concurrency.reading_ms if view.concurrency is not None else 0.0
-    return reading_ms if reading_ms >= READ_MS else 0.0
-
-
-def _kilobytes(view: View) -> str:
-    return f"{view.facts.burst.reply_bytes / 1e3:,.1f} kB" if view.facts.burst is not None else "unknown size"
+    return reading_ms if reading_ms >= LEAST_MS else 0.0
 
 
 def codec(view: View, earlier: Earlier) -> Finding | None:
