@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from . import tcp_info
 from .measurements import Ending, Outcome, Request
 from .server_timing import NOTHING, Carrier
 
 MAX_DETAIL_BYTES = 4096
-TCP_INFO_BYTES = 104
-TOTAL_RETRANS = struct.Struct("100xI")
-"""``tcpi_total_retrans`` of Linux's ``struct tcp_info``, behind eight bytes and 23 other numbers."""
 Clock = Callable[[], int]
 
 
@@ -84,13 +80,7 @@ class Connection(asyncio.Protocol):
     def resent(self) -> int | None:
         """TCP segments that this connection sent again; None where the kernel does not tell."""
         found = self._transport.get_extra_info("socket") if self._transport is not None else None
-        if found is None:
-            return None
-        try:
-            info = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-            return int(TOTAL_RETRANS.unpack(info)[0])
-        except (AttributeError, OSError, struct.error):
-            return None
+        return None if found is None else tcp_info.resent(found)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

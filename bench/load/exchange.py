@@ -6,19 +6,17 @@ import select
 import selectors
 import socket
 import ssl
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from httptools import HttpParserError, HttpResponseParser
 
+from . import tcp_info
 from .connection import Clock
 
 READ_BYTES = 262_144
 LARGE_BYTES = 20_000
 """A smaller request is under way at once, so that it says nothing of the rate of the link."""
-TCP_INFO_BYTES, MIN_RTT_AT, DELIVERY_RATE_AT = 168, 148, 160
-"""Of ``struct tcp_info`` of linux/tcp.h (since 4.9): ``tcpi_min_rtt`` in us, ``tcpi_delivery_rate`` in bytes/s."""
 NS_PER_MS = 1e6
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -79,17 +77,8 @@ class Line:
         return not select.select([self.socket], [], [], 0)[0]
 
     def upload_ms(self) -> float | None:
-        """The time of the request on the link, without the round trip that any request needs."""
-        if self.request_bytes < LARGE_BYTES:
-            return None
-        try:
-            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-        except (AttributeError, OSError):  # another system than Linux
-            return None
-        if len(info) < TCP_INFO_BYTES:
-            return None
-        (rtt_us,), (rate,) = struct.unpack_from("I", info, MIN_RTT_AT), struct.unpack_from("Q", info, DELIVERY_RATE_AT)
-        return max(self.request_bytes / rate * 1e3 - rtt_us / 1e3, 0.0) if rate else None
+        """The time of a large request on the link; None for another one, or if unknown."""
+        return tcp_info.upload_ms(self.socket, self.request_bytes) if self.request_bytes >= LARGE_BYTES else None
 
 
 def exchange(

@@ -228,13 +228,13 @@ def test_the_rate_of_tcp_tells_what_a_large_request_needs_on_the_link(body: byte
 
 
 def test_the_rate_is_read_where_linux_has_it() -> None:
-    info = bytearray(exchange.TCP_INFO_BYTES)
-    struct.pack_into("I", info, exchange.MIN_RTT_AT, 4_000)
-    struct.pack_into("Q", info, exchange.DELIVERY_RATE_AT, 1_000_000)
+    info = bytearray(168)
+    struct.pack_into("I", info, 148, 4_000)
+    struct.pack_into("Q", info, 160, 1_000_000)
 
     class Kernel:
-        def getsockopt(self, *_asked: int) -> bytes:
-            return bytes(info)
+        def getsockopt(self, _level: int, _option: int, size: int) -> bytes:
+            return bytes(info[:size])
 
     line = exchange.Line(Kernel(), request_bytes=100_000)  # type: ignore[arg-type]
     assert line.upload_ms() == pytest.approx(100 - 4)
